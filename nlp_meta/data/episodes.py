@@ -1,0 +1,292 @@
+"""Episodes: few-shot problems drawn from tasks, each a function of a seed and a number.
+
+An example of the query set shares neither its text nor its group (the same
+sentence in another language) with any example of the support set.
+"""
+
+import zlib
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nlp_meta.data.overlap import text_key
+from nlp_meta.data.tasks import Example, Task
+from nlp_meta.errors import EpisodeError, SettingsError
+
+# Random streams that must not meet: which episode of training, which labels are bought for an
+# evaluation, which queries are kept of a long test part.
+_TRAINING, _SUPPORT, _QUERY = 0, 1, 2
+
+Unit = tuple[Example, ...]
+"""Examples of one label that must stay on one side: they share a text or a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One few-shot problem.
+
+    Attributes:
+        labels: The task's, in its order.
+        index: Its number in the stream, or the number of the draw in an evaluation.
+    """
+
+    task: str
+    labels: tuple[str, ...]
+    support: tuple[Example, ...]
+    query: tuple[Example, ...]
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeStream:
+    """Endless episodes of several tasks, for training; `at(i)` gives the i-th.
+
+    The order in which the tasks are given does not matter.
+
+    Attributes:
+        shot: Support examples per label.
+        query_shot: Query examples per label.
+        sampling: A task's chance goes with its number of training examples to this
+            power, from 0 to 1; `uniform` is 0, `size` is 1.
+    """
+
+    tasks: tuple[Task, ...]
+    shot: int
+    query_shot: int
+    sampling: str | float
+    seed: int
+    _pools: tuple[dict[str, list[Unit]], ...] = field(init=False, repr=False, compare=False)
+    _chances: tuple[float, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        tasks = tuple(sorted(self.tasks, key=lambda task: task.name))
+        pools = _check_pools(tasks, shot=self.shot, query_shot=self.query_shot)
+        chances = sampling_chances(tasks, sampling=self.sampling)
+        object.__setattr__(self, "tasks", tasks)
+        object.__setattr__(self, "_pools", pools)
+        object.__setattr__(self, "_chances", chances)
+
+    def at(self, index: int) -> Episode:
+        """Draw episode `index`: the same for the same seed, whatever was drawn before.
+
+        Raises:
+            EpisodeError: `index` is below 0.
+        """
+        if index < 0:
+            raise EpisodeError(
+                f"cannot draw episode {index}: episodes are numbered from 0; ask for 0 or above"
+            )
+        generator = _generator(self.seed, _TRAINING, index)
+        number = int(generator.choice(len(self.tasks), p=self._chances))
+        task, pool = self.tasks[number], self._pools[number]
+        support: list[Example] = []
+        query: list[Example] = []
+        for label in task.labels:
+            drawn = _draw(pool[label], self.shot + self.query_shot, generator)
+            support += drawn[: self.shot]
+            query += drawn[self.shot :]
+        return Episode(
+            task=task.name,
+            labels=task.labels,
+            support=tuple(support[i] for i in generator.permutation(len(support))),
+            query=tuple(query[i] for i in generator.permutation(len(query))),
+            index=index,
+        )
+
+
+def sampling_chances(tasks: Sequence[Task], *, sampling: str | float) -> tuple[float, ...]:
+    """Chance of each task to be drawn; they sum to 1.
+
+    Raises:
+        SettingsError: `sampling` is neither a name nor a power from 0 to 1.
+    """
+    power = {"uniform": 0.0, "size": 1.0}.get(sampling) if isinstance(sampling, str) else sampling
+    if power is None or not 0 <= power <= 1:
+        raise SettingsError(
+            f"cannot sample tasks by {sampling!r}: 'uniform', 'size' or a power from 0 to 1 is "
+            "needed; change `episode.sampling`"
+        )
+    weights = np.array([float(len(task.train)) for task in tasks]) ** power
+    return tuple(float(chance) for chance in weights / weights.sum())
+
+
+def check_tasks(tasks: Sequence[Task], *, shot: int, query_shot: int) -> None:
+    """Stop before a run starts if one of its tasks cannot give an episode.
+
+    Raises:
+        SettingsError: `shot` or `query_shot` is below 1.
+        EpisodeError: No task, two of one name, or a task with a label of fewer than
+            `shot + query_shot` examples; names task, label, both numbers and what to change.
+    """
+    _check_pools(tasks, shot=shot, query_shot=query_shot)
+
+
+def draw_support(task: Task, *, labels_total: int, seed: int, draw: int) -> tuple[Example, ...]:
+    """Draw the examples that someone with a budget of `labels_total` labels would have.
+
+    Labels take turns in the task's order until the budget is spent; one that has
+    run out is passed over. So the support set is as balanced as the data allow,
+    and that of a smaller budget is the beginning of that of a larger one.
+
+    Raises:
+        EpisodeError: The task has fewer examples than `labels_total`, or that is below 0.
+    """
+    pool = _label_pool(task)
+    available = sum(len(units) for units in pool.values())
+    if not 0 <= labels_total <= available:
+        raise EpisodeError(
+            f"cannot draw a support set of {labels_total} examples from task {task.name!r}: it "
+            f"has {available} distinct training examples, 0 to {available} can be drawn; lower "
+            "the number of labels or leave the task out (`data.exclude`)"
+        )
+    generator = _generator(seed, _SUPPORT, _task_number(task), draw)
+    queues = [_draw(pool[label], len(pool[label]), generator) for label in task.labels]
+    longest = max((len(queue) for queue in queues), default=0)
+    turns = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+    return tuple(turns[:labels_total])
+
+
+def evaluation_episode(
+    task: Task,
+    *,
+    labels_total: int,
+    seed: int,
+    draw: int,
+    reserve: int | None = None,
+    max_query: int | None = None,
+) -> Episode:
+    """Give the episode that every method is judged on.
+
+    Its query set is the task's test part or, where there is none, its training part,
+    in that order, without what shares a text or a group with the reserve.
+
+    Args:
+        labels_total: Support examples in all, by `draw_support`; 0 gives none.
+        reserve: The largest `labels_total` of the comparison: with it the query set
+            is the same for all sizes of a draw.
+        max_query: Keep at most so many query examples, drawn at random.
+
+    Raises:
+        EpisodeError: Too few examples, or a reserve below `labels_total`.
+    """
+    reserve = labels_total if reserve is None else reserve
+    if reserve < labels_total:
+        raise EpisodeError(
+            f"cannot draw {labels_total} support examples from a reserve of {reserve}: the "
+            "largest number of labels of the comparison is needed; raise `reserve`"
+        )
+    reserved = draw_support(task, labels_total=reserve, seed=seed, draw=draw)
+    query = _query_without(reserved, task)
+    if max_query is not None and len(query) > max_query:
+        generator = _generator(seed, _QUERY, _task_number(task), draw)
+        kept = generator.choice(len(query), size=max_query, replace=False)
+        query = tuple(query[i] for i in sorted(kept))
+    return Episode(task.name, task.labels, reserved[:labels_total], query, draw)
+
+
+def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ...]:
+    tokens = {token for example in reserved for token in _tokens(example)}
+    query = tuple(e for e in task.test or task.train if tokens.isdisjoint(_tokens(e)))
+    if not query:
+        raise EpisodeError(
+            f"cannot evaluate on task {task.name!r}: a support set of {len(reserved)} examples "
+            "leaves no query example, at least one is needed; lower the number of labels or "
+            "leave the task out (`data.exclude`)"
+        )
+    return query
+
+
+def _check_pools(
+    tasks: Sequence[Task], *, shot: int, query_shot: int
+) -> tuple[dict[str, list[Unit]], ...]:
+    for name, value in (("shot", shot), ("query_shot", query_shot)):
+        if value < 1:
+            raise SettingsError(
+                f"cannot draw episodes with {name} {value}: at least 1 is needed; "
+                f"raise `episode.{name}`"
+            )
+    if not tasks:
+        raise EpisodeError(
+            "cannot draw episodes from 0 tasks: at least one is needed; "
+            "add a card to `data.cards` or change `data.splits`"
+        )
+    names = [task.name for task in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise EpisodeError(
+                f"cannot tell tasks named {name!r} apart: {names.count(name)} have that name, "
+                "one is needed; give each card once in `data.cards`"
+            )
+    pools = tuple(_label_pool(task) for task in tasks)
+    for task, pool in zip(tasks, pools, strict=True):
+        _check_pool(task, pool, shot=shot, query_shot=query_shot)
+    return pools
+
+
+def _check_pool(task: Task, pool: dict[str, list[Unit]], *, shot: int, query_shot: int) -> None:
+    if len(task.labels) < 2:
+        raise EpisodeError(
+            f"cannot draw an episode from task {task.name!r}: it has {len(task.labels)} labels, "
+            "at least 2 are needed; leave the task out (`data.exclude`)"
+        )
+    for label, units in pool.items():
+        count, needed = len(units), shot + query_shot
+        if count >= needed:
+            continue
+        written = sum(example.target == label for example in task.train)
+        distinct = "examples" if written == count else f"distinct examples (of {written})"
+        lower = f"lower `episode.query_shot` to {count - shot} or " if count > shot else ""
+        raise EpisodeError(
+            f"cannot draw a {shot}-shot episode from task {task.name!r}: label {label!r} has "
+            f"{count} {distinct}, {shot} support + {query_shot} query = {needed} are needed; "
+            f"{lower}leave the task out (`data.exclude`)"
+        )
+
+
+def _label_pool(task: Task) -> dict[str, list[Unit]]:
+    """Units of each label; two units share neither text nor group, whatever their labels.
+
+    A unit with examples of several labels counts for one of them, always the same.
+    """
+    units: list[list[Example]] = []
+    unit_of: dict[Hashable, list[Example]] = {}
+    for example in task.train:
+        tokens = _tokens(example)
+        joined = next((unit_of[token] for token in tokens if token in unit_of), None)
+        if joined is None:
+            joined = []
+            units.append(joined)
+        joined.append(example)
+        for token in tokens:
+            other = unit_of.setdefault(token, joined)
+            if other is not joined:
+                joined += other
+                for moved in other:
+                    unit_of.update((t, joined) for t in _tokens(moved))
+                other.clear()
+    pool: dict[str, list[Unit]] = {label: [] for label in task.labels}
+    for unit in units:
+        if unit:
+            label = unit[0].target
+            pool[label].append(tuple(e for e in unit if e.target == label))
+    return pool
+
+
+def _tokens(example: Example) -> tuple[Hashable, ...]:
+    text = ("text", text_key(example.source))
+    return (text,) if example.group is None else (text, ("group", example.group))
+
+
+def _draw(units: Sequence[Unit], number: int, generator: np.random.Generator) -> list[Example]:
+    """One example of each of `number` different units, in random order."""
+    chosen = generator.permutation(len(units))[:number]
+    return [units[i][int(generator.integers(len(units[i])))] for i in chosen]
+
+
+def _generator(seed: int, *key: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def _task_number(task: Task) -> int:
+    return zlib.crc32(task.name.encode())

@@ -1,0 +1,37 @@
+"""When two texts count as the same: the key that duplicates and leaks are found by."""
+
+import re
+import unicodedata
+from functools import cache
+
+# Punctuation, separators, control and format characters, spacing accents such as the
+# back quote. Letters, marks, digits, currency and emoji stay: they can carry the sentiment.
+_FOLDED = frozenset({"Cc", "Cf", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sk", "Zl", "Zp", "Zs"})
+
+
+def text_key(text: str) -> str:
+    """Fold case, punctuation and blanks, so that near-identical copies share a key.
+
+    Returns:
+        The folded text; of a text that is nothing but punctuation, such as ":)",
+        the text itself without blanks, so that it does not equal every other one.
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    # `translate` is five times as fast as a pattern, in plain ASCII only.
+    if folded.isascii():
+        key = folded.translate(_ascii_table())
+    else:
+        key = _folded_characters().sub("", folded)
+    return key or "".join(folded.split())
+
+
+@cache
+def _ascii_table() -> dict[int, None]:
+    return {code: None for code in range(128) if unicodedata.category(chr(code)) in _FOLDED}
+
+
+@cache
+def _folded_characters() -> re.Pattern[str]:
+    # The planes above 0x1FFFF hold ideographs and tags, no punctuation.
+    found = [chr(code) for code in range(0x20000) if unicodedata.category(chr(code)) in _FOLDED]
+    return re.compile("[" + re.escape("".join(found)) + "]+")

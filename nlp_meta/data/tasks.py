@@ -1,0 +1,248 @@
+"""Tasks: named pools of examples of one domain in one language.
+
+A task belongs to one meta-split, and `load_tasks` gives one meta-split per call,
+so that training code cannot see a task that it will be judged on.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from nlp_meta.data.cards import META_SPLITS, DataCard, TaskCard, find_card, list_cards, load_card
+from nlp_meta.data.overlap import text_key
+from nlp_meta.data.sources import Row, read_rows
+from nlp_meta.errors import CardError, SettingsError
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One source text and its target.
+
+    Attributes:
+        source: The text, never empty.
+        target: A label's name (sentiment) or a translation.
+        group: What is the same sentence in another language of a parallel
+            corpus; None where the corpus gives no such key.
+    """
+
+    source: str
+    target: str
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A named pool of examples of one domain in one language.
+
+    Attributes:
+        name: `corpus/task`, unique within a run.
+        kind: `sentiment` (`translation` will follow).
+        labels: Label names in the card's order; only those that the task has.
+        train: Examples that support sets, and query sets of training, are drawn from.
+        test: Examples that are only ever evaluated on; empty where a corpus has
+            no test part, then what a draw leaves of `train` serves.
+    """
+
+    name: str
+    kind: str
+    language: str
+    domain: str
+    meta_split: str
+    labels: tuple[str, ...]
+    train: tuple[Example, ...]
+    test: tuple[Example, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A task of a card with the meta-split that this run gives it."""
+
+    card: DataCard
+    task: TaskCard
+    meta_split: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.card.name}/{self.task.name}"
+
+
+_Read = Callable[[_Place, str], tuple[Row, ...]]
+
+
+def load_tasks(
+    cards: Sequence[str],
+    *,
+    meta_split: str,
+    data_root: str | None = None,
+    source: str = "files",
+    splits: Mapping[str, Sequence[str]] | None = None,
+    exclude: Sequence[str] = (),
+) -> tuple[Task, ...]:
+    """Load the tasks of one meta-split, in the order of the cards.
+
+    Of texts that are equal up to case and punctuation one is kept in each part, and
+    train rows that repeat a test row of their task are dropped. Meta-train tasks come
+    without their test rows, which in a parallel corpus are translations of the rows
+    that meta-test tasks are judged on, and without the train rows that any task of
+    these cards is judged on.
+
+    Args:
+        cards: Names of shipped cards, or paths.
+        splits: Meta-split to patterns over `corpus/task`, such as `nusax/*`, in place
+            of the cards' own; tasks that no pattern matches keep theirs.
+        exclude: Patterns of tasks to leave out altogether.
+
+    Raises:
+        CardError: A card or its rows cannot be read, or a parallel card has
+            translations of one sentence in train and in test rows.
+        SettingsError: A pattern matches nothing, or a task twice; or nothing is left.
+    """
+    places = _place_tasks(cards, splits=splits or {}, exclude=exclude)
+    chosen = [place for place in places if place.meta_split == meta_split]
+    if not chosen:
+        raise _nothing_error(places, meta_split)
+
+    def read(place: _Place, part: str) -> tuple[Row, ...]:
+        return read_rows(place.card, place.task, part, source=source, data_root=data_root)
+
+    judged = _collect_judged(places, read) if meta_split == "meta-train" else frozenset()
+    tasks = tuple(_build_task(place, read, judged=judged) for place in chosen)
+    _check_groups(list(zip(chosen, tasks, strict=True)), places, read)
+    return tasks
+
+
+def _place_tasks(
+    cards: Sequence[str], *, splits: Mapping[str, Sequence[str]], exclude: Sequence[str]
+) -> list[_Place]:
+    loaded = [load_card(find_card(card)) for card in cards]
+    names = [f"{card.name}/{task.name}" for card in loaded for task in card.tasks]
+    for name, count in Counter(card.name for card in loaded).items():
+        if count > 1:
+            raise SettingsError(
+                f"cannot load card '{name}' {count} times; names of cards must differ; "
+                "take one out of `data.cards` or rename its file"
+            )
+    own = _match_splits(names, splits)
+    left_out = {name for pattern in exclude for name in _match(names, pattern, "data.exclude")}
+    places = [
+        _Place(card, task, own.get(f"{card.name}/{task.name}", task.meta_split))
+        for card in loaded
+        for task in card.tasks
+    ]
+    return [place for place in places if place.name not in left_out]
+
+
+def _match_splits(names: Sequence[str], splits: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    own: dict[str, str] = {}
+    matched_by: dict[str, str] = {}
+    for meta_split, patterns in splits.items():
+        if meta_split not in META_SPLITS:
+            raise _meta_split_error(meta_split, "data.splits")
+        for pattern in patterns:
+            for name in _match(names, pattern, f"data.splits.{meta_split}"):
+                if name in own:
+                    raise SettingsError(
+                        f"cannot place task '{name}': '{matched_by[name]}' ({own[name]}) and "
+                        f"'{pattern}' ({meta_split}) both match it; one pattern a task is "
+                        "needed; narrow one of them in `data.splits`"
+                    )
+                own[name], matched_by[name] = meta_split, pattern
+    return own
+
+
+def _match(names: Sequence[str], pattern: str, setting: str) -> list[str]:
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        raise SettingsError(
+            f"cannot use pattern '{pattern}': it matches no task of these cards; a pattern over "
+            f"corpus/task is needed, of {', '.join(names)}; correct it in `{setting}`"
+        )
+    return found
+
+
+def _collect_judged(places: Sequence[_Place], read: _Read) -> frozenset[str]:
+    """Gather the keys of all rows that some task of these cards is judged on."""
+    keys: set[str] = set()
+    for place in places:
+        rows = read(place, "test")
+        if not rows and place.meta_split != "meta-train":
+            rows = read(place, "train")
+        keys.update(text_key(row.text) for row in rows)
+    return frozenset(keys)
+
+
+def _build_task(place: _Place, read: _Read, *, judged: frozenset[str]) -> Task:
+    train = _keep_first(read(place, "train"))
+    test = {} if place.meta_split == "meta-train" else _keep_first(read(place, "test"))
+    kept = [row for key, row in train.items() if key not in test and key not in judged]
+    if len(kept) < len(train):
+        dropped = len(train) - len(kept)
+        _LOG.info("%s: %d train rows dropped that repeat a test row", place.name, dropped)
+    present = {row.label for row in (*kept, *test.values())}
+    return Task(
+        name=place.name,
+        kind=place.card.kind,
+        language=place.task.language,
+        domain=place.task.domain,
+        meta_split=place.meta_split,
+        labels=tuple(label for label in place.card.label_names if label in present),
+        train=tuple(Example(row.text, row.label, row.group) for row in kept),
+        test=tuple(Example(row.text, row.label, row.group) for row in test.values()),
+    )
+
+
+def _keep_first(rows: Sequence[Row]) -> dict[str, Row]:
+    kept: dict[str, Row] = {}
+    for row in rows:
+        kept.setdefault(text_key(row.text), row)
+    return kept
+
+
+def _check_groups(
+    chosen: Sequence[tuple[_Place, Task]], places: Sequence[_Place], read: _Read
+) -> None:
+    """Refuse a parallel card whose train rows are translations of its test rows."""
+    parallel = [one for one in chosen if one[0].card.parallel and one[0].card.columns.group]
+    names = {place.card.name for place, _ in parallel}
+    tested = {
+        (place.card.name, row.group): place.name
+        for place in places
+        if place.card.name in names
+        for row in read(place, "test")
+    }
+    for place, task in parallel:
+        for example in task.train:
+            other = tested.get((place.card.name, example.group))
+            if other is not None:
+                raise CardError(
+                    f"cannot use card '{place.card.path}': key `columns.group` has sentence "
+                    f"'{example.group}' in the train rows of '{task.name}' and the test rows of "
+                    f"'{other}'; a parallel corpus must split its sentences alike in every "
+                    "language; correct the files, or leave one task out with `data.exclude`"
+                )
+
+
+def _meta_split_error(meta_split: str, setting: str) -> SettingsError:
+    return SettingsError(
+        f"cannot use meta-split '{meta_split}'; one of {', '.join(META_SPLITS)} is needed; "
+        f"correct `{setting}`"
+    )
+
+
+def _nothing_error(places: Sequence[_Place], meta_split: str) -> SettingsError:
+    if meta_split not in META_SPLITS:
+        return _meta_split_error(meta_split, "meta_split")
+    if not places:
+        return SettingsError(
+            f"cannot load {meta_split} tasks: no card, or no task of one, is left; at least one "
+            f"card is needed, of {', '.join(list_cards())}; name it in `data.cards`"
+        )
+    there = ", ".join(f"{place.name} ({place.meta_split})" for place in places)
+    return SettingsError(
+        f"cannot load {meta_split} tasks: these cards have none; at least one is needed, and "
+        f"there are {there}; place one with `data.splits` or add a card to `data.cards`"
+    )

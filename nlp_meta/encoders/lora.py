@@ -1,0 +1,195 @@
+"""Stacked LoRA: the low-rank terms of W tasks in one pass through a frozen model.
+
+PEFT decides which layers are adapted and with what scale. The stacked form is our
+own: each adapted linear layer adds, for each task of the stack, that task's term
+
+    out[w] = frozen(x[w]) + scale * (x[w] @ A[w].T) @ B[w].T
+
+through a hook that lives as long as one forward pass. The linear layers of the head
+move as a whole, so their hook replaces the frozen result. No module is copied,
+patched or restored, and any Hugging Face model works unmodified.
+
+Source:
+    Hu et al. 2021, arXiv:2106.09685, section 4.1.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer as PeftLoraLayer
+from torch import Tensor, nn
+
+from nlp_meta.encoders.backbone import Backbone, skeleton
+from nlp_meta.errors import BackboneError
+
+Weights = Mapping[str, Tensor]
+
+LORA_A, LORA_B, WEIGHT, BIAS = ".lora_A", ".lora_B", ".weight", ".bias"
+
+
+@dataclass(frozen=True, slots=True)
+class LoraPlan:
+    """Which linear layers move, and how.
+
+    Attributes:
+        scales: Factor of the low-rank term, by the adapted layer's name.
+        head: Linear layers that move as a whole, in forward order.
+        config: What PEFT stores beside the adapter.
+    """
+
+    rank: int
+    scales: Mapping[str, float]
+    head: tuple[str, ...]
+    config: LoraConfig
+
+
+def plan_lora(
+    backbone: Backbone,
+    *,
+    lora_r: int,
+    lora_alpha: float,
+    lora_layers: int,
+    lora_target_modules: Sequence[str] | None,
+) -> LoraPlan:
+    """Ask PEFT which layers of a backbone it would adapt.
+
+    Args:
+        lora_layers: The topmost n transformer layers are adapted.
+        lora_target_modules: Suffixes of module names; None takes PEFT's choice for
+            the model's family.
+
+    Raises:
+        BackboneError: More layers than there are, or nothing that could be adapted.
+    """
+    depth = int(backbone.config.num_hidden_layers)
+    if not 1 <= lora_layers <= depth:
+        raise BackboneError(
+            f"cannot adapt the topmost {lora_layers} layers of '{backbone.name}': 1 to {depth} "
+            "are needed; change `model.lora_layers`"
+        )
+    config = LoraConfig(
+        r=lora_r,
+        lora_alpha=lora_alpha,  # type: ignore[arg-type]  # PEFT divides it by r, any number serves
+        target_modules=list(lora_target_modules) if lora_target_modules else None,
+        layers_to_transform=list(range(depth - lora_layers, depth)),
+        modules_to_save=_modules_to_save(backbone),
+        task_type="FEATURE_EXTRACTION" if backbone.pooling == "mean" else "SEQ_CLS",
+    )
+    try:
+        adapted = get_peft_model(skeleton(backbone), config)
+    except ValueError as error:
+        reason = str(error).split(".")[0]
+        raise BackboneError(
+            f"cannot adapt '{backbone.name}' ({reason}): names of linear layers are needed; "
+            "change `model.lora_target_modules`"
+        ) from error
+    inner = "encoder." if backbone.pooling == "mean" else ""
+    scales = {
+        inner + name.removeprefix("base_model.model."): float(module.scaling["default"])
+        for name, module in adapted.named_modules()
+        if isinstance(module, PeftLoraLayer)
+    }
+    return LoraPlan(lora_r, scales, backbone.head, config)
+
+
+def lowest_adapted_layer(plan: LoraPlan) -> int:
+    """Index of the first transformer layer that moves; those below are a fixed function."""
+    layers = plan.config.layers_to_transform
+    return min(layers) if isinstance(layers, list) else int(layers or 0)
+
+
+def start_weights(
+    backbone: Backbone, plan: LoraPlan, *, num_labels: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Make the adapter that changes nothing, and a head that is still undecided.
+
+    `A` is drawn as PEFT draws it, uniform within 1/sqrt(in_features), and `B` is zero.
+    Square layers of the head (a pooler) start at the identity, the last one at zero.
+
+    Returns:
+        By name, in float32 on the backbone's device: `lora_A` `(rank, in_features)`,
+        `lora_B` `(out_features, rank)`, head weights `(out_features, in_features)`.
+    """
+    weights: dict[str, Tensor] = {}
+    for name in plan.scales:
+        layer = _linear(backbone.model, name)
+        bound = layer.in_features**-0.5
+        drawn = torch.rand(plan.rank, layer.in_features, generator=generator) * 2 * bound - bound
+        weights[name + LORA_A] = drawn.to(backbone.device)
+        weights[name + LORA_B] = torch.zeros(layer.out_features, plan.rank, device=backbone.device)
+    for name in plan.head:
+        layer = _linear(backbone.model, name)
+        last = name == plan.head[-1]
+        rows = num_labels if last else layer.out_features
+        square = not last and layer.in_features == layer.out_features
+        weight = torch.eye(rows) if square else torch.zeros(rows, layer.in_features)
+        weights[name + WEIGHT] = weight.to(backbone.device)
+        weights[name + BIAS] = torch.zeros(rows, device=backbone.device)
+    return weights
+
+
+@contextmanager
+def stacked(model: nn.Module, plan: LoraPlan, weights: Weights) -> Iterator[None]:
+    """Let a model's forward passes use the stacked weights of W tasks.
+
+    The rows of every batch are ordered by task: the first W-th part belongs to the
+    first task. Where the last head layer's weights are absent it passes its input on,
+    so the model returns features instead of logits.
+
+    Args:
+        weights: `(tasks, ...)` each; read, never written.
+    """
+    with ExitStack() as hooks:
+        for name, scale in plan.scales.items():
+            pair = weights[name + LORA_A], weights[name + LORA_B]
+            hooks.callback(_hook_lora(_linear(model, name), *pair, scale).remove)
+        for name in plan.head:
+            pair = weights.get(name + WEIGHT), weights.get(name + BIAS)
+            hooks.callback(_hook_head(_linear(model, name), *pair).remove)
+        yield
+
+
+def _hook_lora(
+    layer: nn.Linear, a: Tensor, b: Tensor, scale: float
+) -> torch.utils.hooks.RemovableHandle:
+    def add_term(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        by_task = args[0].reshape(a.shape[0], -1, layer.in_features)
+        term = torch.bmm(torch.bmm(by_task, a.mT), b.mT * scale)
+        return out + term.view(out.shape)
+
+    return layer.register_forward_hook(add_term)
+
+
+def _hook_head(
+    layer: nn.Linear, weight: Tensor | None, bias: Tensor | None
+) -> torch.utils.hooks.RemovableHandle:
+    def replace(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        rows = args[0]
+        if weight is None or bias is None:
+            return rows
+        by_task = rows.reshape(weight.shape[0], -1, layer.in_features)
+        moved = torch.bmm(by_task, weight.mT) + bias.unsqueeze(1)
+        return moved.view(*rows.shape[:-1], weight.shape[1])
+
+    return layer.register_forward_hook(replace)
+
+
+def _linear(model: nn.Module, name: str) -> nn.Linear:
+    layer = model.get_submodule(name)
+    if not isinstance(layer, nn.Linear):
+        raise BackboneError(
+            f"cannot adapt the layer '{name}' of type {type(layer).__name__}: linear layers are "
+            "needed; leave it out of `model.lora_target_modules`"
+        )
+    return layer
+
+
+def _modules_to_save(backbone: Backbone) -> list[str] | None:
+    """PEFT's names for whatever the head adds to the pretrained encoder."""
+    if backbone.pooling == "mean":
+        return None
+    inside = f"{backbone.model.base_model_prefix}."
+    return sorted({name.removeprefix(inside).split(".")[0] for name in backbone.head})

@@ -1,0 +1,137 @@
+"""What is frozen is computed once: hidden states below the lowest adapted layer.
+
+Two `Network`s do the same job. `whole_network` starts from token ids and runs any
+model. `prefix_network` knows encoders of BERT's and RoBERTa's shape (embeddings, a
+list of layers, a head on the last states): it runs the lower layers once for each
+text, keeps their states in memory, and every pass afterwards starts from them.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.masking_utils import create_bidirectional_mask
+
+from nlp_meta.encoders.backbone import Backbone, MeanPooled
+from nlp_meta.encoders.batching import by_length, pad_rows, tokenize
+
+logger = logging.getLogger(__name__)
+
+LAYERED = ("bert", "roberta", "xlm-roberta", "camembert")
+"""Model types whose encoder is `embeddings`, then `encoder.layer`, and nothing else."""
+
+ENCODING_TOKENS = 8192
+"""Tokens of one batch while prefixes are computed: about 100 MB of activations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A frozen model seen as two functions.
+
+    Attributes:
+        encode: Texts to rows, one tensor `(tokens, ...)` a text: what a pass starts from.
+        run: Padded rows `(rows, tokens, ...)` and their mask `(rows, tokens)` to logits
+            `(rows, labels)`; stacked weights act on it.
+        padding: What fills short rows.
+    """
+
+    encode: Callable[[Sequence[str]], list[Tensor]]
+    run: Callable[[Tensor, Tensor], Tensor]
+    padding: int
+
+
+def build_network(
+    backbone: Backbone, *, frozen_layers: int, cache_dtype: torch.dtype = torch.bfloat16
+) -> Network:
+    """Choose the cached prefix where the backbone's shape is known, else the whole model.
+
+    Args:
+        frozen_layers: Transformer layers below the lowest adapted one.
+        cache_dtype: Of the kept states; bfloat16 halves the memory.
+    """
+    if backbone.config.model_type in LAYERED:
+        return prefix_network(backbone, frozen_layers=frozen_layers, cache_dtype=cache_dtype)
+    logger.info(
+        "the prefix of a %s model cannot be cached (known: %s): every pass runs all its layers",
+        backbone.config.model_type,
+        ", ".join(LAYERED),
+    )
+    return whole_network(backbone)
+
+
+def whole_network(backbone: Backbone) -> Network:
+    """Start every pass from token ids."""
+
+    def encode(texts: Sequence[str]) -> list[Tensor]:
+        return tokenize(backbone, texts)
+
+    def run(ids: Tensor, mask: Tensor) -> Tensor:
+        out = backbone.model(input_ids=ids, attention_mask=mask)
+        logits: Tensor = out if isinstance(out, Tensor) else out.logits
+        return logits
+
+    return Network(encode, run, padding=_padding_id(backbone))
+
+
+def prefix_network(
+    backbone: Backbone, *, frozen_layers: int, cache_dtype: torch.dtype
+) -> Network:
+    """Start every pass from the states below layer `frozen_layers`, kept in memory by text."""
+    kept: dict[str, Tensor] = {}
+
+    def encode(texts: Sequence[str]) -> list[Tensor]:
+        missing = [text for text in dict.fromkeys(texts) if text not in kept]
+        states = _lower_states(backbone, missing, frozen_layers=frozen_layers)
+        kept.update(
+            (text, state.to(cache_dtype)) for text, state in zip(missing, states, strict=True)
+        )
+        return [kept[text] for text in texts]
+
+    def run(states: Tensor, mask: Tensor) -> Tensor:
+        hidden = _run_layers(backbone, states, mask, first=frozen_layers)
+        return _read_out(backbone, hidden, mask)
+
+    return Network(encode, run, padding=0)
+
+
+@torch.no_grad()
+def _lower_states(
+    backbone: Backbone, texts: Sequence[str], *, frozen_layers: int
+) -> list[Tensor]:
+    encoder = backbone.encoder
+    ids = tokenize(backbone, texts)
+    states: list[Tensor] = [torch.empty(0)] * len(texts)
+    for rows in by_length([len(row) for row in ids], tokens=ENCODING_TOKENS):
+        padded, mask = pad_rows([ids[row] for row in rows], padding=_padding_id(backbone))
+        padded, mask = padded.to(backbone.device), mask.to(backbone.device)
+        hidden = encoder.embeddings(input_ids=padded)
+        hidden = _run_layers(backbone, hidden, mask, first=0, stop=frozen_layers)
+        for row, state in zip(rows, hidden, strict=True):
+            states[row] = state[: len(ids[row])].clone()
+    return states
+
+
+def _run_layers(
+    backbone: Backbone, hidden: Tensor, mask: Tensor, *, first: int, stop: int | None = None
+) -> Tensor:
+    encoder = backbone.encoder
+    hidden = hidden.to(encoder.dtype)
+    attention = create_bidirectional_mask(backbone.config, hidden, mask)
+    for layer in encoder.encoder.layer[first:stop]:
+        hidden = layer(hidden, attention)
+    return hidden
+
+
+def _read_out(backbone: Backbone, hidden: Tensor, mask: Tensor) -> Tensor:
+    if isinstance(backbone.model, MeanPooled):
+        return backbone.model.read_out(hidden, mask)
+    pooler = getattr(backbone.encoder, "pooler", None)
+    logits: Tensor = backbone.model.classifier(hidden if pooler is None else pooler(hidden))
+    return logits
+
+
+def _padding_id(backbone: Backbone) -> int:
+    pad = backbone.tokenizer.pad_token_id
+    return int(pad) if isinstance(pad, int) else 0

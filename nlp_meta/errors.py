@@ -1,0 +1,46 @@
+"""The exceptions that this package raises on purpose.
+
+Each message has three parts: what could not be done, with the values; what was
+needed; what to change, by the name the user typed. The command line and the
+recipes print it as one sentence and leave with exit code 2.
+"""
+
+
+class NlpMetaError(Exception):
+    """Something that the caller can mend; the message says how."""
+
+
+class CardError(NlpMetaError):
+    """A data card that does not say what it must, or says what is not so."""
+
+
+class DataError(NlpMetaError):
+    """Rows, a table or a file that cannot be used as it is."""
+
+
+class LabelError(DataError):
+    """Labels that are missing, ambiguous or unknown to the model."""
+
+
+class EpisodeError(NlpMetaError):
+    """An episode that the tasks at hand cannot give."""
+
+
+class SettingsError(NlpMetaError):
+    """A setting that is unknown, missing or of the wrong type."""
+
+
+class BackboneError(NlpMetaError):
+    """A model that cannot be loaded or cannot be adapted."""
+
+
+class DivergedError(NlpMetaError):
+    """A loss that is infinite or not a number."""
+
+
+class CheckpointError(NlpMetaError):
+    """A checkpoint that is incomplete, damaged or of another run."""
+
+
+class MetaModelError(NlpMetaError):
+    """A folder that does not hold the model it was taken for."""

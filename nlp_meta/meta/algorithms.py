@@ -1,0 +1,202 @@
+"""Meta-algorithms: what W episodes ask the meta-parameters to move against.
+
+Each function adapts all episodes of a stack and returns one `MetaGradient`. `fomaml`
+and `reptile` are what this package is for; `maml` is their exact yardstick; `joint`
+takes no inner step at all and is ordinary multi-task training, which every
+meta-learned start has to beat and, by default, begins from.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nlp_meta.meta.adaptation import (
+    STEP_SIZE,
+    InnerLoop,
+    Loss,
+    Minibatch,
+    Weights,
+    adapt,
+    mean_gradient,
+)
+
+Start = Callable[[Weights], Weights]
+"""Completes stacked meta-parameters to the weights that adaptation starts from."""
+
+
+def unchanged(weights: Weights) -> Weights:
+    """Start from the meta-parameters alone."""
+    return weights
+
+
+@dataclass(frozen=True, slots=True)
+class MetaGradient:
+    """The direction of W episodes, and what they say of themselves.
+
+    Attributes:
+        gradient: One direction for each episode, `(tasks, ...)`, by the meta-parameters' names.
+        loss_before: Query loss at the starting point, `(tasks,)`, in nats.
+        loss_after: Query loss at the fast weights, `(tasks,)`, in nats.
+        adaptation_size: Length of the way from the starting point to the fast
+            weights, `(tasks,)`.
+    """
+
+    gradient: Weights
+    loss_before: Tensor
+    loss_after: Tensor
+    adaptation_size: Tensor
+
+
+class Algorithm(Protocol):
+    """What the outer loop calls: stacked meta-parameters and the episodes that they face.
+
+    `meta_parameters` are `(tasks, ...)` each, the same for all tasks; `start` completes
+    them by what a support set gives (a head of prototypes).
+    """
+
+    def __call__(
+        self,
+        loss: Loss,
+        meta_parameters: Weights,
+        support: Sequence[Minibatch],
+        query: Minibatch,
+        *,
+        inner: InnerLoop,
+        start: Start,
+    ) -> MetaGradient: ...
+
+
+def fomaml(
+    loss: Loss,
+    meta_parameters: Weights,
+    support: Sequence[Minibatch],
+    query: Minibatch,
+    *,
+    inner: InnerLoop,
+    start: Start = unchanged,
+) -> MetaGradient:
+    """First-order MAML: the query gradient at the fast weights, as if it were at the start.
+
+    Source:
+        Finn et al. 2017, arXiv:1703.03400, section 5.2.
+    """
+    before = start(meta_parameters)
+    fast = adapt(loss, before, support, inner=inner)
+    loss_after, gradient = mean_gradient(loss, fast, query)
+    gradient.update(_step_size_gradient(gradient, before, fast))
+    return _describe(loss, gradient, before, fast, query, loss_after)
+
+
+def reptile(
+    loss: Loss,
+    meta_parameters: Weights,
+    support: Sequence[Minibatch],
+    query: Minibatch,
+    *,
+    inner: InnerLoop,
+    start: Start = unchanged,
+) -> MetaGradient:
+    """Reptile: from the fast weights back to the starting point.
+
+    Against this direction an outer step of rate 1 lands on the mean of the fast
+    weights. The query set is measured, not learned from.
+
+    Source:
+        Nichol et al. 2018, arXiv:1803.02999, algorithm 2.
+    """
+    before = start(meta_parameters)
+    fast = adapt(loss, before, support, inner=inner)
+    gradient = {name: before[name].detach() - fast[name] for name in fast}
+    return _describe(loss, gradient, before, fast, query, _query_loss(loss, fast, query))
+
+
+def maml(
+    loss: Loss,
+    meta_parameters: Weights,
+    support: Sequence[Minibatch],
+    query: Minibatch,
+    *,
+    inner: InnerLoop,
+    start: Start = unchanged,
+) -> MetaGradient:
+    """Exact MAML: the query gradient through every inner step.
+
+    Keeps the graphs of all inner steps in memory.
+
+    Source:
+        Finn et al. 2017, arXiv:1703.03400, equation 1.
+    """
+    leaves = {name: value.detach().requires_grad_() for name, value in meta_parameters.items()}
+    before = start(leaves)
+    fast = adapt(loss, before, support, inner=inner, first_order=False)
+    losses = torch.stack([loss(fast, piece) for piece in query]).sum(0)
+    found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+    gradient = dict(zip(leaves, found, strict=True))
+    return _describe(loss, gradient, before, fast, query, losses.detach())
+
+
+def joint(
+    loss: Loss,
+    meta_parameters: Weights,
+    support: Sequence[Minibatch],
+    query: Minibatch,
+    *,
+    inner: InnerLoop,
+    start: Start = unchanged,
+) -> MetaGradient:
+    """Multi-task training: the gradient of the query sets at the starting point itself."""
+    before = start(meta_parameters)
+    losses, gradient = mean_gradient(loss, before, query)
+    still = torch.zeros_like(losses)
+    return MetaGradient(gradient, losses, losses, still)
+
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "fomaml": fomaml,
+    "reptile": reptile,
+    "maml": maml,
+    "joint": joint,
+}
+
+
+def learned_step_sizes(meta_parameters: Weights) -> dict[str, Tensor]:
+    """One step size for each tensor, as the logarithm of a factor on the inner rate: 0."""
+    return {
+        STEP_SIZE + name: torch.zeros((), device=value.device)
+        for name, value in meta_parameters.items()
+    }
+
+
+def _step_size_gradient(gradient: Weights, before: Weights, fast: Weights) -> Weights:
+    """First-order slope of the query loss along the logarithm of each step size.
+
+    A tensor's whole way is its step size times a sum of slopes that first order holds
+    fixed, so the way itself is the derivative of the fast weights.
+    """
+    return {
+        STEP_SIZE + name: ((fast[name] - before[name]) * gradient[name]).flatten(1).sum(1)
+        for name in fast
+        if STEP_SIZE + name in before
+    }
+
+
+@torch.no_grad()
+def _query_loss(loss: Loss, weights: Weights, query: Minibatch) -> Tensor:
+    return torch.stack([loss(weights, piece) for piece in query]).sum(0)
+
+
+@torch.no_grad()
+def _describe(
+    loss: Loss,
+    gradient: Weights,
+    before: Weights,
+    fast: Weights,
+    query: Minibatch,
+    loss_after: Tensor,
+) -> MetaGradient:
+    ways = [(fast[name] - before[name]).flatten(1).square().sum(1) for name in fast]
+    size = torch.stack(ways).sum(0).sqrt()
+    return MetaGradient(gradient, _query_loss(loss, before, query), loss_after, size)

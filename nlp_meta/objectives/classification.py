@@ -1,0 +1,215 @@
+"""Classification of texts: what moves, its loss, its predictions.
+
+Labels have places: `labels[i]` is answered by the i-th logit. Tasks that lack a label
+have it masked, so tasks of different label sets meet in one stack. With the `shared`
+head the last linear layer is a meta-parameter; with the `prototype` head it is rebuilt
+from each support set, for any number of labels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nlp_meta.data.answers import Prediction
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.backbone import Backbone
+from nlp_meta.encoders.batching import Batch, Row, split_minibatches, stack_batches
+from nlp_meta.encoders.lora import BIAS, WEIGHT, LoraPlan, Weights, stacked, start_weights
+from nlp_meta.encoders.prefix import Network
+
+HEADS = ("shared", "prototype")
+MASKED = -1e4
+"""Logit of a label that a task lacks: its probability is 0 in every dtype, its gradient too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """A frozen network, the layers of it that move, and the labels it tells apart.
+
+    Attributes:
+        labels: Names in the order of the logits. With the prototype head a task's own
+            labels take the first places and this only bounds their number.
+        head: `shared` or `prototype`.
+        autocast: Dtype of the matrix products; None computes as the backbone is stored.
+        batch_tokens: Most tokens of one padded batch, over all tasks of the stack.
+    """
+
+    backbone: Backbone
+    network: Network
+    plan: LoraPlan
+    labels: tuple[str, ...]
+    head: str
+    autocast: torch.dtype | None
+    batch_tokens: int
+
+    def meta_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Draw the tensors that the outer loop moves, at their beginning."""
+        weights = start_weights(
+            self.backbone, self.plan, num_labels=len(self.labels), generator=generator
+        )
+        if self.head == "prototype":
+            for suffix in (WEIGHT, BIAS):
+                del weights[self.plan.head[-1] + suffix]
+        return weights
+
+    def loss(self, weights: Weights, batch: Batch) -> Tensor:
+        """Cross-entropy of each task, `(tasks,)` in nats: this batch's share of the mean."""
+        logits = self._run(weights, batch)
+        each = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), batch.targets.flatten(), reduction="none"
+        )
+        return (each.view_as(batch.shares) * batch.shares).sum(1)
+
+    def start(self, weights: Weights, support: Sequence[Sequence[Batch]]) -> Weights:
+        """Complete stacked meta-parameters to the weights that adaptation starts from."""
+        if self.head == "shared":
+            return weights
+        return {**weights, **self._prototypes(weights, support)}
+
+    def answer(
+        self, weights: Weights, query: Sequence[Batch], episodes: Sequence[Episode]
+    ) -> list[list[Prediction]]:
+        """Predictions for the query sets of W episodes."""
+        found = self.predict(weights, query)
+        return [
+            to_predictions(logs, self.label_places(episode.labels), episode.labels)
+            for logs, episode in zip(found, episodes, strict=True)
+        ]
+
+    @torch.no_grad()
+    def predict(self, weights: Weights, batches: Sequence[Batch]) -> list[Tensor]:
+        """Log-probabilities of each task's examples, in their order.
+
+        Returns:
+            One tensor `(examples, labels)` for each task, float32, on the CPU.
+        """
+        pieces = [(batch, self._run(weights, batch).log_softmax(-1)) for batch in batches]
+        tasks = batches[0].positions.shape[0]
+        return [_in_order(task, pieces) for task in range(tasks)]
+
+    def support_batches(
+        self, episodes: Sequence[Episode], *, minibatch: int | None
+    ) -> list[list[Batch]]:
+        """Support sets of W episodes as minibatches of about `minibatch` examples a task."""
+        tasks = [self._rows(episode, episode.support) for episode in episodes]
+        most = max(len(rows) for rows in tasks)
+        count = 1 if minibatch is None else max(1, round(most / minibatch))
+        count = min(count, *(len(rows) for rows in tasks))
+        split = [split_minibatches(rows, count=count) for rows in tasks]
+        return [self._stack([parts[i] for parts in split]) for i in range(count)]
+
+    def query_batches(self, episodes: Sequence[Episode]) -> list[Batch]:
+        """Query sets of W episodes."""
+        return self._stack([self._rows(episode, episode.query) for episode in episodes])
+
+    def _rows(self, episode: Episode, examples: Sequence[Example]) -> list[Row]:
+        names = self.label_places(episode.labels)
+        allowed = [name in episode.labels for name in names]
+        allowed += [False] * (len(self.labels) - len(allowed))
+        places = {name: place for place, name in enumerate(names)}
+        states = self.network.encode([example.source for example in examples])
+        return [
+            Row(state, places.get(example.target, 0), allowed)
+            for state, example in zip(states, examples, strict=True)
+        ]
+
+    def label_places(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of the logits for a task with these labels."""
+        return self.labels if self.head == "shared" else labels
+
+    def _stack(self, tasks: Sequence[Sequence[Row]]) -> list[Batch]:
+        return stack_batches(
+            tasks,
+            padding=self.network.padding,
+            tokens=self.batch_tokens,
+            device=self.backbone.device,
+        )
+
+    def _run(self, weights: Weights, batch: Batch) -> Tensor:
+        with stacked(self.backbone.model, self.plan, weights), self._precision():
+            out = self.network.run(batch.states, batch.mask).float()
+        by_task = out.view(*batch.targets.shape, -1)
+        if self.plan.head[-1] + WEIGHT not in weights:
+            return by_task
+        return by_task.masked_fill(~batch.allowed, MASKED)
+
+    @contextmanager
+    def _precision(self) -> Iterator[None]:
+        device = self.backbone.device.type
+        with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
+            yield
+
+    def _prototypes(
+        self, weights: Weights, support: Sequence[Sequence[Batch]]
+    ) -> Mapping[str, Tensor]:
+        batches = [batch for minibatch in support for batch in minibatch]
+        features = torch.cat([self._run(weights, batch) for batch in batches], dim=1)
+        targets = torch.cat([batch.targets for batch in batches], dim=1)
+        real = torch.cat([batch.positions for batch in batches], dim=1) >= 0
+        weight, bias = prototype_head(features, targets, real, num_labels=len(self.labels))
+        name = self.plan.head[-1]
+        return {name + WEIGHT: weight, name + BIAS: bias}
+
+
+def prototype_head(
+    features: Tensor, targets: Tensor, real: Tensor, *, num_labels: int
+) -> tuple[Tensor, Tensor]:
+    """Nearest class mean, written as a linear layer.
+
+    The squared distance to the mean c of a class gives the logits 2c.x - |c|^2, up to
+    what all classes share. They are divided by the mean squared distance of an example
+    to its own class mean, so that the head is as sure on any encoder's scale, and the
+    features are centered on the support set's mean, which leaves the answers as they
+    are and keeps the weights small.
+
+    Args:
+        features: `(tasks, examples, features)`.
+        targets: `(tasks, examples)` indices of labels.
+        real: `(tasks, examples)`, False for padding.
+
+    Returns:
+        Weight `(tasks, labels, features)` and bias `(tasks, labels)`; zero for a label
+        that has no example.
+
+    Source:
+        Snell et al. 2017, arXiv:1703.05175, section 2.4; Triantafillou et al. 2020,
+        arXiv:1903.03096, section 3.2.
+    """
+    member = torch.nn.functional.one_hot(targets, num_labels).to(features.dtype)
+    member = member * real.unsqueeze(-1)
+    counts = member.sum(1)
+    means = (member.mT @ features) / counts.clamp(min=1).unsqueeze(-1)
+    center = (features * real.unsqueeze(-1)).sum(1, keepdim=True) / counts.sum(1)[:, None, None]
+    distance = (features - member @ means).square().sum(-1) * real
+    spread = (distance.sum(1) / counts.sum(1)).clamp(min=1e-6)[:, None, None]
+    present = (counts > 0).unsqueeze(-1)
+    weight = 2 * (means - center) / spread * present
+    shared = center.square().sum(-1, keepdim=True)
+    bias = (shared - means.square().sum(-1, keepdim=True)) / spread * present
+    return weight, bias.squeeze(-1)
+
+
+def to_predictions(
+    log_probabilities: Tensor, places: Sequence[str], labels: Sequence[str]
+) -> list[Prediction]:
+    """Read log-probabilities `(examples, labels)` as predictions among a task's labels."""
+    kept = [place for place, name in enumerate(places) if name in labels]
+    names = [places[place] for place in kept]
+    rows = log_probabilities[:, kept].softmax(-1).tolist()
+    return [
+        Prediction(names[max(range(len(row)), key=row.__getitem__)],
+                   dict(zip(names, row, strict=True)))
+        for row in rows
+    ]
+
+
+def _in_order(task: int, pieces: Sequence[tuple[Batch, Tensor]]) -> Tensor:
+    positions = torch.cat([batch.positions[task] for batch, _ in pieces])
+    values = torch.cat([value[task] for _, value in pieces])
+    real = positions >= 0
+    ordered = values[real][positions[real].argsort()]
+    return ordered.cpu()

@@ -1,0 +1,155 @@
+"""Data cards: what loads, and what each bad card is told."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import DatasetCard, DatasetCardData
+
+from nlp_meta.data.cards import cards_folder, find_card, list_cards, load_card
+from nlp_meta.errors import CardError
+
+GOOD = """---
+language: en
+license: mit
+pretty_name: Shops
+task_categories: [text-classification]
+size_categories: [n<1K]
+source_datasets: [original]
+nlp_meta:
+  kind: sentiment
+  parallel: false
+  source:
+    files: "shops/{task}.{split}.jsonl"
+    hub: null
+    obtain: write it
+  columns: {text: text, label: stars, group: null}
+  labels: {0: negative, true: positive, "2": positive}
+  tasks:
+  - {name: tea, domain: food, language: eng, meta_split: meta-train, splits: {train: train}}
+  - {name: hats, domain: fashion, language: eng, meta_split: meta-test, splits: {train: dev}}
+---
+# Shops
+"""
+
+
+def write_card(folder: Path, text: str) -> Path:
+    path = folder / "shops.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_card_says_what_its_file_says(tmp_path):
+    card = load_card(write_card(tmp_path, GOOD))
+
+    assert (card.name, card.license, card.files) == ("shops", "mit", "shops/{task}.{split}.jsonl")
+    assert [task.name for task in card.tasks] == ["tea", "hats"]
+    assert card.tasks[1].splits == {"train": "dev"}
+    assert card.hub is None and card.builtin is None
+
+
+def test_label_values_that_yaml_reads_as_numbers_or_booleans_become_text(tmp_path):
+    card = load_card(write_card(tmp_path, GOOD))
+
+    assert card.labels == {"0": "negative", "True": "positive", "2": "positive"}
+    assert card.label_names == ("negative", "positive")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "remedy"),
+    [
+        ("pretty_name: Shops", "pretty_nam: Shops", "`pretty_nam`", "write `pretty_name`"),
+        ("  kind:", "  kinds:", "`nlp_meta.kinds`", "write `kind`"),
+        ("obtain: write it", "obtian: write it", "`nlp_meta.source.obtian`", "write `obtain`"),
+        ("domain: food", "domian: food", "`nlp_meta.tasks[0].domian`", "write `domain`"),
+        ("license: mit\n", "", "`license`", "license: unknown"),
+        ("license: mit", "license: other", "`license_name`", "add the key"),
+        ("meta-train", "meta-tain", "`nlp_meta.tasks[0].meta_split`", "write 'meta-train'"),
+        ("kind: sentiment", "kind: sentimental", "`nlp_meta.kind`", "write 'sentiment'"),
+        ("name: hats", "name: tea", "`nlp_meta.tasks[1].name`", "rename"),
+        ("parallel: false", "parallel: 'no'", "`nlp_meta.parallel`", "true or false"),
+        ("domain: food", "domain: 3", "`nlp_meta.tasks[0].domain`", "a text is needed"),
+        ("0: negative", "0: 1", "`nlp_meta.labels.0`", "a text is needed"),
+        ("splits: {train: dev}", "splits: {dev: dev}", ".splits.dev`", "train"),
+        ("splits: {train: dev}", "splits: {test: dev}", ".splits.train`", "add the key"),
+        ("splits: {train: dev}", "labels: [sad], splits: {train: dev}", "[1].labels`", "'sad'"),
+        ("files: ", "builtin: 'x{task}'\n    files: ", "`nlp_meta.source.files`", "exactly one"),
+        ("{task}.{split}", "{split}", "`nlp_meta.source.files`", "{task}"),
+        ("hub: null", "hub: {revision: null}", "`nlp_meta.source.hub.id`", "add the key"),
+        ("hub: null", "hub: {id: a/b, labels: {1: sad}}", "source.hub.labels`", "'sad'"),
+        ("  tasks:\n", "  tasks: []\n  x:\n", "`nlp_meta.x`", "take it out"),
+        ("language: en\n", "language: [1]\n", "`language`", "a list of texts"),
+    ],
+)
+def test_a_bad_card_names_file_key_and_remedy(tmp_path, old, new, key, remedy):
+    assert old in GOOD
+    path = write_card(tmp_path, GOOD.replace(old, new, 1))
+
+    with pytest.raises(CardError) as caught:
+        load_card(path)
+
+    message = str(caught.value)
+    assert str(path) in message and key in message and remedy in message
+    assert "\n" not in message and message.count("; ") >= 2
+
+
+@pytest.mark.parametrize(
+    "text", ["# no front matter\n", "---\na: [1\n---\n", "---\n- a\n---\n", "---\na: 1\n", ""]
+)
+def test_a_file_without_front_matter_is_refused(tmp_path, text):
+    with pytest.raises(CardError, match="front matter"):
+        load_card(write_card(tmp_path, text))
+
+
+def test_an_unknown_card_is_answered_with_the_nearest_and_the_list():
+    with pytest.raises(CardError, match=r"did you mean 'nusax'\?.*"):
+        find_card("nusaxx")
+    with pytest.raises(CardError, match="fdu_mtl, "):
+        find_card("nothing like it")
+
+
+def test_a_path_is_a_card(tmp_path):
+    path = write_card(tmp_path, GOOD)
+
+    assert find_card(str(path)) == path
+
+
+@pytest.mark.parametrize("name", list_cards())
+def test_shipped_cards_load_and_are_valid_on_the_hub(name):
+    """The Hub's own reader is the other route to the same front matter."""
+    path = cards_folder() / f"{name}.md"
+    card = load_card(path)
+    hub = DatasetCard.load(path).data
+
+    assert isinstance(hub, DatasetCardData)
+    assert hub.pretty_name == card.pretty_name and hub.license == card.license
+    assert hub.task_categories == ["text-classification"]
+    assert all(isinstance(code, str) and 2 <= len(code) <= 3 for code in hub.language)
+    assert yaml.safe_load(str(hub))["nlp_meta"]["kind"] == card.kind
+
+
+def test_every_meta_split_of_the_fixed_cards_is_as_documented():
+    """By hand, from the tables in the cards."""
+    held_out = {
+        "fdu_mtl": {"camera_photo", "health_personal_care", "magazines", "software"},
+        "nusax": {"ban", "bjn", "nij"},
+        "afrisenti": {"ibo", "orm", "arq"},
+        "nlp_meta_reviews": {"real_estate"},
+    }
+    for name, expected in held_out.items():
+        tasks = load_card(find_card(name)).tasks
+        assert {task.name for task in tasks if task.meta_split == "meta-test"} == expected
+
+
+def test_questions_about_the_same_reviews_share_a_meta_split():
+    tasks = load_card(find_card("arsc")).tasks
+    found = {(task.domain, task.meta_split) for task in tasks}
+
+    assert set(Counter(domain for domain, _ in found).values()) == {1}
+
+
+def test_hub_ids_are_pinned_to_a_commit():
+    hubs = [card.hub for card in map(load_card, map(find_card, list_cards())) if card.hub]
+
+    assert hubs and all(hub.revision and len(hub.revision) == 40 for hub in hubs)
