@@ -95,14 +95,15 @@ def stack_batches(
     ranked = [sorted(range(len(rows)), key=lambda r: -len(rows[r].states)) for rows in tasks]
     most = max(len(ranks) for ranks in ranked)
     lengths = [
-        max(len(rows[ranks[rank]].states) for rows, ranks in zip(tasks, ranked, strict=True)
-            if rank < len(ranks))
+        max(
+            len(rows[ranks[rank]].states)
+            for rows, ranks in zip(tasks, ranked, strict=True)
+            if rank < len(ranks)
+        )
         for rank in range(most)
     ]
     groups = by_length(lengths, tokens=max(tokens // len(tasks), 1))
-    return [
-        _stack(tasks, ranked, group, padding=padding, device=device) for group in groups
-    ]
+    return [_stack(tasks, ranked, group, padding=padding, device=device) for group in groups]
 
 
 def split_minibatches(rows: Sequence[Row], *, count: int) -> list[list[Row]]:

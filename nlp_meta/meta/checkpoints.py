@@ -44,7 +44,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     beside = folder / f".{target.name}.part"
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()
+    }
     save_file(tensors, beside / TENSORS)
     record = {
         "step": checkpoint.step,
@@ -104,7 +106,9 @@ def restore_optimizer(
 ) -> None:
     """Give an optimizer back what `flatten_optimizer` took from one like it."""
     state: dict[int, dict[str, Any]] = {}
-    named = {n.removeprefix("optimizer."): v for n, v in tensors.items() if n.startswith("optimizer.")}
+    named = {
+        n.removeprefix("optimizer."): v for n, v in tensors.items() if n.startswith("optimizer.")
+    }
     for name, value in {**plain, **named}.items():
         place, key = name.split(".", 1)
         state.setdefault(int(place), {})[key] = value

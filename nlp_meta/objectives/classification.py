@@ -18,8 +18,18 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batching import Batch, Row, split_minibatches, stack_batches
-from nlp_meta.encoders.lora import BIAS, WEIGHT, LoraPlan, Weights, stacked, start_weights
-from nlp_meta.encoders.prefix import Network
+from nlp_meta.encoders.lora import (
+    BIAS,
+    WEIGHT,
+    LoraPlan,
+    Weights,
+    lowest_adapted_layer,
+    plan_lora,
+    stacked,
+    start_weights,
+)
+from nlp_meta.encoders.prefix import Network, build_network
+from nlp_meta.errors import SettingsError
 
 HEADS = ("shared", "prototype")
 MASKED = -1e4
@@ -155,6 +165,40 @@ class Classification:
         return {name + WEIGHT: weight, name + BIAS: bias}
 
 
+def build_classification(
+    backbone: Backbone,
+    *,
+    labels: Sequence[str],
+    head: str,
+    lora_r: int,
+    lora_alpha: float,
+    lora_layers: int,
+    lora_target_modules: Sequence[str] | None,
+    autocast: torch.dtype | None,
+    batch_tokens: int,
+) -> Classification:
+    """Let PEFT choose the adapted layers and keep the frozen ones' states in memory.
+
+    Raises:
+        SettingsError: There is no such head.
+        BackboneError: The layers cannot be adapted.
+    """
+    if head not in HEADS:
+        raise SettingsError(
+            f"cannot build the head '{head}': one of {', '.join(HEADS)} is needed; "
+            "change `model.head`"
+        )
+    plan = plan_lora(
+        backbone,
+        lora_r=lora_r,
+        lora_alpha=lora_alpha,
+        lora_layers=lora_layers,
+        lora_target_modules=lora_target_modules,
+    )
+    network = build_network(backbone, frozen_layers=lowest_adapted_layer(plan))
+    return Classification(backbone, network, plan, tuple(labels), head, autocast, batch_tokens)
+
+
 def prototype_head(
     features: Tensor, targets: Tensor, real: Tensor, *, num_labels: int
 ) -> tuple[Tensor, Tensor]:
@@ -201,8 +245,9 @@ def to_predictions(
     names = [places[place] for place in kept]
     rows = log_probabilities[:, kept].softmax(-1).tolist()
     return [
-        Prediction(names[max(range(len(row)), key=row.__getitem__)],
-                   dict(zip(names, row, strict=True)))
+        Prediction(
+            names[max(range(len(row)), key=row.__getitem__)], dict(zip(names, row, strict=True))
+        )
         for row in rows
     ]
 

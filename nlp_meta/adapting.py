@@ -1,0 +1,211 @@
+"""From a meta-model and a few dozen labels to an adapted model: the steps in between."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from nlp_meta.data.answers import Prediction
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.backbone import load_backbone
+from nlp_meta.encoders.batching import tokenize
+from nlp_meta.encoders.lora import BIAS, WEIGHT
+from nlp_meta.encoders.precision import choose_autocast
+from nlp_meta.encoders.prefix import whole_network
+from nlp_meta.errors import DataError
+from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights, adaptation_path, repeat
+from nlp_meta.meta.selection import held_out_path
+from nlp_meta.meta.validation import begin_episodes
+from nlp_meta.objectives.calibration import fit_temperature
+from nlp_meta.objectives.classification import Classification, build_classification
+from nlp_meta.settings import ModelSettings
+
+FOLDS = 4
+STOPS = (0.25, 0.5, 1.0)
+"""Shares of the inner steps after which an adaptation may stop early."""
+PREDICTION_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """An adaptation, and what the held-out folds of its support set said."""
+
+    weights: dict[str, Tensor]
+    steps: int
+    temperature: float
+    held_out_accuracy: float
+
+
+def build_objective(
+    settings: ModelSettings,
+    *,
+    labels: Sequence[str],
+    device: torch.device | str | None = None,
+    precision: str = "auto",
+    batch_tokens: int = 2048,
+) -> Classification:
+    """Load the backbone that settings name and plan its adapter."""
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    backbone = load_backbone(
+        settings.model_name_or_path,
+        pooling=settings.pooling,
+        max_tokens=settings.max_tokens,
+        prefix_text=settings.prefix_text,
+        device=place,
+        revision=settings.revision,
+    )
+    return build_classification(
+        backbone,
+        labels=labels,
+        head=settings.head,
+        lora_r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_layers=settings.lora_layers,
+        lora_target_modules=settings.lora_target_modules,
+        autocast=choose_autocast(precision, place),
+        batch_tokens=batch_tokens,
+    )
+
+
+def narrow_labels(
+    objective: Classification, meta_parameters: Weights, labels: Iterable[str], *, shared: bool
+) -> tuple[Classification, dict[str, Tensor]]:
+    """Fit the objective and the meta-parameters to the labels of one domain.
+
+    Of a shared head the rows of these labels remain, which answers as masking the
+    others would. Labels that meta-training never saw get a head of prototypes.
+    """
+    used = set(labels)
+    last = objective.plan.head[-1]
+    own = {last + WEIGHT, last + BIAS}
+    if not shared:
+        names = tuple(sorted(used))
+        dropped = own | {STEP_SIZE + name for name in own}
+        kept = {name: v for name, v in meta_parameters.items() if name not in dropped}
+        return replace(objective, labels=names, head="prototype"), kept
+    rows = [place for place, name in enumerate(objective.labels) if name in used]
+    names = tuple(objective.labels[row] for row in rows)
+    narrowed = {n: v[rows] if n in own else v for n, v in meta_parameters.items()}
+    return replace(objective, labels=names), narrowed
+
+
+def adapt_calibrated(
+    objective: Classification,
+    meta_parameters: Weights,
+    support: Sequence[Example],
+    *,
+    inner: InnerLoop,
+    minibatch: int | None,
+    early_stop: bool,
+    seed: int,
+    on_step: Callable[[int, int], None] | None,
+) -> Calibrated:
+    """Adapt to a support set, as long and as sure as its held-out folds advise.
+
+    K copies of the support set, each without one fold, are adapted in one stack. Their
+    answers to the folds that they have not seen choose the number of steps (of 0, a
+    quarter, a half and all) and the temperature, which is folded into the last linear
+    layer, so that a plain softmax is calibrated wherever the model is loaded.
+    """
+    episode = Episode("support", objective.labels, tuple(support), (), 0)
+    tick = _Ticker(on_step, total=2 * inner.steps)
+    stops = sorted({round(inner.steps * share) for share in STOPS}) if early_stop else [inner.steps]
+    if early_stop and objective.head == "shared":
+        stops = [0, *stops]
+    fewest = min(sum(e.target == name for e in support) for name in objective.labels)
+    answers = held_out_path(
+        objective,
+        meta_parameters,
+        episode,
+        inner=inner,
+        minibatch=minibatch,
+        at_steps=stops,
+        folds=min(FOLDS, fewest),
+        seed=seed,
+        on_step=tick,
+    )
+    targets = torch.tensor([objective.labels.index(e.target) for e in support])
+    logs = {step: _log_probabilities(row, objective.labels) for step, row in answers.items()}
+    fitted = {step: fit_temperature(each, targets) for step, each in logs.items()}
+    losses = {
+        step: float(torch.nn.functional.cross_entropy(each / fitted[step], targets))
+        for step, each in logs.items()
+    }
+    steps = min(losses, key=lambda step: (losses[step], -step))
+    batches, start = begin_episodes(objective, meta_parameters, [episode], minibatch=minibatch)
+    fast: Weights = start
+    for fast in adaptation_path(objective.loss, start, batches, inner=replace(inner, steps=steps)):
+        tick()
+    right = (logs[steps].argmax(-1) == targets).float().mean()
+    weights = _cool(objective, fast, fitted[steps])
+    return Calibrated(weights, steps, fitted[steps], float(right))
+
+
+def predict_texts(
+    objective: Classification, weights: Weights, texts: Sequence[str]
+) -> list[Prediction]:
+    """Answer texts with one set of weights, in float32, through the whole model.
+
+    Raises:
+        DataError: A text is empty.
+    """
+    check_texts(texts)
+    if not texts:
+        return []
+    exact = replace(
+        objective,
+        network=whole_network(objective.backbone),
+        autocast=None,
+        batch_tokens=PREDICTION_TOKENS,
+    )
+    query = tuple(Example(text.strip(), "") for text in texts)
+    episode = Episode("texts", objective.labels, (), query, 0)
+    stacked = repeat(weights, tasks=1)
+    return exact.answer(stacked, exact.query_batches([episode]), [episode])[0]
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse empty texts, by their place."""
+    for place, text in enumerate(texts, start=1):
+        if not text.strip():
+            raise DataError(
+                f"cannot read text {place} of {len(texts)}: it is empty and every text needs at "
+                "least one character; leave it out"
+            )
+
+
+def count_cut(objective: Classification, texts: Sequence[str]) -> int:
+    """Number of texts longer than the encoder takes."""
+    longer = replace(objective.backbone, max_tokens=objective.backbone.max_tokens + 1)
+    rows = tokenize(longer, texts)
+    return sum(len(row) > objective.backbone.max_tokens for row in rows)
+
+
+class _Ticker:
+    """Counts steps for a progress bar."""
+
+    def __init__(self, on_step: Callable[[int, int], None] | None, *, total: int) -> None:
+        self.on_step, self.total, self.done = on_step, total, 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        if self.on_step:
+            self.on_step(min(self.done, self.total), self.total)
+
+
+def _log_probabilities(answers: Sequence[Prediction], labels: Sequence[str]) -> Tensor:
+    rows = [[answer.probabilities[name] for name in labels] for answer in answers]
+    return torch.tensor(rows, dtype=torch.float64).clamp(min=1e-12).log()
+
+
+def _cool(objective: Classification, fast: Weights, temperature: float) -> dict[str, Tensor]:
+    """Unstack one episode's fast weights and divide its logits by the temperature."""
+    last = objective.plan.head[-1]
+    own: Mapping[str, float] = {last + WEIGHT: temperature, last + BIAS: temperature}
+    return {
+        name: value[0].detach().clone() / own.get(name, 1.0)
+        for name, value in fast.items()
+        if not name.startswith(STEP_SIZE)
+    }

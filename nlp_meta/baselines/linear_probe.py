@@ -1,0 +1,178 @@
+"""Linear probe: logistic regression on what the frozen encoder says of a text."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from nlp_meta.data.answers import Predict, Prediction
+from nlp_meta.data.episodes import Episode
+from nlp_meta.encoders.backbone import Backbone
+from nlp_meta.encoders.batching import by_length, pad_rows, tokenize
+from nlp_meta.errors import EpisodeError, SettingsError
+
+Embed = Callable[[Sequence[str]], NDArray[Any]]
+"""Texts to features, `(texts, features)`."""
+
+# Standardized features of a support set are fitted within some hundred iterations.
+_MAX_ITERATIONS = 5000
+
+
+def linear_probe(
+    embed: Embed, *, regularization: Sequence[float], folds: int, seed: int
+) -> Predict:
+    """Make a predictor that fits logistic regression on the features of the support set.
+
+    Features are standardized by the support set's mean and deviation. A label of the
+    task that the support set lacks has probability 0.
+
+    Args:
+        regularization: Values of scikit-learn's `C` to choose from, smaller is stronger;
+            that of the smallest held-out loss is taken, of equal ones the strongest.
+        folds: Of the stratified cross-validation inside the support set; fewer where a
+            label has fewer examples. A label of one example is never held out; where all
+            have one, the strongest regularization is taken.
+        seed: Of the split into folds.
+
+    Raises:
+        SettingsError: No value of `C`, one that is not above 0, or fewer than 2 folds.
+            The predictor raises EpisodeError for a support set of fewer than 2 labels.
+    """
+    if not regularization or min(regularization) <= 0 or folds < 2:
+        raise SettingsError(
+            f"cannot cross-validate regularization {list(regularization)} in {folds} folds: at "
+            "least one value, all above 0, and at least 2 folds are needed; change "
+            "`regularization` or `folds`"
+        )
+    strengths = sorted(regularization)
+
+    def predict(episode: Episode) -> list[Prediction]:
+        targets = _support_targets(episode)
+        texts = [example.source for example in (*episode.support, *episode.query)]
+        features = np.asarray(embed(texts), dtype=np.float64)
+        support, query = features[: len(targets)], features[len(targets) :]
+        strength = choose_regularization(support, targets, strengths, folds=folds, seed=seed)
+        rows = _fit_predict(support, targets, query, strength=strength, labels=len(episode.labels))
+        return [
+            Prediction(
+                episode.labels[int(row.argmax())],
+                dict(zip(episode.labels, row.tolist(), strict=True)),
+            )
+            for row in rows
+        ]
+
+    return predict
+
+
+def choose_regularization(
+    features: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    regularization: Sequence[float],
+    *,
+    folds: int,
+    seed: int,
+) -> float:
+    """Find the value of `C` with the smallest held-out log loss, the first of equal ones."""
+    splits = list(_stratified_splits(targets, folds=folds, seed=seed))
+    if not splits or len(regularization) == 1:
+        return regularization[0]
+    labels = int(targets.max()) + 1
+    losses = []
+    for strength in regularization:
+        total = 0.0
+        for kept, held in splits:
+            rows = _fit_predict(
+                features[kept], targets[kept], features[held], strength=strength, labels=labels
+            )
+            found = rows[np.arange(len(held)), targets[held]]
+            total -= float(np.log(np.maximum(found, np.finfo(np.float64).tiny)).sum())
+        losses.append(total)
+    return regularization[int(np.argmin(losses))]
+
+
+def mean_pooled_embedder(backbone: Backbone, *, batch_tokens: int) -> Embed:
+    """Make features of texts: the mean of the encoder's last states over real tokens.
+
+    Features are float32 and kept by text, so that many draws of a task cost one pass.
+
+    Args:
+        batch_tokens: Most tokens of one padded batch.
+    """
+    kept: dict[str, NDArray[np.float32]] = {}
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        missing = [text for text in dict.fromkeys(texts) if text not in kept]
+        ids = tokenize(backbone, missing)
+        for group in by_length([len(row) for row in ids], tokens=batch_tokens):
+            means = _mean_states(backbone, [ids[row] for row in group])
+            kept.update((missing[row], mean) for row, mean in zip(group, means, strict=True))
+        if not texts:
+            return np.zeros((0, int(backbone.config.hidden_size)), dtype=np.float32)
+        return np.stack([kept[text] for text in texts])
+
+    return embed
+
+
+@torch.no_grad()
+def _mean_states(backbone: Backbone, ids: Sequence[Tensor]) -> NDArray[np.float32]:
+    padded, mask = pad_rows(ids, padding=backbone.tokenizer.pad_token_id or 0)
+    padded, mask = padded.to(backbone.device), mask.to(backbone.device)
+    states = backbone.encoder(input_ids=padded, attention_mask=mask).last_hidden_state.float()
+    real = mask.unsqueeze(-1).float()
+    means: NDArray[np.float32] = ((states * real).sum(1) / real.sum(1)).cpu().numpy()
+    return means
+
+
+def _support_targets(episode: Episode) -> NDArray[np.int64]:
+    places = {label: place for place, label in enumerate(episode.labels)}
+    targets = np.array([places[example.target] for example in episode.support], dtype=np.int64)
+    if len(np.unique(targets)) < 2:
+        raise EpisodeError(
+            f"cannot fit a linear probe on task '{episode.task}': its support set of "
+            f"{len(targets)} examples has {len(np.unique(targets))} labels, at least 2 are "
+            "needed; raise the number of labels"
+        )
+    return targets
+
+
+def _fit_predict(
+    features: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    query: NDArray[np.float64],
+    *,
+    strength: float,
+    labels: int,
+) -> NDArray[np.float64]:
+    """Probabilities `(queries, labels)`; 0 for a label without an example."""
+    probabilities = np.zeros((len(query), labels))
+    if not len(query):
+        return probabilities
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
+    )
+    model.fit(features, targets)
+    probabilities[:, model.classes_] = model.predict_proba(query)
+    return probabilities
+
+
+def _stratified_splits(
+    targets: NDArray[np.int64], *, folds: int, seed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Kept and held-out rows of each fold."""
+    counts = np.bincount(targets)
+    alone = np.flatnonzero(counts[targets] == 1)
+    shared = np.flatnonzero(counts[targets] > 1)
+    if not len(shared):
+        return
+    splitter = StratifiedKFold(
+        min(folds, int(counts[counts > 1].min())), shuffle=True, random_state=seed
+    )
+    for kept, held in splitter.split(shared, targets[shared]):
+        yield np.concatenate([shared[kept], alone]), shared[held]

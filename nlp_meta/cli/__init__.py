@@ -1,0 +1,103 @@
+"""The command line, `nlp-meta`: what a user does, one file a command.
+
+A result goes to standard output, as a table or, with `--json`, as exactly one JSON
+object; progress, remarks and errors go to standard error. Nothing heavy is imported
+before a command needs it.
+"""
+
+import json
+import math
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+
+from nlp_meta.cli.parser import build_parser
+from nlp_meta.cli.screen import Screen, make_screen
+from nlp_meta.errors import NlpMetaError
+
+INTERRUPTED = 130
+
+Command = Callable[[Namespace, Screen], Mapping[str, object]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Those of the process where None.
+
+    Returns:
+        The exit code: 0, 2 after an error that the user can mend, 130 after Ctrl-C.
+
+    Raises:
+        SystemExit: After `--help`, `--version` or an option that is wrong.
+    """
+    options = build_parser().parse_args(arguments)
+    try:
+        record = _run(options)
+        if options.json:
+            print(json.dumps(_finite(record), allow_nan=False))
+        sys.stdout.flush()
+    except NlpMetaError as error:
+        return _stop(str(error))
+    except BrokenPipeError:
+        # Whoever read the output has enough; Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _stop(_explain(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _run(options: Namespace) -> Mapping[str, object]:
+    command = _find_command(options.command)
+    if not options.json:
+        return command(options, make_screen(as_json=False))
+    # Whatever a library prints must not mix with the one JSON object.
+    with redirect_stdout(sys.stderr):
+        return command(options, make_screen(as_json=True))
+
+
+def _find_command(name: str) -> Command:
+    match name:
+        case "adapt":
+            from nlp_meta.cli.adapt import run_adapt as command
+        case "predict":
+            from nlp_meta.cli.predict import run_predict as command
+        case "evaluate":
+            from nlp_meta.cli.evaluate import run_evaluate as command
+        case "quickstart":
+            from nlp_meta.cli.quickstart import run_quickstart_command as command
+        case _:
+            from nlp_meta.cli.cards import run_cards as command
+    return command
+
+
+def _stop(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _explain(error: OSError) -> str:
+    place = f"'{error.filename}'" if error.filename else "a file"
+    reason = error.strerror or str(error) or type(error).__name__
+    return (
+        f"cannot read or write {place}: {reason}; a readable input and a writable output with room "
+        "for it are needed; correct the path, its permissions or the space on its disk"
+    )
+
+
+def _finite(value: object) -> object:
+    """JSON has no word for infinite and not-a-number."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,115 @@
+"""`nlp-meta adapt`: from a meta-model and one labeled table to an adapted model."""
+
+import shlex
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nlp_meta.cli.files import check_output_folder
+from nlp_meta.cli.screen import Screen, quiet_libraries, show_facts, show_progress
+from nlp_meta.data.labels import describe_match, parse_label_map
+from nlp_meta.data.tables import Table, read_table
+from nlp_meta.errors import MetaModelError
+
+if TYPE_CHECKING:
+    from nlp_meta.models import AdaptedModel
+
+
+def run_adapt(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    """Adapt, save, and tell what was done; nothing is saved unless all of it went well."""
+    label_map = None if options.label_map is None else parse_label_map(options.label_map)
+    table = read_table(
+        options.data,
+        text_column=options.text_column,
+        label_column=options.label_column,
+        max_rows=options.max_rows,
+    )
+    check_output_folder(options.output_dir)
+    with quiet_libraries():
+        adapted = _adapt(table, label_map, options, screen)
+        _save(adapted, options.output_dir)
+    _show(adapted, options, screen)
+    return _record(adapted, options.output_dir)
+
+
+def _adapt(
+    table: Table, label_map: Mapping[str, str] | None, options: Namespace, screen: Screen
+) -> "AdaptedModel":
+    from nlp_meta.models import MetaModel
+
+    model = MetaModel.from_pretrained(options.meta)
+    with show_progress(screen, "adapting") as on_step:
+        return model.adapt(
+            table.texts,
+            table.labels or (),
+            label_map=label_map,
+            steps=options.steps,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+            on_step=on_step,
+        )
+
+
+def _save(adapted: "AdaptedModel", folder: Path) -> None:
+    from safetensors import SafetensorError
+
+    try:
+        adapted.save_pretrained(folder.resolve())
+    except SafetensorError as error:
+        # A full disk, say: this library does not raise `OSError` then.
+        raise MetaModelError(
+            f"cannot save the adapted model to '{folder}': {error}; a folder on a disk with room "
+            "for it is needed; free some or name another folder with `--output-dir`"
+        ) from error
+
+
+def _show(adapted: "AdaptedModel", options: Namespace, screen: Screen) -> None:
+    if adapted.match is not None:
+        screen.results.print(describe_match(adapted.match), soft_wrap=True)
+    facts = {"saved to": str(options.output_dir)}
+    report = adapted.report
+    if report is not None:
+        facts |= {
+            "examples": f"{report.examples}, of which {report.examples_cut} cut to the length "
+            "that the encoder takes",
+            "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
+            "temperature": _number(report.temperature),
+            "held-out accuracy": _number(report.held_out_accuracy),
+            "time": f"{report.seconds:.1f} s",
+        }
+    facts["next"] = _next_command(options)
+    show_facts(screen, facts)
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
+
+
+def _next_command(options: Namespace) -> str:
+    words = ["nlp-meta", "predict", str(options.output_dir), "--data", "new.csv"]
+    if options.text_column != "text":
+        words += ["--text-column", options.text_column]
+    return shlex.join([*words, "--output", "predictions.csv"])
+
+
+def _record(adapted: "AdaptedModel", folder: Path) -> dict[str, object]:
+    record: dict[str, object] = {"output_dir": str(folder), "labels": list(adapted.labels)}
+    if adapted.match is not None:
+        record["match"] = {
+            "shared": adapted.match.shared,
+            "matched": dict(adapted.match.matched),
+            "counts": dict(adapted.match.counts),
+        }
+    report = adapted.report
+    if report is not None:
+        record |= {
+            "examples": report.examples,
+            "examples_cut": report.examples_cut,
+            "steps": report.steps,
+            "learning_rate": report.learning_rate,
+            "temperature": report.temperature,
+            "held_out_accuracy": report.held_out_accuracy,
+            "seconds": report.seconds,
+        }
+    return record

@@ -1,0 +1,90 @@
+"""What a person sees: results on standard output, all else on standard error."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """Two consoles.
+
+    Attributes:
+        results: What the command found; on standard error where JSON takes its place.
+        notes: Progress and remarks; always on standard error.
+    """
+
+    results: Console
+    notes: Console
+
+
+def make_screen(*, as_json: bool) -> Screen:
+    """Build consoles that print users' texts as they are: no markup, no emoji codes."""
+    return Screen(
+        results=Console(stderr=as_json, markup=False, emoji=False, highlight=False),
+        notes=Console(stderr=True, markup=False, emoji=False, highlight=False),
+    )
+
+
+def show_table(
+    screen: Screen,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str | None = None,
+) -> None:
+    """Print a table; columns after the first are aligned as numbers are."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    screen.results.print(table)
+
+
+def show_facts(screen: Screen, facts: Mapping[str, str]) -> None:
+    """Print one fact a line, never wrapped: a path or a command can be copied whole."""
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        screen.results.print(f"{name:<{width}}  {value}", soft_wrap=True)
+
+
+@contextmanager
+def show_progress(screen: Screen, title: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function of (done, total) that moves a bar; shown on a terminal only."""
+    bar = Progress(
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=screen.notes,
+        transient=True,
+        disable=not screen.notes.is_terminal,
+    )
+    with bar:
+        place = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(place, completed=done, total=total)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Without the bars and load reports of `transformers`, which say nothing to a user."""
+    import transformers
+
+    # Its functions carry no types.
+    logging: Any = transformers.utils.logging
+
+    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            logging.enable_progress_bar()

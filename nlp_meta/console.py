@@ -1,0 +1,66 @@
+"""What recipes and the command line show people: a progress bar, one-sentence errors."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nlp_meta.errors import NlpMetaError
+from nlp_meta.meta.progress import StepRecord
+from nlp_meta.settings import read_settings
+
+Settings = TypeVar("Settings")
+
+
+def run_recipe(main: Callable[[Settings], int], kind: type[Settings]) -> None:
+    """Read the settings, run, and leave: 0 done, 2 for an error, 130 when interrupted."""
+    quiet_libraries()
+    try:
+        code = main(read_settings(kind, sys.argv[1:]))
+    except NlpMetaError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False)
+        code = 2
+    sys.exit(code)
+
+
+def quiet_libraries() -> None:
+    """Keep other libraries' bars and reports of loaded weights off the screen."""
+    import transformers
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("httpx", "accelerate", "absl"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+@contextmanager
+def show_steps(steps: int, *, first: int = 0, enabled: bool = True) -> Iterator[Callable[[StepRecord], None]]:
+    """A bar over the outer steps with the losses, the best score and the time left."""
+    columns: Sequence[TextColumn | BarColumn | MofNCompleteColumn | TimeRemainingColumn] = (
+        TextColumn("outer step"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("loss {task.fields[before]:.3f} > {task.fields[after]:.3f}"),
+        TextColumn("score {task.fields[score]}"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), disable=not enabled)
+    task = bar.add_task("", total=steps, completed=first, before=0.0, after=0.0, score="-")
+
+    def on_step(record: StepRecord) -> None:
+        best = "-" if record.best_score is None else f"{record.best_score:.3f}"
+        bar.update(
+            task,
+            completed=record.step,
+            before=record.loss_before,
+            after=record.loss_after,
+            score=best,
+        )
+
+    with bar:
+        yield on_step

@@ -1,0 +1,214 @@
+"""Intervals: how far a score may be from what more data would give.
+
+Percentile bootstrap throughout: the statistic is computed on resamples of the
+data, and the interval holds the middle `level` of the results. Of a few values
+(5 draws) it comes out too narrow, by a factor of about sqrt((n - 1) / n).
+
+Source:
+    Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nlp_meta.data.answers import Prediction
+from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.evaluation.metrics import ROW_SUMS, Numbers, check_rows
+
+Statistic = Callable[[Numbers], Numbers]
+"""Values `(resamples, rows)` to one number for each resample, `(resamples,)`."""
+
+# Row numbers held at once, 8 bytes each and as many counts: 32 MB.
+_CHUNK = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A score and the interval around it.
+
+    Attributes:
+        mean: The statistic of all the data, a mean or not (macro-F1); not the resamples' mean.
+    """
+
+    mean: float
+    low: float
+    high: float
+
+
+def mean_of_rows(values: Numbers) -> Numbers:
+    """Mean over the last dimension."""
+    return np.asarray(values.mean(-1))
+
+
+def bootstrap_interval(
+    values: Sequence[float] | Numbers,
+    *,
+    statistic: Statistic = mean_of_rows,
+    level: float = 0.95,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """Interval of a statistic of independent rows.
+
+    Args:
+        values: One for each row, such as 1 for a right answer and 0 for a wrong one.
+        statistic: Vectorized over resamples.
+
+    Raises:
+        DataError: No value, or one that is infinite or not a number.
+        SettingsError: No resample, or a level that is not between 0 and 1.
+    """
+    rows = _check_values(values, what="values")
+    _check_settings(level, resamples)
+    generator = np.random.default_rng(seed)
+    chunks = _resampled_rows(len(rows), resamples, generator)
+    replicates = np.concatenate([statistic(rows[chosen]) for chosen in chunks])
+    return _interval(float(statistic(rows[None])[0]), replicates, level)
+
+
+def interval_of_metric(
+    true: Sequence[str],
+    predictions: Sequence[Prediction],
+    metric: str,
+    *,
+    labels: Sequence[str],
+    level: float = 0.95,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """Interval of a metric over the rows of one test set.
+
+    The same seed resamples the same rows for every metric. That of a small calibration
+    error lies too high: resampling adds noise, and noise adds to a sum of absolute gaps.
+
+    Args:
+        metric: A name of `METRICS`: `accuracy`, `macro_f1` or `ece`.
+        labels: Those of the task; macro-F1 is a mean over them.
+
+    Raises:
+        DataError: No row, or as many predictions as rows were not given.
+        SettingsError: An unknown metric, no resample, or a level not between 0 and 1.
+    """
+    if metric not in ROW_SUMS:
+        raise SettingsError(
+            f"cannot score by '{metric}': one of {', '.join(ROW_SUMS)} is needed; change `metric`"
+        )
+    check_rows(true, predictions)
+    _check_settings(level, resamples)
+    sums, rows = ROW_SUMS[metric], len(true)
+    terms = sums.row_terms(true, predictions, labels)
+    generator = np.random.default_rng(seed)
+    replicates = [
+        sums.finish(_count_rows(chosen) @ terms, rows)
+        for chosen in _resampled_rows(rows, resamples, generator)
+    ]
+    return _interval(float(sums.finish(terms.sum(0), rows)), np.concatenate(replicates), level)
+
+
+def hierarchical_interval(
+    cells: Mapping[str, Sequence[float] | Numbers],
+    *,
+    over_tasks: bool,
+    level: float = 0.95,
+    resamples: int,
+    seed: int,
+) -> Interval:
+    """Interval of the mean over tasks of the mean over a task's draws.
+
+    Every task weighs the same, however many draws it has. Draws are resampled within
+    their task, each task on its own. The two intervals answer different questions:
+
+    - `over_tasks=False`: these very tasks, other support sets. How hard the tasks are
+      adds nothing to the interval; it says nothing about a task that is not here.
+    - `over_tasks=True`: other tasks of this sort. Tasks are resampled first, then draws
+      within each. Much wider, and with fewer than about 8 tasks only a rough guide.
+
+    Test rows are not resampled: what a longer test set would change is in neither.
+
+    Args:
+        cells: Scores of the draws, by task.
+
+    Raises:
+        DataError: No task; a score that is infinite or not a number; or nothing to
+            resample: two draws a task or, over tasks, two tasks are needed.
+        SettingsError: No resample, or a level that is not between 0 and 1.
+
+    Source:
+        Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
+    """
+    scores = [
+        _check_values(draws, what=f"scores of task '{task}'") for task, draws in cells.items()
+    ]
+    _check_settings(level, resamples)
+    _check_cells(cells, over_tasks=over_tasks)
+    generator = np.random.default_rng(seed)
+    mean = float(np.mean([draws.mean() for draws in scores]))
+    if over_tasks:
+        chosen = generator.integers(len(scores), size=(resamples, len(scores)))
+        # A task that is chosen twice has its draws resampled anew for each place.
+        means = [_resampled_means(draws, chosen.shape, generator) for draws in scores]
+        replicates = np.take_along_axis(np.stack(means), chosen[None], axis=0)[0].mean(1)
+    else:
+        replicates = np.mean([_resampled_means(d, (resamples,), generator) for d in scores], axis=0)
+    return _interval(mean, replicates, level)
+
+
+def _resampled_means(
+    draws: Numbers, shape: tuple[int, ...], generator: np.random.Generator
+) -> Numbers:
+    return np.asarray(draws[generator.integers(len(draws), size=(*shape, len(draws)))].mean(-1))
+
+
+def _resampled_rows(
+    rows: int, resamples: int, generator: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    """Row numbers drawn with replacement, some resamples at a time, `(resamples, rows)`."""
+    size = max(1, _CHUNK // rows)
+    for first in range(0, resamples, size):
+        yield generator.integers(rows, size=(min(size, resamples - first), rows))
+
+
+def _count_rows(chosen: NDArray[np.int64]) -> Numbers:
+    """How often each resample holds each row, `(resamples, rows)`."""
+    resamples, rows = chosen.shape
+    shifted = chosen + rows * np.arange(resamples)[:, None]
+    counts = np.bincount(shifted.ravel(), minlength=resamples * rows)
+    return counts.reshape(resamples, rows).astype(np.float64)
+
+
+def _interval(value: float, replicates: Numbers, level: float) -> Interval:
+    low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def _check_values(values: Sequence[float] | Numbers, *, what: str) -> Numbers:
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
+        raise DataError(
+            f"cannot give an interval of {what} with shape {numbers.shape} of which "
+            f"{int(np.isfinite(numbers).sum())} are finite numbers: a list of at least one, all "
+            "finite, is needed; look for an evaluation that failed or diverged"
+        )
+    return numbers
+
+
+def _check_settings(level: float, resamples: int) -> None:
+    if not 0 < level < 1 or resamples < 1:
+        raise SettingsError(
+            f"cannot give an interval of level {level} from {resamples} resamples: a level "
+            "between 0 and 1 and at least 1 resample are needed; change `level` or `resamples`"
+        )
+
+
+def _check_cells(cells: Mapping[str, Sequence[float] | Numbers], *, over_tasks: bool) -> None:
+    fewest = min((len(draws) for draws in cells.values()), default=0)
+    if len(cells) >= 2 if over_tasks else fewest >= 2:
+        return
+    needed = "at least 2 tasks" if over_tasks else "at least 2 draws of each task"
+    raise DataError(
+        f"cannot give an interval of {len(cells)} tasks with {fewest} draws of the smallest: "
+        f"{needed} are needed; raise the number of support draws or of tasks"
+    )

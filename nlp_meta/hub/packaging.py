@@ -1,0 +1,227 @@
+"""Saving and loading models in PEFT's own format.
+
+A folder holds an ordinary PEFT adapter with its head, the tokenizer, one JSON file with
+what PEFT has no place for, and a short README that shows how to read it without this
+package. It is written beside its place and renamed: what was there before stays whole
+until the new one is complete.
+"""
+
+import copy
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nlp_meta.encoders.backbone import Backbone, resolve_name
+from nlp_meta.encoders.lora import LORA_A, LORA_B, LoraPlan
+from nlp_meta.errors import MetaModelError
+from nlp_meta.hub.readme import write_readme
+
+RECORD, ADAPTER, HEAD = "nlp_meta.json", "adapter_model.safetensors", "head.safetensors"
+RUN_LOG = "log.jsonl"
+"""What a run of the outer loop leaves in the folder that its meta-model is saved to."""
+FORMAT = 1
+META_MODEL, ADAPTED_MODEL = "meta-model", "adapted-model"
+PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is saved beside an adapter, as JSON.
+
+    Attributes:
+        kind: `meta-model` or `adapted-model`.
+        model: The backbone and its adapter: the keys of the config's section `model`.
+        labels: Names in the order of the logits.
+        adaptation: Defaults found on meta-validation (meta-model), or what was done (adapted).
+        step_sizes: Learned factors on the inner rate, by tensor.
+        provenance: Settings and results of the training, free of machine paths.
+    """
+
+    kind: str
+    model: Mapping[str, Any]
+    labels: tuple[str, ...]
+    adaptation: Mapping[str, Any]
+    step_sizes: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_model(
+    folder: Path,
+    record: Record,
+    weights: Mapping[str, Tensor],
+    *,
+    backbone: Backbone,
+    plan: LoraPlan,
+) -> None:
+    """Write a model; nothing in `folder` is touched before all of it is written.
+
+    Raises:
+        MetaModelError: `folder` holds something that is not a model of this package.
+    """
+    check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part"))
+    try:
+        _write(beside, record, weights, backbone=backbone, plan=plan)
+        beside.chmod(0o755)
+        _replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to write over a folder that holds anything but a model of this package."""
+    if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
+        raise MetaModelError(
+            f"cannot save a model to '{folder}': it holds other things and an empty or new folder, "
+            "or one with a model of this package, is needed; change `--output-dir`"
+        )
+
+
+def find_model(name_or_path: str, *, kind: str, revision: str | None = None) -> tuple[Path, Record]:
+    """Find a saved model in a folder or on the Hub and read its record.
+
+    Raises:
+        MetaModelError: There is none, or it is of another kind.
+    """
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        folder = _download(name_or_path, revision=revision)
+    try:
+        values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = Record(**{name: values[name] for name in Record.__dataclass_fields__})
+    except FileNotFoundError as error:
+        raise MetaModelError(
+            f"cannot load '{name_or_path}': it holds no {RECORD} and a model saved by this package "
+            "is needed; check the path"
+        ) from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise MetaModelError(
+            f"cannot load '{name_or_path}': its {RECORD} is damaged and the file as it was saved is "
+            "needed; save or download the model again"
+        ) from error
+    if record.kind != kind:
+        other = (
+            "adapt it first (`nlp-meta adapt`)" if kind == ADAPTED_MODEL else "name its meta-model"
+        )
+        raise MetaModelError(
+            f"cannot use '{name_or_path}': it is of the kind '{record.kind}' and '{kind}' is needed; "
+            f"{other}"
+        )
+    return folder, record
+
+
+def load_weights(folder: Path, *, backbone: Backbone, plan: LoraPlan) -> dict[str, Tensor]:
+    """Read the tensors that `save_model` wrote, by this package's names.
+
+    Raises:
+        MetaModelError: A file is missing, damaged, or of another architecture.
+    """
+    try:
+        stored = load_file(folder / ADAPTER)
+        if backbone.pooling == "mean":
+            stored |= load_file(folder / HEAD)
+    except (OSError, SafetensorError) as error:
+        raise MetaModelError(
+            f"cannot load the weights in '{folder}': {ADAPTER} is missing or damaged and the file as "
+            "it was saved is needed; save or download the model again"
+        ) from error
+    inner = "encoder." if backbone.pooling == "mean" else ""
+    weights = {_own_name(name, inner): value.to(backbone.device) for name, value in stored.items()}
+    wanted = [name + suffix for name in plan.scales for suffix in (LORA_A, LORA_B)]
+    missing = [name for name in wanted if name not in weights]
+    if missing:
+        raise MetaModelError(
+            f"cannot load the weights in '{folder}': '{missing[0]}' is not among them and an adapter "
+            "for this backbone is needed; check `model` in its record"
+        )
+    return weights
+
+
+def _write(
+    folder: Path,
+    record: Record,
+    weights: Mapping[str, Tensor],
+    *,
+    backbone: Backbone,
+    plan: LoraPlan,
+) -> None:
+    mean = backbone.pooling == "mean"
+    adapter: dict[str, Tensor] = {}
+    head: dict[str, Tensor] = {}
+    for name, value in {**_unmoved(backbone, plan), **weights}.items():
+        plain = value.detach().float().cpu().contiguous()
+        if mean and name.startswith("classifier."):
+            head[name] = plain
+        else:
+            adapter[_peft_name(name.removeprefix("encoder.") if mean else name)] = plain
+    save_file(adapter, folder / ADAPTER, metadata={"format": "pt"})
+    if mean:
+        save_file(head, folder / HEAD, metadata={"format": "pt"})
+    config = copy.copy(plan.config)
+    config.base_model_name_or_path = resolve_name(backbone.name)
+    config.inference_mode = True
+    config.save_pretrained(str(folder))
+    backbone.tokenizer.save_pretrained(str(folder))
+    text = json.dumps({"format": FORMAT, **asdict(record)}, indent=1, ensure_ascii=False)
+    (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+    write_readme(folder, record.kind, labels=record.labels, model=record.model)
+
+
+def _unmoved(backbone: Backbone, plan: LoraPlan) -> dict[str, Tensor]:
+    """Parameters of the head that do not move (a norm, say): PEFT stores its modules whole."""
+    saved = tuple(plan.config.modules_to_save or ())
+    moving = {f"{name}{suffix}" for name in plan.head for suffix in (".weight", ".bias")}
+    return {
+        name: value
+        for name, value in backbone.model.named_parameters()
+        if name not in moving and any(part in saved for part in name.split("."))
+    }
+
+
+def _peft_name(name: str) -> str:
+    for suffix in (LORA_A, LORA_B):
+        if name.endswith(suffix):
+            return f"{PEFT_PREFIX}{name}.weight"
+    return PEFT_PREFIX + name
+
+
+def _own_name(name: str, inner: str) -> str:
+    if not name.startswith(PEFT_PREFIX):
+        return name
+    name = name.removeprefix(PEFT_PREFIX)
+    return inner + (name.removesuffix(".weight") if ".lora_" in name else name)
+
+
+def _is_ours(folder: Path) -> bool:
+    marks = (RECORD, RUN_LOG)
+    return any((folder / mark).is_file() for mark in marks) or not any(folder.iterdir())
+
+
+def _replace(beside: Path, folder: Path) -> None:
+    """Put a finished folder in the place of an old one, keeping what else a run left there."""
+    if not folder.exists():
+        beside.rename(folder)
+        return
+    for path in beside.iterdir():
+        path.replace(folder / path.name)
+
+
+def _download(name: str, *, revision: str | None) -> Path:
+    try:
+        return Path(snapshot_download(name, revision=revision))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise MetaModelError(
+            f"cannot find the model '{name}': it is no folder here and no repository that the Hub "
+            "gives us; check the path, or the id, the token and the connection"
+        ) from error

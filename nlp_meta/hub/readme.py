@@ -1,0 +1,77 @@
+"""The README beside a saved model: what it is and how to read it with and without us."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+NATIVE = """\
+```python
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoPeftModelForSequenceClassification.from_pretrained(
+    folder, num_labels={count}, dtype=torch.float32
+).eval()
+inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
+probabilities = model(**inputs).logits.softmax(-1)  # {labels}
+```
+"""
+
+MEAN = """\
+```python
+import torch
+from peft import AutoPeftModelForFeatureExtraction
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoPeftModelForFeatureExtraction.from_pretrained(folder, dtype=torch.float32).eval()
+head = load_file(folder + "/head.safetensors")
+inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
+states, mask = model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
+pooled = (states * mask).sum(1) / mask.sum(1)
+probabilities = (pooled @ head["classifier.weight"].T + head["classifier.bias"]).softmax(-1)  # {labels}
+```
+"""
+
+OWN = {
+    "meta-model": """\
+```python
+from nlp_meta import MetaModel
+
+model = MetaModel.from_pretrained(folder).adapt(texts, labels)
+```
+""",
+    "adapted-model": """\
+```python
+from nlp_meta import AdaptedModel
+
+AdaptedModel.from_pretrained(folder).predict(texts)
+```
+""",
+}
+
+TITLES = {
+    "meta-model": "A meta-learned start for LoRA adapters",
+    "adapted-model": "A LoRA adapter adapted to one domain",
+}
+
+
+def write_readme(
+    folder: Path, kind: str, *, labels: Sequence[str], model: Mapping[str, Any]
+) -> None:
+    """Write `README.md` into the folder of a saved model."""
+    prefix = model["prefix_text"]
+    texts = f'["{prefix}" + text for text in texts]' if prefix else "texts"
+    plain = (MEAN if model["pooling"] == "mean" else NATIVE).format(
+        count=len(labels), texts=texts, length=model["max_tokens"], labels=", ".join(labels)
+    )
+    with_head = kind == "adapted-model" or model["head"] == "shared"
+    note = "" if with_head else "Its head is rebuilt from each support set, so adapt it first.\n\n"
+    text = (
+        f"---\nlibrary_name: peft\ntags: [nlp-meta]\n---\n\n# {TITLES[kind]}\n\n{note}"
+        f"With `nlp-meta`:\n\n{OWN[kind]}\nWith PEFT alone:\n\n{plain}"
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")

@@ -1,0 +1,153 @@
+"""Where a run of the outer loop stands: its state, its log, its stop signals."""
+
+import json
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlp_meta.errors import CheckpointError
+from nlp_meta.meta.checkpoints import Checkpoint, flatten_optimizer, restore_optimizer
+
+LOG = "log.jsonl"
+META, BEST = "meta.", "best."
+
+
+@dataclass(slots=True)
+class Progress:
+    """The state of a run; all of it goes into a checkpoint.
+
+    Attributes:
+        examples: Examples that went through forward and backward so far, over all processes.
+        best: Meta-parameters at the best judgement; empty before the first.
+    """
+
+    meta_parameters: dict[str, Tensor]
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    examples: int = 0
+    best_score: float | None = None
+    best_step: int = 0
+    judged_since_best: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def judge(self, score: float) -> None:
+        """Keep the meta-parameters if no earlier judgement was as good."""
+        self.judged_since_best += 1
+        if self.best_score is None or score > self.best_score:
+            self.best_score, self.best_step, self.judged_since_best = score, self.step, 0
+            self.best = {name: value.clone() for name, value in self.meta_parameters.items()}
+
+    def checkpoint(self, fingerprint: str) -> Checkpoint:
+        """Everything that a later process needs to go on."""
+        moving, plain = flatten_optimizer(self.optimizer)
+        tensors = {META + name: value for name, value in self.meta_parameters.items()}
+        tensors |= {BEST + name: value for name, value in self.best.items()} | moving
+        record: dict[str, Any] = {
+            "fingerprint": fingerprint,
+            "optimizer": plain,
+            "examples": self.examples,
+            "best_score": self.best_score,
+            "best_step": self.best_step,
+            "judged_since_best": self.judged_since_best,
+        }
+        return Checkpoint(self.step, tensors, record)
+
+    def restore(self, saved: Checkpoint, fingerprint: str) -> None:
+        """Go back to a checkpoint; the meta-parameters are overwritten in place.
+
+        Raises:
+            CheckpointError: It was saved under other settings or for another model.
+        """
+        names = {META + name for name in self.meta_parameters}
+        if saved.record["fingerprint"] != fingerprint or not names <= saved.tensors.keys():
+            raise CheckpointError(
+                f"cannot resume at outer step {saved.step}: the checkpoint was saved under other "
+                "settings and the same are needed; restore the config, or start anew in another "
+                "`run.output_dir`"
+            )
+        for name, value in self.meta_parameters.items():
+            value.copy_(saved.tensors[META + name])
+            if BEST + name in saved.tensors:
+                self.best[name] = saved.tensors[BEST + name].to(value.device)
+        restore_optimizer(self.optimizer, saved.tensors, saved.record["optimizer"])
+        self.step = saved.step
+        self.examples = int(saved.record["examples"])
+        self.best_score = saved.record["best_score"]
+        self.best_step = int(saved.record["best_step"])
+        self.judged_since_best = int(saved.record["judged_since_best"])
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One outer step, as the log, the trackers and a progress bar get it.
+
+    Attributes:
+        examples: As in `Progress`.
+        loss_before: Mean query loss at the starting point, in nats.
+        loss_after: Mean query loss at the fast weights; where the two meet, adaptation
+            has died.
+        adaptation_size: Mean length of the way from the start to the fast weights.
+        gradient_norm: Length of the mean meta-gradient, before clipping.
+        score: Validation score, where this step was judged.
+        seconds: Of this step, judgement included.
+    """
+
+    step: int
+    examples: int
+    learning_rate: float
+    loss_before: float
+    loss_after: float
+    adaptation_size: float
+    gradient_norm: float
+    score: float | None
+    best_score: float | None
+    seconds: float
+
+
+def begin_log(folder: Path, *, after: int) -> None:
+    """Keep the lines of the first `after` outer steps, drop what a killed run wrote later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LOG
+    lines = path.read_text(encoding="utf-8").splitlines() if after and path.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= after]
+    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def write_log(folder: Path, record: StepRecord) -> None:
+    """Add one JSON line."""
+    with (folder / LOG).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(record)) + "\n")
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Turn SIGTERM and Ctrl-C into an event, so that the running outer step can end.
+
+    A second signal of the same kind acts as it always did. Outside the main thread
+    signals cannot be caught and stay as they are.
+    """
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    kinds = (signal.SIGTERM, signal.SIGINT)
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+
+    def stop(kind: int, _: object) -> None:
+        stopped.set()
+        signal.signal(kind, before[signal.Signals(kind)])
+
+    for kind in kinds:
+        signal.signal(kind, stop)
+    try:
+        yield stopped
+    finally:
+        for kind in kinds:
+            signal.signal(kind, before[kind])

@@ -1,0 +1,239 @@
+"""What users hold: `MetaModel`, a start that adapts, and `AdaptedModel`, which predicts."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlp_meta.adapting import (
+    adapt_calibrated,
+    build_objective,
+    check_texts,
+    count_cut,
+    narrow_labels,
+    predict_texts,
+)
+from nlp_meta.data.answers import Prediction
+from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
+from nlp_meta.data.tasks import Example
+from nlp_meta.errors import DataError, LabelError
+from nlp_meta.hub.packaging import (
+    ADAPTED_MODEL,
+    META_MODEL,
+    Record,
+    find_model,
+    load_weights,
+    save_model,
+)
+from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
+from nlp_meta.objectives.classification import Classification
+from nlp_meta.settings import ModelSettings
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptationReport:
+    """What one adaptation did.
+
+    Attributes:
+        temperature: What logits are divided by, fitted on held-out folds.
+        held_out_accuracy: Of the support examples, each answered by an adaptation that
+            had not seen it.
+        examples_cut: Texts longer than the encoder takes.
+    """
+
+    examples: int
+    steps: int
+    learning_rate: float
+    temperature: float
+    held_out_accuracy: float
+    examples_cut: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedModel:
+    """A backbone with the adapter and the head of one domain."""
+
+    objective: Classification
+    weights: Mapping[str, Tensor]
+    settings: ModelSettings
+    match: LabelMatch | None = None
+    report: AdaptationReport | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels in the order of the logits."""
+        return self.objective.labels
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, revision: str | None = None, device: str | None = None
+    ) -> "AdaptedModel":
+        """Load from a folder or the Hub.
+
+        Raises:
+            MetaModelError: There is no adapted model.
+        """
+        folder, record = find_model(str(name_or_path), kind=ADAPTED_MODEL, revision=revision)
+        settings = ModelSettings(**record.model)
+        objective = build_objective(settings, labels=tuple(record.labels), device=device)
+        weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
+        return cls(objective, weights, settings)
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """One prediction a text, with calibrated probabilities of every label."""
+        return predict_texts(self.objective, self.weights, texts)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a PEFT adapter with its head, the tokenizer and a record."""
+        done = asdict(self.report) if self.report else {}
+        record = Record(ADAPTED_MODEL, asdict(self.settings), self.labels, done)
+        backbone, plan = self.objective.backbone, self.objective.plan
+        save_model(Path(folder), record, self.weights, backbone=backbone, plan=plan)
+
+
+@dataclass(frozen=True, slots=True)
+class MetaModel:
+    """A meta-learned start with the defaults that its adaptation was found to need.
+
+    Attributes:
+        adaptation: Defaults found on the meta-validation tasks.
+        minibatch: Support examples of one inner step; None takes all.
+        early_stop: Let held-out folds of the support set choose fewer steps.
+        provenance: Settings and results of its training.
+    """
+
+    objective: Classification
+    weights: Mapping[str, Tensor]
+    settings: ModelSettings
+    adaptation: InnerLoop
+    minibatch: int | None
+    early_stop: bool
+    provenance: Mapping[str, Any]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the meta-train tasks; the shared head answers with them."""
+        return self.objective.labels
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, revision: str | None = None, device: str | None = None
+    ) -> "MetaModel":
+        """Load from a folder or the Hub.
+
+        Raises:
+            MetaModelError: There is no meta-model.
+        """
+        folder, record = find_model(str(name_or_path), kind=META_MODEL, revision=revision)
+        settings = ModelSettings(**record.model)
+        objective = build_objective(settings, labels=tuple(record.labels), device=device)
+        weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
+        on = objective.backbone.device
+        weights |= {STEP_SIZE + n: torch.tensor(v, device=on) for n, v in record.step_sizes.items()}
+        defaults = dict(record.adaptation)
+        minibatch, early_stop = defaults.pop("minibatch"), defaults.pop("early_stop")
+        inner = InnerLoop(**defaults)
+        return cls(objective, weights, settings, inner, minibatch, early_stop, record.provenance)
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """Answer with the labels of meta-training, without any label of the new domain.
+
+        Raises:
+            LabelError: The head is built from labelled examples, so it needs some.
+        """
+        if self.objective.head != "shared":
+            raise LabelError(
+                "cannot predict with zero labels: this meta-model builds its head from labelled "
+                "examples and some are needed; call `adapt` first"
+            )
+        return predict_texts(self.objective, self.weights, texts)
+
+    def adapt(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        *,
+        label_map: Mapping[str, str] | None = None,
+        steps: int | None = None,
+        learning_rate: float | None = None,
+        seed: int = 0,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> AdaptedModel:
+        """Adapt to a new domain from a few dozen labelled texts.
+
+        Labels that mean those of meta-training are matched to them; a label set never
+        seen gets a head of its own, begun at the class means.
+
+        Args:
+            label_map: From labels as written to the meta-model's; wins over matching.
+            steps, learning_rate: In place of the defaults found on meta-validation.
+            on_step: Called with the steps done and their number.
+
+        Raises:
+            LabelError: One label only, fewer than two examples of a label, ambiguous names.
+            DataError: Texts and labels differ in number, or a text is empty.
+            DivergedError: A loss became infinite; nothing is returned.
+        """
+        began = time.monotonic()
+        if len(texts) != len(labels):
+            raise DataError(
+                f"cannot adapt to {len(texts)} texts with {len(labels)} labels: one label for each "
+                "text is needed; give as many"
+            )
+        check_texts(texts)
+        match = match_labels(labels, self.labels, label_map=label_map)
+        check_labels(match.labels)
+        pairs = zip(texts, match.labels, strict=True)
+        support = [Example(text.strip(), label) for text, label in pairs]
+        inner = replace(
+            self.adaptation,
+            steps=self.adaptation.steps if steps is None else steps,
+            learning_rate=self.adaptation.learning_rate if learning_rate is None else learning_rate,
+        )
+        objective, meta_parameters = narrow_labels(
+            self.objective, self.weights, match.labels, shared=match.shared
+        )
+        found = adapt_calibrated(
+            objective,
+            meta_parameters,
+            support,
+            inner=inner,
+            minibatch=self.minibatch,
+            early_stop=self.early_stop and steps is None,
+            seed=seed,
+            on_step=on_step,
+        )
+        report = AdaptationReport(
+            examples=len(support),
+            steps=found.steps,
+            learning_rate=inner.learning_rate,
+            temperature=found.temperature,
+            held_out_accuracy=found.held_out_accuracy,
+            examples_cut=count_cut(objective, [example.source for example in support]),
+            seconds=time.monotonic() - began,
+        )
+        return AdaptedModel(objective, found.weights, self.settings, match, report)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a PEFT adapter with its head, the tokenizer and a record."""
+        sizes = {
+            name.removeprefix(STEP_SIZE): float(value)
+            for name, value in self.weights.items()
+            if name.startswith(STEP_SIZE)
+        }
+        defaults = {
+            **asdict(self.adaptation),
+            "minibatch": self.minibatch,
+            "early_stop": self.early_stop,
+        }
+        record = Record(
+            META_MODEL, asdict(self.settings), self.labels, defaults, sizes, self.provenance
+        )
+        weights = {n: v for n, v in self.weights.items() if not n.startswith(STEP_SIZE)}
+        backbone, plan = self.objective.backbone, self.objective.plan
+        save_model(Path(folder), record, weights, backbone=backbone, plan=plan)

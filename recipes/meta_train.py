@@ -1,0 +1,47 @@
+"""Meta-train LoRA adapters on the episodes that a config describes.
+
+accelerate launch recipes/meta_train.py --config recipes/configs/reptile_reviews.yaml
+accelerate launch recipes/meta_train.py --config ... --outer.learning_rate 0.01 --resume
+ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py --config ...
+"""
+
+from nlp_meta.console import run_recipe, show_steps
+from nlp_meta.data.tasks import load_tasks
+from nlp_meta.settings import MetaTraining
+from nlp_meta.training import start_accelerator, train_meta_model
+
+
+def main(settings: MetaTraining) -> int:
+    accelerator = start_accelerator(settings.run)
+    data = settings.data
+    train, validation = (
+        load_tasks(
+            data.cards,
+            meta_split=meta_split,
+            data_root=data.root,
+            source=data.source,
+            splits=data.splits,
+            exclude=data.exclude,
+        )
+        for meta_split in ("meta-train", "meta-validation")
+    )
+    with show_steps(settings.outer.steps, enabled=accelerator.is_main_process) as on_step:
+        model, ended = train_meta_model(
+            settings, train, validation, accelerator=accelerator, on_step=on_step
+        )
+    if model is None:
+        accelerator.print(f"stopped after outer step {ended.step}; go on with --resume")
+        accelerator.end_training()
+        return 130
+    if accelerator.is_main_process:
+        model.save_pretrained(settings.run.output_dir)
+        inner = model.adaptation
+        print(f"meta-model: {settings.run.output_dir}")
+        print(f"best judged: {ended.best_score} after outer step {ended.best_step} of {ended.step}")
+        print(f"adaptation: {inner.steps} steps of {inner.optimizer} at {inner.learning_rate}")
+    accelerator.end_training()
+    return 0
+
+
+if __name__ == "__main__":
+    run_recipe(main, MetaTraining)

@@ -1,0 +1,459 @@
+"""The command line, with a stand-in for the models: words decide, nothing is learned."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors import SafetensorError
+
+from nlp_meta import __version__
+from nlp_meta.cli import main
+from nlp_meta.cli.predict import name_columns
+from nlp_meta.data.answers import Prediction
+from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
+from nlp_meta.errors import DivergedError, MetaModelError
+from nlp_meta.evaluation.statistics import Interval
+
+KNOWN = ("negative", "positive")
+
+
+@dataclass(frozen=True)
+class Report:
+    examples: int
+    steps: int
+    learning_rate: float
+    temperature: float
+    held_out_accuracy: float
+    seconds: float
+    examples_cut: int
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Knows one word, `good`; what has it is the last label, with probability 0.75."""
+
+    labels: tuple[str, ...] = KNOWN
+    match: LabelMatch | None = None
+    report: Report | None = None
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, *, revision: str | None = None) -> "Adapted":
+        folder = Path(name_or_path)
+        if not (folder / "labels.json").is_file():
+            raise MetaModelError(
+                f"cannot load '{name_or_path}':\nit is no model, one is needed; check the path"
+            )
+        return cls(tuple(json.loads((folder / "labels.json").read_text(encoding="utf-8"))))
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        print("a library that talks")
+        first, last = self.labels[0], self.labels[-1]
+        rest = dict.fromkeys(self.labels[1:-1], 0.0)
+        return [
+            Prediction(last, {first: 0.25, **rest, last: 0.75})
+            if "good" in text
+            else Prediction(first, {first: 0.75, **rest, last: 0.25})
+            for text in texts
+        ]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / "labels.json").write_text(json.dumps(self.labels), encoding="utf-8")
+
+
+class Meta:
+    labels = KNOWN
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, *, revision: str | None = None) -> "Meta":
+        print("a library that talks")
+        if name_or_path != "meta":
+            raise MetaModelError(
+                f"cannot load '{name_or_path}': a meta-model is needed; correct it"
+            )
+        return cls()
+
+    def adapt(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        *,
+        label_map: Mapping[str, str] | None = None,
+        steps: int | None = None,
+        learning_rate: float | None = None,
+        seed: int = 0,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Adapted:
+        if learning_rate == 99:
+            raise DivergedError("cannot adapt: the loss is not a number; lower `--learning-rate`")
+        if learning_rate == 98:
+            raise KeyboardInterrupt
+        match = match_labels(labels, KNOWN, label_map=label_map)
+        check_labels(match.labels)
+        if on_step:
+            on_step(1, steps or 8)
+        names = tuple(sorted(set(match.labels)))
+        report = Report(len(texts), steps or 8, learning_rate or 0.01, 1.5, 0.9, 2.0, 1)
+        return Adapted(names, match, report)
+
+
+@pytest.fixture(autouse=True)
+def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Stand-in models, an adapted one in `model/`, and an empty working folder."""
+    stand_in = ModuleType("nlp_meta.models")
+    vars(stand_in).update(MetaModel=Meta, AdaptedModel=Adapted)
+    monkeypatch.setitem(sys.modules, "nlp_meta.models", stand_in)
+    monkeypatch.chdir(tmp_path)
+    Adapted().save_pretrained("model")
+
+
+def write(path: str, *rows: Sequence[str], header: Sequence[str] = ("text", "label")) -> str:
+    with Path(path).open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+def labeled(path: str = "labeled.csv") -> str:
+    rows = [("good one", "pos"), ("good two", "pos"), ("bad one", "Neg"), ("bad two", "Neg")]
+    return write(path, *rows)
+
+
+def rows_of(path: str) -> list[list[str]]:
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def assert_stops(capsys: pytest.CaptureFixture[str], arguments: Sequence[str], *words: str) -> None:
+    """Exit code 2 and one line on standard error that has all the words."""
+    try:
+        code: object = main(arguments)
+    except SystemExit as stopped:
+        code = stopped.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    # The stand-in talks where a real model is silent; with `--json` none of that may show.
+    assert "--json" not in arguments or out == ""
+    lines = [line for line in err.splitlines() if line != "a library that talks"]
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0]
+
+
+def test_adapt_saves_a_model_and_says_what_it_matched(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapt", "meta", "--data", labeled(), "--output-dir", "new", "--steps", "5"]) == 0
+
+    out = capsys.readouterr().out
+    assert json.loads(Path("new/labels.json").read_text(encoding="utf-8")) == list(KNOWN)
+    assert "labels matched: pos -> positive (2), Neg -> negative (2)" in out
+    assert "4, of which 1 cut" in out
+    assert "5 at learning rate 0.01" in out
+    assert "nlp-meta predict new --data new.csv --output predictions.csv" in out
+
+
+def test_json_is_the_only_thing_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = (
+        ["adapt", "meta", "--data", labeled(), "--output-dir", "new"],
+        ["predict", "model", "--data", labeled("a.csv"), "--output", "p.csv"],
+        ["evaluate", "model", "--data", labeled("b.csv"), "--output", "s.json"],
+        ["cards"],
+        ["cards", "check", "nlp_meta_reviews"],
+    )
+    for command in commands:
+        assert main([*command, "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert isinstance(json.loads(out), dict), command
+        assert err.strip(), command
+
+
+def test_adapt_record_has_what_the_report_has(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["adapt", "meta", "--data", labeled(), "--output-dir", "new", "--json"])
+
+    record = json.loads(capsys.readouterr().out)
+    assert record["labels"] == ["negative", "positive"]
+    assert record["match"]["matched"] == {"pos": "positive", "Neg": "negative"}
+    assert (record["examples"], record["examples_cut"], record["temperature"]) == (4, 1, 1.5)
+
+
+def test_predictions_have_text_label_and_one_probability_per_label() -> None:
+    data = write("new.csv", ("good, or not",), ("a bad\nday",), header=("review",))
+
+    arguments = ["predict", "model", "--data", data, "--output", "p.csv"]
+    assert main([*arguments, "--text-column", "review"]) == 0
+
+    assert rows_of("p.csv") == [
+        ["review", "label", "negative", "positive"],
+        ["good, or not", "positive", "0.25", "0.75"],
+        ["a bad\nday", "negative", "0.75", "0.25"],
+    ]
+
+
+@pytest.mark.parametrize("ending", ["tsv", "jsonl", "parquet"])
+def test_other_endings_hold_the_same_table(ending: str) -> None:
+    data = write("new.csv", ('a good\t"day"',), header=("text",))
+
+    assert main(["predict", "model", "--data", data, "--output", f"out/p.{ending}"]) == 0
+
+    path = Path(f"out/p.{ending}")
+    if ending == "parquet":
+        row = pq.read_table(path).to_pylist()[0]
+    elif ending == "jsonl":
+        row = json.loads(path.read_text(encoding="utf-8"))
+    else:
+        with path.open(encoding="utf-8", newline="") as file:
+            row = next(csv.DictReader(file, delimiter="\t"))
+        row |= {label: float(row[label]) for label in KNOWN}
+    expected = {"text": 'a good\t"day"', "label": "positive", "negative": 0.25, "positive": 0.75}
+    assert row == expected
+
+
+def test_blocks_keep_the_order_of_the_rows() -> None:
+    texts = ["good" if row % 3 else "bad" for row in range(1200)]
+    data = write("new.csv", *([text] for text in texts), header=("text",))
+
+    main(["predict", "model", "--data", data, "--output", "p.csv"])
+
+    assert [row[0] for row in rows_of("p.csv")[1:]] == texts
+    assert all((row[1] == "positive") == (row[0] == "good") for row in rows_of("p.csv")[1:])
+
+
+@pytest.mark.parametrize(
+    ("text_column", "labels", "names"),
+    [
+        ("text", ("a", "b"), ("text", "label", "a", "b")),
+        (
+            "text",
+            ("text", "label"),
+            ("text", "label", "probability_text", "probability_label"),
+        ),
+        ("a", ("a", "b"), ("a", "label", "probability_a", "b")),
+        ("label", ("x", "y"), ("label", "predicted_label", "x", "y")),
+        (
+            "text",
+            ("text", "probability_text"),
+            ("text", "label", "probability_probability_text", "probability_text"),
+        ),
+    ],
+)
+def test_column_names_never_clash(
+    text_column: str, labels: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    assert name_columns(text_column, labels) == names
+
+
+def test_scores_agree_with_hand_arithmetic(capsys: pytest.CaptureFixture[str]) -> None:
+    """By hand, 3 of 4 are right: F1 is 2/3 and 4/5; every row has 0.75, so the gap is 0."""
+    data = write("test.csv", ("good", "1"), ("good", "1"), ("bad", "0"), ("good", "0"))
+
+    assert main(["evaluate", "model", "--data", data, "--output", "s.json", "--json"]) == 0
+
+    scores = json.loads(Path("s.json").read_text(encoding="utf-8"))
+    assert scores == json.loads(capsys.readouterr().out)
+    assert scores["accuracy"]["value"] == 0.75
+    assert scores["macro_f1"]["value"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert scores["ece"]["value"] == pytest.approx(0)
+    assert scores["rows"] == 4
+    assert scores["labels"] == {"negative": 2, "positive": 2}
+    for name in ("accuracy", "macro_f1", "ece"):
+        assert scores[name].keys() == {"value", "low", "high"}
+        assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]
+
+
+def test_label_unknown_to_the_model_stops_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
+    data = write("test.csv", ("good", "pos"), ("bad", "mixed"))
+    command = ["evaluate", "model", "--data", data, "--output", "s.json"]
+
+    assert_stops(capsys, command, "label 'mixed':", "'negative', 'positive'", "--label-map")
+    assert not Path("s.json").exists()
+    assert main([*command, "--label-map", "mixed=negative"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["predict", "nothing", "--data", "d.csv", "--output", "p.csv"], "nothing"),
+        (["predict", "model", "--data", "absent.csv", "--output", "p.csv"], "absent.csv"),
+        (["predict", "model", "--data", "d.csv", "--output", "p.xlsx"], ".xlsx"),
+        (["predict", "model", "--data", "d.csv", "--output", "d.csv"], "--data"),
+        (["predict", "model", "--data", "d.csv", "--output", "d.csv/p.csv"], "not a folder"),
+        (["predict", "model", "--data", "d.csv", "--output", "model.csv"], "not a file"),
+        (["evaluate", "model", "--data", "d.csv", "--output", "d.csv"], "--data"),
+        (["evaluate", "model", "--data", "d.csv", "--output", "s.json", "--label-map", "a"], "'a'"),
+        (["adapt", "meta", "--data", "d.csv", "--output-dir", "d.csv"], "not a folder"),
+        (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--max-rows", "3"], "4 rows"),
+        (["adapt", "other", "--data", "d.csv", "--output-dir", "n"], "other"),
+        (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--steps", "0"], "--steps"),
+        (
+            ["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--learning-rate", "nan"],
+            "nan",
+        ),
+        (
+            ["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--learning-rate", "99"],
+            "loss",
+        ),
+        (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--text-column", "t"], "'t'"),
+        (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--sed", "1"], "--sed"),
+        (["adapt", "meta", "--output-dir", "n"], "--data"),
+        (["cards", "check", "nusaxx"], "nusax"),
+        (["cards", "check", "nusaxx", "--json"], "nusax"),
+        (["no-such-command"], "no-such-command"),
+        ([], "COMMAND"),
+    ],
+)
+def test_bad_input_stops_with_one_sentence(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labeled("d.csv")
+    Path("model.csv").mkdir()
+    before = Path("d.csv").read_bytes()
+
+    assert_stops(capsys, arguments, words)
+    assert Path("d.csv").read_bytes() == before
+    assert not Path("n").exists() and not Path("p.csv").exists()
+
+
+def test_every_bad_card_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("one.md", "two.md"):
+        Path(name).write_text("---\npretty_name: x\n---\n", encoding="utf-8")
+
+    assert main(["cards", "check", "one.md", "nusax", "two.md"]) == 2
+
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert "one.md" in lines[0] and "two.md" in lines[1] and "2 of 3 cards" in lines[2]
+
+
+def test_one_label_only_touches_no_saved_model(capsys: pytest.CaptureFixture[str]) -> None:
+    data = write("one.csv", ("good", "pos"), ("better", "pos"))
+
+    assert_stops(capsys, ["adapt", "meta", "--data", data, "--output-dir", "n"], "one label only")
+    assert not Path("n").exists()
+
+
+@pytest.mark.parametrize("kind", ["meta-model", None])
+def test_adapt_replaces_nothing_but_an_adapted_model(
+    kind: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("thesis").mkdir()
+    Path("thesis/chapter.txt").write_text("years of work", encoding="utf-8")
+    if kind:
+        save_record(Path("thesis"), kind)
+
+    command = ["adapt", "meta", "--data", labeled(), "--output-dir", "thesis"]
+    assert_stops(capsys, command, "chapter.txt", "--output-dir")
+    assert Path("thesis/chapter.txt").read_text(encoding="utf-8") == "years of work"
+    assert not Path("thesis/labels.json").exists()
+
+
+def test_adapt_replaces_an_adapted_model() -> None:
+    Path("old").mkdir()
+    save_record(Path("old"), "adapted-model")
+
+    assert main(["adapt", "meta", "--data", labeled(), "--output-dir", "old"]) == 0
+    assert Path("old/labels.json").is_file()
+
+
+def save_record(folder: Path, kind: str) -> None:
+    from nlp_meta.hub.packaging import RECORD, Record
+
+    record: dict[str, object] = {name: {} for name in Record.__dataclass_fields__}
+    record |= {"kind": kind, "labels": []}
+    (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_failed_write_keeps_the_old_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("p.csv").write_text("old", encoding="utf-8")
+
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nlp_meta.cli.files.os.fsync", fail)
+    command = ["predict", "model", "--data", labeled(), "--output", "p.csv"]
+    assert_stops(capsys, [*command, "--json"], "No space left on device")
+    assert Path("p.csv").read_text(encoding="utf-8") == "old"
+    assert sorted(path.name for path in Path().iterdir()) == ["labeled.csv", "model", "p.csv"]
+
+
+@pytest.mark.parametrize("kind", [SafetensorError, OSError])
+def test_failed_save_of_a_model_is_one_sentence(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise kind("No space left on device")
+
+    monkeypatch.setattr(Adapted, "save_pretrained", fail)
+    command = ["adapt", "meta", "--data", labeled(), "--output-dir", "n"]
+    assert_stops(capsys, command, "No space left on device")
+
+
+def test_interruption_leaves_with_130_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["adapt", "meta", "--data", labeled(), "--output-dir", "n", "--learning-rate", "98"]
+
+    assert main([*command, "--json"]) == 130
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[-1] == "interrupted"
+    assert not Path("n").exists()
+
+
+def test_quickstart_reports_its_methods(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: dict[str, object] = {}
+
+    def run(**options: object) -> object:
+        asked.update(options)
+        result = ModuleType("result")
+        scores = {"ours": Interval(0.9, 0.8, 1.0)}
+        vars(result).update(methods=scores, seconds=1.0, meta_dir="q/meta", adapted_dir="q/r")
+        return result
+
+    stand_in = ModuleType("nlp_meta.quickstart")
+    vars(stand_in)["run_quickstart"] = run
+    monkeypatch.setitem(sys.modules, "nlp_meta.quickstart", stand_in)
+
+    assert main(["quickstart", "--seed", "3", "--json"]) == 0
+
+    record = json.loads(capsys.readouterr().out)
+    assert record["methods"] == {"ours": {"mean": 0.9, "low": 0.8, "high": 1.0}}
+    assert record["meta_dir"] == "q/meta"
+    assert asked == {"output_dir": Path("runs/quickstart"), "seed": 3, "progress": True}
+
+
+def test_labels_are_printed_as_written(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither console markup nor emoji codes: `[red]` and `:cat:` are labels like any other."""
+    Adapted(("[red]", ":cat:")).save_pretrained("model")
+    data = write("new.csv", ("good",), header=("text",))
+
+    assert main(["predict", "model", "--data", data, "--output", "p.csv"]) == 0
+
+    out = capsys.readouterr().out
+    assert "[red]" in out and ":cat:" in out
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"nlp-meta {__version__}\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    root = Path(main.__code__.co_filename).parents[2]
+    code = (
+        "import sys\nfrom nlp_meta.cli import main\n"
+        "try:\n    main(['adapt', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'pyarrow'} & set(sys.modules)\n"
+        "sys.exit(1 if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "example:" in done.stdout and "default: 2000" in done.stdout

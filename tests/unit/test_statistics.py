@@ -1,0 +1,179 @@
+"""Intervals: hand-worked resamples, known standard errors, and a plain loop."""
+
+import time
+
+import numpy as np
+import pytest
+
+from nlp_meta.data.answers import Prediction
+from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.evaluation.metrics import METRICS
+from nlp_meta.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    hierarchical_interval,
+    interval_of_metric,
+)
+
+LABELS = ("bad", "good")
+
+
+def random_rows(rows: int, seed: int = 0) -> tuple[list[str], list[Prediction]]:
+    generator = np.random.default_rng(seed)
+    true = [LABELS[i] for i in generator.integers(2, size=rows)]
+    answers = []
+    for chance in generator.random(rows).tolist():
+        label = LABELS[int(chance >= 0.5)]
+        answers.append(Prediction(label, {"bad": 1 - chance, "good": chance}))
+    return true, answers
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    assert bootstrap_interval([0.5] * 8, resamples=50, seed=0) == Interval(0.5, 0.5, 0.5)
+
+
+def test_the_interval_of_a_proportion_is_that_of_the_normal_law():
+    """By hand: 0.8 of 2000 rows, standard error sqrt(0.8 * 0.2 / 2000), 1.96 of them a side."""
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 2000)
+
+    found = bootstrap_interval([1.0] * 1600 + [0.0] * 400, resamples=4000, seed=0)
+
+    assert found.mean == 0.8
+    assert found.low == pytest.approx(0.8 - half, abs=0.1 * half)
+    assert found.high == pytest.approx(0.8 + half, abs=0.1 * half)
+
+
+@pytest.mark.parametrize(("level", "low"), [(0.4, 1.0), (0.8, 0.0)])
+def test_any_statistic_of_the_rows_has_an_interval(level, low):
+    """By hand: the larger of two rows is 0 in a quarter of the resamples, 1 in the others.
+
+    A level of 0.4 leaves 30 % below its low end, more than that quarter; 0.8 leaves 10 %.
+    """
+    found = bootstrap_interval(
+        [0.0, 1.0], statistic=lambda rows: rows.max(-1), level=level, resamples=2000, seed=0
+    )
+
+    assert found == Interval(1.0, low, 1.0)
+
+
+def test_a_higher_level_is_wider_and_the_same_seed_is_the_same_interval():
+    values = np.random.default_rng(0).random(100)
+
+    narrow, wide, again = (
+        bootstrap_interval(values, level=level, resamples=500, seed=3) for level in (0.5, 0.9, 0.9)
+    )
+
+    assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
+    assert wide == again
+    assert wide != bootstrap_interval(values, level=0.9, resamples=500, seed=4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metrics_interval_equals_scoring_each_resample_by_itself(metric):
+    """Another route: the plain metric on resampled rows, one resample after another."""
+    true, answers = random_rows(40)
+    drawn = np.random.default_rng(5).integers(40, size=(60, 40))
+    one_by_one = [
+        METRICS[metric]([true[i] for i in rows], [answers[i] for i in rows], LABELS)
+        for rows in drawn
+    ]
+
+    found = interval_of_metric(true, answers, metric, labels=LABELS, resamples=60, seed=5)
+
+    assert found.mean == pytest.approx(METRICS[metric](true, answers, LABELS))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(one_by_one, [0.025, 0.975])))
+
+
+def test_the_interval_of_accuracy_is_that_of_right_and_wrong():
+    true, answers = random_rows(30)
+    right = [float(one.label == name) for one, name in zip(answers, true, strict=True)]
+
+    found = interval_of_metric(true, answers, "accuracy", labels=LABELS, resamples=99, seed=1)
+
+    expected = bootstrap_interval(right, resamples=99, seed=1)
+    assert (found.mean, found.low, found.high) == pytest.approx(
+        (expected.mean, expected.low, expected.high)
+    )
+
+
+def test_ten_thousand_rows_and_a_thousand_resamples_take_under_two_seconds():
+    true, answers = random_rows(10_000)
+
+    started = time.process_time()
+    interval_of_metric(true, answers, "accuracy", labels=LABELS, resamples=1000, seed=0)
+
+    assert time.process_time() - started < 2
+
+
+def test_tasks_weigh_the_same_and_fixed_tasks_add_no_width():
+    """By hand: means 0.2 and 0.8 of draws that do not differ; over tasks 1/4 of resamples hold
+    only the first, 1/4 only the second."""
+    cells = {"a": [0.2, 0.2, 0.2, 0.2], "b": [0.8, 0.8]}
+
+    fixed = hierarchical_interval(cells, over_tasks=False, resamples=400, seed=0)
+    over = hierarchical_interval(cells, over_tasks=True, resamples=400, seed=0)
+
+    assert (fixed.mean, fixed.low, fixed.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert (over.mean, over.low, over.high) == pytest.approx((0.5, 0.2, 0.8))
+
+
+def test_draws_are_resampled_within_their_task():
+    """By hand: task a's mean of 0 and 1 is 0, 0.5, 1 with chances 1/4, 1/2, 1/4; b stays at 1.
+
+    So the mean over tasks is 0.5, 0.75 or 1, and 95 % of it reaches from 0.5 to 1.
+    """
+    cells = {"a": [0.0, 1.0], "b": [1.0, 1.0]}
+
+    found = hierarchical_interval(cells, over_tasks=False, resamples=400, seed=0)
+
+    assert found == Interval(0.75, 0.5, 1.0)
+
+
+def test_a_task_chosen_twice_has_its_draws_resampled_anew():
+    """By hand: the mean of a place is 0, 0.5, 1 with chances 1/4, 1/2, 1/4, so that of two
+    places is 0 with chance 1/16 and at most 0.25 with 5/16: the 10 % quantile is 0.25.
+
+    Did the places of one task share its draws, 0 would have chance (1/4 + 1/16) / 2, over
+    15 %, and be that quantile.
+    """
+    cells = {"a": [0.0, 1.0], "b": [0.0, 1.0]}
+
+    found = hierarchical_interval(cells, over_tasks=True, level=0.8, resamples=4000, seed=0)
+
+    assert found == Interval(0.5, 0.25, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("cells", "over_tasks", "needed"),
+    [
+        ({}, False, "2 draws"),
+        ({"a": [0.5], "b": [0.5, 0.6]}, False, "2 draws"),
+        ({"a": [0.5, 0.6]}, True, "2 tasks"),
+    ],
+)
+def test_too_little_to_resample_is_refused(cells, over_tasks, needed):
+    with pytest.raises(DataError, match=f"at least {needed}"):
+        hierarchical_interval(cells, over_tasks=over_tasks, resamples=10, seed=0)
+
+
+@pytest.mark.parametrize("values", [[], [0.5, float("nan")], [[0.5], [0.6]]])
+def test_values_that_are_no_list_of_finite_numbers_are_refused(values):
+    with pytest.raises(DataError, match="all finite"):
+        bootstrap_interval(values, resamples=10, seed=0)
+
+
+def test_a_score_that_is_not_a_number_names_its_task():
+    with pytest.raises(DataError, match="task 'a'"):
+        hierarchical_interval({"a": [0.1, np.nan]}, over_tasks=False, resamples=10, seed=0)
+
+
+@pytest.mark.parametrize(("level", "resamples"), [(0.0, 10), (1.0, 10), (0.95, 0)])
+def test_a_level_or_a_number_of_resamples_without_sense_is_refused(level, resamples):
+    with pytest.raises(SettingsError, match="change `level` or `resamples`"):
+        bootstrap_interval([0.5], level=level, resamples=resamples, seed=0)
+
+
+def test_an_unknown_metric_is_refused_with_those_there_are():
+    true, answers = random_rows(3)
+    with pytest.raises(SettingsError, match="'recall': one of accuracy, macro_f1, ece"):
+        interval_of_metric(true, answers, "recall", labels=LABELS, resamples=10, seed=0)
