@@ -111,9 +111,6 @@ def adapt_calibrated(
     """
     episode = Episode("support", objective.labels, tuple(support), (), 0)
     tick = _Ticker(on_step, total=2 * inner.steps)
-    stops = sorted({round(inner.steps * share) for share in STOPS}) if early_stop else [inner.steps]
-    if early_stop and objective.head == "shared":
-        stops = [0, *stops]
     fewest = min(sum(e.target == name for e in support) for name in objective.labels)
     answers = held_out_path(
         objective,
@@ -121,26 +118,42 @@ def adapt_calibrated(
         episode,
         inner=inner,
         minibatch=minibatch,
-        at_steps=stops,
+        at_steps=_stops(objective, inner.steps) if early_stop else [inner.steps],
         folds=min(FOLDS, fewest),
         seed=seed,
         on_step=tick,
     )
-    targets = torch.tensor([objective.labels.index(e.target) for e in support])
-    logs = {step: _log_probabilities(row, objective.labels) for step, row in answers.items()}
-    fitted = {step: fit_temperature(each, targets) for step, each in logs.items()}
-    losses = {
-        step: float(torch.nn.functional.cross_entropy(each / fitted[step], targets))
-        for step, each in logs.items()
-    }
-    steps = min(losses, key=lambda step: (losses[step], -step))
+    steps, temperature, accuracy = _advise(answers, support, objective.labels)
     batches, start = begin_episodes(objective, meta_parameters, [episode], minibatch=minibatch)
+    path = adaptation_path(objective.loss, start, batches, inner=replace(inner, steps=steps))
     fast: Weights = start
-    for fast in adaptation_path(objective.loss, start, batches, inner=replace(inner, steps=steps)):
+    for fast in path:  # noqa: B007  the last one is the result
         tick()
-    right = (logs[steps].argmax(-1) == targets).float().mean()
-    weights = _cool(objective, fast, fitted[steps])
-    return Calibrated(weights, steps, fitted[steps], float(right))
+    return Calibrated(_cool(objective, fast, temperature), steps, temperature, accuracy)
+
+
+def _stops(objective: Classification, steps: int) -> list[int]:
+    """Numbers of steps to choose among; a shared head already answers at 0."""
+    stops = {round(steps * share) for share in STOPS} - {0}
+    return sorted(stops | ({0} if objective.head == "shared" else set()))
+
+
+def _advise(
+    answers: Mapping[int, Sequence[Prediction]], support: Sequence[Example], labels: Sequence[str]
+) -> tuple[int, float, float]:
+    """Steps with the least held-out loss, their temperature and their accuracy."""
+    targets = torch.tensor([labels.index(example.target) for example in support])
+    best: tuple[float, int, float, float] | None = None
+    for step in sorted(answers, reverse=True):
+        logs = _log_probabilities(answers[step], labels)
+        temperature = fit_temperature(logs, targets)
+        loss = float(torch.nn.functional.cross_entropy(logs / temperature, targets))
+        if best is None or loss < best[0]:
+            right = float((logs.argmax(-1) == targets).float().mean())
+            best = (loss, step, temperature, right)
+    if best is None:
+        raise ValueError("no answers to choose among")
+    return best[1:]
 
 
 def predict_texts(
@@ -164,6 +177,16 @@ def predict_texts(
     episode = Episode("texts", objective.labels, (), query, 0)
     stacked = repeat(weights, tasks=1)
     return exact.answer(stacked, exact.query_batches([episode]), [episode])[0]
+
+
+def check_pairs(texts: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse texts and labels that differ in number, and empty texts."""
+    if len(texts) != len(labels):
+        raise DataError(
+            f"cannot adapt to {len(texts)} texts with {len(labels)} labels: one label for each "
+            "text is needed; give as many"
+        )
+    check_texts(texts)
 
 
 def check_texts(texts: Sequence[str]) -> None:

@@ -39,7 +39,9 @@ def quiet_libraries() -> None:
 
 
 @contextmanager
-def show_steps(steps: int, *, first: int = 0, enabled: bool = True) -> Iterator[Callable[[StepRecord], None]]:
+def show_steps(
+    steps: int, *, first: int = 0, enabled: bool = True
+) -> Iterator[Callable[[StepRecord], None]]:
     """A bar over the outer steps with the losses, the best score and the time left."""
     columns: Sequence[TextColumn | BarColumn | MofNCompleteColumn | TimeRemainingColumn] = (
         TextColumn("outer step"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from nlp_meta.adapting import (
     adapt_calibrated,
     build_objective,
-    check_texts,
+    check_pairs,
     count_cut,
     narrow_labels,
     predict_texts,
@@ -20,7 +20,7 @@ from nlp_meta.adapting import (
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.data.tasks import Example
-from nlp_meta.errors import DataError, LabelError
+from nlp_meta.errors import LabelError
 from nlp_meta.hub.packaging import (
     ADAPTED_MODEL,
     META_MODEL,
@@ -180,21 +180,14 @@ class MetaModel:
             DivergedError: A loss became infinite; nothing is returned.
         """
         began = time.monotonic()
-        if len(texts) != len(labels):
-            raise DataError(
-                f"cannot adapt to {len(texts)} texts with {len(labels)} labels: one label for each "
-                "text is needed; give as many"
-            )
-        check_texts(texts)
+        check_pairs(texts, labels)
         match = match_labels(labels, self.labels, label_map=label_map)
         check_labels(match.labels)
         pairs = zip(texts, match.labels, strict=True)
         support = [Example(text.strip(), label) for text, label in pairs]
-        inner = replace(
-            self.adaptation,
-            steps=self.adaptation.steps if steps is None else steps,
-            learning_rate=self.adaptation.learning_rate if learning_rate is None else learning_rate,
-        )
+        inner = self.adaptation
+        inner = inner if steps is None else replace(inner, steps=steps)
+        inner = inner if learning_rate is None else replace(inner, learning_rate=learning_rate)
         objective, meta_parameters = narrow_labels(
             self.objective, self.weights, match.labels, shared=match.shared
         )

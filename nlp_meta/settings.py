@@ -6,9 +6,11 @@ library functions take plain arguments.
 """
 
 import contextlib
+import dataclasses
 import difflib
 import hashlib
 import io
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -199,8 +201,7 @@ def fingerprint(settings: MetaTraining) -> str:
 
 def _config_paths(words: Sequence[str]) -> list[Path]:
     paths = [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    pairs = zip(words, words[1:], strict=False)
-    paths += [value for word, value in pairs if word == "--config"]
+    paths += [value for word, value in itertools.pairwise(words) if word == "--config"]
     return [Path(path) for path in paths]
 
 
@@ -220,9 +221,9 @@ def _check_config(path: Path, kind: type) -> None:
     _check_section(path, values, kind, prefix="")
 
 
-def _check_section(path: Path, values: dict[str, Any], kind: type, *, prefix: str) -> None:
+def _check_section(path: Path, values: dict[str, Any], kind: type[Any], *, prefix: str) -> None:
     """Names of keys, and numbers that YAML takes for text; types are jsonargparse's task."""
-    fields = {name: field.type for name, field in kind.__dataclass_fields__.items()}
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
     for key, value in values.items():
         name = prefix + str(key)
         if key not in fields:
@@ -233,8 +234,9 @@ def _check_section(path: Path, values: dict[str, Any], kind: type, *, prefix: st
                 f"needed; {hint}"
             )
         _check_numbers(path, name, value)
-        if isinstance(value, dict) and hasattr(fields[key], "__dataclass_fields__"):
-            _check_section(path, value, fields[key], prefix=name + ".")
+        inner = fields[key]
+        if isinstance(value, dict) and isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            _check_section(path, value, inner, prefix=name + ".")
     missing = [prefix + name for name in fields if name not in values]
     if missing:
         raise SettingsError(

@@ -71,19 +71,17 @@ def train_meta_model(
     Returns:
         The meta-model, None where a signal ended the run; and how the run ended.
     """
-    labels = union_of_labels(train)
     objective = build_objective(
         settings.model,
-        labels=labels,
+        labels=union_of_labels(train),
         device=accelerator.device,
         precision=settings.run.mixed_precision,
         batch_tokens=settings.run.batch_tokens,
     )
-    meta_parameters = begin(objective, settings)
     judged = validation_episodes(validation, settings.adaptation)
     ended = meta_train(
         _training(settings, objective, train),
-        meta_parameters,
+        begin(objective, settings),
         outer=_outer_loop(settings),
         validation=_validation(settings, judged),
         accelerator=accelerator,
@@ -208,9 +206,7 @@ def _adapted(objective: Classification, fresh: dict[str, Tensor]) -> dict[str, T
     return {**{last + suffix: fresh[next(iter(fresh))] for suffix in (WEIGHT, BIAS)}, **fresh}
 
 
-def _training(
-    settings: MetaTraining, objective: Classification, train: Sequence[Task]
-) -> Training:
+def _training(settings: MetaTraining, objective: Classification, train: Sequence[Task]) -> Training:
     if settings.outer.algorithm not in ALGORITHMS:
         raise SettingsError(
             f"cannot train by '{settings.outer.algorithm}': one of {', '.join(ALGORITHMS)} is "

@@ -95,7 +95,7 @@ NEVER = {
 
 # What only these may import.
 DOORS = {
-    "accelerate": ["nlp_meta.meta.outer_loop"],
+    "accelerate": ["nlp_meta.meta.outer_loop", "nlp_meta.training", "nlp_meta.quickstart"],
     "peft": ["nlp_meta.encoders.lora", "nlp_meta.hub"],
     "huggingface_hub": [
         "nlp_meta.data.sources",
@@ -103,7 +103,15 @@ DOORS = {
         "nlp_meta.prompting",
         "nlp_meta.hub",
     ],
-    "nlp_meta.settings": ["nlp_meta.models", "nlp_meta.cli"],
+    # The floor of what users hold; everything below takes plain arguments.
+    "nlp_meta.settings": [
+        "nlp_meta.adapting",
+        "nlp_meta.models",
+        "nlp_meta.training",
+        "nlp_meta.console",
+        "nlp_meta.quickstart",
+        "nlp_meta.cli",
+    ],
 }
 
 

@@ -8,6 +8,7 @@ input that nobody passed.
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +81,8 @@ class Backbone:
         return next(self.model.parameters()).device
 
     @property
-    def encoder(self) -> PreTrainedModel:
-        """The transformer below the head."""
+    def encoder(self) -> Any:
+        """The transformer below the head; what it holds depends on its family."""
         if isinstance(self.model, MeanPooled):
             return self.model.encoder
         return base_encoder(self.model)
@@ -159,7 +160,7 @@ def skeleton(backbone: Backbone) -> PreTrainedModel:
     """Build the backbone's architecture without memory, for PEFT to look at."""
     kind = AutoModel if backbone.pooling == "mean" else AutoModelForSequenceClassification
     with torch.device("meta"):
-        model: PreTrainedModel = kind.from_config(backbone.config)
+        model: PreTrainedModel = kind.from_config(backbone.config)  # type: ignore[no-untyped-call]
     return model
 
 

@@ -147,8 +147,8 @@ def stacked(model: nn.Module, plan: LoraPlan, weights: Weights) -> Iterator[None
             pair = weights[name + LORA_A], weights[name + LORA_B]
             hooks.callback(_hook_lora(_linear(model, name), *pair, scale).remove)
         for name in plan.head:
-            pair = weights.get(name + WEIGHT), weights.get(name + BIAS)
-            hooks.callback(_hook_head(_linear(model, name), *pair).remove)
+            weight, bias = weights.get(name + WEIGHT), weights.get(name + BIAS)
+            hooks.callback(_hook_head(_linear(model, name), weight, bias).remove)
         yield
 
 

@@ -146,7 +146,8 @@ def _first_token_of_last_layer(backbone: Backbone, hidden: Tensor, mask: Tensor)
 
 def _classify(backbone: Backbone, first: Tensor) -> Tensor:
     pooler = getattr(backbone.encoder, "pooler", None)
-    logits: Tensor = backbone.model.classifier(first if pooler is None else pooler(first))
+    classifier = backbone.model.get_submodule("classifier")
+    logits: Tensor = classifier(first if pooler is None else pooler(first))
     return logits
 
 

@@ -209,12 +209,17 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _replace(beside: Path, folder: Path) -> None:
-    """Put a finished folder in the place of an old one, keeping what else a run left there."""
+    """Put a finished folder in the place of an old one; a run's log and checkpoints stay."""
     if not folder.exists():
         beside.rename(folder)
         return
-    for path in beside.iterdir():
-        path.replace(folder / path.name)
+    old = beside.with_name(beside.name + ".old")
+    folder.rename(old)
+    beside.rename(folder)
+    for path in old.iterdir():
+        if path.is_dir() or path.name == RUN_LOG:
+            path.rename(folder / path.name)
+    shutil.rmtree(old)
 
 
 def _download(name: str, *, revision: str | None) -> Path:

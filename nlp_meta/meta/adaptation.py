@@ -163,7 +163,9 @@ def adapt(
         `(tasks, ...)` tensors with the names, dtypes and devices of `start`.
     """
     fast: dict[str, Tensor] = {}
-    for fast in adaptation_path(loss, start, support, inner=inner, first_order=first_order):
+    for fast in adaptation_path(  # noqa: B007  the last one is the result
+        loss, start, support, inner=inner, first_order=first_order
+    ):
         pass
     return fast
 

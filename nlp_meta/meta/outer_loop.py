@@ -26,6 +26,8 @@ from nlp_meta.meta.progress import Progress, StepRecord, begin_log, stop_signals
 from nlp_meta.meta.schedule import OuterLoop, build_optimizer, clip, rate_at
 from nlp_meta.meta.validation import Metric, Objective, in_stacks, score_path
 
+CHECKPOINTS = "checkpoints"
+
 
 class Stream(Protocol):
     """Episodes by number."""
@@ -109,32 +111,20 @@ def meta_train(
     """
     progress = Progress(meta_parameters, build_optimizer(meta_parameters, outer))
     if resume:
-        progress.restore(load_checkpoint(folder / "checkpoints"), fingerprint)
+        progress.restore(load_checkpoint(folder / CHECKPOINTS), fingerprint)
     main = accelerator.is_main_process
     if main:
         begin_log(folder, after=progress.step)
     interrupted = False
     with stop_signals() as stopped:
         while not interrupted and not _is_over(progress, outer):
-            began = time.monotonic()
-            report = _outer_step(training, progress, outer, accelerator, stopped)
-            interrupted = report.pop("stopped") > 0
-            score = None
-            if validation and _is_due(progress.step, outer.validate_every, outer):
-                score = _validate(training.objective, progress, validation, accelerator)
-                progress.judge(score)
-            record = StepRecord(
-                step=progress.step,
-                examples=progress.examples,
-                score=score,
-                best_score=progress.best_score,
-                seconds=time.monotonic() - began,
-                **report,
+            record, interrupted = _judged_step(
+                training, validation, progress, outer, accelerator, stopped
             )
             if main:
                 write_log(folder, record)
                 if interrupted or _is_due(progress.step, outer.checkpoint_every, outer):
-                    save_checkpoint(folder / "checkpoints", progress.checkpoint(fingerprint))
+                    save_checkpoint(folder / CHECKPOINTS, progress.checkpoint(fingerprint))
             if on_step:
                 on_step(record)
     accelerator.wait_for_everyone()
@@ -146,6 +136,33 @@ def meta_train(
         best_score=progress.best_score,
         interrupted=interrupted,
     )
+
+
+def _judged_step(
+    training: Training,
+    validation: Validation | None,
+    progress: Progress,
+    outer: OuterLoop,
+    accelerator: Accelerator,
+    stopped: Event,
+) -> tuple[StepRecord, bool]:
+    """One outer step, judged where it is due; its record and whether a signal came."""
+    began = time.monotonic()
+    report = _outer_step(training, progress, outer, accelerator, stopped)
+    interrupted = report.pop("stopped") > 0
+    score = None
+    if validation and _is_due(progress.step, outer.validate_every, outer):
+        score = _validate(training.objective, progress, validation, accelerator)
+        progress.judge(score)
+    record = StepRecord(
+        step=progress.step,
+        examples=progress.examples,
+        score=score,
+        best_score=progress.best_score,
+        seconds=time.monotonic() - began,
+        **report,
+    )
+    return record, interrupted
 
 
 def _outer_step(

@@ -70,7 +70,7 @@ def choose_adaptation(
                 for step, values in found.items():
                     scores[step] += values
         except DivergedError:
-            scores = dict.fromkeys(steps, [float("-inf")])
+            scores = {step: [float("-inf")] for step in steps}
         trials += [Trial(step, rate, fmean(values)) for step, values in scores.items()]
     best = max(trials, key=lambda trial: (trial.score, -trial.steps))
     return replace(inner, steps=best.steps, learning_rate=best.learning_rate), tuple(trials)
