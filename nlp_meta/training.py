@@ -71,12 +71,8 @@ def train_meta_model(
     Returns:
         The meta-model, None where a signal ended the run; and how the run ended.
     """
-    objective = build_objective(
-        settings.model,
-        labels=union_of_labels(train),
-        device=accelerator.device,
-        precision=settings.run.mixed_precision,
-        batch_tokens=settings.run.batch_tokens,
+    objective = build_training_objective(
+        settings, labels=union_of_labels(train), device=accelerator.device
     )
     judged = validation_episodes(validation, settings.adaptation)
     ended = meta_train(
@@ -103,6 +99,19 @@ def train_meta_model(
         _provenance(settings, train, validation, ended, trials),
     )
     return model, ended
+
+
+def build_training_objective(
+    settings: MetaTraining, *, labels: Sequence[str], device: torch.device | None = None
+) -> Classification:
+    """The backbone, adapter and labels of a run."""
+    return build_objective(
+        settings.model,
+        labels=labels,
+        device=device,
+        precision=settings.run.mixed_precision,
+        batch_tokens=settings.run.batch_tokens,
+    )
 
 
 def union_of_labels(tasks: Sequence[Task]) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ FLOORS = {
     "adapting": 7,
     "models": 7,
     "training": 7,
+    "comparing": 7,
     "quickstart": 7,
     "cli": 8,  # of the seventh floor too, a folder above the files beside it
 }
@@ -36,7 +37,16 @@ TOP_FLOOR = 9  # the root
 # Files in the order in which they may build on each other. Those of a folder that is not
 # named here (a rival, an objective) know nothing of each other.
 ORDER = {
-    "": ["errors", "settings", "console", "adapting", "models", "training", "quickstart"],
+    "": [
+        "errors",
+        "settings",
+        "console",
+        "adapting",
+        "models",
+        "training",
+        "comparing",
+        "quickstart",
+    ],
     "data": [
         "overlap",
         "front_matter",
@@ -108,6 +118,7 @@ DOORS = {
         "nlp_meta.adapting",
         "nlp_meta.models",
         "nlp_meta.training",
+        "nlp_meta.comparing",
         "nlp_meta.console",
         "nlp_meta.quickstart",
         "nlp_meta.cli",

@@ -102,8 +102,8 @@ def find_model(name_or_path: str, *, kind: str, revision: str | None = None) -> 
         record = Record(**{name: values[name] for name in Record.__dataclass_fields__})
     except FileNotFoundError as error:
         raise MetaModelError(
-            f"cannot load '{name_or_path}': it holds no {RECORD} and a model saved by this package "
-            "is needed; check the path"
+            f"cannot load '{name_or_path}': it holds no {RECORD} and a model saved by this "
+            "package is needed; check the path"
         ) from error
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise MetaModelError(

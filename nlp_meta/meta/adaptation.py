@@ -73,7 +73,11 @@ def mean_gradient(
     Returns:
         `(tasks,)` losses in nats, and `(tasks, ...)` gradients.
     """
-    leaves = {n: v if create_graph else v.detach().requires_grad_() for n, v in weights.items()}
+    # Own views: a head that is computed from other weights has no part in their gradient.
+    leaves = {
+        n: v.view_as(v) if create_graph else v.detach().requires_grad_()
+        for n, v in weights.items()
+    }
     losses: list[Tensor] = []
     total: dict[str, Tensor] = {}
     for piece in minibatch:

@@ -197,6 +197,7 @@ def _describe(
     query: Minibatch,
     loss_after: Tensor,
 ) -> MetaGradient:
-    ways = [(fast[name] - before[name]).flatten(1).square().sum(1) for name in fast]
+    moving = [name for name in fast if not name.startswith(STEP_SIZE)]
+    ways = [(fast[name] - before[name]).flatten(1).square().sum(1) for name in moving]
     size = torch.stack(ways).sum(0).sqrt()
     return MetaGradient(gradient, _query_loss(loss, before, query), loss_after, size)
