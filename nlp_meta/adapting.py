@@ -14,7 +14,7 @@ from nlp_meta.encoders.batching import tokenize
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.precision import choose_autocast
 from nlp_meta.encoders.prefix import whole_network
-from nlp_meta.errors import DataError
+from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights, adaptation_path, repeat
 from nlp_meta.meta.selection import held_out_path
 from nlp_meta.meta.validation import begin_episodes
@@ -146,6 +146,7 @@ def _advise(
     best: tuple[float, int, float, float] | None = None
     for step in sorted(answers, reverse=True):
         logs = _log_probabilities(answers[step], labels)
+        _check_finite(logs, step)
         temperature = fit_temperature(logs, targets)
         loss = float(torch.nn.functional.cross_entropy(logs / temperature, targets))
         if best is None or loss < best[0]:
@@ -221,6 +222,16 @@ class _Ticker:
 def _log_probabilities(answers: Sequence[Prediction], labels: Sequence[str]) -> Tensor:
     rows = [[answer.probabilities[name] for name in labels] for answer in answers]
     return torch.tensor(rows, dtype=torch.float64).clamp(min=1e-12).log()
+
+
+def _check_finite(logs: Tensor, step: int) -> None:
+    """No support loss follows the last step, so its answers are what can tell."""
+    if not bool(logs.isfinite().all()):
+        raise DivergedError(
+            f"cannot adapt: after {step} steps the answers to held-out examples are not numbers "
+            "and finite ones are needed; lower the learning rate (`--learning-rate`, "
+            "`learning_rate`)"
+        )
 
 
 def _cool(objective: Classification, fast: Weights, temperature: float) -> dict[str, Tensor]:

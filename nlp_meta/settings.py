@@ -182,7 +182,7 @@ def read_settings(kind: type[Settings], arguments: Sequence[str]) -> Settings:
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             parsed = parser.parse_args(words)
-            settings = parser.instantiate_classes(parsed)
+            settings = parser.instantiate(parsed)
     except ArgumentError as error:
         raise SettingsError(_one_sentence(str(error))) from error
     del settings["config"]
@@ -195,7 +195,9 @@ def fingerprint(settings: MetaTraining) -> str:
     values = asdict(settings)
     for name in ("output_dir", "resume", "num_processes", "report_to"):
         del values["run"][name]
-    del values["adaptation"]["steps"], values["adaptation"]["learning_rates"]
+    # A run is judged by the first rate and the most steps; the others are tried at its end.
+    values["adaptation"]["steps"] = max(settings.adaptation.steps, default=0)
+    values["adaptation"]["learning_rates"] = settings.adaptation.learning_rates[:1]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -233,10 +235,11 @@ def _check_section(path: Path, values: dict[str, Any], kind: type[Any], *, prefi
                 f"cannot use the setting '{name}' in '{path}': one of {', '.join(fields)} is "
                 f"needed; {hint}"
             )
-        _check_numbers(path, name, value)
         inner = fields[key]
         if isinstance(value, dict) and isinstance(inner, type) and dataclasses.is_dataclass(inner):
             _check_section(path, value, inner, prefix=name + ".")
+        else:
+            _check_numbers(path, name, value)
     missing = [prefix + name for name in fields if name not in values]
     if missing:
         raise SettingsError(
@@ -246,7 +249,8 @@ def _check_section(path: Path, values: dict[str, Any], kind: type[Any], *, prefi
 
 
 def _check_numbers(path: Path, name: str, value: object) -> None:
-    for item in value if isinstance(value, list) else [value]:
+    found = list(value.values()) if isinstance(value, dict) else value
+    for item in found if isinstance(found, list) else [found]:
         if isinstance(item, str) and NUMBER.fullmatch(item):
             raise SettingsError(
                 f"cannot use '{item}' for the setting '{name}' in '{path}': YAML reads it as text "

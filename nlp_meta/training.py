@@ -15,7 +15,7 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.metrics import METRICS
-from nlp_meta.hub.packaging import META_MODEL, find_model, load_weights
+from nlp_meta.hub.packaging import META_MODEL, check_replaceable, find_model, load_weights
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.algorithms import ALGORITHMS, learned_step_sizes
 from nlp_meta.meta.outer_loop import MetaTrained, Training, Validation, meta_train
@@ -36,7 +36,9 @@ def start_accelerator(run: RunSettings) -> Accelerator:
 
     Raises:
         SettingsError: Fewer processes run than were asked for.
+        MetaModelError: `run.output_dir` holds something that the meta-model would replace.
     """
+    check_replaceable(Path(run.output_dir))
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         log_with=run.report_to or None,

@@ -1,4 +1,4 @@
-"""What every test shares: no network, two threads, tiny encoders, the real data if it is there."""
+"""What every test shares: no network, one thread, tiny encoders, the real data if it is there."""
 
 import atexit
 import os
@@ -24,8 +24,8 @@ os.environ.update(
     HF_EVALUATE_OFFLINE="1",
     HF_HUB_DISABLE_TELEMETRY="1",
     TOKENIZERS_PARALLELISM="false",
-    OMP_NUM_THREADS="2",
-    MKL_NUM_THREADS="2",
+    OMP_NUM_THREADS="1",  # tiny models only wait for a second thread
+    MKL_NUM_THREADS="1",
 )
 for cache in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "HF_EVALUATE_CACHE"):
     os.environ.pop(cache, None)  # each would win over HF_HOME

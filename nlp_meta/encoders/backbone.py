@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -130,7 +131,7 @@ def load_backbone(
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
         config = AutoConfig.from_pretrained(path, revision=revision or "main")
         model = _load_model(path, config, pooling=pooling, options=options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise BackboneError(
             f"cannot load the model '{name}' ({reason}): a Hub id or a folder with config.json, "

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,21 +25,35 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """A part of the examples of W tasks, padded to one block.
+class Owners:
+    """Which task of the stack each row of a batch belongs to; rows stand in order of tasks.
 
     Attributes:
-        states: `(tasks * rows, tokens, ...)`, ordered by task.
-        mask: `(tasks * rows, tokens)`, 1 for real tokens.
-        targets: `(tasks, rows)` indices of labels.
-        allowed: `(tasks, rows, labels)`, False for labels that a task lacks.
-        shares: `(tasks, rows)`, each example's share in its task's mean; 0 for padding.
-            They add up to 1 for each task over all batches of a minibatch.
-        positions: `(tasks, rows)`, where each example stood in its task; -1 for padding.
+        index: `(rows,)` places of the tasks.
+        counts: Rows of each task; may be 0.
+    """
+
+    index: Tensor
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of like length from W tasks, padded to one block.
+
+    Attributes:
+        states: `(rows, tokens, ...)`.
+        mask: `(rows, tokens)`, 1 for real tokens.
+        targets: `(rows,)` indices of labels.
+        allowed: `(rows, labels)`, False for labels that a row's task lacks.
+        shares: `(rows,)`, each example's share in its task's mean; over all batches of a
+            minibatch they add up to 1 for each task.
+        positions: `(rows,)`, where each example stood in its task.
     """
 
     states: Tensor
     mask: Tensor
+    owners: Owners
     targets: Tensor
     allowed: Tensor
     shares: Tensor
@@ -83,27 +96,20 @@ def pad_rows(rows: Sequence[Tensor], *, padding: int) -> tuple[Tensor, Tensor]:
 def stack_batches(
     tasks: Sequence[Sequence[Row]], *, padding: int, tokens: int, device: torch.device
 ) -> list[Batch]:
-    """Cut the examples of W tasks into stacked batches of like length.
+    """Put the examples of W tasks into batches of like length.
 
-    Each task's rows are sorted by length, then all tasks are cut at the same ranks, so
-    that a batch holds rows of like length from every task. A task with fewer examples
-    than the largest one is filled up with rows that have no share in the loss.
+    A batch takes rows from whichever tasks have some of that length, so no task is
+    padded to another's texts.
 
     Args:
-        tokens: No batch, padded, holds more, unless a single row of each task does.
+        tokens: No batch, padded, holds more, unless a single row does.
     """
-    ranked = [sorted(range(len(rows)), key=lambda r: -len(rows[r].states)) for rows in tasks]
-    most = max(len(ranks) for ranks in ranked)
-    lengths = [
-        max(
-            len(rows[ranks[rank]].states)
-            for rows, ranks in zip(tasks, ranked, strict=True)
-            if rank < len(ranks)
-        )
-        for rank in range(most)
+    places = [(w, i) for w, rows in enumerate(tasks) for i in range(len(rows))]
+    lengths = [len(tasks[w][i].states) for w, i in places]
+    return [
+        _stack(tasks, sorted(places[row] for row in group), padding=padding, device=device)
+        for group in by_length(lengths, tokens=tokens)
     ]
-    groups = by_length(lengths, tokens=max(tokens // len(tasks), 1))
-    return [_stack(tasks, ranked, group, padding=padding, device=device) for group in groups]
 
 
 def split_minibatches(rows: Sequence[Row], *, count: int) -> list[list[Row]]:
@@ -117,32 +123,24 @@ def split_minibatches(rows: Sequence[Row], *, count: int) -> list[list[Row]]:
 
 def _stack(
     tasks: Sequence[Sequence[Row]],
-    ranked: Sequence[Sequence[int]],
-    group: Sequence[int],
+    places: Sequence[tuple[int, int]],
     *,
     padding: int,
     device: torch.device,
 ) -> Batch:
-    shape = (len(tasks), len(group))
-    labels = len(tasks[0][0].allowed)
-    targets, positions = np.zeros(shape, dtype=np.int64), np.full(shape, -1, dtype=np.int64)
-    shares, allowed = np.zeros(shape, dtype=np.float32), np.ones((*shape, labels), dtype=bool)
-    states: list[Tensor] = []
-    for w, (rows, ranks) in enumerate(zip(tasks, ranked, strict=True)):
-        for column, rank in enumerate(group):
-            if rank >= len(ranks):
-                states.append(rows[ranks[-1]].states[:1])
-                continue
-            row = rows[ranks[rank]]
-            states.append(row.states)
-            targets[w, column], positions[w, column] = row.target, ranks[rank]
-            shares[w, column], allowed[w, column] = 1 / len(rows), row.allowed
-    block, mask = pad_rows(states, padding=padding)
+    rows = [tasks[w][i] for w, i in places]
+    owners = [w for w, _ in places]
+    block, mask = pad_rows([row.states for row in rows], padding=padding)
+    shares = [1 / len(tasks[w]) for w in owners]
     return Batch(
         states=block.to(device),
         mask=mask.to(device),
-        targets=torch.from_numpy(targets).to(device),
-        allowed=torch.from_numpy(allowed).to(device),
-        shares=torch.from_numpy(shares).to(device),
-        positions=torch.from_numpy(positions).to(device),
+        owners=Owners(
+            torch.tensor(owners, device=device),
+            tuple(owners.count(w) for w in range(len(tasks))),
+        ),
+        targets=torch.tensor([row.target for row in rows], device=device),
+        allowed=torch.tensor([row.allowed for row in rows], device=device),
+        shares=torch.tensor(shares, device=device),
+        positions=torch.tensor([i for _, i in places], device=device),
     )

@@ -3,10 +3,11 @@
 PEFT decides which layers are adapted and with what scale. The stacked form is our
 own: each adapted linear layer adds, for each task of the stack, that task's term
 
-    out[w] = frozen(x[w]) + scale * (x[w] @ A[w].T) @ B[w].T
+    out[row] = frozen(x[row]) + scale * (x[row] @ A[w].T) @ B[w].T,  w the task of the row
 
-through a hook that lives as long as one forward pass. The linear layers of the head
-move as a whole, so their hook replaces the frozen result. No module is copied,
+through a hook that lives as long as one forward pass. Rows of all tasks may stand in one
+batch. The linear layers of the head move as a whole, so their hook replaces the frozen
+result. No module is copied,
 patched or restored, and any Hugging Face model works unmodified.
 
 Source:
@@ -23,6 +24,7 @@ from peft.tuners.lora import LoraLayer as PeftLoraLayer
 from torch import Tensor, nn
 
 from nlp_meta.encoders.backbone import Backbone, skeleton
+from nlp_meta.encoders.batching import Owners
 from nlp_meta.errors import BackboneError
 
 Weights = Mapping[str, Tensor]
@@ -132,47 +134,51 @@ def start_weights(
 
 
 @contextmanager
-def stacked(model: nn.Module, plan: LoraPlan, weights: Weights) -> Iterator[None]:
-    """Let a model's forward passes use the stacked weights of W tasks.
+def stacked(model: nn.Module, plan: LoraPlan, weights: Weights, owners: Owners) -> Iterator[None]:
+    """Let a model's forward pass use the stacked weights of W tasks.
 
-    The rows of every batch are ordered by task: the first W-th part belongs to the
-    first task. Where the last head layer's weights are absent it passes its input on,
-    so the model returns features instead of logits.
+    Where the last head layer's weights are absent it passes its input on, so the model
+    returns features instead of logits.
 
     Args:
         weights: `(tasks, ...)` each; read, never written.
+        owners: The task of each row of the batch.
     """
     with ExitStack() as hooks:
         for name, scale in plan.scales.items():
             pair = weights[name + LORA_A], weights[name + LORA_B]
-            hooks.callback(_hook_lora(_linear(model, name), *pair, scale).remove)
+            hooks.callback(_hook_lora(_linear(model, name), *pair, scale, owners).remove)
         for name in plan.head:
             weight, bias = weights.get(name + WEIGHT), weights.get(name + BIAS)
-            hooks.callback(_hook_head(_linear(model, name), weight, bias).remove)
+            hooks.callback(_hook_head(_linear(model, name), weight, bias, owners).remove)
         yield
 
 
 def _hook_lora(
-    layer: nn.Linear, a: Tensor, b: Tensor, scale: float
+    layer: nn.Linear, a: Tensor, b: Tensor, scale: float, owners: Owners
 ) -> torch.utils.hooks.RemovableHandle:
+    down, up = a.mT, b.mT * scale
+    if len(owners.counts) > 1:
+        down, up = down[owners.index], up[owners.index]
+
     def add_term(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        by_task = args[0].reshape(a.shape[0], -1, layer.in_features)
-        term = torch.bmm(torch.bmm(by_task, a.mT), b.mT * scale)
-        return out + term.view(out.shape)
+        x = args[0]
+        # A layer that reads pooled rows gets `(rows, features)`, all others have tokens.
+        tokens = x.unsqueeze(1) if x.dim() == 2 else x
+        return out + (tokens @ down @ up).view(out.shape)
 
     return layer.register_forward_hook(add_term)
 
 
 def _hook_head(
-    layer: nn.Linear, weight: Tensor | None, bias: Tensor | None
+    layer: nn.Linear, weight: Tensor | None, bias: Tensor | None, owners: Owners
 ) -> torch.utils.hooks.RemovableHandle:
     def replace(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        rows = args[0]
         if weight is None or bias is None:
-            return rows
-        by_task = rows.reshape(weight.shape[0], -1, layer.in_features)
-        moved = torch.bmm(by_task, weight.mT) + bias.unsqueeze(1)
-        return moved.view(*rows.shape[:-1], weight.shape[1])
+            return args[0]
+        # Whole matrices are too large to be gathered for each row.
+        parts = zip(args[0].split(owners.counts), weight, bias, strict=True)
+        return torch.cat([nn.functional.linear(x, w, b) for x, w, b in parts])
 
     return layer.register_forward_hook(replace)
 

@@ -136,9 +136,10 @@ def _first_token_of_last_layer(backbone: Backbone, hidden: Tensor, mask: Tensor)
         part.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
         for part in (attention.query(first), attention.key(hidden), attention.value(hidden))
     )
-    mixed = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask[:, None, None, :].bool()
-    )
+    # Written out: exact MAML needs a second derivative, which the fused kernel has not.
+    scores = query @ key.mT * attention.attention_head_size**-0.5
+    scores = scores.masked_fill(mask[:, None, None, :] == 0, torch.finfo(scores.dtype).min)
+    mixed = scores.softmax(-1).to(value.dtype) @ value
     attended = layer.attention.output(mixed.transpose(1, 2).flatten(2), first)
     state: Tensor = layer.output(layer.intermediate(attended), attended)
     return state

@@ -107,16 +107,16 @@ def find_model(name_or_path: str, *, kind: str, revision: str | None = None) -> 
         ) from error
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise MetaModelError(
-            f"cannot load '{name_or_path}': its {RECORD} is damaged and the file as it was saved is "
-            "needed; save or download the model again"
+            f"cannot load '{name_or_path}': its {RECORD} is damaged and the file as it was saved "
+            "is needed; save or download the model again"
         ) from error
     if record.kind != kind:
         other = (
             "adapt it first (`nlp-meta adapt`)" if kind == ADAPTED_MODEL else "name its meta-model"
         )
         raise MetaModelError(
-            f"cannot use '{name_or_path}': it is of the kind '{record.kind}' and '{kind}' is needed; "
-            f"{other}"
+            f"cannot use '{name_or_path}': it is of the kind '{record.kind}' and '{kind}' is "
+            f"needed; {other}"
         )
     return folder, record
 
@@ -133,8 +133,8 @@ def load_weights(folder: Path, *, backbone: Backbone, plan: LoraPlan) -> dict[st
             stored |= load_file(folder / HEAD)
     except (OSError, SafetensorError) as error:
         raise MetaModelError(
-            f"cannot load the weights in '{folder}': {ADAPTER} is missing or damaged and the file as "
-            "it was saved is needed; save or download the model again"
+            f"cannot load the weights in '{folder}': {ADAPTER} is missing or damaged and the file "
+            "as it was saved is needed; save or download the model again"
         ) from error
     inner = "encoder." if backbone.pooling == "mean" else ""
     weights = {_own_name(name, inner): value.to(backbone.device) for name, value in stored.items()}
@@ -142,8 +142,8 @@ def load_weights(folder: Path, *, backbone: Backbone, plan: LoraPlan) -> dict[st
     missing = [name for name in wanted if name not in weights]
     if missing:
         raise MetaModelError(
-            f"cannot load the weights in '{folder}': '{missing[0]}' is not among them and an adapter "
-            "for this backbone is needed; check `model` in its record"
+            f"cannot load the weights in '{folder}': '{missing[0]}' is not among them and an "
+            "adapter for this backbone is needed; check `model` in its record"
         )
     return weights
 

@@ -32,7 +32,8 @@ head = load_file(folder + "/head.safetensors")
 inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
 states, mask = model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
 pooled = (states * mask).sum(1) / mask.sum(1)
-probabilities = (pooled @ head["classifier.weight"].T + head["classifier.bias"]).softmax(-1)  # {labels}
+logits = pooled @ head["classifier.weight"].T + head["classifier.bias"]
+probabilities = logits.softmax(-1)  # {labels}
 ```
 """
 

@@ -75,8 +75,7 @@ def mean_gradient(
     """
     # Own views: a head that is computed from other weights has no part in their gradient.
     leaves = {
-        n: v.view_as(v) if create_graph else v.detach().requires_grad_()
-        for n, v in weights.items()
+        n: v.view_as(v) if create_graph else v.detach().requires_grad_() for n, v in weights.items()
     }
     losses: list[Tensor] = []
     total: dict[str, Tensor] = {}
@@ -187,5 +186,6 @@ def _check_finite(losses: Tensor, step: int) -> None:
         task = int((~losses.isfinite()).nonzero()[0])
         raise DivergedError(
             f"cannot adapt episode {task} of the stack: its support loss at inner step {step} is "
-            f"{losses[task].item()}; a finite loss is needed; lower `inner.learning_rate`"
+            f"{losses[task].item()}; a finite loss is needed; lower the learning rate "
+            "(`inner.learning_rate`, or `--learning-rate`)"
         )

@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint beside its place, rename it, and drop all but the newest two."""
+    """Write a checkpoint beside its place, rename it, and keep only it and the one before."""
     target = folder / f"step_{checkpoint.step:08d}"
     beside = folder / f".{target.name}.part"
     shutil.rmtree(beside, ignore_errors=True)
@@ -59,8 +59,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             os.fsync(file.fileno())
     shutil.rmtree(target, ignore_errors=True)
     beside.rename(target)
-    for old in _complete(folder)[:-KEPT]:
-        shutil.rmtree(old)
+    found = _complete(folder)
+    newest = found.index(target) + 1
+    # Later steps are of an older run, which this one has replaced.
+    for other in found[: max(newest - KEPT, 0)] + found[newest:]:
+        shutil.rmtree(other)
     return target
 
 
@@ -81,11 +84,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         stored = json.loads((path / RECORD).read_text(encoding="utf-8"))
         intact = stored["sha256"] == _hash(path / TENSORS)
         tensors = load_file(path / TENSORS) if intact else {}
-    except (OSError, ValueError, KeyError) as error:
+        checkpoint = Checkpoint(int(stored["step"]), tensors, stored["record"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path) from error
     if not intact:
         raise _damaged(path)
-    return Checkpoint(int(stored["step"]), tensors, stored["record"])
+    return checkpoint
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -72,6 +72,12 @@ def choose_adaptation(
         except DivergedError:
             scores = {step: [float("-inf")] for step in steps}
         trials += [Trial(step, rate, fmean(values)) for step, values in scores.items()]
+    if all(trial.score == float("-inf") for trial in trials):
+        raise DivergedError(
+            f"cannot choose among the learning rates {list(learning_rates)}: a loss became "
+            "infinite at each of them and a finite one is needed; add lower ones to "
+            "`adaptation.learning_rates`"
+        )
     best = max(trials, key=lambda trial: (trial.score, -trial.steps))
     return replace(inner, steps=best.steps, learning_rate=best.learning_rate), tuple(trials)
 

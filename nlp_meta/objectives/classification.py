@@ -35,6 +35,9 @@ HEADS = ("shared", "prototype")
 MASKED = -1e4
 """Logit of a label that a task lacks: its probability is 0 in every dtype, its gradient too."""
 
+LEAST_SPREAD = 0.1
+"""Least spread within classes, as a share of the spread of the whole support set."""
+
 
 @dataclass(frozen=True, slots=True)
 class Classification:
@@ -69,10 +72,9 @@ class Classification:
     def loss(self, weights: Weights, batch: Batch) -> Tensor:
         """Cross-entropy of each task, `(tasks,)` in nats: this batch's share of the mean."""
         logits = self._run(weights, batch)
-        each = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), batch.targets.flatten(), reduction="none"
-        )
-        return (each.view_as(batch.shares) * batch.shares).sum(1)
+        each = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+        losses = each.new_zeros(len(batch.owners.counts))
+        return losses.index_add(0, batch.owners.index, each * batch.shares)
 
     def start(self, weights: Weights, support: Sequence[Sequence[Batch]]) -> Weights:
         """Complete stacked meta-parameters to the weights that adaptation starts from."""
@@ -97,9 +99,11 @@ class Classification:
         Returns:
             One tensor `(examples, labels)` for each task, float32, on the CPU.
         """
-        pieces = [(batch, self._run(weights, batch).log_softmax(-1)) for batch in batches]
-        tasks = batches[0].positions.shape[0]
-        return [_in_order(task, pieces) for task in range(tasks)]
+        logs = torch.cat([self._run(weights, batch).log_softmax(-1) for batch in batches]).cpu()
+        owners = torch.cat([batch.owners.index for batch in batches]).cpu()
+        places = torch.cat([batch.positions for batch in batches]).cpu()
+        tasks = range(len(batches[0].owners.counts))
+        return [logs[owners == w][places[owners == w].argsort()] for w in tasks]
 
     def support_batches(
         self, episodes: Sequence[Episode], *, minibatch: int | None
@@ -140,12 +144,13 @@ class Classification:
         )
 
     def _run(self, weights: Weights, batch: Batch) -> Tensor:
-        with stacked(self.backbone.model, self.plan, weights), self._precision():
-            out = self.network.run(batch.states, batch.mask).float()
-        by_task = out.view(*batch.targets.shape, -1)
+        """Logits `(rows, labels)`; features where the weights hold no last layer."""
+        adapted = stacked(self.backbone.model, self.plan, weights, batch.owners)
+        with adapted, self._precision():
+            out = self.network.run(batch.states, batch.mask).float().flatten(1)
         if self.plan.head[-1] + WEIGHT not in weights:
-            return by_task
-        return by_task.masked_fill(~batch.allowed, MASKED)
+            return out
+        return out.masked_fill(~batch.allowed, MASKED)
 
     @contextmanager
     def _precision(self) -> Iterator[None]:
@@ -157,10 +162,14 @@ class Classification:
         self, weights: Weights, support: Sequence[Sequence[Batch]]
     ) -> Mapping[str, Tensor]:
         batches = [batch for minibatch in support for batch in minibatch]
-        features = torch.cat([self._run(weights, batch) for batch in batches], dim=1)
-        targets = torch.cat([batch.targets for batch in batches], dim=1)
-        real = torch.cat([batch.positions for batch in batches], dim=1) >= 0
-        weight, bias = prototype_head(features, targets, real, num_labels=len(self.labels))
+        features = torch.cat([self._run(weights, batch) for batch in batches])
+        weight, bias = prototype_head(
+            features,
+            torch.cat([batch.targets for batch in batches]),
+            torch.cat([batch.owners.index for batch in batches]),
+            tasks=len(batches[0].owners.counts),
+            num_labels=len(self.labels),
+        )
         name = self.plan.head[-1]
         return {name + WEIGHT: weight, name + BIAS: bias}
 
@@ -200,9 +209,9 @@ def build_classification(
 
 
 def prototype_head(
-    features: Tensor, targets: Tensor, real: Tensor, *, num_labels: int
+    features: Tensor, targets: Tensor, owners: Tensor, *, tasks: int, num_labels: int
 ) -> tuple[Tensor, Tensor]:
-    """Nearest class mean, written as a linear layer.
+    """Nearest class mean of W tasks, each written as a linear layer.
 
     The squared distance to the mean c of a class gives the logits 2c.x - |c|^2, up to
     what all classes share. They are divided by the mean squared distance of an example
@@ -211,9 +220,9 @@ def prototype_head(
     are and keeps the weights small.
 
     Args:
-        features: `(tasks, examples, features)`.
-        targets: `(tasks, examples)` indices of labels.
-        real: `(tasks, examples)`, False for padding.
+        features: `(examples, features)` of all tasks.
+        targets: `(examples,)` indices of labels.
+        owners: `(examples,)` places of the examples' tasks.
 
     Returns:
         Weight `(tasks, labels, features)` and bias `(tasks, labels)`; zero for a label
@@ -223,18 +232,27 @@ def prototype_head(
         Snell et al. 2017, arXiv:1703.05175, section 2.4; Triantafillou et al. 2020,
         arXiv:1903.03096, section 3.2.
     """
-    member = torch.nn.functional.one_hot(targets, num_labels).to(features.dtype)
-    member = member * real.unsqueeze(-1)
-    counts = member.sum(1)
-    means = (member.mT @ features) / counts.clamp(min=1).unsqueeze(-1)
-    center = (features * real.unsqueeze(-1)).sum(1, keepdim=True) / counts.sum(1)[:, None, None]
-    distance = (features - member @ means).square().sum(-1) * real
-    spread = (distance.sum(1) / counts.sum(1)).clamp(min=1e-6)[:, None, None]
-    present = (counts > 0).unsqueeze(-1)
-    weight = 2 * (means - center) / spread * present
-    shared = center.square().sum(-1, keepdim=True)
+    classes = owners * num_labels + targets
+    means, counts = _means_by(classes, features, tasks * num_labels)
+    centers, _ = _means_by(owners, features, tasks)
+    distance = (features - means[classes]).square().sum(-1, keepdim=True)
+    spread = _means_by(owners, distance, tasks)[0]
+    # A class of one example has no distance to its mean: it must not make the head certain.
+    whole = _means_by(owners, (features - centers[owners]).square().sum(-1, keepdim=True), tasks)[0]
+    spread = torch.maximum(spread, LEAST_SPREAD * whole).clamp(min=1e-6).unsqueeze(-1)
+    means = means.view(tasks, num_labels, -1)
+    present = (counts > 0).view(tasks, num_labels, 1)
+    weight = 2 * (means - centers.unsqueeze(1)) / spread * present
+    shared = centers.square().sum(-1, keepdim=True).unsqueeze(-1)
     bias = (shared - means.square().sum(-1, keepdim=True)) / spread * present
     return weight, bias.squeeze(-1)
+
+
+def _means_by(places: Tensor, values: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Mean of the rows at each place, `(size, ...)`, 0 where there are none; and their number."""
+    counts = torch.bincount(places, minlength=size).to(values.dtype)
+    sums = values.new_zeros(size, values.shape[-1]).index_add(0, places, values)
+    return sums / counts.clamp(min=1).unsqueeze(-1), counts
 
 
 def to_predictions(
@@ -250,11 +268,3 @@ def to_predictions(
         )
         for row in rows
     ]
-
-
-def _in_order(task: int, pieces: Sequence[tuple[Batch, Tensor]]) -> Tensor:
-    positions = torch.cat([batch.positions[task] for batch, _ in pieces])
-    values = torch.cat([value[task] for _, value in pieces])
-    real = positions >= 0
-    ordered = values[real][positions[real].argsort()]
-    return ordered.cpu()

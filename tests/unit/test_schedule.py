@@ -52,7 +52,7 @@ def test_every_step_has_a_finite_rate_above_zero(warmup_steps):
     """Also where warm-up takes the whole run, or longer."""
     rates = [rate_at(step, make(warmup_steps=warmup_steps)) for step in range(1, 13)]
 
-    assert all(0 < rate <= 0.8 for rate in rates)
+    assert all(0 < rate < 0.8 + 1e-9 for rate in rates)
 
 
 def test_a_long_gradient_is_shortened_as_a_whole():
@@ -83,9 +83,7 @@ def test_any_optimizer_of_torch_takes_its_options():
     """By hand: SGD at 0.1 against a slope of 2, with momentum 0.5: -0.2, then -0.3 more."""
     weights = {"w": torch.zeros(1)}
     options = {"momentum": 0.5}
-    optimizer = build_optimizer(
-        weights, make(optimizer="SGD", learning_rate=0.1, options=options)
-    )
+    optimizer = build_optimizer(weights, make(optimizer="SGD", learning_rate=0.1, options=options))
 
     for _ in range(2):
         weights["w"].grad = torch.tensor([2.0])

@@ -123,9 +123,8 @@ def test_a_number_that_yaml_takes_for_text_says_how_to_write_it(tmp_path, writte
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
 
-    with pytest.raises(
-        SettingsError, match=rf"'{written}' for the setting 'inner\.learning_rate'.*write .*{advice}"
-    ):
+    says = rf"'{written}' for the setting 'inner\.learning_rate'.*write .*{advice}"
+    with pytest.raises(SettingsError, match=says):
         read(str(path))
 
     assert yaml.safe_load(advice.replace("\\", "")) == float(written)
@@ -137,7 +136,7 @@ def test_such_a_number_is_found_in_a_list_too(write):
 
 
 def test_such_a_number_is_found_in_the_options_too(write):
-    with pytest.raises(SettingsError, match="'1e-3' for the setting 'outer.options"):
+    with pytest.raises(SettingsError, match=r"'1e-3' for the setting 'outer\.options"):
         read(write("outer", options={"weight_decay": "1e-3"}))
 
 

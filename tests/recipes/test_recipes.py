@@ -1,0 +1,377 @@
+"""The recipes and the command line end to end, on the built-in corpus; then all that is bad."""
+
+import csv
+import json
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from nlp_meta.cli import main
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECIPES = REPOSITORY / "recipes"
+CORPUS = REPOSITORY / "nlp_meta" / "data" / "corpus"
+COMMAND = [sys.executable, "-c", "import sys; from nlp_meta.cli import main; sys.exit(main())"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the two recipes left, and the tables of one domain."""
+
+    root: Path
+    config: Path
+    joint: subprocess.CompletedProcess[str]
+    meta: subprocess.CompletedProcess[str]
+
+    def __getitem__(self, name: str) -> str:
+        return str(self.root / name)
+
+
+def make_config(encoder: Path) -> dict[str, Any]:
+    path = RECIPES / "configs" / "multitask_reviews.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["data"] |= {"cards": ["nlp_meta_reviews"]}
+    config["episode"] |= {"shot": 2, "query_shot": 2}
+    config["model"] |= {"model_name_or_path": str(encoder), "max_tokens": 24}
+    config["model"] |= {"lora_r": 2, "lora_alpha": 4.0, "lora_layers": 2}
+    config["outer"] |= {"steps": 4, "meta_batch_size": 4, "stack": 4, "warmup_steps": 1}
+    config["outer"] |= {"validate_every": 2, "checkpoint_every": 2}
+    config["adaptation"] |= {"labels": 8, "draws": 1, "max_query": 8, "batch_size": None}
+    config["adaptation"] |= {"steps": [1, 2], "learning_rates": [0.001]}
+    return config
+
+
+def start(command: Sequence[str], root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=240,
+    )
+
+
+def write_table(path: Path, rows: Sequence[dict[str, str]]) -> str:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    root = tmp_path_factory.mktemp("recipes")
+    config = root / "config.yaml"
+    config.write_text(yaml.safe_dump(make_config(tiny_encoder)), encoding="utf-8")
+    words = ["--config", str(config), "--run.output_dir"]
+    joint = start([sys.executable, str(RECIPES / "multitask_train.py"), *words, "joint"], root)
+    further = ["--outer.algorithm", "reptile", "--outer.optimizer", "SGD", "--outer.options", "{}"]
+    further += ["--outer.learning_rate", "0.5", "--inner.steps", "2", "--run.init_from", "joint"]
+    meta = start(
+        [sys.executable, str(RECIPES / "meta_train.py"), *words, "runs/meta", *further], root
+    )
+    lines = (CORPUS / "real_estate.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    by_label = [
+        [row for row in rows if row["label"] == label] for label in ("negative", "positive")
+    ]
+    mixed = [row for pair in zip(*by_label, strict=True) for row in pair]
+    names = {"negative": "neg", "positive": "pos"}
+    write_table(
+        root / "labeled.csv", [{"review": r["text"], "mood": names[r["label"]]} for r in mixed[:24]]
+    )
+    write_table(root / "new.csv", [{"review": row["text"]} for row in mixed[24:40]])
+    write_table(root / "test.csv", [{"text": r["text"], "label": r["label"]} for r in mixed[24:64]])
+    return Trained(root, config, joint, meta)
+
+
+def words_of(trained: Trained) -> list[str]:
+    return ["--data", trained["labeled.csv"], "--text-column", "review", "--label-column", "mood"]
+
+
+@pytest.fixture(scope="module")
+def adapted(trained: Trained) -> dict[str, Any]:
+    words = ["adapt", "runs/meta", *words_of(trained), "--output-dir", "adapted", "--json"]
+    return one_object(start([*COMMAND, *words], trained.root))
+
+
+def one_object(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("\n") == 1
+    return json.loads(run.stdout)
+
+
+def read_log(folder: str) -> list[dict[str, Any]]:
+    lines = (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_multitask_train_saves_a_meta_model(trained):
+    assert trained.joint.returncode == 0, trained.joint.stderr
+    assert "meta-model: joint\n" in trained.joint.stdout
+    log = read_log(trained["joint"])
+    assert [line["step"] for line in log] == [1, 2, 3, 4]
+    assert all(line["loss_before"] == line["loss_after"] for line in log)
+    assert [line["score"] is None for line in log] == [True, False, True, False]
+
+
+def test_meta_train_begins_from_it(trained):
+    """By hand: 4 episodes of 2 labels, each 2 + 2 examples twice through and 2 queries a label."""
+    assert trained.meta.returncode == 0, trained.meta.stderr
+    assert "best judged: " in trained.meta.stdout
+    log = read_log(trained["runs/meta"])
+    assert [line["examples"] for line in log] == [4 * (4 * 2 + 4) * step for step in (1, 2, 3, 4)]
+    assert all(line["adaptation_size"] > 0 for line in log)
+    record = json.loads((trained.root / "runs/meta/nlp_meta.json").read_text(encoding="utf-8"))
+    assert record["provenance"]["settings"]["outer"]["algorithm"] == "reptile"
+    assert len(record["provenance"]["meta_train"]) == 8
+    assert str(trained.root) not in json.dumps(record["provenance"])
+
+
+def test_nothing_half_written_is_left(trained, adapted):
+    assert list(trained.root.rglob("*.part*")) == []
+    assert {path.name for path in (trained.root / "runs/meta/checkpoints").iterdir()} == {
+        "step_00000002",
+        "step_00000004",
+    }
+
+
+def test_adapt_tells_what_it_did(trained, adapted):
+    assert adapted["labels"] == ["negative", "positive"]
+    assert adapted["match"]["matched"] == {"neg": "negative", "pos": "positive"}
+    assert adapted["examples"] == 24
+    assert adapted["steps"] in {0, 1, 2}
+    assert (trained.root / adapted["output_dir"] / "adapter_model.safetensors").is_file()
+
+
+def test_predict_writes_one_row_a_text(trained, adapted):
+    words = ["predict", "adapted", "--data", "new.csv", "--text-column", "review"]
+    words += ["--output", "predictions.csv", "--json"]
+    result = one_object(start([*COMMAND, *words], trained.root))
+
+    assert result["rows"] == 16
+    with (trained.root / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["review", "label", "negative", "positive"]
+    for row in rows:
+        sure = {name: float(row[name]) for name in ("negative", "positive")}
+        assert sum(sure.values()) == pytest.approx(1)
+        assert row["label"] == max(sure, key=sure.__getitem__)
+
+
+def test_evaluate_scores_with_intervals(trained, adapted, capfd):
+    words = ["evaluate", trained["adapted"], "--data", trained["test.csv"], "--json"]
+    code = main([*words, "--output", trained["scores.json"]])
+
+    assert code == 0
+    scores = json.loads(capfd.readouterr().out)
+    assert scores == json.loads((trained.root / "scores.json").read_text(encoding="utf-8"))
+    assert scores["rows"] == 40
+    assert scores["labels"] == {"negative": 20, "positive": 20}
+    for metric in ("accuracy", "macro_f1", "ece"):
+        assert 0 <= scores[metric]["low"] <= scores[metric]["high"] <= 1
+
+
+def files(folder: Path, *, without: str = "") -> dict[str, bytes]:
+    return {
+        str(path): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != without
+    }
+
+
+def one_sentence(errors: str) -> str:
+    assert "Traceback" not in errors
+    (line,) = (line for line in errors.splitlines() if line.startswith("error: "))
+    return line
+
+
+GOOD = [{"text": f"good room {i}", "label": "pos"} for i in range(4)]
+BAD = [{"text": f"bad room {i}", "label": "neg"} for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words", "says"),
+    [
+        ([*GOOD, *BAD, {"text": " ", "label": "pos"}], [], "row 9"),
+        ([*GOOD, *BAD], ["--text-column", "review"], "--text-column"),
+        ([*GOOD, *BAD], ["--label-column", "mood"], "--label-column"),
+        (GOOD, [], "one label only"),
+        ([*GOOD, BAD[0]], [], "from 1 example:"),
+        ([*GOOD, *BAD] * 12_500, [], "100000 rows"),
+        (
+            [{**row, "label": "Refund"} for row in GOOD] + [{**BAD[0], "label": "refund "}],
+            [],
+            "apart",
+        ),
+        ([*GOOD, *BAD], ["--learning-rate", "1e30"], "learning rate"),
+        ([*GOOD, *BAD], ["--learning-rate", "1e30", "--steps", "1"], "learning rate"),
+    ],
+    ids=[
+        "empty text",
+        "missing text column",
+        "missing label column",
+        "one label",
+        "single example",
+        "100,000 rows",
+        "labels alike",
+        "loss not a number",
+        "answers not a number",
+    ],
+)
+def test_a_bad_table_stops_with_one_sentence(trained, adapted, tmp_path, capfd, rows, words, says):
+    before = files(trained.root)
+    data = ["--data", write_table(tmp_path / "bad.csv", rows)]
+
+    code = main(["adapt", trained["runs/meta"], *data, "--output-dir", trained["adapted"], *words])
+
+    told = capfd.readouterr()
+    assert code == 2
+    assert told.out == ""
+    assert says in one_sentence(told.err)
+    assert files(trained.root) == before
+
+
+@pytest.mark.parametrize("name", ["nowhere", "joint/checkpoints"])
+def test_a_missing_model_stops_with_one_sentence(trained, adapted, capfd, name):
+    before = files(trained.root)
+
+    code = main(["adapt", trained[name], *words_of(trained), "--output-dir", trained["adapted"]])
+
+    told = capfd.readouterr()
+    assert (code, told.out) == (2, "")
+    assert "nlp_meta.json" in one_sentence(told.err) or "cannot find the model" in told.err
+    assert files(trained.root) == before
+
+
+@pytest.fixture
+def recipe(trained, monkeypatch, capfd) -> Callable[..., tuple[int, str]]:
+    """Run a recipe in this process; its exit code and what it said on standard error."""
+
+    def run(*words: str, config: Path | None = None) -> tuple[int, str]:
+        monkeypatch.syspath_prepend(str(RECIPES))
+        monkeypatch.chdir(trained.root)
+        path = RECIPES / "multitask_train.py"
+        config_words = ["--config", str(config or trained.config)]
+        monkeypatch.setattr(sys, "argv", [str(path), *config_words, *words])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(path), run_name="__main__")
+        return left.value.code, capfd.readouterr().err
+
+    return run
+
+
+def change(trained: Trained, path: Path, before: str, after: str) -> Path:
+    text = trained.config.read_text(encoding="utf-8")
+    assert text.count(before) == 1
+    path.write_text(text.replace(before, after), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("\n  lora_r: 2", "\n  lora_rank: 2", "cannot use the setting 'model.lora_rank'"),
+        ("\n    weight_decay: 0.01", "\n    weight_decay: 1e-3", "write 0.001 or 1.0e-3"),
+        ("\n  patience: null\n", "\n", "'outer.patience' is missing"),
+        ("\n  shot: 2", "\n  shot: two", "episode.shot"),
+        ("\n  algorithm: joint", "\n  algorithm: maml", "`outer.algorithm`"),
+        ("\n  lora_layers: 2", "\n  lora_layers: 9", "`model.lora_layers`"),
+        ("\n  query_shot: 2", "\n  query_shot: 900", "`episode.query_shot`"),
+        ("\n  init_from: null", "\n  init_from: nowhere", "cannot find the model 'nowhere'"),
+        ("\n  optimizer: AdamW", "\n  optimizer: Adamm", "`outer.optimizer`"),
+        ("\n  metric: accuracy", "\n  metric: acuracy", "`adaptation.metric`"),
+        ("- nlp_meta_reviews\n", "- nlp_meta_review\n", "nlp_meta_review"),
+        ("\n  source: files", "\n  source: file", "source"),
+    ],
+)
+def test_a_wrong_setting_stops_with_one_sentence(trained, recipe, tmp_path, before, after, says):
+    """The folder of an earlier run is named as output; it stays as it is."""
+    saved = files(trained.root)
+
+    code, told = recipe(
+        "--run.output_dir", "joint", config=change(trained, tmp_path / "bad.yaml", before, after)
+    )
+
+    assert code == 2
+    assert says in one_sentence(told)
+    assert files(trained.root) == saved
+
+
+def test_fewer_processes_than_asked_for_stop_with_one_sentence(trained, recipe):
+    code, told = recipe("--run.output_dir", "fewer", "--run.num_processes", "3")
+
+    assert code == 2
+    assert "3 processes were asked for and 1 started" in one_sentence(told)
+    assert not (trained.root / "fewer").exists()
+
+
+def test_a_missing_encoder_stops_with_one_sentence(trained, recipe):
+    saved = files(trained.root)
+
+    code, told = recipe("--run.output_dir", "joint", "--model.model_name_or_path", "nowhere")
+
+    assert code == 2
+    assert "`model.model_name_or_path`" in one_sentence(told)
+    assert files(trained.root) == saved
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_its_model(trained, recipe):
+    """The log is of the newest run, all else of the last one that ended well."""
+    shutil.copytree(trained["joint"], trained["diverged"])
+    saved = files(trained.root / "diverged", without="log.jsonl")
+
+    code, told = recipe("--run.output_dir", "diverged", "--outer.learning_rate", "1e30")
+
+    assert code == 2
+    assert "learning_rate`" in one_sentence(told)
+    assert files(trained.root / "diverged", without="log.jsonl") == saved
+
+
+def test_other_peoples_folders_are_refused_before_the_work(trained, recipe, tmp_path):
+    (tmp_path / "chapter.tex").write_text("years of work", encoding="utf-8")
+
+    code, told = recipe("--run.output_dir", str(tmp_path))
+
+    assert code == 2
+    assert "holds other things" in one_sentence(told)
+    assert [path.name for path in tmp_path.iterdir()] == ["chapter.tex"]
+
+
+def cut_tensors(checkpoints: Path) -> None:
+    path = checkpoints / "step_00000004" / "state.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def leave_only_a_part(checkpoints: Path) -> None:
+    shutil.rmtree(checkpoints / "step_00000002")
+    (checkpoints / "step_00000004").rename(checkpoints / ".step_00000004.part")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [(cut_tensors, "incomplete or damaged"), (leave_only_a_part, "no complete checkpoint")],
+)
+def test_a_half_written_checkpoint_stops_with_one_sentence(trained, recipe, damage, says):
+    folder = trained.root / damage.__name__
+    shutil.copytree(trained["joint"], folder)
+    damage(folder / "checkpoints")
+    saved = files(folder)
+
+    code, told = recipe("--run.output_dir", str(folder), "--resume")
+
+    assert code == 2
+    assert says in one_sentence(told)
+    assert files(folder) == saved
