@@ -14,6 +14,7 @@ from nlp_meta.meta.progress import StepRecord
 from nlp_meta.settings import read_settings
 
 Settings = TypeVar("Settings")
+INTERRUPTED = 130
 
 
 def run_recipe(main: Callable[[Settings], int], kind: type[Settings]) -> None:
@@ -22,9 +23,21 @@ def run_recipe(main: Callable[[Settings], int], kind: type[Settings]) -> None:
     try:
         code = main(read_settings(kind, sys.argv[1:]))
     except NlpMetaError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False)
-        code = 2
+        code = _stop(str(error))
+    except OSError as error:
+        name = f" '{error.filename}'" if error.filename else ""
+        code = _stop(
+            f"cannot write{name}: {error.strerror}; a folder with room that this user may write "
+            "to is needed; change `run.output_dir`"
+        )
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     sys.exit(code)
+
+
+def _stop(message: str) -> int:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {message}", markup=False)
+    return 2
 
 
 def quiet_libraries() -> None:

@@ -185,9 +185,7 @@ class MetaModel:
         check_labels(match.labels)
         pairs = zip(texts, match.labels, strict=True)
         support = [Example(text.strip(), label) for text, label in pairs]
-        inner = self.adaptation
-        inner = inner if steps is None else replace(inner, steps=steps)
-        inner = inner if learning_rate is None else replace(inner, learning_rate=learning_rate)
+        inner = _override(self.adaptation, steps=steps, learning_rate=learning_rate)
         objective, meta_parameters = narrow_labels(
             self.objective, self.weights, match.labels, shared=match.shared
         )
@@ -230,3 +228,8 @@ class MetaModel:
         weights = {n: v for n, v in self.weights.items() if not n.startswith(STEP_SIZE)}
         backbone, plan = self.objective.backbone, self.objective.plan
         save_model(Path(folder), record, weights, backbone=backbone, plan=plan)
+
+
+def _override(inner: InnerLoop, *, steps: int | None, learning_rate: float | None) -> InnerLoop:
+    inner = inner if steps is None else replace(inner, steps=steps)
+    return inner if learning_rate is None else replace(inner, learning_rate=learning_rate)

@@ -57,7 +57,7 @@ MODEL = ModelSettings(
     max_tokens=96,
     lora_r=8,
     lora_alpha=16.0,
-    lora_layers=3,
+    lora_layers=4,
     lora_target_modules=["query", "value"],
 )
 ADAPTATION = AdaptationSettings(
@@ -75,7 +75,7 @@ ADAPTATION = AdaptationSettings(
 )
 JOINT = OuterSettings(
     algorithm="joint",
-    steps=120,
+    steps=80,
     meta_batch_size=8,
     stack=8,
     optimizer="AdamW",
@@ -84,14 +84,14 @@ JOINT = OuterSettings(
     warmup_steps=10,
     schedule="cosine",
     max_gradient_norm=1.0,
-    validate_every=60,
+    validate_every=80,
     patience=None,
-    checkpoint_every=60,
+    checkpoint_every=80,
 )
 REPTILE = replace(
     JOINT,
     algorithm="reptile",
-    steps=20,
+    steps=15,
     meta_batch_size=5,
     stack=5,
     optimizer="SGD",
@@ -99,8 +99,8 @@ REPTILE = replace(
     options={},
     warmup_steps=0,
     max_gradient_norm=None,
-    validate_every=20,
-    checkpoint_every=20,
+    validate_every=15,
+    checkpoint_every=15,
 )
 
 
@@ -133,10 +133,12 @@ def run_quickstart(*, output_dir: Path, seed: int, progress: bool) -> Quickstart
     joint = _settings(JOINT, output_dir / "joint", seed=seed)
     start = _train(joint, train, judged, progress=progress)
     start.save_pretrained(joint.run.output_dir)
+    # The two judging industries are trained on from here, so what they chose is kept.
+    chosen = start.adaptation
+    kept = replace(ADAPTATION, draws=1, steps=[chosen.steps], learning_rates=[chosen.learning_rate])
     own = _settings(REPTILE, meta_dir, seed=seed, init_from=joint.run.output_dir)
+    own = replace(own, adaptation=kept)
     model = _train(own, (*train, *judged), judged, progress=progress)
-    # Chosen before the two judging industries were trained on.
-    model = replace(model, adaptation=start.adaptation)
     model.save_pretrained(meta_dir)
     episodes = [
         evaluation_episode(held_out, labels_total=LABELS, seed=seed, draw=draw)
@@ -159,9 +161,9 @@ def _settings(
     jointly = outer.algorithm == "joint"
     return MetaTraining(
         data=DataSettings([CARD], None, "files", {}, []),
-        episode=EpisodeSettings(1 if jointly else 16, 3 if jointly else 4, "uniform"),
+        episode=EpisodeSettings(0 if jointly else 16, 3 if jointly else 4, "uniform"),
         model=MODEL,
-        inner=InnerSettings(0 if jointly else 6, 1e-3, "adam", 16, 0.0, learned_step_sizes=False),
+        inner=InnerSettings(0 if jointly else 6, 3e-4, "adam", 16, 0.0, learned_step_sizes=False),
         outer=outer,
         adaptation=ADAPTATION,
         run=RunSettings(seed, str(folder), init_from, "auto", 2048, None, [], resume=False),

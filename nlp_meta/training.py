@@ -228,6 +228,11 @@ def _training(settings: MetaTraining, objective: Classification, train: Sequence
             f"cannot train jointly with {settings.inner.steps} inner steps: joint training takes "
             "none; set `inner.steps` to 0"
         )
+    if settings.episode.shot == 0 and (settings.inner.steps or settings.model.head != "shared"):
+        raise SettingsError(
+            "cannot train with `episode.shot` 0: inner steps and the prototype head need support "
+            "examples; raise it to 1 or more"
+        )
     episode, inner = settings.episode, settings.inner
     stream = EpisodeStream(
         tuple(train),

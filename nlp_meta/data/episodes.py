@@ -45,7 +45,7 @@ class EpisodeStream:
     The order in which the tasks are given does not matter.
 
     Attributes:
-        shot: Support examples per label.
+        shot: Support examples per label; 0 for joint training, which looks at none.
         query_shot: Query examples per label.
         sampling: A task's chance goes with its number of training examples to this
             power, from 0 to 1; `uniform` is 0, `size` is 1.
@@ -115,7 +115,7 @@ def check_tasks(tasks: Sequence[Task], *, shot: int, query_shot: int) -> None:
     """Stop before a run starts if one of its tasks cannot give an episode.
 
     Raises:
-        SettingsError: `shot` or `query_shot` is below 1.
+        SettingsError: `shot` is below 0 or `query_shot` below 1.
         EpisodeError: No task, two of one name, or a task with a label of fewer than
             `shot + query_shot` examples; names task, label, both numbers and what to change.
     """
@@ -200,10 +200,10 @@ def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ..
 def _check_pools(
     tasks: Sequence[Task], *, shot: int, query_shot: int
 ) -> tuple[dict[str, list[Unit]], ...]:
-    for name, value in (("shot", shot), ("query_shot", query_shot)):
-        if value < 1:
+    for name, value, least in (("shot", shot, 0), ("query_shot", query_shot, 1)):
+        if value < least:
             raise SettingsError(
-                f"cannot draw episodes with {name} {value}: at least 1 is needed; "
+                f"cannot draw episodes with {name} {value}: at least {least} is needed; "
                 f"raise `episode.{name}`"
             )
     if not tasks:

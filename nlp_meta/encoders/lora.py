@@ -177,7 +177,7 @@ def _hook_head(
         if weight is None or bias is None:
             return args[0]
         # Whole matrices are too large to be gathered for each row.
-        parts = zip(args[0].split(owners.counts), weight, bias, strict=True)
+        parts = zip(torch.split(args[0], list(owners.counts)), weight, bias, strict=True)
         return torch.cat([nn.functional.linear(x, w, b) for x, w, b in parts])
 
     return layer.register_forward_hook(replace)

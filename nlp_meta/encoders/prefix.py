@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 LAYERED = ("bert", "roberta", "xlm-roberta", "camembert")
 """Model types whose encoder is `embeddings`, then `encoder.layer`, and nothing else."""
 
-ENCODING_TOKENS = 8192
-"""Tokens of one batch while prefixes are computed: about 100 MB of activations."""
+ENCODING_TOKENS = 2048
+"""Tokens of one batch while prefixes are computed: short texts are not padded to long ones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ def _add_episodes(
     # Reptile only measures its query sets; they count all the same, since the counts decide
     # how much a rival may train, and a rival should rather get too much.
     shown = sum(len(episode.support) for episode in episodes) * training.inner.steps
-    seen = shown // len(support) + sum(len(episode.query) for episode in episodes)
+    seen = shown // max(len(support), 1) + sum(len(episode.query) for episode in episodes)
     sizes = (found.loss_before, found.loss_after, found.adaptation_size)
     return torch.tensor([*(float(each.sum()) for each in sizes), seen], dtype=torch.float64)
 

@@ -109,8 +109,10 @@ class Classification:
         self, episodes: Sequence[Episode], *, minibatch: int | None
     ) -> list[list[Batch]]:
         """Support sets of W episodes as minibatches of about `minibatch` examples a task."""
-        tasks = [self._rows(episode, episode.support) for episode in episodes]
+        tasks = self._rows(episodes, [episode.support for episode in episodes])
         most = max(len(rows) for rows in tasks)
+        if not most:
+            return []
         count = 1 if minibatch is None else max(1, round(most / minibatch))
         count = min(count, *(len(rows) for rows in tasks))
         split = [split_minibatches(rows, count=count) for rows in tasks]
@@ -118,18 +120,22 @@ class Classification:
 
     def query_batches(self, episodes: Sequence[Episode]) -> list[Batch]:
         """Query sets of W episodes."""
-        return self._stack([self._rows(episode, episode.query) for episode in episodes])
+        return self._stack(self._rows(episodes, [episode.query for episode in episodes]))
 
-    def _rows(self, episode: Episode, examples: Sequence[Example]) -> list[Row]:
-        names = self.label_places(episode.labels)
-        allowed = [name in episode.labels for name in names]
-        allowed += [False] * (len(self.labels) - len(allowed))
-        places = {name: place for place, name in enumerate(names)}
-        states = self.network.encode([example.source for example in examples])
-        return [
-            Row(state, places.get(example.target, 0), allowed)
-            for state, example in zip(states, examples, strict=True)
-        ]
+    def _rows(
+        self, episodes: Sequence[Episode], sides: Sequence[Sequence[Example]]
+    ) -> list[list[Row]]:
+        """The support or the query sets of W episodes; all texts are encoded together."""
+        texts = [example.source for side in sides for example in side]
+        states = iter(self.network.encode(texts))
+        tasks: list[list[Row]] = []
+        for episode, side in zip(episodes, sides, strict=True):
+            names = self.label_places(episode.labels)
+            allowed = [name in episode.labels for name in names]
+            allowed += [False] * (len(self.labels) - len(allowed))
+            places = {name: place for place, name in enumerate(names)}
+            tasks.append([Row(next(states), places.get(e.target, 0), allowed) for e in side])
+        return tasks
 
     def label_places(self, labels: tuple[str, ...]) -> tuple[str, ...]:
         """Names of the logits for a task with these labels."""
