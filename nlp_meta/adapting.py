@@ -200,11 +200,22 @@ def check_texts(texts: Sequence[str]) -> None:
             )
 
 
-def count_cut(objective: Classification, texts: Sequence[str]) -> int:
-    """Number of texts longer than the encoder takes."""
-    longer = replace(objective.backbone, max_tokens=objective.backbone.max_tokens + 1)
-    rows = tokenize(longer, texts)
-    return sum(len(row) > objective.backbone.max_tokens for row in rows)
+def count_cut(objective: Classification, texts: Sequence[str], *, long_texts: str) -> int:
+    """Number of texts longer than the encoder takes.
+
+    Raises:
+        DataError: There are some and `long_texts` is `stop`.
+    """
+    longest = objective.backbone.max_tokens
+    rows = tokenize(replace(objective.backbone, max_tokens=longest + 1), texts)
+    long = [place for place, row in enumerate(rows, start=1) if len(row) > longest]
+    if long and long_texts == "stop":
+        raise DataError(
+            f"cannot take {len(long)} of {len(texts)} texts, text {long[0]} the first: they have "
+            f"more than {longest} tokens and the encoder takes no more; shorten them, or cut them "
+            "with `--long-texts cut`"
+        )
+    return len(long)
 
 
 class _Ticker:

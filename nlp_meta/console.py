@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.meta.progress import StepRecord
+from nlp_meta.quiet import quiet_libraries
 from nlp_meta.settings import read_settings
 
 Settings = TypeVar("Settings")
@@ -19,9 +20,12 @@ INTERRUPTED = 130
 
 def run_recipe(main: Callable[[Settings], int], kind: type[Settings]) -> None:
     """Read the settings, run, and leave: 0 done, 2 for an error, 130 when interrupted."""
-    quiet_libraries()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("httpx", "accelerate", "absl"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        code = main(read_settings(kind, sys.argv[1:]))
+        with quiet_libraries():
+            code = main(read_settings(kind, sys.argv[1:]))
     except NlpMetaError as error:
         code = _stop(str(error))
     except OSError as error:
@@ -38,17 +42,6 @@ def run_recipe(main: Callable[[Settings], int], kind: type[Settings]) -> None:
 def _stop(message: str) -> int:
     Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {message}", markup=False)
     return 2
-
-
-def quiet_libraries() -> None:
-    """Keep other libraries' bars and reports of loaded weights off the screen."""
-    import transformers
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for name in ("httpx", "accelerate", "absl"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
 
 
 @contextmanager

@@ -162,6 +162,7 @@ class MetaModel:
         steps: int | None = None,
         learning_rate: float | None = None,
         seed: int = 0,
+        long_texts: str = "cut",
         on_step: Callable[[int, int], None] | None = None,
     ) -> AdaptedModel:
         """Adapt to a new domain from a few dozen labelled texts.
@@ -172,11 +173,13 @@ class MetaModel:
         Args:
             label_map: From labels as written to the meta-model's; wins over matching.
             steps, learning_rate: In place of the defaults found on meta-validation.
+            long_texts: What to do with texts longer than the encoder takes: `cut` them and
+                count them in the report, or `stop`.
             on_step: Called with the steps done and their number.
 
         Raises:
             LabelError: One label only, fewer than two examples of a label, ambiguous names.
-            DataError: Texts and labels differ in number, or a text is empty.
+            DataError: Texts and labels differ in number, or a text is empty or too long.
             DivergedError: A loss became infinite; nothing is returned.
         """
         began = time.monotonic()
@@ -186,6 +189,7 @@ class MetaModel:
         pairs = zip(texts, match.labels, strict=True)
         support = [Example(text.strip(), label) for text, label in pairs]
         inner = _override(self.adaptation, steps=steps, learning_rate=learning_rate)
+        cut = count_cut(self.objective, [one.source for one in support], long_texts=long_texts)
         objective, meta_parameters = narrow_labels(
             self.objective, self.weights, match.labels, shared=match.shared
         )
@@ -205,7 +209,7 @@ class MetaModel:
             learning_rate=inner.learning_rate,
             temperature=found.temperature,
             held_out_accuracy=found.held_out_accuracy,
-            examples_cut=count_cut(objective, [example.source for example in support]),
+            examples_cut=cut,
             seconds=time.monotonic() - began,
         )
         return AdaptedModel(objective, found.weights, self.settings, match, report)

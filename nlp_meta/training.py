@@ -1,6 +1,5 @@
 """A whole meta-training run: from settings and tasks to a meta-model."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.metrics import METRICS
-from nlp_meta.hub.packaging import META_MODEL, check_replaceable, find_model, load_weights
+from nlp_meta.hub.packaging import META_MODEL, find_model, load_weights
+from nlp_meta.launch import with_trackers
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.algorithms import ALGORITHMS, learned_step_sizes
 from nlp_meta.meta.outer_loop import MetaTrained, Training, Validation, meta_train
@@ -25,39 +25,10 @@ from nlp_meta.meta.selection import Trial, choose_adaptation
 from nlp_meta.meta.validation import Metric
 from nlp_meta.models import MetaModel
 from nlp_meta.objectives.classification import Classification
-from nlp_meta.settings import AdaptationSettings, MetaTraining, RunSettings, fingerprint
+from nlp_meta.settings import AdaptationSettings, MetaTraining, fingerprint
 
 VALIDATION_SEED = 7
 """Support draws of meta-validation are the same in every run, so that runs can be compared."""
-
-
-def start_accelerator(run: RunSettings) -> Accelerator:
-    """Begin as one of the processes that were launched.
-
-    Raises:
-        SettingsError: Fewer processes run than were asked for.
-        MetaModelError: `run.output_dir` holds something that the meta-model would replace.
-    """
-    check_replaceable(Path(run.output_dir))
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        log_with=run.report_to or None,
-        project_dir=run.output_dir,
-    )
-    # `accelerate launch --cpu --num_processes 2` names a master port and starts one process.
-    alone = "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ
-    wanted = run.num_processes or accelerator.num_processes
-    if alone or accelerator.num_processes != wanted:
-        asked = "several" if alone else str(wanted)
-        raise SettingsError(
-            f"cannot train: {asked} processes were asked for and {accelerator.num_processes} "
-            "started; as many as asked for are needed; on CPUs launch with "
-            "`ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py ...` or "
-            "change `run.num_processes`"
-        )
-    if run.report_to:
-        accelerator.init_trackers("nlp_meta")
-    return accelerator
 
 
 def train_meta_model(
@@ -86,7 +57,7 @@ def train_meta_model(
         folder=Path(settings.run.output_dir),
         fingerprint=fingerprint(settings),
         resume=settings.run.resume,
-        on_step=_with_trackers(accelerator, on_step),
+        on_step=with_trackers(accelerator, on_step),
     )
     if ended.interrupted:
         return None, ended
@@ -263,16 +234,12 @@ def _validation(settings: MetaTraining, judged: Sequence[Episode]) -> Validation
     )
 
 
-def _with_trackers(
-    accelerator: Accelerator, on_step: Callable[[StepRecord], None] | None
-) -> Callable[[StepRecord], None]:
-    def report(record: StepRecord) -> None:
-        values = {name: value for name, value in asdict(record).items() if value is not None}
-        accelerator.log(values, step=record.step)
-        if on_step:
-            on_step(record)
-
-    return report
+def _examples_before(init_from: str | None) -> int:
+    """What the start of a run was trained on, so that counts of whole histories compare."""
+    if init_from is None:
+        return 0
+    _, record = find_model(init_from, kind=META_MODEL)
+    return int(record.provenance["examples"])
 
 
 def _provenance(
@@ -294,6 +261,6 @@ def _provenance(
         "outer_steps": ended.step,
         "best_step": ended.best_step,
         "best_score": ended.best_score,
-        "examples": ended.examples,
+        "examples": ended.examples + _examples_before(settings.run.init_from),
         "trials": [asdict(trial) for trial in trials],
     }

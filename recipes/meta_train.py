@@ -7,8 +7,9 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py --conf
 
 from nlp_meta.console import run_recipe, show_steps
 from nlp_meta.data.tasks import load_tasks
+from nlp_meta.launch import start_accelerator
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training import start_accelerator, train_meta_model
+from nlp_meta.training import train_meta_model
 
 
 def main(settings: MetaTraining) -> int:

@@ -24,9 +24,11 @@ FLOORS = {
     "evaluation": 6,
     "hub": 6,
     "settings": 7,
+    "quiet": 7,
     "console": 7,
     "adapting": 7,
     "models": 7,
+    "launch": 7,
     "training": 7,
     "comparing": 7,
     "quickstart": 7,
@@ -39,10 +41,12 @@ TOP_FLOOR = 9  # the root
 ORDER = {
     "": [
         "errors",
+        "quiet",
         "settings",
         "console",
         "adapting",
         "models",
+        "launch",
         "training",
         "comparing",
         "quickstart",
@@ -104,7 +108,12 @@ NEVER = {
 
 # What only these may import.
 DOORS = {
-    "accelerate": ["nlp_meta.meta.outer_loop", "nlp_meta.training", "nlp_meta.quickstart"],
+    "accelerate": [
+        "nlp_meta.meta.outer_loop",
+        "nlp_meta.launch",
+        "nlp_meta.training",
+        "nlp_meta.quickstart",
+    ],
     "peft": ["nlp_meta.encoders.lora", "nlp_meta.hub"],
     "huggingface_hub": [
         "nlp_meta.data.sources",
@@ -116,6 +125,7 @@ DOORS = {
     "nlp_meta.settings": [
         "nlp_meta.adapting",
         "nlp_meta.models",
+        "nlp_meta.launch",
         "nlp_meta.training",
         "nlp_meta.comparing",
         "nlp_meta.console",

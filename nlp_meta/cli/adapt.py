@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.files import check_output_folder
-from nlp_meta.cli.screen import Screen, quiet_libraries, show_facts, show_progress
+from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.data.labels import describe_match, parse_label_map
 from nlp_meta.data.tables import Table, read_table
 from nlp_meta.errors import MetaModelError
+from nlp_meta.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.models import AdaptedModel
@@ -47,6 +48,7 @@ def _adapt(
             steps=options.steps,
             learning_rate=options.learning_rate,
             seed=options.seed,
+            long_texts=options.long_texts,
             on_step=on_step,
         )
 

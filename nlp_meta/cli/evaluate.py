@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from nlp_meta.cli.answering import predict_all
 from nlp_meta.cli.files import check_output_file, replace_file
-from nlp_meta.cli.screen import Screen, quiet_libraries, show_facts, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import match_labels, parse_label_map
 from nlp_meta.data.tables import read_table
 from nlp_meta.errors import LabelError
 from nlp_meta.evaluation.metrics import METRICS
 from nlp_meta.evaluation.statistics import interval_of_metric
+from nlp_meta.quiet import quiet_libraries
 
 RESAMPLES = 1000
 

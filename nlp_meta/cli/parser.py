@@ -92,6 +92,13 @@ def _add_adapt(command: ArgumentParser) -> None:
         help="a longer table is an error (default: %(default)s)",
     )
     command.add_argument(
+        "--long-texts",
+        choices=("cut", "stop"),
+        default="cut",
+        help="texts longer than the encoder takes are cut and counted, or are an error "
+        "(default: %(default)s)",
+    )
+    command.add_argument(
         "--steps",
         type=_positive,
         metavar="N",

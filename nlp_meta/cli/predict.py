@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 
 from nlp_meta.cli.answering import predict_all
 from nlp_meta.cli.files import check_output_file, replace_file
-from nlp_meta.cli.screen import Screen, quiet_libraries, show_facts, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.tables import read_table
 from nlp_meta.errors import DataError
+from nlp_meta.quiet import quiet_libraries
 
 Columns = Mapping[str, Sequence[str | float]]
 

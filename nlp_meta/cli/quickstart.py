@@ -4,7 +4,8 @@ import shlex
 from argparse import Namespace
 from collections.abc import Mapping
 
-from nlp_meta.cli.screen import Screen, quiet_libraries, show_facts, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_table
+from nlp_meta.quiet import quiet_libraries
 
 
 def run_quickstart_command(options: Namespace, screen: Screen) -> Mapping[str, object]:

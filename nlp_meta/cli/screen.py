@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -69,22 +68,3 @@ def show_progress(screen: Screen, title: str) -> Iterator[Callable[[int, int], N
     with bar:
         place = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(place, completed=done, total=total)
-
-
-@contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Without the bars and load reports of `transformers`, which say nothing to a user."""
-    import transformers
-
-    # Its functions carry no types.
-    logging: Any = transformers.utils.logging
-
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()

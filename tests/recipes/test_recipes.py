@@ -79,6 +79,7 @@ def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     joint = start([sys.executable, str(RECIPES / "multitask_train.py"), *words, "joint"], root)
     further = ["--outer.algorithm", "reptile", "--outer.optimizer", "SGD", "--outer.options", "{}"]
     further += ["--outer.learning_rate", "0.5", "--inner.steps", "2", "--run.init_from", "joint"]
+    further += ["--run.report_to", "[tensorboard]"]
     meta = start(
         [sys.executable, str(RECIPES / "meta_train.py"), *words, "runs/meta", *further], root
     )
@@ -125,6 +126,40 @@ def test_multitask_train_saves_a_meta_model(trained):
     assert [line["step"] for line in log] == [1, 2, 3, 4]
     assert all(line["loss_before"] == line["loss_after"] for line in log)
     assert [line["score"] is None for line in log] == [True, False, True, False]
+
+
+def test_trackers_get_every_outer_step(trained):
+    """Read by TensorBoard itself: one loss before adaptation for each of the 4 outer steps."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (events,) = Path(trained["runs/meta"]).rglob("events.out.tfevents.*")
+    read = EventAccumulator(str(events))
+    read.Reload()
+    assert [event.step for event in read.Scalars("loss_before")] == [1, 2, 3, 4]
+    log = read_log(trained["runs/meta"])
+    assert read.Scalars("loss_before")[-1].value == pytest.approx(log[-1]["loss_before"], rel=1e-6)
+
+
+def test_compare_scores_every_method_on_the_same_draws(trained, tiny_encoder):
+    """The cells are the methods times the draws; support sets have the labels asked for."""
+    config = yaml.safe_load((RECIPES / "configs/compare_reviews.yaml").read_text(encoding="utf-8"))
+    like = yaml.safe_load(trained.config.read_text(encoding="utf-8"))
+    config |= {"data": like["data"], "model": like["model"], "adaptation": like["adaptation"]}
+    config["comparison"] |= {"labels": [8], "draws": 2, "max_query": 10}
+    methods = {"zero": "zero joint", "lora": "lora", "probe": "linear_probe"}
+    config["comparison"]["methods"] = {**methods, "reptile": "start runs/meta"}
+    config["run"]["output_dir"] = "comparison"
+    path = trained.root / "compare.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [sys.executable, str(RECIPES / "compare.py"), "--config", str(path)]
+    run = start(command, trained.root)
+    assert run.returncode == 0, run.stderr
+    results = json.loads((trained.root / "comparison/results.json").read_text(encoding="utf-8"))
+    cells = {(cell["method"], cell["draw"], cell["labels_total"]) for cell in results["cells"]}
+    names = ("zero", "lora", "probe", "reptile")
+    assert cells == {(name, draw, 8) for name in names for draw in (0, 1)}
+    for values in results["summary"]["accuracy"]["8"].values():
+        assert values["low"] <= values["mean"] <= values["high"]
 
 
 def test_meta_train_begins_from_it(trained):

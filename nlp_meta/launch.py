@@ -1,0 +1,58 @@
+"""Beginning a run under Accelerate: as many processes as were asked for, and its trackers."""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from nlp_meta.errors import SettingsError
+from nlp_meta.hub.packaging import check_replaceable
+from nlp_meta.meta.progress import StepRecord
+from nlp_meta.settings import RunSettings
+
+
+def start_accelerator(run: RunSettings) -> Accelerator:
+    """Begin as one of the processes that were launched.
+
+    Raises:
+        SettingsError: Fewer processes run than were asked for.
+        MetaModelError: `run.output_dir` holds something that the meta-model would replace.
+    """
+    check_replaceable(Path(run.output_dir))
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        log_with=run.report_to or None,
+        project_dir=run.output_dir,
+    )
+    # `accelerate launch --cpu --num_processes 2` names a master port and starts one process.
+    alone = "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ
+    wanted = run.num_processes or accelerator.num_processes
+    if alone or accelerator.num_processes != wanted:
+        asked = "several" if alone else str(wanted)
+        raise SettingsError(
+            f"cannot train: {asked} processes were asked for and {accelerator.num_processes} "
+            "started; as many as asked for are needed; on CPUs launch with "
+            "`ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py ...` or "
+            "change `run.num_processes`"
+        )
+    return accelerator
+
+
+def with_trackers(
+    accelerator: Accelerator, on_step: Callable[[StepRecord], None] | None
+) -> Callable[[StepRecord], None]:
+    """Give each outer step to the trackers of `run.report_to`, then to `on_step`."""
+
+    def report(record: StepRecord) -> None:
+        # Not before the first step: a run that fails earlier must leave nothing behind.
+        if accelerator.log_with and not accelerator.trackers:
+            accelerator.init_trackers("nlp_meta")
+        values = {name: value for name, value in asdict(record).items() if value is not None}
+        accelerator.log(values, step=record.step)
+        if on_step:
+            on_step(record)
+
+    return report
