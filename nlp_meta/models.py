@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nlp_meta.adapting import (
+    Calibrated,
     adapt_calibrated,
     build_objective,
     check_pairs,
@@ -203,15 +204,8 @@ class MetaModel:
             seed=seed,
             on_step=on_step,
         )
-        report = AdaptationReport(
-            examples=len(support),
-            steps=found.steps,
-            learning_rate=inner.learning_rate,
-            temperature=found.temperature,
-            held_out_accuracy=found.held_out_accuracy,
-            examples_cut=cut,
-            seconds=time.monotonic() - began,
-        )
+        seconds = time.monotonic() - began
+        report = _report(found, len(support), inner.learning_rate, cut, seconds)
         return AdaptedModel(objective, found.weights, self.settings, match, report)
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -232,6 +226,20 @@ class MetaModel:
         weights = {n: v for n, v in self.weights.items() if not n.startswith(STEP_SIZE)}
         backbone, plan = self.objective.backbone, self.objective.plan
         save_model(Path(folder), record, weights, backbone=backbone, plan=plan)
+
+
+def _report(
+    found: Calibrated, examples: int, learning_rate: float, cut: int, seconds: float
+) -> AdaptationReport:
+    return AdaptationReport(
+        examples=examples,
+        steps=found.steps,
+        learning_rate=learning_rate,
+        temperature=found.temperature,
+        held_out_accuracy=found.held_out_accuracy,
+        examples_cut=cut,
+        seconds=seconds,
+    )
 
 
 def _override(inner: InnerLoop, *, steps: int | None, learning_rate: float | None) -> InnerLoop:

@@ -89,6 +89,7 @@ class Meta:
         steps: int | None = None,
         learning_rate: float | None = None,
         seed: int = 0,
+        long_texts: str = "cut",
         on_step: Callable[[int, int], None] | None = None,
     ) -> Adapted:
         if learning_rate == 99:

@@ -230,6 +230,14 @@ def test_texts_longer_than_the_encoder_takes_are_counted(meta):
     assert meta.adapt(texts, ["pos", "neg"] * 2).report.examples_cut == 2
 
 
+def test_texts_longer_than_the_encoder_takes_can_stop(meta):
+    """By hand: 15 words and two special tokens are one more than the 16 that fit."""
+    texts = ("good " * 14, "bad " * 15, "great", "awful " * 200)
+
+    with pytest.raises(DataError, match="2 of 4 texts, text 2 the first: they have more than 16"):
+        meta.adapt(texts, ["pos", "neg"] * 2, long_texts="stop")
+
+
 def test_a_head_of_prototypes_takes_at_least_one_step(make_model):
     labels = [("praise", "refund")[i % 2] for i in range(len(TEXTS))]
 
