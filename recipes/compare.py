@@ -18,8 +18,6 @@ from nlp_meta.evaluation.protocol import Scores, evaluate, summarize
 from nlp_meta.settings import Comparison
 from nlp_meta.training import union_of_labels, validation_episodes
 
-RESAMPLES = 2000
-
 
 def main(settings: Comparison) -> int:
     data, plan = settings.data, settings.comparison
@@ -37,13 +35,12 @@ def main(settings: Comparison) -> int:
     judged = validation_episodes(validation, settings.adaptation)
     labels = union_of_labels((*validation, *test))
     reserve = max(plan.labels)
-    results: dict[str, object] = {"settings": asdict(settings), "methods": {}}
+    folder = Path(settings.run.output_dir)
     scores: dict[int, list[Scores]] = {total: [] for total in plan.labels}
     facts: dict[str, object] = {}
     for name, text in plan.methods.items():
         method = build_method(text, settings, labels=labels, judged=judged)
         facts[name] = method.facts
-        print(name, json.dumps(method.facts))
         for total in plan.labels:
             episodes = [
                 evaluation_episode(
@@ -58,28 +55,37 @@ def main(settings: Comparison) -> int:
                 for draw in range(plan.draws)
             ]
             scores[total].append(evaluate(method.predict, episodes, method=name))
-    results["methods"] = facts
-    results["cells"] = [
-        {"method": each.method, **asdict(cell)}
-        for total in plan.labels
-        for each in scores[total]
-        for cell in each.cells
-    ]
-    results["summary"] = {
+        # After each method: an interrupted comparison keeps what is done.
+        summary = write_results(folder, settings, facts, scores)
+    print(json.dumps(summary, indent=1))
+    return 0
+
+
+def write_results(
+    folder: Path,
+    settings: Comparison,
+    facts: dict[str, object],
+    scores: dict[int, list[Scores]],
+) -> dict[str, object]:
+    summary: dict[str, object] = {
         metric: {
-            str(total): summarize(
-                scores[total], metric=metric, over_tasks=False, resamples=RESAMPLES, seed=0
-            )
-            for total in plan.labels
+            str(total): summarize(each, metric=metric, over_tasks=False, resamples=2000, seed=0)
+            for total, each in scores.items()
+            if each
         }
         for metric in ("accuracy", "macro_f1", "ece", "seconds")
     }
-    folder = Path(settings.run.output_dir)
+    cells = [
+        {"method": one.method, **asdict(cell)}
+        for each in scores.values()
+        for one in each
+        for cell in one.cells
+    ]
+    results = {"settings": asdict(settings), "methods": facts, "cells": cells, "summary": summary}
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=1, ensure_ascii=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
-    print(json.dumps(results["summary"], indent=1))
-    return 0
+    return summary
 
 
 if __name__ == "__main__":
