@@ -102,7 +102,7 @@ def test_copies_of_a_text_count_once():
         check_tasks([task("z", negative=9, positive=9), doubled], shot=2, query_shot=2)
 
 
-@pytest.mark.parametrize(("shot", "query_shot", "name"), [(0, 1, "shot"), (1, 0, "query_shot")])
+@pytest.mark.parametrize(("shot", "query_shot", "name"), [(-1, 1, "shot"), (1, 0, "query_shot")])
 def test_no_examples_on_one_side_stop(shot, query_shot, name):
     with pytest.raises(SettingsError, match=f"`episode.{name}`"):
         stream(task(n=9, p=9), shot=shot, query_shot=query_shot)
