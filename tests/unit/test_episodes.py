@@ -87,7 +87,10 @@ def test_no_query_shot_helps_where_support_alone_is_too_much():
 
 
 def test_exact_fit_passes():
-    check_tasks([task(negative=25, neutral=24)], shot=8, query_shot=16)
+    fits = task(negative=25, neutral=24)
+    check_tasks([fits], shot=8, query_shot=16)
+
+    assert len(stream(fits, shot=8, query_shot=16).at(0).query) == 2 * 16
 
 
 def test_copies_of_a_text_count_once():

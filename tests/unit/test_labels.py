@@ -142,8 +142,11 @@ def test_no_labels_at_all_stop():
         check_labels([])
 
 
-def test_enough_labels_pass():
+def test_enough_labels_pass_and_one_fewer_does_not():
     check_labels(["a", "b", "a", "b"])
+
+    with pytest.raises(LabelError, match="'b'"):
+        check_labels(["a", "b", "a"])
 
 
 def test_a_match_is_told_in_one_line():
