@@ -145,11 +145,11 @@ class MetaModel:
         """Answer with the labels of meta-training, without any label of the new domain.
 
         Raises:
-            LabelError: The head is built from labelled examples, so it needs some.
+            LabelError: The head is built from labeled examples, so it needs some.
         """
         if self.objective.head != "shared":
             raise LabelError(
-                "cannot predict with zero labels: this meta-model builds its head from labelled "
+                "cannot predict with zero labels: this meta-model builds its head from labeled "
                 "examples and some are needed; call `adapt` first"
             )
         return predict_texts(self.objective, self.weights, texts)
@@ -166,7 +166,7 @@ class MetaModel:
         long_texts: str = "cut",
         on_step: Callable[[int, int], None] | None = None,
     ) -> AdaptedModel:
-        """Adapt to a new domain from a few dozen labelled texts.
+        """Adapt to a new domain from a few dozen labeled texts.
 
         Labels that mean those of meta-training are matched to them; a label set never
         seen gets a head of its own, begun at the class means.
