@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.meta.progress import StepRecord
 from nlp_meta.quiet import quiet_libraries
-from nlp_meta.settings import read_settings
+from nlp_meta.reading import read_settings
 
 Settings = TypeVar("Settings")
 INTERRUPTED = 130
@@ -72,3 +72,18 @@ def show_steps(
 
     with bar:
         yield on_step
+
+
+@contextmanager
+def show_cells(*, enabled: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """A bar over the cells of a comparison with the time left."""
+    columns: Sequence[TextColumn | BarColumn | MofNCompleteColumn | TimeRemainingColumn] = (
+        TextColumn("cell"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=Console(stderr=True), disable=not enabled)
+    task = bar.add_task("", total=None)
+    with bar:
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -30,6 +30,10 @@ class SettingsError(NlpMetaError):
     """A setting that is unknown, missing or of the wrong type."""
 
 
+class MissingPackageError(SettingsError):
+    """An optional package that is not installed, or does not work with the others here."""
+
+
 class BackboneError(NlpMetaError):
     """A model that cannot be loaded or cannot be adapted."""
 
@@ -44,3 +48,7 @@ class CheckpointError(NlpMetaError):
 
 class MetaModelError(NlpMetaError):
     """A folder that does not hold the model it was taken for."""
+
+
+class EndpointError(NlpMetaError):
+    """An endpoint that does not answer as it must."""

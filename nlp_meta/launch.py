@@ -2,16 +2,40 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 
 from nlp_meta.errors import SettingsError
 from nlp_meta.hub.packaging import check_replaceable
 from nlp_meta.meta.progress import StepRecord
 from nlp_meta.settings import RunSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """This process among those that share a comparison's cells.
+
+    Attributes:
+        wait: Returns when every process has come so far.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    wait: Callable[[], None] = lambda: None
+
+
+def share_cells() -> Share:
+    """Begin as one of the processes that were launched to share a comparison."""
+    # The slowest share may take hours longer than the quickest.
+    patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patient])
+    return Share(
+        accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone
+    )
 
 
 def start_accelerator(run: RunSettings) -> Accelerator:

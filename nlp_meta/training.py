@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nlp_meta.adapting import build_objective
 from nlp_meta.data.episodes import Episode, EpisodeStream, evaluation_episode
-from nlp_meta.data.tasks import Task
+from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.metrics import METRICS
@@ -25,7 +25,7 @@ from nlp_meta.meta.selection import Trial, choose_adaptation
 from nlp_meta.meta.validation import Metric
 from nlp_meta.models import MetaModel
 from nlp_meta.objectives.classification import Classification
-from nlp_meta.settings import AdaptationSettings, MetaTraining, fingerprint
+from nlp_meta.settings import AdaptationSettings, DataSettings, MetaTraining, fingerprint
 
 VALIDATION_SEED = 7
 """Support draws of meta-validation are the same in every run, so that runs can be compared."""
@@ -72,6 +72,21 @@ def train_meta_model(
         _provenance(settings, train, validation, ended, trials),
     )
     return model, ended
+
+
+def load_splits(data: DataSettings, *meta_splits: str) -> list[tuple[Task, ...]]:
+    """Tasks of each meta-split named, as the section `data` of a config places them."""
+    return [
+        load_tasks(
+            data.cards,
+            meta_split=meta_split,
+            data_root=data.root,
+            source=data.source,
+            splits=data.splits,
+            exclude=data.exclude,
+        )
+        for meta_split in meta_splits
+    ]
 
 
 def build_training_objective(

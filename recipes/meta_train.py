@@ -6,26 +6,14 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py --conf
 """
 
 from nlp_meta.console import run_recipe, show_steps
-from nlp_meta.data.tasks import load_tasks
 from nlp_meta.launch import start_accelerator
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training import train_meta_model
+from nlp_meta.training import load_splits, train_meta_model
 
 
 def main(settings: MetaTraining) -> int:
     accelerator = start_accelerator(settings.run)
-    data = settings.data
-    train, validation = (
-        load_tasks(
-            data.cards,
-            meta_split=meta_split,
-            data_root=data.root,
-            source=data.source,
-            splits=data.splits,
-            exclude=data.exclude,
-        )
-        for meta_split in ("meta-train", "meta-validation")
-    )
+    train, validation = load_splits(settings.data, "meta-train", "meta-validation")
     with show_steps(settings.outer.steps, enabled=accelerator.is_main_process) as on_step:
         model, ended = train_meta_model(
             settings, train, validation, accelerator=accelerator, on_step=on_step

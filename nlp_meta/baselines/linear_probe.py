@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batching import by_length, pad_rows, tokenize
 from nlp_meta.errors import EpisodeError, SettingsError
@@ -26,7 +27,12 @@ _MAX_ITERATIONS = 5000
 
 
 def linear_probe(
-    embed: Embed, *, regularization: Sequence[float], folds: int, seed: int
+    embed: Embed,
+    *,
+    regularization: Sequence[float],
+    folds: int,
+    seed: int,
+    on_adapted: Callable[[], None] | None = None,
 ) -> Predict:
     """Make a predictor that fits logistic regression on the features of the support set.
 
@@ -40,6 +46,7 @@ def linear_probe(
             label has fewer examples. A label of one example is never held out; where all
             have one, the strongest regularization is taken.
         seed: Of the split into folds.
+        on_adapted: Called once an episode, between the fit and the query set.
 
     Raises:
         SettingsError: No value of `C`, one that is not above 0, or fewer than 2 folds.
@@ -55,11 +62,13 @@ def linear_probe(
 
     def predict(episode: Episode) -> list[Prediction]:
         targets = _support_targets(episode)
-        texts = [example.source for example in (*episode.support, *episode.query)]
-        features = np.asarray(embed(texts), dtype=np.float64)
-        support, query = features[: len(targets)], features[len(targets) :]
+        support = _features(embed, episode.support)
         strength = choose_regularization(support, targets, strengths, folds=folds, seed=seed)
-        rows = _fit_predict(support, targets, query, strength=strength, labels=len(episode.labels))
+        model = _fit(support, targets, strength=strength)
+        if on_adapted is not None:
+            on_adapted()
+        query = _features(embed, episode.query)
+        rows = _probabilities(model, query, labels=len(episode.labels))
         return [
             Prediction(
                 episode.labels[int(row.argmax())],
@@ -88,9 +97,8 @@ def choose_regularization(
     for strength in regularization:
         total = 0.0
         for kept, held in splits:
-            rows = _fit_predict(
-                features[kept], targets[kept], features[held], strength=strength, labels=labels
-            )
+            model = _fit(features[kept], targets[kept], strength=strength)
+            rows = _probabilities(model, features[held], labels=labels)
             found = rows[np.arange(len(held)), targets[held]]
             total -= float(np.log(np.maximum(found, np.finfo(np.float64).tiny)).sum())
         losses.append(total)
@@ -142,23 +150,24 @@ def _support_targets(episode: Episode) -> NDArray[np.int64]:
     return targets
 
 
-def _fit_predict(
-    features: NDArray[np.float64],
-    targets: NDArray[np.int64],
-    query: NDArray[np.float64],
-    *,
-    strength: float,
-    labels: int,
-) -> NDArray[np.float64]:
-    """Probabilities `(queries, labels)`; 0 for a label without an example."""
-    probabilities = np.zeros((len(query), labels))
-    if not len(query):
-        return probabilities
+def _features(embed: Embed, examples: Sequence[Example]) -> NDArray[np.float64]:
+    return np.asarray(embed([example.source for example in examples]), dtype=np.float64)
+
+
+def _fit(features: NDArray[np.float64], targets: NDArray[np.int64], *, strength: float) -> Pipeline:
     model = make_pipeline(
         StandardScaler(), LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
     )
-    model.fit(features, targets)
-    probabilities[:, model.classes_] = model.predict_proba(query)
+    return model.fit(features, targets)
+
+
+def _probabilities(
+    model: Pipeline, query: NDArray[np.float64], *, labels: int
+) -> NDArray[np.float64]:
+    """Probabilities `(queries, labels)`; 0 for a label without an example."""
+    probabilities = np.zeros((len(query), labels))
+    if len(query):
+        probabilities[:, model.classes_] = model.predict_proba(query)
     return probabilities
 
 

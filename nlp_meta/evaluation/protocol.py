@@ -1,8 +1,9 @@
 """Protocol: every method answers the same episodes, and none sees a query label."""
 
+import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from nlp_meta.data.answers import Predict, Prediction
@@ -18,20 +19,24 @@ class Cell:
     """What one method scored on one episode.
 
     Attributes:
-        labels_total: Support examples in all.
+        labels: Support examples in all.
         draw: Number of the support draw, the episode's index.
-        seconds: From support set to answers: adaptation and prediction together.
         rows: Query examples.
+        seconds_adapt: From the support set to a predictor of this domain.
+        ms_per_prediction: From a query text to its answer, in batches.
+        support_hash: Of the support set: methods of the same hash learned from the same.
     """
 
     task: str
-    labels_total: int
+    labels: int
     draw: int
+    rows: int
     accuracy: float
     macro_f1: float
     ece: float
-    seconds: float
-    rows: int
+    seconds_adapt: float
+    ms_per_prediction: float
+    support_hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,41 +47,74 @@ class Scores:
     cells: tuple[Cell, ...]
 
 
+class Stopwatch:
+    """Tells adaptation from prediction: a predictor is handed `adapted` as its `on_adapted`."""
+
+    def __init__(self) -> None:
+        self._began = self._adapted = time.perf_counter()
+
+    def start(self) -> None:
+        """Begin an episode; until `adapted` is called, adapting has taken no time."""
+        self._began = self._adapted = time.perf_counter()
+
+    def adapted(self) -> None:
+        """The support set has been learned, answering begins."""
+        self._adapted = time.perf_counter()
+
+    def read(self) -> tuple[float, float]:
+        """Seconds of adaptation, and seconds since."""
+        return self._adapted - self._began, time.perf_counter() - self._adapted
+
+
 def evaluate(
     predict: Predict,
     episodes: Sequence[Episode],
     *,
     method: str,
-    on_cell: Callable[[Cell], None] | None = None,
+    stopwatch: Stopwatch | None = None,
 ) -> Scores:
-    """Score a predictor on episodes, handing it the query texts without their labels.
+    """Score a predictor on episodes; arguments and errors are those of `judge`."""
+    judged = (judge(predict, one, method=method, stopwatch=stopwatch) for one in episodes)
+    return Scores(method, tuple(cell for cell, _ in judged))
+
+
+def judge(
+    predict: Predict, episode: Episode, *, method: str, stopwatch: Stopwatch | None = None
+) -> tuple[Cell, tuple[Prediction, ...]]:
+    """Score a predictor on an episode, handing it the query texts without their labels.
 
     Args:
-        on_cell: Called after each episode: progress, or keeping what is done.
+        stopwatch: The one whose `adapted` the predictor calls; without it all the time
+            counts as prediction.
 
     Raises:
         DataError: Not one prediction for each query text, or one whose label or
             probabilities are not those of the task; names method, task and draw.
     """
-    cells = []
-    for episode in episodes:
-        hidden = hide_query(episode)
-        started = time.perf_counter()
-        predictions = predict(hidden)
-        seconds = time.perf_counter() - started
-        _check_predictions(predictions, episode, method=method)
-        cell = Cell(
-            task=episode.task,
-            labels_total=len(episode.support),
-            draw=episode.index,
-            **score_episode(episode, predictions),
-            seconds=seconds,
-            rows=len(episode.query),
-        )
-        cells.append(cell)
-        if on_cell is not None:
-            on_cell(cell)
-    return Scores(method, tuple(cells))
+    watch = stopwatch or Stopwatch()
+    watch.start()
+    predictions = tuple(predict(hide_query(episode)))
+    adapting, predicting = watch.read()
+    _check_predictions(predictions, episode, method=method)
+    cell = Cell(
+        task=episode.task,
+        labels=len(episode.support),
+        draw=episode.index,
+        rows=len(episode.query),
+        **score_episode(episode, predictions),
+        seconds_adapt=adapting,
+        ms_per_prediction=1000 * predicting / len(episode.query),
+        support_hash=hash_support(episode),
+    )
+    return cell, predictions
+
+
+def hash_support(episode: Episode) -> str:
+    """Sixteen hexadecimal digits that two support sets share if they are the same."""
+    digest = hashlib.blake2b(digest_size=8)
+    for example in episode.support:
+        digest.update(f"{example.source}\x1f{example.target}\x1e".encode())
+    return digest.hexdigest()
 
 
 def hide_query(episode: Episode) -> Episode:
@@ -99,7 +137,7 @@ def summarize(
     """Mean and interval of each method, by `hierarchical_interval` over tasks and draws.
 
     Args:
-        metric: A name of `METRICS`, or `seconds`.
+        metric: A name of `METRICS`, or `seconds_adapt`.
 
     Returns:
         `{method: {"mean": ..., "low": ..., "high": ...}}`, in the order given.
@@ -127,11 +165,11 @@ def scores_by_task(scores: Scores, *, metric: str) -> dict[str, list[float]]:
     """Scores of a method's draws, by task, in the order of the cells.
 
     Raises:
-        DataError: `metric` is neither in `METRICS` nor `seconds`.
+        DataError: `metric` is neither in `METRICS` nor `seconds_adapt`.
     """
-    if metric not in (*METRICS, "seconds"):
+    if metric not in (*METRICS, "seconds_adapt"):
         raise DataError(
-            f"cannot summarize by '{metric}': one of {', '.join((*METRICS, 'seconds'))} is "
+            f"cannot summarize by '{metric}': one of {', '.join((*METRICS, 'seconds_adapt'))} is "
             "needed; change `metric`"
         )
     cells: dict[str, list[float]] = {}
@@ -161,7 +199,7 @@ def _check_comparable(scores: Sequence[Scores]) -> None:
     names = [one.method for one in scores]
     episodes = [sorted((cell.task, cell.draw) for cell in one.cells) for one in scores]
     for number, one in enumerate(scores):
-        totals = sorted({cell.labels_total for cell in one.cells})
+        totals = sorted({cell.labels for cell in one.cells})
         if len(totals) > 1:
             raise DataError(
                 f"cannot summarize method '{one.method}' over {totals} labels at once: one number "

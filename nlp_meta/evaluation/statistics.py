@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.metrics import ROW_SUMS, Numbers, check_rows
+from nlp_meta.evaluation.metrics import ROW_SUMS, Numbers, RowSums, check_rows
 
 Statistic = Callable[[Numbers], Numbers]
 """Values `(resamples, rows)` to one number for each resample, `(resamples,)`."""
@@ -62,11 +62,11 @@ def bootstrap_interval(
         SettingsError: No resample, or a level that is not between 0 and 1.
     """
     rows = _check_values(values, what="values")
-    _check_settings(level, resamples)
+    check_settings(level, resamples)
     generator = np.random.default_rng(seed)
-    chunks = _resampled_rows(len(rows), resamples, generator)
+    chunks = resampled_rows(len(rows), resamples, generator)
     replicates = np.concatenate([statistic(rows[chosen]) for chosen in chunks])
-    return _interval(float(statistic(rows[None])[0]), replicates, level)
+    return percentile_interval(float(statistic(rows[None])[0]), replicates, level)
 
 
 def interval_of_metric(
@@ -92,20 +92,18 @@ def interval_of_metric(
         DataError: No row, or as many predictions as rows were not given.
         SettingsError: An unknown metric, no resample, or a level not between 0 and 1.
     """
-    if metric not in ROW_SUMS:
-        raise SettingsError(
-            f"cannot score by '{metric}': one of {', '.join(ROW_SUMS)} is needed; change `metric`"
-        )
+    sums, rows = find_metric(metric), len(true)
     check_rows(true, predictions)
-    _check_settings(level, resamples)
-    sums, rows = ROW_SUMS[metric], len(true)
+    check_settings(level, resamples)
     terms = sums.row_terms(true, predictions, labels)
     generator = np.random.default_rng(seed)
     replicates = [
-        sums.finish(_count_rows(chosen) @ terms, rows)
-        for chosen in _resampled_rows(rows, resamples, generator)
+        sums.finish(count_rows(chosen) @ terms, rows)
+        for chosen in resampled_rows(rows, resamples, generator)
     ]
-    return _interval(float(sums.finish(terms.sum(0), rows)), np.concatenate(replicates), level)
+    return percentile_interval(
+        float(sums.finish(terms.sum(0), rows)), np.concatenate(replicates), level
+    )
 
 
 def hierarchical_interval(
@@ -142,7 +140,7 @@ def hierarchical_interval(
     scores = [
         _check_values(draws, what=f"scores of task '{task}'") for task, draws in cells.items()
     ]
-    _check_settings(level, resamples)
+    check_settings(level, resamples)
     _check_cells(cells, over_tasks=over_tasks)
     generator = np.random.default_rng(seed)
     mean = float(np.mean([draws.mean() for draws in scores]))
@@ -153,7 +151,7 @@ def hierarchical_interval(
         replicates = np.take_along_axis(np.stack(means), chosen[None], axis=0)[0].mean(1)
     else:
         replicates = np.mean([_resampled_means(d, (resamples,), generator) for d in scores], axis=0)
-    return _interval(mean, replicates, level)
+    return percentile_interval(mean, replicates, level)
 
 
 def _resampled_means(
@@ -162,16 +160,22 @@ def _resampled_means(
     return np.asarray(draws[generator.integers(len(draws), size=(*shape, len(draws)))].mean(-1))
 
 
-def _resampled_rows(
+def resampled_rows(
     rows: int, resamples: int, generator: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
     """Row numbers drawn with replacement, some resamples at a time, `(resamples, rows)`."""
+    for size in chunk_sizes(rows, resamples):
+        yield generator.integers(rows, size=(size, rows))
+
+
+def chunk_sizes(rows: int, resamples: int) -> Iterator[int]:
+    """Split resamples of so many rows into parts that fit into 32 MB."""
     size = max(1, _CHUNK // rows)
     for first in range(0, resamples, size):
-        yield generator.integers(rows, size=(min(size, resamples - first), rows))
+        yield min(size, resamples - first)
 
 
-def _count_rows(chosen: NDArray[np.int64]) -> Numbers:
+def count_rows(chosen: NDArray[np.int64]) -> Numbers:
     """How often each resample holds each row, `(resamples, rows)`."""
     resamples, rows = chosen.shape
     shifted = chosen + rows * np.arange(resamples)[:, None]
@@ -179,7 +183,8 @@ def _count_rows(chosen: NDArray[np.int64]) -> Numbers:
     return counts.reshape(resamples, rows).astype(np.float64)
 
 
-def _interval(value: float, replicates: Numbers, level: float) -> Interval:
+def percentile_interval(value: float, replicates: Numbers, level: float) -> Interval:
+    """Put the middle `level` of the resamples' results around the result of all the data."""
     low, high = np.quantile(replicates, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
 
@@ -195,7 +200,25 @@ def _check_values(values: Sequence[float] | Numbers, *, what: str) -> Numbers:
     return numbers
 
 
-def _check_settings(level: float, resamples: int) -> None:
+def find_metric(metric: str) -> RowSums:
+    """Look a metric up by its name.
+
+    Raises:
+        SettingsError: There is none of that name.
+    """
+    if metric not in ROW_SUMS:
+        raise SettingsError(
+            f"cannot score by '{metric}': one of {', '.join(ROW_SUMS)} is needed; change `metric`"
+        )
+    return ROW_SUMS[metric]
+
+
+def check_settings(level: float, resamples: int) -> None:
+    """Stop unless these settings can give an interval.
+
+    Raises:
+        SettingsError: They cannot.
+    """
     if not 0 < level < 1 or resamples < 1:
         raise SettingsError(
             f"cannot give an interval of level {level} from {resamples} resamples: a level "

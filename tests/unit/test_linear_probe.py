@@ -117,6 +117,24 @@ def test_the_same_seed_gives_the_same_answers_and_the_order_of_values_does_not_m
     assert probe(regularization=(0.01, 1.0))(one) == probe(regularization=(1.0, 0.01))(one)
 
 
+def test_the_support_set_is_learned_before_the_query_set_is_read():
+    one, happened = episode(3, 3, 3), []
+
+    def watched(texts):
+        happened.append("query" if one.query[0].source in texts else "support")
+        return embed(texts)
+
+    linear_probe(
+        watched,
+        regularization=(0.1, 1.0),
+        folds=2,
+        seed=0,
+        on_adapted=lambda: happened.append("adapted"),
+    )(one)
+
+    assert happened == ["support", "adapted", "query"]
+
+
 @pytest.mark.parametrize("counts", [(), (3,), (0, 0, 4)])
 def test_a_support_set_of_fewer_than_two_labels_is_refused(counts):
     with pytest.raises(EpisodeError, match=r"task 'made/task'.*at least 2 are needed"):

@@ -1,5 +1,6 @@
 """Protocol: what a predictor may see, what a cell holds, what may be summarized."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,15 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation.protocol import Cell, Scores, evaluate, hide_query, summarize
+from nlp_meta.evaluation.protocol import (
+    Cell,
+    Scores,
+    Stopwatch,
+    evaluate,
+    hash_support,
+    hide_query,
+    summarize,
+)
 
 LABELS = ("bad", "good")
 
@@ -43,11 +52,11 @@ def cheat(given: Episode) -> list[Prediction]:
     return [answer(label) for label in found]
 
 
-def scores(method: str, cells: dict[str, list[float]], *, labels_total: int = 8) -> Scores:
+def scores(method: str, cells: dict[str, list[float]], *, labels: int = 8) -> Scores:
     return Scores(
         method,
         tuple(
-            Cell(task, labels_total, draw, value, value / 2, 0.1, 0.5 + draw, 10)
+            Cell(task, labels, draw, 10, value, value / 2, 0.1, 0.5 + draw, 2.0, "hash")
             for task, values in cells.items()
             for draw, value in enumerate(values)
         ),
@@ -95,16 +104,34 @@ def test_hidden_queries_keep_their_texts_and_the_support_set_is_whole():
 
 def test_a_cell_holds_the_scores_of_its_episode():
     """By hand: always bad at 0.75 is right on half: F1 of bad 2*6/(12+6) = 2/3, gap 0.25."""
-    reported: list[Cell] = []
-
-    found = evaluate(always_bad, [episode(0), episode(3)], method="always", on_cell=reported.append)
+    found = evaluate(always_bad, [episode(0), episode(3)], method="always")
 
     cell = found.cells[1]
     assert found.method == "always"
-    assert (cell.task, cell.labels_total, cell.draw, cell.rows) == ("reviews/kitchen", 4, 3, 12)
+    assert (cell.task, cell.labels, cell.draw, cell.rows) == ("reviews/kitchen", 4, 3, 12)
     assert (cell.accuracy, cell.macro_f1, cell.ece) == pytest.approx((0.5, 1 / 3, 0.25))
-    assert cell.seconds >= 0
-    assert tuple(reported) == found.cells
+    assert (cell.seconds_adapt, cell.ms_per_prediction >= 0) == (0, True)
+
+
+def test_a_stopwatch_tells_adaptation_from_prediction():
+    """The predictor sleeps 20 ms over its support set and 5 over 12 queries."""
+    stopwatch = Stopwatch()
+
+    def slow(given: Episode) -> list[Prediction]:
+        time.sleep(0.02)
+        stopwatch.adapted()
+        time.sleep(0.005)
+        return always_bad(given)
+
+    cell = evaluate(slow, [episode()], method="slow", stopwatch=stopwatch).cells[0]
+
+    assert cell.seconds_adapt >= 0.02
+    assert cell.ms_per_prediction >= 5 / 12
+
+
+def test_support_sets_have_the_same_hash_if_they_are_the_same():
+    assert hash_support(episode(0)) == hash_support(episode(0, rows=3))
+    assert hash_support(episode(0)) != hash_support(episode(1))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +167,7 @@ def test_seconds_are_summarized_like_a_score():
     """By hand: draws took 0.5 and 1.5 seconds."""
     ours = scores("ours", {"a": [0.0, 1.0]})
 
-    found = summarize([ours], metric="seconds", over_tasks=False, resamples=400, seed=0)
+    found = summarize([ours], metric="seconds_adapt", over_tasks=False, resamples=400, seed=0)
 
     assert found["ours"] == {"mean": 1.0, "low": 0.5, "high": 1.5}
 
@@ -164,7 +191,7 @@ def test_several_numbers_of_labels_are_not_mixed():
     mixed = Scores(
         "ours",
         scores("ours", {"a": [0.1, 0.2]}).cells
-        + scores("ours", {"a": [0.1, 0.2]}, labels_total=16).cells,
+        + scores("ours", {"a": [0.1, 0.2]}, labels=16).cells,
     )
 
     with pytest.raises(DataError, match=r"over \[8, 16\] labels at once"):

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from nlp_meta.errors import SettingsError
-from nlp_meta.settings import Comparison, MetaTraining, fingerprint, read_settings
+from nlp_meta.reading import read_settings
+from nlp_meta.settings import Comparison, MetaTraining, fingerprint
 
 CONFIGS = Path(__file__).resolve().parents[2] / "recipes" / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))

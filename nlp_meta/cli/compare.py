@@ -1,0 +1,95 @@
+"""`nlp-meta compare`: every method on draws of a user's own labels, and a page about it."""
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
+from nlp_meta.data.labels import parse_label_map
+from nlp_meta.data.tables import Table, read_table
+from nlp_meta.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from nlp_meta.comparing.own_settings import OwnComparison
+
+
+def run_compare(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    """Compare, write the report, and show the scores."""
+    table = _read(options, options.data)
+    test = None if options.test_data is None else _read(options, options.test_data)
+    label_map = None if options.label_map is None else parse_label_map(options.label_map)
+    with quiet_libraries(), show_progress(screen, "comparing") as on_cell:
+        from nlp_meta.comparing.own_table import compare_table
+
+        answer = compare_table(
+            _wanted(options),
+            table,
+            test,
+            folder=options.output_dir,
+            label_map=label_map,
+            on_cell=on_cell,
+        )
+    results = json.loads((options.output_dir / "results.json").read_text(encoding="utf-8"))
+    _show(results, answer, options, screen)
+    return {
+        "answer": answer,
+        "report": str(options.output_dir / "report.html"),
+        "results": str(options.output_dir / "results.json"),
+        "summary": results["summary"],
+        "skipped": _skipped(results),
+    }
+
+
+def _wanted(options: Namespace) -> "OwnComparison":
+    from nlp_meta.comparing.own_settings import PROMPTING, OwnComparison
+
+    prompting = replace(
+        PROMPTING,
+        model_name_or_path=options.prompting_model or PROMPTING.model_name_or_path,
+        gguf_file=options.prompting_gguf_file,
+        endpoint=options.prompting_endpoint,
+    )
+    return OwnComparison(
+        meta=options.meta,
+        joint=options.joint,
+        methods=options.methods,
+        labels=options.labels,
+        draws=options.draws,
+        metric=options.metric,
+        overlap=options.overlap,
+        seed=options.seed,
+        prompting=prompting,
+    )
+
+
+def _read(options: Namespace, path: Path) -> Table:
+    return read_table(
+        path,
+        text_column=options.text_column,
+        label_column=options.label_column,
+        max_rows=sys.maxsize,
+    )
+
+
+def _skipped(results: Mapping[str, Any]) -> dict[str, str]:
+    methods = results["methods"].items()
+    return {name: facts["skipped"] for name, facts in methods if facts["skipped"]}
+
+
+def _show(results: Mapping[str, Any], answer: str, options: Namespace, screen: Screen) -> None:
+    summary = [one for one in results["summary"] if one["metric"] == options.metric]
+    budgets = sorted({one["labels"] for one in summary})
+    cells = {(one["method"], one["labels"]): f"{one['mean']:.3f}" for one in summary}
+    names = list(dict.fromkeys(one["method"] for one in summary))
+    show_table(
+        screen,
+        (options.metric.replace("_", "-"), *(f"{count} labels" for count in budgets)),
+        [(name, *(cells.get((name, count), "-") for count in budgets)) for name in names],
+    )
+    left_out = {f"left out: {name}": reason for name, reason in _skipped(results).items()}
+    report = str(options.output_dir / "report.html")
+    show_facts(screen, {"answer": answer, **left_out, "report": report})

@@ -1,0 +1,1 @@
+"""Comparing: every method by name, built alike, judged on the same episodes."""

@@ -1,0 +1,93 @@
+"""The bench that methods are built on: settings, judged episodes, and models loaded once."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from nlp_meta.adapting import build_objective
+from nlp_meta.baselines.linear_probe import Embed, mean_pooled_embedder
+from nlp_meta.data.answers import Predict
+from nlp_meta.data.episodes import Episode
+from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.hub.packaging import ADAPTER, HEAD
+from nlp_meta.models import MetaModel
+from nlp_meta.objectives.classification import Classification
+from nlp_meta.settings import Comparison, ModelSettings
+
+BYTES_A_NUMBER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A predictor, and what is worth saying of it beside its scores.
+
+    Attributes:
+        least_labels: Support examples that it cannot do without.
+        examples: Support examples to examples through forward and backward, or forward
+            alone where nothing is differentiated.
+        facts: JSON-able: what was chosen, examples before, parameters moved, bytes to store.
+        said: Filled by the predictor, emptied by the run: facts of the cell being made.
+    """
+
+    predict: Predict
+    least_labels: int
+    examples: Callable[[int], int]
+    facts: Mapping[str, object]
+    said: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every builder of a method is given.
+
+    Attributes:
+        labels: Of all tasks that methods will meet.
+        judged: Episodes of the meta-validation tasks, for every choice there is; without
+            any, a method chooses inside each support set.
+        stopwatch: Its `adapted` is every predictor's `on_adapted`.
+    """
+
+    settings: Comparison
+    labels: tuple[str, ...]
+    judged: tuple[Episode, ...]
+    stopwatch: Stopwatch
+    _loaded: dict[str, Classification] = field(default_factory=dict, repr=False)
+    _embedders: dict[str, Embed] = field(default_factory=dict, repr=False)
+
+    def objective(self, model: ModelSettings, labels: Sequence[str]) -> Classification:
+        """Load a backbone with its adapter's plan; a second time give the same, states kept."""
+        key = json.dumps([asdict(model), list(labels)])
+        if key not in self._loaded:
+            run = self.settings.run
+            self._loaded[key] = build_objective(
+                model, labels=labels, precision=run.mixed_precision, batch_tokens=run.batch_tokens
+            )
+        return self._loaded[key]
+
+    def start(self, folder: str) -> MetaModel:
+        """Load a meta-model; those of one backbone and label set share it."""
+        model = MetaModel.from_pretrained(folder)
+        shared = self.objective(model.settings, model.labels)
+        return replace(model, objective=replace(shared, plan=model.objective.plan))
+
+    def embed(self) -> Embed:
+        """Mean-pooled features of the frozen encoder that the settings name."""
+        model = replace(self.settings.model, pooling="mean")
+        key = json.dumps(asdict(model))
+        if key not in self._embedders:
+            backbone = self.objective(model, self.labels).backbone
+            tokens = self.settings.run.batch_tokens
+            self._embedders[key] = mean_pooled_embedder(backbone, batch_tokens=tokens)
+        return self._embedders[key]
+
+
+def hash_start(folder: str) -> str:
+    """Hash of a meta-model's weights, so that cells of another training are not taken for its."""
+    digest = hashlib.sha256()
+    for name in (ADAPTER, HEAD):
+        path = Path(folder) / name
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

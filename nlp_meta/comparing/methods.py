@@ -1,0 +1,136 @@
+"""The table of methods: a name for each kind, how it chooses, and how it is built.
+
+A config writes a method as `kind` or `kind folder`; the folder holds its meta-model.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from nlp_meta.comparing.adapted import build_lora, build_start, choose_lora, choose_start
+from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.comparing.frozen import build_memory, build_ngrams, build_probe, build_prototypes
+from nlp_meta.comparing.product import build_adapt, build_hybrid
+from nlp_meta.comparing.prompted import build_prompting, choose_prompting
+from nlp_meta.comparing.whole import build_full, build_setfit, choose_full
+from nlp_meta.errors import SettingsError
+
+Choose = Callable[[Bench, str], dict[str, object]]
+Build = Callable[[Bench, str, Mapping[str, object]], Method]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of method.
+
+    Attributes:
+        group: `ours` or `rival`.
+        reads: What of a text it sees.
+        settings: Sections of the config that decide its answers.
+        choose: What it has to choose before it meets a support set, JSON-able; slow.
+        folder: Whether a meta-model's folder follows its name.
+    """
+
+    title: str
+    group: str
+    reads: str
+    settings: tuple[str, ...]
+    choose: Choose
+    build: Build
+    folder: bool = False
+
+
+def no_choice(bench: Bench, argument: str) -> dict[str, object]:
+    """For methods whose every choice is made inside a support set, or that have none."""
+    return {}
+
+
+_ENCODER, _TEXT = "the adapted encoder", "the text's characters"
+_FROZEN = "the frozen encoder's mean-pooled states"
+_LM = "a causal language model"
+
+KINDS: Mapping[str, Kind] = {
+    "start": Kind(
+        "a meta-model, fine-tuned",
+        "ours",
+        _ENCODER,
+        ("adaptation",),
+        choose_start,
+        build_start,
+        folder=True,
+    ),
+    "joint": Kind(
+        "joint training, then fine-tuning",
+        "rival",
+        _ENCODER,
+        ("adaptation",),
+        choose_start,
+        build_start,
+        folder=True,
+    ),
+    "adapt": Kind(
+        "a meta-model as `nlp-meta adapt` adapts it, without companion",
+        "ours",
+        _ENCODER,
+        (),
+        no_choice,
+        build_adapt,
+        folder=True,
+    ),
+    "hybrid": Kind(
+        "a meta-model as `nlp-meta adapt` adapts it, with its n-gram companion",
+        "ours",
+        f"{_ENCODER} and {_TEXT}",
+        (),
+        no_choice,
+        build_hybrid,
+        folder=True,
+    ),
+    "lora": Kind("plain LoRA", "rival", _ENCODER, ("model", "adaptation"), choose_lora, build_lora),
+    "full": Kind(
+        "full fine-tuning",
+        "rival",
+        _ENCODER,
+        ("model", "adaptation", "rivals"),
+        choose_full,
+        build_full,
+    ),
+    "linear_probe": Kind(
+        "linear probe", "rival", _FROZEN, ("model", "rivals"), no_choice, build_probe
+    ),
+    "prototypes": Kind(
+        "prototypes", "rival", _FROZEN, ("model", "rivals"), no_choice, build_prototypes
+    ),
+    "memory": Kind(
+        "memory of the support set", "rival", _FROZEN, ("model",), no_choice, build_memory
+    ),
+    "ngrams": Kind(
+        "TF-IDF of character n-grams", "rival", _TEXT, ("rivals",), no_choice, build_ngrams
+    ),
+    "setfit": Kind("SetFit", "rival", _ENCODER, ("model", "rivals"), no_choice, build_setfit),
+    "prompting": Kind(
+        "in-context prompting", "rival", _LM, ("prompting",), choose_prompting, build_prompting
+    ),
+}
+
+
+def find_kind(text: str) -> tuple[Kind, str]:
+    """Read a method's line in the config: its kind and what follows.
+
+    Raises:
+        SettingsError: There is no such kind, or its folder is missing or one too much.
+    """
+    name, _, argument = text.partition(" ")
+    if name not in KINDS:
+        raise SettingsError(
+            f"cannot compare the method '{text}': one of {', '.join(KINDS)} is needed; change "
+            "`comparison.methods`"
+        )
+    if KINDS[name].folder != bool(argument):
+        wanted = (
+            "the folder of a meta-model behind it" if KINDS[name].folder else "nothing behind it"
+        )
+        raise SettingsError(
+            f"cannot compare the method '{text}': '{name}' and {wanted} are needed; change "
+            "`comparison.methods`"
+        )
+    return KINDS[name], argument

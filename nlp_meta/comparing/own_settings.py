@@ -1,0 +1,180 @@
+"""The settings of a comparison on a user's own table, written as a config would have them.
+
+There are no meta-validation tasks beside a table, so every method chooses inside each
+support set.
+"""
+
+from dataclasses import dataclass, replace
+
+from nlp_meta.comparing.methods import KINDS
+from nlp_meta.errors import SettingsError
+from nlp_meta.hub.packaging import META_MODEL, find_model
+from nlp_meta.settings import (
+    AdaptationSettings,
+    Comparison,
+    ComparisonSettings,
+    DataSettings,
+    ModelSettings,
+    PromptingSettings,
+    RivalSettings,
+    RunSettings,
+)
+
+RIVALS = RivalSettings(
+    regularization=[0.01, 0.1, 1.0, 10.0, 100.0],
+    folds=4,
+    scalings=["plain", "unit", "standard"],
+    temperatures=[0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0],
+    full_steps=[10, 20, 40],
+    full_learning_rates=[3e-5, 1e-4],
+    full_batch_size=16,
+    setfit_pairs=2,
+)
+PROMPTING = PromptingSettings(
+    model_name_or_path="builtin:smollm2",
+    revision=None,
+    gguf_file=None,
+    context_tokens=None,
+    templates=["review"],
+    scorings=["calibrated"],
+    demonstrations=None,
+    selection="balanced",
+    chat=False,
+    orders=1,
+    endpoint=None,
+    api_key_env="OPENAI_API_KEY",
+    timeout=60.0,
+    retries=5,
+    requests_per_minute=None,
+    price_per_million_tokens=0.0,
+)
+OVERLAP_THRESHOLD = 0.7
+STEPS, LEARNING_RATES = [5, 10, 20], [1e-3, 3e-4]
+
+ENCODER = "builtin:minilm"
+PLAIN = ModelSettings(
+    model_name_or_path=ENCODER,
+    revision=None,
+    pooling="mean",
+    head="shared",
+    prefix_text="",
+    max_tokens=128,
+    lora_r=8,
+    lora_alpha=16.0,
+    lora_layers=3,
+    lora_target_modules=None,
+)
+STARTS = tuple(name for name, kind in KINDS.items() if kind.folder)
+QUICK = ("ngrams", "linear_probe", "prototypes", "memory")
+WITH_META = ("hybrid", "adapt", *QUICK)
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """What the inner loop of a meta-model has beside steps and rate."""
+
+    optimizer: str
+    minibatch: int | None
+    anchor: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnComparison:
+    """What a user asks for.
+
+    Attributes:
+        meta: Folder or name of the meta-model.
+        joint: Folder of a jointly trained start, the rival at equal compute; None leaves it out.
+        methods: Names, or `all`.
+        labels: Support examples in all, as many budgets as wanted; those that the table
+            cannot give are left out.
+        overlap: `exclude` or `stop`, for texts of the test table that are in the first.
+    """
+
+    meta: str | None
+    joint: str | None
+    methods: tuple[str, ...]
+    labels: tuple[int, ...]
+    draws: int
+    metric: str
+    overlap: str
+    seed: int
+    prompting: PromptingSettings
+
+
+def read_start(meta: str | None, *, encoder: str) -> tuple[tuple[str, ...], ModelSettings, Inner]:
+    """Labels, backbone and inner loop of a meta-model, or of plain LoRA on an encoder."""
+    if meta is None:
+        plain = replace(PLAIN, model_name_or_path=encoder)
+        return (), plain, Inner("adam", 16, 0.0)
+    _, record = find_model(meta, kind=META_MODEL)
+    defaults = record.adaptation
+    inner = Inner(defaults["optimizer"], defaults["minibatch"], defaults["anchor"])
+    return tuple(record.labels), ModelSettings(**record.model), inner
+
+
+def build_settings(
+    wanted: OwnComparison, model: ModelSettings, inner: Inner, labels: list[int], *, folder: str
+) -> Comparison:
+    """Write the config that a recipe would have for this comparison."""
+    adaptation = AdaptationSettings(
+        labels=max(labels),
+        draws=1,
+        max_query=1,
+        metric=wanted.metric,
+        optimizer=inner.optimizer,
+        batch_size=inner.minibatch,
+        anchor=inner.anchor,
+        early_stop=True,
+        stack=1,
+        steps=STEPS,
+        learning_rates=LEARNING_RATES,
+    )
+    methods = name_methods(wanted)
+    plan = ComparisonSettings(
+        title="Your labels",
+        metric=wanted.metric,
+        ours="hybrid" if "hybrid" in methods else next(iter(methods)),
+        labels=labels,
+        draws=wanted.draws,
+        max_query=None,
+        overlap=wanted.overlap,
+        overlap_threshold=OVERLAP_THRESHOLD,
+        over_tasks=False,
+        resamples=RESAMPLES,
+        methods=methods,
+        limits={},
+    )
+    return Comparison(
+        data=DataSettings([], None, "files", {}, []),
+        comparison=plan,
+        model=replace(model, pooling="mean", head="shared"),
+        adaptation=adaptation,
+        rivals=RIVALS,
+        prompting=wanted.prompting,
+        run=RunSettings(wanted.seed, folder, None, "auto", 2048, None, [], resume=False),
+    )
+
+
+def name_methods(wanted: OwnComparison) -> dict[str, str]:
+    """Lines of a config for the methods asked for.
+
+    Raises:
+        SettingsError: One is unknown, or needs a start that was not given.
+    """
+    lines = {name: name for name, kind in KINDS.items() if not kind.folder}
+    if wanted.meta is not None:
+        lines = {"hybrid": f"hybrid {wanted.meta}", "adapt": f"adapt {wanted.meta}", **lines}
+    if wanted.joint is not None:
+        lines["joint"] = f"joint {wanted.joint}"
+    if wanted.methods == ("all",):
+        return lines
+    for name in wanted.methods:
+        if name not in lines:
+            missing = " (it needs a start: `--joint` or `--meta`)" if name in STARTS else ""
+            raise SettingsError(
+                f"cannot compare the method '{name}'{missing}: one of {', '.join(lines)} is "
+                "needed; change `--methods`"
+            )
+    return {name: lines[name] for name in wanted.methods}

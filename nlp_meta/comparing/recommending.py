@@ -1,0 +1,229 @@
+"""Which method to use on a user's labels, how sure that is, and whether more would pay.
+
+Everything comes from cross-validation inside the user's own table: folds are held out in
+turn, several times over, and every method answers the same held-out rows.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.comparing.methods import find_kind
+from nlp_meta.data.answers import Prediction
+from nlp_meta.data.episodes import Episode, draw_support
+from nlp_meta.data.tasks import Task
+from nlp_meta.errors import DataError, MissingPackageError
+from nlp_meta.evaluation.judged import Judged
+from nlp_meta.evaluation.learning_curve import gain_of_doubling, scores_of_answers
+from nlp_meta.evaluation.metrics import METRICS, ROW_SUMS, Numbers
+from nlp_meta.evaluation.protocol import hide_query
+from nlp_meta.evaluation.statistics import Interval
+from nlp_meta.meta.selection import split_folds
+
+SHARES = (0.4, 0.6, 0.8)
+"""Parts of a fold's training rows that the learning curve is fitted to, beside all of them."""
+RESAMPLES, LEVEL = 2000, 0.95
+LEAST_PER_LABEL = 4
+PAYS = 0.005
+"""Least lower end of the expected gain at which more labels are said to pay."""
+
+Answers = list[list[Prediction]]
+"""One list a repeat: a prediction for each row of the table, by a model that had not seen it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What cross-validation says.
+
+    Attributes:
+        scores: Mean over the repeats by method, best first.
+        chance_best: Share of resamples of the rows in which the best method stays the best.
+        learned_from: Rows that each held-out row was answered from.
+        curve: Scores of the best method over the repeats, by number of labels.
+        gain: Of twice as many labels, by the fitted learning curve.
+        skipped: Methods that could not be tried, with the reason.
+    """
+
+    best: str
+    metric: str
+    rows: int
+    learned_from: int
+    scores: Mapping[str, float]
+    chance_best: float
+    curve: Mapping[int, Sequence[float]]
+    gain: Interval
+    skipped: Mapping[str, str]
+
+    def sentence(self) -> str:
+        """The answer in one sentence."""
+        others = [name for name in self.scores if name != self.best]
+        rival = f", the next best, {others[0]}, {self.scores[others[0]]:.2f}" if others else ""
+        sure = f"; it stays the best in {self.chance_best:.0%} of resamples" if others else ""
+        pays = "should pay" if self.gain.low > PAYS else "may not pay"
+        return (
+            f"use {self.best}: {self.metric.replace('_', '-')} {self.scores[self.best]:.2f} on "
+            f"held-out rows, learned from {self.learned_from} labels{rival}{sure}; more labels "
+            f"{pays}: twice as many are expected to add {self.gain.mean:+.2f} "
+            f"[{self.gain.low:+.2f}, {self.gain.high:+.2f}]"
+        )
+
+
+def recommend(
+    bench: Bench,
+    task: Task,
+    *,
+    folds: int,
+    repeats: int,
+    seed: int,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Recommendation:
+    """Try every method of the bench's settings by repeated cross-validation.
+
+    Args:
+        on_step: Called with the trainings done and their number.
+
+    Raises:
+        DataError: A label has too few rows to be held out of.
+    """
+    _check_rows(task)
+    methods, skipped = _build(bench)
+    rounds = [fold_task(task, folds=folds, seed=seed + repeat) for repeat in range(repeats)]
+    tick = _Ticker(on_step, total=(len(methods) + len(SHARES)) * repeats * folds)
+    answers = {name: _answer(method, task, rounds, tick) for name, method in methods.items()}
+    metric = bench.settings.comparison.metric
+    scored = {name: _score(task, found, metric) for name, found in answers.items()}
+    ranked = sorted(scored, key=lambda name: -float(np.mean(scored[name])))
+    best = ranked[0]
+    sizes: dict[int, Answers] = {}
+    for share in SHARES:
+        smaller = [[_shrink(one, share, seed=seed) for one in fold] for fold in rounds]
+        sizes[_support_size(smaller)] = _answer(methods[best], task, smaller, tick)
+    learned_from = _support_size(rounds)
+    sizes[learned_from] = answers[best]
+    judged = {size: _judged(task, found) for size, found in sizes.items()}
+    measured = scores_of_answers(judged, metric, resamples=RESAMPLES, seed=seed)
+    return Recommendation(
+        best=best,
+        metric=metric,
+        rows=len(task.train),
+        learned_from=learned_from,
+        scores={name: float(np.mean(scored[name])) for name in ranked},
+        chance_best=chance_best(task, answers, best=best, metric=metric, seed=seed),
+        curve={size: _score(task, found, metric) for size, found in sizes.items()},
+        gain=gain_of_doubling(measured, len(task.train), level=LEVEL),
+        skipped=skipped,
+    )
+
+
+def fold_task(task: Task, *, folds: int, seed: int) -> list[Episode]:
+    """Give one episode a fold: the fold's rows, without their labels, and all others."""
+    parts = split_folds(task.train, folds=folds, seed=seed)
+    return [
+        hide_query(
+            Episode(
+                task.name,
+                task.labels,
+                tuple(e for place, e in enumerate(task.train) if place not in set(part)),
+                tuple(task.train[place] for place in part),
+                number,
+            )
+        )
+        for number, part in enumerate(parts)
+    ]
+
+
+def chance_best(
+    task: Task, answers: Mapping[str, Answers], *, best: str, metric: str, seed: int
+) -> float:
+    """Share of resamples of the rows in which `best` scores best; ties count for it."""
+    true = [example.target for example in task.train]
+    generator = np.random.default_rng(seed)
+    rows = len(true)
+    counts = generator.multinomial(rows, [1 / rows] * rows, size=RESAMPLES).astype(float)
+    sums = ROW_SUMS[metric]
+
+    def score(found: Answers) -> Numbers:
+        terms = np.mean([sums.row_terms(true, one, task.labels) for one in found], axis=0)
+        return sums.finish(counts @ terms, rows)
+
+    scores = {name: score(found) for name, found in answers.items()}
+    highest = np.max(list(scores.values()), axis=0)
+    return float((scores[best] >= highest).mean())
+
+
+class _Ticker:
+    """Counts trainings for a progress bar."""
+
+    def __init__(self, on_step: Callable[[int, int], None] | None, *, total: int) -> None:
+        self.on_step, self.total, self.done = on_step, total, 0
+
+    def __call__(self) -> None:
+        self.done += 1
+        if self.on_step:
+            self.on_step(self.done, self.total)
+
+
+def _check_rows(task: Task) -> None:
+    counts = {name: sum(e.target == name for e in task.train) for name in task.labels}
+    rare = min(counts, key=lambda name: counts[name])
+    if counts[rare] < LEAST_PER_LABEL:
+        raise DataError(
+            f"cannot recommend a method from {counts[rare]} rows of label '{rare}': at least "
+            f"{LEAST_PER_LABEL} of each label are needed to hold some out; label more of them"
+        )
+
+
+def _build(bench: Bench) -> tuple[dict[str, Method], dict[str, str]]:
+    methods: dict[str, Method] = {}
+    skipped: dict[str, str] = {}
+    for name, text in bench.settings.comparison.methods.items():
+        kind, argument = find_kind(text)
+        try:
+            methods[name] = kind.build(bench, argument, kind.choose(bench, argument))
+        except MissingPackageError as error:
+            skipped[name] = str(error)
+    return methods, skipped
+
+
+def _answer(
+    method: Method, task: Task, rounds: Sequence[Sequence[Episode]], tick: Callable[[], None]
+) -> Answers:
+    """Answer every row once a repeat, by what was learned without its fold."""
+    found: Answers = []
+    for episodes in rounds:
+        by_text: dict[str, Prediction] = {}
+        for episode in episodes:
+            answers = method.predict(episode)
+            by_text |= {e.source: a for e, a in zip(episode.query, answers, strict=True)}
+            tick()
+        found.append([by_text[example.source] for example in task.train])
+    return found
+
+
+def _score(task: Task, answers: Answers, metric: str) -> list[float]:
+    true = [example.target for example in task.train]
+    return [METRICS[metric](true, one, task.labels) for one in answers]
+
+
+def _judged(task: Task, answers: Answers) -> list[Judged]:
+    """Answers of each repeat, as a draw of its own."""
+    rows = tuple(str(place) for place in range(len(task.train)))
+    true = tuple(example.target for example in task.train)
+    return [
+        Judged(task.name, repeat, task.labels, rows, true, tuple(found))
+        for repeat, found in enumerate(answers)
+    ]
+
+
+def _support_size(rounds: Sequence[Sequence[Episode]]) -> int:
+    return round(np.mean([len(one.support) for episodes in rounds for one in episodes]))
+
+
+def _shrink(episode: Episode, share: float, *, seed: int) -> Episode:
+    """Keep a share of the support set, drawn as a smaller budget would be."""
+    pool = Task(episode.task, "sentiment", "", "", "", episode.labels, episode.support, ())
+    count = max(2 * len(episode.labels), round(share * len(episode.support)))
+    kept = draw_support(pool, labels_total=count, seed=seed, draw=episode.index)
+    return replace(episode, support=kept)

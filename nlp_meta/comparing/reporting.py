@@ -1,0 +1,112 @@
+"""What a comparison leaves behind: `results.json`, `predictions.parquet`, `report.html`."""
+
+import datetime
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import torch
+
+from nlp_meta import __version__
+from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.running import Ran
+from nlp_meta.data.leaks import LeakReport
+from nlp_meta.data.tasks import Task
+from nlp_meta.evaluation.records import columns_of
+from nlp_meta.evaluation.results import Analysis, analyze
+from nlp_meta.report.answer import answer_sentence
+from nlp_meta.report.page import write_report
+from nlp_meta.settings import Comparison
+
+FORMAT = 1
+PACKAGES = ("torch", "transformers", "peft", "datasets", "scikit-learn", "numpy")
+UNEQUAL = 0.02
+"""Share by which examples before may differ between starts that are called equal."""
+
+
+def save_comparison(
+    ran: Ran, bench: Bench, tasks: Sequence[Task], leaks: LeakReport, *, folder: Path
+) -> str:
+    """Write the results, every answer, and the page; give the sentence with the answer."""
+    settings = bench.settings
+    plan = settings.comparison
+    analysis = Analysis(plan.metric, plan.ours, plan.over_tasks, plan.resamples, settings.run.seed)
+    results: dict[str, object] = {
+        "format": FORMAT,
+        "title": plan.title,
+        "metric": plan.metric,
+        "labels": plan.labels,
+        "draws": plan.draws,
+        "ours": plan.ours,
+        "settings": _portable(settings),
+        "versions": _versions(),
+        "hardware": _hardware(),
+        "made": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "tasks": [_describe(task, ran) for task in tasks],
+        "methods": {name: dict(facts) for name, facts in ran.facts.items()},
+        **analyze(ran.records, ran.episodes, analysis),
+        "leaks": asdict(leaks),
+        "notes": _notes(settings, ran),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    by_place = {(one.task, len(one.support), one.index): one for one in ran.episodes}
+    table = pyarrow.table(columns_of(list(ran.records.values()), by_place))
+    pyarrow.parquet.write_table(table, folder / "predictions.parquet")
+    write_report(folder, results, table)
+    return answer_sentence(results)
+
+
+def _portable(settings: Comparison) -> dict[str, object]:
+    """Settings without the folders of this machine."""
+    return asdict(replace(settings, data=replace(settings.data, root=None)))
+
+
+def _versions() -> dict[str, str]:
+    found = {name: metadata.version(name) for name in PACKAGES}
+    return {"nlp_meta": __version__, "python": platform.python_version(), **found}
+
+
+def _hardware() -> str:
+    devices = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+    cpu = f"{os.cpu_count()} CPU cores ({torch.backends.cpu.get_cpu_capability()})"
+    return ", ".join([*devices, cpu, f"{torch.get_num_threads()} threads a process"])
+
+
+def _describe(task: Task, ran: Ran) -> dict[str, object]:
+    rows = [len(one.query) for one in ran.episodes if one.task == task.name]
+    return {
+        "name": task.name,
+        "language": task.language,
+        "domain": task.domain,
+        "labels": list(task.labels),
+        "query_rows": max(rows),
+        "test_rows": len(task.test or task.train),
+    }
+
+
+def _notes(settings: Comparison, ran: Ran) -> list[str]:
+    notes = []
+    before: Mapping[str, int] = {
+        name: int(str(facts["examples_before"]))
+        for name, facts in ran.facts.items()
+        if facts.get("examples_before")
+    }
+    if before and max(before.values()) > (1 + UNEQUAL) * min(before.values()):
+        shown = ", ".join(f"{name} {count:,}" for name, count in before.items())
+        notes.append(f"The starts were not trained on equally many examples: {shown}.")
+    if settings.comparison.max_query is not None:
+        notes.append(
+            f"Each draw judges at most {settings.comparison.max_query} rows of a test set, others "
+            "in each draw."
+        )
+    for name, most in settings.comparison.limits.items():
+        notes.append(f"{name} was judged on {most} of {settings.comparison.draws} draws.")
+    return notes

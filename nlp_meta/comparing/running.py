@@ -1,0 +1,235 @@
+"""Running a comparison: choices first, then every cell once, shared among processes.
+
+Draws come one after the other, each with all methods, so that a run that is stopped has
+judged every method on the same support sets. Whatever is finished is on disk: choices in
+`choices/METHOD.json`, cells in `cells/`.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nlp_meta.comparing.bench import Bench, Method, hash_start
+from nlp_meta.comparing.methods import Kind, find_kind
+from nlp_meta.data.episodes import Episode, evaluation_episode
+from nlp_meta.data.tasks import Task
+from nlp_meta.errors import MissingPackageError, SettingsError
+from nlp_meta.evaluation.protocol import judge
+from nlp_meta.evaluation.records import (
+    Key,
+    Record,
+    append_record,
+    check_support,
+    key_of_episode,
+    read_records,
+)
+from nlp_meta.launch import Share
+from nlp_meta.settings import Comparison
+
+logger = logging.getLogger(__name__)
+
+CHOICES = "choices"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A finished comparison.
+
+    Attributes:
+        facts: By method, in the order of the settings; `skipped` says why one is missing.
+        episodes: In the order of draws, tasks and labels.
+    """
+
+    facts: Mapping[str, Mapping[str, object]]
+    episodes: tuple[Episode, ...]
+    records: Mapping[Key, Record]
+
+
+def draw_episodes(settings: Comparison, tasks: Sequence[Task]) -> tuple[Episode, ...]:
+    """Give every episode of a comparison: draws, then tasks, then numbers of labels.
+
+    Raises:
+        EpisodeError: A task has too few examples.
+    """
+    plan = settings.comparison
+    return tuple(
+        evaluation_episode(
+            task,
+            labels_total=labels,
+            seed=settings.run.seed,
+            draw=draw,
+            reserve=max(plan.labels),
+            max_query=plan.max_query,
+        )
+        for draw in range(plan.draws)
+        for task in tasks
+        for labels in plan.labels
+    )
+
+
+def run_comparison(
+    bench: Bench,
+    tasks: Sequence[Task],
+    *,
+    folder: Path,
+    share: Share,
+    on_cell: Callable[[int, int], None] | None = None,
+) -> Ran:
+    """Judge every method on every episode; what an earlier run finished is not made again.
+
+    Args:
+        on_cell: Called with this process's finished cells and their number.
+
+    Raises:
+        SettingsError: An unknown method, or a folder with cells of other settings.
+        DataError: A folder with cells of other data.
+    """
+    settings = bench.settings
+    kinds = {name: find_kind(text) for name, text in settings.comparison.methods.items()}
+    check_names(settings)
+    prints = {name: fingerprint(settings, name) for name in kinds}
+    episodes = draw_episodes(settings, tasks)
+    done = read_records(folder, fingerprints=prints)
+    share.wait()  # or a quick process would write cells that a slow one then reads
+    _make_choices(bench, kinds, folder, prints, share)
+    share.wait()
+    methods, facts = _build_methods(bench, kinds, folder, prints)
+    _make_cells(bench, methods, episodes, done, folder, prints, share, on_cell)
+    share.wait()
+    records = read_records(folder, fingerprints={name: prints[name] for name in methods})
+    wanted = [key_of_episode(name, one) for name, one in _plan(settings, methods, episodes)]
+    by_key = {key_of_episode("", one): one for one in episodes}
+    for key in wanted:
+        check_support(records[key], by_key[key._replace(method="")])
+    return Ran(facts, episodes, {key: records[key] for key in wanted})
+
+
+def check_names(settings: Comparison) -> None:
+    """Stop where a setting names a method that is none of the comparison's."""
+    plan = settings.comparison
+    named = {"comparison.ours": [plan.ours] if plan.ours else [], "comparison.limits": plan.limits}
+    for setting, names in named.items():
+        for name in names:
+            if name not in plan.methods:
+                raise SettingsError(
+                    f"cannot find the method '{name}' of `{setting}`: one of "
+                    f"{', '.join(plan.methods)} is needed; correct it, or add it to "
+                    "`comparison.methods`"
+                )
+
+
+def fingerprint(settings: Comparison, name: str) -> str:
+    """Hash of everything that decides a method's cells; draws and labels may be added to."""
+    text = settings.comparison.methods[name]
+    kind, start = find_kind(text)
+    plan = settings.comparison
+    values = {
+        "method": text,
+        "start": hash_start(start) if start else "",
+        "data": {**asdict(settings.data), "root": None},
+        "query": [max(plan.labels), plan.max_query, plan.overlap, plan.overlap_threshold],
+        "run": [settings.run.seed, settings.run.mixed_precision],
+        **{section: asdict(getattr(settings, section)) for section in kind.settings},
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _make_choices(
+    bench: Bench,
+    kinds: Mapping[str, tuple[Kind, str]],
+    folder: Path,
+    prints: Mapping[str, str],
+    share: Share,
+) -> None:
+    """Each process makes its part of the choices; files carry them to the others."""
+    for number, (name, (kind, argument)) in enumerate(kinds.items()):
+        path = _choice_path(folder, name, prints)
+        if number % share.processes != share.rank or path.exists():
+            continue
+        logger.info("choosing for %s", name)
+        try:
+            choice = kind.choose(bench, argument)
+        except MissingPackageError as error:
+            choice = {"skipped": str(error)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if "skipped" not in choice:
+            beside = path.with_suffix(".part")
+            beside.write_text(json.dumps(choice) + "\n", encoding="utf-8")
+            beside.rename(path)
+
+
+def _build_methods(
+    bench: Bench,
+    kinds: Mapping[str, tuple[Kind, str]],
+    folder: Path,
+    prints: Mapping[str, str],
+) -> tuple[dict[str, Method], dict[str, dict[str, object]]]:
+    methods: dict[str, Method] = {}
+    facts: dict[str, dict[str, object]] = {}
+    for name, (kind, argument) in kinds.items():
+        path = _choice_path(folder, name, prints)
+        facts[name] = {"title": kind.title, "group": kind.group, "reads": kind.reads}
+        try:
+            choice = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            choice = kind.choose(bench, argument) if choice is None else choice
+            methods[name] = kind.build(bench, argument, choice)
+        except MissingPackageError as error:
+            logger.warning("%s is left out: %s", name, error)
+            facts[name]["skipped"] = str(error)
+            continue
+        facts[name] |= {**methods[name].facts, "skipped": None}
+    return methods, facts
+
+
+def _make_cells(
+    bench: Bench,
+    methods: Mapping[str, Method],
+    episodes: Sequence[Episode],
+    done: Mapping[Key, Record],
+    folder: Path,
+    prints: Mapping[str, str],
+    share: Share,
+    on_cell: Callable[[int, int], None] | None,
+) -> None:
+    # Each task's numbers of labels go round the processes: the large ones are not all one's.
+    turns = {
+        key_of_episode("", one): place + place // len(bench.settings.comparison.labels)
+        for place, one in enumerate(episodes)
+    }
+    own = [
+        (name, episode)
+        for name, episode in _plan(bench.settings, methods, episodes)
+        if turns[key_of_episode("", episode)] % share.processes == share.rank
+    ]
+    for number, (name, episode) in enumerate(own):
+        if on_cell:
+            on_cell(number, len(own))
+        if key_of_episode(name, episode) in done:
+            continue
+        method = methods[name]
+        method.said.clear()
+        cell, predictions = judge(method.predict, episode, method=name, stopwatch=bench.stopwatch)
+        used = {"examples_adapt": method.examples(len(episode.support)), **method.said}
+        record = Record(name, cell, predictions, used)
+        append_record(folder, record, fingerprint=prints[name], rank=share.rank)
+    if on_cell:
+        on_cell(len(own), len(own))
+
+
+def _plan(
+    settings: Comparison, methods: Mapping[str, Method], episodes: Sequence[Episode]
+) -> Iterator[tuple[str, Episode]]:
+    """Give every cell: an episode, then the methods that are judged on it."""
+    limits = settings.comparison.limits
+    for episode in episodes:
+        for name, method in methods.items():
+            enough = len(episode.support) >= method.least_labels
+            if enough and episode.index < limits.get(name, settings.comparison.draws):
+                yield name, episode
+
+
+def _choice_path(folder: Path, name: str, prints: Mapping[str, str]) -> Path:
+    return folder / CHOICES / f"{name}.{prints[name]}.json"

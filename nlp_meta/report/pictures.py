@@ -1,0 +1,204 @@
+"""The pictures of the page: which ones, what they say in words, drawn twice and embedded."""
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from nlp_meta.report.answer import join_names, say_labels, say_number
+from nlp_meta.report.layout import say_quantity
+from nlp_meta.report.outcomes import Rows, bin_probabilities, count_confusions
+from nlp_meta.report.palette import NARROW, WIDE, drawable, save_figure, to_svg
+from nlp_meta.report.panels import plot_confusion, plot_domains
+from nlp_meta.report.plots import plot_calibration, plot_cost, plot_learning_curves
+from nlp_meta.report.tables import cost_of
+from nlp_meta.report.verdict import (
+    METRIC_NAMES,
+    Results,
+    Verdict,
+    rank_methods,
+    score_of,
+    title_of,
+)
+
+FIGURES = "figures"
+
+_BINS = 10
+_BARS, _PANELS, _MATRICES = 4, 24, 4  # more of each would be no picture
+_PIXELS = 98  # for an inch: the text of a picture is then about as large as the page's
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of the page.
+
+    Attributes:
+        wide: For a desk and for paper, as a data address.
+        narrow: For a phone.
+        pixels: How wide `wide` is meant to be seen.
+    """
+
+    alt: str
+    caption: str
+    wide: str
+    narrow: str
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture before it is drawn; `draw` takes a width in inches."""
+
+    draw: Callable[[float], Figure]
+    alt: str
+    caption: str
+
+
+def save_pictures(
+    folder: Path, drawings: Mapping[str, Drawing]
+) -> tuple[dict[str, Picture], list[Path]]:
+    """Draw all, write the wide ones as PNG and SVG, and give both as parts of a page."""
+    pictures: dict[str, Picture] = {}
+    paths: list[Path] = []
+    for name, drawing in drawings.items():
+        wide, narrow = drawing.draw(WIDE), drawing.draw(NARROW)
+        png, svg = save_figure(wide, folder / FIGURES, name)
+        paths += [png, svg]
+        pictures[name] = Picture(
+            alt=drawing.alt,
+            caption=drawing.caption,
+            wide=_address(svg.read_text(encoding="utf-8")),
+            narrow=_address(to_svg(narrow, salt=f"{name}-narrow")),
+            pixels=round(wide.get_figwidth() * _PIXELS),
+        )
+    return pictures, paths
+
+
+def plan_drawings(
+    results: Results, verdict: Verdict, ours: Rows, rival: Rows
+) -> dict[str, Drawing]:
+    """Choose the pictures that these results allow.
+
+    Args:
+        ours: Rows of our method at the verdict's number of labels; without any there is
+            no confusion matrix.
+        rival: Those of the best rival.
+    """
+    names = rank_methods(results, verdict.labels)
+    here = [name for name in names if score_of(results, name, verdict.labels)]
+    drawings = {}
+    if any(score_of(results, name, n) for name in names for n in results["labels"]):
+        drawings["learning_curves"] = _curves(results, verdict)
+    if here and results.get("cells"):
+        drawings["domains"] = _domains(results, verdict, here)
+        drawings["cost"] = _cost(results, verdict, here)
+    if ours:
+        drawings["confusion"] = _confusion(results, verdict, ours)
+        drawings["calibration"] = _calibration(results, verdict, ours, rival)
+    return drawings
+
+
+def _curves(results: Results, verdict: Verdict) -> Drawing:
+    metric = METRIC_NAMES[results["metric"]]
+    ends = [
+        f"{title_of(results, name)} {say_number(score.mean, 2)}"
+        for name in rank_methods(results, verdict.labels)
+        if (score := score_of(results, name, verdict.labels))
+    ]
+    alt = f"{metric} against the number of labels. At {verdict.labels}: {join_names(ends)}."
+    caption = (
+        f"Mean {metric} over tasks and support draws; shaded, its 95% interval. The upright "
+        "axis need not begin at 0. A curve ends where a method takes no more labels."
+    )
+    return Drawing(lambda width: plot_learning_curves(results, width=width), alt, caption)
+
+
+def _domains(results: Results, verdict: Verdict, here: list[str]) -> Drawing:
+    first = [name for name in (results["ours"], verdict.rival) if name in here]
+    most = _BARS if len(results["tasks"]) <= 12 else 2
+    chosen = [*first, *(name for name in here if name not in first)][:most]
+    shown = {**results, "tasks": results["tasks"][:_PANELS]}
+    names = [title_of(results, name) for name in chosen if name]
+    metric = METRIC_NAMES[results["metric"]]
+    tasks = [task["name"] for task in shown["tasks"]]
+    renamed = [
+        f"{new} is {old}" for new, old in zip(drawable(tasks), tasks, strict=True) if new != old
+    ]
+    caption = (
+        f"{metric.capitalize()} at {say_labels(verdict.labels)}. A thin line goes from the lowest "
+        "to the highest support draw."
+    )
+    caption += f" Names: {', '.join(renamed)}." if renamed else ""
+    if len(results["tasks"]) > _PANELS:
+        caption += f" The first {_PANELS} of {len(results['tasks'])}; the table has all."
+    return Drawing(
+        lambda width: plot_domains(shown, labels=verdict.labels, methods=chosen, width=width),
+        f"Bars of {metric} by domain for {join_names(names)}; the table below has the numbers.",
+        caption,
+    )
+
+
+def _cost(results: Results, verdict: Verdict, here: list[str]) -> Drawing:
+    metric, labels = METRIC_NAMES[results["metric"]], verdict.labels
+    said = [
+        f"{title_of(results, name)} {say_quantity(cost_of(results, name, labels, 'seconds_adapt'))}"
+        for name in here
+    ]
+    return Drawing(
+        lambda width: plot_cost(results, labels=labels, width=width),
+        f"{metric} at {say_labels(labels)} against seconds to adapt: {join_names(said)}.",
+        "Up is better, left is cheaper; lines are 95% intervals. What was spent on a start "
+        "before it met the new task is in the table, not here.",
+    )
+
+
+def _confusion(results: Results, verdict: Verdict, ours: Rows) -> Drawing:
+    found = count_confusions(ours, tasks=results["tasks"])[:_MATRICES]
+    words = []
+    for one in found:
+        answered = int(one.counts.sum())
+        words.append(f"{int(one.counts.trace()):,} of {answered:,} answers right")
+    keys = [
+        f"{new} is {old}"
+        for one in found
+        for new, old in zip(drawable(one.labels), one.labels, strict=True)
+        if new != old
+    ]
+    caption = (
+        f"Answers of {title_of(results, results['ours'])} at {say_labels(verdict.labels)}, over "
+        "all support draws; shares are of the true label."
+    )
+    caption += f" Labels: {', '.join(keys)}." if keys else ""
+    if len(found) > 1:
+        caption += " A matrix for each set of labels: " + "; ".join(
+            join_names(one.tasks) for one in found
+        )
+    return Drawing(
+        lambda width: plot_confusion(found, width=width),
+        f"Confusion matrix of ours: {'; '.join(words)}.",
+        caption,
+    )
+
+
+def _calibration(results: Results, verdict: Verdict, ours: Rows, rival: Rows) -> Drawing:
+    bins = {results["ours"]: bin_probabilities(ours, bins=_BINS)}
+    if rival and verdict.rival:
+        bins[verdict.rival] = bin_probabilities(rival, bins=_BINS)
+    errors = [
+        f"{title_of(results, name)} {say_number(score.mean, 3)}"
+        for name in bins
+        if (score := score_of(results, name, verdict.labels, "ece"))
+    ]
+    said = f" Calibration error: {join_names(errors)}." if errors else ""
+    return Drawing(
+        lambda width: plot_calibration(bins, results, width=width),
+        f"Share of right answers against the probability given to them.{said}",
+        "On the dotted line a method is right as often as it says; below, it is too sure of "
+        f"itself. Larger marks stand for more answers.{said}",
+    )
+
+
+def _address(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")

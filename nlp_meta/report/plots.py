@@ -1,0 +1,234 @@
+"""Pictures of a comparison: each a function from results or rows to a figure.
+
+Every picture can be drawn wide, for a desk or paper, and narrow, for a phone; its text has
+the same size in both. What a picture shows stands in a table of the page too.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from nlp_meta.report.outcomes import Bin
+from nlp_meta.report.palette import (
+    LINE,
+    SOFT,
+    WIDE,
+    Look,
+    draw_grid,
+    looks_of,
+    new_figure,
+    own_style,
+    place_axes,
+    short_title,
+    spread,
+    write_legend,
+    write_title,
+)
+from nlp_meta.report.tables import cost_of
+from nlp_meta.report.verdict import (
+    METRIC_NAMES,
+    Results,
+    Score,
+    rank_methods,
+    score_of,
+)
+
+
+def plot_learning_curves(results: Results, *, width: float = WIDE) -> Figure:
+    """Mean of the main metric against the number of labels, with intervals, for every method."""
+    looks, names = looks_of(results), _drawn(results)
+    # Where there is but one number of labels, methods stand side by side.
+    apart = 0.3 if len(results["labels"]) == 1 else 0.0
+    steps = np.linspace(-apart, apart, len(names)).tolist()
+    shifts = dict(zip(names, steps, strict=True))
+    beside = width >= WIDE
+    height = max(3.4, len(names) * LINE + 0.2)
+    below = 0 if beside else len(names) * LINE + 0.1
+    with own_style():
+        figure = new_figure(width, height + below + 1.0)
+        side = 3.75 if beside else 0.15
+        axes = place_axes(figure, left=0.5, top=0.4, width=width - 0.5 - side, height=height)
+        for name in reversed(names):
+            _draw_curve(axes, results, name, looks[name], shift=shifts[name])
+        places = {labels: _place(results, labels) for labels in results["labels"]}
+        axes.set_xticks(list(places.values()), [str(labels) for labels in places])
+        axes.set_xlabel("labels of each task")
+        axes.margins(x=0.08 if apart else 0.05)
+        write_title(axes, f"{METRIC_NAMES[results['metric']]}")
+        draw_grid(axes, "y")
+        if beside:
+            _name_ends(figure, axes, results, shifts, looks)
+        else:
+            write_legend(figure, results, names, top=height + 1.0)
+    return figure
+
+
+def plot_cost(results: Results, *, labels: int, width: float = WIDE) -> Figure:
+    """Main metric against the seconds that adapting takes, on a logarithmic axis."""
+    looks = looks_of(results)
+    seconds = {
+        name: value
+        for name in rank_methods(results, labels)
+        if score_of(results, name, labels)
+        and (value := cost_of(results, name, labels, "seconds_adapt")) is not None
+    }
+    names, beside = list(seconds), width >= WIDE
+    height = max(3.2, len(names) * LINE) if beside else 2.8
+    below = 0 if beside else len(names) * LINE + 0.1
+    with own_style():
+        figure = new_figure(width, height + below + 1.0)
+        side = 3.5 if beside else 0.2
+        axes = place_axes(figure, left=0.5, top=0.4, width=width - 0.5 - side, height=height)
+        places = _decades(axes, list(seconds.values()))
+        for name, place in zip(names, places, strict=True):
+            score = score_of(results, name, labels)
+            if score:
+                _draw_point(axes, place, score, looks[name])
+        axes.set_xlabel("seconds to adapt to one task")
+        write_title(axes, METRIC_NAMES[results["metric"]])
+        draw_grid(axes, "both")
+        top = height + 1.0 if not beside else 0.4
+        left = width - side + 0.15 if beside else 0.15
+        write_legend(figure, results, names, top=top, left=left, key="point")
+    return figure
+
+
+def plot_calibration(
+    bins: Mapping[str, Sequence[Bin]], results: Results, *, width: float = WIDE
+) -> Figure:
+    """Share of right answers against the probability that methods gave them."""
+    looks, names = looks_of(results), list(bins)
+    side = min(width - 0.8, 3.6)
+    beside = width >= WIDE
+    below = 0 if beside else len(names) * LINE + 0.1
+    with own_style():
+        figure = new_figure(width, side + 1.0 + below)
+        axes = place_axes(figure, left=0.6, top=0.4, width=side, height=side)
+        axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (1, 2)))
+        for name in names:
+            rows = np.array([one.rows for one in bins[name]], dtype=np.float64)
+            across = [one.probability for one in bins[name]]
+            up = [one.right for one in bins[name]]
+            look = looks[name]
+            axes.plot(across, up, color=look.color, linewidth=look.width, linestyle=look.dash)
+            sizes = 15 + 150 * rows / max(rows.sum(), 1)
+            axes.scatter(across, up, s=sizes, color=look.color, marker=look.marker, zorder=3)
+        axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="probability given to the answer")
+        write_title(axes, "share that is right")
+        draw_grid(axes, "both")
+        left = side + 1.0 if beside else 0.15
+        top = 0.4 if beside else side + 1.0
+        write_legend(figure, results, names, top=top, left=left)
+    return figure
+
+
+def _drawn(results: Results) -> list[str]:
+    """Methods with any score, best first where the most labels were given."""
+    names = rank_methods(results, max(results["labels"]))
+    return [name for name in names if any(score_of(results, name, n) for n in results["labels"])]
+
+
+def _place(results: Results, labels: int) -> float:
+    """Where a number of labels stands: logarithmic, with a place for 0."""
+    least = min((some for some in results["labels"] if some > 0), default=1)
+    return float(np.log2(1 + labels / least))
+
+
+def _draw_curve(axes: Axes, results: Results, name: str, look: Look, *, shift: float) -> None:
+    scores = {n: score_of(results, name, n) for n in results["labels"]}
+    points = [(_place(results, n) + shift, one) for n, one in scores.items() if one]
+    across, means = [place for place, _ in points], [one.mean for _, one in points]
+    ours = name == results["ours"]
+    banded = [
+        (place, one.low, one.high)
+        for place, one in points
+        if one.low is not None and one.high is not None
+    ]
+    where, low, high = zip(*banded, strict=True) if banded else ((), (), ())
+    if len(banded) > 1:
+        axes.fill_between(where, low, high, color=look.color, alpha=0.2 if ours else 0.07, lw=0)
+    elif banded:
+        axes.vlines(where, low, high, color=look.color, linewidth=1.2)
+    axes.plot(
+        across,
+        means,
+        color=look.color,
+        marker=look.marker,
+        markersize=7 if ours else 5.5,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        linestyle=look.dash,
+        linewidth=look.width,
+        clip_on=False,
+        zorder=4 if ours else 3,
+    )
+
+
+def _name_ends(
+    figure: Figure,
+    axes: Axes,
+    results: Results,
+    shifts: Mapping[str, float],
+    looks: Mapping[str, Look],
+) -> None:
+    """Write each method's name beside the end of its curve, moved apart where they meet."""
+    last = max(results["labels"])
+    ends = []
+    for name in shifts:
+        found = [(n, one) for n in results["labels"] if (one := score_of(results, name, n))]
+        ends.append((found[-1][0], found[-1][1].mean))
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # what follows moves no limit
+    low, high = axes.get_ylim()
+    tall = axes.get_position().height * figure.get_figheight()  # inches
+    gap = LINE * (high - low) / tall
+    heights = spread([end for _, end in ends], gap=gap, low=low + gap / 2, high=high - gap / 2)
+    edge = axes.get_xlim()[1]
+    span = edge - axes.get_xlim()[0]
+    for name, (labels, end), height in zip(shifts, ends, heights, strict=True):
+        look, weight = looks[name], "bold" if name == results["ours"] else "normal"
+        axes.plot(
+            [_place(results, labels) + shifts[name], edge, edge + 0.06 * span],
+            [end, end, height],
+            color=look.color,
+            linewidth=0.7,
+            linestyle="-" if labels == last else (0, (1, 3)),
+            marker=look.marker,
+            markevery=[2],
+            markersize=6,
+            markeredgecolor="white",
+            clip_on=False,
+        )
+        early = "" if labels == last else f", at {labels}"
+        text = f"{end:.2f}  {short_title(results, name)}{early}"
+        where = edge + 0.1 * span
+        axes.text(where, height, text, va="center", fontsize=8.5, fontweight=weight)
+
+
+def _draw_point(axes: Axes, across: float, score: Score, look: Look) -> None:
+    if score.low is not None and score.high is not None:
+        axes.plot([across, across], [score.low, score.high], color=look.color, linewidth=1.2)
+    axes.plot(
+        across,
+        score.mean,
+        color=look.color,
+        marker=look.marker,
+        markersize=10 if look.width > 2 else 7.5,
+        markeredgecolor="white",
+        markeredgewidth=0.8,
+        linestyle="none",
+    )
+
+
+def _decades(axes: Axes, seconds: Sequence[float]) -> list[float]:
+    """Make the axis logarithmic, with a place for no time at all; give each value's place."""
+    some = [value for value in seconds if value > 0] or [1.0]
+    first, last = int(np.floor(np.log10(min(some)))), int(np.ceil(np.log10(max(some))))
+    last = max(last, first + 1)
+    ticks = {float(power): f"{10.0**power:,.10g}" for power in range(first, last + 1)}
+    if len(some) < len(seconds):
+        ticks = {first - 1.0: "0", **ticks}
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.set_xlim(min(ticks) - 0.2, max(ticks) + 0.1)
+    return [float(np.log10(value)) if value > 0 else first - 1.0 for value in seconds]

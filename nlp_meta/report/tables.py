@@ -1,0 +1,241 @@
+"""Tables of scores, differences and costs, the same for the page and for Markdown."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nlp_meta.evaluation.judged import LOWER_IS_BETTER
+from nlp_meta.report.answer import (
+    say_interval,
+    say_labels,
+    say_number,
+    say_p,
+)
+from nlp_meta.report.layout import (
+    NONE,
+    PLACES,
+    Entry,
+    Row,
+    Table,
+    say_bytes,
+    say_count,
+    say_quantity,
+)
+from nlp_meta.report.verdict import (
+    METRIC_NAMES,
+    Results,
+    Score,
+    is_significant,
+    judge_ours,
+    measured,
+    p_of,
+    paired_with,
+    rank_methods,
+    score_of,
+    title_of,
+)
+
+_COSTS = ("examples_adapt", "seconds_adapt", "ms_per_prediction")
+
+SAID = {
+    "ahead": "ours is better",
+    "behind": "the rival is better",
+    "undecided": "no difference shown",
+    "untested": "not tested",
+    "alone": "no rival",
+    "absent": "ours not measured",
+}
+"""Outcomes in words."""
+
+
+def glance_table(results: Results) -> Table:
+    """Ours and the best rival at each number of labels."""
+    rows = []
+    for labels in results["labels"]:
+        verdict = judge_ours(results, labels)
+        outcome, gap = verdict.outcome, verdict.difference
+        mark = outcome if outcome in ("ahead", "behind") else ""
+        tested = f" ({say_p(verdict.p)})" if verdict.p is not None else ""
+        entries = (
+            _score_entry(verdict.ours),
+            Entry(title_of(results, verdict.rival) if verdict.rival else NONE),
+            _score_entry(verdict.rival_score),
+            _difference_entry(gap) if gap else Entry(NONE),
+            Entry(SAID[outcome], tested, mark),
+        )
+        rows.append(Row(Entry(str(labels)), entries))
+    metric = METRIC_NAMES[results["metric"]]
+    return Table(
+        f"Ours and the best rival at each number of labels, {metric}",
+        ("labels", "ours", "best rival", "its score", "difference", "in words"),
+        tuple(rows),
+    )
+
+
+def scores_table(results: Results, labels: int) -> Table:
+    """Every method's mean and interval at each number of labels, best first at `labels`."""
+    best = {
+        n: _best(score_of(results, name, n) for name in measured(results))
+        for n in results["labels"]
+    }
+    rows = []
+    for name in rank_methods(results, labels):
+        scores = {n: score_of(results, name, n) for n in results["labels"]}
+        entries = tuple(_score_entry(one, best[n]) for n, one in scores.items())
+        rows.append(_method_row(results, name, entries))
+    heads = [say_labels(n) for n in results["labels"]]
+    metric = METRIC_NAMES[results["metric"]]
+    return Table(f"{metric.capitalize()} by number of labels", ("method", *heads), tuple(rows))
+
+
+def measures_table(results: Results, labels: int) -> Table:
+    """Every metric at one number of labels, and the domain where a method is worst."""
+    names = [name for name in rank_methods(results, labels) if score_of(results, name, labels)]
+    worst = {
+        row["method"]: row
+        for row in results.get("worst") or ()
+        if (row["labels"], row["metric"]) == (labels, results["metric"])
+    }
+    columns = {}
+    for metric in METRIC_NAMES:
+        scores = [score_of(results, name, labels, metric) for name in names]
+        best = _best(scores, smallest=metric in LOWER_IS_BETTER)
+        columns[metric] = [_score_entry(one, best) for one in scores]
+    rows = []
+    for place, name in enumerate(names):
+        found = worst.get(name)
+        low = (
+            Entry(say_number(found["mean"], PLACES), f" {found['task']}") if found else Entry(NONE)
+        )
+        entries = tuple(column[place] for column in columns.values())
+        rows.append(_method_row(results, name, (*entries, low)))
+    return Table(
+        f"Every measure at {say_labels(labels)}; of the calibration error less is better",
+        ("method", *METRIC_NAMES.values(), "worst domain"),
+        tuple(rows),
+    )
+
+
+def domains_table(results: Results, labels: int) -> Table:
+    """Every method's mean on every task."""
+    names = [name for name in rank_methods(results, labels) if score_of(results, name, labels)]
+    means = {
+        (row["method"], row["task"]): float(row["mean"])
+        for row in results.get("by_task") or ()
+        if (row["labels"], row["metric"]) == (labels, results["metric"])
+    }
+    rows = []
+    for task in dict.fromkeys(task for _, task in means):
+        scores = [
+            Score(means[name, task], None, None) if (name, task) in means else None
+            for name in names
+        ]
+        best = _best(scores)
+        rows.append(Row(Entry(task), tuple(_score_entry(one, best) for one in scores)))
+    return Table(
+        f"{METRIC_NAMES[results['metric']].capitalize()} by domain at {say_labels(labels)}",
+        ("domain", *(title_of(results, name) for name in names)),
+        tuple(rows),
+    )
+
+
+def cost_table(results: Results, labels: int) -> Table:
+    """What each method costs, before it meets a support set and then.
+
+    A method that was not judged at `labels` is shown at the most labels it was given.
+    """
+    rows = []
+    for name in rank_methods(results, labels):
+        facts, given = results["methods"][name], [n for n in results["labels"] if n <= labels]
+        at = max((n for n in given if score_of(results, name, n)), default=labels)
+        examples, seconds, milliseconds = (cost_of(results, name, at, one) for one in _COSTS)
+        entries = (
+            Entry(say_count(facts.get("examples_before"))),
+            Entry(say_count(examples)),
+            Entry(say_count(facts.get("parameters"))),
+            Entry(say_bytes(facts.get("bytes"))),
+            Entry(say_quantity(seconds)),
+            Entry(say_quantity(milliseconds)),
+        )
+        note = "" if at == labels else f"at {say_labels(at)}"
+        rows.append(_method_row(results, name, entries, note=note))
+    heads = (
+        "method",
+        "examples before",
+        "examples to adapt",
+        "parameters moved",
+        "bytes to store",
+        "seconds to adapt",
+        "ms a prediction",
+    )
+    caption = f"What each method costs; examples and times to adapt at {say_labels(labels)}"
+    return Table(caption, heads, tuple(rows))
+
+
+def paired_table(results: Results) -> Table:
+    """Ours minus every other method, paired, at each number of labels."""
+    rows = []
+    for rival in rank_methods(results, max(results["labels"])):
+        found = {n: paired_with(results, rival, n) for n in results["labels"]}
+        if any(found.values()):
+            entries = tuple(_paired_entry(results, row) for row in found.values())
+            rows.append(_method_row(results, rival, entries))
+    heads = [say_labels(n) for n in results["labels"]]
+    caption = f"Ours minus each other method, {METRIC_NAMES[results['metric']]}"
+    return Table(caption, ("ours minus …", *heads), tuple(rows))
+
+
+def cost_of(results: Results, method: str, labels: int, field: str) -> float | None:
+    """Average what a method's cells at one number of labels cost."""
+    found = [
+        float(cell[field])
+        for cell in results.get("cells") or ()
+        if (cell["method"], cell["labels"]) == (method, labels) and cell.get(field) is not None
+    ]
+    return sum(found) / len(found) if found else None
+
+
+def _method_row(results: Results, name: str, entries: tuple[Entry, ...], *, note: str = "") -> Row:
+    draws = {c["draw"] for c in results.get("cells") or () if c["method"] == name}
+    fewer = 0 < len(draws) < results["draws"]
+    notes = ["reference"] if results["methods"][name].get("group") == "reference" else []
+    notes += [f"{len(draws)} of {results['draws']} draws"] if fewer else []
+    notes += [note] if note else []
+    detail = f" ({', '.join(notes)})" if notes else ""
+    return Row(Entry(title_of(results, name), detail), entries, name == results["ours"])
+
+
+def _score_entry(score: Score | None, best: Score | None = None) -> Entry:
+    if score is None:
+        return Entry(NONE)
+    mark = ""
+    if best and round(score.mean, PLACES) == round(best.mean, PLACES):
+        mark = "best"
+    elif best and best.low is not None and best.high is not None:
+        mark = "tie" if best.low <= score.mean <= best.high else ""
+    return Entry(say_number(score.mean, PLACES), say_interval(score, PLACES), mark)
+
+
+def _difference_entry(score: Score, *, detail: str = "", mark: str = "") -> Entry:
+    interval = say_interval(score, PLACES, sign=True)
+    return Entry(say_number(score.mean, PLACES, sign=True), interval + detail, mark)
+
+
+def _paired_entry(results: Results, row: Mapping[str, Any] | None) -> Entry:
+    if row is None:
+        return Entry(NONE)
+    p, _ = p_of(results, row)
+    score = Score(row["difference"], row.get("low"), row.get("high"))
+    side = "ahead" if row["difference"] > 0 else "behind"
+    return _difference_entry(
+        score,
+        detail=f" {say_p(p)}" if p is not None else "",
+        mark=side if is_significant(p) else "",
+    )
+
+
+def _best(scores: Iterable[Score | None], *, smallest: bool = False) -> Score | None:
+    found = [one for one in scores if one]
+    if not found:
+        return None
+    choose = min if smallest else max
+    return choose(found, key=lambda one: one.mean)

@@ -1,0 +1,178 @@
+"""Running a comparison: every cell once, whatever stops it, however many share it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from nlp_meta.comparing import methods as table
+from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.comparing.methods import KINDS, Kind, find_kind, no_choice
+from nlp_meta.comparing.running import Ran, draw_episodes, run_comparison
+from nlp_meta.data.answers import Prediction
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.tasks import Example, Task, load_tasks
+from nlp_meta.errors import DataError, MissingPackageError, SettingsError
+from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.launch import Share
+from nlp_meta.reading import read_settings
+from nlp_meta.settings import Comparison
+
+CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
+
+
+def settings(methods: dict[str, str], **plan: object) -> Comparison:
+    words = ["--config", str(CONFIG), "--comparison.methods", json.dumps(methods)]
+    read = read_settings(Comparison, words)
+    small = {"ours": None, "labels": [0, 8], "draws": 2, "max_query": 6, **plan}
+    return replace(read, comparison=replace(read.comparison, **small))  # type: ignore[arg-type]
+
+
+def bench(methods: dict[str, str], **plan: object) -> Bench:
+    return Bench(settings(methods, **plan), ("negative", "positive"), (), Stopwatch())
+
+
+@pytest.fixture(scope="module")
+def tasks() -> tuple[Task, ...]:
+    return load_tasks(["nlp_meta_reviews"], meta_split="meta-validation")
+
+
+def without_times(ran: Ran) -> dict[object, object]:
+    found = {}
+    for key, record in ran.records.items():
+        cell = asdict(record.cell)
+        del cell["seconds_adapt"], cell["ms_per_prediction"]
+        found[key] = (cell, record.predictions, record.facts)
+    return found
+
+
+def run(one: Bench, tasks: Sequence[Task], folder: Path, share: Share | None = None) -> Ran:
+    return run_comparison(one, tasks, folder=folder, share=share or Share())
+
+
+def test_every_method_is_judged_on_every_episode_that_it_can_answer(tasks, tmp_path):
+    """By hand: 2 tasks, 2 draws, 8 labels; with 0 labels there is nothing to count n-grams of."""
+    ran = run(bench({"ngrams": "ngrams"}), tasks, tmp_path)
+
+    assert len(ran.episodes) == 2 * 2 * 2
+    assert sorted((key.labels, key.draw) for key in ran.records) == [(8, 0)] * 2 + [(8, 1)] * 2
+    assert ran.facts["ngrams"]["skipped"] is None
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(tasks, tmp_path, monkeypatch):
+    """The third of four cells is interrupted; the next run makes the two that are missing."""
+    whole = run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "whole")
+    asked: list[Episode] = []
+    original = KINDS["ngrams"].build
+
+    def counting(one: Bench, argument: str, choice: object) -> Method:
+        method = original(one, argument, choice)  # type: ignore[arg-type]
+
+        def predict(episode: Episode) -> Sequence[Prediction]:
+            asked.append(episode)
+            if len(asked) == 3:
+                raise KeyboardInterrupt
+            return method.predict(episode)
+
+        return replace(method, predict=predict)
+
+    kinds = {**KINDS, "ngrams": replace(KINDS["ngrams"], build=counting)}
+    monkeypatch.setattr(table, "KINDS", kinds)
+    with pytest.raises(KeyboardInterrupt):
+        run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "cut")
+    ran = run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "cut")
+
+    assert len(asked) == 3 + 2
+    assert without_times(ran) == without_times(whole)
+
+
+def test_more_draws_and_methods_add_to_what_is_there(tasks, tmp_path):
+    first = run(bench({"ngrams": "ngrams"}, draws=1), tasks, tmp_path)
+    more = run(bench({"ngrams": "ngrams", "again": "ngrams"}), tasks, tmp_path)
+
+    both = {key: more.records[key] for key in first.records}
+    assert both == dict(first.records)
+    assert {key.method for key in more.records} == {"ngrams", "again"}
+
+
+def test_two_processes_make_what_one_makes(tasks, tmp_path):
+    one = run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "one")
+    lists = []
+    for rank in (0, 1):
+        # Without a partner to wait for, the first finds cells missing that the second makes.
+        try:
+            run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "two", Share(rank, 2))
+        except KeyError:
+            assert rank == 0
+        lists.append((tmp_path / f"two/cells/ngrams.{rank}.jsonl").read_text("utf-8").splitlines())
+    two = run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "two")
+
+    assert [len(lines) for lines in lists] == [2, 2]
+    assert without_times(two) == without_times(one)
+
+
+def test_a_costly_method_may_be_judged_on_fewer_draws(tasks, tmp_path):
+    plan = {"limits": {"again": 1}}
+    ran = run(bench({"ngrams": "ngrams", "again": "ngrams"}, **plan), tasks, tmp_path)
+
+    draws = {name: {key.draw for key in ran.records if key.method == name} for name in ran.facts}
+    assert draws == {"ngrams": {0, 1}, "again": {0}}
+
+
+def test_cells_of_other_settings_or_data_stop_the_run(tasks, tmp_path):
+    run(bench({"ngrams": "ngrams"}), tasks, tmp_path)
+    other = bench({"ngrams": "ngrams"}, max_query=5)
+    changed = [replace(t, train=(*t.train, Example("one more", "negative"))) for t in tasks]
+
+    with pytest.raises(SettingsError, match="other settings"):
+        run(other, tasks, tmp_path)
+    with pytest.raises(DataError, match="other rows"):
+        run(bench({"ngrams": "ngrams"}), changed, tmp_path)
+
+
+def test_a_missing_package_leaves_its_method_out_and_says_so(tasks, tmp_path, monkeypatch):
+    def missing(*_: object) -> Method:
+        raise MissingPackageError("cannot compare `rival`: not installed")
+
+    rival = Kind("rival", "rival", "", (), no_choice, missing)
+    monkeypatch.setattr(table, "KINDS", {**KINDS, "absent": rival})
+
+    ran = run(bench({"ngrams": "ngrams", "rival": "absent"}), tasks, tmp_path)
+
+    assert {key.method for key in ran.records} == {"ngrams"}
+    assert "not installed" in str(ran.facts["rival"]["skipped"])
+
+
+def test_smaller_support_sets_are_part_of_larger_ones_and_queries_stay(tasks):
+    """The 4 are among the 8, which are among the 12; the query set of a draw is one."""
+    episodes = draw_episodes(settings({}, labels=[4, 8, 12]), tasks)
+
+    by_draw: dict[tuple[str, int], list[Episode]] = {}
+    for one in episodes:
+        by_draw.setdefault((one.task, one.index), []).append(one)
+    for small, middle, large in by_draw.values():
+        assert small.support == large.support[:4]
+        assert middle.support == large.support[:8]
+        assert small.query == middle.query == large.query
+    supports = {one.support for one in episodes if len(one.support) == 12}
+    assert len(supports) == len(by_draw)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nothing", "one of start"),
+        ("start", "the folder of a meta-model"),
+        ("lora runs/x", "nothing behind it"),
+    ],
+)
+def test_a_line_that_names_no_method_is_refused(text, message):
+    with pytest.raises(SettingsError, match=message):
+        find_kind(text)
+
+
+def test_a_setting_that_names_no_method_of_the_comparison_is_refused(tasks, tmp_path):
+    with pytest.raises(SettingsError, match=r"'mine' of `comparison\.ours`"):
+        run(bench({"ngrams": "ngrams"}, ours="mine"), tasks, tmp_path)
