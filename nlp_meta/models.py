@@ -18,10 +18,18 @@ from nlp_meta.adapting import (
     narrow_labels,
     predict_texts,
 )
+from nlp_meta.companion import (
+    FACTORS,
+    Companion,
+    CompanionReport,
+    check_when,
+    find_companion,
+)
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import LabelError
+from nlp_meta.hub.companions import StoredCompanion, load_companion
 from nlp_meta.hub.packaging import (
     ADAPTED_MODEL,
     META_MODEL,
@@ -32,6 +40,7 @@ from nlp_meta.hub.packaging import (
 )
 from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
 from nlp_meta.objectives.classification import Classification
+from nlp_meta.objectives.ngrams import NgramModel
 from nlp_meta.settings import ModelSettings
 
 
@@ -44,6 +53,7 @@ class AdaptationReport:
         held_out_accuracy: Of the support examples, each answered by an adaptation that
             had not seen it.
         examples_cut: Texts longer than the encoder takes.
+        companion: What the same folds said of character n-grams; None where none were asked.
     """
 
     examples: int
@@ -53,17 +63,23 @@ class AdaptationReport:
     held_out_accuracy: float
     examples_cut: int
     seconds: float
+    companion: CompanionReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptedModel:
-    """A backbone with the adapter and the head of one domain."""
+    """A backbone with the adapter and the head of one domain.
+
+    Attributes:
+        companion: Character n-grams that are mixed into the predictions.
+    """
 
     objective: Classification
     weights: Mapping[str, Tensor]
     settings: ModelSettings
     match: LabelMatch | None = None
     report: AdaptationReport | None = None
+    companion: Companion | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -83,18 +99,27 @@ class AdaptedModel:
         settings = ModelSettings(**record.model)
         objective = build_objective(settings, labels=tuple(record.labels), device=device)
         weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
-        return cls(objective, weights, settings)
+        done = record.adaptation.get("companion") or {}
+        required = bool(done.get("on"))
+        stored = load_companion(folder, labels=record.labels, factors=FACTORS, required=required)
+        companion = None if stored is None else Companion.of(stored.model, stored.factors)
+        return cls(objective, weights, settings, companion=companion)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, with calibrated probabilities of every label."""
-        return predict_texts(self.objective, self.weights, texts)
+        answers = predict_texts(self.objective, self.weights, texts)
+        return answers if self.companion is None else self.companion.mix(texts, answers)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a PEFT adapter with its head, the tokenizer and a record."""
         done = asdict(self.report) if self.report else {}
         record = Record(ADAPTED_MODEL, asdict(self.settings), self.labels, done)
+        own = self.companion
+        stored = None if own is None else StoredCompanion(own.model, own.factors)
         backbone, plan = self.objective.backbone, self.objective.plan
-        save_model(Path(folder), record, self.weights, backbone=backbone, plan=plan)
+        save_model(
+            Path(folder), record, self.weights, backbone=backbone, plan=plan, companion=stored
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +131,8 @@ class MetaModel:
         minibatch: Support examples of one inner step; None takes all.
         early_stop: Let held-out folds of the support set choose fewer steps.
         provenance: Settings and results of its training.
+        companion: Character n-grams of the meta-train tasks, from which those of a new
+            domain start; None where there are none.
     """
 
     objective: Classification
@@ -115,6 +142,7 @@ class MetaModel:
     minibatch: int | None
     early_stop: bool
     provenance: Mapping[str, Any]
+    companion: NgramModel | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -139,7 +167,11 @@ class MetaModel:
         defaults = dict(record.adaptation)
         minibatch, early_stop = defaults.pop("minibatch"), defaults.pop("early_stop")
         inner = InnerLoop(**defaults)
-        return cls(objective, weights, settings, inner, minibatch, early_stop, record.provenance)
+        stored = load_companion(folder, labels=record.labels, factors=())
+        own = None if stored is None else stored.model
+        return cls(
+            objective, weights, settings, inner, minibatch, early_stop, record.provenance, own
+        )
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answer with the labels of meta-training, without any label of the new domain.
@@ -164,6 +196,7 @@ class MetaModel:
         learning_rate: float | None = None,
         seed: int = 0,
         long_texts: str = "cut",
+        companion: str = "auto",
         on_step: Callable[[int, int], None] | None = None,
     ) -> AdaptedModel:
         """Adapt to a new domain from a few dozen labeled texts.
@@ -176,14 +209,18 @@ class MetaModel:
             steps, learning_rate: In place of the defaults found on meta-validation.
             long_texts: What to do with texts longer than the encoder takes: `cut` them and
                 count them in the report, or `stop`.
+            companion: Mix character n-grams into the predictions: `auto` where the held-out
+                folds of these texts say that it pays, `ngrams` always, `none` never.
             on_step: Called with the steps done and their number.
 
         Raises:
             LabelError: One label only, fewer than two examples of a label, ambiguous names.
             DataError: Texts and labels differ in number, or a text is empty or too long.
             DivergedError: A loss became infinite; nothing is returned.
+            SettingsError: `companion` is none of these words.
         """
         began = time.monotonic()
+        check_when(companion)
         check_pairs(texts, labels)
         match = match_labels(labels, self.labels, label_map=label_map)
         check_labels(match.labels)
@@ -204,9 +241,12 @@ class MetaModel:
             seed=seed,
             on_step=on_step,
         )
+        own, said = find_companion(
+            support, objective.labels, found, prior=self.companion, when=companion, seed=seed
+        )
         seconds = time.monotonic() - began
-        report = _report(found, len(support), inner.learning_rate, cut, seconds)
-        return AdaptedModel(objective, found.weights, self.settings, match, report)
+        report = _report(found, len(support), inner.learning_rate, cut, seconds, said)
+        return AdaptedModel(objective, found.weights, self.settings, match, report, own)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a PEFT adapter with its head, the tokenizer and a record."""
@@ -224,12 +264,18 @@ class MetaModel:
             META_MODEL, asdict(self.settings), self.labels, defaults, sizes, self.provenance
         )
         weights = {n: v for n, v in self.weights.items() if not n.startswith(STEP_SIZE)}
+        stored = None if self.companion is None else StoredCompanion(self.companion)
         backbone, plan = self.objective.backbone, self.objective.plan
-        save_model(Path(folder), record, weights, backbone=backbone, plan=plan)
+        save_model(Path(folder), record, weights, backbone=backbone, plan=plan, companion=stored)
 
 
 def _report(
-    found: Calibrated, examples: int, learning_rate: float, cut: int, seconds: float
+    found: Calibrated,
+    examples: int,
+    learning_rate: float,
+    cut: int,
+    seconds: float,
+    companion: CompanionReport | None,
 ) -> AdaptationReport:
     return AdaptationReport(
         examples=examples,
@@ -239,6 +285,7 @@ def _report(
         held_out_accuracy=found.held_out_accuracy,
         examples_cut=cut,
         seconds=seconds,
+        companion=companion,
     )
 
 

@@ -140,6 +140,8 @@ ORDER = {
         "screen",
         "files",
         "answering",
+        "options",
+        "comparison_options",
         "parser",
         "adapt",
         "predict",

@@ -71,6 +71,10 @@ def _find_command(name: str) -> Command:
             from nlp_meta.cli.predict import run_predict as command
         case "evaluate":
             from nlp_meta.cli.evaluate import run_evaluate as command
+        case "compare":
+            from nlp_meta.cli.compare import run_compare as command
+        case "recommend":
+            from nlp_meta.cli.recommend import run_recommend as command
         case "quickstart":
             from nlp_meta.cli.quickstart import run_quickstart_command as command
         case _:

@@ -1,17 +1,19 @@
 """The options of every command, with an example and the defaults in each help text."""
 
-import math
-import sys
-from argparse import (
-    SUPPRESS,
-    ArgumentParser,
-    ArgumentTypeError,
-    RawDescriptionHelpFormatter,
-)
+from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import NoReturn
 
 from nlp_meta import __version__
+from nlp_meta.cli.comparison_options import add_compare, add_recommend
+from nlp_meta.cli.options import (
+    add_label_options,
+    add_seed,
+    add_table,
+    add_text_column,
+    positive,
+    rate,
+)
 
 _ABOUT = """\
 Adapt a meta-trained model to a new domain or language from 50 to 100 labeled texts.
@@ -21,12 +23,17 @@ see it work, on built-in reviews, in five minutes:
 learn from your labels, then label new texts, and score the answers:
   nlp-meta adapt runs/quickstart/meta --data labeled.csv --output-dir adapted
   nlp-meta predict adapted --data new.csv --output predictions.csv
-  nlp-meta evaluate adapted --data test.csv --output scores.json"""
+  nlp-meta evaluate adapted --data test.csv --output scores.json
+know which method to use, and compare them all:
+  nlp-meta recommend --data labeled.csv
+  nlp-meta compare runs/quickstart/meta --data labeled.csv --output-dir report"""
 
 _EXAMPLES = {
     "adapt": "nlp-meta adapt runs/quickstart/meta --data real_estate.csv --output-dir real_estate",
     "predict": "nlp-meta predict real_estate --data new.csv --output predictions.csv",
     "evaluate": "nlp-meta evaluate real_estate --data test.csv --output scores.json",
+    "compare": "nlp-meta compare runs/quickstart/meta --data real_estate.csv --output-dir report",
+    "recommend": "nlp-meta recommend --data my_labels.csv",
     "quickstart": "nlp-meta quickstart --output-dir runs/quickstart",
     "cards": "nlp-meta cards\n  nlp-meta cards check my_corpus.md",
 }
@@ -54,6 +61,8 @@ def build_parser() -> ArgumentParser:
         ("predict", "Label the texts of a table with an adapted model.", _add_predict),
         ("evaluate", "Score an adapted model on a labeled table.", _add_evaluate),
         ("quickstart", "Meta-train, adapt and compare on built-in reviews.", _add_quickstart),
+        ("compare", "Compare every method on draws of your labels.", add_compare),
+        ("recommend", "Say which method suits your labels, and how sure.", add_recommend),
         ("cards", "List the data cards, or check them.", _add_cards),
     ):
         command = commands.add_parser(
@@ -75,7 +84,7 @@ def build_parser() -> ArgumentParser:
 
 def _add_adapt(command: ArgumentParser) -> None:
     command.add_argument("meta", metavar="META", help="meta-model: a folder, or a name on the Hub")
-    _add_table(command, "table of labeled texts, 50 to 100 of them, at least 2 of each label")
+    add_table(command, "table of labeled texts, 50 to 100 of them, at least 2 of each label")
     command.add_argument(
         "--output-dir",
         required=True,
@@ -83,10 +92,10 @@ def _add_adapt(command: ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the adapted model; one that is there already is replaced at the end",
     )
-    _add_label_options(command)
+    add_label_options(command)
     command.add_argument(
         "--max-rows",
-        type=_positive,
+        type=positive,
         default=2000,
         metavar="N",
         help="a longer table is an error (default: %(default)s)",
@@ -100,24 +109,24 @@ def _add_adapt(command: ArgumentParser) -> None:
     )
     command.add_argument(
         "--steps",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="gradient steps (default: what the meta-model found best)",
     )
     command.add_argument(
         "--learning-rate",
-        type=_rate,
+        type=rate,
         metavar="RATE",
         help="size of a step (default: what the meta-model found best)",
     )
-    _add_seed(command)
+    add_seed(command)
 
 
 def _add_predict(command: ArgumentParser) -> None:
     command.add_argument(
         "model", metavar="MODEL", help="adapted model: a folder, or a name on the Hub"
     )
-    _add_table(command, "table of texts; no labels are needed")
+    add_table(command, "table of texts; no labels are needed")
     command.add_argument(
         "--output",
         required=True,
@@ -126,14 +135,14 @@ def _add_predict(command: ArgumentParser) -> None:
         help="table to write, .csv, .tsv, .jsonl or .parquet: the text, its label, then one "
         "probability per label",
     )
-    _add_text_column(command)
+    add_text_column(command)
 
 
 def _add_evaluate(command: ArgumentParser) -> None:
     command.add_argument(
         "model", metavar="MODEL", help="adapted model: a folder, or a name on the Hub"
     )
-    _add_table(command, "table of labeled texts that the model has not learned from")
+    add_table(command, "table of labeled texts that the model has not learned from")
     command.add_argument(
         "--output",
         required=True,
@@ -142,7 +151,7 @@ def _add_evaluate(command: ArgumentParser) -> None:
         help="JSON file to write: accuracy, macro_f1 and ece (calibration error), each with a 95%% "
         "interval, and the number of rows of each label",
     )
-    _add_label_options(command)
+    add_label_options(command)
 
 
 def _add_quickstart(command: ArgumentParser) -> None:
@@ -153,7 +162,7 @@ def _add_quickstart(command: ArgumentParser) -> None:
         metavar="DIR",
         help="folder for meta/, real_estate/ and results.json (default: %(default)s)",
     )
-    _add_seed(command)
+    add_seed(command)
 
 
 def _add_cards(command: ArgumentParser) -> None:
@@ -171,72 +180,3 @@ def _add_cards(command: ArgumentParser) -> None:
     )
     # A default of its own would overwrite a `--json` that stands before `check`.
     check.add_argument("--json", action="store_true", default=SUPPRESS, help="as for `cards`")
-
-
-def _add_table(command: ArgumentParser, about: str) -> None:
-    command.add_argument(
-        "--data",
-        required=True,
-        type=Path,
-        metavar="FILE",
-        help=f"{about}; .csv, .tsv, .jsonl, .json or .parquet",
-    )
-
-
-def _add_text_column(command: ArgumentParser) -> None:
-    command.add_argument(
-        "--text-column",
-        default="text",
-        metavar="NAME",
-        help="column of texts (default: %(default)s)",
-    )
-
-
-def _add_label_options(command: ArgumentParser) -> None:
-    _add_text_column(command)
-    command.add_argument(
-        "--label-column",
-        default="label",
-        metavar="NAME",
-        help="column of labels (default: %(default)s)",
-    )
-    command.add_argument(
-        "--label-map",
-        metavar="A=B,C=D",
-        help="names for labels, such as bad=negative,good=positive (default: those that mean the "
-        "same are matched)",
-    )
-
-
-def _add_seed(command: ArgumentParser) -> None:
-    command.add_argument(
-        "--seed",
-        type=_seed,
-        default=0,
-        metavar="N",
-        help="of all random draws (default: %(default)s)",
-    )
-
-
-def _positive(text: str) -> int:
-    return _whole(text, least=1)
-
-
-def _seed(text: str) -> int:
-    return _whole(text, least=0)
-
-
-def _whole(text: str, *, least: int) -> int:
-    if not text.isdecimal() or not least <= int(text) <= sys.maxsize:
-        raise ArgumentTypeError(f"{text!r} is not a whole number, one of {least} or more is needed")
-    return int(text)
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not (math.isfinite(rate) and rate > 0):
-        raise ArgumentTypeError(f"{text!r} is not a step size, a number above 0 is needed")
-    return rate

@@ -1,8 +1,8 @@
 """Saving and loading models in PEFT's own format.
 
 A folder holds an ordinary PEFT adapter with its head, the tokenizer, one JSON file with
-what PEFT has no place for, and a short README that shows how to read it without this
-package. It is written beside its place and renamed: what was there before stays whole
+what PEFT has no place for, character n-grams where the model has them, and a short README
+that shows how to read it without this package. It is written beside its place and renamed: what was there before stays whole
 until the new one is complete.
 """
 
@@ -24,6 +24,7 @@ from torch import Tensor
 from nlp_meta.encoders.backbone import Backbone, resolve_name
 from nlp_meta.encoders.lora import LORA_A, LORA_B, LoraPlan
 from nlp_meta.errors import MetaModelError
+from nlp_meta.hub.companions import StoredCompanion, save_companion
 from nlp_meta.hub.readme import write_readme
 
 RECORD, ADAPTER, HEAD = "nlp_meta.json", "adapter_model.safetensors", "head.safetensors"
@@ -62,6 +63,7 @@ def save_model(
     *,
     backbone: Backbone,
     plan: LoraPlan,
+    companion: StoredCompanion | None = None,
 ) -> None:
     """Write a model; nothing in `folder` is touched before all of it is written.
 
@@ -73,6 +75,15 @@ def save_model(
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part"))
     try:
         _write(beside, record, weights, backbone=backbone, plan=plan)
+        if companion is not None:
+            save_companion(beside, companion)
+        write_readme(
+            beside,
+            record.kind,
+            labels=record.labels,
+            model=record.model,
+            companion=companion is not None,
+        )
         beside.chmod(0o755)
         _replace(beside, folder)
     finally:
@@ -175,7 +186,6 @@ def _write(
     backbone.tokenizer.save_pretrained(str(folder))
     text = json.dumps({"format": FORMAT, **asdict(record)}, indent=1, ensure_ascii=False)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
-    write_readme(folder, record.kind, labels=record.labels, model=record.model)
 
 
 def _unmoved(backbone: Backbone, plan: LoraPlan) -> dict[str, Tensor]:

@@ -60,10 +60,25 @@ TITLES = {
 }
 
 
+ENCODER_ALONE = """
+PEFT gives the encoder alone: the character n-grams in `companion.safetensors` are mixed into \
+its answers by `nlp-meta` only.
+"""
+
+
 def write_readme(
-    folder: Path, kind: str, *, labels: Sequence[str], model: Mapping[str, Any]
+    folder: Path,
+    kind: str,
+    *,
+    labels: Sequence[str],
+    model: Mapping[str, Any],
+    companion: bool = False,
 ) -> None:
-    """Write `README.md` into the folder of a saved model."""
+    """Write `README.md` into the folder of a saved model.
+
+    Args:
+        companion: Character n-grams lie beside the adapter.
+    """
     prefix = model["prefix_text"]
     texts = f'["{prefix}" + text for text in texts]' if prefix else "texts"
     plain = (MEAN if model["pooling"] == "mean" else NATIVE).format(
@@ -74,5 +89,6 @@ def write_readme(
     text = (
         f"---\nlibrary_name: peft\ntags: [nlp-meta]\n---\n\n# {TITLES[kind]}\n\n{note}"
         f"With `nlp-meta`:\n\n{OWN[kind]}\nWith PEFT alone:\n\n{plain}"
+        f"{ENCODER_ALONE if companion else ''}"
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

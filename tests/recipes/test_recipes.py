@@ -140,26 +140,72 @@ def test_trackers_get_every_outer_step(trained):
     assert read.Scalars("loss_before")[-1].value == pytest.approx(log[-1]["loss_before"], rel=1e-6)
 
 
-def test_compare_scores_every_method_on_the_same_draws(trained, tiny_encoder):
-    """The cells are the methods times the draws; support sets have the labels asked for."""
+METHODS = {
+    "reptile": "start runs/meta",
+    "adapt": "adapt runs/meta",
+    "hybrid": "hybrid runs/meta",
+    "multitask": "joint joint",
+    **{name: name for name in ("lora", "full", "linear_probe", "prototypes", "memory", "ngrams")},
+}
+
+
+@pytest.fixture(scope="module")
+def comparison(trained: Trained) -> Path:
+    """Write a config of a small comparison with every method that needs no other package."""
     config = yaml.safe_load((RECIPES / "configs/compare_reviews.yaml").read_text(encoding="utf-8"))
     like = yaml.safe_load(trained.config.read_text(encoding="utf-8"))
     config |= {"data": like["data"], "model": like["model"], "adaptation": like["adaptation"]}
-    config["comparison"] |= {"labels": [8], "draws": 2, "max_query": 10}
-    methods = {"zero": "zero joint", "lora": "lora", "probe": "linear_probe"}
-    config["comparison"]["methods"] = {**methods, "reptile": "start runs/meta"}
+    config["comparison"] |= {"labels": [0, 8], "draws": 2, "max_query": 10, "resamples": 50}
+    config["comparison"]["methods"] = METHODS
+    config["rivals"] |= {"full_steps": [2], "full_learning_rates": [1e-4], "temperatures": [0.5]}
     config["run"]["output_dir"] = "comparison"
     path = trained.root / "compare.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    command = [sys.executable, str(RECIPES / "compare.py"), "--config", str(path)]
-    run = start(command, trained.root)
+    run = start([sys.executable, str(RECIPES / "compare.py"), "--config", str(path)], trained.root)
     assert run.returncode == 0, run.stderr
-    results = json.loads((trained.root / "comparison/results.json").read_text(encoding="utf-8"))
-    cells = {(cell["method"], cell["draw"], cell["labels_total"]) for cell in results["cells"]}
-    names = ("zero", "lora", "probe", "reptile")
-    assert cells == {(name, draw, 8) for name in names for draw in (0, 1)}
-    for values in results["summary"]["accuracy"]["8"].values():
-        assert values["low"] <= values["mean"] <= values["high"]
+    assert run.stdout.count("gives accuracy") == 1
+    return trained.root / "comparison"
+
+
+def test_compare_scores_every_method_on_the_same_draws(comparison):
+    """By hand: 2 draws at 8 labels for all, at 0 labels for those that can do without."""
+    results = json.loads((comparison / "results.json").read_text(encoding="utf-8"))
+
+    cells = {(cell["method"], cell["draw"], cell["labels"]) for cell in results["cells"]}
+    zero = ("reptile", "adapt", "hybrid", "multitask")
+    expected = {(name, draw, 8) for name in METHODS for draw in (0, 1)}
+    assert cells == expected | {(name, draw, 0) for name in zero for draw in (0, 1)}
+    supports = {(c["task"], c["draw"], c["labels"]): set() for c in results["cells"]}
+    for cell in results["cells"]:
+        supports[cell["task"], cell["draw"], cell["labels"]].add(cell["support_hash"])
+    assert {len(hashes) for hashes in supports.values()} == {1}
+    for values in results["summary"]:
+        assert values["low"] <= values["mean"] + 1e-9
+        assert values["mean"] <= values["high"] + 1e-9
+    assert {one["rival"] for one in results["paired"]} == METHODS.keys() - {"reptile"}
+    assert not any(facts["skipped"] for facts in results["methods"].values())
+    assert str(comparison.parent) not in json.dumps(results)
+
+
+def test_compare_leaves_every_answer_and_a_page(comparison):
+    """By hand: the rows of the table are the query texts of all cells."""
+    import pyarrow.parquet
+
+    results = json.loads((comparison / "results.json").read_text(encoding="utf-8"))
+    table = pyarrow.parquet.read_table(comparison / "predictions.parquet")
+
+    assert table.num_rows == sum(cell["rows"] for cell in results["cells"])
+    assert (comparison / "report.html").stat().st_size > 10_000
+    assert len(list((comparison / "figures").glob("*.png"))) >= 3
+
+
+def test_compare_makes_no_cell_twice(trained, comparison):
+    before = {path: path.read_bytes() for path in (comparison / "cells").iterdir()}
+    config = str(trained.root / "compare.yaml")
+    run = start([sys.executable, str(RECIPES / "compare.py"), "--config", config], trained.root)
+
+    assert run.returncode == 0, run.stderr
+    assert {path: path.read_bytes() for path in (comparison / "cells").iterdir()} == before
 
 
 def test_meta_train_begins_from_it(trained):

@@ -1,0 +1,82 @@
+"""Options that several commands share, and how their values are read."""
+
+import math
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
+
+
+def add_table(command: ArgumentParser, about: str) -> None:
+    """Add `--data`, a table."""
+    command.add_argument(
+        "--data",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help=f"{about}; .csv, .tsv, .jsonl, .json or .parquet",
+    )
+
+
+def add_text_column(command: ArgumentParser) -> None:
+    """Add the name of the column of texts."""
+    command.add_argument(
+        "--text-column",
+        default="text",
+        metavar="NAME",
+        help="column of texts (default: %(default)s)",
+    )
+
+
+def add_label_options(command: ArgumentParser) -> None:
+    """Add the names of both columns, and of labels."""
+    add_text_column(command)
+    command.add_argument(
+        "--label-column",
+        default="label",
+        metavar="NAME",
+        help="column of labels (default: %(default)s)",
+    )
+    command.add_argument(
+        "--label-map",
+        metavar="A=B,C=D",
+        help="names for labels, such as bad=negative,good=positive (default: those that mean the "
+        "same are matched)",
+    )
+
+
+def add_seed(command: ArgumentParser) -> None:
+    """Add the seed."""
+    command.add_argument(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N",
+        help="of all random draws (default: %(default)s)",
+    )
+
+
+def positive(text: str) -> int:
+    """Read a whole number of 1 or more."""
+    return whole(text, least=1)
+
+
+def _seed(text: str) -> int:
+    return whole(text, least=0)
+
+
+def whole(text: str, *, least: int) -> int:
+    """Read a whole number, or say in half a sentence what is wrong."""
+    if not text.isdecimal() or not least <= int(text) <= sys.maxsize:
+        raise ArgumentTypeError(f"{text!r} is not a whole number, one of {least} or more is needed")
+    return int(text)
+
+
+def rate(text: str) -> float:
+    """Read a step size."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not (math.isfinite(found) and found > 0):
+        raise ArgumentTypeError(f"{text!r} is not a step size, a number above 0 is needed")
+    return found
