@@ -16,7 +16,6 @@ from accelerate import Accelerator
 
 from nlp_meta.baselines.fine_tune import fine_tune, without_labels
 from nlp_meta.baselines.linear_probe import linear_probe, mean_pooled_embedder
-from nlp_meta.comparing import FOLDS, REGULARIZATION
 from nlp_meta.console import show_steps
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode, evaluation_episode
@@ -47,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 CARD, HELD_OUT = "nlp_meta_reviews", "real_estate"
 LABELS, DRAWS, RESAMPLES = 60, 5, 2000
+REGULARIZATION, FOLDS = (0.001, 0.01, 0.1, 1.0, 10.0), 5
 
 MODEL = ModelSettings(
     model_name_or_path="builtin:minilm",

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from nlp_meta.adapting import build_objective
+from nlp_meta.baselines.ngrams import fit_prior
 from nlp_meta.data.episodes import Episode, EpisodeStream, evaluation_episode
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.lora import BIAS, WEIGHT
@@ -70,6 +71,7 @@ def train_meta_model(
         settings.adaptation.batch_size,
         settings.adaptation.early_stop,
         _provenance(settings, train, validation, ended, trials),
+        companion=fit_prior(train, objective.labels, seed=settings.run.seed),
     )
     return model, ended
 

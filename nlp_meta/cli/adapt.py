@@ -3,6 +3,7 @@
 import shlex
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from nlp_meta.errors import MetaModelError
 from nlp_meta.quiet import quiet_libraries
 
 if TYPE_CHECKING:
+    from nlp_meta.companion import CompanionReport
     from nlp_meta.models import AdaptedModel
 
 
@@ -49,6 +51,7 @@ def _adapt(
             learning_rate=options.learning_rate,
             seed=options.seed,
             long_texts=options.long_texts,
+            companion=options.companion,
             on_step=on_step,
         )
 
@@ -78,10 +81,23 @@ def _show(adapted: "AdaptedModel", options: Namespace, screen: Screen) -> None:
             "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
             "temperature": _number(report.temperature),
             "held-out accuracy": _number(report.held_out_accuracy),
+            "n-grams": _describe_companion(report.companion),
             "time": f"{report.seconds:.1f} s",
         }
     facts["next"] = _next_command(options)
     show_facts(screen, facts)
+
+
+def _describe_companion(report: "CompanionReport | None") -> str:
+    if report is None:
+        return "not asked for"
+    mixed = f"weight {report.weight:g}"
+    accuracies = (
+        f"held-out accuracy {report.encoder_accuracy:.3f} without them, "
+        f"{report.ngram_accuracy:.3f} alone, {report.mixed_accuracy:.3f} mixed"
+    )
+    losses = f"loss {report.encoder_loss:.3f} without them, {report.mixed_loss:.3f} mixed"
+    return f"{'on' if report.on else 'off'}, {mixed}: {accuracies}; {losses}"
 
 
 def _number(value: float | None) -> str:
@@ -112,6 +128,7 @@ def _record(adapted: "AdaptedModel", folder: Path) -> dict[str, object]:
             "learning_rate": report.learning_rate,
             "temperature": report.temperature,
             "held_out_accuracy": report.held_out_accuracy,
+            "companion": None if report.companion is None else asdict(report.companion),
             "seconds": report.seconds,
         }
     return record

@@ -119,6 +119,13 @@ def _add_adapt(command: ArgumentParser) -> None:
         metavar="RATE",
         help="size of a step (default: what the meta-model found best)",
     )
+    command.add_argument(
+        "--companion",
+        choices=("auto", "ngrams", "none"),
+        default="auto",
+        help="mix character n-grams into the predictions: where held-out answers to your texts "
+        "say that it pays, always, or never (default: %(default)s)",
+    )
     add_seed(command)
 
 

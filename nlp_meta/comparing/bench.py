@@ -12,7 +12,7 @@ from nlp_meta.data.answers import Predict
 from nlp_meta.data.episodes import Episode
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.hub.packaging import ADAPTER, HEAD
-from nlp_meta.models import MetaModel
+from nlp_meta.models import AdaptedModel, MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import Comparison, ModelSettings
 
@@ -47,12 +47,15 @@ class Bench:
         judged: Episodes of the meta-validation tasks, for every choice there is; without
             any, a method chooses inside each support set.
         stopwatch: Its `adapted` is every predictor's `on_adapted`.
+        adapted: The last adaptation of a meta-model with its seconds, by start and support
+            set, for methods that read it in two ways.
     """
 
     settings: Comparison
     labels: tuple[str, ...]
     judged: tuple[Episode, ...]
     stopwatch: Stopwatch
+    adapted: dict[str, tuple[AdaptedModel, float]] = field(default_factory=dict, repr=False)
     _loaded: dict[str, Classification] = field(default_factory=dict, repr=False)
     _embedders: dict[str, Embed] = field(default_factory=dict, repr=False)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from nlp_meta.comparing.bench import Bench, Method
 from nlp_meta.errors import SettingsError
+from nlp_meta.evaluation.metrics import METRICS
 from nlp_meta.prompting.endpoint import connect_endpoint
 from nlp_meta.prompting.evidence import PromptFacts, PromptPlan
 from nlp_meta.prompting.in_context import choose_prompt, in_context
 from nlp_meta.prompting.language_model import chat_of, load_language_model
 from nlp_meta.prompting.local_scoring import LocalScorer
 from nlp_meta.prompting.prompts import TEMPLATES, Chat, Scorer
-from nlp_meta.training import episode_metric
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +32,14 @@ def choose_prompting(bench: Bench, _: str) -> dict[str, object]:
     if not bench.judged:
         return {"template": prompting.templates[0], "scoring": prompting.scorings[0]}
     scorer, chat = load_scorer(bench)
+    # A server that only writes labels has no likelihoods to correct.
+    graded = getattr(scorer, "graded", True)
     found = choose_prompt(
         scorer,
         [_plan(bench, name, chat) for name in prompting.templates],
         bench.judged,
-        scorings=prompting.scorings,
-        metric=episode_metric(bench.settings.adaptation.metric),
+        scorings=prompting.scorings if graded else ["sum"],
+        metric=METRICS[bench.settings.adaptation.metric],
     )
     return {
         "chosen": "on meta-validation",

@@ -126,7 +126,7 @@ def fingerprint(settings: Comparison, name: str) -> str:
     text = settings.comparison.methods[name]
     kind, start = find_kind(text)
     plan = settings.comparison
-    values = {
+    values: dict[str, object] = {
         "method": text,
         "start": hash_start(start) if start else "",
         "data": {**asdict(settings.data), "root": None},
@@ -180,7 +180,7 @@ def _build_methods(
             logger.warning("%s is left out: %s", name, error)
             facts[name]["skipped"] = str(error)
             continue
-        facts[name] |= {**methods[name].facts, "skipped": None}
+        facts[name].update(methods[name].facts, skipped=None)
     return methods, facts
 
 

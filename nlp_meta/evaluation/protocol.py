@@ -57,6 +57,10 @@ class Stopwatch:
         """Begin an episode; until `adapted` is called, adapting has taken no time."""
         self._began = self._adapted = time.perf_counter()
 
+    def credit(self, seconds: float) -> None:
+        """Count adaptation that was done before this episode and is used in it."""
+        self._began -= seconds
+
     def adapted(self) -> None:
         """The support set has been learned, answering begins."""
         self._adapted = time.perf_counter()

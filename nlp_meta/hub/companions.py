@@ -19,6 +19,7 @@ from nlp_meta.objectives.ngrams import CHARACTERS, ORDERS, NgramModel
 
 WEIGHTS, FACTS = "companion.safetensors", "companion.json"
 _FORMAT = 1
+_MOST_FEATURES = 2**24
 _READ_AS = {"format": _FORMAT, "orders": list(ORDERS), "characters": CHARACTERS}
 """How texts become n-grams; weights that were fitted otherwise mean nothing here."""
 
@@ -109,9 +110,9 @@ def _read(
     numbers = [float(value) for value in factors.values()]
     if not (np.isfinite(weight).all() and np.isfinite(bias).all() and np.isfinite(numbers).all()):
         raise ValueError("not all numbers are finite")
-    if len(columns) and (columns.min() < 0 or columns.max() >= features):
-        raise ValueError("columns beyond the features")
+    if features > _MOST_FEATURES or (np.diff([-1, *columns.tolist(), features]) < 1).any():
+        raise ValueError("columns do not rise within the features")
     whole = np.zeros((len(labels), features), dtype=np.float32)
     whole[:, columns] = weight
     own = dict(zip(factors, numbers, strict=True))
-    return StoredCompanion(NgramModel(tuple(labels), whole, bias), own)
+    return StoredCompanion(NgramModel(tuple(labels), whole, bias.astype(np.float32)), own)

@@ -2,8 +2,8 @@
 
 A folder holds an ordinary PEFT adapter with its head, the tokenizer, one JSON file with
 what PEFT has no place for, character n-grams where the model has them, and a short README
-that shows how to read it without this package. It is written beside its place and renamed: what was there before stays whole
-until the new one is complete.
+that shows how to read it without this package. It is written beside its place and renamed:
+what was there before stays whole until the new one is complete.
 """
 
 import copy

@@ -60,10 +60,16 @@ TITLES = {
 }
 
 
-ENCODER_ALONE = """
-PEFT gives the encoder alone: the character n-grams in `companion.safetensors` are mixed into \
-its answers by `nlp-meta` only.
-"""
+NGRAMS = {
+    "meta-model": """
+The character n-grams in `companion.safetensors` are where those of a new domain start; PEFT does \
+not read them.
+""",
+    "adapted-model": """
+This gives the encoder alone: the character n-grams in `companion.safetensors` are mixed into its \
+answers by `nlp-meta` only.
+""",
+}
 
 
 def write_readme(
@@ -89,6 +95,6 @@ def write_readme(
     text = (
         f"---\nlibrary_name: peft\ntags: [nlp-meta]\n---\n\n# {TITLES[kind]}\n\n{note}"
         f"With `nlp-meta`:\n\n{OWN[kind]}\nWith PEFT alone:\n\n{plain}"
-        f"{ENCODER_ALONE if companion else ''}"
+        f"{NGRAMS[kind] if companion else ''}"
     )
     (folder / "README.md").write_text(text, encoding="utf-8")

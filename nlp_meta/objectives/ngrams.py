@@ -130,6 +130,8 @@ def fit_ngrams(
 
 def count_ngrams(texts: Sequence[str], *, features: int) -> csr_matrix:
     """Count hashed n-grams: `(texts, features)`, `1 + log(count)`, each row of length 1."""
+    if not texts:
+        return csr_matrix((0, features))
     hashing = HashingVectorizer(
         analyzer="char",
         ngram_range=ORDERS,

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from nlp_meta import __version__
 from nlp_meta.cli import main
 from nlp_meta.cli.predict import name_columns
+from nlp_meta.companion import CompanionReport
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.errors import DivergedError, MetaModelError
@@ -33,6 +34,7 @@ class Report:
     held_out_accuracy: float
     seconds: float
     examples_cut: int
+    companion: CompanionReport | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Meta:
         learning_rate: float | None = None,
         seed: int = 0,
         long_texts: str = "cut",
+        companion: str = "auto",
         on_step: Callable[[int, int], None] | None = None,
     ) -> Adapted:
         if learning_rate == 99:
@@ -102,6 +105,11 @@ class Meta:
             on_step(1, steps or 8)
         names = tuple(sorted(set(match.labels)))
         report = Report(len(texts), steps or 8, learning_rate or 0.01, 1.5, 0.9, 2.0, 1)
+        if companion != "none":
+            on = companion == "ngrams"
+            report = replace(
+                report, companion=CompanionReport(on, 0.3, 0.5, 0.7, 0.6, 0.8, 0.5, 0.9, 0.4)
+            )
         return Adapted(names, match, report)
 
 
@@ -180,6 +188,26 @@ def test_adapt_record_has_what_the_report_has(capsys: pytest.CaptureFixture[str]
     assert record["labels"] == ["negative", "positive"]
     assert record["match"]["matched"] == {"pos": "positive", "Neg": "negative"}
     assert (record["examples"], record["examples_cut"], record["temperature"]) == (4, 1, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words", "on"),
+    [
+        ([], "off, weight 0.3: held-out accuracy 0.700 without them, 0.600 alone", False),
+        (["--companion", "ngrams"], "on, weight 0.3: held-out accuracy 0.700 without", True),
+        (["--companion", "none"], "not asked for", None),
+    ],
+)
+def test_adapt_tells_of_the_n_grams(
+    arguments: list[str], words: str, on: bool | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["adapt", "meta", "--data", labeled(), *arguments, "--output-dir"]
+    main([*command, "one"])
+    assert words in capsys.readouterr().out
+
+    main([*command, "two", "--json"])
+    record = json.loads(capsys.readouterr().out)["companion"]
+    assert (record and record["on"]) is on
 
 
 def test_predictions_have_text_label_and_one_probability_per_label() -> None:
@@ -301,6 +329,7 @@ def test_label_unknown_to_the_model_stops_evaluation(capsys: pytest.CaptureFixtu
         (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--text-column", "t"], "'t'"),
         (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--sed", "1"], "--sed"),
         (["adapt", "meta", "--output-dir", "n"], "--data"),
+        (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--companion", "x"], "'x'"),
         (["cards", "check", "nusaxx"], "nusax"),
         (["cards", "check", "nusaxx", "--json"], "nusax"),
         (["no-such-command"], "no-such-command"),
