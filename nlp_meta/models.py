@@ -224,8 +224,7 @@ class MetaModel:
         check_pairs(texts, labels)
         match = match_labels(labels, self.labels, label_map=label_map)
         check_labels(match.labels)
-        pairs = zip(texts, match.labels, strict=True)
-        support = [Example(text.strip(), label) for text, label in pairs]
+        support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
         inner = _override(self.adaptation, steps=steps, learning_rate=learning_rate)
         cut = count_cut(self.objective, [one.source for one in support], long_texts=long_texts)
         objective, meta_parameters = narrow_labels(

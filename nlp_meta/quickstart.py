@@ -16,6 +16,8 @@ from accelerate import Accelerator
 
 from nlp_meta.baselines.fine_tune import fine_tune, without_labels
 from nlp_meta.baselines.linear_probe import linear_probe, mean_pooled_embedder
+from nlp_meta.baselines.ngrams import ngrams
+from nlp_meta.companion import REGULARIZATION as NGRAM_REGULARIZATION
 from nlp_meta.console import show_steps
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode, evaluation_episode
@@ -201,11 +203,16 @@ def _compare(
         objective, fresh, validation_episodes(judged, ADAPTATION), ADAPTATION
     )
     embed = mean_pooled_embedder(objective.backbone, batch_tokens=4096)
+    # The hybrid differs from ours in its companion alone, so one adaptation serves both.
+    mixed = {episode.index: _adapt(model, episode, seed=seed) for episode in episodes}
+    ours = {index: replace(adapted, companion=None) for index, adapted in mixed.items()}
     predictors: dict[str, Predict] = {
         "zero labels": without_labels(model.objective, model.weights),
         "plain LoRA": fine_tune(objective, fresh, inner=chosen, minibatch=ADAPTATION.batch_size),
         "linear probe": linear_probe(embed, regularization=REGULARIZATION, folds=FOLDS, seed=seed),
-        "ours": lambda episode: _answer(model, episode, seed=seed),
+        "n-grams": ngrams(regularization=NGRAM_REGULARIZATION, folds=FOLDS, seed=seed),
+        "ours": lambda episode: _answer(ours[episode.index], episode),
+        "ours with n-grams": lambda episode: _answer(mixed[episode.index], episode),
     }
     scores = [evaluate(predict, episodes, method=name) for name, predict in predictors.items()]
     found = summarize(scores, metric="accuracy", over_tasks=False, resamples=RESAMPLES, seed=seed)
@@ -217,8 +224,8 @@ def _adapt(model: MetaModel, episode: Episode, *, seed: int) -> AdaptedModel:
     return model.adapt(texts, [example.target for example in episode.support], seed=seed)
 
 
-def _answer(model: MetaModel, episode: Episode, *, seed: int) -> list[Prediction]:
-    return _adapt(model, episode, seed=seed).predict([one.source for one in episode.query])
+def _answer(adapted: AdaptedModel, episode: Episode) -> list[Prediction]:
+    return adapted.predict([one.source for one in episode.query])
 
 
 def _write_results(path: Path, result: QuickstartResult, *, seed: int) -> None:

@@ -107,6 +107,11 @@ def _add_adapt(command: ArgumentParser) -> None:
         help="texts longer than the encoder takes are cut and counted, or are an error "
         "(default: %(default)s)",
     )
+    _add_adaptation(command)
+    add_seed(command)
+
+
+def _add_adaptation(command: ArgumentParser) -> None:
     command.add_argument(
         "--steps",
         type=positive,
@@ -126,7 +131,6 @@ def _add_adapt(command: ArgumentParser) -> None:
         help="mix character n-grams into the predictions: where held-out answers to your texts "
         "say that it pays, always, or never (default: %(default)s)",
     )
-    add_seed(command)
 
 
 def _add_predict(command: ArgumentParser) -> None:

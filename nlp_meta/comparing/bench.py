@@ -29,6 +29,7 @@ class Method:
             alone where nothing is differentiated.
         facts: JSON-able: what was chosen, examples before, parameters moved, bytes to store.
         said: Filled by the predictor, emptied by the run: facts of the cell being made.
+        announce: Told the episodes that are to come, before the first: says what they cost.
     """
 
     predict: Predict
@@ -36,6 +37,7 @@ class Method:
     examples: Callable[[int], int]
     facts: Mapping[str, object]
     said: dict[str, object] = field(default_factory=dict)
+    announce: Callable[[Sequence[Episode]], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

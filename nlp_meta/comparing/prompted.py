@@ -1,19 +1,23 @@
 """Prompting a causal language model, here or behind an endpoint, as a method."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.data.answers import Predict, Prediction
+from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.metrics import METRICS
+from nlp_meta.evaluation.protocol import hide_query
 from nlp_meta.prompting.endpoint import connect_endpoint
 from nlp_meta.prompting.evidence import PromptFacts, PromptPlan
-from nlp_meta.prompting.in_context import choose_prompt, in_context
-from nlp_meta.prompting.language_model import chat_of, load_language_model
+from nlp_meta.prompting.in_context import PromptChoice, choose_prompt, in_context, order_variance
+from nlp_meta.prompting.language_model import chat_of, find_weights, load_language_model
 from nlp_meta.prompting.local_scoring import LocalScorer
-from nlp_meta.prompting.prompts import TEMPLATES, Chat, Scorer
+from nlp_meta.prompting.prompts import TEMPLATES, AnswerScore, Chat, Prompt, Scorer
+from nlp_meta.prompting.questions import count_at_most, estimate_cost
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +31,28 @@ ANSWERS = "answers"
 
 
 def choose_prompting(bench: Bench, _: str) -> dict[str, object]:
-    """Template and scoring rule, on the meta-validation episodes; the first ones without any."""
+    """Template, demonstrations or none, and scoring rule, on the meta-validation episodes."""
     prompting = bench.settings.prompting
     if not bench.judged:
-        return {"template": prompting.templates[0], "scoring": prompting.scorings[0]}
+        return {
+            "template": prompting.templates[0],
+            "demonstrations": prompting.demonstrations,
+            "scoring": prompting.scorings[0],
+        }
+    # A small model may do worse with demonstrations than without: both are tried.
+    shown = dict.fromkeys([prompting.demonstrations, 0])
+    plans = [
+        _plan(bench, name, demonstrations=number, chat=None)
+        for name in prompting.templates
+        for number in shown
+    ]
+    _announce(bench, plans, bench.judged, what="choosing a prompt")
     scorer, chat = load_scorer(bench)
     # A server that only writes labels has no likelihoods to correct.
     graded = getattr(scorer, "graded", True)
     found = choose_prompt(
         scorer,
-        [_plan(bench, name, chat) for name in prompting.templates],
+        [replace(plan, chat=chat) for plan in plans],
         bench.judged,
         scorings=prompting.scorings if graded else ["sum"],
         metric=METRICS[bench.settings.adaptation.metric],
@@ -44,44 +60,61 @@ def choose_prompting(bench: Bench, _: str) -> dict[str, object]:
     return {
         "chosen": "on meta-validation",
         "template": found.plan.template.name,
+        "demonstrations": found.plan.demonstrations,
         "scoring": found.scoring,
         "validation_score": max(trial.score for trial in found.trials),
         "trials": len(found.trials),
+        **_vary_order(bench, scorer, found),
     }
 
 
 def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
-    """The support set as demonstrations, the labels scored by their likelihood."""
+    """The support set as demonstrations, the labels scored by their likelihood.
+
+    The model is loaded when the first episode comes: a finished comparison needs none.
+    """
+    prompting = bench.settings.prompting
+    if prompting.endpoint is None:
+        find_weights(prompting.model_name_or_path, prompting.gguf_file)
     said: dict[str, object] = {}
+    ready: list[Predict] = []
 
     def note(facts: PromptFacts) -> None:
-        shown = asdict(facts)
-        said.update({name: shown[name] for name in ("demonstrations", "queries_cut")})
+        said.update(demonstrations=facts.demonstrations, queries_cut=facts.queries_cut)
 
-    scorer, chat = load_scorer(bench)
-    predict = in_context(
-        scorer,
-        _plan(bench, str(choice["template"]), chat),
-        scoring=str(choice["scoring"]),
-        on_adapted=bench.stopwatch.adapted,
-        on_prompt=note,
-    )
+    def predict(episode: Episode) -> Sequence[Prediction]:
+        if not ready:
+            scorer, chat = load_scorer(bench)
+            ready.append(
+                in_context(
+                    scorer,
+                    _read_plan(bench, choice, chat=chat),
+                    scoring=str(choice["scoring"]),
+                    on_adapted=bench.stopwatch.adapted,
+                    on_prompt=note,
+                )
+            )
+            bench.stopwatch.start()  # loading is not adapting
+        return ready[0](episode)
+
+    def announce(episodes: Sequence[Episode]) -> None:
+        _announce(bench, [_read_plan(bench, choice, chat=None)], episodes, what="prompting")
+
     facts = {
         "examples_before": None,
         "parameters": 0,
         "bytes": 0,
-        "model": bench.settings.prompting.model_name_or_path,
-        "context_tokens": scorer.context_tokens,
+        "model": prompting.model_name_or_path,
         "choice": dict(choice),
     }
-    return Method(predict, 0, lambda _labels: 0, facts, said)
+    return Method(predict, 0, lambda _labels: 0, facts, said, announce)
 
 
 def load_scorer(bench: Bench) -> tuple[Scorer, Chat | None]:
     """Load the language model, or connect to the endpoint, that the settings name."""
     prompting = bench.settings.prompting
     if prompting.endpoint is not None:
-        return _connect(bench), None
+        return _connect(bench, prompting.endpoint), None
     model = load_language_model(
         prompting.model_name_or_path,
         gguf_file=prompting.gguf_file,
@@ -92,12 +125,64 @@ def load_scorer(bench: Bench) -> tuple[Scorer, Chat | None]:
     return LocalScorer(model, batch_tokens=BATCH_TOKENS), chat
 
 
-def _connect(bench: Bench) -> Scorer:
+def _vary_order(bench: Bench, scorer: Scorer, found: PromptChoice) -> dict[str, object]:
+    """How much the order of the demonstrations matters, on one meta-validation episode."""
+    prompting = bench.settings.prompting
+    if prompting.orders < 2 or found.plan.demonstrations == 0 or prompting.selection == "nearest":
+        return {}
+    varied = order_variance(
+        scorer,
+        found.plan,
+        bench.judged[0],
+        scoring=found.scoring,
+        orders=prompting.orders,
+        metric=METRICS[bench.settings.adaptation.metric],
+    )
+    return {"order_scores": list(varied.scores), "order_deviation": varied.deviation}
+
+
+@dataclass(frozen=True, slots=True)
+class _Dry:
+    """A scorer that notes what it would be asked, for a price."""
+
+    context_tokens: int
+    asked: list[tuple[Prompt, Sequence[str]]]
+    name: str = "dry"
+
+    def count_tokens(self, text: str) -> int:
+        return count_at_most(text)
+
+    def score(self, prompt: Prompt, queries: Sequence[str]) -> list[tuple[AnswerScore, ...]]:
+        self.asked.append((prompt, tuple(queries)))
+        return [tuple(AnswerScore(0.0, 1) for _ in prompt.answers) for _ in queries]
+
+
+def _announce(
+    bench: Bench, plans: Sequence[PromptPlan], episodes: Sequence[Episode], *, what: str
+) -> None:
+    """Say what an endpoint will be asked, before anything is sent."""
     prompting = bench.settings.prompting
     if prompting.endpoint is None:
-        raise ValueError("no endpoint")
+        return
+    dry = _Dry(prompting.context_tokens or ENDPOINT_CONTEXT, [])
+    for plan in plans:
+        predict = in_context(dry, plan, scoring="sum")
+        for episode in episodes:
+            predict(hide_query(episode))
+    cost = estimate_cost(
+        dry.asked,
+        mode="auto",
+        answer_tokens=ANSWER_TOKENS,
+        price_per_million_tokens=prompting.price_per_million_tokens,
+        requests_per_minute=prompting.requests_per_minute,
+    )
+    logger.info("%s at %s: %s", what, prompting.endpoint, cost)
+
+
+def _connect(bench: Bench, endpoint: str) -> Scorer:
+    prompting = bench.settings.prompting
     return connect_endpoint(
-        prompting.endpoint,
+        endpoint,
         model=prompting.model_name_or_path,
         context_tokens=prompting.context_tokens or ENDPOINT_CONTEXT,
         mode="auto",
@@ -112,7 +197,15 @@ def _connect(bench: Bench) -> Scorer:
     )
 
 
-def _plan(bench: Bench, template: str, chat: Chat | None) -> PromptPlan:
+def _read_plan(bench: Bench, choice: Choice, *, chat: Chat | None) -> PromptPlan:
+    number = choice["demonstrations"]
+    shown = None if number is None else int(str(number))
+    return _plan(bench, str(choice["template"]), demonstrations=shown, chat=chat)
+
+
+def _plan(
+    bench: Bench, template: str, *, demonstrations: int | None, chat: Chat | None
+) -> PromptPlan:
     prompting = bench.settings.prompting
     if template not in TEMPLATES:
         raise SettingsError(
@@ -121,7 +214,7 @@ def _plan(bench: Bench, template: str, chat: Chat | None) -> PromptPlan:
         )
     return PromptPlan(
         template=TEMPLATES[template],
-        demonstrations=prompting.demonstrations,
+        demonstrations=demonstrations,
         selection=prompting.selection,
         seed=bench.settings.run.seed,
         order=0,

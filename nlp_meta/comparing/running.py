@@ -204,11 +204,13 @@ def _make_cells(
         for name, episode in _plan(bench.settings, methods, episodes)
         if turns[key_of_episode("", episode)] % share.processes == share.rank
     ]
-    for number, (name, episode) in enumerate(own):
+    missing = [(name, one) for name, one in own if key_of_episode(name, one) not in done]
+    for name, method in methods.items():
+        if method.announce is not None:
+            method.announce([one for other, one in missing if other == name])
+    for number, (name, episode) in enumerate(missing, start=len(own) - len(missing)):
         if on_cell:
             on_cell(number, len(own))
-        if key_of_episode(name, episode) in done:
-            continue
         method = methods[name]
         method.said.clear()
         cell, predictions = judge(method.predict, episode, method=name, stopwatch=bench.stopwatch)

