@@ -15,13 +15,14 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from nlp_meta.baselines.fine_tune import fine_tune, without_labels
-from nlp_meta.baselines.linear_probe import linear_probe, mean_pooled_embedder
+from nlp_meta.baselines.linear_probe import linear_probe
 from nlp_meta.baselines.ngrams import ngrams
 from nlp_meta.companion import REGULARIZATION as NGRAM_REGULARIZATION
 from nlp_meta.console import show_steps
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task, load_tasks
+from nlp_meta.encoders.embedding import mean_pooled_embedder
 from nlp_meta.evaluation.protocol import evaluate, summarize
 from nlp_meta.evaluation.statistics import Interval
 from nlp_meta.hub.packaging import check_replaceable

@@ -67,9 +67,10 @@ ORDER = {
         "labels",
         "tables",
         "episodes",
+        "targets",
         "answers",
     ],
-    "encoders": ["precision", "backbone", "batching", "lora", "prefix"],
+    "encoders": ["precision", "backbone", "batching", "embedding", "lora", "prefix"],
     "meta": [
         "adaptation",
         "algorithms",
@@ -135,7 +136,7 @@ ORDER = {
         "pictures",
         "page",
     ],
-    "hub": ["readme", "packaging", "model_cards", "publish"],
+    "hub": ["readme", "companions", "packaging", "model_cards", "publish"],
     "cli": [
         "screen",
         "files",

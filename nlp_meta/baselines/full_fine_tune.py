@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.targets import support_targets
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batching import by_length, pad_rows, tokenize
-from nlp_meta.errors import DivergedError, EpisodeError, SettingsError
+from nlp_meta.errors import DivergedError, SettingsError
 from nlp_meta.meta.selection import Trial
 from nlp_meta.meta.validation import Metric
 from nlp_meta.objectives.classification import to_predictions
@@ -209,13 +210,7 @@ def _start(
     backbone: Backbone, episode: Episode, *, batch_tokens: int, autocast: torch.dtype | None
 ) -> _Network:
     """Copy the encoder, in float32 whatever the backbone is in: small updates would be lost."""
-    found = {example.target for example in episode.support}
-    if len(found) < 2:
-        raise EpisodeError(
-            f"cannot fine-tune on task '{episode.task}': its support set of "
-            f"{len(episode.support)} examples has {len(found)} labels, at least 2 are needed; "
-            "raise the number of labels"
-        )
+    found = set(support_targets(episode, purpose="fine-tune"))
     encoder = copy.deepcopy(backbone.encoder).float().requires_grad_(True)
     shape = len(episode.labels), int(backbone.config.hidden_size)
     return _Network(
@@ -223,7 +218,9 @@ def _start(
         encoder,
         weight=nn.Parameter(torch.zeros(shape, device=backbone.device)),
         bias=nn.Parameter(torch.zeros(shape[0], device=backbone.device)),
-        absent=torch.tensor([name not in found for name in episode.labels]).to(backbone.device),
+        absent=torch.tensor([place not in found for place in range(len(episode.labels))]).to(
+            backbone.device
+        ),
         batch_tokens=batch_tokens,
         autocast=autocast,
     )

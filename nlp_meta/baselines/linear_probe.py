@@ -1,26 +1,20 @@
 """Linear probe: logistic regression on what the frozen encoder says of a text."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
 
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.targets import support_targets
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import Backbone
-from nlp_meta.encoders.batching import by_length, pad_rows, tokenize
-from nlp_meta.errors import EpisodeError, SettingsError
-
-Embed = Callable[[Sequence[str]], NDArray[Any]]
-"""Texts to features, `(texts, features)`."""
+from nlp_meta.encoders.embedding import Embed
+from nlp_meta.errors import SettingsError
 
 # Standardized features of a support set are fitted within some hundred iterations.
 _MAX_ITERATIONS = 5000
@@ -61,7 +55,7 @@ def linear_probe(
     strengths = sorted(regularization)
 
     def predict(episode: Episode) -> list[Prediction]:
-        targets = _support_targets(episode)
+        targets = np.array(support_targets(episode, purpose="fit a linear probe"))
         support = _features(embed, episode.support)
         strength = choose_regularization(support, targets, strengths, folds=folds, seed=seed)
         model = _fit(support, targets, strength=strength)
@@ -103,51 +97,6 @@ def choose_regularization(
             total -= float(np.log(np.maximum(found, np.finfo(np.float64).tiny)).sum())
         losses.append(total)
     return regularization[int(np.argmin(losses))]
-
-
-def mean_pooled_embedder(backbone: Backbone, *, batch_tokens: int) -> Embed:
-    """Make features of texts: the mean of the encoder's last states over real tokens.
-
-    Features are float32 and kept by text, so that many draws of a task cost one pass.
-
-    Args:
-        batch_tokens: Most tokens of one padded batch.
-    """
-    kept: dict[str, NDArray[np.float32]] = {}
-
-    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-        missing = [text for text in dict.fromkeys(texts) if text not in kept]
-        ids = tokenize(backbone, missing)
-        for group in by_length([len(row) for row in ids], tokens=batch_tokens):
-            means = _mean_states(backbone, [ids[row] for row in group])
-            kept.update((missing[row], mean) for row, mean in zip(group, means, strict=True))
-        if not texts:
-            return np.zeros((0, int(backbone.config.hidden_size)), dtype=np.float32)
-        return np.stack([kept[text] for text in texts])
-
-    return embed
-
-
-@torch.no_grad()
-def _mean_states(backbone: Backbone, ids: Sequence[Tensor]) -> NDArray[np.float32]:
-    padded, mask = pad_rows(ids, padding=backbone.tokenizer.pad_token_id or 0)
-    padded, mask = padded.to(backbone.device), mask.to(backbone.device)
-    states = backbone.encoder(input_ids=padded, attention_mask=mask).last_hidden_state.float()
-    real = mask.unsqueeze(-1).float()
-    means: NDArray[np.float32] = ((states * real).sum(1) / real.sum(1)).cpu().numpy()
-    return means
-
-
-def _support_targets(episode: Episode) -> NDArray[np.int64]:
-    places = {label: place for place, label in enumerate(episode.labels)}
-    targets = np.array([places[example.target] for example in episode.support], dtype=np.int64)
-    if len(np.unique(targets)) < 2:
-        raise EpisodeError(
-            f"cannot fit a linear probe on task '{episode.task}': its support set of "
-            f"{len(targets)} examples has {len(np.unique(targets))} labels, at least 2 are "
-            "needed; raise the number of labels"
-        )
-    return targets
 
 
 def _features(embed: Embed, examples: Sequence[Example]) -> NDArray[np.float64]:

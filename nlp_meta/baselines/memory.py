@@ -1,21 +1,18 @@
 """Memory: the support set is kept as it is, and a query text reads it by attention."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.targets import support_targets
 from nlp_meta.data.tasks import Example
-from nlp_meta.errors import EpisodeError, SettingsError
+from nlp_meta.encoders.embedding import Embed
+from nlp_meta.errors import SettingsError
 from nlp_meta.objectives.classification import to_predictions
-
-Embed = Callable[[Sequence[str]], NDArray[Any]]
-"""Texts to features, `(texts, features)`."""
 
 
 def memory(
@@ -53,7 +50,7 @@ def memory(
     highest_first = sorted(temperatures, reverse=True)
 
     def predict(episode: Episode) -> list[Prediction]:
-        targets = _support_targets(episode)
+        targets = torch.tensor(support_targets(episode, purpose="keep a memory"))
         support = _features(embed, episode.support)
         center = support.mean(0)
         keys = torch.nn.functional.normalize(support - center, dim=-1)
@@ -108,14 +105,3 @@ def _mean_attention(scores: Tensor, targets: Tensor, *, labels: int) -> Tensor:
 
 def _features(embed: Embed, examples: Sequence[Example]) -> Tensor:
     return torch.from_numpy(np.asarray(embed([e.source for e in examples]), dtype=np.float64))
-
-
-def _support_targets(episode: Episode) -> Tensor:
-    found = {example.target for example in episode.support}
-    if len(found) < 2:
-        raise EpisodeError(
-            f"cannot keep a memory of task '{episode.task}': its support set of "
-            f"{len(episode.support)} examples has {len(found)} labels, at least 2 are "
-            "needed; raise the number of labels"
-        )
-    return torch.tensor([episode.labels.index(e.target) for e in episode.support])

@@ -8,8 +8,9 @@ from scipy.sparse import diags_array, vstack
 
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.targets import support_targets
 from nlp_meta.data.tasks import Example, Task
-from nlp_meta.errors import EpisodeError, SettingsError
+from nlp_meta.errors import SettingsError
 from nlp_meta.meta.selection import split_folds
 from nlp_meta.objectives.ngrams import (
     FEATURES,
@@ -130,14 +131,8 @@ def _take(examples: Sequence[Example], share: int, *, seed: int, task: int) -> S
 
 
 def _present_labels(episode: Episode) -> tuple[str, ...]:
-    targets = {example.target for example in episode.support}
-    if len(targets) < 2:
-        raise EpisodeError(
-            f"cannot fit n-grams on task '{episode.task}': its support set of "
-            f"{len(episode.support)} examples has {len(targets)} labels, at least 2 are needed; "
-            "raise the number of labels"
-        )
-    return tuple(name for name in episode.labels if name in targets)
+    found = support_targets(episode, purpose="fit n-grams")
+    return tuple(episode.labels[place] for place in sorted(set(found)))
 
 
 def _prediction(row: Array, present: Sequence[str], labels: Sequence[str]) -> Prediction:

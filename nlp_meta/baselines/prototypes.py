@@ -1,21 +1,18 @@
 """Prototypes: the nearest class mean among what the frozen encoder says of a text."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.targets import support_targets
 from nlp_meta.data.tasks import Example
-from nlp_meta.errors import EpisodeError, SettingsError
+from nlp_meta.encoders.embedding import Embed
+from nlp_meta.errors import SettingsError
 from nlp_meta.objectives.classification import prototype_head, to_predictions
-
-Embed = Callable[[Sequence[str]], NDArray[Any]]
-"""Texts to features, `(texts, features)`."""
 
 Scale = Callable[[Tensor, Tensor], Tensor]
 """What the support set's features, the first argument, make of the second's."""
@@ -73,7 +70,7 @@ def prototypes(
     softest_first = sorted(temperatures, reverse=True)
 
     def predict(episode: Episode) -> list[Prediction]:
-        targets = _support_targets(episode)
+        targets = torch.tensor(support_targets(episode, purpose="take class means"))
         support = _features(embed, episode.support)
         labels = len(episode.labels)
         scaling, temperature = choose_scale(
@@ -153,17 +150,6 @@ def _without(features: Tensor, targets: Tensor, place: int) -> tuple[Tensor, Ten
 
 def _features(embed: Embed, examples: Sequence[Example]) -> Tensor:
     return torch.from_numpy(np.asarray(embed([e.source for e in examples]), dtype=np.float64))
-
-
-def _support_targets(episode: Episode) -> Tensor:
-    found = {example.target for example in episode.support}
-    if len(found) < 2:
-        raise EpisodeError(
-            f"cannot take class means on task '{episode.task}': its support set of "
-            f"{len(episode.support)} examples has {len(found)} labels, at least 2 are "
-            "needed; raise the number of labels"
-        )
-    return torch.tensor([episode.labels.index(e.target) for e in episode.support])
 
 
 def _check_choices(scalings: Sequence[str], temperatures: Sequence[float]) -> None:

@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.targets import support_targets
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batching import pad_rows, tokenize
-from nlp_meta.errors import DivergedError, EpisodeError, MissingPackageError, SettingsError
+from nlp_meta.errors import DivergedError, MissingPackageError, SettingsError
 from nlp_meta.objectives.classification import to_predictions
 
 _PACKAGES = ("setfit", "sentence-transformers", "transformers")
@@ -100,7 +101,7 @@ def setfit(
     package = import_setfit()
 
     def predict(episode: Episode) -> list[Prediction]:
-        _check_support(episode)
+        support_targets(episode, purpose="pair examples")
         with _quiet(), _own_randomness(backbone.device), tempfile.TemporaryDirectory() as folder:
             arguments = package.TrainingArguments(
                 output_dir=folder,
@@ -187,16 +188,6 @@ def _answer(model: Any, episode: Episode, *, batch_size: int) -> list[Prediction
             texts, batch_size=batch_size, as_numpy=True, show_progress_bar=False
         )
     return to_predictions(torch.from_numpy(found).log(), episode.labels, episode.labels)
-
-
-def _check_support(episode: Episode) -> None:
-    found = {example.target for example in episode.support}
-    if len(found) < 2:
-        raise EpisodeError(
-            f"cannot pair examples of task '{episode.task}': its support set of "
-            f"{len(episode.support)} examples has {len(found)} labels, at least 2 are needed; "
-            "raise the number of labels"
-        )
 
 
 @contextmanager

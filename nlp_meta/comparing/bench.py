@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from nlp_meta.adapting import build_objective
-from nlp_meta.baselines.linear_probe import Embed, mean_pooled_embedder
 from nlp_meta.data.answers import Predict
 from nlp_meta.data.episodes import Episode
+from nlp_meta.encoders.embedding import Embed, mean_pooled_embedder
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.hub.packaging import ADAPTER, HEAD
 from nlp_meta.models import AdaptedModel, MetaModel

@@ -25,7 +25,7 @@ class Kind:
     Attributes:
         group: `ours` or `rival`.
         reads: What of a text it sees.
-        settings: Sections of the config that decide its answers.
+        settings: Sections of the config, or keys of one, that decide its answers.
         choose: What it has to choose before it meets a support set, JSON-able; slow.
         folder: Whether a meta-model's folder follows its name.
     """
@@ -47,6 +47,9 @@ def no_choice(bench: Bench, argument: str) -> dict[str, object]:
 _ENCODER, _TEXT = "the adapted encoder", "the text's characters"
 _FROZEN = "the frozen encoder's mean-pooled states"
 _LM = "a causal language model"
+_FITTED = ("rivals.regularization", "rivals.folds")
+_SCALED = ("rivals.scalings", "rivals.temperatures")
+_FULL = ("rivals.full_steps", "rivals.full_learning_rates", "rivals.full_batch_size")
 
 KINDS: Mapping[str, Kind] = {
     "start": Kind(
@@ -90,23 +93,23 @@ KINDS: Mapping[str, Kind] = {
         "full fine-tuning",
         "rival",
         _ENCODER,
-        ("model", "adaptation", "rivals"),
+        ("model", "adaptation", *_FULL),
         choose_full,
         build_full,
     ),
     "linear_probe": Kind(
-        "linear probe", "rival", _FROZEN, ("model", "rivals"), no_choice, build_probe
+        "linear probe", "rival", _FROZEN, ("model", *_FITTED), no_choice, build_probe
     ),
     "prototypes": Kind(
-        "prototypes", "rival", _FROZEN, ("model", "rivals"), no_choice, build_prototypes
+        "prototypes", "rival", _FROZEN, ("model", *_SCALED), no_choice, build_prototypes
     ),
     "memory": Kind(
-        "memory of the support set", "rival", _FROZEN, ("model",), no_choice, build_memory
+        "memory of the support set", "rival", _FROZEN, ("model", *_SCALED), no_choice, build_memory
     ),
-    "ngrams": Kind(
-        "TF-IDF of character n-grams", "rival", _TEXT, ("rivals",), no_choice, build_ngrams
+    "ngrams": Kind("TF-IDF of character n-grams", "rival", _TEXT, _FITTED, no_choice, build_ngrams),
+    "setfit": Kind(
+        "SetFit", "rival", _ENCODER, ("model", "rivals.setfit_pairs"), no_choice, build_setfit
     ),
-    "setfit": Kind("SetFit", "rival", _ENCODER, ("model", "rivals"), no_choice, build_setfit),
     "prompting": Kind(
         "in-context prompting", "rival", _LM, ("prompting",), choose_prompting, build_prompting
     ),

@@ -132,9 +132,17 @@ def fingerprint(settings: Comparison, name: str) -> str:
         "data": {**asdict(settings.data), "root": None},
         "query": [max(plan.labels), plan.max_query, plan.overlap, plan.overlap_threshold],
         "run": [settings.run.seed, settings.run.mixed_precision],
-        **{section: asdict(getattr(settings, section)) for section in kind.settings},
+        **{name: _read_setting(settings, name) for name in kind.settings},
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _read_setting(settings: Comparison, name: str) -> object:
+    """A section of the settings, or one key of it: `model`, `rivals.folds`."""
+    found: object = asdict(settings)
+    for part in name.split("."):
+        found = found[part] if isinstance(found, dict) else None
+    return found
 
 
 def _make_choices(

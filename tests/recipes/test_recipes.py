@@ -208,6 +208,58 @@ def test_compare_makes_no_cell_twice(trained, comparison):
     assert {path: path.read_bytes() for path in (comparison / "cells").iterdir()} == before
 
 
+COMPARE = ["--labels", "8,12", "--draws", "2", "--json", "--output-dir", "own"]
+
+
+def test_compare_on_own_labels_judges_what_a_draw_leaves(trained):
+    """By hand: 40 rows, a reserve of 12 leaves 28 to judge; a joint start was not given."""
+    words = ["compare", "runs/meta", "--data", "test.csv", *COMPARE]
+    words += ["--methods", "hybrid,lora,linear_probe,ngrams"]
+    found = one_object(start([*COMMAND, *words], trained.root))
+
+    results = json.loads((trained.root / "own/results.json").read_text(encoding="utf-8"))
+    assert {cell["rows"] for cell in results["cells"]} == {28}
+    assert len(results["cells"]) == 4 * 2 * 2
+    assert results["ours"] == "hybrid"
+    assert "12 labels" in found["answer"]
+    assert Path(trained.root / found["report"]).is_file()
+    assert found["skipped"] == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--methods", "joint"], "it needs a start"),
+        (["--methods", "magic"], "one of"),
+        (["--labels", "90"], "at most 27 leave enough to judge by"),
+        (["--test-data", "other.csv"], "and, of the test table, odd"),
+    ],
+)
+def test_compare_says_in_one_sentence_what_it_cannot_do(trained, words, message):
+    write_table(trained.root / "other.csv", [{"text": "a b", "label": "odd"}] * 3)
+    given = ["compare", "runs/meta", "--data", "test.csv", "--output-dir", "bad", *words]
+    run = start([*COMMAND, *given], trained.root)
+
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert run.stderr.count("error: ") == 1
+    assert not (trained.root / "bad").exists()
+
+
+def test_recommend_names_the_best_method_and_how_sure_it_is(trained):
+    words = ["recommend", "--data", "test.csv", "--meta", "runs/meta", "--json"]
+    words += ["--methods", "adapt,ngrams,linear_probe", "--folds", "2", "--repeats", "2"]
+    found = one_object(start([*COMMAND, *words], trained.root))
+
+    assert found["best"] == max(found["scores"], key=found["scores"].get)
+    assert set(found["scores"]) == {"adapt", "ngrams", "linear_probe"}
+    assert 0 <= found["chance_best"] <= 1
+    assert found["gain"]["low"] <= found["gain"]["high"]
+    assert found["answer"].startswith(f"use {found['best']}: accuracy ")
+    assert found["rows"] == 40
+    assert found["learned_from"] == 20
+
+
 def test_meta_train_begins_from_it(trained):
     """By hand: 4 episodes of 2 labels, each 2 + 2 examples twice through and 2 queries a label."""
     assert trained.meta.returncode == 0, trained.meta.stderr

@@ -11,11 +11,11 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from nlp_meta.baselines.linear_probe import (
     choose_regularization,
     linear_probe,
-    mean_pooled_embedder,
 )
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
+from nlp_meta.encoders.embedding import mean_pooled_embedder
 from nlp_meta.errors import EpisodeError, SettingsError
 
 LABELS = ("negative", "neutral", "positive")

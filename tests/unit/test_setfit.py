@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from nlp_meta.baselines.linear_probe import mean_pooled_embedder
 from nlp_meta.baselines.setfit import Reader, import_setfit, setfit
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
+from nlp_meta.encoders.embedding import mean_pooled_embedder
 from nlp_meta.errors import EpisodeError, MissingPackageError, SettingsError
 
 LABELS = ("bad", "fine", "good")
