@@ -55,7 +55,8 @@ class Companion:
     """N-grams and what they count for: log-probabilities times factors, added.
 
     Attributes:
-        encoder_factor, ngram_factor: The temperature of the mixture is part of both.
+        encoder_factor, ngram_factor: Shares of the mixture; that of the n-grams is divided by
+            their temperature, which that of the encoder's answers already is.
     """
 
     model: NgramModel
@@ -113,13 +114,12 @@ def find_companion(
     own = torch.from_numpy(fitted.held_out)
     cold = fit_temperature(own, targets)
     own = (own / cold).log_softmax(-1)
-    weight, temperature, mixed = _weigh(found.held_out, own, targets)
+    weight, mixed = _weigh(found.held_out, own, targets)
     losses = [_loss(logs, targets) for logs in (found.held_out, own, mixed)]
     right = [_accuracy(logs, targets) for logs in (found.held_out, own, mixed)]
     on = when == "ngrams" or losses[2] < losses[0]
     report = CompanionReport(on, weight, fitted.prior_scale, *right, *losses)
-    encoder_factor, ngram_factor = (1 - weight) / temperature, weight / (temperature * cold)
-    return (Companion(fitted.model, encoder_factor, ngram_factor) if on else None), report
+    return (Companion(fitted.model, 1 - weight, weight / cold) if on else None), report
 
 
 def check_when(when: str) -> None:
@@ -131,19 +131,15 @@ def check_when(when: str) -> None:
         )
 
 
-def _weigh(encoder: Tensor, ngrams: Tensor, targets: Tensor) -> tuple[float, float, Tensor]:
-    """Share of the n-grams with the least held-out loss, its temperature, its answers."""
-    best: tuple[float, float, float, Tensor] | None = None
-    for weight in WEIGHTS:
-        logits = (1 - weight) * encoder + weight * ngrams
-        temperature = fit_temperature(logits, targets)
-        mixed = (logits / temperature).log_softmax(-1)
-        loss = _loss(mixed, targets)
-        if best is None or loss < best[0]:
-            best = (loss, weight, temperature, mixed)
-    if best is None:
-        raise ValueError("no weights to choose among")
-    return best[1:]
+def _weigh(encoder: Tensor, ngrams: Tensor, targets: Tensor) -> tuple[float, Tensor]:
+    """Share of the n-grams with the least held-out loss, and the mixture that it gives.
+
+    Each side is calibrated by itself. A temperature of the mixture, fitted to the same few
+    answers as its weight, makes it far too sure.
+    """
+    mixed = {w: ((1 - w) * encoder + w * ngrams).log_softmax(-1) for w in WEIGHTS}
+    best = min(WEIGHTS, key=lambda weight: _loss(mixed[weight], targets))
+    return best, mixed[best]
 
 
 def _loss(logs: Tensor, targets: Tensor) -> float:

@@ -76,6 +76,7 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
     prompting = bench.settings.prompting
     if prompting.endpoint is None:
         find_weights(prompting.model_name_or_path, prompting.gguf_file)
+    first = _read_plan(bench, choice, chat=None)
     said: dict[str, object] = {}
     ready: list[Predict] = []
 
@@ -88,7 +89,7 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
             ready.append(
                 in_context(
                     scorer,
-                    _read_plan(bench, choice, chat=chat),
+                    replace(first, chat=chat),
                     scoring=str(choice["scoring"]),
                     on_adapted=bench.stopwatch.adapted,
                     on_prompt=note,
@@ -98,7 +99,7 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
         return ready[0](episode)
 
     def announce(episodes: Sequence[Episode]) -> None:
-        _announce(bench, [_read_plan(bench, choice, chat=None)], episodes, what="prompting")
+        _announce(bench, [first], episodes, what="prompting")
 
     facts = {
         "examples_before": None,

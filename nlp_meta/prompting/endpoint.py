@@ -164,8 +164,8 @@ class EndpointScorer:
             raise EndpointError(
                 f"cannot use the answers of model '{self.name}': {nonsense} of {written} name no "
                 f"label or several, the last is '{' '.join(last.split())[:60]}', a share of at "
-                f"most {self._most_nonsense:g} is allowed; change `model` or the prompt, or "
-                "raise `answer_tokens`"
+                f"most {self._most_nonsense:g} is allowed; change `prompting.templates` or "
+                "`prompting.model_name_or_path`"
             )
 
 

@@ -68,15 +68,18 @@ class Endpoint:
         if reply.status in (401, 403):
             mend = f"a key that it accepts is needed; set the variable `{self.api_key_env}`"
         elif reply.status == 404:
-            mend = "a model that it serves is needed; change `model` or `endpoint`"
+            mend = (
+                "a model that it serves is needed; change `prompting.model_name_or_path` or "
+                "`prompting.endpoint`"
+            )
         elif reply.status == 429:
-            mend = f"a slower pace or a larger quota is needed; lower `requests_per_minute` {later}"
+            mend = f"a slower pace or a larger quota is needed; lower `prompting.requests_per_minute` {later}"
         elif reply.status >= 500:
             mend = f"a server in order is needed; look at its log {later}"
         else:
             mend = (
                 "the OpenAI format and prompts within the model's context are needed; change "
-                "`endpoint` or lower `context_tokens`"
+                "`prompting.endpoint` or lower `prompting.context_tokens`"
             )
         start = f"cannot use model '{self.model}' of endpoint {self.address}"
         return EndpointError(f"{start}: it answered {said}, {mend}")
@@ -97,7 +100,7 @@ def read_address(endpoint: str) -> str:
         raise SettingsError(
             f"cannot use an endpoint of scheme '{parts.scheme}' and host '{host or ''}': an "
             "address such as http://127.0.0.1:8000/v1 is needed, http or https, without user, "
-            "password and query; change `endpoint`"
+            "password and query; change `prompting.endpoint`"
         )
     path = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/chat") or "/v1"
     name = f"[{host}]" if ":" in host else host
@@ -221,7 +224,7 @@ def _read(response: httpx2.Response, *, key: str, address: str) -> Reply:
             start = _clear(response.text, key)[:60]
             raise EndpointError(
                 f"cannot read the answer of endpoint {address} (it begins '{start}'): JSON is "
-                "needed; change `endpoint`"
+                "needed; change `prompting.endpoint`"
             ) from None
     if isinstance(body, dict):
         error = body.get("error")
@@ -236,7 +239,7 @@ def _read(response: httpx2.Response, *, key: str, address: str) -> Reply:
     if status < 300:
         raise EndpointError(
             f"cannot read the answer of endpoint {address} (a JSON {type(body).__name__}): a JSON "
-            "object is needed; change `endpoint`"
+            "object is needed; change `prompting.endpoint`"
         )
     return Reply(status, {}, _clear(response.text, key)[:_DETAIL])
 
@@ -281,10 +284,10 @@ def _explain(
     if isinstance(error, httpx2.TimeoutException):
         return EndpointError(
             f"cannot wait for endpoint {address}: no answer within {timeout:g} seconds in "
-            f"{attempts}, a faster server or more time is needed; raise `timeout`"
+            f"{attempts}, a faster server or more time is needed; raise `prompting.timeout`"
         )
     why = " ".join(str(error).split()) or type(error).__name__
     return EndpointError(
         f"cannot reach endpoint {address} in {attempts} ({why}): a server that listens there is "
-        "needed; start it or change `endpoint`"
+        "needed; start it or change `prompting.endpoint`"
     )

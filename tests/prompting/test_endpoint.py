@@ -470,7 +470,7 @@ def test_an_answer_that_is_no_json_object_is_an_error(body: bytes, named: str):
 def test_a_slow_server_is_an_error():
     asked = fail_to_connect(
         lambda asked: Answer(slow=True),
-        r"0\.05 seconds in 2 attempts.*`timeout`",
+        r"0\.05 seconds in 2 attempts.*`prompting.timeout`",
         timeout=0.05,
         retries=1,
     )
@@ -501,7 +501,7 @@ def test_a_key_that_is_refused_is_named_by_its_variable_alone(status: int):
 def test_an_unknown_model_is_named():
     fail_to_connect(
         lambda asked: refuse(404, "The model `toy` does not exist."),
-        r"model 'toy'.*404.*does not exist.*change `model`",
+        r"model 'toy'.*404.*does not exist.*change `prompting.model_name_or_path`",
     )
 
 
@@ -573,7 +573,7 @@ def test_an_address_may_be_typed_in_several_ways(typed: str, address: str):
     ],
 )
 def test_an_address_that_cannot_be_asked_or_holds_a_secret_is_refused(typed: str):
-    with pytest.raises(SettingsError, match="change `endpoint`") as raised:
+    with pytest.raises(SettingsError, match="change `prompting.endpoint`") as raised:
         read_address(typed)
 
     assert_one_sentence(raised.value)
