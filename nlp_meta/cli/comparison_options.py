@@ -39,6 +39,14 @@ def add_compare(command: ArgumentParser) -> None:
         "(default: that rival is left out)",
     )
     _add_methods(command, default=("all",), what="all")
+    _add_protocol(command)
+    _add_prompting(command)
+    _add_metric(command)
+    add_label_options(command)
+    add_seed(command)
+
+
+def _add_protocol(command: ArgumentParser) -> None:
     command.add_argument(
         "--labels",
         type=_counts,
@@ -61,10 +69,6 @@ def add_compare(command: ArgumentParser) -> None:
         help="near-duplicates of texts that judge are excluded, or are an error "
         "(default: %(default)s)",
     )
-    _add_prompting(command)
-    _add_metric(command)
-    add_label_options(command)
-    add_seed(command)
 
 
 def add_recommend(command: ArgumentParser) -> None:

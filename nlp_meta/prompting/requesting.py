@@ -73,7 +73,10 @@ class Endpoint:
                 "`prompting.endpoint`"
             )
         elif reply.status == 429:
-            mend = f"a slower pace or a larger quota is needed; lower `prompting.requests_per_minute` {later}"
+            mend = (
+                "a slower pace or a larger quota is needed; lower "
+                f"`prompting.requests_per_minute` {later}"
+            )
         elif reply.status >= 500:
             mend = f"a server in order is needed; look at its log {later}"
         else:

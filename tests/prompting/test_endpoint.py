@@ -424,7 +424,7 @@ def test_a_spent_quota_is_not_asked_again():
     body = {"error": {"message": "quota", "code": "insufficient_quota"}}
 
     asked = fail_to_connect(
-        lambda asked: Answer(429, body), r"429 \(quota\).*`requests_per_minute`"
+        lambda asked: Answer(429, body), r"429 \(quota\).*`prompting.requests_per_minute`"
     )
 
     assert asked == 1
@@ -573,7 +573,7 @@ def test_an_address_may_be_typed_in_several_ways(typed: str, address: str):
     ],
 )
 def test_an_address_that_cannot_be_asked_or_holds_a_secret_is_refused(typed: str):
-    with pytest.raises(SettingsError, match="change `prompting.endpoint`") as raised:
+    with pytest.raises(SettingsError, match=r"change `prompting\.endpoint`") as raised:
         read_address(typed)
 
     assert_one_sentence(raised.value)
