@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from nlp_meta.baselines.fine_tune import Search, fine_tune, fine_tune_inside
-from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method
+from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, name_start
 from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.training import find_adaptation, judged_inner
@@ -30,6 +30,7 @@ def build_start(bench: Bench, folder: str, choice: Choice) -> Method:
     model = bench.start(folder)
     shared = model.objective.head == "shared"
     facts = {
+        "title": f"{name_start(model)}, then fine-tuning",
         "examples_before": model.provenance["examples"],
         "start": Path(folder).name,
         "pooling": model.settings.pooling,

@@ -17,6 +17,7 @@ from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import Comparison, ModelSettings
 
 BYTES_A_NUMBER = 4
+_SAID = {"reptile": "Reptile", "fomaml": "FOMAML", "maml": "exact MAML", "joint": "joint training"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,13 @@ class Bench:
             tokens = self.settings.run.batch_tokens
             self._embedders[key] = mean_pooled_embedder(backbone, batch_tokens=tokens)
         return self._embedders[key]
+
+
+def name_start(model: MetaModel) -> str:
+    """How its meta-parameters were trained, as people say it."""
+    settings = model.provenance.get("settings", {})
+    algorithm = str(settings.get("outer", {}).get("algorithm", "a meta-model"))
+    return _SAID.get(algorithm, algorithm)
 
 
 def hash_start(folder: str) -> str:

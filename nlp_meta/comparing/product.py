@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method
+from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, name_start
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.evaluation.protocol import hash_support
@@ -51,7 +51,9 @@ def _build(bench: Bench, folder: str, *, mixed: bool) -> Method:
     size = BYTES_A_NUMBER * moved
     if mixed and model.companion is not None:
         size += BYTES_A_NUMBER * model.companion.weight.size
+    how = "with n-grams" if mixed else "without n-grams"
     facts = {
+        "title": f"{name_start(model)}, `nlp-meta adapt` {how}",
         "examples_before": model.provenance["examples"],
         "start": Path(folder).name,
         "pooling": model.settings.pooling,
