@@ -1,0 +1,52 @@
+"""Equal compute: what joint training is given more of is what meta-training costs.
+
+The numbers come from the configs by hand arithmetic: examples through forward and
+backward, of the start and of what follows it, against those of the longer joint training.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CONFIGS = Path(__file__).resolve().parents[2] / "recipes" / "configs"
+LABELS = {"reviews": 2, "languages": 3}
+
+
+def read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def count_examples(config: dict[str, Any], *, labels: int) -> float:
+    """Episodes, times the queries and the support examples of every inner step."""
+    episode, inner, outer = config["episode"], config["inner"], config["outer"]
+    support = episode["shot"] * labels
+    batches = max(1, round(support / (inner["batch_size"] or support or 1)))
+    used = inner["steps"] * support / batches + episode["query_shot"] * labels
+    return outer["steps"] * outer["meta_batch_size"] * used
+
+
+@pytest.mark.parametrize("data", ["reviews", "languages"])
+@pytest.mark.parametrize("algorithm", ["reptile", "fomaml"])
+def test_the_rival_is_trained_on_as_many_examples(data, algorithm):
+    """Both go on from the same joint start."""
+    ours, rival = read(f"{algorithm}_{data}"), read(f"multitask_{data}_long")
+
+    assert ours["run"]["init_from"] == rival["run"]["init_from"] == f"runs/multitask_{data}"
+    begun = count_examples(read(f"multitask_{data}"), labels=LABELS[data])
+    further = [count_examples(one, labels=LABELS[data]) for one in (ours, rival)]
+    assert begun + further[1] == pytest.approx(begun + further[0], rel=0.01)
+    assert further[1] >= further[0]
+
+
+@pytest.mark.parametrize("data", ["reviews", "languages"])
+def test_ours_and_the_rival_are_compared_with_one_search(data):
+    config = read(f"compare_{data}")
+    methods = config["comparison"]["methods"]
+
+    assert methods["multitask"] == f"joint runs/multitask_{data}_long"
+    assert methods["reptile"] == f"start runs/reptile_{data}"
+    assert read(f"reptile_{data}")["run"]["init_from"] == f"runs/multitask_{data}"
+    # One section holds the grid of every start; none has another.
+    assert len(config["adaptation"]["steps"]) * len(config["adaptation"]["learning_rates"]) == 6
