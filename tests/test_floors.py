@@ -80,6 +80,7 @@ ORDER = {
         "progress",
         "outer_loop",
         "selection",
+        "diagnostics",
     ],
     "prompting": [
         "prompts",
