@@ -58,6 +58,25 @@ def test_a_row_is_resampled_once_for_all_draws():
     assert found == Interval(0.5, 0.0, 1.0)
 
 
+def test_the_interval_of_a_small_calibration_error_holds_it():
+    """Answers right as often as they are sure: resampled, such an error only grows, and plain
+    percentiles of the resamples all lie above it.
+    """
+    judged = random_judged(2, 3, 100)
+    value = float(np.mean([_ece(one) for one in judged]))
+
+    plain = resampled_means([judged], "ece", over_tasks=False, resamples=400, seed=0)[0]
+    found = resampled_interval(judged, "ece", over_tasks=False, level=0.95, resamples=400, seed=0)
+
+    assert plain.mean() > value
+    assert found.mean == pytest.approx(value)
+    assert 0 <= found.low < value < found.high
+
+
+def _ece(one: Judged) -> float:
+    return METRICS["ece"](one.true, one.predictions, one.labels)
+
+
 @pytest.mark.parametrize(("key", "low"), [("shared", 0.0), ("", 0.25)])
 def test_rows_that_tasks_share_by_key_are_resampled_together(key, low):
     """By hand: with shared rows as above; with rows of their own both tasks score 0 with chance
