@@ -9,11 +9,8 @@ from numpy.typing import NDArray
 
 from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation.metrics import Numbers, RowSums
+from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, Numbers, RowSums
 from nlp_meta.evaluation.statistics import find_metric
-
-LOWER_IS_BETTER = frozenset({"ece"})
-"""Metrics of which less is better; of the others more is."""
 
 
 @dataclass(frozen=True, slots=True)

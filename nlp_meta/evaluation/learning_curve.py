@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.judged import LOWER_IS_BETTER, Judged, task_means
-from nlp_meta.evaluation.metrics import Numbers
+from nlp_meta.evaluation.judged import Judged, task_means
+from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, Numbers
 from nlp_meta.evaluation.resampling import resampled_means
 from nlp_meta.evaluation.statistics import Interval, check_settings, percentile_interval
 

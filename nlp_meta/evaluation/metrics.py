@@ -88,6 +88,10 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+LOWER_IS_BETTER = frozenset({"ece"})
+"""Metrics of which less is better; of the others more is."""
+
+
 def score_episode(episode: Episode, predictions: Sequence[Prediction]) -> dict[str, float]:
     """Score the answers to an episode's query set by every metric of `METRICS`."""
     true = [example.target for example in episode.query]

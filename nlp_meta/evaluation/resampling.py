@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from nlp_meta.errors import DataError
 from nlp_meta.evaluation.judged import (
-    LOWER_IS_BETTER,
     Block,
     Judged,
     Table,
@@ -29,6 +28,7 @@ from nlp_meta.evaluation.judged import (
 from nlp_meta.evaluation.metrics import Numbers
 from nlp_meta.evaluation.statistics import (
     Interval,
+    center_errors,
     check_settings,
     count_rows,
     percentile_interval,
@@ -74,10 +74,7 @@ def resampled_interval(
     check_settings(level, resamples)
     mean = float(np.mean(list(task_means(judged, metric).values())))
     means = resampled_means([judged], metric, over_tasks=over_tasks, resamples=resamples, seed=seed)
-    replicates = means[0]
-    if metric in LOWER_IS_BETTER:
-        replicates = np.maximum(replicates - (replicates.mean() - mean), 0)
-    return percentile_interval(mean, replicates, level)
+    return percentile_interval(mean, center_errors(metric, means[0], mean), level)
 
 
 def resampled_means(

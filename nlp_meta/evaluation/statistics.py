@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.metrics import ROW_SUMS, Numbers, RowSums, check_rows
+from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, ROW_SUMS, Numbers, RowSums, check_rows
 
 Statistic = Callable[[Numbers], Numbers]
 """Values `(resamples, rows)` to one number for each resample, `(resamples,)`."""
@@ -81,8 +81,8 @@ def interval_of_metric(
 ) -> Interval:
     """Interval of a metric over the rows of one test set.
 
-    The same seed resamples the same rows for every metric. That of a small calibration
-    error lies too high: resampling adds noise, and noise adds to a sum of absolute gaps.
+    The same seed resamples the same rows for every metric; see `center_errors` for that of
+    a calibration error.
 
     Args:
         metric: A name of `METRICS`: `accuracy`, `macro_f1` or `ece`.
@@ -101,8 +101,9 @@ def interval_of_metric(
         sums.finish(count_rows(chosen) @ terms, rows)
         for chosen in resampled_rows(rows, resamples, generator)
     ]
+    value = float(sums.finish(terms.sum(0), rows))
     return percentile_interval(
-        float(sums.finish(terms.sum(0), rows)), np.concatenate(replicates), level
+        value, center_errors(metric, np.concatenate(replicates), value), level
     )
 
 
@@ -181,6 +182,17 @@ def count_rows(chosen: NDArray[np.int64]) -> Numbers:
     shifted = chosen + rows * np.arange(resamples)[:, None]
     counts = np.bincount(shifted.ravel(), minlength=resamples * rows)
     return counts.reshape(resamples, rows).astype(np.float64)
+
+
+def center_errors(metric: str, replicates: Numbers, value: float) -> Numbers:
+    """Move a calibration error's resamples back by how much resampling added to it.
+
+    Resampling adds noise, and noise adds to a sum of absolute gaps: all resamples of a small
+    error may lie above it, and an interval of them would miss it. Other metrics stay.
+    """
+    if metric not in LOWER_IS_BETTER:
+        return replicates
+    return np.asarray(np.maximum(replicates - (replicates.mean() - value), 0))
 
 
 def percentile_interval(value: float, replicates: Numbers, level: float) -> Interval:

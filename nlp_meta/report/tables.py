@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nlp_meta.evaluation.judged import LOWER_IS_BETTER
+from nlp_meta.evaluation.metrics import LOWER_IS_BETTER
 from nlp_meta.report.answer import (
     say_interval,
     say_labels,
