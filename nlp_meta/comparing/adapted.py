@@ -10,9 +10,11 @@ from pathlib import Path
 
 import torch
 
+from nlp_meta.adapting import narrow_labels
 from nlp_meta.baselines.fine_tune import Search, fine_tune, fine_tune_inside
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, name_start
 from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights
+from nlp_meta.models import MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.training import find_adaptation, judged_inner
 
@@ -21,21 +23,21 @@ Choice = Mapping[str, object]
 
 def choose_start(bench: Bench, folder: str) -> dict[str, object]:
     """Steps and rate of a meta-model."""
-    model = bench.start(folder)
-    return _choose(bench, model.objective, model.weights)
+    _, objective, weights = _begin(bench, folder)
+    return _choose(bench, objective, weights)
 
 
 def build_start(bench: Bench, folder: str, choice: Choice) -> Method:
     """A meta-model that is fine-tuned; with 0 labels it answers as it is."""
-    model = bench.start(folder)
-    shared = model.objective.head == "shared"
+    model, objective, weights = _begin(bench, folder)
     facts = {
         "title": f"{name_start(model)}, then fine-tuning",
         "examples_before": model.provenance["examples"],
         "start": Path(folder).name,
         "pooling": model.settings.pooling,
     }
-    return _build(bench, model.objective, model.weights, choice, facts, least=0 if shared else 2)
+    alone = bench.knows(model)
+    return _build(bench, objective, weights, choice, facts, without_labels=alone)
 
 
 def choose_lora(bench: Bench, _: str) -> dict[str, object]:
@@ -48,7 +50,16 @@ def build_lora(bench: Bench, _: str, choice: Choice) -> Method:
     """Plain LoRA, from the pretrained encoder."""
     objective, weights = _plain(bench)
     facts = {"examples_before": 0, "pooling": bench.settings.model.pooling}
-    return _build(bench, objective, weights, choice, facts, least=2)
+    return _build(bench, objective, weights, choice, facts, without_labels=False)
+
+
+def _begin(bench: Bench, folder: str) -> tuple[MetaModel, Classification, Weights]:
+    """Load a start; for labels that it never saw, with a head of prototypes."""
+    model = bench.start(folder)
+    if bench.knows(model) or model.objective.head != "shared":
+        return model, model.objective, model.weights
+    new, weights = narrow_labels(model.objective, model.weights, bench.labels, shared=False)
+    return model, new, weights
 
 
 def _plain(bench: Bench) -> tuple[Classification, Weights]:
@@ -78,7 +89,7 @@ def _build(
     choice: Choice,
     facts: Mapping[str, object],
     *,
-    least: int,
+    without_labels: bool,
 ) -> Method:
     said: dict[str, object] = {}
     minibatch, chosen = bench.settings.adaptation.batch_size, read_choice(bench, choice)
@@ -100,7 +111,8 @@ def _build(
     moved = sum(value.numel() for name, value in weights.items() if not name.startswith(STEP_SIZE))
     cost = {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
     examples = partial(count_examples, bench, chosen)
-    return Method(predict, least, examples, {**facts, **cost, "choice": dict(choice)}, said)
+    told = {**facts, **cost, "choice": dict(choice)}
+    return Method(predict, 2, examples, told, said, without_labels=without_labels)
 
 
 def read_choice(bench: Bench, choice: Choice) -> InnerLoop | None:

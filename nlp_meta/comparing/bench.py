@@ -25,12 +25,13 @@ class Method:
     """A predictor, and what is worth saying of it beside its scores.
 
     Attributes:
-        least_labels: Support examples that it cannot do without.
+        least_labels: Fewest support examples that it can learn from.
         examples: Support examples to examples through forward and backward, or forward
             alone where nothing is differentiated.
         facts: JSON-able: what was chosen, examples before, parameters moved, bytes to store.
         said: Filled by the predictor, emptied by the run: facts of the cell being made.
         announce: Told the episodes that are to come, before the first: says what they cost.
+        without_labels: It also answers without any support example.
     """
 
     predict: Predict
@@ -39,6 +40,12 @@ class Method:
     facts: Mapping[str, object]
     said: dict[str, object] = field(default_factory=dict)
     announce: Callable[[Sequence[Episode]], None] | None = None
+    without_labels: bool = False
+
+    def can_answer(self, episode: Episode) -> bool:
+        """Whether the support set is large enough."""
+        count = len(episode.support)
+        return count >= self.least_labels or (not count and self.without_labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,10 @@ class Bench:
         model = MetaModel.from_pretrained(folder)
         shared = self.objective(model.settings, model.labels)
         return replace(model, objective=replace(shared, plan=model.objective.plan))
+
+    def knows(self, model: MetaModel) -> bool:
+        """Whether a meta-model's own head has every label that methods will meet."""
+        return model.objective.head == "shared" and set(self.labels) <= set(model.labels)
 
     def embed(self) -> Embed:
         """Mean-pooled features of the frozen encoder that the settings name."""

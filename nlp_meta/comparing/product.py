@@ -17,6 +17,7 @@ from nlp_meta.models import AdaptedModel, MetaModel
 
 Choice = Mapping[str, object]
 
+EXAMPLES_A_LABEL = 2
 FOLDED = 4
 """Adaptations of a call of `adapt`: its own, and copies of three quarters on four folds."""
 
@@ -61,13 +62,15 @@ def _build(bench: Bench, folder: str, *, mixed: bool) -> Method:
         "bytes": size,
         "choice": {"chosen": "by held-out folds of each support set"},
     }
-    least = 0 if model.objective.head == "shared" else 2
+    # `adapt` asks for two examples of each label; without any, only a head that knows them all
+    # can answer.
+    fewest = EXAMPLES_A_LABEL * len(bench.labels)
 
     def examples(labels: int) -> int:
         batches = 1 if model.minibatch is None else max(1, round(labels / model.minibatch))
         return round(FOLDED * model.adaptation.steps * labels / batches)
 
-    return Method(predict, least, examples, facts, said)
+    return Method(predict, fewest, examples, facts, said, without_labels=bench.knows(model))
 
 
 def _adapt(bench: Bench, folder: str, model: MetaModel, episode: Episode) -> AdaptedModel:

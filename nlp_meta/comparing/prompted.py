@@ -108,7 +108,7 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
         "model": prompting.model_name_or_path,
         "choice": dict(choice),
     }
-    return Method(predict, 0, lambda _labels: 0, facts, said, announce)
+    return Method(predict, 1, lambda _labels: 0, facts, said, announce, without_labels=True)
 
 
 def load_scorer(bench: Bench) -> tuple[Scorer, Chat | None]:

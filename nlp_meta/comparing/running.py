@@ -236,8 +236,8 @@ def _plan(
     limits = settings.comparison.limits
     for episode in episodes:
         for name, method in methods.items():
-            enough = len(episode.support) >= method.least_labels
-            if enough and episode.index < limits.get(name, settings.comparison.draws):
+            last = limits.get(name, settings.comparison.draws)
+            if method.can_answer(episode) and episode.index < last:
                 yield name, episode
 
 

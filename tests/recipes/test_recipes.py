@@ -226,6 +226,22 @@ def test_compare_on_own_labels_judges_what_a_draw_leaves(trained):
     assert found["skipped"] == {}
 
 
+def test_compare_takes_labels_that_meta_training_never_saw(trained):
+    """No start can answer without labels then; with some, its head is one of prototypes."""
+    with (trained.root / "test.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = {"negative": "spicy", "positive": "mild"}
+    write_table(trained.root / "hot.csv", [{**r, "label": names[r["label"]]} for r in rows])
+    words = ["compare", "runs/meta", "--data", "hot.csv", "--labels", "0,8", "--draws", "1"]
+    words += ["--methods", "adapt,joint,ngrams", "--joint", "joint", "--json"]
+    found = one_object(start([*COMMAND, *words, "--output-dir", "hot"], trained.root))
+
+    rows = [one for one in found["summary"] if one["metric"] == "accuracy"]
+    assert {(one["method"], one["labels"]) for one in rows} == {
+        (name, 8) for name in ("adapt", "joint", "ngrams")
+    }
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
