@@ -20,6 +20,7 @@ from nlp_meta.report.verdict import (
     Verdict,
     rank_methods,
     score_of,
+    title_case,
     title_of,
 )
 
@@ -127,7 +128,7 @@ def _domains(results: Results, verdict: Verdict, here: list[str]) -> Drawing:
         f"{new} is {old}" for new, old in zip(drawable(tasks), tasks, strict=True) if new != old
     ]
     caption = (
-        f"{metric.capitalize()} at {say_labels(verdict.labels)}. A thin line goes from the lowest "
+        f"{title_case(metric)} at {say_labels(verdict.labels)}. A thin line goes from the lowest "
         "to the highest support draw."
     )
     caption += f" Names: {', '.join(renamed)}." if renamed else ""

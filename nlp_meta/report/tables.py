@@ -31,6 +31,7 @@ from nlp_meta.report.verdict import (
     paired_with,
     rank_methods,
     score_of,
+    title_case,
     title_of,
 )
 
@@ -84,7 +85,7 @@ def scores_table(results: Results, labels: int) -> Table:
         rows.append(_method_row(results, name, entries))
     heads = [say_labels(n) for n in results["labels"]]
     metric = METRIC_NAMES[results["metric"]]
-    return Table(f"{metric.capitalize()} by number of labels", ("method", *heads), tuple(rows))
+    return Table(f"{title_case(metric)} by number of labels", ("method", *heads), tuple(rows))
 
 
 def measures_table(results: Results, labels: int) -> Table:
@@ -132,7 +133,7 @@ def domains_table(results: Results, labels: int) -> Table:
         best = _best(scores)
         rows.append(Row(Entry(task), tuple(_score_entry(one, best) for one in scores)))
     return Table(
-        f"{METRIC_NAMES[results['metric']].capitalize()} by domain at {say_labels(labels)}",
+        f"{title_case(METRIC_NAMES[results['metric']])} by domain at {say_labels(labels)}",
         ("domain", *(title_of(results, name) for name in names)),
         tuple(rows),
     )

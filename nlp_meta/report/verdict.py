@@ -24,6 +24,11 @@ _SIGNIFICANT = 0.05
 Outcome = Literal["ahead", "behind", "undecided", "untested", "alone", "absent"]
 
 
+def title_case(name: str) -> str:
+    """Begin a metric's name with a capital and leave the rest: `Macro-F1`."""
+    return name[:1].upper() + name[1:]
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """A mean, with its interval where there is one: a single draw has none."""
