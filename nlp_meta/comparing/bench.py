@@ -11,7 +11,6 @@ from nlp_meta.data.answers import Predict
 from nlp_meta.data.episodes import Episode
 from nlp_meta.encoders.embedding import Embed, mean_pooled_embedder
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.hub.packaging import ADAPTER, HEAD
 from nlp_meta.models import AdaptedModel, MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import Comparison, ModelSettings
@@ -107,10 +106,10 @@ def name_start(model: MetaModel) -> str:
     return _SAID.get(algorithm, algorithm)
 
 
-def hash_start(folder: str) -> str:
-    """Hash of a meta-model's weights, so that cells of another training are not taken for its."""
+def hash_start(folder: str, files: Sequence[str]) -> str:
+    """Hash of a meta-model's files, so that cells of another training are not taken for its."""
     digest = hashlib.sha256()
-    for name in (ADAPTER, HEAD):
+    for name in files:
         path = Path(folder) / name
         if path.is_file():
             digest.update(path.read_bytes())

@@ -13,6 +13,8 @@ from nlp_meta.comparing.product import build_adapt, build_hybrid
 from nlp_meta.comparing.prompted import build_prompting, choose_prompting
 from nlp_meta.comparing.whole import build_full, build_setfit, choose_full
 from nlp_meta.errors import SettingsError
+from nlp_meta.hub.companions import WEIGHTS
+from nlp_meta.hub.packaging import ADAPTER, HEAD, RECORD
 
 Choose = Callable[[Bench, str], dict[str, object]]
 Build = Callable[[Bench, str, Mapping[str, object]], Method]
@@ -28,6 +30,7 @@ class Kind:
         settings: Sections of the config, or keys of one, that decide its answers.
         choose: What it has to choose before it meets a support set, JSON-able; slow.
         folder: Whether a meta-model's folder follows its name.
+        files: Of that folder, what decides its answers.
     """
 
     title: str
@@ -37,6 +40,7 @@ class Kind:
     choose: Choose
     build: Build
     folder: bool = False
+    files: tuple[str, ...] = (ADAPTER, HEAD)
 
 
 def no_choice(bench: Bench, argument: str) -> dict[str, object]:
@@ -47,6 +51,7 @@ def no_choice(bench: Bench, argument: str) -> dict[str, object]:
 _ENCODER, _TEXT = "the adapted encoder", "the text's characters"
 _FROZEN = "the frozen encoder's mean-pooled states"
 _LM = "a causal language model"
+_PRODUCT = (ADAPTER, HEAD, RECORD, WEIGHTS)
 _FITTED = ("rivals.regularization", "rivals.folds")
 _SCALED = ("rivals.scalings", "rivals.temperatures")
 _FULL = ("rivals.full_steps", "rivals.full_learning_rates", "rivals.full_batch_size")
@@ -78,6 +83,7 @@ KINDS: Mapping[str, Kind] = {
         no_choice,
         build_adapt,
         folder=True,
+        files=_PRODUCT,
     ),
     "hybrid": Kind(
         "a meta-model as `nlp-meta adapt` adapts it, with its n-gram companion",
@@ -87,6 +93,7 @@ KINDS: Mapping[str, Kind] = {
         no_choice,
         build_hybrid,
         folder=True,
+        files=_PRODUCT,
     ),
     "lora": Kind("plain LoRA", "rival", _ENCODER, ("model", "adaptation"), choose_lora, build_lora),
     "full": Kind(

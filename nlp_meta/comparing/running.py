@@ -23,6 +23,7 @@ from nlp_meta.evaluation.records import (
     Record,
     append_record,
     check_support,
+    hash_query,
     key_of_episode,
     read_records,
 )
@@ -128,7 +129,7 @@ def fingerprint(settings: Comparison, name: str) -> str:
     plan = settings.comparison
     values: dict[str, object] = {
         "method": text,
-        "start": hash_start(start) if start else "",
+        "start": hash_start(start, kind.files) if start else "",
         "data": {**asdict(settings.data), "root": None},
         "query": [max(plan.labels), plan.max_query, plan.overlap, plan.overlap_threshold],
         "run": [settings.run.seed, settings.run.mixed_precision],
@@ -160,13 +161,12 @@ def _make_choices(
         logger.info("choosing for %s", name)
         try:
             choice = kind.choose(bench, argument)
-        except MissingPackageError as error:
-            choice = {"skipped": str(error)}
+        except MissingPackageError:
+            continue  # building it says so again, in every process
         path.parent.mkdir(parents=True, exist_ok=True)
-        if "skipped" not in choice:
-            beside = path.with_suffix(".part")
-            beside.write_text(json.dumps(choice) + "\n", encoding="utf-8")
-            beside.rename(path)
+        beside = path.with_suffix(".part")
+        beside.write_text(json.dumps(choice) + "\n", encoding="utf-8")
+        beside.rename(path)
 
 
 def _build_methods(
@@ -223,7 +223,7 @@ def _make_cells(
         method.said.clear()
         cell, predictions = judge(method.predict, episode, method=name, stopwatch=bench.stopwatch)
         used = {"examples_adapt": method.examples(len(episode.support)), **method.said}
-        record = Record(name, cell, predictions, used)
+        record = Record(name, cell, predictions, used, hash_query(episode))
         append_record(folder, record, fingerprint=prints[name], rank=share.rank)
     if on_cell:
         on_cell(len(own), len(own))

@@ -36,12 +36,14 @@ class Record:
 
     Attributes:
         facts: What the method said of this very cell: steps taken, demonstrations used.
+        query_hash: Of the query texts and labels; empty in cells of older versions.
     """
 
     method: str
     cell: Cell
     predictions: tuple[Prediction, ...]
     facts: Mapping[str, object]
+    query_hash: str = ""
 
     @property
     def key(self) -> Key:
@@ -68,6 +70,7 @@ def append_record(folder: Path, record: Record, *, fingerprint: str, rank: int) 
         "method": record.method,
         "cell": asdict(record.cell),
         "facts": record.facts,
+        "query_hash": record.query_hash,
         "labels": names,
         "answers": [
             [names.index(one.label), *(one.probabilities[name] for name in names)]
@@ -103,12 +106,13 @@ def read_records(folder: Path, *, fingerprints: Mapping[str, str]) -> dict[Key, 
 
 
 def check_support(record: Record, episode: Episode) -> None:
-    """Refuse a finished cell whose support set or number of queries is not the episode's.
+    """Refuse a finished cell whose support set or query set is not the episode's.
 
     Raises:
         DataError: The data have changed since.
     """
     same = record.cell.support_hash == hash_support(episode)
+    same &= record.query_hash in ("", hash_query(episode))
     if not same or len(record.predictions) != len(episode.query):
         raise DataError(
             f"cannot go on with '{record.method}' on task '{episode.task}', draw {episode.index}: "
@@ -126,7 +130,7 @@ def _read_line(path: Path, number: int, line: str, *, fingerprint: str) -> Recor
             Prediction(names[place], dict(zip(names, row, strict=True)))
             for place, *row in values["answers"]
         )
-        record = Record(values["method"], cell, predictions, facts)
+        record = Record(values["method"], cell, predictions, facts, values.get("query_hash", ""))
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(
             f"cannot read line {number} of '{path}': it is damaged and a finished cell is needed; "
@@ -152,6 +156,11 @@ def _drop_torn_line(path: Path) -> None:
         if file.read() != b"\n":
             file.seek(0)
             file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def hash_query(episode: Episode) -> str:
+    """Twelve hexadecimal digits of the query texts and their labels, in their order."""
+    return row_key("\x1e".join(f"{one.source}\x1f{one.target}" for one in episode.query))
 
 
 def row_key(text: str) -> str:

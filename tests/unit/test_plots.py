@@ -160,8 +160,10 @@ def test_results_of_one_number_of_labels_and_no_interval_are_drawn(results):
         dict(one, low=None, high=None) for one in results["summary"] if one["labels"] == 50
     ]
 
-    to_svg(plot_learning_curves(results), salt="a")
-    to_svg(plot_cost(results, labels=50), salt="a")
+    curves = to_svg(plot_learning_curves(results), salt="a")
+    costs = to_svg(plot_cost(results, labels=50), salt="a")
+    assert "<svg" in curves
+    assert "<svg" in costs
 
 
 def test_every_method_has_a_look_of_its_own_and_ours_is_always_the_same(results):

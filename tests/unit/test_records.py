@@ -1,6 +1,7 @@
 """Records: what is finished stays finished, and nothing else is taken for it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from nlp_meta.evaluation.records import (
     append_record,
     check_support,
     columns_of,
+    hash_query,
     key_of_episode,
     read_records,
     row_key,
@@ -24,9 +26,9 @@ from nlp_meta.evaluation.records import (
 LABELS = ("bad", "good")
 
 
-def episode(draw: int = 0, *, rows: int = 3, word: str = "support") -> Episode:
+def episode(draw: int = 0, *, rows: int = 3, word: str = "support", mark: str = "") -> Episode:
     support = tuple(Example(f"{word} {draw} {i}", LABELS[i % 2]) for i in range(4))
-    query = tuple(Example(f"query {i}\u2028", LABELS[i % 2]) for i in range(rows))
+    query = tuple(Example(f"query {i}{mark}\u2028", LABELS[i % 2]) for i in range(rows))
     return Episode("reviews/kitchen", LABELS, support, query, draw)
 
 
@@ -95,6 +97,9 @@ def test_a_cell_of_other_data_is_refused():
     with pytest.raises(DataError, match="other rows"):
         check_support(record(), episode(rows=2))
     check_support(record(), episode())
+    with pytest.raises(DataError, match="other rows"):
+        check_support(replace(record(), query_hash=hash_query(episode())), episode(mark="!"))
+    check_support(replace(record(), query_hash=hash_query(episode())), episode())
 
 
 def test_answers_become_rows_of_a_table():
