@@ -91,7 +91,7 @@ def recommend(
     methods, skipped = _build(bench)
     rounds = [fold_task(task, folds=folds, seed=seed + repeat) for repeat in range(repeats)]
     tick = _Ticker(on_step, total=(len(methods) + len(SHARES)) * repeats * folds)
-    answers = {name: _answer(method, task, rounds, tick) for name, method in methods.items()}
+    answers = _answer(methods, task, rounds, tick)
     metric = bench.settings.comparison.metric
     scored = {name: _score(task, found, metric) for name, found in answers.items()}
     ranked = sorted(scored, key=lambda name: -float(np.mean(scored[name])))
@@ -99,7 +99,7 @@ def recommend(
     sizes: dict[int, Answers] = {}
     for share in SHARES:
         smaller = [[_shrink(one, share, seed=seed) for one in fold] for fold in rounds]
-        sizes[_support_size(smaller)] = _answer(methods[best], task, smaller, tick)
+        sizes[_support_size(smaller)] = _answer({best: methods[best]}, task, smaller, tick)[best]
     learned_from = _support_size(rounds)
     sizes[learned_from] = answers[best]
     judged = {size: _judged(task, found) for size, found in sizes.items()}
@@ -188,17 +188,26 @@ def _build(bench: Bench) -> tuple[dict[str, Method], dict[str, str]]:
 
 
 def _answer(
-    method: Method, task: Task, rounds: Sequence[Sequence[Episode]], tick: Callable[[], None]
-) -> Answers:
-    """Answer every row once a repeat, by what was learned without its fold."""
-    found: Answers = []
+    methods: Mapping[str, Method],
+    task: Task,
+    rounds: Sequence[Sequence[Episode]],
+    tick: Callable[[], None],
+) -> dict[str, Answers]:
+    """Answer every row once a repeat, by what was learned without its fold.
+
+    All methods take an episode before the next comes: two may share its adaptation.
+    """
+    found: dict[str, Answers] = {name: [] for name in methods}
     for episodes in rounds:
-        by_text: dict[str, Prediction] = {}
+        by_text: dict[str, dict[str, Prediction]] = {name: {} for name in methods}
         for episode in episodes:
-            answers = method.predict(episode)
-            by_text |= {e.source: a for e, a in zip(episode.query, answers, strict=True)}
-            tick()
-        found.append([by_text[example.source] for example in task.train])
+            for name, method in methods.items():
+                answers = method.predict(episode)
+                pairs = zip(episode.query, answers, strict=True)
+                by_text[name] |= {example.source: answer for example, answer in pairs}
+                tick()
+        for name, texts in by_text.items():
+            found[name].append([texts[example.source] for example in task.train])
     return found
 
 
