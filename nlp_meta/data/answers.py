@@ -19,5 +19,27 @@ class Prediction:
     probabilities: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A query text in the other language."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The candidates of an episode in the order in which they may be a query's translation.
+
+    Attributes:
+        order: Places among `Episode.candidates`, the likeliest first, each once.
+        mined: Place of the best candidate by margin, as mining would take it.
+    """
+
+    order: tuple[int, ...]
+    mined: int
+
+
+Answer = Prediction | Translation | Ranking
+
 Predict = Callable[[Episode], Sequence[Prediction]]
 """A predictor: sees an episode's support set and the texts of its query set, no query label."""

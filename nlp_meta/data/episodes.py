@@ -27,8 +27,11 @@ class Episode:
     """One few-shot problem.
 
     Attributes:
-        labels: The task's, in its order.
+        labels: The task's, in its order; none in a translation.
         index: Its number in the stream, or the number of the draw in an evaluation.
+        kind: `sentiment` or `translation`.
+        language: Of the texts; the pair of a translation, such as `ind-jav`.
+        candidates: Translations among which a query's own is to be found, each once.
     """
 
     task: str
@@ -36,6 +39,9 @@ class Episode:
     support: tuple[Example, ...]
     query: tuple[Example, ...]
     index: int
+    kind: str = "sentiment"
+    language: str = ""
+    candidates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
