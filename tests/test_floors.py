@@ -68,6 +68,7 @@ ORDER = {
     ],
     "data": [
         "overlap",
+        "language_names",
         "near_duplicates",
         "front_matter",
         "cards",
@@ -107,6 +108,7 @@ ORDER = {
     ],
     "prompting": [
         "prompts",
+        "translation_prompts",
         "answer_cache",
         "questions",
         "replies",
@@ -114,6 +116,7 @@ ORDER = {
         "asking",
         "endpoint",
         "language_model",
+        "shared_prefix",
         "local_scoring",
         "scoring",
         "demonstrations",
@@ -130,6 +133,7 @@ ORDER = {
         "whole",
         "product",
         "prompted",
+        "prompted_translation",
         "methods",
         "running",
         "reporting",

@@ -149,5 +149,5 @@ def test_a_text_longer_than_the_context_is_refused(tiny_language_model):
 def test_nothing_around_an_empty_query_is_refused(tiny_language_model):
     scorer = LocalScorer(tiny_language_model("llama"), batch_tokens=100)
 
-    with pytest.raises(EpisodeError, match=r"cannot score query 1: .* makes no token"):
+    with pytest.raises(EpisodeError, match=r"cannot read query 1: .* makes no token"):
         scorer.score(Prompt(PREFIX, "", "", ONE_TOKEN), ["warm", ""])
