@@ -5,7 +5,8 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 from nlp_meta.cli.screen import Screen, show_facts, show_table
-from nlp_meta.data.cards import META_SPLITS, DataCard, find_card, list_cards, load_card
+from nlp_meta.data.card_parts import META_SPLITS, DataCard
+from nlp_meta.data.cards import find_card, list_cards, load_card
 from nlp_meta.errors import CardError
 
 

@@ -5,108 +5,24 @@ one `nlp_meta` block. To add a corpus is to add a card; nothing here changes.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
+from nlp_meta.data.card_parts import (
+    COLUMN_KEYS,
+    KINDS,
+    META_SPLITS,
+    SENTIMENT,
+    TRANSLATION,
+    Columns,
+    DataCard,
+    HubSource,
+    HubTask,
+    TaskCard,
+    split_pair,
+)
 from nlp_meta.data.front_matter import HUB_KEYS, Block, read_front_matter
 from nlp_meta.errors import CardError
-
-META_SPLITS = ("meta-train", "meta-validation", "meta-test")
-KINDS = ("sentiment",)
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Names of the columns that hold a row's parts; `group` only in parallel corpora."""
-
-    text: str
-    label: str
-    group: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class HubSource:
-    """The corpus on the Hugging Face Hub.
-
-    Attributes:
-        revision: The commit that was looked at; None where none is known.
-        columns, labels: Those of the Hub's copy, which may differ from the files'.
-    """
-
-    id: str
-    revision: str | None
-    columns: Columns
-    labels: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class HubTask:
-    """Where one task is found in the Hub's copy.
-
-    Attributes:
-        splits: `train` and `test` to a split expression, such as `train+validation`.
-        filter: Column to the value that a row of this task has in it.
-    """
-
-    config: str | None
-    splits: Mapping[str, str]
-    filter: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class TaskCard:
-    """One task of a card.
-
-    Attributes:
-        splits: `train`, and `test` where there is one, to the word in the file's name.
-        labels: The label names that this task has; None when it may have all.
-        hub: None where the Hub's copy does not hold the task.
-    """
-
-    name: str
-    domain: str
-    language: str
-    meta_split: str
-    splits: Mapping[str, str]
-    labels: tuple[str, ...] | None
-    hub: HubTask | None
-
-
-@dataclass(frozen=True, slots=True)
-class DataCard:
-    """One corpus.
-
-    Attributes:
-        name: The card's file name without its ending.
-        parallel: Whether the tasks hold the same sentences in several languages.
-        files: Pattern below the data root, with `{task}` and `{split}`; None for
-            the corpus that ships with the package.
-        builtin: Pattern below the package's own corpus folder; else None.
-        obtain: How to get the files, and whether a Hub id is known.
-        labels: Value in the rows, as text, to the label's name.
-    """
-
-    name: str
-    path: Path
-    pretty_name: str
-    license: str
-    kind: str
-    parallel: bool
-    files: str | None
-    builtin: str | None
-    hub: HubSource | None
-    obtain: str
-    columns: Columns
-    labels: Mapping[str, str]
-    tasks: tuple[TaskCard, ...]
-
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """The label names, each once, in the order of the card."""
-        return tuple(dict.fromkeys(self.labels.values()))
 
 
 def cards_folder() -> Path:
@@ -162,26 +78,39 @@ def load_card(path: str | os.PathLike[str]) -> DataCard:
     for key in ("language", "task_categories", "size_categories", "source_datasets"):
         top.texts(key)
     own = top.block("nlp_meta")
-    own.check_keys(("kind", "parallel", "source", "columns", "labels", "tasks"))
+    kind = _read_kind(own)
     source = own.block("source")
     source.check_keys(("files", "builtin", "hub", "obtain"))
     files, builtin = _read_patterns(source)
-    columns, labels = _read_columns(own.block("columns")), own.text_mapping("labels")
+    columns = _read_columns(own.block("columns"), kind=kind)
+    labels = own.text_mapping("labels") if kind == SENTIMENT else {}
     return DataCard(
         name=Path(path).stem,
         path=Path(path),
         pretty_name=top.text("pretty_name"),
         license=_read_license(top),
-        kind=own.choice("kind", KINDS),
+        kind=kind,
         parallel=own.flag("parallel"),
         files=files,
         builtin=builtin,
-        hub=_read_hub(source, columns=columns, labels=labels),
+        hub=_read_hub(source, kind=kind, columns=columns, labels=labels),
         obtain=source.text("obtain"),
         columns=columns,
         labels=labels,
-        tasks=_read_tasks(own, labels=labels),
+        tasks=_read_tasks(own, kind=kind, labels=labels),
     )
+
+
+def _read_kind(own: Block) -> str:
+    keys = ("kind", "parallel", "source", "columns", "tasks")
+    own.check_keys((*keys, "labels"))
+    kind = own.choice("kind", KINDS)
+    own.check_keys((*keys, *_label_keys(kind)))
+    return kind
+
+
+def _label_keys(kind: str) -> tuple[str, ...]:
+    return ("labels",) if kind == SENTIMENT else ()
 
 
 def _read_license(top: Block) -> str:
@@ -218,31 +147,34 @@ def _read_patterns(source: Block) -> tuple[str | None, str | None]:
     return files, builtin
 
 
-def _read_columns(block: Block) -> Columns:
-    block.check_keys(("text", "label", "group"))
-    return Columns(block.text("text"), block.text("label"), block.optional_text("group"))
+def _read_columns(block: Block, *, kind: str) -> Columns:
+    source, target = COLUMN_KEYS[kind]
+    block.check_keys((source, target, "group"))
+    return Columns(block.text(source), block.text(target), block.optional_text("group"))
 
 
-def _read_hub(source: Block, *, columns: Columns, labels: dict[str, str]) -> HubSource | None:
+def _read_hub(
+    source: Block, *, kind: str, columns: Columns, labels: dict[str, str]
+) -> HubSource | None:
     block = source.optional_block("hub")
     if block is None:
         return None
-    block.check_keys(("id", "revision", "columns", "labels"))
+    block.check_keys(("id", "revision", "columns", *_label_keys(kind)))
     own_columns = block.optional_block("columns")
     own_labels = block.text_mapping("labels") if block.values.get("labels") else labels
     _check_labels(block, tuple(own_labels.values()), labels=labels)
     return HubSource(
         id=block.text("id"),
         revision=block.optional_text("revision"),
-        columns=_read_columns(own_columns) if own_columns else columns,
+        columns=_read_columns(own_columns, kind=kind) if own_columns else columns,
         labels=own_labels,
     )
 
 
-def _read_tasks(own: Block, *, labels: dict[str, str]) -> tuple[TaskCard, ...]:
+def _read_tasks(own: Block, *, kind: str, labels: dict[str, str]) -> tuple[TaskCard, ...]:
     tasks: dict[str, TaskCard] = {}
     for block in own.blocks("tasks"):
-        task = _read_task(block, labels=labels)
+        task = _read_task(block, kind=kind, labels=labels)
         if task.name in tasks:
             raise block.error(
                 "name",
@@ -254,8 +186,9 @@ def _read_tasks(own: Block, *, labels: dict[str, str]) -> tuple[TaskCard, ...]:
     return tuple(tasks.values())
 
 
-def _read_task(block: Block, *, labels: dict[str, str]) -> TaskCard:
-    block.check_keys(("name", "domain", "language", "meta_split", "splits", "labels", "hub"))
+def _read_task(block: Block, *, kind: str, labels: dict[str, str]) -> TaskCard:
+    keys = ("name", "domain", "language", "meta_split", "splits", "hub")
+    block.check_keys((*keys, *_label_keys(kind)))
     own_labels = block.texts("labels") if block.values.get("labels") is not None else None
     _check_labels(block, own_labels or (), labels=labels)
     hub = block.optional_block("hub")
@@ -264,12 +197,24 @@ def _read_task(block: Block, *, labels: dict[str, str]) -> TaskCard:
     return TaskCard(
         name=block.text("name"),
         domain=block.text("domain"),
-        language=block.text("language"),
+        language=_read_language(block, kind=kind),
         meta_split=block.choice("meta_split", META_SPLITS),
         splits=_read_splits(block),
         labels=own_labels,
         hub=_read_hub_task(hub) if hub else None,
     )
+
+
+def _read_language(block: Block, *, kind: str) -> str:
+    language = block.text("language")
+    if kind == TRANSLATION and split_pair(language) is None:
+        raise block.error(
+            "language",
+            f"is '{language}'",
+            needed="a translation goes from one language into another",
+            remedy="write both codes with a hyphen between them, such as ind-jav",
+        )
+    return language
 
 
 def _read_hub_task(hub: Block) -> HubTask:

@@ -4,22 +4,24 @@ An example of the query set shares neither its text nor its group (the same
 sentence in another language) with any example of the support set.
 """
 
-import zlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example, Task
+from nlp_meta.data.units import (
+    QUERY,
+    SUPPORT,
+    TRAINING,
+    Unit,
+    draw_units,
+    join_units,
+    make_generator,
+    number_of,
+    tokens_of,
+)
 from nlp_meta.errors import EpisodeError, SettingsError
-
-# Random streams that must not meet: which episode of training, which labels are bought for an
-# evaluation, which queries are kept of a long test part.
-_TRAINING, _SUPPORT, _QUERY = 0, 1, 2
-
-Unit = tuple[Example, ...]
-"""Examples of one label that must stay on one side: they share a text or a group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +85,13 @@ class EpisodeStream:
             raise EpisodeError(
                 f"cannot draw episode {index}: episodes are numbered from 0; ask for 0 or above"
             )
-        generator = _generator(self.seed, _TRAINING, index)
+        generator = make_generator(self.seed, TRAINING, index)
         number = int(generator.choice(len(self.tasks), p=self._chances))
         task, pool = self.tasks[number], self._pools[number]
         support: list[Example] = []
         query: list[Example] = []
         for label in task.labels:
-            drawn = _draw(pool[label], self.shot + self.query_shot, generator)
+            drawn = draw_units(pool[label], self.shot + self.query_shot, generator)
             support += drawn[: self.shot]
             query += drawn[self.shot :]
         return Episode(
@@ -98,6 +100,8 @@ class EpisodeStream:
             support=tuple(support[i] for i in generator.permutation(len(support))),
             query=tuple(query[i] for i in generator.permutation(len(query))),
             index=index,
+            kind=task.kind,
+            language=task.language,
         )
 
 
@@ -146,8 +150,8 @@ def draw_support(task: Task, *, labels_total: int, seed: int, draw: int) -> tupl
             f"has {available} distinct training examples, 0 to {available} can be drawn; lower "
             "the number of labels or leave the task out (`data.exclude`)"
         )
-    generator = _generator(seed, _SUPPORT, _task_number(task), draw)
-    queues = [_draw(pool[label], len(pool[label]), generator) for label in task.labels]
+    generator = make_generator(seed, SUPPORT, number_of(task), draw)
+    queues = [draw_units(pool[label], len(pool[label]), generator) for label in task.labels]
     longest = max((len(queue) for queue in queues), default=0)
     turns = [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
     return tuple(turns[:labels_total])
@@ -185,15 +189,23 @@ def evaluation_episode(
     reserved = draw_support(task, labels_total=reserve, seed=seed, draw=draw)
     query = _query_without(reserved, task)
     if max_query is not None and len(query) > max_query:
-        generator = _generator(seed, _QUERY, _task_number(task), draw)
+        generator = make_generator(seed, QUERY, number_of(task), draw)
         kept = generator.choice(len(query), size=max_query, replace=False)
         query = tuple(query[i] for i in sorted(kept))
-    return Episode(task.name, task.labels, reserved[:labels_total], query, draw)
+    return Episode(
+        task=task.name,
+        labels=task.labels,
+        support=reserved[:labels_total],
+        query=query,
+        index=draw,
+        kind=task.kind,
+        language=task.language,
+    )
 
 
 def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ...]:
-    tokens = {token for example in reserved for token in _tokens(example)}
-    query = tuple(e for e in task.test or task.train if tokens.isdisjoint(_tokens(e)))
+    taken = {token for example in reserved for token in tokens_of(example, task.kind)}
+    query = tuple(e for e in task.test or task.train if taken.isdisjoint(tokens_of(e, task.kind)))
     if not query:
         raise EpisodeError(
             f"cannot evaluate on task {task.name!r}: a support set of {len(reserved)} examples "
@@ -212,6 +224,19 @@ def _check_pools(
                 f"cannot draw episodes with {name} {value}: at least {least} is needed; "
                 f"raise `episode.{name}`"
             )
+    check_names(tasks)
+    pools = tuple(_label_pool(task) for task in tasks)
+    for task, pool in zip(tasks, pools, strict=True):
+        _check_pool(task, pool, shot=shot, query_shot=query_shot)
+    return pools
+
+
+def check_names(tasks: Sequence[Task]) -> None:
+    """Stop unless there are tasks, each with a name of its own.
+
+    Raises:
+        EpisodeError: No task, or two of one name.
+    """
     if not tasks:
         raise EpisodeError(
             "cannot draw episodes from 0 tasks: at least one is needed; "
@@ -224,10 +249,6 @@ def _check_pools(
                 f"cannot tell tasks named {name!r} apart: {names.count(name)} have that name, "
                 "one is needed; give each card once in `data.cards`"
             )
-    pools = tuple(_label_pool(task) for task in tasks)
-    for task, pool in zip(tasks, pools, strict=True):
-        _check_pool(task, pool, shot=shot, query_shot=query_shot)
-    return pools
 
 
 def _check_pool(task: Task, pool: dict[str, list[Unit]], *, shot: int, query_shot: int) -> None:
@@ -255,44 +276,8 @@ def _label_pool(task: Task) -> dict[str, list[Unit]]:
 
     A unit with examples of several labels counts for one of them, always the same.
     """
-    units: list[list[Example]] = []
-    unit_of: dict[Hashable, list[Example]] = {}
-    for example in task.train:
-        tokens = _tokens(example)
-        joined = next((unit_of[token] for token in tokens if token in unit_of), None)
-        if joined is None:
-            joined = []
-            units.append(joined)
-        joined.append(example)
-        for token in tokens:
-            other = unit_of.setdefault(token, joined)
-            if other is not joined:
-                joined += other
-                for moved in other:
-                    unit_of.update((t, joined) for t in _tokens(moved))
-                other.clear()
     pool: dict[str, list[Unit]] = {label: [] for label in task.labels}
-    for unit in units:
-        if unit:
-            label = unit[0].target
-            pool[label].append(tuple(e for e in unit if e.target == label))
+    for unit in join_units(task.train, task.kind):
+        label = unit[0].target
+        pool[label].append(tuple(e for e in unit if e.target == label))
     return pool
-
-
-def _tokens(example: Example) -> tuple[Hashable, ...]:
-    text = ("text", text_key(example.source))
-    return (text,) if example.group is None else (text, ("group", example.group))
-
-
-def _draw(units: Sequence[Unit], number: int, generator: np.random.Generator) -> list[Example]:
-    """One example of each of `number` different units, in random order."""
-    chosen = generator.permutation(len(units))[:number]
-    return [units[i][int(generator.integers(len(units[i])))] for i in chosen]
-
-
-def _generator(seed: int, *key: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
-
-
-def _task_number(task: Task) -> int:
-    return zlib.crc32(task.name.encode())

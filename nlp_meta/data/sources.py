@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.data.cards import Columns, DataCard, HubSource, HubTask, TaskCard
+from nlp_meta.data.card_parts import (
+    COLUMN_KEYS,
+    SENTIMENT,
+    Columns,
+    DataCard,
+    HubSource,
+    HubTask,
+    TaskCard,
+)
 from nlp_meta.errors import CardError, SettingsError
 
 SOURCES = ("files", "hub")
@@ -27,10 +35,10 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]+")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A normalized text, its label's name and what it is a translation of."""
+    """A normalized text, its label's name or its translation, and what groups it with others."""
 
-    text: str
-    label: str
+    source: str
+    target: str
     group: str | None
 
 
@@ -63,11 +71,18 @@ def read_rows(
         return _read_hub(card, task, split)
     if split not in task.splits:
         return ()
-    path = _find_file(card, task, split, data_root=data_root)
-    records = _read_file(card, path)
-    return _normalize(
-        records, card=card, task=task, columns=card.columns, labels=card.labels, place=str(path)
-    )
+    rows: list[Row] = []
+    for word in task.splits[split].split("+"):
+        path = _find_file(card, task, word, data_root=data_root)
+        rows += _normalize(
+            _read_file(card, path),
+            card=card,
+            task=task,
+            columns=card.columns,
+            labels=card.labels,
+            place=str(path),
+        )
+    return tuple(rows)
 
 
 def normalize_text(text: str) -> str:
@@ -85,27 +100,42 @@ def _normalize(
     place: str,
 ) -> tuple[Row, ...]:
     rows: list[Row] = []
+    source_key, target_key = COLUMN_KEYS[card.kind]
     for record in records:
-        for key, column in (("text", columns.text), ("label", columns.label)):
+        for key, column in ((source_key, columns.source), (target_key, columns.target)):
             if column not in record:
                 raise _column_error(card, key, column, record=record, place=place)
         if columns.group is not None and record.get(columns.group) is None:
             raise _column_error(card, "group", columns.group, record=record, place=place)
-        text, value = record[columns.text], str(record[columns.label])
-        text = "" if text is None else normalize_text(str(text))
-        if not text:
+        source, value = _normalize_value(record[columns.source]), record[columns.target]
+        if not source:
             continue
-        label = labels.get(value)
-        if label is None or (task.labels is not None and label not in task.labels):
-            raise CardError(
-                f"cannot use card '{card.path}': key `labels` has no label '{value}' for task "
-                f"'{task.name}', which {place} holds; known there are "
-                f"{', '.join(task.labels or labels)}; add '{value}' to `nlp_meta.labels`, to the "
-                "task's or the Hub's `labels` where it has its own, or correct the rows"
-            )
+        if card.kind == SENTIMENT:
+            target = _name_label(str(value), card=card, task=task, labels=labels, place=place)
+        else:
+            target = _normalize_value(value)
         group = None if columns.group is None else str(record[columns.group])
-        rows.append(Row(text, label, group))
+        if target:
+            rows.append(Row(source, target, group))
     return tuple(rows)
+
+
+def _normalize_value(value: Any) -> str:
+    return "" if value is None else normalize_text(str(value))
+
+
+def _name_label(
+    value: str, *, card: DataCard, task: TaskCard, labels: Mapping[str, str], place: str
+) -> str:
+    label = labels.get(value)
+    if label is None or (task.labels is not None and label not in task.labels):
+        raise CardError(
+            f"cannot use card '{card.path}': key `labels` has no label '{value}' for task "
+            f"'{task.name}', which {place} holds; known there are "
+            f"{', '.join(task.labels or labels)}; add '{value}' to `nlp_meta.labels`, to the "
+            "task's or the Hub's `labels` where it has its own, or correct the rows"
+        )
+    return label
 
 
 def _column_error(
@@ -119,10 +149,10 @@ def _column_error(
 
 
 def _find_file(
-    card: DataCard, task: TaskCard, split: str, *, data_root: str | os.PathLike[str] | None
+    card: DataCard, task: TaskCard, word: str, *, data_root: str | os.PathLike[str] | None
 ) -> Path:
     pattern = card.files or card.builtin or ""
-    name = pattern.replace("{task}", task.name).replace("{split}", task.splits[split])
+    name = pattern.replace("{task}", task.name).replace("{split}", word)
     if card.builtin is not None:
         root = Path(__file__).resolve().parent / "corpus"
         remedy = "install the package again"

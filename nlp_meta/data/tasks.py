@@ -1,4 +1,4 @@
-"""Tasks: named pools of examples of one domain in one language.
+"""Tasks: named pools of examples of one domain in one language or one language pair.
 
 A task belongs to one meta-split, and `load_tasks` gives one meta-split per call,
 so that training code cannot see a task that it will be judged on.
@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from nlp_meta.data.cards import META_SPLITS, DataCard, TaskCard, find_card, list_cards, load_card
+from nlp_meta.data.card_parts import META_SPLITS, TRANSLATION, DataCard, TaskCard, split_pair
+from nlp_meta.data.cards import find_card, list_cards, load_card
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.sources import Row, read_rows
-from nlp_meta.errors import CardError, SettingsError
+from nlp_meta.errors import CardError, DataError, SettingsError
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,15 +37,18 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A named pool of examples of one domain in one language.
+    """A named pool of examples of one domain in one language or one language pair.
 
     Attributes:
         name: `corpus/task`, unique within a run.
-        kind: `sentiment` (`translation` will follow).
-        labels: Label names in the card's order; only those that the task has.
+        kind: `sentiment` or `translation`.
+        language: Of the texts; the pair of a translation, such as `ind-jav`.
+        labels: Label names in the card's order; only those that the task has; none of a
+            translation.
         train: Examples that support sets, and query sets of training, are drawn from.
         test: Examples that are only ever evaluated on; empty where a corpus has
             no test part, then what a draw leaves of `train` serves.
+        dropped: Rows of `train` left out because a row that is judged repeats them.
     """
 
     name: str
@@ -55,6 +59,23 @@ class Task:
     labels: tuple[str, ...]
     train: tuple[Example, ...]
     test: tuple[Example, ...]
+    dropped: int = 0
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The languages that a translation goes from and into.
+
+        Raises:
+            DataError: The task is no translation.
+        """
+        found = split_pair(self.language) if self.kind == TRANSLATION else None
+        if found is None:
+            raise DataError(
+                f"cannot name the language pair of task '{self.name}': it is of kind "
+                f"'{self.kind}' in '{self.language}' and a translation is needed, in a pair such "
+                "as ind-jav; choose another task, or correct `language` in its card"
+            )
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +89,11 @@ class _Place:
     @property
     def name(self) -> str:
         return f"{self.card.name}/{self.task.name}"
+
+
+def texts_of(one: Row | Example, kind: str) -> tuple[str, ...]:
+    """The sentences of an example: its text, and the other one if it is a translation."""
+    return (one.source, one.target) if kind == TRANSLATION else (one.source,)
 
 
 _Read = Callable[[_Place, str], tuple[Row, ...]]
@@ -84,11 +110,12 @@ def load_tasks(
 ) -> tuple[Task, ...]:
     """Load the tasks of one meta-split, in the order of the cards.
 
-    Of texts that are equal up to case and punctuation one is kept in each part, and
+    Of rows that are equal up to case and punctuation one is kept in each part, and
     train rows that repeat a test row of their task are dropped. Meta-train tasks come
     without their test rows, which in a parallel corpus are translations of the rows
     that meta-test tasks are judged on, and without the train rows that any task of
-    these cards is judged on.
+    these cards, of either kind, is judged on. Of a translation either sentence repeats
+    a row, whichever side has it there: parallel corpora share them between pairs.
 
     Args:
         cards: Names of shipped cards, or paths.
@@ -171,35 +198,42 @@ def _collect_judged(places: Sequence[_Place], read: _Read) -> frozenset[str]:
         rows = read(place, "test")
         if not rows and place.meta_split != "meta-train":
             rows = read(place, "train")
-        keys.update(text_key(row.text) for row in rows)
+        keys.update(key for row in rows for key in _keys(row, place.card.kind))
     return frozenset(keys)
 
 
 def _build_task(place: _Place, read: _Read, *, judged: frozenset[str]) -> Task:
-    train = _keep_first(read(place, "train"))
-    test = {} if place.meta_split == "meta-train" else _keep_first(read(place, "test"))
-    kept = [row for key, row in train.items() if key not in test and key not in judged]
-    if len(kept) < len(train):
-        dropped = len(train) - len(kept)
+    kind, judges = place.card.kind, place.meta_split != "meta-train"
+    train = _keep_first(read(place, "train"), kind)
+    test = _keep_first(read(place, "test"), kind) if judges else {}
+    taken = judged.union(*test)
+    kept = [row for keys, row in train.items() if taken.isdisjoint(keys)]
+    dropped = len(train) - len(kept)
+    if dropped:
         _LOG.info("%s: %d train rows dropped that repeat a test row", place.name, dropped)
-    present = {row.label for row in (*kept, *test.values())}
+    present = {row.target for row in (*kept, *test.values())}
     return Task(
         name=place.name,
-        kind=place.card.kind,
+        kind=kind,
         language=place.task.language,
         domain=place.task.domain,
         meta_split=place.meta_split,
         labels=tuple(label for label in place.card.label_names if label in present),
-        train=tuple(Example(row.text, row.label, row.group) for row in kept),
-        test=tuple(Example(row.text, row.label, row.group) for row in test.values()),
+        train=tuple(Example(row.source, row.target, row.group) for row in kept),
+        test=tuple(Example(row.source, row.target, row.group) for row in test.values()),
+        dropped=dropped,
     )
 
 
-def _keep_first(rows: Sequence[Row]) -> dict[str, Row]:
-    kept: dict[str, Row] = {}
+def _keep_first(rows: Sequence[Row], kind: str) -> dict[tuple[str, ...], Row]:
+    kept: dict[tuple[str, ...], Row] = {}
     for row in rows:
-        kept.setdefault(text_key(row.text), row)
+        kept.setdefault(_keys(row, kind), row)
     return kept
+
+
+def _keys(row: Row, kind: str) -> tuple[str, ...]:
+    return tuple(text_key(text) for text in texts_of(row, kind))
 
 
 def _check_groups(

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from nlp_meta.data.card_parts import Columns
 from nlp_meta.data.cards import cards_folder, find_card, list_cards, load_card
 from nlp_meta.errors import CardError
 
@@ -31,6 +32,24 @@ nlp_meta:
   - {name: hats, domain: fashion, language: eng, meta_split: meta-test, splits: {train: dev}}
 ---
 # Shops
+"""
+
+PAIRS = """---
+language: [en, de]
+license: mit
+pretty_name: Notes
+task_categories: [translation]
+size_categories: [n<1K]
+source_datasets: [original]
+nlp_meta:
+  kind: translation
+  parallel: false
+  source: {files: "notes/{task}.{split}.jsonl", obtain: write it}
+  columns: {source: left, target: right, group: null}
+  tasks:
+  - {name: t, domain: tea, language: eng-deu, meta_split: meta-train, splits: {train: train+dev}}
+---
+# Notes
 """
 
 
@@ -94,6 +113,34 @@ def test_a_bad_card_names_file_key_and_remedy(tmp_path, old, new, key, remedy):
     assert "\n" not in message and message.count("; ") >= 2
 
 
+def test_a_card_of_translations_has_a_pair_and_no_labels(tmp_path):
+    card = load_card(write_card(tmp_path, PAIRS))
+
+    assert (card.kind, card.columns) == ("translation", Columns("left", "right", None))
+    assert (card.labels, card.label_names, card.tasks[0].labels) == ({}, (), None)
+    assert (card.tasks[0].language, card.tasks[0].splits) == ("eng-deu", {"train": "train+dev"})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "remedy"),
+    [
+        ("  tasks:", "  labels: {a: b}\n  tasks:", "`nlp_meta.labels`", "take it out"),
+        ("source: left", "text: left", "`nlp_meta.columns.text`", "group, source, target"),
+        ("eng-deu", "eng", "`nlp_meta.tasks[0].language`", "such as ind-jav"),
+        ("eng-deu", "eng-deu-fra", "`nlp_meta.tasks[0].language`", "such as ind-jav"),
+        ("domain: tea", "domain: tea, labels: [a]", "`nlp_meta.tasks[0].labels`", "take it out"),
+    ],
+)
+def test_a_bad_card_of_translations_names_file_key_and_remedy(tmp_path, old, new, key, remedy):
+    path = write_card(tmp_path, PAIRS.replace(old, new, 1))
+
+    with pytest.raises(CardError) as caught:
+        load_card(path)
+
+    message = str(caught.value)
+    assert str(path) in message and key in message and remedy in message
+
+
 @pytest.mark.parametrize(
     "text", ["# no front matter\n", "---\na: [1\n---\n", "---\n- a\n---\n", "---\na: 1\n", ""]
 )
@@ -124,7 +171,8 @@ def test_shipped_cards_load_and_are_valid_on_the_hub(name):
 
     assert isinstance(hub, DatasetCardData)
     assert hub.pretty_name == card.pretty_name and hub.license == card.license
-    assert hub.task_categories == ["text-classification"]
+    categories = {"sentiment": ["text-classification"], "translation": ["translation"]}
+    assert hub.task_categories == categories[card.kind]
     assert all(isinstance(code, str) and 2 <= len(code) <= 3 for code in hub.language)
     assert yaml.safe_load(str(hub))["nlp_meta"]["kind"] == card.kind
 
@@ -136,10 +184,39 @@ def test_every_meta_split_of_the_fixed_cards_is_as_documented():
         "nusax": {"ban", "bjn", "nij"},
         "afrisenti": {"ibo", "orm", "arq"},
         "nlp_meta_reviews": {"real_estate"},
+        "nusax_mt": {"ind-ban", "ind-bjn", "ind-nij"},
+        "mafand": {"eng-ibo.news", "eng-sna.news", "fra-wol.news"},
+        "udhr": {"eng-quy.legal", "eng-wol.legal"},
+        "nusatranslation_mt": set(),
     }
     for name, expected in held_out.items():
         tasks = load_card(find_card(name)).tasks
         assert {task.name for task in tasks if task.meta_split == "meta-test"} == expected
+
+
+def test_a_language_of_one_meta_split_in_sentiment_is_of_the_same_in_translation():
+    """English, Indonesian and what medicine holds out as a domain are apart."""
+    names = ("afrisenti", "nusax", "nusatranslation", "nusax_mt", "nusatranslation_mt", "mafand")
+    splits: dict[str, set[str]] = {}
+    for name in names:
+        for task in load_card(find_card(name)).tasks:
+            splits.setdefault(task.language.rpartition("-")[2], set()).add(task.meta_split)
+
+    assert {language: found for language, found in splits.items() if len(found) > 1} == {}
+
+
+def test_medicine_is_held_out_and_some_of_its_languages_are_trained_on():
+    """By hand, from the tables: news of MAFAND, the encyclopedia of FLORES."""
+    assert {task.meta_split for task in load_card(find_card("tico19")).tasks} == {"meta-test"}
+    trained = {
+        task.language
+        for name in ("mafand", "flores_v1")
+        for task in load_card(find_card(name)).tasks
+        if task.meta_split == "meta-train"
+    }
+    judged = {task.language for task in load_card(find_card("tico19")).tasks}
+
+    assert judged & trained == {"eng-hau", "eng-lug", "eng-swa", "eng-zul", "eng-nep"}
 
 
 def test_questions_about_the_same_reviews_share_a_meta_split():

@@ -211,3 +211,107 @@ def test_no_card_and_the_same_card_twice_are_refused(make_shops):
 )
 def test_texts_are_equal_up_to_case_punctuation_and_blanks(one, other, equal):
     assert (text_key(one) == text_key(other)) is equal
+
+
+NOTES = """---
+language: [en, de]
+license: mit
+pretty_name: Notes
+task_categories: [translation]
+size_categories: [n<1K]
+source_datasets: [original]
+nlp_meta:
+  kind: translation
+  parallel: true
+  source: {files: "{task}.{split}.jsonl", obtain: write it}
+  columns: {source: source, target: target, group: null}
+  tasks:
+"""
+PAIR = (
+    "  - {{name: {name}, domain: d, language: {name}, meta_split: {meta_split}, "
+    "splits: {{train: train, test: test}}}}\n"
+)
+
+
+@pytest.fixture
+def make_notes(tmp_path):
+    """Write a card `notes` and its files; `tasks` is pair to (meta-split, train, test)."""
+
+    def make(tasks) -> str:
+        text = NOTES
+        for name, (meta_split, train, test) in tasks.items():
+            text += PAIR.format(name=name, meta_split=meta_split)
+            for part, rows in (("train", train), ("test", test)):
+                lines = [json.dumps({"source": one, "target": other}) for one, other in rows]
+                (tmp_path / f"{name}.{part}.jsonl").write_text("\n".join(lines) + "\n")
+        (tmp_path / "notes.md").write_text(text + "---\n")
+        return str(tmp_path / "notes.md")
+
+    return make
+
+
+def sentences(examples):
+    return [(one.source, one.target) for one in examples]
+
+
+def test_translations_load_with_their_pair_and_without_labels(make_notes, tmp_path):
+    """By hand: one copy of `yes, ja`; another translation of `yes` is another pair."""
+    rows = [("yes", "ja"), ("Yes!", "Ja"), ("yes", "doch")]
+    card = make_notes({"eng-deu": ("meta-train", rows, [("no", "nein")])})
+
+    (task,) = load(card, tmp_path)
+
+    assert (task.kind, task.pair, task.labels) == ("translation", ("eng", "deu"), ())
+    assert sentences(task.train) == [("yes", "ja"), ("yes", "doch")]
+    assert (task.test, task.dropped) == ((), 0)
+
+
+def test_a_train_pair_that_shares_either_sentence_with_a_judged_pair_is_dropped(
+    make_notes, tmp_path
+):
+    """By hand: `tea` is a judged source, `Kaffee` a judged target, `milk` in the own test rows."""
+    train = [("Tea!", "Tee"), ("koffie", "kaffee."), ("milk", "Milch"), ("juice", "Saft")]
+    card = make_notes(
+        {
+            "eng-deu": ("meta-train", train, [("milk", "Sahne")]),
+            "eng-fra": ("meta-test", [("juice", "jus")], [("tea", "the"), ("coffee", "Kaffee")]),
+        }
+    )
+
+    (task,) = load(card, tmp_path)
+    (judged,) = load(card, tmp_path, meta_split="meta-test")
+
+    assert sentences(task.train) == [("juice", "Saft")] and task.dropped == 3
+    assert len(judged.test) == 2 and judged.dropped == 0
+
+
+def test_a_train_pair_that_repeats_a_side_of_an_own_test_pair_is_dropped(make_notes, tmp_path):
+    train = [("good day", "guten Tag"), ("hello", "Guten Tag!"), ("bye", "tschau")]
+    card = make_notes({"eng-deu": ("meta-test", train, [("how do you do", "guten Tag")])})
+
+    (task,) = load(card, tmp_path, meta_split="meta-test")
+
+    assert sentences(task.train) == [("bye", "tschau")] and task.dropped == 2
+
+
+def test_kinds_that_are_loaded_together_hold_back_what_the_other_is_judged_on(
+    make_shops, make_notes, tmp_path
+):
+    """By hand: `buruk` is judged as a review and `bagus` as a translation."""
+    shops = make_shops(
+        {
+            "ind": ("meta-train", [("Bagus.", "positive"), ("lama", "negative")], None),
+            "ban": ("meta-test", [("x", "positive")], [("buruk", "negative")]),
+        }
+    )
+    notes = make_notes(
+        {
+            "eng-ind": ("meta-train", [("bad", "Buruk!"), ("new", "baru")], []),
+            "ind-ban": ("meta-test", [("kecil", "cenik")], [("bagus", "luung")]),
+        }
+    )
+
+    reviews, pairs = load_tasks([shops, notes], meta_split="meta-train", data_root=str(tmp_path))
+
+    assert (texts(reviews.train), reviews.dropped) == (["lama"], 1)
+    assert (sentences(pairs.train), pairs.dropped) == ([("new", "baru")], 1)

@@ -1,0 +1,237 @@
+"""Episodes of translation: few-shot problems of sentence pairs.
+
+A pair of the query set shares neither of its sentences, on either side, nor its group
+with any pair of the support set, and no two pairs of one set share any either.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from nlp_meta.data.card_parts import TRANSLATION
+from nlp_meta.data.episodes import Episode, check_names, sampling_chances
+from nlp_meta.data.overlap import text_key
+from nlp_meta.data.tasks import Example, Task
+from nlp_meta.data.units import (
+    CANDIDATES,
+    PAIR_TRAINING,
+    QUERY,
+    SUPPORT,
+    Unit,
+    draw_units,
+    join_units,
+    make_generator,
+    number_of,
+    tokens_of,
+)
+from nlp_meta.errors import EpisodeError, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class PairStream:
+    """Endless episodes of several translation tasks, for training; `at(i)` gives the i-th.
+
+    The order in which the tasks are given does not matter.
+
+    Attributes:
+        shot: Support pairs; 0 for joint training, which looks at none.
+        query_shot: Query pairs.
+        sampling: As in `EpisodeStream`.
+    """
+
+    tasks: tuple[Task, ...]
+    shot: int
+    query_shot: int
+    sampling: str | float
+    seed: int
+    _pools: tuple[list[Unit], ...] = field(init=False, repr=False, compare=False)
+    _chances: tuple[float, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        tasks = tuple(sorted(self.tasks, key=lambda task: task.name))
+        pools = _check_pools(tasks, shot=self.shot, query_shot=self.query_shot)
+        chances = sampling_chances(tasks, sampling=self.sampling)
+        object.__setattr__(self, "tasks", tasks)
+        object.__setattr__(self, "_pools", pools)
+        object.__setattr__(self, "_chances", chances)
+
+    def at(self, index: int) -> Episode:
+        """Draw episode `index`: the same for the same seed, whatever was drawn before.
+
+        Raises:
+            EpisodeError: `index` is below 0.
+        """
+        if index < 0:
+            raise EpisodeError(
+                f"cannot draw episode {index}: episodes are numbered from 0; ask for 0 or above"
+            )
+        generator = make_generator(self.seed, PAIR_TRAINING, index)
+        number = int(generator.choice(len(self.tasks), p=self._chances))
+        drawn = draw_units(self._pools[number], self.shot + self.query_shot, generator)
+        return _make_episode(
+            self.tasks[number], drawn[: self.shot], drawn[self.shot :], index=index
+        )
+
+
+def check_pair_tasks(tasks: Sequence[Task], *, shot: int, query_shot: int) -> None:
+    """Stop before a run starts if one of its tasks cannot give an episode of pairs.
+
+    Raises:
+        SettingsError: `shot` is below 0 or `query_shot` below 1.
+        EpisodeError: No task, two of one name, one that is no translation, or one of fewer
+            than `shot + query_shot` pairs; names task, both numbers and what to change.
+    """
+    _check_pools(tasks, shot=shot, query_shot=query_shot)
+
+
+def draw_pairs(task: Task, *, pairs: int, seed: int, draw: int) -> tuple[Example, ...]:
+    """Draw the pairs that someone with a budget of `pairs` translations would have.
+
+    The support set of a smaller budget is the beginning of that of a larger one.
+
+    Raises:
+        EpisodeError: The task is no translation or has fewer pairs than `pairs`, or that
+            is below 0.
+    """
+    pool = _pair_pool(task)
+    if not 0 <= pairs <= len(pool):
+        raise EpisodeError(
+            f"cannot draw a support set of {pairs} pairs from task {task.name!r}: it has "
+            f"{len(pool)} distinct training pairs, 0 to {len(pool)} can be drawn; lower the "
+            "number of pairs or leave the task out (`data.exclude`)"
+        )
+    generator = make_generator(seed, SUPPORT, number_of(task), draw)
+    return tuple(draw_units(pool, len(pool), generator)[:pairs])
+
+
+def evaluation_pairs(
+    task: Task,
+    *,
+    pairs: int,
+    seed: int,
+    draw: int,
+    reserve: int | None = None,
+    max_query: int | None = None,
+    candidates: int | None = None,
+    distractors: Sequence[str] = (),
+) -> Episode:
+    """Give the episode of pairs that every method is judged on.
+
+    Its query set is the task's test part or, where there is none, its training part,
+    in that order, without what shares a sentence or a group with the reserve, and of
+    pairs that share a sentence the first.
+
+    Args:
+        pairs: Support pairs, by `draw_pairs`; 0 gives none.
+        reserve: The largest `pairs` of the comparison: with it the query set and the
+            candidates are the same for all sizes of a draw.
+        max_query: Keep at most so many query pairs, drawn at random.
+        candidates: Fill the episode's candidates up to so many, in random order: the
+            targets of its query set, always all; then those of the task's other pairs
+            that share nothing with the reserve; then `distractors`. None leaves them empty.
+        distractors: Texts in the language of the targets, such as those of other tasks.
+
+    Raises:
+        EpisodeError: Too few pairs, or a reserve below `pairs`.
+    """
+    reserve = pairs if reserve is None else reserve
+    if reserve < pairs:
+        raise EpisodeError(
+            f"cannot draw {pairs} support pairs from a reserve of {reserve}: the largest number "
+            "of pairs of the comparison is needed; raise `reserve`"
+        )
+    reserved = draw_pairs(task, pairs=reserve, seed=seed, draw=draw)
+    query = _query_without(reserved, task)
+    if max_query is not None and len(query) > max_query:
+        generator = make_generator(seed, QUERY, number_of(task), draw)
+        kept = generator.choice(len(query), size=max_query, replace=False)
+        query = tuple(query[i] for i in sorted(kept))
+    pool: tuple[str, ...] = ()
+    if candidates is not None:
+        others = [one.target for one in _without(reserved, (*task.test, *task.train), task)]
+        found = _keep_first((*(one.target for one in query), *others, *distractors))
+        shown = found[: max(candidates, len(query))]
+        order = make_generator(seed, CANDIDATES, number_of(task), draw).permutation(len(shown))
+        pool = tuple(shown[i] for i in order)
+    return _make_episode(task, reserved[:pairs], query, index=draw, candidates=pool)
+
+
+def _make_episode(
+    task: Task,
+    support: Sequence[Example],
+    query: Sequence[Example],
+    *,
+    index: int,
+    candidates: tuple[str, ...] = (),
+) -> Episode:
+    return Episode(
+        task=task.name,
+        labels=(),
+        support=tuple(support),
+        query=tuple(query),
+        index=index,
+        kind=TRANSLATION,
+        language=task.language,
+        candidates=candidates,
+    )
+
+
+def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ...]:
+    query: list[Example] = []
+    seen: set[object] = set()
+    for one in _without(reserved, task.test or task.train, task):
+        tokens = tokens_of(one, task.kind)
+        if seen.isdisjoint(tokens):
+            query.append(one)
+            seen.update(tokens)
+    if not query:
+        raise EpisodeError(
+            f"cannot evaluate on task {task.name!r}: a support set of {len(reserved)} pairs "
+            "leaves no query pair, at least one is needed; lower the number of pairs or leave "
+            "the task out (`data.exclude`)"
+        )
+    return tuple(query)
+
+
+def _without(reserved: Sequence[Example], examples: Sequence[Example], task: Task) -> list[Example]:
+    taken = {token for one in reserved for token in tokens_of(one, task.kind)}
+    return [one for one in examples if taken.isdisjoint(tokens_of(one, task.kind))]
+
+
+def _keep_first(texts: Iterable[str]) -> list[str]:
+    kept: dict[str, str] = {}
+    for text in texts:
+        kept.setdefault(text_key(text), text)
+    return list(kept.values())
+
+
+def _check_pools(tasks: Sequence[Task], *, shot: int, query_shot: int) -> tuple[list[Unit], ...]:
+    for name, value, least in (("pairs", shot, 0), ("query_pairs", query_shot, 1)):
+        if value < least:
+            raise SettingsError(
+                f"cannot draw episodes with {name} {value}: at least {least} is needed; "
+                f"raise `episode.{name}`"
+            )
+    check_names(tasks)
+    pools = tuple(_pair_pool(task) for task in tasks)
+    for task, pool in zip(tasks, pools, strict=True):
+        count, needed = len(pool), shot + query_shot
+        if count >= needed:
+            continue
+        written = len(task.train)
+        distinct = "pairs" if written == count else f"distinct pairs (of {written})"
+        lower = f"lower `episode.query_pairs` to {count - shot} or " if count > shot else ""
+        raise EpisodeError(
+            f"cannot draw an episode of {shot} pairs from task {task.name!r}: it has {count} "
+            f"{distinct}, {shot} support + {query_shot} query = {needed} are needed; {lower}"
+            "leave the task out (`data.exclude`)"
+        )
+    return pools
+
+
+def _pair_pool(task: Task) -> list[Unit]:
+    if task.kind != TRANSLATION:
+        raise EpisodeError(
+            f"cannot draw pairs from task {task.name!r}: it is of kind '{task.kind}' and a "
+            "translation is needed; leave the task out (`data.exclude`)"
+        )
+    return join_units(task.train, task.kind)
