@@ -14,7 +14,7 @@ from nlp_meta.data.episodes import Episode, EpisodeStream, evaluation_episode
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.errors import MetaModelError, SettingsError
-from nlp_meta.evaluation.metrics import METRICS
+from nlp_meta.evaluation.kinds import episode_scorer
 from nlp_meta.hub.packaging import META_MODEL, find_model, load_weights
 from nlp_meta.launch import with_trackers
 from nlp_meta.meta.adaptation import InnerLoop
@@ -187,16 +187,12 @@ def judged_inner(adaptation: AdaptationSettings) -> InnerLoop:
 
 
 def episode_metric(name: str) -> Metric:
-    """A metric of `evaluation.metrics` as a function of an episode and its answers."""
-    if name not in METRICS:
-        raise SettingsError(
-            f"cannot judge by '{name}': one of {', '.join(METRICS)} is needed; "
-            "change `adaptation.metric`"
-        )
-    metric = METRICS[name]
-    return lambda episode, answers: metric(
-        [example.target for example in episode.query], answers, episode.labels
-    )
+    """A metric of any kind as a function of an episode and its answers.
+
+    Raises:
+        SettingsError: There is none of that name.
+    """
+    return episode_scorer(name, setting="adaptation.metric")
 
 
 def _adapted(objective: Classification, fresh: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -145,6 +145,9 @@ ORDER = {
     ],
     "evaluation": [
         "metrics",
+        "translation_metrics",
+        "ranking_metrics",
+        "kinds",
         "statistics",
         "judged",
         "resampling",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nlp_meta.data.answers import Predict, Prediction
+from nlp_meta.data.answers import Answer, Predict, Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import DivergedError
 from nlp_meta.meta.adaptation import InnerLoop, Weights, repeat
@@ -29,7 +29,7 @@ def fine_tune(
 ) -> Predict:
     """Make a predictor that adapts to each support set, as long and as fast as `inner` says."""
 
-    def predict(episode: Episode) -> Sequence[Prediction]:
+    def predict(episode: Episode) -> Sequence[Answer]:
         if not episode.support:
             fast = repeat(meta_parameters, tasks=1)
         else:
@@ -51,7 +51,7 @@ def without_labels(
 ) -> Predict:
     """Make a predictor that looks at no label: the start itself, with its shared head."""
 
-    def predict(episode: Episode) -> Sequence[Prediction]:
+    def predict(episode: Episode) -> Sequence[Answer]:
         if on_adapted:
             on_adapted()
         fast = repeat(meta_parameters, tasks=1)
@@ -96,7 +96,7 @@ def fine_tune_inside(
         said: What was chosen is put here.
     """
 
-    def predict(episode: Episode) -> Sequence[Prediction]:
+    def predict(episode: Episode) -> Sequence[Answer]:
         chosen = inner
         if episode.support:
             chosen = _choose_inside(

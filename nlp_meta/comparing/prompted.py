@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nlp_meta.comparing.bench import Bench, Method
-from nlp_meta.data.answers import Predict, Prediction
+from nlp_meta.data.answers import Answer, Predict
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.metrics import METRICS
@@ -83,7 +83,7 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
     def note(facts: PromptFacts) -> None:
         said.update(demonstrations=facts.demonstrations, queries_cut=facts.queries_cut)
 
-    def predict(episode: Episode) -> Sequence[Prediction]:
+    def predict(episode: Episode) -> Sequence[Answer]:
         if not ready:
             scorer, chat = load_scorer(bench)
             ready.append(

@@ -6,6 +6,7 @@ turn, several times over, and every method answers the same held-out rows.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 
@@ -202,7 +203,7 @@ def _answer(
         by_text: dict[str, dict[str, Prediction]] = {name: {} for name in methods}
         for episode in episodes:
             for name, method in methods.items():
-                answers = method.predict(episode)
+                answers = cast("Sequence[Prediction]", method.predict(episode))
                 pairs = zip(episode.query, answers, strict=True)
                 by_text[name] |= {example.source: answer for example, answer in pairs}
                 tick()

@@ -13,7 +13,7 @@ from nlp_meta.baselines.full_fine_tune import (
 from nlp_meta.baselines.setfit import setfit
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method
 from nlp_meta.comparing.folds import fold_episodes
-from nlp_meta.data.answers import Prediction
+from nlp_meta.data.answers import Answer
 from nlp_meta.data.episodes import Episode
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.training import episode_metric
@@ -45,7 +45,7 @@ def build_full(bench: Bench, _: str, choice: Choice) -> Method:
     backbone, rivals = _backbone(bench), bench.settings.rivals
     said: dict[str, object] = {}
 
-    def predict(episode: Episode) -> Sequence[Prediction]:
+    def predict(episode: Episode) -> Sequence[Answer]:
         tuning = _first(bench)
         if "steps" in choice:
             tuning = _chosen(tuning, int(str(choice["steps"])), float(str(choice["learning_rate"])))

@@ -41,5 +41,5 @@ class Ranking:
 
 Answer = Prediction | Translation | Ranking
 
-Predict = Callable[[Episode], Sequence[Prediction]]
-"""A predictor: sees an episode's support set and the texts of its query set, no query label."""
+Predict = Callable[[Episode], Sequence[Answer]]
+"""A predictor: sees an episode's support set and the texts of its query set, no query target."""

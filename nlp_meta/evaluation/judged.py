@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError
+from nlp_meta.evaluation.kinds import Kept, find_metric
 from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, Numbers, RowSums
-from nlp_meta.evaluation.statistics import find_metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +17,7 @@ class Judged:
     """One method's answers on one episode.
 
     Attributes:
+        labels: Of the task; of translations the target language, of rankings nothing.
         rows: Keys of the query rows. What two draws share under one key, or two tasks (a
             sentence in two languages), is resampled together in both.
     """
@@ -27,7 +27,7 @@ class Judged:
     labels: tuple[str, ...]
     rows: tuple[str, ...]
     true: tuple[str, ...]
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[Kept, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def tabulate(judged: Sequence[Judged], metric: str) -> dict[str, Table]:
     """Arrange answers by task, in the order of the tasks' names.
 
     Args:
-        metric: A name of `METRICS`: `accuracy`, `macro_f1` or `ece`.
+        metric: Of the kind of the answers: `accuracy`, `macro_f1`, `ece`, `chrf`, ...
 
     Raises:
         DataError: No answer; an episode twice, or with keys, true labels and predictions
@@ -117,7 +117,7 @@ def task_means(judged: Sequence[Judged], metric: str) -> dict[str, float]:
 def worst_task(judged: Sequence[Judged], metric: str) -> tuple[str, float]:
     """Find the task with the worst mean over its draws, and that mean.
 
-    The greatest calibration error is the worst. Of equal tasks the first by name is
+    The greatest error is the worst. Of equal tasks the first by name is
     taken. Raises what `tabulate` does.
     """
     means = task_means(judged, metric)

@@ -1,4 +1,4 @@
-"""Metrics: one number for the answers to one query set.
+"""Metrics: one number for the answers to one query set, those of labels first.
 
 Each metric is a function of sums over rows: `row_terms` gives a row's terms,
 `finish` turns their sums into the score. So `statistics.py` can score thousands of
@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nlp_meta.data.answers import Prediction
-from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import DataError
 
 Numbers = NDArray[np.float64]
-Metric = Callable[[Sequence[str], Sequence[Prediction], Sequence[str]], float]
-"""True label names, one prediction for each, and the labels of the task, to a score."""
+Metric = Callable[[Sequence[str], Sequence[Any], Sequence[str]], float]
+"""What is true, one answer for each, and what is known of the task, to a score.
+
+Of labels: true names, predictions, and the labels of the task.
+"""
 
 BINS = 15
 """Equal-width bins of the calibration error, as in Guo et al. 2017."""
@@ -34,7 +36,7 @@ class RowSums:
         finish: Sums over rows, `(..., terms)`, and the number of rows to scores `(...)`.
     """
 
-    row_terms: Callable[[Sequence[str], Sequence[Prediction], Sequence[str]], Numbers]
+    row_terms: Callable[[Sequence[str], Sequence[Any], Sequence[str]], Numbers]
     finish: Callable[[Numbers, int], Numbers]
 
 
@@ -88,17 +90,11 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-LOWER_IS_BETTER = frozenset({"ece"})
+LOWER_IS_BETTER = frozenset({"ece", "xsim"})
 """Metrics of which less is better; of the others more is."""
 
 
-def score_episode(episode: Episode, predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Score the answers to an episode's query set by every metric of `METRICS`."""
-    true = [example.target for example in episode.query]
-    return {name: metric(true, predictions, episode.labels) for name, metric in METRICS.items()}
-
-
-def check_rows(true: Sequence[str], predictions: Sequence[Prediction]) -> None:
+def check_rows(true: Sequence[str], predictions: Sequence[object]) -> None:
     """Stop unless there is one prediction for each of at least one row.
 
     Raises:
@@ -165,10 +161,19 @@ ROW_SUMS: Mapping[str, RowSums] = {
 def _score(
     name: str, true: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]
 ) -> float:
-    check_rows(true, predictions)
-    metric = ROW_SUMS[name]
-    sums = metric.row_terms(true, predictions, labels).sum(0)
-    return float(metric.finish(sums, len(true)))
+    return score_rows(ROW_SUMS[name], true, predictions, labels)
+
+
+def score_rows(
+    metric: RowSums, true: Sequence[str], answers: Sequence[Any], known: Sequence[str]
+) -> float:
+    """Score answers by a metric that is given in two steps; the arguments are a `Metric`'s.
+
+    Raises:
+        DataError: No row, or as many answers as rows were not given.
+    """
+    check_rows(true, answers)
+    return float(metric.finish(metric.row_terms(true, answers, known).sum(0), len(true)))
 
 
 def __getattr__(name: str) -> Any:
@@ -201,36 +206,67 @@ def _compute_ece(
     return {"ece": expected_calibration_error(references, answers, ())}
 
 
-_COMPUTE: Mapping[str, tuple[Metric, Callable[..., dict[str, float]]]] = {
-    "Accuracy": (accuracy, _compute_accuracy),
-    "MacroF1": (macro_f1, _compute_macro_f1),
-    "ExpectedCalibrationError": (expected_calibration_error, _compute_ece),
-}
+Compute = Callable[..., dict[str, float]]
+"""Columns of a metric's inputs, by name, to its score under its name."""
 
 
-@cache
-def _metric_class(name: str) -> type:
+def make_metric_class(
+    name: str,
+    compute: Compute,
+    columns: Mapping[str, str | list[str]],
+    *,
+    description: str,
+    module: str,
+) -> type:
+    """Make a subclass of `evaluate.Metric`, without network.
+
+    Args:
+        columns: Name to type, such as `string`; of a list of these, the type in a list.
+        module: Where the class is found by its name.
+    """
     import evaluate
-    from datasets import Features, Value
+    from datasets import Features, List, Value
 
-    metric, compute = _COMPUTE[name]
-    columns = {"predictions": Value("string"), "references": Value("string")}
-    if name == "ExpectedCalibrationError":
-        columns["confidences"] = Value("float64")
+    features = Features(
+        {
+            column: List(Value(kind[0])) if isinstance(kind, list) else Value(kind)
+            for column, kind in columns.items()
+        }
+    )
 
     def info(_self: object) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description=metric.__doc__ or "",
+            description=description,
             citation="",
             inputs_description=compute.__doc__ or "",
-            features=Features(columns),
+            features=features,
         )
 
     def compute_rows(_self: object, **inputs: Any) -> dict[str, float]:
         return compute(**inputs)
 
-    members = {"__module__": __name__, "__doc__": metric.__doc__}
+    members = {"__module__": module, "__doc__": description}
     return type(name, (evaluate.Metric,), {**members, "_info": info, "_compute": compute_rows})
+
+
+STRINGS: Mapping[str, str] = {"predictions": "string", "references": "string"}
+"""Columns of most metrics."""
+_COMPUTE: Mapping[str, tuple[Metric, Compute, Mapping[str, str]]] = {
+    "Accuracy": (accuracy, _compute_accuracy, STRINGS),
+    "MacroF1": (macro_f1, _compute_macro_f1, STRINGS),
+    "ExpectedCalibrationError": (
+        expected_calibration_error,
+        _compute_ece,
+        {**STRINGS, "confidences": "float64"},
+    ),
+}
+
+
+@cache
+def _metric_class(name: str) -> type:
+    metric, compute, columns = _COMPUTE[name]
+    about = metric.__doc__ or ""
+    return make_metric_class(name, compute, columns, description=about, module=__name__)
 
 
 def _with_confidence(

@@ -1,16 +1,15 @@
 """Protocol: every method answers the same episodes, and none sees a query label."""
 
 import hashlib
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from nlp_meta.data.answers import Predict, Prediction
+from nlp_meta.data.answers import Answer, Predict
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation.metrics import METRICS, score_episode
+from nlp_meta.evaluation.kinds import Kept, Kind, kind_of, score_episode
 from nlp_meta.evaluation.statistics import hierarchical_interval
 
 
@@ -22,6 +21,7 @@ class Cell:
         labels: Support examples in all.
         draw: Number of the support draw, the episode's index.
         rows: Query examples.
+        scores: By every metric of the kind of answers; None where one could not be computed.
         seconds_adapt: From the support set to a predictor of this domain.
         ms_per_prediction: From a query text to its answer, in batches.
         support_hash: Of the support set: methods of the same hash learned from the same.
@@ -31,9 +31,7 @@ class Cell:
     labels: int
     draw: int
     rows: int
-    accuracy: float
-    macro_f1: float
-    ece: float
+    scores: Mapping[str, float | None]
     seconds_adapt: float
     ms_per_prediction: float
     support_hash: str
@@ -45,6 +43,21 @@ class Scores:
 
     method: str
     cells: tuple[Cell, ...]
+
+
+def flatten_cell(cell: Cell) -> dict[str, object]:
+    """Give a cell as plain values, its scores beside the others by the metrics' names."""
+    values: dict[str, object] = {}
+    for name, value in asdict(cell).items():
+        values |= value if name == "scores" else {name: value}
+    return values
+
+
+def read_cell(values: Mapping[str, object], kind: Kind) -> Cell:
+    """Take back what `flatten_cell` gave; raises KeyError or TypeError for anything else."""
+    rest = dict(values)
+    scores = {name: rest.pop(name) for name in kind.metrics}
+    return Cell(**rest, scores=scores)  # type: ignore[arg-type]
 
 
 class Stopwatch:
@@ -84,33 +97,34 @@ def evaluate(
 
 def judge(
     predict: Predict, episode: Episode, *, method: str, stopwatch: Stopwatch | None = None
-) -> tuple[Cell, tuple[Prediction, ...]]:
-    """Score a predictor on an episode, handing it the query texts without their labels.
+) -> tuple[Cell, tuple[Kept, ...]]:
+    """Score a predictor on an episode, handing it the query texts without their targets.
 
     Args:
         stopwatch: The one whose `adapted` the predictor calls; without it all the time
             counts as prediction.
 
     Raises:
-        DataError: Not one prediction for each query text, or one whose label or
-            probabilities are not those of the task; names method, task and draw.
+        DataError: Not one answer for each query text, or one that is not such as the task
+            asks for; names method, task and draw.
     """
     watch = stopwatch or Stopwatch()
     watch.start()
-    predictions = tuple(predict(hide_query(episode)))
+    answers = tuple(predict(hide_query(episode)))
     adapting, predicting = watch.read()
-    _check_predictions(predictions, episode, method=method)
+    kind = _check_answers(answers, episode, method=method)
+    kept = kind.keep(episode, answers)
     cell = Cell(
         task=episode.task,
         labels=len(episode.support),
         draw=episode.index,
         rows=len(episode.query),
-        **score_episode(episode, predictions),
+        scores=score_episode(episode, kept),
         seconds_adapt=adapting,
         ms_per_prediction=1000 * predicting / len(episode.query),
         support_hash=hash_support(episode),
     )
-    return cell, predictions
+    return cell, kept
 
 
 def hash_support(episode: Episode) -> str:
@@ -124,7 +138,8 @@ def hash_support(episode: Episode) -> str:
 def hide_query(episode: Episode) -> Episode:
     """Copy an episode with nothing left of its query set but the texts.
 
-    Groups go too: in a parallel corpus they lead to translations with a label.
+    Groups go too: in a parallel corpus they lead to translations with a label. Candidates
+    stay, which say nothing of whose translation each is.
     """
     return replace(episode, query=tuple(Example(one.source, "") for one in episode.query))
 
@@ -141,7 +156,7 @@ def summarize(
     """Mean and interval of each method, by `hierarchical_interval` over tasks and draws.
 
     Args:
-        metric: A name of `METRICS`, or `seconds_adapt`.
+        metric: Of the kind of the answers, or `seconds_adapt`.
 
     Returns:
         `{method: {"mean": ..., "low": ..., "high": ...}}`, in the order given.
@@ -169,34 +184,38 @@ def scores_by_task(scores: Scores, *, metric: str) -> dict[str, list[float]]:
     """Scores of a method's draws, by task, in the order of the cells.
 
     Raises:
-        DataError: `metric` is neither in `METRICS` nor `seconds_adapt`.
+        DataError: `metric` is neither one that every cell was scored by nor `seconds_adapt`.
     """
-    if metric not in (*METRICS, "seconds_adapt"):
-        raise DataError(
-            f"cannot summarize by '{metric}': one of {', '.join((*METRICS, 'seconds_adapt'))} is "
-            "needed; change `metric`"
-        )
     cells: dict[str, list[float]] = {}
     for cell in scores.cells:
-        cells.setdefault(cell.task, []).append(float(getattr(cell, metric)))
+        values = {**cell.scores, "seconds_adapt": cell.seconds_adapt}
+        value = values.get(metric)
+        if value is None:
+            there = [name for name, score in values.items() if score is not None]
+            raise DataError(
+                f"cannot summarize by '{metric}': one of {', '.join(there)} is needed; change "
+                "`metric`"
+            )
+        cells.setdefault(cell.task, []).append(value)
     return cells
 
 
-def _check_predictions(predictions: Sequence[Prediction], episode: Episode, *, method: str) -> None:
+def _check_answers(answers: Sequence[Answer], episode: Episode, *, method: str) -> Kind:
     where = f"cannot score method '{method}' on task '{episode.task}', draw {episode.index}"
-    if len(predictions) != len(episode.query):
+    if len(answers) != len(episode.query) or not answers:
         raise DataError(
-            f"{where}: it gave {len(predictions)} predictions for {len(episode.query)} texts, "
-            "one for each is needed; correct its predictor"
+            f"{where}: it gave {len(answers)} predictions for {len(episode.query)} texts, one for "
+            "each of at least one is needed; correct its predictor"
         )
-    for row, one in enumerate(predictions):
-        known = set(one.probabilities) == set(episode.labels) and one.label in episode.labels
-        # NaN fails this comparison, as it must; float32 rounding passes it.
-        if not known or not math.isclose(sum(one.probabilities.values()), 1, abs_tol=1e-3):
+    kind = kind_of(answers)
+    for row, one in enumerate(answers):
+        needed = kind.lacking(episode, one)
+        if needed:
             raise DataError(
-                f"{where}: for text {row} it gave {one}, a probability for each of "
-                f"{', '.join(episode.labels)} that add up to 1 is needed; correct its predictor"
+                f"{where}: for text {row} it gave {one!r:.300}, {needed} is needed; correct its "
+                "predictor"
             )
+    return kind
 
 
 def _check_comparable(scores: Sequence[Scores]) -> None:

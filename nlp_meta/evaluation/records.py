@@ -8,15 +8,15 @@ line; all processes' files are read, so that two may go on where one stopped.
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.protocol import Cell, hash_support
+from nlp_meta.evaluation.kinds import KINDS, Kept, kind_of
+from nlp_meta.evaluation.protocol import Cell, flatten_cell, hash_support, read_cell
 
 FOLDER = "cells"
 
@@ -36,12 +36,12 @@ class Record:
 
     Attributes:
         facts: What the method said of this very cell: steps taken, demonstrations used.
-        query_hash: Of the query texts and labels; empty in cells of older versions.
+        query_hash: Of the query texts, targets and candidates; empty in cells of older versions.
     """
 
     method: str
     cell: Cell
-    predictions: tuple[Prediction, ...]
+    predictions: tuple[Kept, ...]
     facts: Mapping[str, object]
     query_hash: str = ""
 
@@ -64,18 +64,13 @@ def append_record(folder: Path, record: Record, *, fingerprint: str, rank: int) 
     """Add a finished cell to the file of its method and this process."""
     path = folder / FOLDER / f"{record.method}.{rank}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = list(record.predictions[0].probabilities)
     line = {
         "fingerprint": fingerprint,
         "method": record.method,
-        "cell": asdict(record.cell),
+        "cell": flatten_cell(record.cell),
         "facts": record.facts,
         "query_hash": record.query_hash,
-        "labels": names,
-        "answers": [
-            [names.index(one.label), *(one.probabilities[name] for name in names)]
-            for one in record.predictions
-        ],
+        **kind_of(record.predictions).write(record.predictions),
     }
     _drop_torn_line(path)
     with path.open("a", encoding="utf-8") as file:
@@ -125,12 +120,10 @@ def _read_line(path: Path, number: int, line: str, *, fingerprint: str) -> Recor
     try:
         values = json.loads(line)
         made_with = values["fingerprint"]
-        cell, names, facts = Cell(**values["cell"]), values["labels"], values["facts"]
-        predictions = tuple(
-            Prediction(names[place], dict(zip(names, row, strict=True)))
-            for place, *row in values["answers"]
-        )
-        record = Record(values["method"], cell, predictions, facts, values.get("query_hash", ""))
+        kind = KINDS[values.get("kind", "classification")]
+        cell, answers = read_cell(values["cell"], kind), kind.read(values)
+        query_hash = values.get("query_hash", "")
+        record = Record(values["method"], cell, answers, values["facts"], query_hash)
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(
             f"cannot read line {number} of '{path}': it is damaged and a finished cell is needed; "
@@ -159,8 +152,9 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def hash_query(episode: Episode) -> str:
-    """Twelve hexadecimal digits of the query texts and their labels, in their order."""
-    return row_key("\x1e".join(f"{one.source}\x1f{one.target}" for one in episode.query))
+    """Twelve hexadecimal digits of the query texts, their targets and the candidates, in order."""
+    rows = [f"{one.source}\x1f{one.target}" for one in episode.query]
+    return row_key("\x1e".join((*rows, *episode.candidates)))
 
 
 def row_key(text: str) -> str:
@@ -176,22 +170,24 @@ def columns_of(
     Args:
         episodes: By task, labels and draw.
     """
-    columns: dict[str, list[object]] = {
-        name: []
-        for name in (
-            *("method", "task", "labels", "draw", "row", "text", "true"),
-            *("predicted", "probability"),
-        )
-    }
-    for record in records:
-        cell = record.cell
-        episode = episodes[cell.task, cell.labels, cell.draw]
-        for example, answer in zip(episode.query, record.predictions, strict=True):
-            values = (
-                *(record.method, cell.task, cell.labels, cell.draw, row_key(example.source)),
-                *(example.source, example.target),
-                *(answer.label, answer.probabilities[answer.label]),
-            )
-            for name, value in zip(columns, values, strict=True):
-                columns[name].append(value)
-    return columns
+    rows = [row for one in records for row in _rows(one, episodes)]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _rows(
+    record: Record, episodes: Mapping[tuple[str, int, int], Episode]
+) -> Iterator[dict[str, object]]:
+    cell, kind = record.cell, kind_of(record.predictions)
+    episode = episodes[cell.task, cell.labels, cell.draw]
+    for example, answer in zip(episode.query, record.predictions, strict=True):
+        yield {
+            "method": record.method,
+            "task": cell.task,
+            "labels": cell.labels,
+            "draw": cell.draw,
+            "row": row_key(example.source),
+            "text": example.source,
+            "true": example.target,
+            **kind.columns(episode, example.target, answer),
+        }

@@ -7,8 +7,9 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.evaluation.break_even import break_even
 from nlp_meta.evaluation.judged import Judged, worst_task
-from nlp_meta.evaluation.metrics import METRICS
+from nlp_meta.evaluation.kinds import kind_of, missing_for
 from nlp_meta.evaluation.pairing import holm, paired_difference
+from nlp_meta.evaluation.protocol import flatten_cell
 from nlp_meta.evaluation.records import Key, Record, row_key
 from nlp_meta.evaluation.resampling import resampled_interval
 
@@ -45,7 +46,8 @@ def analyze(
         judged.setdefault((record.method, cell.labels), []).append(to_judged(record, episode))
     return {
         "cells": [
-            {"method": one.method, **asdict(one.cell), **one.facts} for one in records.values()
+            {"method": one.method, **flatten_cell(one.cell), **one.facts}
+            for one in records.values()
         ],
         "summary": list(_summaries(judged, analysis)),
         "worst": list(_worst(judged)),
@@ -56,11 +58,11 @@ def analyze(
 
 
 def to_judged(record: Record, episode: Episode) -> Judged:
-    """Join a cell's answers with the true labels that its predictor never saw."""
+    """Join a cell's answers with the targets that its predictor never saw."""
     return Judged(
         task=episode.task,
         draw=episode.index,
-        labels=episode.labels,
+        labels=kind_of(record.predictions).known(episode),
         rows=tuple(_sentence_key(episode.task, example) for example in episode.query),
         true=tuple(example.target for example in episode.query),
         predictions=record.predictions,
@@ -71,7 +73,9 @@ def _summaries(
     judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: Analysis
 ) -> Iterator[dict[str, object]]:
     for (method, labels), cells in judged.items():
-        for metric in METRICS:
+        for metric in kind_of(cells[0].predictions).metrics:
+            if missing_for(metric):
+                continue
             interval = resampled_interval(
                 cells,
                 metric,
@@ -85,7 +89,9 @@ def _summaries(
 
 def _worst(judged: Mapping[tuple[str, int], Sequence[Judged]]) -> Iterator[dict[str, object]]:
     for (method, labels), cells in judged.items():
-        for metric in ("accuracy", "macro_f1"):
+        for metric in kind_of(cells[0].predictions).main_metrics:
+            if missing_for(metric):
+                continue
             task, mean = worst_task(cells, metric)
             yield {
                 "method": method,
@@ -101,14 +107,16 @@ def _by_task(records: Mapping[Key, Record]) -> Iterator[dict[str, object]]:
     for one in records.values():
         cells.setdefault((one.method, one.cell.labels, one.cell.task), []).append(one)
     for (method, labels, task), found in cells.items():
-        for metric in METRICS:
-            mean = sum(float(getattr(one.cell, metric)) for one in found) / len(found)
+        for metric in found[0].cell.scores:
+            scores = [s for one in found if (s := one.cell.scores[metric]) is not None]
+            if len(scores) < len(found):
+                continue
             yield {
                 "method": method,
                 "labels": labels,
                 "metric": metric,
                 "task": task,
-                "mean": mean,
+                "mean": sum(scores) / len(scores),
             }
 
 

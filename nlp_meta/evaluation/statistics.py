@@ -14,12 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, ROW_SUMS, Numbers, RowSums, check_rows
+from nlp_meta.evaluation.kinds import Kept, find_metric
+from nlp_meta.evaluation.metrics import Numbers, check_rows
 
 Statistic = Callable[[Numbers], Numbers]
 """Values `(resamples, rows)` to one number for each resample, `(resamples,)`."""
+
+OVERSTATED = frozenset({"ece"})
+"""Metrics that noise alone moves up: sums of absolute gaps."""
 
 # Row numbers held at once, 8 bytes each and as many counts: 32 MB.
 _CHUNK = 2_000_000
@@ -71,7 +74,7 @@ def bootstrap_interval(
 
 def interval_of_metric(
     true: Sequence[str],
-    predictions: Sequence[Prediction],
+    predictions: Sequence[Kept],
     metric: str,
     *,
     labels: Sequence[str],
@@ -85,8 +88,9 @@ def interval_of_metric(
     a calibration error.
 
     Args:
-        metric: A name of `METRICS`: `accuracy`, `macro_f1` or `ece`.
-        labels: Those of the task; macro-F1 is a mean over them.
+        metric: Of any kind: `accuracy`, `macro_f1`, `ece`, `chrf`, ...
+        labels: Those of the task, macro-F1 is a mean over them; or whatever else the metric's
+            kind knows of it.
 
     Raises:
         DataError: No row, or as many predictions as rows were not given.
@@ -190,7 +194,7 @@ def center_errors(metric: str, replicates: Numbers, value: float) -> Numbers:
     Resampling adds noise, and noise adds to a sum of absolute gaps: all resamples of a small
     error may lie above it, and an interval of them would miss it. Other metrics stay.
     """
-    if metric not in LOWER_IS_BETTER:
+    if metric not in OVERSTATED:
         return replicates
     return np.asarray(np.maximum(replicates - (replicates.mean() - value), 0))
 
@@ -210,19 +214,6 @@ def _check_values(values: Sequence[float] | Numbers, *, what: str) -> Numbers:
             "finite, is needed; look for an evaluation that failed or diverged"
         )
     return numbers
-
-
-def find_metric(metric: str) -> RowSums:
-    """Look a metric up by its name.
-
-    Raises:
-        SettingsError: There is none of that name.
-    """
-    if metric not in ROW_SUMS:
-        raise SettingsError(
-            f"cannot score by '{metric}': one of {', '.join(ROW_SUMS)} is needed; change `metric`"
-        )
-    return ROW_SUMS[metric]
 
 
 def check_settings(level: float, resamples: int) -> None:

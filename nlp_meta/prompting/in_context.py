@@ -7,6 +7,7 @@ rule, chat or plain text) is chosen on episodes of the meta-validation tasks.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
+from typing import Any
 
 from nlp_meta.data.answers import Predict, Prediction
 from nlp_meta.data.episodes import Episode
@@ -16,7 +17,7 @@ from nlp_meta.prompting.evidence import PromptFacts, PromptPlan, gather_evidence
 from nlp_meta.prompting.prompts import Scorer
 from nlp_meta.prompting.scoring import Evidence, Scoring, find_scoring, label_probabilities
 
-Metric = Callable[[Sequence[str], Sequence[Prediction], Sequence[str]], float]
+Metric = Callable[[Sequence[str], Sequence[Any], Sequence[str]], float]
 """True label names, one prediction for each, and the labels of the task, to a score."""
 
 

@@ -9,12 +9,12 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
 from nlp_meta.evaluation import metrics
+from nlp_meta.evaluation.kinds import score_episode
 from nlp_meta.evaluation.metrics import (
     METRICS,
     accuracy,
     expected_calibration_error,
     macro_f1,
-    score_episode,
 )
 
 LABELS = ("bad", "fair", "good")
@@ -97,7 +97,7 @@ def test_calibration_error_agrees_with_a_loop_over_the_bins():
     assert expected_calibration_error(true, answers, LABELS) == pytest.approx(total)
 
 
-def test_score_episode_scores_the_query_set_by_every_metric():
+def test_an_episode_is_scored_by_every_metric_of_its_kind():
     query = tuple(Example(f"text {i}", name) for i, name in enumerate(["bad", "good"]))
     episode = Episode("reviews/kitchen", ("bad", "good"), (), query, 0)
 

@@ -56,7 +56,7 @@ def scores(method: str, cells: dict[str, list[float]], *, labels: int = 8) -> Sc
     return Scores(
         method,
         tuple(
-            Cell(task, labels, draw, 10, value, value / 2, 0.1, 0.5 + draw, 2.0, "hash")
+            Cell(task, labels, draw, 10, {"accuracy": value}, 0.5 + draw, 2.0, "hash")
             for task, values in cells.items()
             for draw, value in enumerate(values)
         ),
@@ -84,7 +84,7 @@ def test_a_predictor_that_reads_query_labels_or_groups_gains_nothing():
     """By hand: of 12 queries in turn bad and good, always good is right on 6."""
     found = evaluate(cheat, [episode()], method="cheat")
 
-    assert found.cells[0].accuracy == 0.5
+    assert found.cells[0].scores["accuracy"] == 0.5
 
 
 def test_hidden_queries_keep_their_texts_and_the_support_set_is_whole():
@@ -109,7 +109,7 @@ def test_a_cell_holds_the_scores_of_its_episode():
     cell = found.cells[1]
     assert found.method == "always"
     assert (cell.task, cell.labels, cell.draw, cell.rows) == ("reviews/kitchen", 4, 3, 12)
-    assert (cell.accuracy, cell.macro_f1, cell.ece) == pytest.approx((0.5, 1 / 3, 0.25))
+    assert cell.scores == pytest.approx({"accuracy": 0.5, "macro_f1": 1 / 3, "ece": 0.25})
     assert (cell.seconds_adapt, cell.ms_per_prediction >= 0) == (0, True)
 
 
