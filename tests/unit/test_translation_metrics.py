@@ -72,10 +72,10 @@ def run_sacrebleu(corpus: Corpus, folder: Path) -> dict[str, tuple[float, str]]:
         timeout=120,
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
     )
-    found = json.loads(done.stdout)
+    names = {"chrF2++": "chrf", "BLEU": "bleu"}
     return {
-        name: (float(one["score"]), f"{one['signature']}")
-        for name, one in zip(("chrf", "bleu"), sorted(found, key=lambda one: one["name"])[::-1])
+        names[one["name"]]: (float(one["score"]), one["signature"])
+        for one in json.loads(done.stdout)
     }
 
 

@@ -1,0 +1,260 @@
+"""Kinds of answers: judged, stored, read back and analyzed, each by its own metrics."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nlp_meta.data.answers import Answer, Prediction, Ranking, Translation
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.tasks import Example
+from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.evaluation import kinds
+from nlp_meta.evaluation.kinds import KINDS, episode_scorer, kind_of, kind_of_metric
+from nlp_meta.evaluation.protocol import evaluate, hide_query, judge, scores_by_task
+from nlp_meta.evaluation.ranking_metrics import Placed
+from nlp_meta.evaluation.records import (
+    Record,
+    append_record,
+    check_support,
+    columns_of,
+    hash_query,
+    read_records,
+)
+from nlp_meta.evaluation.results import Analysis, analyze
+
+WORDS = ("omah", "banyu", "geni", "lemah", "angin", "srengenge")
+# As the version before kinds of answers wrote it.
+OLD_LINE = (
+    '{"fingerprint": "f", "method": "probe", "cell": {"task": "reviews/kitchen", "labels": 2, '
+    '"draw": 0, "rows": 2, "accuracy": 0.5, "macro_f1": 0.3333333333333333, "ece": 0.25, '
+    '"seconds_adapt": 0.5, "ms_per_prediction": 1.5, "support_hash": "00"}, "facts": {"steps": 5}, '
+    '"query_hash": "0123456789ab", "labels": ["bad", "good"], '
+    '"answers": [[1, 0.25, 0.75], [1, 0.25, 0.75]]}\n'
+)
+
+
+def pairs(draw: int = 0, *, task: str = "nusax/ind-jav", candidates: bool = False) -> Episode:
+    """A translation episode of 2 support pairs and 6 queries; text i is translated by word i."""
+    support = tuple(Example(f"support {draw} {row}", f"pair {row}") for row in range(2))
+    query = tuple(Example(f"{task} text {row}", f"{word} iku") for row, word in enumerate(WORDS))
+    pool = tuple(f"{word} iku" for word in reversed(WORDS)) if candidates else ()
+    return Episode(task, (), support, query, draw, "translation", "ind-jav", pool)
+
+
+def write(wrong: int):
+    """A predictor that writes the last words wrongly."""
+
+    def predict(episode: Episode) -> list[Answer]:
+        good = len(episode.query) - wrong
+        return [
+            Translation(f"{WORDS[row]} iku" if row < good else "ora ngerti")
+            for row in range(len(episode.query))
+        ]
+
+    return predict
+
+
+def rank(wrong: int):
+    """A predictor that puts the right one last and mines the first for the last queries."""
+
+    def predict(episode: Episode) -> list[Answer]:
+        pool = list(range(len(episode.candidates)))
+        found = []
+        for row in range(len(episode.query)):
+            right = len(WORDS) - 1 - row
+            others = [place for place in pool if place != right]
+            good = row < len(episode.query) - wrong
+            order = (right, *others) if good else (*others, right)
+            found.append(Ranking(order, order[0]))
+        return found
+
+    return predict
+
+
+PREDICTORS = {"generation": write, "retrieval": rank}
+
+
+def episodes(kind: str, *, tasks=("nusax/ind-jav", "nusax/ind-sun"), draws: int = 2):
+    return [
+        pairs(draw, task=task, candidates=kind == "retrieval")
+        for draw in range(draws)
+        for task in tasks
+    ]
+
+
+def records(kind: str) -> list[Record]:
+    """Ours errs on 1 of 6 rows, the rival on 3."""
+    found = []
+    for method, wrong in (("ours", 1), ("rival", 3)):
+        for one in episodes(kind):
+            cell, answers = judge(PREDICTORS[kind](wrong), one, method=method)
+            found.append(Record(method, cell, answers, {}, hash_query(one)))
+    return found
+
+
+def test_a_cell_that_an_older_version_wrote_is_read_and_written_to_the_byte(tmp_path: Path):
+    path = tmp_path / "cells" / "probe.0.jsonl"
+    path.parent.mkdir()
+    path.write_text(OLD_LINE, encoding="utf-8")
+
+    (found,) = read_records(tmp_path, fingerprints={"probe": "f"}).values()
+    append_record(tmp_path, found, fingerprint="f", rank=1)
+
+    assert found.cell.scores == {"accuracy": 0.5, "macro_f1": 1 / 3, "ece": 0.25}
+    assert found.predictions == (Prediction("good", {"bad": 0.25, "good": 0.75}),) * 2
+    assert (path.parent / "probe.1.jsonl").read_text(encoding="utf-8") == OLD_LINE
+
+
+@pytest.mark.parametrize("kind", PREDICTORS)
+def test_answers_of_each_kind_are_read_as_they_were_stored(kind, tmp_path: Path):
+    kept = records(kind)
+    for one in kept:
+        append_record(tmp_path, one, fingerprint="f", rank=0)
+
+    found = read_records(tmp_path, fingerprints={"ours": "f", "rival": "f"})
+
+    assert list(found.values()) == sorted(kept, key=lambda one: one.method)
+    assert {kind_of(one.predictions).name for one in found.values()} == {kind}
+
+
+def test_a_cell_scores_by_the_metrics_of_its_kind():
+    """By hand: 5 of 6 first and mined, and one at rank 6 of 6."""
+    (cell,) = evaluate(rank(1), [pairs(candidates=True)], method="ours").cells
+
+    assert cell.scores == pytest.approx(
+        {"precision_at_1": 5 / 6, "mrr": (5 + 1 / 6) / 6, "xsim": 1 / 6}
+    )
+    assert cell.labels == 2
+
+
+def test_a_metric_that_cannot_be_computed_here_is_left_out_and_nothing_fails(monkeypatch):
+    monkeypatch.setattr(kinds.translation_metrics, "spbleu_missing", lambda: "no vocabulary")
+    scores = evaluate(write(0), [pairs()], method="ours")
+    found = analyze(
+        {one.key: one for one in records("generation")},
+        episodes("generation"),
+        Analysis("chrf", "ours", False, 50, 0),
+    )
+
+    assert scores.cells[0].scores == {"chrf": pytest.approx(100), "bleu": 0, "spbleu": None}
+    assert {row["metric"] for row in found["summary"]} == {"chrf", "bleu"}
+    assert {row["metric"] for row in found["by_task"]} == {"chrf", "bleu"}
+    assert all(row["spbleu"] is None for row in found["cells"])
+    with pytest.raises(DataError, match="one of chrf, bleu, seconds_adapt is needed"):
+        scores_by_task(scores, metric="spbleu")
+
+
+@pytest.mark.parametrize(("kind", "metric"), [("generation", "chrf"), ("retrieval", "mrr")])
+def test_every_analysis_of_a_comparison_serves_each_kind(kind, metric):
+    """By hand: ours is right on 5 of 6 rows and the rival on 3, in all tasks and draws."""
+    found = analyze(
+        {one.key: one for one in records(kind)},
+        episodes(kind),
+        Analysis(metric, "ours", False, 200, 0),
+    )
+
+    means = {(row["method"], row["metric"]): row["mean"] for row in found["summary"]}
+    (paired,) = found["paired"]
+    (even,) = found["break_even"]
+    assert means["ours", metric] > means["rival", metric]
+    assert paired["difference"] == pytest.approx(means["ours", metric] - means["rival", metric])
+    assert paired["low"] <= paired["difference"] <= paired["high"]
+    assert (even["at"], even["labels"]) == (2, None)
+    assert {row["metric"] for row in found["worst"]} <= set(KINDS[kind].main_metrics)
+    by_cell = [row[metric] for row in found["cells"] if row["method"] == "ours"]
+    assert means["ours", metric] == pytest.approx(np.mean(by_cell))
+    json.dumps(found, allow_nan=False)
+
+
+def test_an_error_that_is_a_mean_is_not_moved_as_a_calibration_error_is():
+    """By hand: 1 of 6 rows mined wrongly in two tasks: every resample is some twelfths."""
+    found = analyze(
+        {one.key: one for one in records("retrieval")},
+        episodes("retrieval"),
+        Analysis("mrr", "ours", False, 400, 0),
+    )
+
+    (row,) = [r for r in found["summary"] if (r["method"], r["metric"]) == ("ours", "xsim")]
+    assert row["mean"] == pytest.approx(1 / 6)
+    assert row["low"] == 0 and (12 * row["high"]) == pytest.approx(round(12 * row["high"]))
+
+
+def test_hidden_queries_keep_the_candidates_and_lose_their_translations():
+    given = pairs(candidates=True)
+
+    hidden = hide_query(given)
+
+    assert hidden.candidates == given.candidates
+    assert {example.target for example in hidden.query} == {""}
+    assert hidden.language == "ind-jav"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Ranking((0, 1), 0), "each of the places 0 to 5 of its candidates once"),
+        (Ranking((0, 1, 2, 3, 4, 4), 0), "once, and a mined one"),
+        (Ranking((0, 1, 2, 3, 4, 5), 6), "a mined one"),
+        (Translation(None), "a translation that is a text"),
+        ("omah", "one of Prediction, Translation, Ranking"),
+    ],
+)
+def test_answers_that_are_not_of_their_kind_are_refused(answer, message):
+    with pytest.raises(DataError, match=message):
+        judge(lambda _: [answer] * 6, pairs(candidates=True), method="broken")
+
+
+def test_two_kinds_in_one_set_of_answers_are_refused():
+    mixed = [Translation("omah"), Ranking(tuple(range(6)), 0), *[Translation("banyu")] * 4]
+
+    with pytest.raises(DataError, match="for text 1 it gave Ranking"):
+        judge(lambda _: mixed, pairs(candidates=True), method="mixed")
+
+
+def test_a_pool_of_other_candidates_is_other_data():
+    one = pairs(candidates=True)
+    cell, answers = judge(rank(0), one, method="ours")
+    record = Record("ours", cell, answers, {}, hash_query(one))
+
+    check_support(record, one)
+    with pytest.raises(DataError, match="other rows"):
+        check_support(record, replace(one, candidates=one.candidates[::-1]))
+
+
+def test_answers_become_rows_with_what_was_found_in_place_of_the_right_one():
+    """By hand: the last query's right candidate is the first of the pool, ranked last of six."""
+    one = pairs(candidates=True)
+    cell, answers = judge(rank(1), one, method="ours")
+    columns = columns_of([Record("ours", cell, answers, {})], {(one.task, 2, 0): one})
+
+    assert answers[5] == Placed(6, 0, 1, 1)
+    assert columns["true"][5] == "srengenge iku"
+    assert (columns["predicted"][5], columns["mined"][5], columns["rank"][5]) == (
+        "angin iku",
+        "angin iku",
+        6,
+    )
+    assert columns["predicted"][:5] == columns["true"][:5]
+
+
+def test_written_answers_become_rows_with_a_score_each():
+    one = pairs()
+    cell, answers = judge(write(1), one, method="ours")
+    columns = columns_of([Record("ours", cell, answers, {})], {(one.task, 2, 0): one})
+
+    assert columns["predicted"][5] == "ora ngerti"
+    assert columns["chrf"][:5] == pytest.approx([100] * 5)
+    assert columns["chrf"][5] < 20
+
+
+def test_a_metric_scores_what_a_predictor_said():
+    one = pairs(candidates=True)
+
+    assert episode_scorer("precision_at_1")(one, rank(3)(one)) == 0.5
+    assert episode_scorer("chrf")(one, write(0)(one)) == pytest.approx(100)
+    assert kind_of_metric("bleu").name == "generation"
+    with pytest.raises(SettingsError, match=r"'rouge'.*change `adaptation\.metric`"):
+        episode_scorer("rouge", setting="adaptation.metric")
