@@ -96,7 +96,7 @@ def test_words_of_the_demonstrations_tell_the_label(selection):
         method="in context",
     )
 
-    assert found.cells[0].accuracy == 1
+    assert found.cells[0].scores["accuracy"] == 1
 
 
 def test_probabilities_are_the_beliefs_made_to_add_up_to_one():
