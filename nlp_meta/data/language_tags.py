@@ -1,0 +1,85 @@
+"""When two tags name one language: `ind`, `id`, `id-ID` and `in` all mean Indonesian."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+# ISO 639-1 and what it is called in ISO 639-3.
+_TWO_LETTERS = (
+    "aa:aar ab:abk ae:ave af:afr ak:aka am:amh an:arg ar:ara as:asm av:ava ay:aym az:aze ba:bak "
+    "be:bel bg:bul bi:bis bm:bam bn:ben bo:bod br:bre bs:bos ca:cat ce:che ch:cha co:cos cr:cre "
+    "cs:ces cu:chu cv:chv cy:cym da:dan de:deu dv:div dz:dzo ee:ewe el:ell en:eng eo:epo es:spa "
+    "et:est eu:eus fa:fas ff:ful fi:fin fj:fij fo:fao fr:fra fy:fry ga:gle gd:gla gl:glg gn:grn "
+    "gu:guj gv:glv ha:hau he:heb hi:hin ho:hmo hr:hrv ht:hat hu:hun hy:hye hz:her ia:ina id:ind "
+    "ie:ile ig:ibo ii:iii ik:ipk io:ido is:isl it:ita iu:iku ja:jpn jv:jav ka:kat kg:kon ki:kik "
+    "kj:kua kk:kaz kl:kal km:khm kn:kan ko:kor kr:kau ks:kas ku:kur kv:kom kw:cor ky:kir la:lat "
+    "lb:ltz lg:lug li:lim ln:lin lo:lao lt:lit lu:lub lv:lav mg:mlg mh:mah mi:mri mk:mkd ml:mal "
+    "mn:mon mr:mar ms:msa mt:mlt my:mya na:nau nb:nob nd:nde ne:nep ng:ndo nl:nld nn:nno no:nor "
+    "nr:nbl nv:nav ny:nya oc:oci oj:oji om:orm or:ori os:oss pa:pan pi:pli pl:pol ps:pus pt:por "
+    "qu:que rm:roh rn:run ro:ron ru:rus rw:kin sa:san sc:srd sd:snd se:sme sg:sag sh:hbs si:sin "
+    "sk:slk sl:slv sm:smo sn:sna so:som sq:sqi sr:srp ss:ssw st:sot su:sun sv:swe sw:swa ta:tam "
+    "te:tel tg:tgk th:tha ti:tir tk:tuk tl:tgl tn:tsn to:ton tr:tur ts:tso tt:tat tw:twi ty:tah "
+    "ug:uig uk:ukr ur:urd uz:uzb ve:ven vi:vie vo:vol wa:wln wo:wol xh:xho yi:yid yo:yor za:zha "
+    "zh:zho zu:zul"
+)
+# Codes that were withdrawn and live on in Java's files; bibliographic ones of ISO 639-2; and
+# the member that a macrolanguage's own code nearly always means.
+_OTHER_NAMES = (
+    "in:ind iw:heb ji:yid jw:jav mo:ron tib:bod cze:ces wel:cym ger:deu gre:ell baq:eus per:fas "
+    "fre:fra arm:hye ice:isl geo:kat mac:mkd mao:mri may:msa bur:mya dut:nld rum:ron slo:slk "
+    "alb:sqi chi:zho als:sqi arb:ara ayr:aym azj:aze cmn:zho ekk:est fil:tgl fuv:ful gaz:orm "
+    "gug:grn khk:mon kmr:kur lvs:lav nob:nor npi:nep ory:ori pbt:pus pes:fas plt:mlg quy:que "
+    "swh:swa twi:aka uzn:uzb ydd:yid zsm:msa"
+)
+_SCRIPT_OF_REGION = {"CN": "Hans", "SG": "Hans", "TW": "Hant", "HK": "Hant", "MO": "Hant"}
+
+
+class LanguageTag(NamedTuple):
+    """A language and, where its tag says so, its script and region."""
+
+    language: str
+    script: str | None
+    region: str | None
+
+
+def parse_tag(tag: str) -> LanguageTag:
+    """Take a tag such as `pt_BR`, `zh-Hant-TW` or `jav_Java` apart; the language as in ISO 639-3.
+
+    Variants and private parts are ignored. What is no known code stays itself.
+    """
+    language, *parts = tag.strip().replace("_", "-").replace("@", "-").split("-")
+    language = _read_codes(_TWO_LETTERS).get(language.lower(), language.lower())
+    language = _read_codes(_OTHER_NAMES).get(language, language)
+    script = next((part.title() for part in parts if len(part) == 4 and part.isalpha()), None)
+    region = next(
+        (
+            part.upper()
+            for part in parts
+            if (len(part) == 2 and part.isalpha()) or (len(part) == 3 and part.isdigit())
+        ),
+        None,
+    )
+    if script is None and language == "zho" and region is not None:
+        script = _SCRIPT_OF_REGION.get(region)
+    return LanguageTag(language, script, region)
+
+
+def same_language(wanted: str, tag: str) -> bool:
+    """Whether a tag may stand for the wanted one: no part of the two contradicts.
+
+    `id` and `ind-ID` are one language, as are `pt` and `pt-BR`; `pt-PT` and `pt-BR` are not.
+    """
+    return all(
+        mine == other or mine is None or other is None
+        for mine, other in zip(parse_tag(wanted), parse_tag(tag), strict=True)
+    )
+
+
+def match_tags(wanted: str, tags: Iterable[str]) -> tuple[str, ...]:
+    """Find the tags that the wanted one means: those equal in all parts, else all that may be."""
+    matching = [tag for tag in tags if same_language(wanted, tag)]
+    equal = [tag for tag in matching if parse_tag(tag) == parse_tag(wanted)]
+    return tuple(dict.fromkeys(equal or matching))
+
+
+def _read_codes(codes: str) -> dict[str, str]:
+    return dict(code.split(":") for code in codes.split())

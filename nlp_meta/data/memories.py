@@ -1,0 +1,226 @@
+"""Users' translation memories: pairs of sentences, and why the rest of a file is none.
+
+Tables, aligned text files, gettext, TMX and XLIFF are all read into entries, which are
+sifted here alike. A text is what the file says: blanks, line ends and placeholders stay.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nlp_meta.data.aligned_texts import aligned_entries, find_aligned
+from nlp_meta.data.entries import (
+    DUPLICATE,
+    EMPTY,
+    IDENTICAL,
+    ONE_SIDED,
+    Entry,
+    UserFile,
+    is_blank,
+    read_user_file,
+)
+from nlp_meta.data.language_tags import same_language
+from nlp_meta.data.memory_po import po_entries
+from nlp_meta.data.memory_tables import TABLES, read_rows_of, table_entries
+from nlp_meta.data.memory_tmx import tmx_entries
+from nlp_meta.data.memory_writing import (
+    WRITTEN_FORMS,
+    check_written_form,
+    ending_of,
+    render_pairs,
+    write_whole,
+)
+from nlp_meta.data.memory_xliff import xliff_entries
+from nlp_meta.data.placeholders import PlaceholderLoss, find_losses
+from nlp_meta.errors import DataError
+
+FORMS = (*TABLES, "po", "pot", "tmx", "xlf", "xliff")
+_ALIGNED = ", or of two aligned texts named by `--source-lang` and `--target-lang`"
+
+# Lines that are listed for each reason.
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A sentence and its translation.
+
+    Attributes:
+        line: Where its entry begins in the file, from 1; its row in a Parquet file.
+    """
+
+    source: str
+    target: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The usable pairs of a translation memory, in the file's order.
+
+    Attributes:
+        left_out: How many entries are not used, by reason: `header`, `obsolete`, `locked`,
+            `untranslated`, `fuzzy`, `empty`, `one-sided`, `identical` (the source is its own
+            translation), `duplicate` (the same pair came before). Only what there is.
+        lines: Of the first 20 of each reason.
+        contradictions: Pairs of one source with different targets; all of them are used.
+        losses: Pairs whose target lost or added placeholders; they are used too.
+    """
+
+    pairs: tuple[Pair, ...]
+    left_out: Mapping[str, int]
+    lines: Mapping[str, tuple[int, ...]]
+    contradictions: tuple[tuple[Pair, ...], ...]
+    losses: tuple[PlaceholderLoss, ...]
+
+
+def read_memory(
+    path: str | Path | tuple[str | Path, str | Path],
+    *,
+    source_column: str = "source",
+    target_column: str = "target",
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+) -> Memory:
+    """Read a translation memory: CSV, TSV, JSONL, Parquet, `.po`, TMX, XLIFF or two texts.
+
+    Any of them may be packed as `.gz`, or alone in a `.zip`.
+
+    Args:
+        path: Two paths name text files aligned line by line. Of such files that are named
+            by their languages (`memory.ind`, `memory.jav`) one is enough.
+        source_lang: Tag of the language to translate from, in any of its spellings. Finds
+            the languages of a TMX file and the second of two texts; a `.po` or XLIFF file
+            of the opposite direction is turned round.
+        target_lang: Of the language to translate into.
+
+    Raises:
+        DataError: A file cannot be read as what it is, has none of the languages or no
+            usable pair.
+    """
+    if isinstance(path, tuple):
+        shown, entries = f"{path[0]}' and '{path[1]}", aligned_entries(*map(Path, path))
+    else:
+        shown, path = str(path), Path(path)
+        other = find_aligned(path, known=FORMS, source_lang=source_lang, target_lang=target_lang)
+        if other is not None:
+            entries = aligned_entries(*other)
+        else:
+            file = read_user_file(path, forms=FORMS, also=_ALIGNED)
+            if file.form in TABLES:
+                entries = table_entries(
+                    file,
+                    read_rows_of(file),
+                    source_column=source_column,
+                    target_column=target_column,
+                )
+            else:
+                entries = _localized(file, source_lang=source_lang, target_lang=target_lang)
+    return _sift(entries, shown)
+
+
+def save_memory(
+    pairs: Iterable[Pair],
+    path: str | Path,
+    *,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+) -> None:
+    """Write pairs to a CSV, TSV, JSONL, `.po`, TMX or XLIFF file.
+
+    Raises:
+        DataError: The ending is none of these, or TMX or XLIFF was not told its languages.
+    """
+    path = Path(path)
+    check_written_form(path, WRITTEN_FORMS, source_lang=source_lang, target_lang=target_lang)
+    texts = [(pair.source, pair.target) for pair in pairs]
+    content = render_pairs(
+        texts, ending_of(path), source_lang=source_lang, target_lang=target_lang, reviewed=True
+    )
+    write_whole(path, content)
+
+
+def _localized(file: UserFile, *, source_lang: str | None, target_lang: str | None) -> list[Entry]:
+    if file.form == "tmx":
+        return tmx_entries(file, source_lang=source_lang, target_lang=target_lang)
+    there: str | None = None
+    if file.form in ("po", "pot"):
+        entries, into = po_entries(file)
+    else:
+        entries, there, into = xliff_entries(file)
+    if check_direction(file, (there, into), source_lang=source_lang, target_lang=target_lang):
+        return [Entry(one.target, one.source, one.line, one.reason) for one in entries]
+    return entries
+
+
+def check_direction(
+    file: UserFile,
+    languages: tuple[str | None, str | None],
+    *,
+    source_lang: str | None,
+    target_lang: str | None,
+) -> bool:
+    """Whether a file of two languages translates the opposite way.
+
+    Raises:
+        DataError: It translates neither way.
+    """
+    wanted = (source_lang, target_lang)
+
+    def fits(languages: Sequence[str | None]) -> bool:
+        return all(
+            one is None or other is None or same_language(one, other)
+            for one, other in zip(wanted, languages, strict=True)
+        )
+
+    if fits(languages):
+        return False
+    if fits(languages[::-1]):
+        return True
+    known = [
+        f"{name} {tag}"
+        for name, tag in zip(("from", "into"), languages, strict=True)
+        if tag is not None
+    ]
+    raise DataError(
+        f"cannot use '{file.path}' for {source_lang or '?'}-{target_lang or '?'}: it translates "
+        f"{' '.join(known)}, both languages must be those asked for; correct `--source-lang` and "
+        "`--target-lang` or name another file"
+    )
+
+
+def _sift(entries: Iterable[Entry], shown: str) -> Memory:
+    pairs: dict[tuple[str, str], Pair] = {}
+    lines: dict[str, list[int]] = {}
+    targets: dict[str, list[Pair]] = {}
+    for entry in entries:
+        source, target = entry.source or "", entry.target or ""
+        reason = entry.reason or _flaw(source, target)
+        if reason is None and (source, target) in pairs:
+            reason = DUPLICATE
+        if reason is not None:
+            lines.setdefault(reason, []).append(entry.line)
+            continue
+        pair = pairs[source, target] = Pair(source, target, entry.line)
+        targets.setdefault(source, []).append(pair)
+    left_out = Counter({reason: len(found) for reason, found in lines.items()})
+    if not pairs:
+        told = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no entries"
+        raise DataError(
+            f"cannot use '{shown}': it has no pair of sentences ({told}), at least one finished "
+            "translation is needed; complete some or name another file"
+        )
+    return Memory(
+        pairs=tuple(pairs.values()),
+        left_out=dict(left_out),
+        lines={reason: tuple(found[:_LISTED]) for reason, found in lines.items()},
+        contradictions=tuple(tuple(found) for found in targets.values() if len(found) > 1),
+        losses=find_losses((pair.line, pair.source, pair.target) for pair in pairs.values()),
+    )
+
+
+def _flaw(source: str, target: str) -> str | None:
+    if is_blank(source) or is_blank(target):
+        return EMPTY if is_blank(source) and is_blank(target) else ONE_SIDED
+    return IDENTICAL if source.strip() == target.strip() else None

@@ -1,0 +1,82 @@
+"""Placeholders: what a program fills in or reads in a text, and a translation must keep."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+# The first that fits wins: `{{x}}` is no `{x}` in braces, `%(n)d` no bare percent sign.
+_FORMS = (
+    r"\{\{\{?[^{}]*\}\}\}?",  # mustache
+    r"[$%]\{[^{}]+\}",  # shell, Ruby
+    r"%\([^()\s]+\)[#0+\-]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa]",  # named, Python
+    # No blank among the flags of C: "50% discount" holds no number. `S` is of Mozilla's files.
+    r"(?<!%)%(?:\d+\$)?[#0+'\-]*(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh|ll|[hlLqjzt])?"
+    r"[diouxXeEfFgGaAcsSpn@]",
+    r"\{\s*[$\-]?[\w.\[\]\-]*(?:![rsa])?(?::[^{}\s]*)?\s*\}",  # Python, Java, .NET, Fluent
+    r"</?[A-Za-z][\w:.\-]*(?:\s[^<>]*)?/?>",  # HTML, XML
+    r"&(?:#\d+|#[xX][0-9A-Fa-f]+|[A-Za-z][A-Za-z0-9]*);",
+    r"\\[nrt]",  # written out, as in resource files
+)
+_LINKS = (
+    r"https?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]",
+    r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceholderLoss:
+    """A translation whose placeholders are not its source's.
+
+    Attributes:
+        line: Of the translation in its file, or its place among others, from 1.
+        lost: Those of the source that it lacks, each as often as it lacks it.
+        added: Those that the source does not have.
+    """
+
+    line: int
+    lost: tuple[str, ...]
+    added: tuple[str, ...]
+
+
+def find_placeholders(text: str, *, links: bool = False) -> tuple[str, ...]:
+    """List the placeholders of a text in their order, repeated ones too.
+
+    `%%` is a percent sign and none. Blanks before the end of a tag do not count:
+    `<br />` is given as `<br/>`.
+
+    Args:
+        links: Whether addresses of the web and of mail are to be kept as well.
+    """
+    return tuple(re.sub(r"\s*(/?>)$", r"\1", found) for found in _pattern(links).findall(text))
+
+
+def lost_placeholders(
+    source: str, target: str, *, links: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Compare the placeholders of a text and of its translation; their order is free.
+
+    Returns:
+        Those that the translation lost, and those that it added.
+    """
+    there = Counter(find_placeholders(source, links=links))
+    here = Counter(find_placeholders(target, links=links))
+    return tuple((there - here).elements()), tuple((here - there).elements())
+
+
+def find_losses(
+    pairs: Iterable[tuple[int, str, str]], *, links: bool = False
+) -> tuple[PlaceholderLoss, ...]:
+    """Report the translations, given as line, source and target, that lost or added any."""
+    losses = []
+    for line, source, target in pairs:
+        lost, added = lost_placeholders(source, target, links=links)
+        if lost or added:
+            losses.append(PlaceholderLoss(line, lost, added))
+    return tuple(losses)
+
+
+@cache
+def _pattern(links: bool) -> re.Pattern[str]:
+    return re.compile("|".join((*_LINKS, *_FORMS) if links else _FORMS))

@@ -1,0 +1,48 @@
+"""Language tags: many spellings, one language."""
+
+import pytest
+
+from nlp_meta.data.language_tags import LanguageTag, match_tags, parse_tag, same_language
+
+
+@pytest.mark.parametrize("tag", ["ind", "id", "ID", "in", "id-ID", "id_ID", "ind_Latn", "IND-ID"])
+def test_every_spelling_of_indonesian_is_indonesian(tag):
+    """`in` was its code until 1989 and is so in Java."""
+    assert parse_tag(tag).language == "ind"
+    assert same_language("ind", tag) and same_language(tag, "id")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("jav", "jv-ID", True),
+        ("eng", "en_US", True),
+        ("ger", "deu", True),
+        ("swh", "sw", True),
+        ("zho_Hans", "zh-CN", True),
+        ("zho_Hans", "zh-TW", False),
+        ("pt-BR", "pt", True),
+        ("pt-BR", "pt-PT", False),
+        ("sr@latin", "srp", True),
+        ("uzn_Cyrl", "uz-Latn", False),
+        ("ind", "jav", False),
+        ("hsb", "dsb", False),
+        ("es-419", "spa", True),
+    ],
+)
+def test_tags_are_one_language_unless_a_part_contradicts(one, other, same):
+    assert same_language(one, other) is same
+    assert same_language(other, one) is same
+
+
+def test_parts_of_a_tag_are_told_apart():
+    assert parse_tag("zh-hant-tw") == LanguageTag("zho", "Hant", "TW")
+    assert parse_tag("es-419") == LanguageTag("spa", None, "419")
+    assert parse_tag("de-CH-1996") == LanguageTag("deu", None, "CH")
+
+
+def test_an_equal_tag_is_taken_before_those_that_may_be():
+    assert match_tags("en", ["en-US", "en", "en-GB"]) == ("en",)
+    assert match_tags("eng", ["en-US", "fr", "en-GB"]) == ("en-US", "en-GB")
+    assert match_tags("en-GB", ["en-US", "fr", "en"]) == ("en",)
+    assert match_tags("jav", ["en-US"]) == ()

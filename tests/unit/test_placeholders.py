@@ -1,0 +1,79 @@
+"""Placeholders: what counts as one, and which ones a translation lost."""
+
+import pytest
+
+from nlp_meta.data.placeholders import (
+    PlaceholderLoss,
+    find_losses,
+    find_placeholders,
+    lost_placeholders,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Hello %s", ["%s"]),
+        ("%(name)s has %(count)d files", ["%(name)s", "%(count)d"]),
+        ("%1$s of %2$d, %-5.2f, %ld", ["%1$s", "%2$d", "%-5.2f", "%ld"]),
+        ("%ds ago", ["%d"]),
+        ("%S is Mozilla's", ["%S"]),
+        (
+            "{0} and {name} and {} and {price:.2f} and {x!r}",
+            "{0} {name} {} {price:.2f} {x!r}".split(),
+        ),
+        ("{ $count } tabs in { -brand }", ["{ $count }", "{ -brand }"]),
+        ("{{user}} and {{{raw}}}", ["{{user}}", "{{{raw}}}"]),
+        ("${HOME} and %{ruby}", ["${HOME}", "%{ruby}"]),
+        ('<a href="x">go</a><br />', ['<a href="x">', "</a>", "<br/>"]),
+        ('<x id="1"/><g id="2">bold</g>', ['<x id="1"/>', '<g id="2">', "</g>"]),
+        ("R&amp;D &#8230; &#x41;", ["&amp;", "&#8230;", "&#x41;"]),
+        (r"first\nsecond\t", [r"\n", r"\t"]),
+    ],
+)
+def test_placeholders_of_every_kind_are_found_in_order(text, found):
+    assert find_placeholders(text) == tuple(found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "50% discount, 100% sure",
+        "100%% sure, %%s",
+        "a < b > c, I <3 you",
+        "AT&T, R&D, {not a name at all}",
+        "set {1, 2}",
+        "one\nnew line",
+    ],
+)
+def test_plain_text_has_none(text):
+    assert find_placeholders(text) == ()
+
+
+def test_addresses_count_where_they_are_asked_for():
+    text = "See https://example.org/a?b=1, or write to help@example.org."
+
+    assert find_placeholders(text) == ()
+    assert find_placeholders(text, links=True) == ("https://example.org/a?b=1", "help@example.org")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "lost", "added"),
+    [
+        ("%s of %s", "%s dari %s", (), ()),
+        ("%1$s of %2$s", "%2$s: %1$s", (), ()),
+        ("%s of %s", "semua %s", ("%s",), ()),
+        ("Hello {name}", "Halo {nama}", ("{name}",), ("{nama}",)),
+        ("<b>Now</b>", "<b>Sekarang", ("</b>",), ()),
+        ("line<br/>", "baris<br />", (), ()),
+        ("Now", "Sekarang %d", (), ("%d",)),
+    ],
+)
+def test_lost_and_added_placeholders_are_counted(source, target, lost, added):
+    assert lost_placeholders(source, target) == (lost, added)
+
+
+def test_losses_are_reported_with_their_lines():
+    pairs = [(3, "Hello %s", "Halo %s"), (7, "Hello %s", "Halo")]
+
+    assert find_losses(pairs) == (PlaceholderLoss(7, ("%s",), ()),)
