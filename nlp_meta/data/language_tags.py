@@ -1,6 +1,7 @@
 """When two tags name one language: `ind`, `id`, `id-ID` and `in` all mean Indonesian."""
 
 from collections.abc import Iterable
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 # ISO 639-1 and what it is called in ISO 639-3.
@@ -41,6 +42,7 @@ class LanguageTag(NamedTuple):
     region: str | None
 
 
+@lru_cache(maxsize=1024)
 def parse_tag(tag: str) -> LanguageTag:
     """Take a tag such as `pt_BR`, `zh-Hant-TW` or `jav_Java` apart; the language as in ISO 639-3.
 
@@ -81,5 +83,6 @@ def match_tags(wanted: str, tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(equal or matching))
 
 
+@cache
 def _read_codes(codes: str) -> dict[str, str]:
     return dict(code.split(":") for code in codes.split())

@@ -65,7 +65,9 @@ def _load(file: UserFile) -> Any:
     try:
         return tmxfile(BytesIO(file.content))
     except (etree.XMLSyntaxError, AssertionError, ValueError) as error:
-        raise damaged(file, error) from error
+        wrong = isinstance(error, AssertionError)
+        reason = "its elements are not those of TMX" if wrong else error
+        raise damaged(file, reason) from error
 
 
 def _segments(unit: Any) -> dict[str, Any]:

@@ -105,7 +105,10 @@ def _load(file: UserFile) -> Any:
     try:
         store: Any = (Xliff2File if version.startswith("2.") else Xliff1File)(BytesIO(file.content))
     except (etree.XMLSyntaxError, AssertionError, ValueError, StopIteration) as error:
-        reason = "it has no <file>" if isinstance(error, StopIteration) else error
+        reason = {
+            StopIteration: "it has no <file>",
+            AssertionError: "its elements are not in the namespace of XLIFF",
+        }.get(type(error), error)
         raise damaged(file, reason) from error
     return store
 

@@ -267,6 +267,23 @@ def test_gettext_in_another_encoding_is_read_by_its_header(tmp_path):
     assert texts(read_memory(path)) == (("coffee", "café"),)
 
 
+def test_separators_of_unicode_end_no_line_of_a_gettext_file(tmp_path):
+    path = put(tmp_path, "a.po", 'msgid "a\u2028b"\nmsgstr "c\x85d"\n')
+
+    assert texts(read_memory(path)) == (("a\u2028b", "c\x85d"),)
+
+
+def test_tmx_as_other_programs_write_it_is_read(tmp_path):
+    """UTF-16, one language in two spellings, an entity that the format's own DTD may declare."""
+    plain = tmx(unit(EN_US="a &hellip; b", id="c &hellip; d"), unit(en_us="e", ID="f"))
+    content = plain.replace('"1.0"?>', '"1.0" encoding="UTF-16"?>')
+    path = put(tmp_path, "a.tmx", content.encode("utf-16"))
+
+    memory = read_memory(path, source_lang="eng", target_lang="ind")
+
+    assert texts(memory) == (("a &hellip; b", "c &hellip; d"), ("e", "f"))
+
+
 def test_a_file_of_the_opposite_direction_is_turned_round(tmp_path):
     path = put(tmp_path, "a.po", PO)
 
@@ -408,6 +425,7 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
         ("a.xlf", OUTSIDE.format("xliff"), r"line 1 declares a document type or an entity"),
         ("a.xlf", "<xliff version='1.2'/>", r"it has no <file>"),
         ("a.xlf", "<xliff version='1.2'>\n<a>&b;</a></xliff>", r"line 2: undefined entity"),
+        ("a.xlf", "<xliff version='2.0'/>", r"its elements are not in the namespace of XLIFF"),
         ("a.docx", "x", r"ending '.docx' is unknown, one of .csv, .tsv, .jsonl, .parquet, .po"),
         ("a", "x", r"ending '' is unknown"),
         ("a.csv.gz", b"\x1f\x8b\x08\x00", r"an unbroken archive of one file is needed"),
