@@ -78,6 +78,7 @@ ADAPTATION = AdaptationSettings(
 )
 JOINT = OuterSettings(
     algorithm="joint",
+    deviation_r=0,
     steps=80,
     meta_batch_size=8,
     stack=8,
@@ -90,6 +91,7 @@ JOINT = OuterSettings(
     validate_every=80,
     patience=None,
     checkpoint_every=80,
+    average_last=0,
 )
 REPTILE = replace(
     JOINT,
@@ -199,7 +201,7 @@ def _compare(
     plain = replace(settings, model=replace(MODEL, pooling="mean"))
     plain = replace(plain, run=replace(plain.run, init_from=None))
     objective = build_training_objective(plain, labels=model.labels)
-    fresh = begin(objective, plain)
+    fresh = begin(objective, plain, tasks=())
     chosen, _ = find_adaptation(
         objective, fresh, validation_episodes(judged, ADAPTATION), ADAPTATION
     )

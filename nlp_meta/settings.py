@@ -59,9 +59,13 @@ class InnerSettings:
 
 @dataclass(frozen=True, slots=True)
 class OuterSettings:
-    """The algorithm and its outer loop; see `nlp_meta.meta.schedule.OuterLoop`."""
+    """The algorithm and its outer loop; see `nlp_meta.meta.schedule.OuterLoop`.
+
+    `deviation_r` is the rank of each task's own pair with `deviations`, 0 with all others.
+    """
 
     algorithm: str
+    deviation_r: int
     steps: int
     meta_batch_size: int
     stack: int
@@ -74,6 +78,7 @@ class OuterSettings:
     validate_every: int
     patience: int | None
     checkpoint_every: int
+    average_last: int
 
 
 @dataclass(frozen=True, slots=True)

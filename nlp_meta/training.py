@@ -12,13 +12,14 @@ from nlp_meta.adapting import build_objective
 from nlp_meta.baselines.ngrams import fit_prior
 from nlp_meta.data.episodes import Episode, EpisodeStream, evaluation_episode
 from nlp_meta.data.tasks import Task, load_tasks
-from nlp_meta.encoders.lora import BIAS, WEIGHT
+from nlp_meta.encoders.lora import BIAS, WEIGHT, start_weights
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.kinds import episode_scorer
 from nlp_meta.hub.packaging import META_MODEL, find_model, load_weights
 from nlp_meta.launch import with_trackers
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.algorithms import ALGORITHMS, learned_step_sizes
+from nlp_meta.meta.deviations import begin_deviations
 from nlp_meta.meta.outer_loop import MetaTrained, Training, Validation, meta_train
 from nlp_meta.meta.progress import StepRecord
 from nlp_meta.meta.schedule import OuterLoop
@@ -51,7 +52,7 @@ def train_meta_model(
     judged = validation_episodes(validation, settings.adaptation)
     ended = meta_train(
         _training(settings, objective, train),
-        begin(objective, settings),
+        begin(objective, settings, tasks=[task.name for task in train]),
         outer=_outer_loop(settings),
         validation=_validation(settings, judged),
         accelerator=accelerator,
@@ -110,8 +111,13 @@ def union_of_labels(tasks: Sequence[Task]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label for task in ordered for label in task.labels))
 
 
-def begin(objective: Classification, settings: MetaTraining) -> dict[str, Tensor]:
+def begin(
+    objective: Classification, settings: MetaTraining, *, tasks: Sequence[str]
+) -> dict[str, Tensor]:
     """Meta-parameters at the start of a run: drawn anew, or those of another meta-model.
+
+    Args:
+        tasks: Names of those that get a deviation of their own, where the config asks for one.
 
     Raises:
         MetaModelError: `run.init_from` is of another backbone, adapter or label set.
@@ -136,6 +142,10 @@ def begin(objective: Classification, settings: MetaTraining) -> dict[str, Tensor
                 "query gradient is needed; set `outer.algorithm` to fomaml or maml"
             )
         fresh |= learned_step_sizes(_adapted(objective, fresh))
+    if settings.outer.deviation_r:
+        plan = replace(objective.plan, rank=settings.outer.deviation_r)
+        pairs = start_weights(objective.backbone, plan, num_labels=1, generator=generator)
+        fresh |= begin_deviations(pairs, tasks)
     return fresh
 
 
@@ -207,10 +217,16 @@ def _training(settings: MetaTraining, objective: Classification, train: Sequence
             f"cannot train by '{settings.outer.algorithm}': one of {', '.join(ALGORITHMS)} is "
             "needed; change `outer.algorithm`"
         )
-    if settings.outer.algorithm == "joint" and settings.inner.steps:
+    if settings.outer.algorithm in ("joint", "deviations") and settings.inner.steps:
         raise SettingsError(
             f"cannot train jointly with {settings.inner.steps} inner steps: joint training takes "
             "none; set `inner.steps` to 0"
+        )
+    if (settings.outer.algorithm == "deviations") != (settings.outer.deviation_r > 0):
+        raise SettingsError(
+            f"cannot train by '{settings.outer.algorithm}' with deviations of rank "
+            f"{settings.outer.deviation_r}: 1 or more is needed for deviations and 0 for all "
+            "others; change `outer.deviation_r`"
         )
     if settings.episode.shot == 0 and (settings.inner.steps or settings.model.head != "shared"):
         raise SettingsError(
@@ -232,7 +248,7 @@ def _training(settings: MetaTraining, objective: Classification, train: Sequence
 
 def _outer_loop(settings: MetaTraining) -> OuterLoop:
     values = asdict(settings.outer)
-    del values["algorithm"]
+    del values["algorithm"], values["deviation_r"]
     return OuterLoop(**values)
 
 

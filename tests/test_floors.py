@@ -111,6 +111,7 @@ ORDER = {
     "meta": [
         "adaptation",
         "algorithms",
+        "deviations",
         "validation",
         "checkpoints",
         "schedule",

@@ -22,8 +22,9 @@ from nlp_meta.errors import DivergedError
 from nlp_meta.meta.adaptation import InnerLoop, repeat
 from nlp_meta.meta.algorithms import Algorithm
 from nlp_meta.meta.checkpoints import load_checkpoint, save_checkpoint
+from nlp_meta.meta.deviations import drop_deviations, join_deviations
 from nlp_meta.meta.progress import Progress, StepRecord, begin_log, stop_signals, write_log
-from nlp_meta.meta.schedule import OuterLoop, build_optimizer, clip, rate_at
+from nlp_meta.meta.schedule import OuterLoop, build_optimizer, clip, is_due, rate_at
 from nlp_meta.meta.validation import Metric, Objective, in_stacks, score_path
 
 CHECKPOINTS = "checkpoints"
@@ -123,13 +124,13 @@ def meta_train(
             )
             if main:
                 write_log(folder, record)
-                if interrupted or _is_due(progress.step, outer.checkpoint_every, outer):
+                if interrupted or is_due(progress.step, outer.checkpoint_every, outer):
                     save_checkpoint(folder / CHECKPOINTS, progress.checkpoint(fingerprint))
             if on_step:
                 on_step(record)
     accelerator.wait_for_everyone()
     return MetaTrained(
-        meta_parameters=progress.best or dict(meta_parameters),
+        meta_parameters=drop_deviations(progress.best or progress.found),
         step=progress.step,
         examples=progress.examples,
         best_step=progress.best_step,
@@ -151,7 +152,7 @@ def _judged_step(
     report = _outer_step(training, progress, outer, accelerator, stopped)
     interrupted = report.pop("stopped") > 0
     score = None
-    if validation and _is_due(progress.step, outer.validate_every, outer):
+    if validation and is_due(progress.step, outer.validate_every, outer):
         score = _validate(training.objective, progress, validation, accelerator)
         progress.judge(score)
     record = StepRecord(
@@ -193,6 +194,8 @@ def _outer_step(
     progress.examples += int(counts[3])
     _check_finite(norm, progress.step)
     rate = _move(progress, gradient, outer)
+    if progress.step > outer.steps - outer.average_last:
+        progress.average()
     before, after, size = (counts[:3] / outer.meta_batch_size).tolist()
     return {
         "learning_rate": rate,
@@ -209,6 +212,7 @@ def _add_episodes(
 ) -> Tensor:
     """Add the meta-gradients of one stack to `sums`; sums of losses, sizes and examples."""
     objective = training.objective
+    tasks = [episode.task for episode in episodes]
     support = objective.support_batches(episodes, minibatch=training.minibatch)
     found = training.algorithm(
         objective.loss,
@@ -216,7 +220,7 @@ def _add_episodes(
         support,
         objective.query_batches(episodes),
         inner=training.inner,
-        start=lambda weights: objective.start(weights, support),
+        start=lambda weights: objective.start(join_deviations(weights, tasks), support),
     )
     for name, total in sums.items():
         total += found.gradient[name].sum(0)
@@ -268,7 +272,7 @@ def _validate(
     for episodes in in_stacks(mine, size=validation.stack):
         scores = score_path(
             objective,
-            progress.meta_parameters,
+            drop_deviations(progress.found),
             episodes,
             inner=validation.inner,
             minibatch=validation.minibatch,
@@ -283,10 +287,6 @@ def _validate(
 def _is_over(progress: Progress, outer: OuterLoop) -> bool:
     patient = outer.patience is None or progress.judged_since_best < outer.patience
     return progress.step >= outer.steps or not patient
-
-
-def _is_due(step: int, every: int, outer: OuterLoop) -> bool:
-    return step % every == 0 or step == outer.steps
 
 
 def _check_finite(norm: float, step: int) -> None:

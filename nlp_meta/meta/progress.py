@@ -16,7 +16,7 @@ from nlp_meta.errors import CheckpointError
 from nlp_meta.meta.checkpoints import Checkpoint, flatten_optimizer, restore_optimizer
 
 LOG = "log.jsonl"
-META, BEST = "meta.", "best."
+META, BEST, MEAN = "meta.", "best.", "mean."
 
 
 @dataclass(slots=True)
@@ -26,6 +26,7 @@ class Progress:
     Attributes:
         examples: Examples that went through forward and backward so far, over all processes.
         best: Meta-parameters at the best judgement; empty before the first.
+        mean: Of the meta-parameters over the `averaged` last outer steps; empty where none.
     """
 
     meta_parameters: dict[str, Tensor]
@@ -36,19 +37,34 @@ class Progress:
     best_step: int = 0
     judged_since_best: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
+    averaged: int = 0
+    mean: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def found(self) -> dict[str, Tensor]:
+        """What the run has to show: the mean where steps are averaged, or where it stands."""
+        return self.mean or self.meta_parameters
+
+    def average(self) -> None:
+        """Let the meta-parameters where they stand count for one step of the mean."""
+        self.averaged += 1
+        for name, value in self.meta_parameters.items():
+            before = self.mean.get(name, torch.zeros_like(value))
+            self.mean[name] = before + (value.detach() - before) / self.averaged
 
     def judge(self, score: float) -> None:
-        """Keep the meta-parameters if no earlier judgement was as good."""
+        """Keep what was found if no earlier judgement was as good."""
         self.judged_since_best += 1
         if self.best_score is None or score > self.best_score:
             self.best_score, self.best_step, self.judged_since_best = score, self.step, 0
-            self.best = {name: value.clone() for name, value in self.meta_parameters.items()}
+            self.best = {name: value.clone() for name, value in self.found.items()}
 
     def checkpoint(self, fingerprint: str) -> Checkpoint:
         """Everything that a later process needs to go on."""
         moving, plain = flatten_optimizer(self.optimizer)
         tensors = {META + name: value for name, value in self.meta_parameters.items()}
         tensors |= {BEST + name: value for name, value in self.best.items()} | moving
+        tensors |= {MEAN + name: value for name, value in self.mean.items()}
         record: dict[str, Any] = {
             "fingerprint": fingerprint,
             "optimizer": plain,
@@ -56,6 +72,7 @@ class Progress:
             "best_score": self.best_score,
             "best_step": self.best_step,
             "judged_since_best": self.judged_since_best,
+            "averaged": self.averaged,
         }
         return Checkpoint(self.step, tensors, record)
 
@@ -76,12 +93,15 @@ class Progress:
             value.copy_(saved.tensors[META + name])
             if BEST + name in saved.tensors:
                 self.best[name] = saved.tensors[BEST + name].to(value.device)
+            if MEAN + name in saved.tensors:
+                self.mean[name] = saved.tensors[MEAN + name].to(value.device)
         restore_optimizer(self.optimizer, saved.tensors, saved.record["optimizer"])
         self.step = saved.step
         self.examples = int(saved.record["examples"])
         self.best_score = saved.record["best_score"]
         self.best_step = int(saved.record["best_step"])
         self.judged_since_best = int(saved.record["judged_since_best"])
+        self.averaged = int(saved.record["averaged"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class OuterLoop:
         validate_every: Outer steps between two judgements.
         patience: Judgements without a better score before the run stops; None never.
         checkpoint_every: Outer steps between two checkpoints.
+        average_last: Of the last so many outer steps of `steps` the mean is judged and
+            kept, in place of the meta-parameters where they stand; 0 never.
     """
 
     steps: int
@@ -43,6 +45,7 @@ class OuterLoop:
     validate_every: int
     patience: int | None
     checkpoint_every: int
+    average_last: int
 
     def __post_init__(self) -> None:
         if self.schedule not in SCHEDULES:
@@ -56,6 +59,11 @@ class OuterLoop:
                     f"cannot run with {name} {getattr(self, name)}: 1 or more is needed; "
                     f"change `outer.{name}`"
                 )
+        if not 0 <= self.average_last <= self.steps:
+            raise SettingsError(
+                f"cannot average the last {self.average_last} of {self.steps} outer steps: 0 to "
+                f"{self.steps} are needed; change `outer.average_last`"
+            )
 
 
 def build_optimizer(
@@ -92,6 +100,11 @@ def rate_at(step: int, outer: OuterLoop) -> float:
     left = max(outer.steps - outer.warmup_steps, 1)
     done = (step - outer.warmup_steps - 1) / left
     return outer.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def is_due(step: int, every: int, outer: OuterLoop) -> bool:
+    """Whether something happens behind outer step `step`; it does behind the last."""
+    return step % every == 0 or step == outer.steps
 
 
 def clip(

@@ -17,8 +17,10 @@ from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import CheckpointError, DivergedError
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.algorithms import ALGORITHMS, learned_step_sizes
+from nlp_meta.meta.checkpoints import load_checkpoint
+from nlp_meta.meta.deviations import begin_deviations
 from nlp_meta.meta.outer_loop import MetaTrained, Training, Validation, meta_train
-from nlp_meta.meta.progress import StepRecord
+from nlp_meta.meta.progress import MEAN, META, StepRecord
 from nlp_meta.meta.schedule import OuterLoop
 from nlp_meta.settings import ModelSettings
 
@@ -32,6 +34,7 @@ CASES = {
     "reptile with momentum": ("reptile", "SGD", {"momentum": 0.9}, 0.5),
     "fomaml with adam": ("fomaml", "AdamW", {"weight_decay": 0.01}, 0.01),
     "joint with adam": ("joint", "AdamW", {}, 0.01),
+    "deviations with adam": ("deviations", "AdamW", {}, 0.01),
 }
 
 
@@ -103,10 +106,13 @@ def run(objective, tmp_path) -> Run:
         **options,
     ) -> MetaTrained:
         algorithm, optimizer, further, rate = CASES[case]
-        inner = InnerLoop(0 if algorithm == "joint" else 2, 0.005, "adam")
+        inner = InnerLoop(0 if algorithm in ("joint", "deviations") else 2, 0.005, "adam")
         meta_parameters = objective.meta_parameters(torch.Generator().manual_seed(0))
         if algorithm == "fomaml":
             meta_parameters |= learned_step_sizes(meta_parameters)
+        if algorithm == "deviations":
+            pairs = objective.meta_parameters(torch.Generator().manual_seed(1))
+            meta_parameters |= begin_deviations(pairs, [task.name for task in tasks])
         outer = OuterLoop(
             steps=STEPS,
             meta_batch_size=2,
@@ -120,6 +126,7 @@ def run(objective, tmp_path) -> Run:
             validate_every=2,
             patience=patience,
             checkpoint_every=2,
+            average_last=3,
         )
         stream = EpisodeStream(tasks, shot=2, query_shot=2, sampling="uniform", seed=0)
         judged = [evaluation_episode(t, labels_total=4, seed=1, draw=0, max_query=8) for t in tasks]
@@ -223,6 +230,21 @@ def test_patience_counts_across_a_stop(run, tmp_path):
 
     assert (straight.step, straight.best_step) == (4, 2)
     assert_equal_runs(straight, resumed, tmp_path)
+
+
+def test_the_mean_is_that_of_the_last_outer_steps(run, tmp_path):
+    """Another route: the meta-parameters behind steps 4, 5 and 6, from three runs' checkpoints."""
+    run("step 4", on_step=terminate_at(3, signal.SIGTERM))
+    run("step 5", on_step=terminate_at(4, signal.SIGTERM))
+    run("step 6")
+
+    names = ("step 4", "step 5", "step 6")
+    behind = [load_checkpoint(tmp_path / name / "checkpoints").tensors for name in names]
+    averaged = [name for name in behind[-1] if name.startswith(MEAN)]
+    assert averaged
+    for name in averaged:
+        passed = [tensors[META + name.removeprefix(MEAN)] for tensors in behind]
+        torch.testing.assert_close(behind[-1][name], torch.stack(passed).mean(0))
 
 
 def test_signals_act_as_before_when_a_run_has_ended(run):

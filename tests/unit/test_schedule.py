@@ -23,6 +23,7 @@ def make(**changed) -> OuterLoop:
         "validate_every": 3,
         "patience": None,
         "checkpoint_every": 3,
+        "average_last": 0,
     }
     return OuterLoop(**{**values, **changed})
 
@@ -123,6 +124,8 @@ def test_an_option_that_the_optimizer_refuses_is_an_error(changed):
         ({"meta_batch_size": 0}, "meta_batch_size"),
         ({"validate_every": 0}, "validate_every"),
         ({"checkpoint_every": -1}, "checkpoint_every"),
+        ({"average_last": -1}, "average_last"),
+        ({"average_last": 13}, "average_last"),
     ],
 )
 def test_a_loop_that_cannot_run_names_the_setting(changed, setting):
