@@ -75,6 +75,7 @@ ORDER = {
         "cards",
         "sources",
         "tasks",
+        "leak_search",
         "leaks",
         "labels",
         "tables",

@@ -1,17 +1,12 @@
-"""Leaks: what a comparison judges on and a method may have seen, found before it runs.
-
-A row is looked for in the whole train part of its task, from which the support sets of
-all draws come, and in all rows of the meta-train tasks, so that one check serves every
-draw and every method.
-"""
+"""Leaks: what a comparison judges on and a method may have seen, excluded before it runs."""
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
-from nlp_meta.data.near_duplicates import find_near_duplicates, find_repeats
+from nlp_meta.data.card_parts import TRANSLATION
+from nlp_meta.data.leak_search import EXCLUDED, KINDS, Leak, find_leaks, parts_of
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import DataError, SettingsError
 
@@ -19,42 +14,8 @@ _LOG = logging.getLogger(__name__)
 
 OVERLAPS = ("exclude", "stop")
 
-SEEN_QUERY, SEEN_SUPPORT = "meta-train/query", "meta-train/support"
-SUPPORT_QUERY, PARALLEL = "support/query", "parallel"
-KINDS = (SEEN_QUERY, SEEN_SUPPORT, SUPPORT_QUERY, PARALLEL)
-EXCLUDED, KEPT = "excluded", "kept"
-
 # Of each kind in a report, and characters of each text there.
 _LISTED, _SHOWN = 20, 80
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """A row of a judged task, and what it repeats.
-
-    Attributes:
-        kind: `meta-train/query`: a row that the task is judged on nearly repeats one of a
-            meta-train task. `meta-train/support`: a row of its train part does, which gives
-            no answer away. `support/query`: a row of its train part nearly repeats one
-            that it is judged on. `parallel`: a row that it is judged on is a translation
-            of one of a meta-train task, by the corpus's own key.
-        task: The judged task.
-        part, row: `train` or `test`, and the position there.
-        other_task: Where the repeated row is; `task` itself for `support/query`.
-        similarity: Of the texts, from the threshold to 1; None for `parallel`.
-        action: What `exclude_leaks` does with the row: `excluded`, or `kept` where it
-            gives no answer away.
-    """
-
-    kind: str
-    task: str
-    part: str
-    row: int
-    text: str
-    other_task: str
-    other_text: str
-    similarity: float | None
-    action: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +26,8 @@ class LeakReport:
         checked: How many meta-train tasks and rows, judged tasks, train and test rows.
         found: Rows by kind, also where there are none; a row may be of two kinds.
         excluded: Judged task to part to rows removed; only what lost any.
+        dropped: Meta-train task to the rows that `load_tasks` had left out of it, since a
+            judged row repeats them word for word; only what lost any.
         examples: The first of each kind, their texts shortened.
     """
 
@@ -73,13 +36,8 @@ class LeakReport:
     checked: Mapping[str, int]
     found: Mapping[str, int]
     excluded: Mapping[str, Mapping[str, int]]
+    dropped: Mapping[str, int]
     examples: tuple[Leak, ...]
-
-
-class _Place(NamedTuple):
-    task: Task
-    part: str
-    row: int
 
 
 def check_leaks(
@@ -120,6 +78,11 @@ def check_leaks(
         },
         found={kind: sum(leak.kind == kind for leak in leaks) for kind in KINDS},
         excluded=_count_excluded(leaks),
+        dropped={
+            task.name: task.dropped
+            for task in meta_train
+            if task.dropped and task.meta_split == "meta-train"
+        },
         examples=tuple(
             _shorten(leak)
             for kind in KINDS
@@ -129,21 +92,6 @@ def check_leaks(
     return kept, report
 
 
-def find_leaks(
-    meta_train: Sequence[Task], judged: Sequence[Task], *, threshold: float
-) -> tuple[Leak, ...]:
-    """Find the leaks, each row once a kind with what it resembles most, in the tasks' order.
-
-    A task without test rows is judged on what a draw leaves of its train part: there
-    the train rows are what is judged on, and of two that are alike the later is a leak.
-    """
-    return (
-        *_find_seen(meta_train, judged, threshold=threshold),
-        *(leak for task in judged for leak in _find_between(task, threshold=threshold)),
-        *_find_parallel(meta_train, judged),
-    )
-
-
 def exclude_leaks(judged: Sequence[Task], leaks: Sequence[Leak]) -> tuple[Task, ...]:
     """Copy the tasks without the rows that leak.
 
@@ -151,7 +99,7 @@ def exclude_leaks(judged: Sequence[Task], leaks: Sequence[Leak]) -> tuple[Task, 
     stay as whole as they can be; rows of kind `meta-train/support` stay.
 
     Raises:
-        DataError: A part of a task loses its last row of a label; names the task.
+        DataError: A part of a task loses its last row of a label, or of all; names the task.
     """
     removed = _removed(leaks)
     kept = []
@@ -160,94 +108,15 @@ def exclude_leaks(judged: Sequence[Task], leaks: Sequence[Leak]) -> tuple[Task, 
             part: tuple(
                 one for row, one in enumerate(rows) if (task.name, part, row) not in removed
             )
-            for part, rows in _parts(task)
+            for part, rows in parts_of(task)
         }
-        for part, rows in _parts(task):
-            _check_left(task.name, part, before=rows, after=parts[part])
+        for part, rows in parts_of(task):
+            _check_left(task, part, before=rows, after=parts[part])
             if len(parts[part]) < len(rows):
                 lost = len(rows) - len(parts[part])
                 _LOG.info("%s: %d %s rows excluded that leak", task.name, lost, part)
         kept.append(replace(task, train=parts["train"], test=parts["test"]))
     return tuple(kept)
-
-
-def _parts(task: Task) -> Iterator[tuple[str, tuple[Example, ...]]]:
-    yield "train", task.train
-    yield "test", task.test
-
-
-def _judged_part(task: Task) -> str:
-    return "test" if task.test else "train"
-
-
-def _find_seen(
-    meta_train: Sequence[Task], judged: Sequence[Task], *, threshold: float
-) -> Iterator[Leak]:
-    seen = [(task, one) for task in meta_train for _, rows in _parts(task) for one in rows]
-    places = [
-        _Place(task, part, row)
-        for task in judged
-        for part, rows in _parts(task)
-        for row in range(len(rows))
-    ]
-    matches = find_near_duplicates(
-        [_example(place).source for place in places],
-        [one.source for _, one in seen],
-        threshold=threshold,
-    )
-    for match in matches:
-        place = places[match.left]
-        kind = SEEN_QUERY if place.part == _judged_part(place.task) else SEEN_SUPPORT
-        yield _leak(kind, place, seen[match.right], match.similarity)
-
-
-def _find_between(task: Task, *, threshold: float) -> Iterator[Leak]:
-    train = [one.source for one in task.train]
-    if task.test:
-        test = [one.source for one in task.test]
-        matches = find_near_duplicates(train, test, threshold=threshold)
-    else:
-        matches = find_repeats(train, threshold=threshold)
-    for match in matches:
-        other = (task.test or task.train)[match.right]
-        place = _Place(task, "train", match.left)
-        yield _leak(SUPPORT_QUERY, place, (task, other), match.similarity)
-
-
-def _find_parallel(meta_train: Sequence[Task], judged: Sequence[Task]) -> Iterator[Leak]:
-    """Find translations by group; the same group of two corpora means nothing."""
-    seen: dict[tuple[str, str | None], tuple[Task, Example]] = {}
-    for task in meta_train:
-        for _, rows in _parts(task):
-            for one in rows:
-                seen.setdefault((_corpus(task), one.group), (task, one))
-    for task in judged:
-        for row, one in enumerate(task.test or task.train):
-            other = seen.get((_corpus(task), one.group))
-            if one.group is not None and other is not None:
-                yield _leak(PARALLEL, _Place(task, _judged_part(task), row), other, None)
-
-
-def _leak(kind: str, place: _Place, other: tuple[Task, Example], similarity: float | None) -> Leak:
-    return Leak(
-        kind=kind,
-        task=place.task.name,
-        part=place.part,
-        row=place.row,
-        text=_example(place).source,
-        other_task=other[0].name,
-        other_text=other[1].source,
-        similarity=similarity,
-        action=KEPT if kind == SEEN_SUPPORT else EXCLUDED,
-    )
-
-
-def _example(place: _Place) -> Example:
-    return dict(_parts(place.task))[place.part][place.row]
-
-
-def _corpus(task: Task) -> str:
-    return task.name.partition("/")[0]
 
 
 def _removed(leaks: Sequence[Leak]) -> set[tuple[str, str, int]]:
@@ -263,15 +132,18 @@ def _count_excluded(leaks: Sequence[Leak]) -> dict[str, dict[str, int]]:
 
 
 def _check_left(
-    task: str, part: str, *, before: Sequence[Example], after: Sequence[Example]
+    task: Task, part: str, *, before: Sequence[Example], after: Sequence[Example]
 ) -> None:
     lost = sorted({one.target for one in before} - {one.target for one in after})
-    if lost:
+    left, needed = f"none of label '{lost[0]}'" if lost else "", "one of each label"
+    if task.kind == TRANSLATION:
+        left, needed = "none" if before and not after else "", "one"
+    if left:
         raise DataError(
-            f"cannot judge task '{task}' without its leaks: {len(before) - len(after)} of its "
-            f"{len(before)} {part} rows leak, which leaves none of label '{lost[0]}'; at least "
-            "one of each label is needed; leave the task, or the meta-train tasks that hold its "
-            "rows, out with `data.exclude`"
+            f"cannot judge task '{task.name}' without its leaks: {len(before) - len(after)} of its "
+            f"{len(before)} {part} rows leak, which leaves {left}; at least {needed} is "
+            "needed; leave the task, or the meta-train tasks that hold its rows, out with "
+            "`data.exclude`"
         )
 
 

@@ -86,6 +86,13 @@ def say_leaks(results: Results) -> list[str]:
     sentences.append(f"Found: {join_names(found)}." if found else "Nothing was found.")
     if found:
         sentences.append(f"{number:,} text{' was' if number == 1 else 's were'} excluded.")
+    dropped = sum((leaks.get("dropped") or {}).values())
+    if dropped:
+        sentences.append(
+            f"{dropped:,} row{' of' if dropped == 1 else 's of'} the tasks for meta-training "
+            f"{'repeats' if dropped == 1 else 'repeat'} a judged one word for word and "
+            f"{'is' if dropped == 1 else 'are'} left out of them from the start."
+        )
     return sentences
 
 

@@ -8,14 +8,8 @@ from dataclasses import asdict
 
 import pytest
 
-from nlp_meta.data.leaks import (
-    EXCLUDED,
-    KEPT,
-    KINDS,
-    check_leaks,
-    exclude_leaks,
-    find_leaks,
-)
+from nlp_meta.data.leak_search import EXCLUDED, KEPT, KINDS, find_leaks
+from nlp_meta.data.leaks import check_leaks, exclude_leaks
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import DataError, SettingsError
 
@@ -47,6 +41,26 @@ def task(name: str, *, train=(), test=(), filled=2) -> Task:
         test=(*test, *(plain(number + 50 + i, label) for i in range(filled) for label in LABELS))
         if test
         else (),
+    )
+
+
+def translations(name: str, *, train=(), test=(), split="meta-test", dropped=0) -> Task:
+    """A translation task of these pairs, and one pair like no other in each part that has any."""
+
+    def pad(rows, place):
+        own = [plain(sum(map(ord, name)) * 100 + place + i, "").source for i in range(2)]
+        return (*rows, Example(*own)) if rows else ()
+
+    return Task(
+        name=name,
+        kind="translation",
+        language="eng-deu",
+        domain="d",
+        meta_split=split,
+        labels=(),
+        train=pad(tuple(Example(*row) for row in train), 0),
+        test=pad(tuple(Example(*row) for row in test), 50),
+        dropped=dropped,
     )
 
 
@@ -262,3 +276,88 @@ def test_exclusion_is_logged_by_task_and_part(caplog):
 def test_unknown_way_to_treat_leaks_stops():
     with pytest.raises(SettingsError, match="one of exclude, stop is needed; change `--overlap`"):
         check_leaks([], [], overlap="ignore", threshold=THRESHOLD)
+
+
+PAKET = "das Paket kam zwei Wochen zu spaet und der Karton war so zerdrueckt dass alles zerbrach"
+PAKET_AGAIN = PAKET.replace("Wochen", "Monate")
+
+
+def test_judged_pair_leaks_by_either_sentence_and_is_listed_once():
+    """By hand: row 0 by its source, row 1 by its target as a source there, row 2 by both."""
+    seen = translations("mail/eng-deu", train=[(PARCEL, "neu"), (PAKET, HOTEL)], split="meta-train")
+    test = [(PARCEL_AGAIN, "anders"), ("other", PAKET_AGAIN), (HOTEL, PARCEL_AGAIN), ("x", "y")]
+    judged = translations("post/eng-fra", test=test)
+
+    leaks = find_leaks([seen], [judged], threshold=THRESHOLD)
+
+    expected = [("meta-train/query", "post/eng-fra", "test", row) for row in range(3)]
+    assert [found[:4] for found in describe(leaks)] == expected
+    assert [leak.text for leak in leaks] == [PARCEL_AGAIN, PAKET_AGAIN, HOTEL]
+    assert [leak.other_text for leak in leaks] == [PARCEL, PAKET, HOTEL]
+    assert leaks[2].similarity == 1
+    (kept,) = exclude_leaks([judged], leaks)
+    assert kept.test == judged.test[3:]
+
+
+def test_kinds_leak_into_each_other():
+    pairs = translations("mail/eng-deu", train=[("anything", PAKET)], split="meta-train")
+    reviews = task("shops/cups", test=[Example(PAKET_AGAIN, "negative")])
+    seen_reviews = task("shops/toys", train=[Example(HOTEL, "positive")])
+    judged_pairs = translations("post/eng-fra", test=[(HOTEL_AGAIN, "bien")])
+
+    leaks = find_leaks([pairs, seen_reviews], [reviews, judged_pairs], threshold=THRESHOLD)
+
+    assert describe(leaks) == [
+        ("meta-train/query", "shops/cups", "test", 0, "mail/eng-deu", EXCLUDED),
+        ("meta-train/query", "post/eng-fra", "test", 0, "shops/toys", EXCLUDED),
+    ]
+
+
+def test_sources_of_a_translation_that_was_only_chosen_on_are_no_leak():
+    """A parallel corpus: the pairs have the same sources, and only one shares a target."""
+    chosen = translations(
+        "bible/eng-deu", test=[(PARCEL, PAKET), (HOTEL, "Hotel")], split="meta-validation"
+    )
+    judged = translations("bible/eng-fra", test=[(PARCEL, "le colis"), (HOTEL, PAKET_AGAIN)])
+
+    leaks = find_leaks([chosen], [judged], threshold=THRESHOLD)
+
+    assert [(leak.row, leak.text, leak.other_text) for leak in leaks] == [(1, PAKET_AGAIN, PAKET)]
+
+
+def test_own_train_pair_is_compared_side_by_side_and_leaves():
+    """By hand: row 1 by its target; a translation that is its own source is none."""
+    judged = translations(
+        "post/eng-deu",
+        train=[(PARCEL, PARCEL), ("parcel", PAKET)],
+        test=[("a", PAKET_AGAIN), (HOTEL, HOTEL)],
+    )
+    single = translations("post/eng-nds", train=[(HOTEL, HOTEL_AGAIN), (PARCEL, "x")])
+
+    leaks = find_leaks([], [judged, single], threshold=THRESHOLD)
+
+    assert describe(leaks) == [
+        ("support/query", "post/eng-deu", "train", 1, "post/eng-deu", EXCLUDED)
+    ]
+    assert (leaks[0].text, leaks[0].other_text) == (PAKET, PAKET_AGAIN)
+
+
+def test_report_names_what_loading_had_dropped_from_meta_train():
+    seen = translations("mail/eng-deu", train=[("a", "b")], split="meta-train", dropped=7)
+    whole = translations("mail/eng-nds", train=[("c", "d")], split="meta-train")
+    chosen = translations("mail/eng-fra", train=[("e", "f")], split="meta-validation", dropped=2)
+
+    _, report = check_leaks([seen, whole, chosen], [], overlap="exclude", threshold=THRESHOLD)
+
+    assert report.dropped == {"mail/eng-deu": 7}
+
+
+def test_translation_that_would_lose_all_test_rows_stops():
+    seen = translations("mail/eng-deu", train=[(PARCEL, "x")], split="meta-train")
+    judged = Task(
+        **{f: getattr(seen, f) for f in Task.__slots__}
+        | {"name": "post/eng-fra", "train": (), "test": (Example(PARCEL, "y"),)}
+    )
+
+    with pytest.raises(DataError, match=r"leaves none; at least one is needed.*data\.exclude"):
+        check_leaks([seen], [judged], overlap="exclude", threshold=THRESHOLD)

@@ -159,6 +159,17 @@ def test_leaks_are_told_as_the_check_found_them(results):
     assert leaks_table(results).rows[0].entries[0].text == "the staff was kind to us"
 
 
+def test_rows_that_loading_left_out_are_told(results):
+    """By hand: 5 + 7 rows of two tasks."""
+    _, report = check_leaks((), (), overlap="exclude", threshold=0.8)
+    results["leaks"] = asdict(report) | {"dropped": {"a/x": 5, "b/y": 7}}
+
+    assert say_leaks(results)[-1] == (
+        "12 rows of the tasks for meta-training repeat a judged one word for word and are left "
+        "out of them from the start."
+    )
+
+
 def test_no_search_for_leaks_is_called_none(results):
     assert say_leaks(results) == [
         "No search for near-duplicates between training and test texts was made."
