@@ -6,22 +6,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-# The first that fits wins: `{{x}}` is no `{x}` in braces, `%(n)d` no bare percent sign.
+# The first that fits wins: `{{x}}` is no `{x}` in braces, `%(n)d` no bare percent sign. Numbers
+# are bounded, so that a long run of digits does not take the square of its length.
 _FORMS = (
     r"\{\{\{?[^{}]*\}\}\}?",  # mustache
     r"[$%]\{[^{}]+\}",  # shell, Ruby
-    r"%\([^()\s]+\)[#0+\-]*\d*(?:\.\d+)?[diouxXeEfFgGcrsa]",  # named, Python
-    # No blank among the flags of C: "50% discount" holds no number. `S` is of Mozilla's files.
-    r"(?<!%)%(?:\d+\$)?[#0+'\-]*(?:\d+|\*)?(?:\.(?:\d+|\*))?(?:hh|ll|[hlLqjzt])?"
+    r"%\([^()\s]{1,99}\)[#0+\-]{0,4}\d{0,3}(?:\.\d{1,3})?[diouxXeEfFgGcrsa]",  # named, Python
+    # Percentages are none: not after a digit, no blank among the flags of C, and a hyphen only
+    # before a width. `S` is of Mozilla's files.
+    r"(?<![%\d])%(?:\d{1,3}\$)?[#0+']{0,3}(?:-?\d{1,3}|\*)?(?:\.(?:\d{1,3}|\*))?(?:hh|ll|[hlLqjzt])?"
     r"[diouxXeEfFgGaAcsSpn@]",
-    r"\{\s*[$\-]?[\w.\[\]\-]*(?:![rsa])?(?::[^{}\s]*)?\s*\}",  # Python, Java, .NET, Fluent
-    r"</?[A-Za-z][\w:.\-]*(?:\s[^<>]*)?/?>",  # HTML, XML
-    r"&(?:#\d+|#[xX][0-9A-Fa-f]+|[A-Za-z][A-Za-z0-9]*);",
+    r"\{\s*[$\-][\w.\-]+\s*\}",  # Fluent
+    r"\{[\w.\[\]\-]*(?:![rsa])?(?::[^{}\s]*)?\}",  # Python, Java, .NET
+    # HTML, XML; <what is quoted like this> has no attributes.
+    r"</?[A-Za-z][\w:.\-]*(?:\s+[\w:.\-]+\s*=\s*(?:\"[^\"<>]*\"|'[^'<>]*'|[^\s<>\"'=]+))*\s*/?>",
+    r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{0,31});",
     r"\\[nrt]",  # written out, as in resource files
 )
 _LINKS = (
     r"https?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]",
-    r"[\w.+\-]+@[\w\-]+(?:\.[\w\-]+)+",
+    r"(?<![\w.+\-])[\w.+\-]{1,64}@[\w\-]{1,63}(?:\.[\w\-]{1,63})+",
 )
 
 

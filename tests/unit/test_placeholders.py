@@ -25,7 +25,10 @@ from nlp_meta.data.placeholders import (
         ("{ $count } tabs in { -brand }", ["{ $count }", "{ -brand }"]),
         ("{{user}} and {{{raw}}}", ["{{user}}", "{{{raw}}}"]),
         ("${HOME} and %{ruby}", ["${HOME}", "%{ruby}"]),
-        ('<a href="x">go</a><br />', ['<a href="x">', "</a>", "<br/>"]),
+        (
+            "<a href=\"x\" id='1' rel=no>go</a><br />",
+            ["<a href=\"x\" id='1' rel=no>", "</a>", "<br/>"],
+        ),
         ('<x id="1"/><g id="2">bold</g>', ['<x id="1"/>', '<g id="2">', "</g>"]),
         ("R&amp;D &#8230; &#x41;", ["&amp;", "&#8230;", "&#x41;"]),
         (r"first\nsecond\t", [r"\n", r"\t"]),
@@ -38,7 +41,8 @@ def test_placeholders_of_every_kind_are_found_in_order(text, found):
 @pytest.mark.parametrize(
     "text",
     [
-        "50% discount, 100% sure",
+        "50% discount, 100% sure, 40%ukhwa, 20 %-gui",
+        "<<La voix des consommateurs>> { nadie }",
         "100%% sure, %%s",
         "a < b > c, I <3 you",
         "AT&T, R&D, {not a name at all}",
@@ -77,3 +81,9 @@ def test_losses_are_reported_with_their_lines():
     pairs = [(3, "Hello %s", "Halo %s"), (7, "Hello %s", "Halo")]
 
     assert find_losses(pairs) == (PlaceholderLoss(7, ("%s",), ()),)
+
+
+@pytest.mark.parametrize("text", ["%" + "0" * 50_000, "&" + "a" * 50_000, "%" + "-1" * 50_000])
+def test_no_text_takes_long(text):
+    """Unbounded repetition took minutes for each of these; pytest would be seen to hang."""
+    assert find_placeholders(text) == find_placeholders(text, links=True) == ()
