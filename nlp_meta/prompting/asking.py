@@ -9,13 +9,13 @@ from nlp_meta.errors import EndpointError
 from nlp_meta.prompting.answer_cache import AnswerCache, hash_question
 from nlp_meta.prompting.prompts import Prompt
 from nlp_meta.prompting.questions import Question, Way, make_questions, ways_of
-from nlp_meta.prompting.replies import read_likelihood, read_text
+from nlp_meta.prompting.replies import read_finished, read_likelihood, read_text
 from nlp_meta.prompting.requesting import Endpoint, Reply
 
 logger = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
-"""What is kept of a reply: `log_likelihood` and `tokens` of an echo, else `text`."""
+"""What is kept of a reply: `log_likelihood` and `tokens` of an echo, else `text` and `finished`."""
 Answered = tuple[Record, Reply | None]
 """A record, and the reply that it was read from; None where it was known already."""
 
@@ -99,7 +99,7 @@ def _read_reply(reply: Reply, question: Question) -> Record | None:
     """Take what is kept of a reply; None where it is not there."""
     if question.way.mode != "likelihood":
         text = read_text(reply.body)
-        return None if text is None else {"text": text}
+        return None if text is None else {"text": text, "finished": read_finished(reply.body)}
     score = read_likelihood(
         reply.body,
         text=question.text,

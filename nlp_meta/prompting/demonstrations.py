@@ -9,7 +9,7 @@ import numpy as np
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import EpisodeError
-from nlp_meta.prompting.prompts import Prompt, Scorer
+from nlp_meta.prompting.prompts import Prompt, Reader
 
 # Random streams that must not meet.
 _CHOICE, _ORDER = 0, 1
@@ -96,11 +96,13 @@ def cut_text(text: str, tokens: int, count_tokens: Callable[[str], int]) -> str:
 def fit_prompt(
     candidates: Sequence[Example],
     write: Callable[[Sequence[Example]], Prompt],
-    scorer: Scorer,
+    reader: Reader,
     *,
     task: str,
     demonstrations: int | None,
     query_tokens: int,
+    fewest: int = 1,
+    answer_tokens: int = 0,
 ) -> FittedPrompt:
     """Write the first candidates, as many as the context holds beside a query.
 
@@ -110,36 +112,40 @@ def fit_prompt(
         demonstrations: The most to show; None for no bound but the context.
         query_tokens: Room to leave. Where no demonstration is wanted, or there is none, a
             query may find less and has to be cut.
+        fewest: Demonstrations without which the prompt is refused; 0 if it may have none.
+        answer_tokens: Room for an answer that is to be written.
 
     Raises:
-        EpisodeError: The context does not hold one demonstration beside a query, or
+        EpisodeError: The context does not hold so few demonstrations beside a query, or
             nothing of a query.
     """
     most = len(candidates) if demonstrations is None else min(demonstrations, len(candidates))
 
     def room(number: int) -> int:
-        return _room(write(candidates[:number]), scorer)
+        return _room(write(candidates[:number]), reader) - answer_tokens
 
     fitting = bisect_left(range(1, most + 1), True, key=lambda number: room(number) < query_tokens)
     left = room(fitting)
-    if (most and not fitting) or left < 1:
-        what = "one demonstration and a query" if most else "a query"
-        needed = scorer.context_tokens - room(min(most, 1)) + query_tokens
+    least = min(most, fewest)
+    if fitting < least or left < 1:
+        what = "one demonstration and a query" if least else "a query"
+        needed = reader.context_tokens - room(least) + query_tokens
+        answer = f" and an answer of {answer_tokens}" if answer_tokens else ""
+        lower = "`max_new_tokens`" if answer_tokens else "`prompting.demonstration_tokens`"
         raise EpisodeError(
-            f"cannot prompt '{scorer.name}' with task '{task}': {what} of {query_tokens} tokens "
-            f"need a context of {needed} tokens and it has {scorer.context_tokens}; lower "
-            "`prompting.demonstration_tokens` or `prompting.query_tokens`, or take a model with a "
-            "longer context"
+            f"cannot prompt '{reader.name}' with task '{task}': {what} of {query_tokens} tokens"
+            f"{answer} need a context of {needed} tokens and it has {reader.context_tokens}; "
+            f"lower {lower} or `prompting.query_tokens`, or take a model with a longer context"
         )
     return FittedPrompt(write(candidates[:fitting]), fitting, min(left, query_tokens))
 
 
-def _room(prompt: Prompt, scorer: Scorer) -> int:
+def _room(prompt: Prompt, reader: Reader) -> int:
     """Tokens that a prompt leaves for a query; below 0 where it is too long itself."""
-    answer = max(scorer.count_tokens(text) for text in prompt.answers)
-    rest = scorer.count_tokens(prompt.before + prompt.after)
+    answer = max((reader.count_tokens(text) for text in prompt.answers), default=0)
+    rest = reader.count_tokens(prompt.before + prompt.after)
     return (
-        scorer.context_tokens - scorer.count_tokens(prompt.prefix) - rest - answer - _SPARE_TOKENS
+        reader.context_tokens - reader.count_tokens(prompt.prefix) - rest - answer - _SPARE_TOKENS
     )
 
 

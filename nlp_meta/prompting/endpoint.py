@@ -1,12 +1,13 @@
-"""Scores of answers from an OpenAI-compatible endpoint.
+"""Answers of an OpenAI-compatible endpoint: scored, or written.
 
 Where the server echoes a prompt with the log-likelihoods of its tokens, each answer is
 sent once and read from the echo. Elsewhere the model writes an answer and the label is
 looked for in it: then a score tells which label was written, not how sure the model is.
+Where there is no label, as in a translation, the first line of the answer is all.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from nlp_meta.errors import EndpointError, SettingsError
 from nlp_meta.prompting.answer_cache import AnswerCache
 from nlp_meta.prompting.asking import Answered, ask, find_way, spread
-from nlp_meta.prompting.prompts import AnswerScore, Prompt
+from nlp_meta.prompting.prompts import AnswerScore, Prompt, Written
 from nlp_meta.prompting.questions import (
     MODES,
     Batches,
@@ -25,7 +26,13 @@ from nlp_meta.prompting.questions import (
     count_at_most,
     make_questions,
 )
-from nlp_meta.prompting.replies import check_answers, find_label, read_usage, score_written
+from nlp_meta.prompting.replies import (
+    check_answers,
+    find_label,
+    read_first_line,
+    read_usage,
+    score_written,
+)
 from nlp_meta.prompting.requesting import (
     Clock,
     Endpoint,
@@ -48,6 +55,7 @@ class EndpointTally:
         prompt_tokens: Of the requests, as the server counts them; 0 where it does not.
         written: Answers in words, cached ones too.
         nonsense: Those of them that name no label, or several.
+        empty: Lines without a word.
     """
 
     requests: int = 0
@@ -56,6 +64,7 @@ class EndpointTally:
     generated_tokens: int = 0
     written: int = 0
     nonsense: int = 0
+    empty: int = 0
 
 
 @dataclass(slots=True)
@@ -85,6 +94,10 @@ class EndpointScorer:
         """
         return self.way.mode == "likelihood"
 
+    @property
+    def answer_tokens(self) -> int:
+        return self._answer_tokens
+
     def count_tokens(self, text: str) -> int:
         """Estimate the tokens of a text from above: half its ASCII characters, all other bytes."""
         return count_at_most(text)
@@ -101,13 +114,25 @@ class EndpointScorer:
             LabelError: An answer that is empty, or two that are the same.
         """
         check_answers(prompt.answers, written=not self.graded)
-
-        def ask_all(query: str) -> list[Answered]:
-            questions = self._make_questions(prompt, query)
-            return [ask(self._endpoint, self._cache, question) for question in questions]
-
-        with closing(spread(ask_all, queries, threads=self._concurrency)) as rows:
+        with closing(self._ask(prompt, queries)) as rows:
             return [self._read_row(row, prompt.answers) for row in rows]
+
+    def write(self, prompt: Prompt, queries: Sequence[str]) -> list[Written]:
+        """Have a line written behind each query, from the cache or by asking.
+
+        An answer without a word is empty, and counted.
+
+        Raises:
+            EndpointError: The endpoint does not answer as it must.
+            SettingsError: It was connected to score.
+        """
+        if self.graded:
+            raise SettingsError(
+                f"cannot have '{self.name}' write by {self.way.name}: a completion or a chat is "
+                "needed; change `mode` to written"
+            )
+        with closing(self._ask(prompt, queries)) as rows:
+            return [self._read_line(row) for row in rows]
 
     def estimate_cost(
         self,
@@ -129,6 +154,13 @@ class EndpointScorer:
             requests_per_minute=requests_per_minute,
         )
 
+    def _ask(self, prompt: Prompt, queries: Sequence[str]) -> Generator[list[Answered]]:
+        def ask_all(query: str) -> list[Answered]:
+            questions = self._make_questions(prompt, query)
+            return [ask(self._endpoint, self._cache, question) for question in questions]
+
+        return spread(ask_all, queries, threads=self._concurrency)
+
     def _make_questions(self, prompt: Prompt, query: str) -> Iterator[Question]:
         return make_questions(
             self.way,
@@ -139,7 +171,7 @@ class EndpointScorer:
             answer_tokens=self._answer_tokens,
         )
 
-    def _read_row(self, row: Sequence[Answered], answers: Sequence[str]) -> tuple[AnswerScore, ...]:
+    def _count(self, row: Sequence[Answered]) -> None:
         for _, reply in row:
             if reply is None:
                 self.tally.cached += 1
@@ -148,6 +180,17 @@ class EndpointScorer:
             self.tally.requests += 1
             self.tally.prompt_tokens += prompt
             self.tally.generated_tokens += generated
+
+    def _read_line(self, row: Sequence[Answered]) -> Written:
+        self._count(row)
+        ((record, _),) = row
+        line = read_first_line(record["text"])
+        self.tally.written += 1
+        self.tally.empty += not line
+        return Written(line, record.get("finished", True))
+
+    def _read_row(self, row: Sequence[Answered], answers: Sequence[str]) -> tuple[AnswerScore, ...]:
+        self._count(row)
         if self.graded:
             return tuple(AnswerScore(one["log_likelihood"], one["tokens"]) for one, _ in row)
         ((record, _),) = row
@@ -194,8 +237,8 @@ def connect_endpoint(
     Args:
         endpoint: Address, with or without `/v1`; http or https.
         context_tokens: Of the model: endpoints do not tell.
-        mode: `likelihood`, `completion`, `chat`, or `auto`: the first of these that the
-            server has.
+        mode: `likelihood`, `completion`, `chat`; `auto`, the first of these that the
+            server has; or `written`, the first of the last two.
         answer_tokens: Longest written answer; a model that thinks first needs many.
         most_nonsense: Share of written answers that may name no label before the run stops.
         timeout: Seconds without a byte of an answer.

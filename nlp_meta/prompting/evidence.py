@@ -19,6 +19,7 @@ from nlp_meta.prompting.prompts import (
     AnswerScore,
     Chat,
     Prompt,
+    Reader,
     Scorer,
     Template,
     build_premise,
@@ -96,6 +97,39 @@ class PromptFacts:
     queries_cut: int
 
 
+def group_queries(
+    plan: PromptPlan, whole: Sequence[str], shown: Sequence[Example], texts: Sequence[str]
+) -> Iterator[tuple[list[Example], Sequence[str]]]:
+    """Candidates for demonstration, the preferred first, and the queries that share them.
+
+    Args:
+        whole: Texts of the support set, by which the nearest are found.
+        shown: Its examples as they are shown.
+    """
+    if plan.selection == "balanced":
+        yield shuffle_balanced(shown, seed=plan.seed), texts
+        return
+    for text, places in zip(texts, rank_nearest(whole, texts), strict=True):
+        yield [shown[place] for place in places], [text]
+
+
+def order_demonstrations(plan: PromptPlan, chosen: Sequence[Example]) -> list[Example]:
+    """Put chosen demonstrations in the order in which they are read, the nearest last."""
+    if plan.selection == "nearest":
+        return list(reversed(chosen))
+    return arrange(chosen, seed=plan.seed, order=plan.order)
+
+
+def cut_texts(texts: Sequence[str], tokens: int, reader: Reader) -> list[str]:
+    """Cut each text by `cut_text`."""
+    return [cut_text(text, tokens, reader.count_tokens) for text in texts]
+
+
+def count_changed(whole: Sequence[str], cut: Sequence[str]) -> int:
+    """Count the texts that were cut."""
+    return sum(a != b for a, b in zip(whole, cut, strict=True))
+
+
 def gather_evidence(
     scorer: Scorer,
     plan: PromptPlan,
@@ -122,18 +156,18 @@ def gather_evidence(
     free = CONTENT_FREE if any(rule.content_free for rule in scorings) else ()
     found: list[Evidence] = []
     counts, queries_cut = [], 0
-    for candidates, group in _prompt_groups(plan, whole, shown, texts):
+    for candidates, group in group_queries(plan, whole, shown, texts):
         fitted = _fit(scorer, plan, episode, candidates, (*group, *free))
-        queries = _cut_texts(group, fitted.query_tokens, scorer)
+        queries = cut_texts(group, fitted.query_tokens, scorer)
         # Asked first, and even for nothing: so the prefix is read before the answers.
-        blank = _cut_texts(free, fitted.query_tokens, scorer)
+        blank = cut_texts(free, fitted.query_tokens, scorer)
         content_free = tuple(scorer.score(fitted.prompt, blank))
         if not found and on_adapted is not None:
             on_adapted()
         answers = scorer.score(fitted.prompt, queries)
         found += [Evidence(row, content_free, premise) for row in answers]
         counts.append(fitted.demonstrations)
-        queries_cut += _count_changed(group, queries)
+        queries_cut += count_changed(group, queries)
     if on_prompt is not None:
         on_prompt(
             PromptFacts(
@@ -141,7 +175,7 @@ def gather_evidence(
                 episode.index,
                 labels_total=len(episode.support),
                 demonstrations=min(counts, default=0),
-                demonstrations_cut=_count_changed(whole, [one.source for one in shown]),
+                demonstrations_cut=count_changed(whole, [one.source for one in shown]),
                 queries=len(texts),
                 queries_cut=queries_cut,
             )
@@ -149,21 +183,13 @@ def gather_evidence(
     return found
 
 
-def _cut_texts(texts: Sequence[str], tokens: int, scorer: Scorer) -> list[str]:
-    return [cut_text(text, tokens, scorer.count_tokens) for text in texts]
-
-
 def _cut_support(
     scorer: Scorer, plan: PromptPlan, support: Sequence[Example]
 ) -> tuple[list[str], list[Example]]:
     """Texts of the support set, and its examples as they are shown."""
     whole = [one_line(example.source) for example in support]
-    cut = _cut_texts(whole, plan.demonstration_tokens, scorer)
+    cut = cut_texts(whole, plan.demonstration_tokens, scorer)
     return whole, [replace(one, source=text) for one, text in zip(support, cut, strict=True)]
-
-
-def _count_changed(whole: Sequence[str], cut: Sequence[str]) -> int:
-    return sum(a != b for a, b in zip(whole, cut, strict=True))
 
 
 def _ask_premise(
@@ -175,17 +201,6 @@ def _ask_premise(
     return scorer.score(prompt, [""])[0]
 
 
-def _prompt_groups(
-    plan: PromptPlan, whole: Sequence[str], shown: Sequence[Example], texts: Sequence[str]
-) -> Iterator[tuple[list[Example], Sequence[str]]]:
-    """Candidates for demonstration, the preferred first, and the queries that share them."""
-    if plan.selection == "balanced":
-        yield shuffle_balanced(shown, seed=plan.seed), texts
-        return
-    for text, places in zip(texts, rank_nearest(whole, texts), strict=True):
-        yield [shown[place] for place in places], [text]
-
-
 def _fit(
     scorer: Scorer,
     plan: PromptPlan,
@@ -194,10 +209,7 @@ def _fit(
     texts: Sequence[str],
 ) -> FittedPrompt:
     def write(chosen: Sequence[Example]) -> Prompt:
-        if plan.selection == "nearest":
-            stood = list(reversed(chosen))
-        else:
-            stood = arrange(chosen, seed=plan.seed, order=plan.order)
+        stood = order_demonstrations(plan, chosen)
         return build_prompt(plan.template, stood, episode.labels, chat=plan.chat)
 
     longest = max((scorer.count_tokens(text) for text in texts), default=1)

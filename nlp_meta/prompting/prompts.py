@@ -29,7 +29,7 @@ class Prompt:
     Attributes:
         prefix: Instruction and demonstrations: shared by all queries, computed once.
         answers: The exact continuation for each label, in label order, with its leading
-            blank where the format has one.
+            blank where the format has one. None where one line is to be written.
     """
 
     prefix: str
@@ -50,8 +50,21 @@ class AnswerScore:
     tokens: int
 
 
-class Scorer(Protocol):
-    """What tells how likely the answers are."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One line that a language model wrote behind a query.
+
+    Attributes:
+        text: Without blanks around it; empty where the line ended at once.
+        finished: False where it was cut at the longest that may be written.
+    """
+
+    text: str
+    finished: bool
+
+
+class Reader(Protocol):
+    """What reads prompts."""
 
     @property
     def name(self) -> str:
@@ -64,12 +77,27 @@ class Scorer(Protocol):
     def count_tokens(self, text: str) -> int:
         """Count the tokens of a text, without a begin token."""
 
+
+class Scorer(Reader, Protocol):
+    """What tells how likely the answers are."""
+
     def score(self, prompt: Prompt, queries: Sequence[str]) -> list[tuple[AnswerScore, ...]]:
         """Score all answers after each query: one tuple a query, one score an answer.
 
         Without queries it gives an empty list; it may read the prefix on that occasion, so
         that the first query finds it done.
         """
+
+
+class Writer(Reader, Protocol):
+    """What writes one line behind each query."""
+
+    @property
+    def answer_tokens(self) -> int:
+        """Longest line that it writes."""
+
+    def write(self, prompt: Prompt, queries: Sequence[str]) -> list[Written]:
+        """Write a line behind each query; without queries as `Scorer.score` has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,26 +193,43 @@ def build_prompt(
     """
     words = _label_words(template, labels)
     instruction = template.instruction.replace(_LABELS, _enumerate_words(words.values()))
+    shown = [(example.source, words[example.target]) for example in demonstrations]
+    return write_prompt(template, instruction, shown, answers=tuple(words.values()), chat=chat)
+
+
+def write_prompt(
+    template: Template,
+    instruction: str,
+    shown: Sequence[tuple[str, str]],
+    *,
+    answers: Sequence[str],
+    chat: Chat | None,
+) -> Prompt:
+    """Write texts with their answers in the lines of a template; see `build_prompt`.
+
+    Args:
+        answers: Behind the query, without a blank before them; none where one is to be written.
+
+    Raises:
+        SettingsError: A chat template that does not repeat the user's text once, as it is.
+    """
     head, _, tail = template.query_line.partition(_TEXT)
     cue, gap = _split_answer_line(template)
     if chat is not None:
         messages = [
             message
-            for example in demonstrations
+            for text, answer in shown
             for message in (
-                {"role": "user", "content": f"{head}{one_line(example.source)}{tail}\n{cue}"},
-                {"role": "assistant", "content": words[example.target]},
+                {"role": "user", "content": f"{head}{one_line(text)}{tail}\n{cue}"},
+                {"role": "assistant", "content": answer},
             )
         ]
         messages.append({"role": "user", "content": f"{head}{_MARK}{tail}\n{cue}"})
         if instruction:
             messages[0]["content"] = instruction + _SEPARATOR + messages[0]["content"]
-            head = head if demonstrations else _SEPARATOR + head
-        return _chat_prompt(messages, chat, before=head, answers=tuple(words.values()))
-    blocks = [
-        f"{head}{one_line(example.source)}{tail}\n{cue}{gap}{words[example.target]}"
-        for example in demonstrations
-    ]
+            head = head if shown else _SEPARATOR + head
+        return _chat_prompt(messages, chat, before=head, answers=tuple(answers))
+    blocks = [f"{head}{one_line(text)}{tail}\n{cue}{gap}{answer}" for text, answer in shown]
     prefix = _SEPARATOR.join(filter(None, [instruction, *blocks]))
     # The separator begins the second part: a line break with text behind it is tokenized as
     # it is between two demonstrations.
@@ -192,7 +237,7 @@ def build_prompt(
         prefix=prefix,
         before=(_SEPARATOR if prefix else "") + head,
         after=f"{tail}\n{cue}",
-        answers=tuple(gap + word for word in words.values()),
+        answers=tuple(gap + answer for answer in answers),
     )
 
 

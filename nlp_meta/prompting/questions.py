@@ -12,7 +12,7 @@ from typing import Any
 from nlp_meta.prompting.answer_cache import hash_question
 from nlp_meta.prompting.prompts import Prompt
 
-MODES = ("auto", "likelihood", "completion", "chat")
+MODES = ("auto", "likelihood", "written", "completion", "chat")
 Batches = Sequence[tuple[Prompt, Sequence[str]]]
 """Prompts, each with its queries."""
 
@@ -25,7 +25,7 @@ class Way:
     """One form of request, of those that servers take.
 
     Attributes:
-        mode: One of MODES, never `auto`.
+        mode: One of MODES, never `auto` or `written`.
         limit: The field for the longest written answer, in tokens; empty for an echo.
         generated: Tokens that an echo is asked to add, since some servers demand one.
     """
@@ -104,8 +104,12 @@ class CostEstimate:
 
 
 def ways_of(mode: str) -> tuple[Way, ...]:
-    """List the ways of a mode, all for `auto`."""
-    return tuple(way for way in WAYS if mode in ("auto", way.mode))
+    """List the ways of a mode; all for `auto`, all that write an answer for `written`."""
+    return tuple(
+        way
+        for way in WAYS
+        if mode in ("auto", way.mode) or (mode == "written" and way.mode != "likelihood")
+    )
 
 
 def count_at_most(text: str) -> int:
@@ -123,7 +127,10 @@ def count_at_most(text: str) -> int:
 def make_questions(
     way: Way, prompt: Prompt, query: str, *, address: str, model: str, answer_tokens: int
 ) -> Iterator[Question]:
-    """Make the requests for one query: one an answer in an echo, else one for all."""
+    """Make the requests for one query: one an answer in an echo, else one for all.
+
+    A completion without answers to choose from ends with its line.
+    """
     asked = prompt.prefix + prompt.before + query + prompt.after
     for answer in prompt.answers if way.mode == "likelihood" else ("",):
         text = asked + answer
@@ -134,6 +141,8 @@ def make_questions(
             payload["messages"] = [{"role": "user", "content": text}]
         else:
             payload["prompt"] = text
+        if way.mode == "completion" and not prompt.answers:
+            payload["stop"] = ["\n"]
         key = hash_question(_READING, address, way.path, payload, answer)
         generated = answer_tokens if way.limit else way.generated
         yield Question(way, payload, text, answer, key, count_at_most(text) + generated)

@@ -80,6 +80,21 @@ def read_text(body: Mapping[str, Any]) -> str | None:
     return text if isinstance(text, str) else None
 
 
+def read_finished(body: Mapping[str, Any]) -> bool:
+    """Tell whether the generated text ended by itself, not at the longest that was allowed."""
+    return _first_choice(body).get("finish_reason") != "length"
+
+
+def read_first_line(text: str) -> str:
+    """Take the first line of a generated text that is not empty, behind what was thought aloud.
+
+    A text that ended while the model still thought has none.
+    """
+    said = text.rpartition(_THOUGHT_ENDS)[2]
+    lines = [] if _THOUGHT in said else [" ".join(line.split()) for line in said.splitlines()]
+    return next(filter(None, lines), "")
+
+
 def read_usage(body: Mapping[str, Any]) -> tuple[int, int]:
     """Find the tokens that a server counted, of the prompt and generated; 0 where it did not."""
     usage = body.get("usage")
