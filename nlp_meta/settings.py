@@ -190,6 +190,19 @@ class PromptingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TranslationPrompting:
+    """How the language model of `PromptingSettings` is asked for translations.
+
+    `max_new_tokens` is the longest that it writes, `num_beams` 1 is greedy; the template is
+    chosen among `translation_templates`, in whose place the section `prompting` has others.
+    """
+
+    max_new_tokens: int
+    num_beams: int
+    translation_templates: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Everything that `recipes/compare.py` reads."""
 

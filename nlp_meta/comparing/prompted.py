@@ -11,13 +11,18 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.metrics import METRICS
 from nlp_meta.evaluation.protocol import hide_query
-from nlp_meta.prompting.endpoint import connect_endpoint
+from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
 from nlp_meta.prompting.evidence import PromptFacts, PromptPlan
 from nlp_meta.prompting.in_context import PromptChoice, choose_prompt, in_context, order_variance
-from nlp_meta.prompting.language_model import chat_of, find_weights, load_language_model
+from nlp_meta.prompting.language_model import (
+    LanguageModel,
+    chat_of,
+    find_weights,
+    load_language_model,
+)
 from nlp_meta.prompting.local_scoring import LocalScorer
 from nlp_meta.prompting.prompts import TEMPLATES, AnswerScore, Chat, Prompt, Scorer
-from nlp_meta.prompting.questions import count_at_most, estimate_cost
+from nlp_meta.prompting.questions import Batches, count_at_most, estimate_cost
 
 logger = logging.getLogger(__name__)
 
@@ -113,17 +118,23 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
 
 def load_scorer(bench: Bench) -> tuple[Scorer, Chat | None]:
     """Load the language model, or connect to the endpoint, that the settings name."""
+    endpoint = bench.settings.prompting.endpoint
+    if endpoint is not None:
+        return connect(bench, endpoint, mode="auto", answer_tokens=ANSWER_TOKENS), None
+    model, chat = load_local(bench)
+    return LocalScorer(model, batch_tokens=BATCH_TOKENS), chat
+
+
+def load_local(bench: Bench) -> tuple[LanguageModel, Chat | None]:
+    """Load the language model that the settings name, and its chat template if they want it."""
     prompting = bench.settings.prompting
-    if prompting.endpoint is not None:
-        return _connect(bench, prompting.endpoint), None
     model = load_language_model(
         prompting.model_name_or_path,
         gguf_file=prompting.gguf_file,
         revision=prompting.revision,
         context_tokens=prompting.context_tokens,
     )
-    chat = chat_of(model) if prompting.chat else None
-    return LocalScorer(model, batch_tokens=BATCH_TOKENS), chat
+    return model, chat_of(model) if prompting.chat else None
 
 
 def _vary_order(bench: Bench, scorer: Scorer, found: PromptChoice) -> dict[str, object]:
@@ -162,32 +173,38 @@ def _announce(
     bench: Bench, plans: Sequence[PromptPlan], episodes: Sequence[Episode], *, what: str
 ) -> None:
     """Say what an endpoint will be asked, before anything is sent."""
-    prompting = bench.settings.prompting
-    if prompting.endpoint is None:
+    if bench.settings.prompting.endpoint is None:
         return
-    dry = _Dry(prompting.context_tokens or ENDPOINT_CONTEXT, [])
+    dry = _Dry(bench.settings.prompting.context_tokens or ENDPOINT_CONTEXT, [])
     for plan in plans:
         predict = in_context(dry, plan, scoring="sum")
         for episode in episodes:
             predict(hide_query(episode))
+    say_cost(bench, dry.asked, mode="auto", answer_tokens=ANSWER_TOKENS, what=what)
+
+
+def say_cost(bench: Bench, asked: Batches, *, mode: str, answer_tokens: int, what: str) -> None:
+    """Log what an endpoint's answers to these prompts will cost, at most."""
+    prompting = bench.settings.prompting
     cost = estimate_cost(
-        dry.asked,
-        mode="auto",
-        answer_tokens=ANSWER_TOKENS,
+        asked,
+        mode=mode,
+        answer_tokens=answer_tokens,
         price_per_million_tokens=prompting.price_per_million_tokens,
         requests_per_minute=prompting.requests_per_minute,
     )
     logger.info("%s at %s: %s", what, prompting.endpoint, cost)
 
 
-def _connect(bench: Bench, endpoint: str) -> Scorer:
+def connect(bench: Bench, endpoint: str, *, mode: str, answer_tokens: int) -> EndpointScorer:
+    """Connect to the endpoint of the settings; its answers are kept in the run's folder."""
     prompting = bench.settings.prompting
     return connect_endpoint(
         endpoint,
         model=prompting.model_name_or_path,
         context_tokens=prompting.context_tokens or ENDPOINT_CONTEXT,
-        mode="auto",
-        answer_tokens=ANSWER_TOKENS,
+        mode=mode,
+        answer_tokens=answer_tokens,
         most_nonsense=MOST_NONSENSE,
         timeout=prompting.timeout,
         retries=prompting.retries,

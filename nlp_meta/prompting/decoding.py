@@ -151,9 +151,12 @@ def find_ends(language_model: LanguageModel) -> Tensor:
     tokenizer, model = language_model.tokenizer, language_model.model
     texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
     added = tokenizer.added_tokens_decoder.items()
-    special = {*tokenizer.all_special_ids, *(place for place, token in added if token.special)}
     stated = model.generation_config.eos_token_id if model.generation_config else None
-    special.update(stated if isinstance(stated, list) else [stated])
+    special = {
+        *tokenizer.all_special_ids,
+        *(place for place, token in added if token.special),
+        *(stated if isinstance(stated, list) else [stated]),
+    }
     ends = [_BREAK in text or token in special for token, text in enumerate(texts)]
     ends += [True] * (int(model.config.get_text_config().vocab_size) - len(ends))
     return torch.tensor(ends, device=language_model.device)

@@ -25,8 +25,8 @@ from nlp_meta.prompting.prompts import Prompt, Writer, Written, one_line
 from nlp_meta.prompting.translation_prompts import build_translation_prompt, name_languages
 
 Translate = Callable[[Episode], Sequence[Translation]]
-TranslationMetric = Callable[[Sequence[str], Sequence[Translation]], float]
-"""True translations and one answer for each, to a score of which more is better."""
+TranslationMetric = Callable[[Episode, Sequence[Translation]], float]
+"""An episode with its true translations and one answer for each, to a score; more is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +131,7 @@ def choose_translation_prompt(
     trials = []
     for plan in plans:
         predict = translate_in_context(writer, plan, on_prompt=on_prompt)
-        scores = [
-            metric([example.target for example in episode.query], predict(_hide(episode)))
-            for episode in episodes
-        ]
+        scores = [metric(episode, predict(_hide(episode))) for episode in episodes]
         trials.append(TranslationTrial(plan, fmean(scores)))
     best = max(trials, key=lambda trial: trial.score)
     texts = len(plans) * sum(len(episode.query) for episode in episodes)

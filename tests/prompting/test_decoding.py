@@ -68,9 +68,7 @@ def test_lines_are_those_of_whole_texts_one_at_a_time(tiny_language_model, kind,
 @pytest.mark.parametrize("beams", [1, 2, 4])
 def test_beams_find_what_transformers_finds(tiny_language_model, kind, beams):
     language_model = tiny_language_model(kind)
-    writer = LocalWriter(
-        language_model, batch_tokens=2000, max_new_tokens=LONGEST, num_beams=beams
-    )
+    writer = LocalWriter(language_model, batch_tokens=2000, max_new_tokens=LONGEST, num_beams=beams)
 
     lines = writer.decode(PROMPT, QUERIES)
 

@@ -1,0 +1,203 @@
+"""Prompting a causal language model for translations, here or behind an endpoint, as a method."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.comparing.prompted import (
+    BATCH_TOKENS,
+    DEMONSTRATION_TOKENS,
+    ENDPOINT_CONTEXT,
+    QUERY_TOKENS,
+    Choice,
+    connect,
+    load_local,
+    say_cost,
+)
+from nlp_meta.data.answers import Translation
+from nlp_meta.data.episodes import Episode
+from nlp_meta.errors import SettingsError
+from nlp_meta.evaluation.protocol import hide_query
+from nlp_meta.prompting.decoding import LocalWriter
+from nlp_meta.prompting.evidence import PromptPlan
+from nlp_meta.prompting.language_model import find_weights
+from nlp_meta.prompting.prompts import Chat, Prompt, Writer, Written
+from nlp_meta.prompting.questions import count_at_most
+from nlp_meta.prompting.translating import (
+    Translate,
+    TranslationFacts,
+    choose_translation_prompt,
+    translate_in_context,
+)
+from nlp_meta.prompting.translation_prompts import find_translation_template
+from nlp_meta.settings import TranslationPrompting
+
+WORD_ORDER = 2
+"""Of chrF++."""
+
+
+def choose_prompted_translation(bench: Bench, writing: TranslationPrompting) -> dict[str, object]:
+    """Template, and pairs or none, by chrF++ on the meta-validation episodes."""
+    prompting = bench.settings.prompting
+    plans = [
+        _plan(bench, name, demonstrations=number)
+        for name in writing.translation_templates
+        # A small model may do worse with pairs than without: both are tried.
+        for number in dict.fromkeys([prompting.demonstrations, 0])
+    ]
+    if not bench.judged:
+        return {
+            "template": plans[0].template.name,
+            "demonstrations": plans[0].demonstrations,
+        }
+    _announce(bench, writing, plans, bench.judged, what="choosing a prompt")
+    writer, chat = load_writer(bench, writing)
+    found = choose_translation_prompt(
+        writer, [replace(plan, chat=chat) for plan in plans], bench.judged, metric=_chrf
+    )
+    return {
+        "chosen": "on meta-validation",
+        "template": found.plan.template.name,
+        "demonstrations": found.plan.demonstrations,
+        "validation_score": max(trial.score for trial in found.trials),
+        "trials": len(found.trials),
+    }
+
+
+def build_prompted_translation(
+    bench: Bench, writing: TranslationPrompting, choice: Choice
+) -> Method:
+    """The support pairs as demonstrations, the translation written behind each source.
+
+    The model is loaded when the first episode comes: a finished comparison needs none.
+    """
+    prompting = bench.settings.prompting
+    if prompting.endpoint is None:
+        find_weights(prompting.model_name_or_path, prompting.gguf_file)
+    number = choice["demonstrations"]
+    shown = None if number is None else int(str(number))
+    first = _plan(bench, str(choice["template"]), demonstrations=shown)
+    said: dict[str, object] = {}
+    ready: list[Translate] = []
+
+    def predict(episode: Episode) -> Sequence[Translation]:
+        if not ready:
+            ready.append(_load_predictor(bench, writing, first, note=_note_in(said)))
+            bench.stopwatch.start()  # loading is not adapting
+        return ready[0](episode)
+
+    def announce(episodes: Sequence[Episode]) -> None:
+        _announce(bench, writing, [first], episodes, what="prompting")
+
+    facts = {
+        "examples_before": None,
+        "parameters": 0,
+        "bytes": 0,
+        "model": prompting.model_name_or_path,
+        "num_beams": writing.num_beams,
+        "choice": dict(choice),
+    }
+    return Method(predict, 1, lambda _pairs: 0, facts, said, announce, without_labels=True)
+
+
+def load_writer(bench: Bench, writing: TranslationPrompting) -> tuple[Writer, Chat | None]:
+    """Load the language model, or connect to the endpoint, that the settings name.
+
+    Raises:
+        SettingsError: Several beams of an endpoint, or a number out of range.
+    """
+    endpoint = bench.settings.prompting.endpoint
+    if endpoint is None:
+        model, chat = load_local(bench)
+        return LocalWriter(model, BATCH_TOKENS, writing.max_new_tokens, writing.num_beams), chat
+    if writing.num_beams != 1:
+        raise SettingsError(
+            f"cannot search {writing.num_beams} beams at endpoint {endpoint}: it writes one line "
+            "by itself, 1 is needed; change `num_beams`"
+        )
+    tokens = writing.max_new_tokens
+    return connect(bench, endpoint, mode="written", answer_tokens=tokens), None
+
+
+@dataclass(frozen=True, slots=True)
+class _Dry:
+    """A writer that notes what it would be asked, for a price."""
+
+    context_tokens: int
+    answer_tokens: int
+    asked: list[tuple[Prompt, Sequence[str]]]
+    name: str = "dry"
+
+    def count_tokens(self, text: str) -> int:
+        return count_at_most(text)
+
+    def write(self, prompt: Prompt, queries: Sequence[str]) -> list[Written]:
+        self.asked.append((prompt, tuple(queries)))
+        return [Written("", True) for _ in queries]
+
+
+def _announce(
+    bench: Bench,
+    writing: TranslationPrompting,
+    plans: Sequence[PromptPlan],
+    episodes: Sequence[Episode],
+    *,
+    what: str,
+) -> None:
+    """Say what an endpoint will be asked, before anything is sent."""
+    prompting = bench.settings.prompting
+    if prompting.endpoint is None:
+        return
+    dry = _Dry(prompting.context_tokens or ENDPOINT_CONTEXT, writing.max_new_tokens, [])
+    for plan in plans:
+        for episode in episodes:
+            translate_in_context(dry, plan)(hide_query(episode))
+    say_cost(bench, dry.asked, mode="written", answer_tokens=dry.answer_tokens, what=what)
+
+
+def _load_predictor(
+    bench: Bench,
+    writing: TranslationPrompting,
+    plan: PromptPlan,
+    *,
+    note: Callable[[TranslationFacts], None],
+) -> Translate:
+    writer, chat = load_writer(bench, writing)
+    return translate_in_context(
+        writer, replace(plan, chat=chat), on_adapted=bench.stopwatch.adapted, on_prompt=note
+    )
+
+
+def _note_in(said: dict[str, object]) -> Callable[[TranslationFacts], None]:
+    def note(facts: TranslationFacts) -> None:
+        said.update(
+            demonstrations=facts.demonstrations,
+            pairs_left_out=facts.pairs_left_out,
+            answer_tokens=facts.answer_tokens,
+            queries_cut=facts.queries_cut,
+            empty=facts.empty,
+            unfinished=facts.unfinished,
+        )
+
+    return note
+
+
+def _chrf(episode: Episode, answers: Sequence[Translation]) -> float:
+    from sacrebleu.metrics.chrf import CHRF
+
+    true = [example.target for example in episode.query]
+    found = CHRF(word_order=WORD_ORDER).corpus_score([one.text for one in answers], [true])
+    return float(found.score)
+
+
+def _plan(bench: Bench, template: str, *, demonstrations: int | None) -> PromptPlan:
+    return PromptPlan(
+        template=find_translation_template(template),
+        demonstrations=demonstrations,
+        selection=bench.settings.prompting.selection,
+        seed=bench.settings.run.seed,
+        order=0,
+        chat=None,
+        demonstration_tokens=DEMONSTRATION_TOKENS,
+        query_tokens=QUERY_TOKENS,
+    )
