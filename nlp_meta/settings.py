@@ -193,8 +193,8 @@ class PromptingSettings:
 class TranslationPrompting:
     """How the language model of `PromptingSettings` is asked for translations.
 
-    `max_new_tokens` is the longest that it writes, `num_beams` 1 is greedy; the template is
-    chosen among `translation_templates`, in whose place the section `prompting` has others.
+    `max_new_tokens` is the longest that it writes, `num_beams` 1 is greedy. The template is
+    chosen among `translation_templates`: those of `PromptingSettings` are for labels.
     """
 
     max_new_tokens: int

