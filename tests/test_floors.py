@@ -172,6 +172,7 @@ ORDER = {
         "results",
     ],
     "report": [
+        "words",
         "verdict",
         "answer",
         "layout",
@@ -179,6 +180,7 @@ ORDER = {
         "facts",
         "outcomes",
         "palette",
+        "examples",
         "panels",
         "plots",
         "pictures",

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nlp_meta.report.verdict import (
-    METRIC_NAMES,
     Results,
     Score,
     Verdict,
@@ -16,6 +15,7 @@ from nlp_meta.report.verdict import (
     skipped,
     title_of,
 )
+from nlp_meta.report.words import kind_of_results, measure_of, words_of
 
 
 def answer_sentence(results: Results, *, labels: int | None = None) -> str:
@@ -31,11 +31,11 @@ def answer_sentence(results: Results, *, labels: int | None = None) -> str:
     verdict = judge_ours(results, headline_labels(results, labels))
     parts = [_say_ours(results, verdict)]
     if verdict.rival and verdict.rival_score:
-        title, places = title_of(results, verdict.rival), _decimals(verdict)
+        title, places = title_of(results, verdict.rival), _decimals(results, verdict)
         best = "the best rival" if verdict.ours else "the best method measured"
         parts.append(f"{best} ({title}) gives {say_score(verdict.rival_score, places)}")
     if verdict.difference:
-        parts.append(_say_difference(verdict, verdict.difference))
+        parts.append(_say_difference(results, verdict, verdict.difference))
     elif verdict.outcome == "alone":
         parts.append("no rival was measured, so nothing says whether that is good")
     parts += _say_prompting(results, verdict)
@@ -69,20 +69,15 @@ def say_p(p: float) -> str:
     return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
-def say_labels(count: int) -> str:
-    """Write a number of labels."""
-    return f"{count} label" if count == 1 else f"{count} labels"
-
-
 def join_names(names: Sequence[str]) -> str:
     """Write names as `a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def _say_ours(results: Results, verdict: Verdict) -> str:
-    labels, metric = verdict.labels, METRIC_NAMES[results["metric"]]
-    whom = _say_tasks(results["tasks"])
-    lead = f"With {say_labels(labels)}{whom}" if labels else f"Without a label{whom}"
+    labels, metric, words = verdict.labels, measure_of(results).name, words_of(results)
+    whom = _say_tasks(results)
+    lead = f"With {words.count(labels)}{whom}" if labels else f"Without a {words.given}{whom}"
     if not results["ours"]:
         return f"{lead}, no method is named as ours"
     title = title_of(results, results["ours"])
@@ -91,29 +86,33 @@ def _say_ours(results: Results, verdict: Verdict) -> str:
     doing = "adapting our start" if labels else "our start"
     once = ", from one support draw" if results["draws"] == 1 else ""
     once += " and without an interval" if once and verdict.ours.low is None else ""
-    score = say_score(verdict.ours, _decimals(verdict))
+    score = say_score(verdict.ours, _decimals(results, verdict))
     return f"{lead}, {doing} ({title}) gives {metric} {score}{once}"
 
 
-def _say_tasks(tasks: Sequence[Mapping[str, Any]]) -> str:
+def _say_tasks(results: Results) -> str:
+    tasks: Sequence[Mapping[str, Any]] = results["tasks"]
+    fields = {"domain": "domain", "language": "language"}
+    if kind_of_results(results) != "classification":
+        fields = {"language": "language pair", "domain": "domain"}
     if not tasks:
         return ""
     if len(tasks) == 1:
-        domain = tasks[0].get("domain") or tasks[0].get("language")
-        return f" of {domain}" if domain else ""
-    for field in ("domain", "language"):
+        name = next((tasks[0][field] for field in fields if tasks[0].get(field)), "")
+        return f" of {name}" if name else ""
+    for field, word in fields.items():
         if len({task.get(field) for task in tasks if task.get(field)}) == len(tasks):
-            return f" of each of {len(tasks)} new {field}s"
+            return f" of each of {len(tasks)} new {word}s"
     return f" of each of {len(tasks)} new tasks"
 
 
-def _say_difference(verdict: Verdict, difference: Score) -> str:
-    places = _decimals(verdict)
+def _say_difference(results: Results, verdict: Verdict, difference: Score) -> str:
+    places = _decimals(results, verdict)
     number = say_number(difference.mean, places, sign=True)
     text = f"the difference {number}{say_interval(difference, places, sign=True)}"
     if verdict.ours and verdict.rival_score:
         of_means = verdict.ours.mean - verdict.rival_score.mean
-        apart = abs(of_means - difference.mean) > 0.0005
+        apart = abs(of_means - difference.mean) > 0.0005 * measure_of(results).top
         text += " on the draws that both have" if apart else ""
     if verdict.p is None:
         return f"{text} was not tested"
@@ -134,20 +133,22 @@ def _say_prompting(results: Results, verdict: Verdict) -> list[str]:
             continue
         for labels in sorted((n for n in results["labels"] if n <= verdict.labels), reverse=True):
             if score := score_of(results, name, labels):
-                most = f" with {say_labels(labels)}, the most it was given"
+                most = f" with {words_of(results).count(labels)}, the most it was given"
                 limit = "" if labels == verdict.labels else most
-                value = say_number(score.mean, _decimals(verdict))
+                value = say_number(score.mean, _decimals(results, verdict))
                 parts.append(f"{title_of(results, name)} gives {value}{limit}")
                 break
     return parts
 
 
-def _decimals(verdict: Verdict) -> int:
-    """Two, or three where two would hide a difference or contradict it by rounding."""
+def _decimals(results: Results, verdict: Verdict) -> int:
+    """One fewer than in tables, or as many where that hides or contradicts a difference."""
+    most = measure_of(results).places
+    few = most - 1
     if not (verdict.ours and verdict.rival_score and verdict.difference):
-        return 2
+        return few
     gap, difference = verdict.difference, verdict.difference.mean
     ends = [abs(x) for x in (difference, gap.low, gap.high) if x]
-    apart = round(verdict.ours.mean, 2) - round(verdict.rival_score.mean, 2)
-    clear = all(round(end, 2) > 0 for end in ends) and abs(apart - round(difference, 2)) < 1e-9
-    return 2 if clear else 3
+    apart = round(verdict.ours.mean, few) - round(verdict.rival_score.mean, few)
+    clear = all(round(end, few) > 0 for end in ends)
+    return few if clear and abs(apart - round(difference, few)) < 1e-9 else most

@@ -4,16 +4,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nlp_meta.report.answer import join_names, say_labels
+from nlp_meta.report.answer import join_names
 from nlp_meta.report.layout import NONE, Entry, Row, Table
 from nlp_meta.report.verdict import (
-    METRIC_NAMES,
     Results,
     measured,
     rank_methods,
     score_of,
     title_of,
 )
+from nlp_meta.report.words import METRICS, kind_of_results, measure_of, words_of
 
 _SHOWN_LEAKS = 5
 _LEAKS = {
@@ -27,15 +27,17 @@ _LEAKS = {
 
 def say_break_even(results: Results, rival: str | None) -> list[str]:
     """For each number of labels of ours a sentence: how many a rival needs to do as well."""
-    metric, sentences = METRIC_NAMES[results["metric"]], []
+    measure, words, sentences = measure_of(results), words_of(results), []
     for row in _break_even_rows(results):
         own = score_of(results, results["ours"], row["at"])
         if row["rival"] != rival or own is None:
             continue
         need = _say_needed(results, row)
-        given = f"With {say_labels(row['at'])} ours gives {metric} {own.mean:.3f}"
+        score = f"{measure.name} {own.mean:.{measure.places}f}"
+        given = f"With {words.count(row['at'])} ours gives {score}"
         title = title_of(results, row["rival"])
-        sentences.append(f"{given}; {title} needs {need.text} labels{need.detail} for that.")
+        needed = f"{need.text} {words.given}s{need.detail}"
+        sentences.append(f"{given}; {title} needs {needed} for that.")
     return sentences
 
 
@@ -50,7 +52,7 @@ def break_even_table(results: Results) -> Table:
         if any((name, at) in found for at in heads)
     ]
     return Table(
-        "Labels that each other method needs to do as well as ours",
+        f"{words_of(results).given.title()}s that each other method needs to do as well as ours",
         ("method", *(f"ours with {at}" for at in heads)),
         tuple(
             Row(
@@ -116,20 +118,19 @@ def leaks_table(results: Results) -> Table:
 
 def tasks_table(results: Results) -> Table:
     """The tasks that every method was judged on."""
+    labeled = kind_of_results(results) == "classification"
+    columns = {"domain": "domain", "language": "language" if labeled else "languages"}
+    if labeled:
+        columns["labels"] = "labels"
+    columns["query_rows"] = f"test {words_of(results).text}s"
+    if any(task.get("candidates") for task in results["tasks"]):
+        columns["candidates"] = "candidates"
     rows = tuple(
-        Row(
-            Entry(task["name"]),
-            (
-                Entry(_text(task.get("domain"))),
-                Entry(_text(task.get("language"))),
-                Entry(", ".join(task.get("labels") or ()) or NONE),
-                Entry(_text(task.get("query_rows"))),
-            ),
-        )
+        Row(Entry(task["name"]), tuple(Entry(_text(task.get(field) or None)) for field in columns))
         for task in results["tasks"]
     )
-    columns = ("task", "domain", "language", "labels", "test texts")
-    return Table("The tasks that every method was adapted to", columns, rows, words=True)
+    caption = "The tasks that every method was adapted to"
+    return Table(caption, ("task", *columns.values()), rows, words=True)
 
 
 def choices_table(results: Results) -> Table:
@@ -151,11 +152,8 @@ def choices_table(results: Results) -> Table:
 def say_interval_meaning(results: Results) -> str:
     """Say what the intervals allow for, as the settings tell it."""
     plan = (results.get("settings") or {}).get("comparison") or {}
-    drawn = (
-        "tasks, support sets and test texts"
-        if plan.get("over_tasks")
-        else ("support sets and test texts")
-    )
+    drawn = f"support sets and test {words_of(results).text}s"
+    drawn = f"tasks, {drawn}" if plan.get("over_tasks") else drawn
     return f"how far another choice of {drawn} might move the mean"
 
 
@@ -165,14 +163,25 @@ def list_circumstances(results: Results) -> list[tuple[str, str]]:
     counts = join_names([str(labels) for labels in results["labels"]])
     pairs = [
         ("Made", results.get("made")),
-        ("Labels of each task", counts),
+        (f"{words_of(results).given.title()}s of each task", counts),
         ("Support draws", f"{results['draws']}, the same for all methods and nested"),
-        ("Main measure", METRIC_NAMES[results["metric"]]),
+        ("Main measure", measure_of(results).name),
+        *list_signatures(results),
         ("Hardware", results.get("hardware")),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items())),
         ("Command", results.get("command")),
     ]
     return [(name, str(value)) for name, value in pairs if value]
+
+
+def list_signatures(results: Results) -> list[tuple[str, str]]:
+    """Give sacrebleu's signatures, with the tasks of each where they differ."""
+    pairs = []
+    for row in results.get("signatures") or ():
+        alike = [one for one in results["signatures"] if one["metric"] == row["metric"]]
+        tasks = f" ({join_names(row['tasks'])})" if len(alike) > 1 else ""
+        pairs.append((f"{METRICS[row['metric']].name} by sacrebleu", f"{row['signature']}{tasks}"))
+    return pairs
 
 
 def list_settings(results: Results) -> str:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-PLACES = 3
 NONE = "-"
 
 

@@ -1,13 +1,13 @@
 """Outcomes: what the answers to single texts tell, beyond their scores.
 
 A row is the dict of one row of the predictions table: method, task, labels, draw, row
-(the key of a text), text, true, predicted, probability (of the predicted label).
+(the key of a text), text, true, predicted and, of labels, probability (of the predicted one).
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Rows = Sequence[Mapping[str, Any]]
+Shown = TypeVar("Shown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def find_disagreements(right: Rows, wrong: Rows, *, most: int) -> list[Disagreem
             by_task.setdefault(task, []).append(_disagreement(apart, len(judged)))
     for found in by_task.values():
         found.sort(key=lambda one: (-one.draws, -one.wrong[1], one.text))
-    return list(_take_turns(by_task.values()))[:most]
+    return list(take_turns(by_task.values()))[:most]
 
 
 def _disagreement(
@@ -158,7 +159,8 @@ def _usual_answer(rows: Rows) -> tuple[str, float]:
     return label, sum(chances) / len(chances)
 
 
-def _take_turns(groups: Iterable[Sequence[Disagreement]]) -> Iterable[Disagreement]:
+def take_turns(groups: Iterable[Sequence[Shown]]) -> Iterable[Shown]:
+    """Give the first of each list, then the second of each."""
     lists = list(groups)
     for place in range(max(map(len, lists), default=0)):
         yield from (one[place] for one in lists if place < len(one))

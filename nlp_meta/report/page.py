@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, StrictUndefined, Template
 
-from nlp_meta.report.answer import answer_sentence, say_interval, say_labels, say_number
+from nlp_meta.report.answer import answer_sentence, say_interval, say_number
+from nlp_meta.report.examples import find_examples, shorten_text
 from nlp_meta.report.facts import (
     break_even_table,
     choices_table,
@@ -27,11 +28,11 @@ from nlp_meta.report.facts import (
 )
 from nlp_meta.report.layout import Table, to_markdown_table
 from nlp_meta.report.outcomes import (
+    Rows,
     find_disagreements,
     one_label_tasks,
     rows_of,
 )
-from nlp_meta.report.palette import shorten
 from nlp_meta.report.pictures import plan_drawings, save_pictures
 from nlp_meta.report.tables import (
     SAID,
@@ -43,7 +44,6 @@ from nlp_meta.report.tables import (
     scores_table,
 )
 from nlp_meta.report.verdict import (
-    METRIC_NAMES,
     Results,
     Verdict,
     check_results,
@@ -52,11 +52,11 @@ from nlp_meta.report.verdict import (
     skipped,
     title_of,
 )
+from nlp_meta.report.words import kind_of_results, measure_of, words_of
 
 PAGE = "report.html"
 
 _TEMPLATE = "report.html.j2"
-_TEXT = 260  # signs of a text that the page shows
 
 
 def write_report(
@@ -70,10 +70,10 @@ def write_report(
     """Write `report.html` and its pictures as `figures/*.png` and `figures/*.svg`.
 
     Args:
-        predictions: Columns method, task, labels, draw, row, text, true, predicted and
-            probability; without it the page says what it cannot show.
+        predictions: Columns method, task, labels, draw, row, text, true, predicted, and
+            what the kind of answers adds; without it the page says what it cannot show.
         labels: The number of labels that the page speaks of; the largest unless told.
-        texts: That ours alone gets right to show, and as many that the rival alone does.
+        texts: To show of those that ours does better, and as many of the rival's.
 
     Returns:
         The page, then the pictures.
@@ -90,14 +90,28 @@ def write_report(
         **_say_all(results, verdict),
         "pictures": pictures,
         "answered": bool(ours),
-        "one_label": one_label_tasks(ours),
-        "ours_alone": find_disagreements(ours, rival, most=texts),
-        "rival_alone": find_disagreements(rival, ours, most=texts),
+        **_show_texts(results, ours, rival, most=texts),
     }
     page = folder / PAGE
     html = _template().render(values).lstrip()
     page.write_text(html, encoding="utf-8", errors="replace")
     return (page, *paths)
+
+
+def _show_texts(results: Results, ours: Rows, rival: Rows, *, most: int) -> dict[str, Any]:
+    """Texts that each side does better, with labels or with what was written or found."""
+    kind = kind_of_results(results)
+    if kind == "classification":
+        return {
+            "one_label": one_label_tasks(ours),
+            "ours_alone": find_disagreements(ours, rival, most=most),
+            "rival_alone": find_disagreements(rival, ours, most=most),
+        }
+    return {
+        "one_label": {},
+        "ours_alone": find_examples(ours, rival, kind=kind, most=most),
+        "rival_alone": find_examples(rival, ours, kind=kind, most=most),
+    }
 
 
 def to_markdown(results: Results, *, labels: int | None = None) -> str:
@@ -122,6 +136,7 @@ def _say_all(results: Results, verdict: Verdict) -> dict[str, Any]:
     """Everything of the page that needs neither texts nor pictures."""
     labels = verdict.labels
     rival = title_of(results, verdict.rival) if verdict.rival else None
+    words = words_of(results)
     return {
         "title": results["title"],
         "made": results.get("made") or "",
@@ -132,7 +147,10 @@ def _say_all(results: Results, verdict: Verdict) -> dict[str, Any]:
         "rival_title": rival,
         "outcome_in_words": SAID[verdict.outcome],
         "labels": labels,
-        "metric": METRIC_NAMES[results["metric"]],
+        "kind": kind_of_results(results),
+        "words": words,
+        "given": words.count(labels),
+        "measure": measure_of(results),
         "draws": results["draws"],
         "glance": glance_table(results),
         "scores": scores_table(results, labels),
@@ -163,11 +181,11 @@ def _remark(results: Results, verdict: Verdict) -> list[str]:
             "test texts and not of other support sets; another draw may turn the order round."
         )
     if verdict.outcome == "absent" and results["ours"]:
-        remarks.append(f"Ours has no score at {say_labels(verdict.labels)}.")
+        remarks.append(f"Ours has no score at {words_of(results).count(verdict.labels)}.")
     if verdict.outcome == "untested" and results["draws"] > 1:
         remarks.append("The difference from the best rival was not tested.")
     if not verdict.rival:
-        remarks.append(f"No rival has a score at {say_labels(verdict.labels)}.")
+        remarks.append(f"No rival has a score at {words_of(results).count(verdict.labels)}.")
     return remarks
 
 
@@ -177,18 +195,10 @@ def _template() -> Template:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["short"] = lambda text: shorten(_visible(str(text)), _TEXT)
-    environment.globals.update(
-        say_number=say_number, say_interval=say_interval, say_labels=say_labels
-    )
+    environment.filters["short"] = shorten_text
+    environment.globals.update(say_number=say_number, say_interval=say_interval)
     environment.filters["unbroken"] = _keep_together
-    environment.filters["sentence"] = lambda text: text[:1].upper() + text[1:]
     return environment.from_string(source)
-
-
-def _visible(text: str) -> str:
-    """Leave out control characters, those too that turn the direction of a text around."""
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "", text)
 
 
 def _keep_together(text: str) -> str:

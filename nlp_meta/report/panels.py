@@ -25,13 +25,14 @@ from nlp_meta.report.palette import (
     write_title,
 )
 from nlp_meta.report.verdict import Results
+from nlp_meta.report.words import measure_of
 
 
 def plot_domains(
     results: Results, *, labels: int, methods: Sequence[str], width: float = WIDE
 ) -> Figure:
     """Bars of the main metric for some methods in every domain, with the range of the draws."""
-    looks = looks_of(results)
+    looks, reach = looks_of(results), _reach(results, labels)
     tasks = [task["name"] for task in results["tasks"]]
     columns = min(2 if width >= WIDE else 1, len(tasks))
     rows = -(-len(tasks) // columns)
@@ -49,7 +50,9 @@ def plot_domains(
                 width=room - 0.35,
                 height=each,
             )
-            _draw_bars(axes, results, task, labels=labels, methods=methods, looks=looks)
+            _draw_bars(
+                axes, results, task, labels=labels, methods=methods, looks=looks, reach=reach
+            )
             write_title(axes, shorten(title, 44))
             last = place + columns >= len(tasks)
             axes.tick_params(labelbottom=last, length=3 if last else 0)
@@ -85,28 +88,45 @@ def _draw_bars(
     labels: int,
     methods: Sequence[str],
     looks: Mapping[str, Look],
+    reach: float,
 ) -> None:
     metric = results["metric"]
+    places = measure_of(results).places - 1
     for place, name in enumerate(methods):
         values = [
             float(cell[metric])
             for cell in results.get("cells") or ()
-            if (cell["method"], cell["task"], cell["labels"]) == (name, task, labels)
+            if cell.get(metric) is not None
+            and (cell["method"], cell["task"], cell["labels"]) == (name, task, labels)
         ]
         if not values:
-            axes.text(0.01, place, "not measured", va="center", fontsize=8.5, color=SOFT)
+            axes.text(0.01 * reach, place, "not measured", va="center", fontsize=8.5, color=SOFT)
             continue
         mean = sum(values) / len(values)
         axes.barh(place, mean, height=0.74, color=looks[name].color)
         if len(values) > 1:
             axes.plot([min(values), max(values)], [place, place], color=INK, linewidth=1)
-        axes.text(max(values) + 0.015, place, f"{mean:.2f}", va="center", fontsize=8.5)
-    axes.set(xlim=(0, 1.12), ylim=(len(methods) - 0.5, -0.5), yticks=[])
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+        behind = max(values) + 0.015 * reach
+        axes.text(behind, place, f"{mean:.{places}f}", va="center", fontsize=8.5)
+    axes.set(xlim=(0, 1.12 * reach), ylim=(len(methods) - 0.5, -0.5), yticks=[])
+    ticks = [part * reach for part in (0, 0.25, 0.5, 0.75, 1)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.grid(True, color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines["bottom"].set_visible(False)
     axes.tick_params(axis="x", length=0)
+
+
+def _reach(results: Results, labels: int) -> float:
+    """How far the axis of the bars goes: to the best score there is, or a round part of 100."""
+    top = measure_of(results).top
+    values = [
+        float(cell[results["metric"]])
+        for cell in results.get("cells") or ()
+        if cell["labels"] == labels and cell.get(results["metric"]) is not None
+    ]
+    parts = (0.1, 0.2, 0.4, 0.6, 1) if top > 1 else (1,)
+    return next((part * top for part in parts if max(values, default=top) <= part * top), top)
 
 
 def _draw_confusion(axes: Axes, confusion: Confusion) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nlp_meta.report.answer import join_names, say_labels, say_number
+from nlp_meta.report.answer import join_names, say_number
 from nlp_meta.report.layout import say_quantity
 from nlp_meta.report.outcomes import Rows, bin_probabilities, count_confusions
 from nlp_meta.report.palette import NARROW, WIDE, drawable, save_figure, to_svg
@@ -15,14 +15,13 @@ from nlp_meta.report.panels import plot_confusion, plot_domains
 from nlp_meta.report.plots import plot_calibration, plot_cost, plot_learning_curves
 from nlp_meta.report.tables import cost_of
 from nlp_meta.report.verdict import (
-    METRIC_NAMES,
     Results,
     Verdict,
     rank_methods,
     score_of,
-    title_case,
     title_of,
 )
+from nlp_meta.report.words import kind_of_results, measure_of, words_of
 
 FIGURES = "figures"
 
@@ -95,23 +94,23 @@ def plan_drawings(
     if here and results.get("cells"):
         drawings["domains"] = _domains(results, verdict, here)
         drawings["cost"] = _cost(results, verdict, here)
-    if ours:
+    if ours and kind_of_results(results) == "classification":
         drawings["confusion"] = _confusion(results, verdict, ours)
         drawings["calibration"] = _calibration(results, verdict, ours, rival)
     return drawings
 
 
 def _curves(results: Results, verdict: Verdict) -> Drawing:
-    metric = METRIC_NAMES[results["metric"]]
+    measure, given = measure_of(results), words_of(results).given
     ends = [
-        f"{title_of(results, name)} {say_number(score.mean, 2)}"
+        f"{title_of(results, name)} {say_number(score.mean, measure.places - 1)}"
         for name in rank_methods(results, verdict.labels)
         if (score := score_of(results, name, verdict.labels))
     ]
-    alt = f"{metric} against the number of labels. At {verdict.labels}: {join_names(ends)}."
+    alt = f"{measure.name} against the number of {given}s. At {verdict.labels}: {join_names(ends)}."
     caption = (
-        f"Mean {metric} over tasks and support draws; shaded, its 95% interval. The upright "
-        "axis need not begin at 0. A curve ends where a method takes no more labels."
+        f"Mean {measure.name} over tasks and support draws; shaded, its 95% interval. The "
+        f"upright axis need not begin at 0. A curve ends where a method takes no more {given}s."
     )
     return Drawing(lambda width: plot_learning_curves(results, width=width), alt, caption)
 
@@ -122,34 +121,35 @@ def _domains(results: Results, verdict: Verdict, here: list[str]) -> Drawing:
     chosen = [*first, *(name for name in here if name not in first)][:most]
     shown = {**results, "tasks": results["tasks"][:_PANELS]}
     names = [title_of(results, name) for name in chosen if name]
-    metric = METRIC_NAMES[results["metric"]]
+    measure, words = measure_of(results), words_of(results)
     tasks = [task["name"] for task in shown["tasks"]]
     renamed = [
         f"{new} is {old}" for new, old in zip(drawable(tasks), tasks, strict=True) if new != old
     ]
     caption = (
-        f"{title_case(metric)} at {say_labels(verdict.labels)}. A thin line goes from the lowest "
-        "to the highest support draw."
+        f"{measure.title} at {words.count(verdict.labels)}. A thin line goes from the lowest to "
+        "the highest support draw."
     )
     caption += f" Names: {', '.join(renamed)}." if renamed else ""
     if len(results["tasks"]) > _PANELS:
         caption += f" The first {_PANELS} of {len(results['tasks'])}; the table has all."
     return Drawing(
         lambda width: plot_domains(shown, labels=verdict.labels, methods=chosen, width=width),
-        f"Bars of {metric} by domain for {join_names(names)}; the table below has the numbers.",
+        f"Bars of {measure.name} by {words.task} for {join_names(names)}; the table below has the "
+        "numbers.",
         caption,
     )
 
 
 def _cost(results: Results, verdict: Verdict, here: list[str]) -> Drawing:
-    metric, labels = METRIC_NAMES[results["metric"]], verdict.labels
+    metric, labels, words = measure_of(results).name, verdict.labels, words_of(results)
     said = [
         f"{title_of(results, name)} {say_quantity(cost_of(results, name, labels, 'seconds_adapt'))}"
         for name in here
     ]
     return Drawing(
         lambda width: plot_cost(results, labels=labels, width=width),
-        f"{metric} at {say_labels(labels)} against seconds to adapt: {join_names(said)}.",
+        f"{metric} at {words.count(labels)} against seconds to adapt: {join_names(said)}.",
         "Up is better, left is cheaper; lines are 95% intervals. What was spent on a start "
         "before it met the new task is in the table, not here.",
     )
@@ -168,8 +168,9 @@ def _confusion(results: Results, verdict: Verdict, ours: Rows) -> Drawing:
         if new != old
     ]
     caption = (
-        f"Answers of {title_of(results, results['ours'])} at {say_labels(verdict.labels)}, over "
-        "all support draws; shares are of the true label."
+        f"Answers of {title_of(results, results['ours'])} at "
+        f"{words_of(results).count(verdict.labels)}, over all support draws; shares are of the "
+        "true label."
     )
     caption += f" Labels: {', '.join(keys)}." if keys else ""
     if len(found) > 1:

@@ -28,12 +28,12 @@ from nlp_meta.report.palette import (
 )
 from nlp_meta.report.tables import cost_of
 from nlp_meta.report.verdict import (
-    METRIC_NAMES,
     Results,
     Score,
     rank_methods,
     score_of,
 )
+from nlp_meta.report.words import measure_of, words_of
 
 
 def plot_learning_curves(results: Results, *, width: float = WIDE) -> Figure:
@@ -54,9 +54,9 @@ def plot_learning_curves(results: Results, *, width: float = WIDE) -> Figure:
             _draw_curve(axes, results, name, looks[name], shift=shifts[name])
         places = {labels: _place(results, labels) for labels in results["labels"]}
         axes.set_xticks(list(places.values()), [str(labels) for labels in places])
-        axes.set_xlabel("labels of each task")
+        axes.set_xlabel(f"{words_of(results).given}s of each task")
         axes.margins(x=0.08 if apart else 0.05)
-        write_title(axes, f"{METRIC_NAMES[results['metric']]}")
+        write_title(axes, measure_of(results).name)
         draw_grid(axes, "y")
         if beside:
             _name_ends(figure, axes, results, shifts, looks)
@@ -87,7 +87,7 @@ def plot_cost(results: Results, *, labels: int, width: float = WIDE) -> Figure:
             if score:
                 _draw_point(axes, place, score, looks[name])
         axes.set_xlabel("seconds to adapt to one task")
-        write_title(axes, METRIC_NAMES[results["metric"]])
+        write_title(axes, measure_of(results).name)
         draw_grid(axes, "both")
         top = height + 1.0 if not beside else 0.4
         left = width - side + 0.15 if beside else 0.15
@@ -174,7 +174,7 @@ def _name_ends(
     looks: Mapping[str, Look],
 ) -> None:
     """Write each method's name beside the end of its curve, moved apart where they meet."""
-    last = max(results["labels"])
+    last, places = max(results["labels"]), measure_of(results).places - 1
     ends = []
     for name in shifts:
         found = [(n, one) for n in results["labels"] if (one := score_of(results, name, n))]
@@ -201,7 +201,7 @@ def _name_ends(
             clip_on=False,
         )
         early = "" if labels == last else f", at {labels}"
-        text = f"{end:.2f}  {short_title(results, name)}{early}"
+        text = f"{end:.{places}f}  {short_title(results, name)}{early}"
         where = edge + 0.1 * span
         axes.text(where, height, text, va="center", fontsize=8.5, fontweight=weight)
 

@@ -6,13 +6,11 @@ from typing import Any
 from nlp_meta.evaluation.metrics import LOWER_IS_BETTER
 from nlp_meta.report.answer import (
     say_interval,
-    say_labels,
     say_number,
     say_p,
 )
 from nlp_meta.report.layout import (
     NONE,
-    PLACES,
     Entry,
     Row,
     Table,
@@ -21,7 +19,6 @@ from nlp_meta.report.layout import (
     say_quantity,
 )
 from nlp_meta.report.verdict import (
-    METRIC_NAMES,
     Results,
     Score,
     is_significant,
@@ -31,8 +28,15 @@ from nlp_meta.report.verdict import (
     paired_with,
     rank_methods,
     score_of,
-    title_case,
     title_of,
+)
+from nlp_meta.report.words import (
+    METRICS,
+    Measure,
+    kind_of_results,
+    measure_of,
+    measures_of,
+    words_of,
 )
 
 _COSTS = ("examples_adapt", "seconds_adapt", "ms_per_prediction")
@@ -50,24 +54,24 @@ SAID = {
 
 def glance_table(results: Results) -> Table:
     """Ours and the best rival at each number of labels."""
-    rows = []
+    rows, measure = [], measure_of(results)
     for labels in results["labels"]:
         verdict = judge_ours(results, labels)
         outcome, gap = verdict.outcome, verdict.difference
         mark = outcome if outcome in ("ahead", "behind") else ""
         tested = f" ({say_p(verdict.p)})" if verdict.p is not None else ""
         entries = (
-            _score_entry(verdict.ours),
+            _score_entry(verdict.ours, measure),
             Entry(title_of(results, verdict.rival) if verdict.rival else NONE),
-            _score_entry(verdict.rival_score),
-            _difference_entry(gap) if gap else Entry(NONE),
+            _score_entry(verdict.rival_score, measure),
+            _difference_entry(gap, measure) if gap else Entry(NONE),
             Entry(SAID[outcome], tested, mark),
         )
         rows.append(Row(Entry(str(labels)), entries))
-    metric = METRIC_NAMES[results["metric"]]
+    given = f"{words_of(results).given}s"
     return Table(
-        f"Ours and the best rival at each number of labels, {metric}",
-        ("labels", "ours", "best rival", "its score", "difference", "in words"),
+        f"Ours and the best rival at each number of {given}, {measure.name}",
+        (given, "ours", "best rival", "its score", "difference", "in words"),
         tuple(rows),
     )
 
@@ -78,14 +82,14 @@ def scores_table(results: Results, labels: int) -> Table:
         n: _best(score_of(results, name, n) for name in measured(results))
         for n in results["labels"]
     }
-    rows = []
+    rows, measure, words = [], measure_of(results), words_of(results)
     for name in rank_methods(results, labels):
         scores = {n: score_of(results, name, n) for n in results["labels"]}
-        entries = tuple(_score_entry(one, best[n]) for n, one in scores.items())
+        entries = tuple(_score_entry(one, measure, best[n]) for n, one in scores.items())
         rows.append(_method_row(results, name, entries))
-    heads = [say_labels(n) for n in results["labels"]]
-    metric = METRIC_NAMES[results["metric"]]
-    return Table(f"{title_case(metric)} by number of labels", ("method", *heads), tuple(rows))
+    heads = [words.count(n) for n in results["labels"]]
+    caption = f"{measure.title} by number of {words.given}s"
+    return Table(caption, ("method", *heads), tuple(rows))
 
 
 def measures_table(results: Results, labels: int) -> Table:
@@ -96,22 +100,21 @@ def measures_table(results: Results, labels: int) -> Table:
         for row in results.get("worst") or ()
         if (row["labels"], row["metric"]) == (labels, results["metric"])
     }
-    columns = {}
-    for metric in METRIC_NAMES:
+    columns, measures = {}, measures_of(results)
+    for metric, measure in measures.items():
         scores = [score_of(results, name, labels, metric) for name in names]
         best = _best(scores, smallest=metric in LOWER_IS_BETTER)
-        columns[metric] = [_score_entry(one, best) for one in scores]
+        columns[metric] = [_score_entry(one, measure, best) for one in scores]
     rows = []
     for place, name in enumerate(names):
-        found = worst.get(name)
-        low = (
-            Entry(say_number(found["mean"], PLACES), f" {found['task']}") if found else Entry(NONE)
-        )
+        low = _worst_entry(worst.get(name), measure_of(results))
         entries = tuple(column[place] for column in columns.values())
         rows.append(_method_row(results, name, (*entries, low)))
+    errors = [one.name for metric, one in measures.items() if metric in LOWER_IS_BETTER]
+    words, less = words_of(results), "".join(f"; of the {name} less is better" for name in errors)
     return Table(
-        f"Every measure at {say_labels(labels)}; of the calibration error less is better",
-        ("method", *METRIC_NAMES.values(), "worst domain"),
+        f"Every measure at {words.count(labels)}{less}",
+        ("method", *(one.name for one in measures.values()), f"worst {words.task}"),
         tuple(rows),
     )
 
@@ -124,17 +127,17 @@ def domains_table(results: Results, labels: int) -> Table:
         for row in results.get("by_task") or ()
         if (row["labels"], row["metric"]) == (labels, results["metric"])
     }
-    rows = []
+    rows, measure, words = [], measure_of(results), words_of(results)
     for task in dict.fromkeys(task for _, task in means):
         scores = [
             Score(means[name, task], None, None) if (name, task) in means else None
             for name in names
         ]
         best = _best(scores)
-        rows.append(Row(Entry(task), tuple(_score_entry(one, best) for one in scores)))
+        rows.append(Row(Entry(task), tuple(_score_entry(one, measure, best) for one in scores)))
     return Table(
-        f"{title_case(METRIC_NAMES[results['metric']])} by domain at {say_labels(labels)}",
-        ("domain", *(title_of(results, name) for name in names)),
+        f"{measure.title} by {words.task} at {words.count(labels)}",
+        (words.task, *(title_of(results, name) for name in names)),
         tuple(rows),
     )
 
@@ -144,7 +147,7 @@ def cost_table(results: Results, labels: int) -> Table:
 
     A method that was not judged at `labels` is shown at the most labels it was given.
     """
-    rows = []
+    rows, words = [], words_of(results)
     for name in rank_methods(results, labels):
         facts, given = results["methods"][name], [n for n in results["labels"] if n <= labels]
         at = max((n for n in given if score_of(results, name, n)), default=labels)
@@ -157,7 +160,7 @@ def cost_table(results: Results, labels: int) -> Table:
             Entry(say_quantity(seconds)),
             Entry(say_quantity(milliseconds)),
         )
-        note = "" if at == labels else f"at {say_labels(at)}"
+        note = "" if at == labels else f"at {words.count(at)}"
         rows.append(_method_row(results, name, entries, note=note))
     heads = (
         "method",
@@ -166,9 +169,9 @@ def cost_table(results: Results, labels: int) -> Table:
         "parameters moved",
         "bytes to store",
         "seconds to adapt",
-        "ms a prediction",
+        f"ms a {'prediction' if kind_of_results(results) == 'classification' else words.text}",
     )
-    caption = f"What each method costs; examples and times to adapt at {say_labels(labels)}"
+    caption = f"What each method costs; examples and times to adapt at {words.count(labels)}"
     return Table(caption, heads, tuple(rows))
 
 
@@ -180,8 +183,8 @@ def paired_table(results: Results) -> Table:
         if any(found.values()):
             entries = tuple(_paired_entry(results, row) for row in found.values())
             rows.append(_method_row(results, rival, entries))
-    heads = [say_labels(n) for n in results["labels"]]
-    caption = f"Ours minus each other method, {METRIC_NAMES[results['metric']]}"
+    heads = [words_of(results).count(n) for n in results["labels"]]
+    caption = f"Ours minus each other method, {measure_of(results).name}"
     return Table(caption, ("ours minus …", *heads), tuple(rows))
 
 
@@ -205,20 +208,24 @@ def _method_row(results: Results, name: str, entries: tuple[Entry, ...], *, note
     return Row(Entry(title_of(results, name), detail), entries, name == results["ours"])
 
 
-def _score_entry(score: Score | None, best: Score | None = None) -> Entry:
+def _score_entry(score: Score | None, measure: Measure, best: Score | None = None) -> Entry:
     if score is None:
         return Entry(NONE)
-    mark = ""
-    if best and round(score.mean, PLACES) == round(best.mean, PLACES):
+    mark, places = "", measure.places
+    if best and round(score.mean, places) == round(best.mean, places):
         mark = "best"
     elif best and best.low is not None and best.high is not None:
         mark = "tie" if best.low <= score.mean <= best.high else ""
-    return Entry(say_number(score.mean, PLACES), say_interval(score, PLACES), mark)
+    return Entry(say_number(score.mean, places), say_interval(score, places), mark)
 
 
-def _difference_entry(score: Score, *, detail: str = "", mark: str = "") -> Entry:
-    interval = say_interval(score, PLACES, sign=True)
-    return Entry(say_number(score.mean, PLACES, sign=True), interval + detail, mark)
+def _worst_entry(row: Mapping[str, Any] | None, measure: Measure) -> Entry:
+    return Entry(say_number(row["mean"], measure.places), f" {row['task']}") if row else Entry(NONE)
+
+
+def _difference_entry(score: Score, measure: Measure, *, detail: str = "", mark: str = "") -> Entry:
+    interval = say_interval(score, measure.places, sign=True)
+    return Entry(say_number(score.mean, measure.places, sign=True), interval + detail, mark)
 
 
 def _paired_entry(results: Results, row: Mapping[str, Any] | None) -> Entry:
@@ -229,6 +236,7 @@ def _paired_entry(results: Results, row: Mapping[str, Any] | None) -> Entry:
     side = "ahead" if row["difference"] > 0 else "behind"
     return _difference_entry(
         score,
+        METRICS[row["metric"]],
         detail=f" {say_p(p)}" if p is not None else "",
         mark=side if is_significant(p) else "",
     )

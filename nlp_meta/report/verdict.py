@@ -10,23 +10,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nlp_meta.errors import DataError
+from nlp_meta.evaluation.kinds import KINDS
 
 Results = Mapping[str, Any]
 """What `results.json` holds."""
 
 FORMAT = 1
-MAIN_METRICS = ("accuracy", "macro_f1")
-METRIC_NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "ece": "calibration error"}
+MAIN_METRICS = tuple(name for kind in KINDS.values() for name in kind.main_metrics)
 
 _NEEDED = ("title", "metric", "labels", "draws", "ours", "tasks", "methods", "summary")
 _SIGNIFICANT = 0.05
 
 Outcome = Literal["ahead", "behind", "undecided", "untested", "alone", "absent"]
-
-
-def title_case(name: str) -> str:
-    """Begin a metric's name with a capital and leave the rest: `Macro-F1`."""
-    return name[:1].upper() + name[1:]
 
 
 @dataclass(frozen=True, slots=True)
