@@ -7,11 +7,12 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.evaluation.break_even import break_even
 from nlp_meta.evaluation.judged import Judged, worst_task
-from nlp_meta.evaluation.kinds import kind_of, missing_for
+from nlp_meta.evaluation.kinds import KINDS, kind_of, missing_for
 from nlp_meta.evaluation.pairing import holm, paired_difference
 from nlp_meta.evaluation.protocol import flatten_cell
 from nlp_meta.evaluation.records import Key, Record, row_key
 from nlp_meta.evaluation.resampling import resampled_interval
+from nlp_meta.evaluation.translation_metrics import signature_of
 
 Table = list[dict[str, object]]
 
@@ -44,7 +45,7 @@ def analyze(
         cell = record.cell
         episode = by_place[cell.task, cell.labels, cell.draw]
         judged.setdefault((record.method, cell.labels), []).append(to_judged(record, episode))
-    return {
+    found: dict[str, Table] = {
         "cells": [
             {"method": one.method, **flatten_cell(one.cell), **one.facts}
             for one in records.values()
@@ -55,6 +56,8 @@ def analyze(
         "paired": _differences(judged, analysis),
         "break_even": list(_break_even(judged, analysis)),
     }
+    signatures = _signatures(judged)
+    return {**found, "signatures": signatures} if signatures else found
 
 
 def to_judged(record: Record, episode: Episode) -> Judged:
@@ -67,6 +70,23 @@ def to_judged(record: Record, episode: Episode) -> Judged:
         true=tuple(example.target for example in episode.query),
         predictions=record.predictions,
     )
+
+
+def _signatures(judged: Mapping[tuple[str, int], Sequence[Judged]]) -> Table:
+    """sacrebleu's signature of each metric of translations, with the tasks that it is of."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    languages = {one.task: one.labels for cells in judged.values() for one in cells}
+    kinds = {kind_of(cells[0].predictions).name for cells in judged.values()}
+    if kinds != {"generation"}:
+        return []
+    for metric in KINDS["generation"].metrics:
+        for task, (language,) in languages.items():
+            if not missing_for(metric):
+                rows.setdefault((metric, signature_of(metric, language)), []).append(task)
+    return [
+        {"metric": metric, "signature": signature, "tasks": tasks}
+        for (metric, signature), tasks in rows.items()
+    ]
 
 
 def _summaries(
