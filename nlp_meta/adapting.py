@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nlp_meta.data.answers import Prediction
+from nlp_meta.data.answers import Prediction, only_predictions
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import load_backbone
+from nlp_meta.encoders.backbone import Backbone, load_backbone
 from nlp_meta.encoders.batching import tokenize
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.precision import choose_autocast
@@ -20,6 +20,7 @@ from nlp_meta.meta.selection import held_out_path
 from nlp_meta.meta.validation import begin_episodes
 from nlp_meta.objectives.calibration import fit_temperature
 from nlp_meta.objectives.classification import Classification, build_classification
+from nlp_meta.objectives.retrieval import Retrieval, build_retrieval
 from nlp_meta.settings import ModelSettings
 
 FOLDS = 4
@@ -53,15 +54,7 @@ def build_objective(
     batch_tokens: int = 2048,
 ) -> Classification:
     """Load the backbone that settings name and plan its adapter."""
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    backbone = load_backbone(
-        settings.model_name_or_path,
-        pooling=settings.pooling,
-        max_tokens=settings.max_tokens,
-        prefix_text=settings.prefix_text,
-        device=place,
-        revision=settings.revision,
-    )
+    backbone = _load_backbone(settings, device)
     return build_classification(
         backbone,
         labels=labels,
@@ -70,8 +63,39 @@ def build_objective(
         lora_alpha=settings.lora_alpha,
         lora_layers=settings.lora_layers,
         lora_target_modules=settings.lora_target_modules,
-        autocast=choose_autocast(precision, place),
+        autocast=choose_autocast(precision, backbone.device),
         batch_tokens=batch_tokens,
+    )
+
+
+def build_retriever(
+    settings: ModelSettings,
+    *,
+    device: torch.device | str | None = None,
+    precision: str = "auto",
+    batch_tokens: int = 2048,
+) -> Retrieval:
+    """Load the backbone that settings name to find translations with; it has no head."""
+    backbone = _load_backbone(settings, device)
+    return build_retrieval(
+        backbone,
+        lora_r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_layers=settings.lora_layers,
+        lora_target_modules=settings.lora_target_modules,
+        autocast=choose_autocast(precision, backbone.device),
+        batch_tokens=batch_tokens,
+    )
+
+
+def _load_backbone(settings: ModelSettings, device: torch.device | str | None) -> Backbone:
+    return load_backbone(
+        settings.model_name_or_path,
+        pooling=settings.pooling,
+        max_tokens=settings.max_tokens,
+        prefix_text=settings.prefix_text,
+        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        revision=settings.revision,
     )
 
 
@@ -118,7 +142,7 @@ def adapt_calibrated(
     episode = Episode("support", objective.labels, tuple(support), (), 0)
     tick = _Ticker(on_step, total=2 * inner.steps)
     fewest = min(sum(e.target == name for e in support) for name in objective.labels)
-    answers = held_out_path(
+    found = held_out_path(
         objective,
         meta_parameters,
         episode,
@@ -129,6 +153,7 @@ def adapt_calibrated(
         seed=seed,
         on_step=tick,
     )
+    answers = {step: only_predictions(some) for step, some in found.items()}
     steps, temperature, accuracy, logs = _advise(answers, support, objective.labels)
     batches, start = begin_episodes(objective, meta_parameters, [episode], minibatch=minibatch)
     path = adaptation_path(objective.loss, start, batches, inner=replace(inner, steps=steps))

@@ -74,8 +74,11 @@ def with_trackers(
         # Not before the first step: a run that fails earlier must leave nothing behind.
         if accelerator.log_with and not accelerator.trackers:
             accelerator.init_trackers("nlp_meta")
-        values = {name: value for name, value in asdict(record).items() if value is not None}
-        accelerator.log(values, step=record.step)
+        values = asdict(record)
+        kinds = values.pop("kinds")
+        values |= {f"{kind}.{name}": v for kind, its in kinds.items() for name, v in its.items()}
+        told = {name: value for name, value in values.items() if value is not None}
+        accelerator.log(told, step=record.step)
         if on_step:
             on_step(record)
 

@@ -133,6 +133,8 @@ class MetaModel:
         provenance: Settings and results of its training.
         companion: Character n-grams of the meta-train tasks, from which those of a new
             domain start; None where there are none.
+        translation: What an `AlignmentMetaModel` has beside these weights; None where
+            meta-training saw no translation.
     """
 
     objective: Classification
@@ -143,6 +145,7 @@ class MetaModel:
     early_stop: bool
     provenance: Mapping[str, Any]
     companion: NgramModel | None = None
+    translation: Mapping[str, Any] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -165,13 +168,13 @@ class MetaModel:
         on = objective.backbone.device
         weights |= {STEP_SIZE + n: torch.tensor(v, device=on) for n, v in record.step_sizes.items()}
         defaults = dict(record.adaptation)
+        translation = defaults.pop("translation", None)
         minibatch, early_stop = defaults.pop("minibatch"), defaults.pop("early_stop")
         inner = InnerLoop(**defaults)
         stored = load_companion(folder, labels=record.labels, factors=())
         own = None if stored is None else stored.model
-        return cls(
-            objective, weights, settings, inner, minibatch, early_stop, record.provenance, own
-        )
+        told = record.provenance, own, translation
+        return cls(objective, weights, settings, inner, minibatch, early_stop, *told)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answer with the labels of meta-training, without any label of the new domain.
@@ -258,6 +261,7 @@ class MetaModel:
             **asdict(self.adaptation),
             "minibatch": self.minibatch,
             "early_stop": self.early_stop,
+            **({"translation": self.translation} if self.translation else {}),
         }
         record = Record(
             META_MODEL, asdict(self.settings), self.labels, defaults, sizes, self.provenance

@@ -20,12 +20,14 @@ from nlp_meta.baselines.ngrams import ngrams
 from nlp_meta.companion import REGULARIZATION as NGRAM_REGULARIZATION
 from nlp_meta.console import show_steps
 from nlp_meta.data.answers import Predict, Prediction
+from nlp_meta.data.card_parts import SENTIMENT
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.embedding import mean_pooled_embedder
 from nlp_meta.evaluation.protocol import evaluate, summarize
 from nlp_meta.evaluation.statistics import Interval
 from nlp_meta.hub.packaging import check_replaceable
+from nlp_meta.mixed_training import validation_episodes
 from nlp_meta.models import AdaptedModel, MetaModel
 from nlp_meta.settings import (
     AdaptationSettings,
@@ -37,12 +39,11 @@ from nlp_meta.settings import (
     OuterSettings,
     RunSettings,
 )
+from nlp_meta.starting import begin
 from nlp_meta.training import (
-    begin,
     build_training_objective,
     find_adaptation,
     train_meta_model,
-    validation_episodes,
 )
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,15 @@ MODEL = ModelSettings(
     lora_alpha=16.0,
     lora_layers=4,
     lora_target_modules=["query", "value"],
+)
+EPISODE = EpisodeSettings(
+    shot=0,
+    query_shot=3,
+    pairs=0,
+    query_pairs=16,
+    sampling="uniform",
+    shares={SENTIMENT: 1.0},
+    weights={SENTIMENT: 1.0},
 )
 ADAPTATION = AdaptationSettings(
     labels=LABELS,
@@ -166,7 +176,7 @@ def _settings(
     jointly = outer.algorithm == "joint"
     return MetaTraining(
         data=DataSettings([CARD], None, "files", {}, []),
-        episode=EpisodeSettings(0 if jointly else 16, 3 if jointly else 4, "uniform"),
+        episode=EPISODE if jointly else replace(EPISODE, shot=16, query_shot=4),
         model=MODEL,
         inner=InnerSettings(0 if jointly else 6, 3e-4, "adam", 16, 0.0, learned_step_sizes=False),
         outer=outer,
@@ -183,7 +193,7 @@ def _train(
         model, _ = train_meta_model(
             settings, train, judged, accelerator=Accelerator(), on_step=on_step
         )
-    if model is None:
+    if not isinstance(model, MetaModel):
         raise KeyboardInterrupt
     return model
 
@@ -201,7 +211,7 @@ def _compare(
     plain = replace(settings, model=replace(MODEL, pooling="mean"))
     plain = replace(plain, run=replace(plain.run, init_from=None))
     objective = build_training_objective(plain, labels=model.labels)
-    fresh = begin(objective, plain, tasks=())
+    fresh = begin({SENTIMENT: objective}, plain, tasks=())
     chosen, _ = find_adaptation(
         objective, fresh, validation_episodes(judged, ADAPTATION), ADAPTATION
     )

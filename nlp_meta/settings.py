@@ -22,11 +22,20 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSettings:
-    """The episodes of training: examples per label, and how tasks are drawn."""
+    """The episodes of training: their sizes, how tasks are drawn, what kinds are mixed.
+
+    `shot` and `query_shot` count sentiment examples per label, `pairs` and `query_pairs`
+    those of a translation. `shares` is what part of the episodes is of each kind; a kind
+    that has none is left out. `weights` multiplies the meta-gradient of each kind.
+    """
 
     shot: int
     query_shot: int
+    pairs: int
+    query_pairs: int
     sampling: str | float
+    shares: dict[str, float]
+    weights: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)

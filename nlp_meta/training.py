@@ -9,28 +9,38 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from nlp_meta.adapting import build_objective
+from nlp_meta.aligning import AlignmentMetaModel, describe_defaults
 from nlp_meta.baselines.ngrams import fit_prior
-from nlp_meta.data.episodes import Episode, EpisodeStream, evaluation_episode
+from nlp_meta.data.card_parts import SENTIMENT, TRANSLATION
+from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Task, load_tasks
-from nlp_meta.encoders.lora import BIAS, WEIGHT, start_weights
-from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.kinds import episode_scorer
-from nlp_meta.hub.packaging import META_MODEL, find_model, load_weights
 from nlp_meta.launch import with_trackers
 from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.meta.algorithms import ALGORITHMS, learned_step_sizes
-from nlp_meta.meta.deviations import begin_deviations
-from nlp_meta.meta.outer_loop import MetaTrained, Training, Validation, meta_train
+from nlp_meta.meta.outer_loop import MetaTrained, meta_train
 from nlp_meta.meta.progress import StepRecord
 from nlp_meta.meta.schedule import OuterLoop
 from nlp_meta.meta.selection import Trial, choose_adaptation
-from nlp_meta.meta.validation import Metric
+from nlp_meta.meta.validation import Metric, Objective, Validation, by_kind
+from nlp_meta.mixed_training import (
+    Objectives,
+    build_objectives,
+    build_training,
+    build_validation,
+    check_kinds,
+    choose_tasks,
+    find_metrics,
+    judged_inner,
+    validation_episodes,
+)
 from nlp_meta.models import MetaModel
 from nlp_meta.objectives.classification import Classification
+from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
 from nlp_meta.settings import AdaptationSettings, DataSettings, MetaTraining, fingerprint
+from nlp_meta.starting import begin, examples_before
 
-VALIDATION_SEED = 7
-"""Support draws of meta-validation are the same in every run, so that runs can be compared."""
+Found = dict[str, tuple[InnerLoop, tuple[Trial, ...]]]
+"""By kind, the adaptation that was found best and all that were tried."""
 
 
 def train_meta_model(
@@ -40,21 +50,29 @@ def train_meta_model(
     *,
     accelerator: Accelerator,
     on_step: Callable[[StepRecord], None] | None = None,
-) -> tuple[MetaModel | None, MetaTrained]:
+) -> tuple[MetaModel | AlignmentMetaModel | None, MetaTrained]:
     """Meta-train, then find the defaults of users' adaptation on the validation tasks.
 
+    Tasks of a kind that has no share in the run are left out.
+
     Returns:
-        The meta-model, None where a signal ended the run; and how the run ended.
+        The meta-model, of translation alone an alignment meta-model, None where a signal
+        ended the run; and how the run ended.
     """
-    objective = build_training_objective(
+    check_kinds(settings.episode)
+    train = choose_tasks(train, settings.episode.shares)
+    validation = choose_tasks(validation, settings.episode.shares)
+    objectives = build_objectives(
         settings, labels=union_of_labels(train), device=accelerator.device
     )
-    judged = validation_episodes(validation, settings.adaptation)
+    judge = build_validation(
+        settings.adaptation, validation_episodes(validation, settings.adaptation)
+    )
     ended = meta_train(
-        _training(settings, objective, train),
-        begin(objective, settings, tasks=[task.name for task in train]),
+        build_training(settings, objectives, train),
+        begin(objectives, settings, tasks=[task.name for task in train]),
         outer=_outer_loop(settings),
-        validation=_validation(settings, judged),
+        validation=judge,
         accelerator=accelerator,
         folder=Path(settings.run.output_dir),
         fingerprint=fingerprint(settings),
@@ -63,18 +81,60 @@ def train_meta_model(
     )
     if ended.interrupted:
         return None, ended
-    chosen, trials = find_adaptation(objective, ended.meta_parameters, judged, settings.adaptation)
-    model = MetaModel(
-        objective,
-        ended.meta_parameters,
+    found = _find_adaptations(objectives, ended.meta_parameters, judge, settings.adaptation)
+    told = _provenance(settings, train, validation, ended, found)
+    return _build_model(settings, objectives, ended.meta_parameters, found, told, train), ended
+
+
+def _find_adaptations(
+    objectives: Objectives,
+    meta_parameters: dict[str, Tensor],
+    judge: Validation,
+    adaptation: AdaptationSettings,
+) -> Found:
+    return {
+        kind: find_adaptation(
+            objectives[kind], meta_parameters, some, adaptation, metric=judge.metrics[kind]
+        )
+        for kind, some in by_kind(judge.episodes).items()
+    }
+
+
+def _build_model(
+    settings: MetaTraining,
+    objectives: Objectives,
+    weights: dict[str, Tensor],
+    found: Found,
+    provenance: dict[str, object],
+    train: Sequence[Task],
+) -> MetaModel | AlignmentMetaModel | None:
+    """Put together what users hold."""
+    adaptation = settings.adaptation
+    minibatch, early_stop = adaptation.batch_size, adaptation.early_stop
+    retrieval, classification = objectives.get(TRANSLATION), objectives.get(SENTIMENT)
+    aligning = None
+    if isinstance(retrieval, Retrieval):
+        inner, _ = found[TRANSLATION]
+        aligning = AlignmentMetaModel(
+            retrieval, weights, settings.model, inner, minibatch, early_stop, provenance
+        )
+    if not isinstance(classification, Classification):
+        return aligning
+    return MetaModel(
+        classification,
+        {name: value for name, value in weights.items() if name != TEMPERATURE},
         settings.model,
-        chosen,
-        settings.adaptation.batch_size,
-        settings.adaptation.early_stop,
-        _provenance(settings, train, validation, ended, trials),
-        companion=fit_prior(train, objective.labels, seed=settings.run.seed),
+        found[SENTIMENT][0],
+        minibatch,
+        early_stop,
+        provenance,
+        companion=fit_prior(
+            [task for task in train if task.kind == SENTIMENT],
+            classification.labels,
+            seed=settings.run.seed,
+        ),
+        translation=None if aligning is None else describe_defaults(aligning),
     )
-    return model, ended
 
 
 def load_splits(data: DataSettings, *meta_splits: str) -> list[tuple[Task, ...]]:
@@ -111,68 +171,20 @@ def union_of_labels(tasks: Sequence[Task]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label for task in ordered for label in task.labels))
 
 
-def begin(
-    objective: Classification, settings: MetaTraining, *, tasks: Sequence[str]
-) -> dict[str, Tensor]:
-    """Meta-parameters at the start of a run: drawn anew, or those of another meta-model.
-
-    Args:
-        tasks: Names of those that get a deviation of their own, where the config asks for one.
-
-    Raises:
-        MetaModelError: `run.init_from` is of another backbone, adapter or label set.
-    """
-    generator = torch.Generator().manual_seed(settings.run.seed)
-    fresh = objective.meta_parameters(generator)
-    if settings.run.init_from is not None:
-        folder, _ = find_model(settings.run.init_from, kind=META_MODEL)
-        saved = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
-        for name, value in fresh.items():
-            if name not in saved or saved[name].shape != value.shape:
-                raise MetaModelError(
-                    f"cannot begin from '{settings.run.init_from}': its '{name}' does not fit and "
-                    "a meta-model of the same backbone, adapter and labels is needed; change "
-                    "`run.init_from`, or set it to null"
-                )
-        fresh = {name: saved[name].clone() for name in fresh}
-    if settings.inner.learned_step_sizes:
-        if settings.outer.algorithm not in ("fomaml", "maml"):
-            raise SettingsError(
-                f"cannot learn step sizes with '{settings.outer.algorithm}': an algorithm with a "
-                "query gradient is needed; set `outer.algorithm` to fomaml or maml"
-            )
-        fresh |= learned_step_sizes(_adapted(objective, fresh))
-    if settings.outer.deviation_r:
-        plan = replace(objective.plan, rank=settings.outer.deviation_r)
-        pairs = start_weights(objective.backbone, plan, num_labels=1, generator=generator)
-        fresh |= begin_deviations(pairs, tasks)
-    return fresh
-
-
-def validation_episodes(
-    tasks: Sequence[Task], adaptation: AdaptationSettings
-) -> tuple[Episode, ...]:
-    """Fixed support draws of each meta-validation task."""
-    return tuple(
-        evaluation_episode(
-            task,
-            labels_total=adaptation.labels,
-            seed=VALIDATION_SEED,
-            draw=draw,
-            max_query=adaptation.max_query,
-        )
-        for draw in range(adaptation.draws)
-        for task in tasks
-    )
-
-
 def find_adaptation(
-    objective: Classification,
+    objective: Objective,
     meta_parameters: dict[str, Tensor],
     episodes: Sequence[Episode],
     adaptation: AdaptationSettings,
+    *,
+    metric: Metric | None = None,
 ) -> tuple[InnerLoop, tuple[Trial, ...]]:
-    """Choose steps and rate on episodes of the meta-validation tasks."""
+    """Choose steps and rate on episodes of the meta-validation tasks, all of one kind.
+
+    Args:
+        metric: In place of the one that `adaptation` names.
+    """
+    (kind,) = {episode.kind for episode in episodes}
     return choose_adaptation(
         objective,
         meta_parameters,
@@ -182,17 +194,7 @@ def find_adaptation(
         steps=adaptation.steps,
         learning_rates=adaptation.learning_rates,
         stack=adaptation.stack,
-        metric=episode_metric(adaptation.metric),
-    )
-
-
-def judged_inner(adaptation: AdaptationSettings) -> InnerLoop:
-    """The adaptation that a run is judged by while it trains: the first rate, most steps."""
-    return InnerLoop(
-        max(adaptation.steps),
-        adaptation.learning_rates[0],
-        adaptation.optimizer,
-        adaptation.anchor,
+        metric=metric or find_metrics(adaptation.metric, {kind})[kind],
     )
 
 
@@ -205,70 +207,10 @@ def episode_metric(name: str) -> Metric:
     return episode_scorer(name, setting="adaptation.metric")
 
 
-def _adapted(objective: Classification, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every tensor that adapts, the head of prototypes included."""
-    last = objective.plan.head[-1]
-    return {**{last + suffix: fresh[next(iter(fresh))] for suffix in (WEIGHT, BIAS)}, **fresh}
-
-
-def _training(settings: MetaTraining, objective: Classification, train: Sequence[Task]) -> Training:
-    if settings.outer.algorithm not in ALGORITHMS:
-        raise SettingsError(
-            f"cannot train by '{settings.outer.algorithm}': one of {', '.join(ALGORITHMS)} is "
-            "needed; change `outer.algorithm`"
-        )
-    if settings.outer.algorithm in ("joint", "deviations") and settings.inner.steps:
-        raise SettingsError(
-            f"cannot train jointly with {settings.inner.steps} inner steps: joint training takes "
-            "none; set `inner.steps` to 0"
-        )
-    if (settings.outer.algorithm == "deviations") != (settings.outer.deviation_r > 0):
-        raise SettingsError(
-            f"cannot train by '{settings.outer.algorithm}' with deviations of rank "
-            f"{settings.outer.deviation_r}: 1 or more is needed for deviations and 0 for all "
-            "others; change `outer.deviation_r`"
-        )
-    if settings.episode.shot == 0 and (settings.inner.steps or settings.model.head != "shared"):
-        raise SettingsError(
-            "cannot train with `episode.shot` 0: inner steps and the prototype head need support "
-            "examples; raise it to 1 or more"
-        )
-    episode, inner = settings.episode, settings.inner
-    stream = EpisodeStream(
-        tuple(train),
-        shot=episode.shot,
-        query_shot=episode.query_shot,
-        sampling=episode.sampling,
-        seed=settings.run.seed,
-    )
-    loop = InnerLoop(inner.steps, inner.learning_rate, inner.optimizer, inner.anchor)
-    algorithm = ALGORITHMS[settings.outer.algorithm]
-    return Training(objective, stream, algorithm, loop, inner.batch_size)
-
-
 def _outer_loop(settings: MetaTraining) -> OuterLoop:
     values = asdict(settings.outer)
     del values["algorithm"], values["deviation_r"]
     return OuterLoop(**values)
-
-
-def _validation(settings: MetaTraining, judged: Sequence[Episode]) -> Validation:
-    adaptation = settings.adaptation
-    return Validation(
-        judged,
-        judged_inner(adaptation),
-        adaptation.batch_size,
-        adaptation.stack,
-        episode_metric(adaptation.metric),
-    )
-
-
-def _examples_before(init_from: str | None) -> int:
-    """What the start of a run was trained on, so that counts of whole histories compare."""
-    if init_from is None:
-        return 0
-    _, record = find_model(init_from, kind=META_MODEL)
-    return int(record.provenance["examples"])
 
 
 def _provenance(
@@ -276,7 +218,7 @@ def _provenance(
     train: Sequence[Task],
     validation: Sequence[Task],
     ended: MetaTrained,
-    trials: Sequence[Trial],
+    found: Found,
 ) -> dict[str, object]:
     # Folders of the machine that trained are no part of what a model is.
     hidden = replace(settings.data, root=None)
@@ -290,6 +232,9 @@ def _provenance(
         "outer_steps": ended.step,
         "best_step": ended.best_step,
         "best_score": ended.best_score,
-        "examples": ended.examples + _examples_before(settings.run.init_from),
-        "trials": [asdict(trial) for trial in trials],
+        "examples": ended.examples + examples_before(settings.run.init_from),
+        **{
+            "trials" if kind == SENTIMENT else f"{kind}_trials": [asdict(one) for one in trials]
+            for kind, (_, trials) in found.items()
+        },
     }

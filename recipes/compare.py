@@ -16,8 +16,9 @@ from nlp_meta.console import run_recipe, show_cells
 from nlp_meta.data.leaks import check_leaks
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.launch import share_cells
+from nlp_meta.mixed_training import validation_episodes
 from nlp_meta.settings import Comparison
-from nlp_meta.training import load_splits, union_of_labels, validation_episodes
+from nlp_meta.training import load_splits, union_of_labels
 
 
 def main(settings: Comparison) -> int:

@@ -13,9 +13,10 @@ from dataclasses import asdict, replace
 from nlp_meta.console import run_recipe
 from nlp_meta.errors import SettingsError
 from nlp_meta.meta.diagnostics import diagnose
+from nlp_meta.mixed_training import judged_inner, validation_episodes
 from nlp_meta.models import MetaModel
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training import judged_inner, load_splits, validation_episodes
+from nlp_meta.training import load_splits
 
 
 def main(settings: MetaTraining) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nlp_meta.data.answers import Answer, Predict, Prediction
+from nlp_meta.data.answers import Answer, Predict, only_predictions
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import DivergedError
 from nlp_meta.meta.adaptation import InnerLoop, Weights, repeat
@@ -154,9 +154,9 @@ def _choose_inside(
     return replace(inner, steps=steps, learning_rate=rate)
 
 
-def _log_loss(episode: Episode, answers: Sequence[Prediction]) -> float:
+def _log_loss(episode: Episode, answers: Sequence[Answer]) -> float:
     found = [
         answer.probabilities[example.target]
-        for example, answer in zip(episode.support, answers, strict=True)
+        for example, answer in zip(episode.support, only_predictions(answers), strict=True)
     ]
     return float(-np.log(np.maximum(found, np.finfo(np.float64).tiny)).mean())

@@ -14,9 +14,10 @@ from nlp_meta.adapting import narrow_labels
 from nlp_meta.baselines.fine_tune import Search, fine_tune, fine_tune_inside
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, name_start
 from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights
+from nlp_meta.mixed_training import judged_inner
 from nlp_meta.models import MetaModel
 from nlp_meta.objectives.classification import Classification
-from nlp_meta.training import find_adaptation, judged_inner
+from nlp_meta.training import find_adaptation
 
 Choice = Mapping[str, object]
 

@@ -6,13 +6,12 @@ turn, several times over, and every method answers the same held-out rows.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import numpy as np
 
 from nlp_meta.comparing.bench import Bench, Method
 from nlp_meta.comparing.methods import find_kind
-from nlp_meta.data.answers import Prediction
+from nlp_meta.data.answers import Prediction, only_predictions
 from nlp_meta.data.episodes import Episode, draw_support
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import DataError, MissingPackageError
@@ -203,7 +202,7 @@ def _answer(
         by_text: dict[str, dict[str, Prediction]] = {name: {} for name in methods}
         for episode in episodes:
             for name, method in methods.items():
-                answers = cast("Sequence[Prediction]", method.predict(episode))
+                answers = only_predictions(method.predict(episode))
                 pairs = zip(episode.query, answers, strict=True)
                 by_text[name] |= {example.source: answer for example, answer in pairs}
                 tick()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nlp_meta.data.episodes import Episode
+from nlp_meta.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +44,19 @@ Answer = Prediction | Translation | Ranking
 
 Predict = Callable[[Episode], Sequence[Answer]]
 """A predictor: sees an episode's support set and the texts of its query set, no query target."""
+
+
+def only_predictions(answers: Sequence[Answer]) -> list[Prediction]:
+    """Give the answers of a task with labels as what they are.
+
+    Raises:
+        DataError: One of them is a translation or a ranking.
+    """
+    found = [answer for answer in answers if isinstance(answer, Prediction)]
+    if len(found) < len(answers):
+        other = next(answer for answer in answers if not isinstance(answer, Prediction))
+        raise DataError(
+            f"cannot read a {type(other).__name__.lower()} as a label: an answer with a "
+            "probability for each label is needed; use a predictor of sentiment"
+        )
+    return found

@@ -32,6 +32,8 @@ RUN_LOG = "log.jsonl"
 """What a run of the outer loop leaves in the folder that its meta-model is saved to."""
 FORMAT = 1
 META_MODEL, ADAPTED_MODEL = "meta-model", "adapted-model"
+ALIGNMENT_META_MODEL, ALIGNMENT_MODEL = "alignment-meta-model", "alignment-model"
+"""Of translation alone: what finds pairs has no head and no labels."""
 PEFT_PREFIX = "base_model.model."
 
 
@@ -40,10 +42,12 @@ class Record:
     """What is saved beside an adapter, as JSON.
 
     Attributes:
-        kind: `meta-model` or `adapted-model`.
+        kind: `meta-model`, `adapted-model`, `alignment-meta-model` or `alignment-model`.
         model: The backbone and its adapter: the keys of the config's section `model`.
-        labels: Names in the order of the logits.
+        labels: Names in the order of the logits; none of translation alone.
         adaptation: Defaults found on meta-validation (meta-model), or what was done (adapted).
+            Of a meta-model that learned translation they are in a block `translation`, with
+            the temperature.
         step_sizes: Learned factors on the inner rate, by tensor.
         provenance: Settings and results of the training, free of machine paths.
     """
@@ -99,8 +103,13 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
-def find_model(name_or_path: str, *, kind: str, revision: str | None = None) -> tuple[Path, Record]:
+def find_model(
+    name_or_path: str, *, kind: str, or_kind: str | None = None, revision: str | None = None
+) -> tuple[Path, Record]:
     """Find a saved model in a folder or on the Hub and read its record.
+
+    Args:
+        or_kind: Another kind that serves as well.
 
     Raises:
         MetaModelError: There is none, or it is of another kind.
@@ -121,26 +130,40 @@ def find_model(name_or_path: str, *, kind: str, revision: str | None = None) -> 
             f"cannot load '{name_or_path}': its {RECORD} is damaged and the file as it was saved "
             "is needed; save or download the model again"
         ) from error
-    if record.kind != kind:
-        other = (
-            "adapt it first (`nlp-meta adapt`)" if kind == ADAPTED_MODEL else "name its meta-model"
-        )
+    if record.kind not in (kind, or_kind):
         raise MetaModelError(
             f"cannot use '{name_or_path}': it is of the kind '{record.kind}' and '{kind}' is "
-            f"needed; {other}"
+            f"needed; {_advise(kind, found=record.kind)}"
         )
     return folder, record
 
 
-def load_weights(folder: Path, *, backbone: Backbone, plan: LoraPlan) -> dict[str, Tensor]:
+def _advise(kind: str, *, found: str) -> str:
+    starts = (META_MODEL, ALIGNMENT_META_MODEL)
+    advice = {
+        (ADAPTED_MODEL, META_MODEL): "adapt it first (`nlp-meta adapt`)",
+        (META_MODEL, ADAPTED_MODEL): "name its meta-model",
+        (ALIGNMENT_META_MODEL, ALIGNMENT_MODEL): "name its meta-model",
+    }
+    if kind == ALIGNMENT_MODEL and found in starts:
+        return "adapt it to sentence pairs first (`nlp-meta adapt`, with `--source-lang`)"
+    return advice.get((kind, found), "name another model")
+
+
+def load_weights(
+    folder: Path, *, backbone: Backbone, plan: LoraPlan, with_head: bool = True
+) -> dict[str, Tensor]:
     """Read the tensors that `save_model` wrote, by this package's names.
+
+    Args:
+        with_head: Read the classifier of a mean-pooled encoder too.
 
     Raises:
         MetaModelError: A file is missing, damaged, or of another architecture.
     """
     try:
         stored = load_file(folder / ADAPTER)
-        if backbone.pooling == "mean":
+        if backbone.pooling == "mean" and with_head:
             stored |= load_file(folder / HEAD)
     except (OSError, SafetensorError) as error:
         raise MetaModelError(
@@ -177,7 +200,7 @@ def _write(
         else:
             adapter[_peft_name(name.removeprefix("encoder.") if mean else name)] = plain
     save_file(adapter, folder / ADAPTER, metadata={"format": "pt"})
-    if mean:
+    if mean and record.labels:
         save_file(head, folder / HEAD, metadata={"format": "pt"})
     config = copy.copy(plan.config)
     config.base_model_name_or_path = resolve_name(backbone.name)

@@ -37,6 +37,21 @@ probabilities = logits.softmax(-1)  # {labels}
 ```
 """
 
+EMBEDDING = """\
+```python
+import torch
+from peft import AutoPeftModelForFeatureExtraction
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoPeftModelForFeatureExtraction.from_pretrained(folder, dtype=torch.float32).eval()
+inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
+states, mask = model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
+pooled = (states * mask).sum(1) / mask.sum(1)
+embeddings = torch.nn.functional.normalize(pooled, dim=-1)  # a product of two is their cosine
+```
+"""
+
 OWN = {
     "meta-model": """\
 ```python
@@ -52,11 +67,28 @@ from nlp_meta import AdaptedModel
 AdaptedModel.from_pretrained(folder).predict(texts)
 ```
 """,
+    "alignment-meta-model": """\
+```python
+from nlp_meta.aligning import AlignmentMetaModel, adapt_alignment
+
+start = AlignmentMetaModel.from_pretrained(folder)
+model = adapt_alignment(start, sources, targets)
+```
+""",
+    "alignment-model": """\
+```python
+from nlp_meta.aligning import AlignmentModel
+
+pairs = AlignmentModel.from_pretrained(folder).align(sources, targets)
+```
+""",
 }
 
 TITLES = {
     "meta-model": "A meta-learned start for LoRA adapters",
     "adapted-model": "A LoRA adapter adapted to one domain",
+    "alignment-meta-model": "A meta-learned start for LoRA adapters that find translations",
+    "alignment-model": "A LoRA adapter that finds translations in one language pair",
 }
 
 
@@ -87,10 +119,11 @@ def write_readme(
     """
     prefix = model["prefix_text"]
     texts = f'["{prefix}" + text for text in texts]' if prefix else "texts"
-    plain = (MEAN if model["pooling"] == "mean" else NATIVE).format(
+    with_labels = MEAN if model["pooling"] == "mean" else NATIVE
+    plain = (with_labels if labels else EMBEDDING).format(
         count=len(labels), texts=texts, length=model["max_tokens"], labels=", ".join(labels)
     )
-    with_head = kind == "adapted-model" or model["head"] == "shared"
+    with_head = kind != "meta-model" or model["head"] == "shared"
     note = "" if with_head else "Its head is rebuilt from each support set, so adapt it first.\n\n"
     text = (
         f"---\nlibrary_name: peft\ntags: [nlp-meta]\n---\n\n# {TITLES[kind]}\n\n{note}"

@@ -200,10 +200,15 @@ def _step_size_gradient(gradient: Weights, before: Weights, fast: Weights) -> We
     fixed, so the way itself is the derivative of the fast weights.
     """
     return {
-        STEP_SIZE + name: ((fast[name] - before[name]) * gradient[name]).flatten(1).sum(1)
+        STEP_SIZE + name: _rows((fast[name] - before[name]) * gradient[name]).sum(1)
         for name in fast
         if STEP_SIZE + name in before
     }
+
+
+def _rows(stacked: Tensor) -> Tensor:
+    """Numbers of each task side by side, `(tasks, numbers)`; a stacked scalar has one."""
+    return stacked.reshape(len(stacked), -1)
 
 
 @torch.no_grad()
@@ -221,6 +226,6 @@ def _describe(
     loss_after: Tensor,
 ) -> MetaGradient:
     moving = [name for name in fast if not name.startswith(STEP_SIZE)]
-    ways = [(fast[name] - before[name]).flatten(1).square().sum(1) for name in moving]
+    ways = [_rows(fast[name] - before[name]).square().sum(1) for name in moving]
     size = torch.stack(ways).sum(0).sqrt()
     return MetaGradient(gradient, _query_loss(loss, before, query), loss_after, size)

@@ -7,11 +7,13 @@ number of the last step and the tensors, nothing else.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from threading import Event
-from typing import Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,52 +21,22 @@ from torch import Tensor
 
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import DivergedError
-from nlp_meta.meta.adaptation import InnerLoop, repeat
-from nlp_meta.meta.algorithms import Algorithm
 from nlp_meta.meta.checkpoints import load_checkpoint, save_checkpoint
-from nlp_meta.meta.deviations import drop_deviations, join_deviations
+from nlp_meta.meta.deviations import drop_deviations
+from nlp_meta.meta.meta_batch import (
+    EXAMPLES,
+    MEASURES,
+    SIZE,
+    Training,
+    add_stack,
+    describe_kinds,
+    sum_processes,
+)
 from nlp_meta.meta.progress import Progress, StepRecord, begin_log, stop_signals, write_log
 from nlp_meta.meta.schedule import OuterLoop, build_optimizer, clip, is_due, rate_at
-from nlp_meta.meta.validation import Metric, Objective, in_stacks, score_path
+from nlp_meta.meta.validation import Objective, Validation, by_kind, in_stacks, sum_scores
 
 CHECKPOINTS = "checkpoints"
-
-
-class Stream(Protocol):
-    """Episodes by number."""
-
-    def at(self, index: int) -> Episode: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """What the episodes of a meta-batch are and how they adapt.
-
-    Attributes:
-        minibatch: Support examples of one inner step; None takes the whole support set.
-    """
-
-    objective: Objective
-    stream: Stream
-    algorithm: Algorithm
-    inner: InnerLoop
-    minibatch: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """How meta-parameters are judged: adapted to episodes of unseen tasks.
-
-    Attributes:
-        inner: The adaptation that is judged, which may differ from the one in training.
-        stack: Episodes adapted in one pass.
-    """
-
-    episodes: Sequence[Episode]
-    inner: InnerLoop
-    minibatch: int | None
-    stack: int
-    metric: Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +125,11 @@ def _judged_step(
     interrupted = report.pop("stopped") > 0
     score = None
     if validation and is_due(progress.step, outer.validate_every, outer):
-        score = _validate(training.objective, progress, validation, accelerator)
+        scores = _validate(training.objectives, progress, validation, accelerator)
+        score = fmean(scores.values())
         progress.judge(score)
+        for kind, its in scores.items():
+            report["kinds"].setdefault(kind, {})["score"] = its
     record = StepRecord(
         step=progress.step,
         examples=progress.examples,
@@ -172,80 +147,57 @@ def _outer_step(
     outer: OuterLoop,
     accelerator: Accelerator,
     stopped: Event,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """One meta-batch, one move; what it measured, averaged over the episodes."""
-    first = progress.step * outer.meta_batch_size
-    mine = range(
-        first + accelerator.process_index,
-        first + outer.meta_batch_size,
-        accelerator.num_processes,
-    )
+    kinds = sorted(training.objectives)
     names = sorted(progress.meta_parameters)
     sums = {name: torch.zeros_like(progress.meta_parameters[name]) for name in names}
-    measured = torch.zeros(5, dtype=torch.float64)
-    for numbers in in_stacks(mine, size=outer.stack):
-        episodes = [training.stream.at(number) for number in numbers]
-        measured[:4] += _add_episodes(training, progress, episodes, sums)
-    measured[4] = float(stopped.is_set())
-    total, counts = _sum_processes(sums, measured, accelerator)
+    measured = torch.zeros(len(kinds), MEASURES, dtype=torch.float64)
+    for kind, some in by_kind(_own_share(training, progress, outer, accelerator)).items():
+        for episodes in in_stacks(some, size=outer.stack):
+            measured[kinds.index(kind)] += add_stack(
+                training, kind, progress.meta_parameters, episodes, sums
+            )
+    told = torch.cat([measured.flatten(), torch.tensor([float(stopped.is_set())]).double()])
+    total, told = sum_processes(sums, told, _reducer(accelerator))
+    measured = told[:-1].view_as(measured).double()
     mean = {name: value / outer.meta_batch_size for name, value in total.items()}
     gradient, norm = clip(mean, longest=outer.max_gradient_norm)
     progress.step += 1
-    progress.examples += int(counts[3])
+    progress.examples += int(measured[:, EXAMPLES].sum())
     _check_finite(norm, progress.step)
     rate = _move(progress, gradient, outer)
     if progress.step > outer.steps - outer.average_last:
         progress.average()
-    before, after, size = (counts[:3] / outer.meta_batch_size).tolist()
+    before, after, size = (measured.sum(0)[: SIZE + 1] / outer.meta_batch_size).tolist()
     return {
         "learning_rate": rate,
         "loss_before": before,
         "loss_after": after,
         "adaptation_size": size,
         "gradient_norm": norm,
-        "stopped": float(counts[4]),
+        "kinds": describe_kinds(kinds, measured),
+        "stopped": float(told[-1]),
     }
 
 
-def _add_episodes(
-    training: Training, progress: Progress, episodes: Sequence[Episode], sums: dict[str, Tensor]
-) -> Tensor:
-    """Add the meta-gradients of one stack to `sums`; sums of losses, sizes and examples."""
-    objective = training.objective
-    tasks = [episode.task for episode in episodes]
-    support = objective.support_batches(episodes, minibatch=training.minibatch)
-    found = training.algorithm(
-        objective.loss,
-        repeat(progress.meta_parameters, tasks=len(episodes)),
-        support,
-        objective.query_batches(episodes),
-        inner=training.inner,
-        start=lambda weights: objective.start(join_deviations(weights, tasks), support),
+def _own_share(
+    training: Training, progress: Progress, outer: OuterLoop, accelerator: Accelerator
+) -> list[Episode]:
+    """This process's episodes of the next meta-batch."""
+    first = progress.step * outer.meta_batch_size
+    mine = range(
+        first + accelerator.process_index,
+        first + outer.meta_batch_size,
+        accelerator.num_processes,
     )
-    for name, total in sums.items():
-        total += found.gradient[name].sum(0)
-    # Reptile only measures its query sets; they count all the same, since the counts decide
-    # how much a rival may train, and a rival should rather get too much.
-    shown = sum(len(episode.support) for episode in episodes) * training.inner.steps
-    seen = shown // max(len(support), 1) + sum(len(episode.query) for episode in episodes)
-    sizes = (found.loss_before, found.loss_after, found.adaptation_size)
-    return torch.tensor([*(float(each.sum()) for each in sizes), seen], dtype=torch.float64)
+    return [training.stream.at(number) for number in mine]
 
 
-def _sum_processes(
-    sums: dict[str, Tensor], measured: Tensor, accelerator: Accelerator
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Add up over all processes, in one exchange of gradients and one of counts."""
+def _reducer(accelerator: Accelerator) -> Callable[[Tensor], Tensor] | None:
     if accelerator.num_processes == 1:
-        return sums, measured
-    flat = torch.cat([value.flatten() for value in sums.values()])
-    flat = accelerator.reduce(flat, reduction="sum")
-    counts = accelerator.reduce(measured.float().to(flat.device), reduction="sum").cpu()
-    total, place = {}, 0
-    for name, value in sums.items():
-        total[name] = flat[place : place + value.numel()].view_as(value)
-        place += value.numel()
-    return total, counts
+        return None
+    return partial(accelerator.reduce, reduction="sum")
 
 
 def _move(progress: Progress, gradient: dict[str, Tensor], outer: OuterLoop) -> float:
@@ -260,28 +212,20 @@ def _move(progress: Progress, gradient: dict[str, Tensor], outer: OuterLoop) -> 
 
 
 def _validate(
-    objective: Objective,
+    objectives: Mapping[str, Objective],
     progress: Progress,
     validation: Validation,
     accelerator: Accelerator,
-) -> float:
-    """Mean score over the validation episodes, each process adapting its share."""
-    mine = validation.episodes[accelerator.process_index :: accelerator.num_processes]
-    steps = validation.inner.steps
-    total = 0.0
-    for episodes in in_stacks(mine, size=validation.stack):
-        scores = score_path(
-            objective,
-            drop_deviations(progress.found),
-            episodes,
-            inner=validation.inner,
-            minibatch=validation.minibatch,
-            at_steps=(steps,),
-            metric=validation.metric,
-        )
-        total += sum(scores[steps])
-    summed = accelerator.reduce(torch.tensor(total, device=accelerator.device), reduction="sum")
-    return float(summed) / len(validation.episodes)
+) -> dict[str, float]:
+    """Mean score over the validation episodes of each kind, each process adapting its share."""
+    scores: dict[str, float] = {}
+    found = drop_deviations(progress.found)
+    for kind, judged in by_kind(validation.episodes).items():
+        mine = judged[accelerator.process_index :: accelerator.num_processes]
+        total = sum_scores(objectives[kind], found, mine, validation, kind)
+        summed = accelerator.reduce(torch.tensor(total, device=accelerator.device), reduction="sum")
+        scores[kind] = float(summed) / len(judged)
+    return scores
 
 
 def _is_over(progress: Progress, outer: OuterLoop) -> bool:

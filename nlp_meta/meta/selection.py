@@ -12,7 +12,7 @@ from statistics import fmean
 
 import numpy as np
 
-from nlp_meta.data.answers import Prediction
+from nlp_meta.data.answers import Answer
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DivergedError
@@ -93,20 +93,20 @@ def held_out_path(
     folds: int,
     seed: int,
     on_step: Callable[[], None] | None = None,
-) -> dict[int, list[Prediction]]:
+) -> dict[int, list[Answer]]:
     """Answer each support example by an adaptation that has not seen it.
 
     Args:
         folds: K; no more than the rarest label has examples.
 
     Returns:
-        For each of `at_steps`, one prediction for each support example, in its order.
+        For each of `at_steps`, one answer for each support example, in its order.
     """
     parts = split_folds(episode.support, folds=folds, seed=seed)
     episodes = [_without(episode, part) for part in parts]
     support, start = begin_episodes(objective, meta_parameters, episodes, minibatch=minibatch)
     query = objective.query_batches(episodes)
-    found: dict[int, list[Prediction]] = {}
+    found: dict[int, list[Answer]] = {}
     path = adaptation_path(objective.loss, start, support, inner=inner)
     for step, fast in enumerate(path):
         if on_step:

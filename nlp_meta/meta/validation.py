@@ -1,12 +1,13 @@
 """Adapt and score: what meta-parameters are worth on episodes of unseen tasks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from nlp_meta.data.answers import Prediction
+from nlp_meta.data.answers import Answer
 from nlp_meta.data.episodes import Episode
 from nlp_meta.meta.adaptation import (
     Batch,
@@ -18,7 +19,7 @@ from nlp_meta.meta.adaptation import (
     repeat,
 )
 
-Metric = Callable[[Episode, Sequence[Prediction]], float]
+Metric = Callable[[Episode, Sequence[Answer]], float]
 
 
 class Objective(Protocol):
@@ -36,7 +37,24 @@ class Objective(Protocol):
 
     def answer(
         self, weights: Weights, query: Minibatch, episodes: Sequence[Episode]
-    ) -> list[list[Prediction]]: ...
+    ) -> Sequence[Sequence[Answer]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """How meta-parameters are judged: adapted to episodes of unseen tasks.
+
+    Attributes:
+        inner: The adaptation that is judged, which may differ from the one in training.
+        stack: Episodes adapted in one pass.
+        metrics: By kind of episode. Each kind's mean counts as much as another's.
+    """
+
+    episodes: Sequence[Episode]
+    inner: InnerLoop
+    minibatch: int | None
+    stack: int
+    metrics: Mapping[str, Metric]
 
 
 def adapt_episodes(
@@ -90,6 +108,37 @@ def score_path(
             answers = objective.answer(fast, query, episodes)
             scores[step] = [metric(e, a) for e, a in zip(episodes, answers, strict=True)]
     return scores
+
+
+def sum_scores(
+    objective: Objective,
+    meta_parameters: Weights,
+    episodes: Sequence[Episode],
+    validation: Validation,
+    kind: str,
+) -> float:
+    """Add up the scores of adapted episodes of one kind."""
+    steps, total = validation.inner.steps, 0.0
+    for stacked in in_stacks(episodes, size=validation.stack):
+        scores = score_path(
+            objective,
+            meta_parameters,
+            stacked,
+            inner=validation.inner,
+            minibatch=validation.minibatch,
+            at_steps=(steps,),
+            metric=validation.metrics[kind],
+        )
+        total += sum(scores[steps])
+    return total
+
+
+def by_kind(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
+    """Sort episodes by what they are of, each kind in its order."""
+    found: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        found.setdefault(episode.kind, []).append(episode)
+    return dict(sorted(found.items()))
 
 
 def in_stacks(items: Sequence[Any], *, size: int) -> Iterator[Sequence[Any]]:

@@ -17,9 +17,9 @@ from nlp_meta.data.tasks import load_tasks
 from nlp_meta.errors import EndpointError, MissingPackageError, SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.launch import Share
+from nlp_meta.mixed_training import validation_episodes
 from nlp_meta.reading import read_settings
 from nlp_meta.settings import Comparison
-from nlp_meta.training import validation_episodes
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 

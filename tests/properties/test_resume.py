@@ -19,9 +19,11 @@ from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.algorithms import ALGORITHMS, learned_step_sizes
 from nlp_meta.meta.checkpoints import load_checkpoint
 from nlp_meta.meta.deviations import begin_deviations
-from nlp_meta.meta.outer_loop import MetaTrained, Training, Validation, meta_train
+from nlp_meta.meta.meta_batch import Training
+from nlp_meta.meta.outer_loop import MetaTrained, meta_train
 from nlp_meta.meta.progress import MEAN, META, StepRecord
 from nlp_meta.meta.schedule import OuterLoop
+from nlp_meta.meta.validation import Validation
 from nlp_meta.settings import ModelSettings
 
 STEPS = 6
@@ -130,11 +132,12 @@ def run(objective, tmp_path) -> Run:
         )
         stream = EpisodeStream(tasks, shot=2, query_shot=2, sampling="uniform", seed=0)
         judged = [evaluation_episode(t, labels_total=4, seed=1, draw=0, max_query=8) for t in tasks]
+        one, metrics = {"sentiment": objective}, {"sentiment": mean_certainty}
         return meta_train(
-            Training(objective, stream, ALGORITHMS[algorithm], inner, 2),
+            Training(one, {"sentiment": 1.0}, stream, ALGORITHMS[algorithm], inner, 2),
             meta_parameters,
             outer=outer,
-            validation=Validation(judged, InnerLoop(2, 0.005, "adam"), None, 2, mean_certainty),
+            validation=Validation(judged, InnerLoop(2, 0.005, "adam"), None, 2, metrics),
             accelerator=Accelerator(cpu=True),
             folder=tmp_path / folder,
             fingerprint=fingerprint,

@@ -1,0 +1,133 @@
+"""What users hold to find translations: `AlignmentMetaModel`, and `AlignmentModel`, which mines.
+
+A meta-model that learned translation, alone or beside sentiment, is a start; from a few
+dozen sentence pairs `adapt_alignment` makes of it a model of one language pair.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nlp_meta.adapting import build_retriever
+from nlp_meta.errors import MetaModelError
+from nlp_meta.hub.packaging import (
+    ALIGNMENT_META_MODEL,
+    META_MODEL,
+    Record,
+    find_model,
+    load_weights,
+    save_model,
+)
+from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
+from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
+from nlp_meta.settings import ModelSettings
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentMetaModel:
+    """A meta-learned start with the defaults that its adaptation to pairs was found to need.
+
+    Attributes:
+        weights: LoRA matrices, the temperature, learned step sizes; of a mixed run the
+            classifier's head too, which has no part here.
+        adaptation: Defaults found on the meta-validation tasks.
+        minibatch: Support pairs of one inner step; None takes all.
+        early_stop: Let held-out folds of the pairs choose fewer steps.
+        provenance: Settings and results of its training.
+    """
+
+    objective: Retrieval
+    weights: Mapping[str, Tensor]
+    settings: ModelSettings
+    adaptation: InnerLoop
+    minibatch: int | None
+    early_stop: bool
+    provenance: Mapping[str, Any]
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, *, revision: str | None = None, device: str | None = None
+    ) -> "AlignmentMetaModel":
+        """Load from a folder or the Hub; a mixed meta-model serves as well.
+
+        Raises:
+            MetaModelError: There is no meta-model, or it learned sentiment alone.
+        """
+        folder, record = find_model(
+            str(name_or_path), kind=ALIGNMENT_META_MODEL, or_kind=META_MODEL, revision=revision
+        )
+        defaults = dict(record.adaptation.get("translation") or {})
+        if not defaults:
+            raise MetaModelError(
+                f"cannot find translations with '{name_or_path}': it learned sentiment alone and "
+                "a meta-model that learned from sentence pairs is needed; name another, or train "
+                "one with recipes/configs/mixed_multilingual.yaml"
+            )
+        settings = ModelSettings(**record.model)
+        objective = build_retriever(settings, device=device)
+        backbone = objective.backbone
+        weights = load_weights(folder, backbone=backbone, plan=objective.plan, with_head=False)
+        temperature = read_temperature(record, backbone.device)
+        if temperature is not None:
+            weights[TEMPERATURE] = temperature
+        weights |= {
+            STEP_SIZE + name: torch.tensor(value, device=backbone.device)
+            for name, value in record.step_sizes.items()
+            if name in weights
+        }
+        del defaults["temperature"]
+        minibatch, early_stop = defaults.pop("minibatch"), defaults.pop("early_stop")
+        inner = InnerLoop(**defaults)
+        return cls(objective, weights, settings, inner, minibatch, early_stop, record.provenance)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write an ordinary PEFT adapter, the tokenizer and a record."""
+        sizes = {
+            name.removeprefix(STEP_SIZE): float(value)
+            for name, value in self.weights.items()
+            if name.startswith(STEP_SIZE)
+        }
+        record = Record(
+            ALIGNMENT_META_MODEL,
+            asdict(self.settings),
+            (),
+            {"translation": describe_defaults(self)},
+            sizes,
+            self.provenance,
+        )
+        save_lora(Path(folder), record, self.objective, self.weights)
+
+
+def describe_defaults(model: AlignmentMetaModel) -> dict[str, object]:
+    """What a record keeps of translation beside the adapter: how to adapt, the temperature."""
+    return {
+        **asdict(model.adaptation),
+        "minibatch": model.minibatch,
+        "early_stop": model.early_stop,
+        "temperature": math.exp(-float(model.weights[TEMPERATURE])),
+    }
+
+
+def read_temperature(record: Record, device: torch.device) -> Tensor | None:
+    """The temperature's meta-parameter out of a record; None where there was no translation."""
+    block = record.adaptation.get("translation")
+    if not block:
+        return None
+    return torch.tensor(-math.log(block["temperature"]), dtype=torch.float32, device=device)
+
+
+def save_lora(
+    folder: Path, record: Record, objective: Retrieval, weights: Mapping[str, Tensor]
+) -> None:
+    """Save the LoRA matrices among some weights; all else is in the record."""
+    lora = {
+        name: value
+        for name, value in weights.items()
+        if any(name.startswith(layer + ".") for layer in objective.plan.scales)
+    }
+    save_model(folder, record, lora, backbone=objective.backbone, plan=objective.plan)

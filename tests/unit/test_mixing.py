@@ -1,0 +1,95 @@
+"""Mixed streams: counts by hand, each kind's own episodes in their order."""
+
+from collections import Counter
+
+import pytest
+
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.mixing import MixedStream
+from nlp_meta.errors import EpisodeError, SettingsError
+
+
+class Counting:
+    """Episodes that are nothing but their number."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def at(self, index: int) -> Episode:
+        return Episode("made/task", (), (), (), index, self.kind)
+
+
+def mix(**shares: float) -> MixedStream:
+    return MixedStream({kind: Counting(kind) for kind in shares}, shares)
+
+
+def test_equal_shares_take_turns():
+    stream = mix(sentiment=1.0, translation=1.0)
+
+    kinds = [stream.at(i).kind for i in range(6)]
+
+    assert kinds == ["translation", "sentiment"] * 3
+
+
+@pytest.mark.parametrize(
+    ("shares", "counts"),
+    [
+        ({"sentiment": 0.25, "translation": 0.75}, {"sentiment": 2, "translation": 6}),
+        ({"sentiment": 3, "translation": 1}, {"sentiment": 6, "translation": 2}),
+        ({"a": 1, "b": 1, "c": 2}, {"a": 2, "b": 2, "c": 4}),
+    ],
+)
+def test_every_meta_batch_of_eight_has_the_ratio(shares, counts):
+    """By hand: eighths of each share."""
+    stream = mix(**shares)
+
+    for first in range(0, 400, 8):
+        assert Counter(stream.at(first + i).kind for i in range(8)) == counts
+
+
+@pytest.mark.parametrize("share", [0.1, 0.29, 1 / 3, 0.5, 0.7, 0.995])
+@pytest.mark.parametrize("length", [1, 3, 8, 50])
+def test_any_stretch_has_the_share_but_for_one(share, length):
+    stream = mix(sentiment=share, translation=1 - share)
+    kinds = [stream.at(i).kind for i in range(1000)]
+
+    for first in range(1000 - length):
+        count = kinds[first : first + length].count("sentiment")
+        assert abs(count - share * length) < 1 + 1e-9
+
+
+def test_each_kind_gives_its_episodes_one_after_another():
+    stream = mix(a=2, b=5, c=1)
+    found: dict[str, list[int]] = {"a": [], "b": [], "c": []}
+    for i in range(80):
+        episode = stream.at(i)
+        found[episode.kind].append(episode.index)
+
+    assert found == {"a": list(range(20)), "b": list(range(50)), "c": list(range(10))}
+
+
+def test_one_kind_alone_is_its_own_stream():
+    stream = mix(sentiment=0.4)
+
+    assert [stream.at(i).index for i in (0, 1, 7, 12345)] == [0, 1, 7, 12345]
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_share_must_be_above_0(share):
+    with pytest.raises(SettingsError, match=r"above 0.*`episode\.shares`"):
+        mix(sentiment=1.0, translation=share)
+
+
+def test_no_kind_at_all_is_refused():
+    with pytest.raises(SettingsError, match="at least one kind"):
+        mix()
+
+
+def test_every_stream_needs_a_share():
+    with pytest.raises(SettingsError, match="a share for each kind"):
+        MixedStream({"sentiment": Counting("sentiment")}, {"translation": 1.0})
+
+
+def test_episodes_are_numbered_from_0():
+    with pytest.raises(EpisodeError, match="episode -1"):
+        mix(sentiment=1.0).at(-1)
