@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -12,20 +12,28 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.meta.progress import StepRecord
 from nlp_meta.quiet import quiet_libraries
-from nlp_meta.reading import read_settings
+from nlp_meta.reading import choose_by_section, read_settings
 
 Settings = TypeVar("Settings")
 INTERRUPTED = 130
 
 
-def run_recipe(main: Callable[[Settings], int], kind: type[Settings]) -> None:
-    """Read the settings, run, and leave: 0 done, 2 for an error, 130 when interrupted."""
+def run_recipe(
+    main: Callable[[Settings], int], kind: type[Settings] | Mapping[str, type[Settings]]
+) -> None:
+    """Read the settings, run, and leave: 0 done, 2 for an error, 130 when interrupted.
+
+    Args:
+        kind: Of the settings; of several the one whose section the config has.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for name in ("httpx", "accelerate", "absl"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         with quiet_libraries():
-            code = main(read_settings(kind, sys.argv[1:]))
+            words = sys.argv[1:]
+            wanted = choose_by_section(kind, words) if isinstance(kind, Mapping) else kind
+            code = main(read_settings(wanted, words))
     except NlpMetaError as error:
         code = _stop(str(error))
     except OSError as error:

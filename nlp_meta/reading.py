@@ -9,7 +9,7 @@ import difflib
 import io
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ import yaml
 from nlp_meta.errors import SettingsError
 
 Settings = TypeVar("Settings")
+Chosen = TypeVar("Chosen")
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+|[+-]?\d+[eE][+-]?\d+")
 
 
@@ -48,6 +49,27 @@ def read_settings(kind: type[Settings], arguments: Sequence[str]) -> Settings:
     return built
 
 
+def choose_by_section(table: Mapping[str, Chosen], arguments: Sequence[str]) -> Chosen:
+    """Find what a config is for: the first of a table whose section it has.
+
+    Args:
+        table: By the name of a section that no other kind of config has.
+
+    Raises:
+        SettingsError: No config, or one without any of these sections.
+    """
+    for path in _config_paths(arguments):
+        values = _read_config(path)
+        for section, chosen in table.items():
+            if section in values:
+                return chosen
+    sections = ", ".join(f"`{section}`" for section in table)
+    raise SettingsError(
+        f"cannot tell what to run: a config with one of the sections {sections} is needed; name "
+        "one of recipes/configs with `--config`"
+    )
+
+
 def _config_paths(words: Sequence[str]) -> list[Path]:
     paths = [word.partition("=")[2] for word in words if word.startswith("--config=")]
     paths += [value for word, value in itertools.pairwise(words) if word == "--config"]
@@ -55,6 +77,10 @@ def _config_paths(words: Sequence[str]) -> list[Path]:
 
 
 def _check_config(path: Path, kind: type) -> None:
+    _check_section(path, _read_config(path), kind, prefix="")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
@@ -67,7 +93,7 @@ def _check_config(path: Path, kind: type) -> None:
             f"cannot read the config '{path}': sections with keys are needed; "
             "start from a file in recipes/configs"
         )
-    _check_section(path, values, kind, prefix="")
+    return values
 
 
 def _check_section(path: Path, values: dict[str, Any], kind: type[Any], *, prefix: str) -> None:

@@ -224,6 +224,33 @@ class Comparison:
     run: RunSettings
 
 
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """The pool that translations are looked for in, and how n-grams that overlap are counted.
+
+    Pools are filled up to `candidates` from other sentences of the language. `ngrams` are
+    lengths: the first is the shortest that is counted, all are tried as the longest.
+    """
+
+    candidates: int
+    ngrams: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalComparison:
+    """Everything that `recipes/compare.py` reads where translations are looked for.
+
+    In `comparison` and `adaptation`, `labels` are sentence pairs.
+    """
+
+    data: DataSettings
+    comparison: ComparisonSettings
+    retrieval: PoolSettings
+    model: ModelSettings
+    adaptation: AdaptationSettings
+    run: RunSettings
+
+
 def fingerprint(settings: MetaTraining) -> str:
     """Hash of everything that decides a run's numbers; not where it is written or resumed."""
     values = asdict(settings)

@@ -2,26 +2,25 @@
 
 Every choice is made on the meta-validation tasks or inside a support set; near-duplicates
 of what was trained on are removed first. Finished cells are kept: run it again to go on.
+The config says what methods compete in: labels, translations found, translations written.
 
 accelerate launch recipes/compare.py --config recipes/configs/compare_reviews.yaml
+accelerate launch recipes/compare.py --config recipes/configs/compare_retrieval.yaml
 ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/compare.py --config ...
 """
 
 from pathlib import Path
 
-from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.contests import SECTIONS, AnyComparison, enter
 from nlp_meta.comparing.reporting import save_comparison
 from nlp_meta.comparing.running import run_comparison
 from nlp_meta.console import run_recipe, show_cells
 from nlp_meta.data.leaks import check_leaks
-from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.launch import share_cells
-from nlp_meta.mixed_training import validation_episodes
-from nlp_meta.settings import Comparison
-from nlp_meta.training import load_splits, union_of_labels
+from nlp_meta.training import load_splits
 
 
-def main(settings: Comparison) -> int:
+def main(settings: AnyComparison) -> int:
     share = share_cells()
     train, validation, test = load_splits(
         settings.data, "meta-train", "meta-validation", "meta-test"
@@ -30,11 +29,12 @@ def main(settings: Comparison) -> int:
     test, leaks = check_leaks(
         (*train, *validation), test, overlap=plan.overlap, threshold=plan.overlap_threshold
     )
-    judged = validation_episodes(validation, settings.adaptation)
-    bench = Bench(settings, union_of_labels((*validation, *test)), judged, Stopwatch())
+    bench, contest = enter(settings, train=train, validation=validation, test=test)
     folder = Path(settings.run.output_dir)
     with show_cells(enabled=share.rank == 0) as on_cell:
-        ran = run_comparison(bench, test, folder=folder, share=share, on_cell=on_cell)
+        ran = run_comparison(
+            bench, test, folder=folder, share=share, on_cell=on_cell, contest=contest
+        )
     if share.rank == 0:
         answer = save_comparison(ran, bench, test, leaks, folder=folder)
         print(answer)
@@ -43,4 +43,4 @@ def main(settings: Comparison) -> int:
 
 
 if __name__ == "__main__":
-    run_recipe(main, Comparison)
+    run_recipe(main, SECTIONS)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 from nlp_meta.adapting import build_objective
 from nlp_meta.data.answers import Predict
@@ -13,7 +14,14 @@ from nlp_meta.encoders.embedding import Embed, mean_pooled_embedder
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.models import AdaptedModel, MetaModel
 from nlp_meta.objectives.classification import Classification
-from nlp_meta.settings import Comparison, ModelSettings
+from nlp_meta.settings import (
+    Comparison,
+    ComparisonSettings,
+    DataSettings,
+    ModelSettings,
+    PromptingSettings,
+    RunSettings,
+)
 
 BYTES_A_NUMBER = 4
 _SAID = {"reptile": "Reptile", "fomaml": "FOMAML", "maml": "exact MAML", "joint": "joint training"}
@@ -45,6 +53,51 @@ class Method:
         """Whether the support set is large enough."""
         count = len(episode.support)
         return count >= self.least_labels or (not count and self.without_labels)
+
+
+class AnySettings(Protocol):
+    """What the settings of every comparison have, whatever its methods answer with."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def data(self) -> DataSettings: ...
+
+    @property
+    def comparison(self) -> ComparisonSettings: ...
+
+    @property
+    def run(self) -> RunSettings: ...
+
+
+class AnyBench(Protocol):
+    """What running a comparison asks of the bench that its methods are built on."""
+
+    @property
+    def settings(self) -> AnySettings: ...
+
+    @property
+    def stopwatch(self) -> Stopwatch: ...
+
+
+class AskingSettings(AnySettings, Protocol):
+    """Settings that name a language model to prompt."""
+
+    @property
+    def prompting(self) -> PromptingSettings: ...
+
+
+class AskingBench(Protocol):
+    """A bench whose methods prompt a language model."""
+
+    @property
+    def settings(self) -> AskingSettings: ...
+
+    @property
+    def judged(self) -> tuple[Episode, ...]: ...
+
+    @property
+    def stopwatch(self) -> Stopwatch: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +154,12 @@ class Bench:
 
 def name_start(model: MetaModel) -> str:
     """How its meta-parameters were trained, as people say it."""
-    settings = model.provenance.get("settings", {})
+    return name_training(model.provenance)
+
+
+def name_training(provenance: Mapping[str, Any]) -> str:
+    """How a start was trained, read from its provenance."""
+    settings = provenance.get("settings", {})
     algorithm = str(settings.get("outer", {}).get("algorithm", "a meta-model"))
     return _SAID.get(algorithm, algorithm)
 

@@ -5,9 +5,10 @@ A config writes a method as `kind` or `kind folder`; the folder holds its meta-m
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from nlp_meta.comparing.adapted import build_lora, build_start, choose_lora, choose_start
-from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.comparing.bench import Method
 from nlp_meta.comparing.frozen import build_memory, build_ngrams, build_probe, build_prototypes
 from nlp_meta.comparing.product import build_adapt, build_hybrid
 from nlp_meta.comparing.prompted import build_prompting, choose_prompting
@@ -16,8 +17,9 @@ from nlp_meta.errors import SettingsError
 from nlp_meta.hub.companions import WEIGHTS
 from nlp_meta.hub.packaging import ADAPTER, HEAD, RECORD
 
-Choose = Callable[[Bench, str], dict[str, object]]
-Build = Callable[[Bench, str, Mapping[str, object]], Method]
+Choose = Callable[[Any, str], dict[str, object]]
+Build = Callable[[Any, str, Mapping[str, object]], Method]
+"""The bench of the comparison comes first, then what follows the kind in the config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Kind:
     files: tuple[str, ...] = (ADAPTER, HEAD)
 
 
-def no_choice(bench: Bench, argument: str) -> dict[str, object]:
+def no_choice(bench: object, argument: str) -> dict[str, object]:
     """For methods whose every choice is made inside a support set, or that have none."""
     return {}
 
@@ -123,24 +125,28 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def find_kind(text: str) -> tuple[Kind, str]:
+def find_kind(text: str, kinds: Mapping[str, Kind] | None = None) -> tuple[Kind, str]:
     """Read a method's line in the config: its kind and what follows.
+
+    Args:
+        kinds: Table of another comparison than that of labels.
 
     Raises:
         SettingsError: There is no such kind, or its folder is missing or one too much.
     """
+    table = KINDS if kinds is None else kinds
     name, _, argument = text.partition(" ")
-    if name not in KINDS:
+    if name not in table:
         raise SettingsError(
-            f"cannot compare the method '{text}': one of {', '.join(KINDS)} is needed; change "
+            f"cannot compare the method '{text}': one of {', '.join(table)} is needed; change "
             "`comparison.methods`"
         )
-    if KINDS[name].folder != bool(argument):
+    if table[name].folder != bool(argument):
         wanted = (
-            "the folder of a meta-model behind it" if KINDS[name].folder else "nothing behind it"
+            "the folder of a meta-model behind it" if table[name].folder else "nothing behind it"
         )
         raise SettingsError(
             f"cannot compare the method '{text}': '{name}' and {wanted} are needed; change "
             "`comparison.methods`"
         )
-    return KINDS[name], argument
+    return table[name], argument

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.comparing.bench import AskingBench, Bench, Method
 from nlp_meta.data.answers import Answer, Predict
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import SettingsError
@@ -125,7 +125,7 @@ def load_scorer(bench: Bench) -> tuple[Scorer, Chat | None]:
     return LocalScorer(model, batch_tokens=BATCH_TOKENS), chat
 
 
-def load_local(bench: Bench) -> tuple[LanguageModel, Chat | None]:
+def load_local(bench: AskingBench) -> tuple[LanguageModel, Chat | None]:
     """Load the language model that the settings name, and its chat template if they want it."""
     prompting = bench.settings.prompting
     model = load_language_model(
@@ -183,7 +183,9 @@ def _announce(
     say_cost(bench, dry.asked, mode="auto", answer_tokens=ANSWER_TOKENS, what=what)
 
 
-def say_cost(bench: Bench, asked: Batches, *, mode: str, answer_tokens: int, what: str) -> None:
+def say_cost(
+    bench: AskingBench, asked: Batches, *, mode: str, answer_tokens: int, what: str
+) -> None:
     """Log what an endpoint's answers to these prompts will cost, at most."""
     prompting = bench.settings.prompting
     cost = estimate_cost(
@@ -196,7 +198,7 @@ def say_cost(bench: Bench, asked: Batches, *, mode: str, answer_tokens: int, wha
     logger.info("%s at %s: %s", what, prompting.endpoint, cost)
 
 
-def connect(bench: Bench, endpoint: str, *, mode: str, answer_tokens: int) -> EndpointScorer:
+def connect(bench: AskingBench, endpoint: str, *, mode: str, answer_tokens: int) -> EndpointScorer:
     """Connect to the endpoint of the settings; its answers are kept in the run's folder."""
     prompting = bench.settings.prompting
     return connect_endpoint(

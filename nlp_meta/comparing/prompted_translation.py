@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.comparing.bench import AskingBench, Method
 from nlp_meta.comparing.prompted import (
     BATCH_TOKENS,
     DEMONSTRATION_TOKENS,
@@ -37,7 +37,9 @@ METRIC = "chrf"
 """By which a template is chosen."""
 
 
-def choose_prompted_translation(bench: Bench, writing: TranslationPrompting) -> dict[str, object]:
+def choose_prompted_translation(
+    bench: AskingBench, writing: TranslationPrompting
+) -> dict[str, object]:
     """Template, and pairs or none, by chrF++ on the meta-validation episodes."""
     prompting = bench.settings.prompting
     plans = [
@@ -69,7 +71,7 @@ def choose_prompted_translation(bench: Bench, writing: TranslationPrompting) -> 
 
 
 def build_prompted_translation(
-    bench: Bench, writing: TranslationPrompting, choice: Choice
+    bench: AskingBench, writing: TranslationPrompting, choice: Choice
 ) -> Method:
     """The support pairs as demonstrations, the translation written behind each source.
 
@@ -104,7 +106,7 @@ def build_prompted_translation(
     return Method(predict, 1, lambda _pairs: 0, facts, said, announce, without_labels=True)
 
 
-def load_writer(bench: Bench, writing: TranslationPrompting) -> tuple[Writer, Chat | None]:
+def load_writer(bench: AskingBench, writing: TranslationPrompting) -> tuple[Writer, Chat | None]:
     """Load the language model, or connect to the endpoint, that the settings name.
 
     Raises:
@@ -141,7 +143,7 @@ class _Dry:
 
 
 def _announce(
-    bench: Bench,
+    bench: AskingBench,
     writing: TranslationPrompting,
     plans: Sequence[PromptPlan],
     episodes: Sequence[Episode],
@@ -160,7 +162,7 @@ def _announce(
 
 
 def _load_predictor(
-    bench: Bench,
+    bench: AskingBench,
     writing: TranslationPrompting,
     plan: PromptPlan,
     *,
@@ -186,7 +188,7 @@ def _note_in(said: dict[str, object]) -> Callable[[TranslationFacts], None]:
     return note
 
 
-def _plan(bench: Bench, template: str, *, demonstrations: int | None) -> PromptPlan:
+def _plan(bench: AskingBench, template: str, *, demonstrations: int | None) -> PromptPlan:
     return PromptPlan(
         template=find_translation_template(template),
         demonstrations=demonstrations,

@@ -14,15 +14,15 @@ import pyarrow.parquet
 import torch
 
 from nlp_meta import __version__
-from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.bench import AnyBench, AnySettings
 from nlp_meta.comparing.running import Ran
 from nlp_meta.data.leaks import LeakReport
 from nlp_meta.data.tasks import Task
+from nlp_meta.evaluation.kinds import kind_of_metric, missing_for
 from nlp_meta.evaluation.records import columns_of
 from nlp_meta.evaluation.results import Analysis, analyze
 from nlp_meta.report.answer import answer_sentence
 from nlp_meta.report.page import write_report
-from nlp_meta.settings import Comparison
 
 FORMAT = 1
 PACKAGES = ("torch", "transformers", "peft", "datasets", "scikit-learn", "numpy")
@@ -31,7 +31,7 @@ UNEQUAL = 0.02
 
 
 def save_comparison(
-    ran: Ran, bench: Bench, tasks: Sequence[Task], leaks: LeakReport, *, folder: Path
+    ran: Ran, bench: AnyBench, tasks: Sequence[Task], leaks: LeakReport, *, folder: Path
 ) -> str:
     """Write the results, every answer, and the page; give the sentence with the answer."""
     settings = bench.settings
@@ -64,9 +64,9 @@ def save_comparison(
     return answer_sentence(results)
 
 
-def _portable(settings: Comparison) -> dict[str, object]:
+def _portable(settings: AnySettings) -> dict[str, object]:
     """Settings without the folders of this machine."""
-    return asdict(replace(settings, data=replace(settings.data, root=None)))
+    return {**asdict(settings), "data": asdict(replace(settings.data, root=None))}
 
 
 def _versions() -> dict[str, str]:
@@ -81,18 +81,20 @@ def _hardware() -> str:
 
 
 def _describe(task: Task, ran: Ran) -> dict[str, object]:
-    rows = [len(one.query) for one in ran.episodes if one.task == task.name]
+    own = [one for one in ran.episodes if one.task == task.name]
+    pool = max(len(one.candidates) for one in own)
     return {
         "name": task.name,
         "language": task.language,
         "domain": task.domain,
         "labels": list(task.labels),
-        "query_rows": max(rows),
+        "query_rows": max(len(one.query) for one in own),
         "test_rows": len(task.test or task.train),
+        **({"candidates": pool} if pool else {}),
     }
 
 
-def _notes(settings: Comparison, ran: Ran) -> list[str]:
+def _notes(settings: AnySettings, ran: Ran) -> list[str]:
     notes = []
     before: Mapping[str, int] = {
         name: int(str(facts["examples_before"]))
@@ -107,6 +109,8 @@ def _notes(settings: Comparison, ran: Ran) -> list[str]:
             f"Each draw judges at most {settings.comparison.max_query} rows of a test set, others "
             "in each draw."
         )
+    metrics = kind_of_metric(settings.comparison.metric).metrics
+    notes += [f"Left out: {missing}." for name in metrics if (missing := missing_for(name))]
     for name, most in settings.comparison.limits.items():
         notes.append(f"{name} was judged on {most} of {settings.comparison.draws} draws.")
     return notes

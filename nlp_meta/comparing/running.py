@@ -11,12 +11,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from nlp_meta.comparing.bench import Bench, Method, hash_start
+from nlp_meta.comparing.bench import AnyBench, AnySettings, Method, hash_start
 from nlp_meta.comparing.methods import Kind, find_kind
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import MissingPackageError, SettingsError
+from nlp_meta.evaluation.kinds import KINDS as KINDS_OF_ANSWERS
+from nlp_meta.evaluation.kinds import missing_for
 from nlp_meta.evaluation.protocol import judge
 from nlp_meta.evaluation.records import (
     Key,
@@ -28,11 +31,13 @@ from nlp_meta.evaluation.records import (
     read_records,
 )
 from nlp_meta.launch import Share
-from nlp_meta.settings import Comparison
 
 logger = logging.getLogger(__name__)
 
 CHOICES = "choices"
+
+Draw = Callable[[Any, Sequence[Task]], tuple[Episode, ...]]
+"""The settings of a comparison and its tasks to every episode of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +54,8 @@ class Ran:
     records: Mapping[Key, Record]
 
 
-def draw_episodes(settings: Comparison, tasks: Sequence[Task]) -> tuple[Episode, ...]:
-    """Give every episode of a comparison: draws, then tasks, then numbers of labels.
+def draw_episodes(settings: AnySettings, tasks: Sequence[Task]) -> tuple[Episode, ...]:
+    """Give every episode of labels: draws, then tasks, then numbers of labels.
 
     Raises:
         EpisodeError: A task has too few examples.
@@ -72,27 +77,31 @@ def draw_episodes(settings: Comparison, tasks: Sequence[Task]) -> tuple[Episode,
 
 
 def run_comparison(
-    bench: Bench,
+    bench: AnyBench,
     tasks: Sequence[Task],
     *,
     folder: Path,
     share: Share,
     on_cell: Callable[[int, int], None] | None = None,
+    contest: "Contest | None" = None,
 ) -> Ran:
     """Judge every method on every episode; what an earlier run finished is not made again.
 
     Args:
+        contest: What methods compete in; in telling labels unless told.
         on_cell: Called with this process's finished cells and their number.
 
     Raises:
         SettingsError: An unknown method, or a folder with cells of other settings.
         DataError: A folder with cells of other data.
     """
-    settings = bench.settings
-    kinds = {name: find_kind(text) for name, text in settings.comparison.methods.items()}
+    settings, contest = bench.settings, contest or Contest()
+    table = contest.table
+    check_metric(settings, contest)
+    kinds = {name: find_kind(text, table) for name, text in settings.comparison.methods.items()}
     check_names(settings)
-    prints = {name: fingerprint(settings, name) for name in kinds}
-    episodes = draw_episodes(settings, tasks)
+    prints = {name: fingerprint(settings, name, table) for name in kinds}
+    episodes = contest.draw(settings, tasks)
     done = read_records(folder, fingerprints=prints)
     share.wait()  # or a quick process would write cells that a slow one then reads
     _make_choices(bench, kinds, folder, prints, share)
@@ -108,7 +117,40 @@ def run_comparison(
     return Ran(facts, episodes, {key: records[key] for key in wanted})
 
 
-def check_names(settings: Comparison) -> None:
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What methods compete in.
+
+    Attributes:
+        answers: Kind of the answers that every method gives.
+        draw: Gives the episodes, with the same budgets in the same order for each task.
+        table: Kinds of methods that the config may name; None takes those of labels.
+    """
+
+    answers: str = "classification"
+    draw: Draw = draw_episodes
+    table: Mapping[str, Kind] | None = None
+
+
+def check_metric(settings: AnySettings, contest: Contest) -> None:
+    """Stop before anything is judged where the main metric could not be reported.
+
+    Raises:
+        SettingsError: It is not one of those of which more is better, or of other answers.
+        MissingPackageError: It cannot be computed here.
+    """
+    metric, fitting = settings.comparison.metric, KINDS_OF_ANSWERS[contest.answers].main_metrics
+    if metric not in fitting:
+        raise SettingsError(
+            f"cannot compare by '{metric}': one of {', '.join(fitting)} is needed; change "
+            "`comparison.metric`"
+        )
+    missing = missing_for(metric)
+    if missing:
+        raise MissingPackageError(f"{missing}, or change `comparison.metric`")
+
+
+def check_names(settings: AnySettings) -> None:
     """Stop where a setting names a method that is none of the comparison's."""
     plan = settings.comparison
     named = {"comparison.ours": [plan.ours] if plan.ours else [], "comparison.limits": plan.limits}
@@ -122,10 +164,10 @@ def check_names(settings: Comparison) -> None:
                 )
 
 
-def fingerprint(settings: Comparison, name: str) -> str:
+def fingerprint(settings: AnySettings, name: str, table: Mapping[str, Kind] | None = None) -> str:
     """Hash of everything that decides a method's cells; draws and labels may be added to."""
     text = settings.comparison.methods[name]
-    kind, start = find_kind(text)
+    kind, start = find_kind(text, table)
     plan = settings.comparison
     values: dict[str, object] = {
         "method": text,
@@ -138,7 +180,7 @@ def fingerprint(settings: Comparison, name: str) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _read_setting(settings: Comparison, name: str) -> object:
+def _read_setting(settings: AnySettings, name: str) -> object:
     """A section of the settings, or one key of it: `model`, `rivals.folds`."""
     found: object = asdict(settings)
     for part in name.split("."):
@@ -147,7 +189,7 @@ def _read_setting(settings: Comparison, name: str) -> object:
 
 
 def _make_choices(
-    bench: Bench,
+    bench: AnyBench,
     kinds: Mapping[str, tuple[Kind, str]],
     folder: Path,
     prints: Mapping[str, str],
@@ -170,7 +212,7 @@ def _make_choices(
 
 
 def _build_methods(
-    bench: Bench,
+    bench: AnyBench,
     kinds: Mapping[str, tuple[Kind, str]],
     folder: Path,
     prints: Mapping[str, str],
@@ -193,7 +235,7 @@ def _build_methods(
 
 
 def _make_cells(
-    bench: Bench,
+    bench: AnyBench,
     methods: Mapping[str, Method],
     episodes: Sequence[Episode],
     done: Mapping[Key, Record],
@@ -230,7 +272,7 @@ def _make_cells(
 
 
 def _plan(
-    settings: Comparison, methods: Mapping[str, Method], episodes: Sequence[Episode]
+    settings: AnySettings, methods: Mapping[str, Method], episodes: Sequence[Episode]
 ) -> Iterator[tuple[str, Episode]]:
     """Give every cell: an episode, then the methods that are judged on it."""
     limits = settings.comparison.limits

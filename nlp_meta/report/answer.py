@@ -77,7 +77,9 @@ def join_names(names: Sequence[str]) -> str:
 def _say_ours(results: Results, verdict: Verdict) -> str:
     labels, metric, words = verdict.labels, measure_of(results).name, words_of(results)
     whom = _say_tasks(results)
-    lead = f"With {words.count(labels)}{whom}" if labels else f"Without a {words.given}{whom}"
+    given = words.given_at_first
+    many = f"With {labels} {given}{'' if labels == 1 else 's'}"
+    lead = f"{many if labels else f'Without a {given}'}{whom}"
     if not results["ours"]:
         return f"{lead}, no method is named as ours"
     title = title_of(results, results["ours"])

@@ -36,7 +36,7 @@ METRICS: Mapping[str, Measure] = {
     "chrf": Measure("chrF++", 100, 2, fixed=True),
     "bleu": Measure("BLEU", 100, 2),
     "spbleu": Measure("spBLEU", 100, 2, fixed=True),
-    "precision_at_1": Measure("precision at 1"),
+    "precision_at_1": Measure("precision@1"),
     "mrr": Measure("mean reciprocal rank"),
     "xsim": Measure("xsim error"),
 }
@@ -47,11 +47,12 @@ class Words:
     """What the things of a comparison are called, in the singular.
 
     Attributes:
-        given: What a support set counts.
+        given: What a support set counts; `given_at_first` where that is not yet clear.
         task: What a task differs in from the others.
     """
 
     given: str
+    given_at_first: str
     text: str
     task: str
 
@@ -60,8 +61,8 @@ class Words:
         return f"{number} {self.given}" if number == 1 else f"{number} {self.given}s"
 
 
-_LABELS = Words("label", "text", "domain")
-_PAIRS = Words("pair", "sentence", "task")
+_LABELS = Words("label", "label", "text", "domain")
+_PAIRS = Words("pair", "sentence pair", "sentence", "task")
 
 
 def kind_of_results(results: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ def settings(url: str, folder: Path) -> Comparison:
         json.dumps({"prompting": "prompting"}),
     ]
     read = read_settings(Comparison, words)
-    plan = replace(read.comparison, ours=None, labels=[0, 4], draws=1, max_query=5)
+    plan = replace(read.comparison, ours=None, labels=[0, 4], draws=1, max_query=5, limits={})
     prompting = replace(
         read.prompting,
         endpoint=url,

@@ -194,6 +194,39 @@ def without(results: dict[str, Any]) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
+def translated_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the page of a comparison of written translations, with words that do not break."""
+    from nlp_meta.report.page import write_report
+
+    results = build_results() | {"metric": "chrf"}
+    for row in (*results["summary"], *results["paired"], *results["by_task"], *results["worst"]):
+        row["metric"] = {"accuracy": "chrf", "macro_f1": "bleu"}.get(row["metric"], row["metric"])
+    for cell in results["cells"]:
+        cell |= {"chrf": 100 * cell["accuracy"], "bleu": 50.0}
+    table = build_predictions()
+    texts = [f"{key} {'w' * 300} end" for key in table["row"].to_pylist()]
+    right = [
+        one == other
+        for one, other in zip(*(table[n].to_pylist() for n in ("true", "predicted")), strict=True)
+    ]
+    columns = {
+        "text": texts,
+        "true": texts,
+        "predicted": [
+            text if good else text.replace("w", "v", 200)
+            for text, good in zip(texts, right, strict=True)
+        ],
+        "chrf": [100.0 if good else 20.0 for good in right],
+    }
+    for name, values in columns.items():
+        if name in table.column_names:
+            table = table.set_column(table.schema.get_field_index(name), name, pa.array(values))
+        else:
+            table = table.append_column(name, pa.array(values))
+    return write_report(tmp_path_factory.mktemp("translated"), results, table)[0]
+
+
+@pytest.fixture(scope="session")
 def careless_page(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[dict[str, Any], tuple[Path, ...]]:

@@ -104,6 +104,17 @@ def test_page_never_scrolls_sideways_and_shows_each_picture_once(careless_page, 
     assert float(small.removesuffix("px")) >= 10
 
 
+@pytest.mark.parametrize("width", [PHONE, 1280])
+def test_translations_side_by_side_never_scroll_sideways(translated_page, tmp_path, width):
+    """One word of a sentence is 300 signs long, in the source, the reference and the answers."""
+    client, root, body, wide, shown, loaded, _ = measure(translated_page, tmp_path, width=width)
+
+    assert (client, wide) == (str(width), "0")
+    assert int(root) <= width and int(body) <= width
+    assert (shown, loaded) == ("3", "true")
+    assert complaints(browse(translated_page, "--dump-dom")) == []
+
+
 def test_page_prints_on_several_sheets(careless_page, tmp_path):
     sheets = tmp_path / "page.pdf"
 

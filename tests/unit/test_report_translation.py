@@ -132,9 +132,9 @@ def page(request, tmp_path_factory) -> tuple[str, dict[str, Any], str, list[Path
 def test_the_sentence_counts_pairs_and_names_the_measure(page):
     kind, results, html, _ = page
     sentence = answer_sentence(results)
-    name = {"generation": "chrF++", "retrieval": "precision at 1"}[kind]
+    name = {"generation": "chrF++", "retrieval": "precision@1"}[kind]
 
-    assert sentence.startswith("With 100 pairs of each of 2 new language pairs, adapting our start")
+    assert sentence.startswith("With 100 sentence pairs of each of 2 new language pairs, adapting")
     assert f"gives {name} " in sentence
     assert sentence in unescape(html).replace("\u00a0", " ")
 
@@ -144,7 +144,7 @@ def test_measures_are_those_of_the_kind_and_in_their_range(page):
     text = to_markdown(results)
     names = {
         "generation": ("chrF++", "BLEU", "worst task"),
-        "retrieval": ("precision at 1", "mean reciprocal rank", "xsim error", "worst task"),
+        "retrieval": ("precision@1", "mean reciprocal rank", "xsim error", "worst task"),
     }[kind]
 
     assert f"| method | {' | '.join(name for name in names if name in text)} |" in text

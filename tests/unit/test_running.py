@@ -26,7 +26,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.
 def settings(methods: dict[str, str], **plan: object) -> Comparison:
     words = ["--config", str(CONFIG), "--comparison.methods", json.dumps(methods)]
     read = read_settings(Comparison, words)
-    small = {"ours": None, "labels": [0, 8], "draws": 2, "max_query": 6, **plan}
+    small = {"ours": None, "labels": [0, 8], "draws": 2, "max_query": 6, "limits": {}, **plan}
     return replace(read, comparison=replace(read.comparison, **small))  # type: ignore[arg-type]
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from nlp_meta.comparing.contests import SECTIONS
 from nlp_meta.errors import SettingsError
-from nlp_meta.reading import read_settings
-from nlp_meta.settings import Comparison, MetaTraining, fingerprint
+from nlp_meta.reading import choose_by_section, read_settings
+from nlp_meta.settings import MetaTraining, fingerprint
 
 CONFIGS = Path(__file__).resolve().parents[2] / "recipes" / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
@@ -39,9 +40,10 @@ def read(path: str, *words: str) -> MetaTraining:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_config_reads(path):
-    kind = Comparison if path.stem.startswith("compare") else MetaTraining
+    words = ["--config", str(path)]
+    kind = choose_by_section({**SECTIONS, "episode": MetaTraining}, words)
 
-    settings = read_settings(kind, ["--config", str(path)])
+    settings = read_settings(kind, words)
 
     assert asdict(settings) == yaml.safe_load(path.read_text(encoding="utf-8"))
 

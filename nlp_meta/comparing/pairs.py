@@ -1,0 +1,147 @@
+"""What comparisons of translation share: episodes of pairs, and methods that adapt to them.
+
+Steps and rate of every method that adapts come out of the same search on the
+meta-validation episodes.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from nlp_meta.baselines.fine_tune import fine_tune
+from nlp_meta.comparing.bench import BYTES_A_NUMBER, AnySettings, Method
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.pairs import evaluation_pairs
+from nlp_meta.data.tasks import Task
+from nlp_meta.evaluation.kinds import target_language
+from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights
+from nlp_meta.meta.validation import Objective
+from nlp_meta.settings import AdaptationSettings
+from nlp_meta.training import episode_metric, find_adaptation
+
+Choice = Mapping[str, object]
+
+
+class PairSettings(AnySettings, Protocol):
+    """Settings with a section `adaptation`."""
+
+    @property
+    def adaptation(self) -> AdaptationSettings: ...
+
+
+class PairBench(Protocol):
+    """A bench whose methods adapt to pairs."""
+
+    @property
+    def settings(self) -> PairSettings: ...
+
+    @property
+    def judged(self) -> tuple[Episode, ...]: ...
+
+    @property
+    def stopwatch(self) -> Stopwatch: ...
+
+
+def draw_pair_episodes(
+    settings: AnySettings,
+    tasks: Sequence[Task],
+    *,
+    candidates: int | None = None,
+    distractors: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Episode, ...]:
+    """Give every episode of pairs: draws, then tasks, then numbers of pairs.
+
+    Args:
+        candidates: Translations in each pool; None for methods that write.
+        distractors: Texts that fill pools up, by their language.
+
+    Raises:
+        EpisodeError: A task has too few pairs.
+    """
+    plan = settings.comparison
+    return tuple(
+        evaluation_pairs(
+            task,
+            pairs=pairs,
+            seed=settings.run.seed,
+            draw=draw,
+            reserve=max(plan.labels),
+            max_query=plan.max_query,
+            candidates=candidates,
+            distractors=(distractors or {}).get(target_language(task.language), ()),
+        )
+        for draw in range(plan.draws)
+        for task in tasks
+        for pairs in plan.labels
+    )
+
+
+def gather_texts(tasks: Sequence[Task]) -> dict[str, list[str]]:
+    """Every sentence of some tasks, by its language."""
+    found: dict[str, dict[str, None]] = {}
+    for task in tasks:
+        source, _, target = task.language.partition("-")
+        for example in (*task.train, *task.test):
+            found.setdefault(source, {})[example.source] = None
+            found.setdefault(target, {})[example.target] = None
+    return {language: list(texts) for language, texts in found.items()}
+
+
+def choose_inner(bench: PairBench, objective: Objective, weights: Weights) -> dict[str, object]:
+    """Steps and rate of a start, on the meta-validation episodes."""
+    adaptation = bench.settings.adaptation
+    inner, trials = find_adaptation(
+        objective,
+        dict(weights),
+        bench.judged,
+        adaptation,
+        metric=episode_metric(adaptation.metric),
+    )
+    return {
+        "chosen": "on meta-validation",
+        "steps": inner.steps,
+        "learning_rate": inner.learning_rate,
+        "validation_score": max(trial.score for trial in trials),
+        "trials": len(trials),
+    }
+
+
+def build_adapting(
+    bench: PairBench,
+    objective: Objective,
+    weights: Weights,
+    choice: Choice,
+    facts: Mapping[str, object],
+    *,
+    without_pairs: bool,
+) -> Method:
+    """Fine-tune a start on each support set, as was chosen.
+
+    Args:
+        without_pairs: With 0 pairs the start answers as it is.
+    """
+    adaptation = bench.settings.adaptation
+    steps, rate = int(str(choice["steps"])), float(str(choice["learning_rate"]))
+    predict = fine_tune(
+        objective,
+        weights,
+        inner=InnerLoop(steps, rate, adaptation.optimizer, adaptation.anchor),
+        minibatch=adaptation.batch_size,
+        on_adapted=bench.stopwatch.adapted,
+    )
+    moved = sum(value.numel() for name, value in weights.items() if not name.startswith(STEP_SIZE))
+    cost = {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
+    examples = partial(_count_examples, steps, adaptation.batch_size)
+    told = {**facts, **cost, "choice": dict(choice)}
+    return Method(predict, LEAST_PAIRS, examples, told, without_labels=without_pairs)
+
+
+LEAST_PAIRS = 2
+"""A pair is told from others, so one alone teaches retrieval nothing."""
+
+
+def _count_examples(steps: int, minibatch: int | None, pairs: int) -> int:
+    """Support pairs through forward and backward."""
+    batches = 1 if minibatch is None else max(1, round(pairs / minibatch))
+    return round(steps * pairs / batches)

@@ -1,0 +1,173 @@
+"""Methods that find translations: ours, joint training then fine-tuning, and their rivals."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from nlp_meta.adapting import build_retriever
+from nlp_meta.aligning import AlignmentMetaModel
+from nlp_meta.baselines.fine_tune import without_labels
+from nlp_meta.baselines.ngram_overlap import ngram_overlap
+from nlp_meta.comparing.bench import Method, name_training
+from nlp_meta.comparing.methods import Kind, no_choice
+from nlp_meta.comparing.pairs import (
+    Choice,
+    build_adapting,
+    choose_inner,
+    draw_pair_episodes,
+    gather_texts,
+)
+from nlp_meta.comparing.running import Contest
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.tasks import Task
+from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.hub.packaging import ADAPTER, RECORD
+from nlp_meta.meta.adaptation import Weights
+from nlp_meta.objectives.retrieval import Retrieval
+from nlp_meta.settings import ModelSettings, RetrievalComparison
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalBench:
+    """What every builder of a method that retrieves is given.
+
+    Attributes:
+        judged: Episodes of the meta-validation tasks, with candidates, for every choice.
+        stopwatch: Its `adapted` is every predictor's `on_adapted`.
+    """
+
+    settings: RetrievalComparison
+    judged: tuple[Episode, ...]
+    stopwatch: Stopwatch
+    _loaded: dict[str, Retrieval] = field(default_factory=dict, repr=False)
+
+    def objective(self, model: ModelSettings) -> Retrieval:
+        """Load a backbone with its adapter's plan; a second time give the same, states kept."""
+        key = json.dumps(asdict(model))
+        if key not in self._loaded:
+            run = self.settings.run
+            self._loaded[key] = build_retriever(
+                model, precision=run.mixed_precision, batch_tokens=run.batch_tokens
+            )
+        return self._loaded[key]
+
+    def start(self, folder: str) -> AlignmentMetaModel:
+        """Load a meta-model; those of one backbone share it."""
+        model = AlignmentMetaModel.from_pretrained(folder)
+        shared = self.objective(model.settings)
+        return replace(model, objective=replace(shared, plan=model.objective.plan))
+
+    def pretrained(self) -> tuple[Retrieval, Weights]:
+        """The encoder of the settings, with LoRA matrices that change nothing yet."""
+        objective = self.objective(self.settings.model)
+        generator = torch.Generator().manual_seed(self.settings.run.seed)
+        return objective, objective.meta_parameters(generator)
+
+
+def choose_start(bench: RetrievalBench, folder: str) -> dict[str, object]:
+    """Steps and rate of a meta-model."""
+    model = bench.start(folder)
+    return choose_inner(bench, model.objective, model.weights)
+
+
+def build_start(bench: RetrievalBench, folder: str, choice: Choice) -> Method:
+    """A meta-model that is fine-tuned; with 0 pairs it answers as it is."""
+    model = bench.start(folder)
+    facts = {
+        "title": f"{name_training(model.provenance)}, then fine-tuning",
+        "examples_before": model.provenance["examples"],
+        "start": Path(folder).name,
+    }
+    weights = model.weights
+    return build_adapting(bench, model.objective, weights, choice, facts, without_pairs=True)
+
+
+def choose_lora(bench: RetrievalBench, _: str) -> dict[str, object]:
+    """Steps and rate of LoRA matrices that begin at the pretrained encoder."""
+    return choose_inner(bench, *bench.pretrained())
+
+
+def build_lora(bench: RetrievalBench, _: str, choice: Choice) -> Method:
+    """Plain LoRA, from the pretrained encoder."""
+    facts = {"examples_before": 0}
+    return build_adapting(bench, *bench.pretrained(), choice, facts, without_pairs=False)
+
+
+def build_frozen(bench: RetrievalBench, _: str, choice: Choice) -> Method:
+    """The pretrained encoder as it is; pairs change nothing."""
+    predict = without_labels(*bench.pretrained(), on_adapted=bench.stopwatch.adapted)
+    facts = {"examples_before": 0, "parameters": 0, "bytes": 0}
+    return Method(predict, 0, lambda _pairs: 0, facts)
+
+
+def build_overlap(bench: RetrievalBench, _: str, choice: Choice) -> Method:
+    """Overlap of character n-grams."""
+    orders = bench.settings.retrieval.ngrams
+    predict = ngram_overlap(orders=orders, on_adapted=bench.stopwatch.adapted)
+    facts = {"examples_before": 0, "parameters": 0, "bytes": 0}
+    return Method(predict, 0, lambda pairs: pairs, facts)
+
+
+_ENCODER = "the adapted encoder's mean-pooled states"
+_FOLDER = (ADAPTER, RECORD)
+_POOL = "retrieval.candidates"
+
+KINDS: Mapping[str, Kind] = {
+    "start": Kind(
+        "a meta-model, fine-tuned",
+        "ours",
+        _ENCODER,
+        (_POOL, "adaptation"),
+        choose_start,
+        build_start,
+        folder=True,
+        files=_FOLDER,
+    ),
+    "joint": Kind(
+        "joint training, then fine-tuning",
+        "rival",
+        _ENCODER,
+        (_POOL, "adaptation"),
+        choose_start,
+        build_start,
+        folder=True,
+        files=_FOLDER,
+    ),
+    "lora": Kind(
+        "plain LoRA", "rival", _ENCODER, (_POOL, "model", "adaptation"), choose_lora, build_lora
+    ),
+    "frozen_retrieval": Kind(
+        "the frozen encoder",
+        "rival",
+        "the frozen encoder's mean-pooled states",
+        (_POOL, "model"),
+        no_choice,
+        build_frozen,
+    ),
+    "ngram_overlap": Kind(
+        "overlap of character n-grams",
+        "rival",
+        "the text's characters",
+        (_POOL, "retrieval.ngrams"),
+        no_choice,
+        build_overlap,
+    ),
+}
+
+
+def retrieval_contest(settings: RetrievalComparison, tasks: Sequence[Task]) -> Contest:
+    """Finding translations in pools that sentences of other tasks fill up.
+
+    Args:
+        tasks: Of all meta-splits; what they hold in a pool's language may stand in it.
+    """
+    draw = partial(
+        draw_pair_episodes,
+        candidates=settings.retrieval.candidates,
+        distractors=gather_texts(tasks),
+    )
+    return Contest("retrieval", draw, KINDS)
