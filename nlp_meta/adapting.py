@@ -52,9 +52,10 @@ def build_objective(
     device: torch.device | str | None = None,
     precision: str = "auto",
     batch_tokens: int = 2048,
+    token: str | None = None,
 ) -> Classification:
     """Load the backbone that settings name and plan its adapter."""
-    backbone = _load_backbone(settings, device)
+    backbone = _load_backbone(settings, device, token=token)
     return build_classification(
         backbone,
         labels=labels,
@@ -74,9 +75,10 @@ def build_retriever(
     device: torch.device | str | None = None,
     precision: str = "auto",
     batch_tokens: int = 2048,
+    token: str | None = None,
 ) -> Retrieval:
     """Load the backbone that settings name to find translations with; it has no head."""
-    backbone = _load_backbone(settings, device)
+    backbone = _load_backbone(settings, device, token=token)
     return build_retrieval(
         backbone,
         lora_r=settings.lora_r,
@@ -88,7 +90,9 @@ def build_retriever(
     )
 
 
-def _load_backbone(settings: ModelSettings, device: torch.device | str | None) -> Backbone:
+def _load_backbone(
+    settings: ModelSettings, device: torch.device | str | None, *, token: str | None
+) -> Backbone:
     return load_backbone(
         settings.model_name_or_path,
         pooling=settings.pooling,
@@ -96,6 +100,7 @@ def _load_backbone(settings: ModelSettings, device: torch.device | str | None) -
         prefix_text=settings.prefix_text,
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
         revision=settings.revision,
+        token=token,
     )
 
 

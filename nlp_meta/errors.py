@@ -50,5 +50,9 @@ class MetaModelError(NlpMetaError):
     """A folder that does not hold the model it was taken for."""
 
 
+class HubError(MetaModelError):
+    """A repository on the Hub that does not give or take what it must."""
+
+
 class EndpointError(NlpMetaError):
     """An endpoint that does not answer as it must."""

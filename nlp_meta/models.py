@@ -4,122 +4,41 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
+from nlp_meta.adapted_model import AdaptationReport, AdaptedModel, build_recorded
 from nlp_meta.adapting import (
-    Calibrated,
     adapt_calibrated,
-    build_objective,
     check_pairs,
     count_cut,
     narrow_labels,
     predict_texts,
 )
-from nlp_meta.companion import (
-    FACTORS,
-    Companion,
-    CompanionReport,
-    check_when,
-    find_companion,
-)
+from nlp_meta.companion import check_when, find_companion
 from nlp_meta.data.answers import Prediction
-from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
+from nlp_meta.data.labels import check_labels, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import LabelError
 from nlp_meta.hub.companions import StoredCompanion, load_companion
+from nlp_meta.hub.destinations import Destination, PushOptions
 from nlp_meta.hub.packaging import (
-    ADAPTED_MODEL,
     META_MODEL,
     Record,
     find_model,
     load_weights,
     save_model,
 )
+from nlp_meta.hub.publish import Pushed, push_saved
+from nlp_meta.hub.pulling import Source, source_of
 from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel
 from nlp_meta.settings import ModelSettings
 
-
-@dataclass(frozen=True, slots=True)
-class AdaptationReport:
-    """What one adaptation did.
-
-    Attributes:
-        temperature: What logits are divided by, fitted on held-out folds.
-        held_out_accuracy: Of the support examples, each answered by an adaptation that
-            had not seen it.
-        examples_cut: Texts longer than the encoder takes.
-        companion: What the same folds said of character n-grams; None where none were asked.
-    """
-
-    examples: int
-    steps: int
-    learning_rate: float
-    temperature: float
-    held_out_accuracy: float
-    examples_cut: int
-    seconds: float
-    companion: CompanionReport | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AdaptedModel:
-    """A backbone with the adapter and the head of one domain.
-
-    Attributes:
-        companion: Character n-grams that are mixed into the predictions.
-    """
-
-    objective: Classification
-    weights: Mapping[str, Tensor]
-    settings: ModelSettings
-    match: LabelMatch | None = None
-    report: AdaptationReport | None = None
-    companion: Companion | None = None
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Names of the labels in the order of the logits."""
-        return self.objective.labels
-
-    @classmethod
-    def from_pretrained(
-        cls, name_or_path: str | Path, *, revision: str | None = None, device: str | None = None
-    ) -> "AdaptedModel":
-        """Load from a folder or the Hub.
-
-        Raises:
-            MetaModelError: There is no adapted model.
-        """
-        folder, record = find_model(str(name_or_path), kind=ADAPTED_MODEL, revision=revision)
-        settings = ModelSettings(**record.model)
-        objective = build_objective(settings, labels=tuple(record.labels), device=device)
-        weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
-        done = record.adaptation.get("companion") or {}
-        required = bool(done.get("on"))
-        stored = load_companion(folder, labels=record.labels, factors=FACTORS, required=required)
-        companion = None if stored is None else Companion.of(stored.model, stored.factors)
-        return cls(objective, weights, settings, companion=companion)
-
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """One prediction a text, with calibrated probabilities of every label."""
-        answers = predict_texts(self.objective, self.weights, texts)
-        return answers if self.companion is None else self.companion.mix(texts, answers)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a PEFT adapter with its head, the tokenizer and a record."""
-        done = asdict(self.report) if self.report else {}
-        record = Record(ADAPTED_MODEL, asdict(self.settings), self.labels, done)
-        own = self.companion
-        stored = None if own is None else StoredCompanion(own.model, own.factors)
-        backbone, plan = self.objective.backbone, self.objective.plan
-        save_model(
-            Path(folder), record, self.weights, backbone=backbone, plan=plan, companion=stored
-        )
+__all__ = ["AdaptationReport", "AdaptedModel", "MetaModel"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +54,7 @@ class MetaModel:
             domain start; None where there are none.
         translation: What an `AlignmentMetaModel` has beside these weights; None where
             meta-training saw no translation.
+        source: Where on the Hub it was pulled from, and at which commit.
     """
 
     objective: Classification
@@ -146,6 +66,7 @@ class MetaModel:
     provenance: Mapping[str, Any]
     companion: NgramModel | None = None
     translation: Mapping[str, Any] | None = None
+    source: Source | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -154,27 +75,40 @@ class MetaModel:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, *, revision: str | None = None, device: str | None = None
+        cls,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        device: str | None = None,
     ) -> "MetaModel":
-        """Load from a folder or the Hub.
+        """Load from a folder or the Hub, at a branch, tag or commit of it.
 
         Raises:
             MetaModelError: There is no meta-model.
         """
-        folder, record = find_model(str(name_or_path), kind=META_MODEL, revision=revision)
-        settings = ModelSettings(**record.model)
-        objective = build_objective(settings, labels=tuple(record.labels), device=device)
+        name = str(name_or_path)
+        folder, record = find_model(name, kind=META_MODEL, revision=revision, token=token)
+        settings, objective = build_recorded(record, device=device, token=token)
         weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
         on = objective.backbone.device
         weights |= {STEP_SIZE + n: torch.tensor(v, device=on) for n, v in record.step_sizes.items()}
         defaults = dict(record.adaptation)
         translation = defaults.pop("translation", None)
         minibatch, early_stop = defaults.pop("minibatch"), defaults.pop("early_stop")
-        inner = InnerLoop(**defaults)
         stored = load_companion(folder, labels=record.labels, factors=())
-        own = None if stored is None else stored.model
-        told = record.provenance, own, translation
-        return cls(objective, weights, settings, inner, minibatch, early_stop, *told)
+        return cls(
+            objective,
+            weights,
+            settings,
+            InnerLoop(**defaults),
+            minibatch,
+            early_stop,
+            record.provenance,
+            None if stored is None else stored.model,
+            translation,
+            source_of(name, folder),
+        )
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answer with the labels of meta-training, without any label of the new domain.
@@ -230,12 +164,11 @@ class MetaModel:
         support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
         inner = _override(self.adaptation, steps=steps, learning_rate=learning_rate)
         cut = count_cut(self.objective, [one.source for one in support], long_texts=long_texts)
-        objective, meta_parameters = narrow_labels(
-            self.objective, self.weights, match.labels, shared=match.shared
-        )
+        known = match.shared
+        objective, start = narrow_labels(self.objective, self.weights, match.labels, shared=known)
         found = adapt_calibrated(
             objective,
-            meta_parameters,
+            start,
             support,
             inner=inner,
             minibatch=self.minibatch,
@@ -246,9 +179,10 @@ class MetaModel:
         own, said = find_companion(
             support, objective.labels, found, prior=self.companion, when=companion, seed=seed
         )
-        seconds = time.monotonic() - began
-        report = _report(found, len(support), inner.learning_rate, cut, seconds, said)
-        return AdaptedModel(objective, found.weights, self.settings, match, report, own)
+        rate, seconds = inner.learning_rate, time.monotonic() - began
+        report = AdaptationReport.of(found, len(support), rate, cut, seconds, said)
+        origin = {**self.provenance, "meta_model": asdict(self.source) if self.source else None}
+        return AdaptedModel(objective, found.weights, self.settings, match, report, own, origin)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a PEFT adapter with its head, the tokenizer and a record."""
@@ -271,25 +205,17 @@ class MetaModel:
         backbone, plan = self.objective.backbone, self.objective.plan
         save_model(Path(folder), record, weights, backbone=backbone, plan=plan, companion=stored)
 
-
-def _report(
-    found: Calibrated,
-    examples: int,
-    learning_rate: float,
-    cut: int,
-    seconds: float,
-    companion: CompanionReport | None,
-) -> AdaptationReport:
-    return AdaptationReport(
-        examples=examples,
-        steps=found.steps,
-        learning_rate=learning_rate,
-        temperature=found.temperature,
-        held_out_accuracy=found.held_out_accuracy,
-        examples_cut=cut,
-        seconds=seconds,
-        companion=companion,
-    )
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        hub_base_model: str | None = None,
+        results: str | Path | None = None,
+        **options: Unpack[PushOptions],
+    ) -> Pushed:
+        """Push in one commit, with a card of what was measured; see `push_folder`."""
+        to = Destination(repo_id, **options)
+        return push_saved(self.save_pretrained, to, hub_base_model=hub_base_model, results=results)
 
 
 def _override(inner: InnerLoop, *, steps: int | None, learning_rate: float | None) -> InnerLoop:

@@ -33,6 +33,7 @@ from nlp_meta.settings import (
     AdaptationSettings,
     DataSettings,
     EpisodeSettings,
+    HubSettings,
     InnerSettings,
     MetaTraining,
     ModelSettings,
@@ -182,6 +183,7 @@ def _settings(
         outer=outer,
         adaptation=ADAPTATION,
         run=RunSettings(seed, str(folder), init_from, "auto", 2048, None, [], resume=False),
+        hub=HubSettings(False, None, None, None, None, "end", None),
     )
 
 

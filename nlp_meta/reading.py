@@ -25,7 +25,8 @@ NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+|[+-]?\d+[eE][+-]?\d+")
 def read_settings(kind: type[Settings], arguments: Sequence[str]) -> Settings:
     """Read `--config FILE` and `--section.key value` overrides into a settings dataclass.
 
-    `--resume` is short for `--run.resume true`.
+    `--resume` is short for `--run.resume true`, and the Hub's own options, `--push-to-hub`,
+    `--hub-model-id NAME` and the others, for the keys of the section `hub`.
 
     Raises:
         SettingsError: A key is unknown or missing, or a value is of the wrong type.
@@ -35,7 +36,7 @@ def read_settings(kind: type[Settings], arguments: Sequence[str]) -> Settings:
     parser = ArgumentParser(exit_on_error=False, default_env=False)
     parser.add_argument("--config", action="config", help="YAML file with every setting of the run")
     parser.add_class_arguments(kind, None, fail_untyped=True)
-    words = ["--run.resume=true" if word == "--resume" else word for word in arguments]
+    words = [_in_full(word) for word in arguments]
     for path in _config_paths(words):
         _check_config(path, kind)
     try:
@@ -68,6 +69,16 @@ def choose_by_section(table: Mapping[str, Chosen], arguments: Sequence[str]) -> 
         f"cannot tell what to run: a config with one of the sections {sections} is needed; name "
         "one of recipes/configs with `--config`"
     )
+
+
+def _in_full(word: str) -> str:
+    """Write a short option with its section."""
+    if word in ("--resume", "--push-to-hub"):
+        return {"--resume": "--run.resume=true"}.get(word, "--hub.push_to_hub=true")
+    if not word.startswith("--hub-"):
+        return word
+    name, sign, value = word.removeprefix("--").partition("=")
+    return f"--hub.{name.replace('-', '_')}{sign}{value}"
 
 
 def _config_paths(words: Sequence[str]) -> list[Path]:

@@ -126,6 +126,24 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class HubSettings:
+    """Pushing a run's meta-model, by the Hub's own names.
+
+    `hub_token_env` names the environment variable that holds the token; a token itself never
+    stands in a file. `hub_strategy` is `end`, `every_save` (a draft at each checkpoint),
+    `checkpoint` (and the newest checkpoint, to resume from) or `all_checkpoints`.
+    """
+
+    push_to_hub: bool
+    hub_model_id: str | None
+    hub_token_env: str | None
+    hub_private_repo: bool | None
+    hub_revision: str | None
+    hub_strategy: str
+    hub_base_model: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class MetaTraining:
     """One run of `recipes/meta_train.py` or `recipes/multitask_train.py`."""
 
@@ -136,6 +154,7 @@ class MetaTraining:
     outer: OuterSettings
     adaptation: AdaptationSettings
     run: RunSettings
+    hub: HubSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +273,7 @@ class RetrievalComparison:
 def fingerprint(settings: MetaTraining) -> str:
     """Hash of everything that decides a run's numbers; not where it is written or resumed."""
     values = asdict(settings)
+    del values["hub"]
     for name in ("output_dir", "resume", "num_processes", "report_to"):
         del values["run"][name]
     # A run is judged by the first rate and the most steps; the others are tried at its end.

@@ -1,7 +1,7 @@
 """A whole meta-training run: from settings and tasks to a meta-model."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,8 +17,10 @@ from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.evaluation.kinds import episode_scorer
 from nlp_meta.launch import with_trackers
 from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.meta.checkpoints import Checkpoint
+from nlp_meta.meta.deviations import drop_deviations
 from nlp_meta.meta.outer_loop import MetaTrained, meta_train
-from nlp_meta.meta.progress import StepRecord
+from nlp_meta.meta.progress import StepRecord, best_parameters
 from nlp_meta.meta.schedule import OuterLoop
 from nlp_meta.meta.selection import Trial, choose_adaptation
 from nlp_meta.meta.validation import Metric, Objective, Validation, by_kind
@@ -36,8 +38,10 @@ from nlp_meta.mixed_training import (
 from nlp_meta.models import MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
+from nlp_meta.provenance import describe_draft, describe_run
+from nlp_meta.pushing import with_pushes
 from nlp_meta.settings import AdaptationSettings, DataSettings, MetaTraining, fingerprint
-from nlp_meta.starting import begin, examples_before
+from nlp_meta.starting import begin
 
 Found = dict[str, tuple[InnerLoop, tuple[Trial, ...]]]
 """By kind, the adaptation that was found best and all that were tried."""
@@ -68,6 +72,8 @@ def train_meta_model(
     judge = build_validation(
         settings.adaptation, validation_episodes(validation, settings.adaptation)
     )
+    draft = _drafts(settings, objectives, train, validation)
+    on_step = with_pushes(settings, accelerator, draft, on_step)
     ended = meta_train(
         build_training(settings, objectives, train),
         begin(objectives, settings, tasks=[task.name for task in train]),
@@ -82,7 +88,8 @@ def train_meta_model(
     if ended.interrupted:
         return None, ended
     found = _find_adaptations(objectives, ended.meta_parameters, judge, settings.adaptation)
-    told = _provenance(settings, train, validation, ended, found)
+    trials = {kind: tried for kind, (_, tried) in found.items()}
+    told = describe_run(settings, train, validation, ended, trials)
     return _build_model(settings, objectives, ended.meta_parameters, found, told, train), ended
 
 
@@ -108,7 +115,8 @@ def _build_model(
     provenance: dict[str, object],
     train: Sequence[Task],
 ) -> MetaModel | AlignmentMetaModel | None:
-    """Put together what users hold."""
+    """Put together what users hold; without n-grams where no tasks are given to fit them on."""
+    labeled = [task for task in train if task.kind == SENTIMENT]
     adaptation = settings.adaptation
     minibatch, early_stop = adaptation.batch_size, adaptation.early_stop
     retrieval, classification = objectives.get(TRANSLATION), objectives.get(SENTIMENT)
@@ -128,13 +136,33 @@ def _build_model(
         minibatch,
         early_stop,
         provenance,
-        companion=fit_prior(
-            [task for task in train if task.kind == SENTIMENT],
-            classification.labels,
-            seed=settings.run.seed,
-        ),
+        companion=fit_prior(labeled, classification.labels, seed=settings.run.seed)
+        if labeled
+        else None,
         translation=None if aligning is None else describe_defaults(aligning),
     )
+
+
+def _drafts(
+    settings: MetaTraining,
+    objectives: Objectives,
+    train: Sequence[Task],
+    validation: Sequence[Task],
+) -> Callable[[Checkpoint, Path], None]:
+    """Give a function that saves what a checkpoint holds as a meta-model, to be looked at.
+
+    Its adaptation is the one that the run is judged by: the best is found at the end only.
+    """
+
+    def save(checkpoint: Checkpoint, folder: Path) -> None:
+        found: Found = {kind: (judged_inner(settings.adaptation), ()) for kind in objectives}
+        weights = drop_deviations(best_parameters(checkpoint))
+        told = describe_draft(settings, train, validation, checkpoint)
+        model = _build_model(settings, objectives, weights, found, told, ())
+        if model is not None:
+            model.save_pretrained(folder)
+
+    return save
 
 
 def load_splits(data: DataSettings, *meta_splits: str) -> list[tuple[Task, ...]]:
@@ -211,30 +239,3 @@ def _outer_loop(settings: MetaTraining) -> OuterLoop:
     values = asdict(settings.outer)
     del values["algorithm"], values["deviation_r"]
     return OuterLoop(**values)
-
-
-def _provenance(
-    settings: MetaTraining,
-    train: Sequence[Task],
-    validation: Sequence[Task],
-    ended: MetaTrained,
-    found: Found,
-) -> dict[str, object]:
-    # Folders of the machine that trained are no part of what a model is.
-    hidden = replace(settings.data, root=None)
-    own = asdict(replace(settings, data=hidden))
-    del own["run"], own["model"]
-    return {
-        "settings": own,
-        "seed": settings.run.seed,
-        "meta_train": [task.name for task in train],
-        "meta_validation": [task.name for task in validation],
-        "outer_steps": ended.step,
-        "best_step": ended.best_step,
-        "best_score": ended.best_score,
-        "examples": ended.examples + examples_before(settings.run.init_from),
-        **{
-            "trials" if kind == SENTIMENT else f"{kind}_trials": [asdict(one) for one in trials]
-            for kind, (_, trials) in found.items()
-        },
-    }

@@ -2,17 +2,21 @@
 
 accelerate launch recipes/meta_train.py --config recipes/configs/reptile_reviews.yaml
 accelerate launch recipes/meta_train.py --config ... --outer.learning_rate 0.01 --resume
+accelerate launch recipes/meta_train.py --config ... --push-to-hub --hub-model-id me/reptile-reviews
 ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py --config ...
 """
 
 from nlp_meta.console import run_recipe, show_steps
 from nlp_meta.launch import start_accelerator
+from nlp_meta.pushing import check_push, push_finished
 from nlp_meta.settings import MetaTraining
 from nlp_meta.training import load_splits, train_meta_model
 
 
 def main(settings: MetaTraining) -> int:
     accelerator = start_accelerator(settings.run)
+    if accelerator.is_main_process:
+        check_push(settings)
     train, validation = load_splits(settings.data, "meta-train", "meta-validation")
     with show_steps(settings.outer.steps, enabled=accelerator.is_main_process) as on_step:
         model, ended = train_meta_model(
@@ -28,6 +32,9 @@ def main(settings: MetaTraining) -> int:
         print(f"meta-model: {settings.run.output_dir}")
         print(f"best judged: {ended.best_score} after outer step {ended.best_step} of {ended.step}")
         print(f"adaptation: {inner.steps} steps of {inner.optimizer} at {inner.learning_rate}")
+        pushed = push_finished(settings)
+        if pushed is not None:
+            print("\n".join([f"pushed: {pushed.url}", *pushed.notes]))
     accelerator.end_training()
     return 0
 

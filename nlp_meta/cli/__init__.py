@@ -77,6 +77,8 @@ def _find_command(name: str) -> Command:
             from nlp_meta.cli.recommend import run_recommend as command
         case "quickstart":
             from nlp_meta.cli.quickstart import run_quickstart_command as command
+        case "push":
+            from nlp_meta.cli.push import run_push as command
         case _:
             from nlp_meta.cli.cards import run_cards as command
     return command

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.files import check_output_folder
+from nlp_meta.cli.push import check_push_after, record_of, show_pushed
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.data.labels import describe_match, parse_label_map
 from nlp_meta.data.tables import Table, read_table
@@ -16,6 +17,7 @@ from nlp_meta.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.companion import CompanionReport
+    from nlp_meta.hub.destinations import Destination
     from nlp_meta.models import AdaptedModel
 
 
@@ -29,11 +31,15 @@ def run_adapt(options: Namespace, screen: Screen) -> Mapping[str, object]:
         max_rows=options.max_rows,
     )
     check_output_folder(options.output_dir)
+    to = check_push_after(options)
     with quiet_libraries():
         adapted = _adapt(table, label_map, options, screen)
         _save(adapted, options.output_dir)
     _show(adapted, options, screen)
-    return _record(adapted, options.output_dir)
+    record = _record(adapted, options.output_dir)
+    if to is not None:
+        record["pushed"] = _push(options, to, screen)
+    return record
 
 
 def _adapt(
@@ -67,6 +73,16 @@ def _save(adapted: "AdaptedModel", folder: Path) -> None:
             f"cannot save the adapted model to '{folder}': {error}; a folder on a disk with room "
             "for it is needed; free some or name another folder with `--output-dir`"
         ) from error
+
+
+def _push(options: Namespace, to: "Destination", screen: Screen) -> dict[str, object]:
+    from nlp_meta.hub.publish import push_folder
+    from nlp_meta.hub.quiet import quiet_hub
+
+    with quiet_libraries(), quiet_hub():
+        pushed = push_folder(options.output_dir, to, hub_base_model=options.hub_base_model)
+    show_pushed(pushed, screen)
+    return record_of(pushed)
 
 
 def _show(adapted: "AdaptedModel", options: Namespace, screen: Screen) -> None:

@@ -1,9 +1,11 @@
-"""`nlp-meta cards`: list the data cards, or check them."""
+"""`nlp-meta cards`: list the data cards, check them, or push one to the Hub."""
 
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
 
+from nlp_meta.cli.hub_options import read_destination
+from nlp_meta.cli.push import record_of, show_pushed
 from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.data.card_parts import META_SPLITS, DataCard
 from nlp_meta.data.cards import find_card, list_cards, load_card
@@ -11,7 +13,9 @@ from nlp_meta.errors import CardError
 
 
 def run_cards(options: Namespace, screen: Screen) -> Mapping[str, object]:
-    """List the shipped cards, or check those that were named."""
+    """List the shipped cards, check those that were named, or push one."""
+    if options.action == "push":
+        return _push(options, screen)
     if options.action == "check":
         return _check(options.paths or list_cards(), screen)
     cards = [load_card(find_card(name)) for name in list_cards()]
@@ -51,10 +55,12 @@ def _split_tasks(card: DataCard) -> dict[str, list[str]]:
 
 def _check(names: list[str] | tuple[str, ...], screen: Screen) -> Mapping[str, object]:
     """Look at every card before stopping, so that one run shows all that is to mend."""
+    from nlp_meta.hub.data_cards import check_data_card
+
     errors: dict[str, CardError] = {}
     for name in names:
         try:
-            load_card(find_card(name))
+            check_data_card(name)
         except CardError as error:
             errors[name] = error
     if len(errors) == 1:
@@ -68,3 +74,13 @@ def _check(names: list[str] | tuple[str, ...], screen: Screen) -> Mapping[str, o
         )
     show_facts(screen, {"valid cards": str(len(names))})
     return {"valid": list(names)}
+
+
+def _push(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    from nlp_meta.hub.data_cards import push_card
+    from nlp_meta.hub.quiet import quiet_hub
+
+    with quiet_hub():
+        pushed = push_card(options.card, read_destination(options))
+    show_pushed(pushed, screen)
+    return {"pushed": record_of(pushed)}

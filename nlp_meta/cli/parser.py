@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from nlp_meta import __version__
 from nlp_meta.cli.comparison_options import add_compare, add_recommend
+from nlp_meta.cli.hub_options import add_destination, add_push, add_push_after
 from nlp_meta.cli.options import (
     add_label_options,
     add_seed,
@@ -35,7 +36,9 @@ _EXAMPLES = {
     "compare": "nlp-meta compare runs/quickstart/meta --data real_estate.csv --output-dir report",
     "recommend": "nlp-meta recommend --data my_labels.csv",
     "quickstart": "nlp-meta quickstart --output-dir runs/quickstart",
-    "cards": "nlp-meta cards\n  nlp-meta cards check my_corpus.md",
+    "push": "nlp-meta push real_estate --repo-id me/real-estate-sentiment --private",
+    "cards": "nlp-meta cards\n  nlp-meta cards check my_corpus.md\n"
+    "  nlp-meta cards push my_corpus.md --repo-id me/my-corpus",
 }
 
 
@@ -63,7 +66,8 @@ def build_parser() -> ArgumentParser:
         ("quickstart", "Meta-train, adapt and compare on built-in reviews.", _add_quickstart),
         ("compare", "Compare every method on draws of your labels.", add_compare),
         ("recommend", "Say which method suits your labels, and how sure.", add_recommend),
-        ("cards", "List the data cards, or check them.", _add_cards),
+        ("push", "Push a saved model to the Hub, with its card.", add_push),
+        ("cards", "List the data cards, check or push them.", _add_cards),
     ):
         command = commands.add_parser(
             name,
@@ -109,6 +113,7 @@ def _add_adapt(command: ArgumentParser) -> None:
     )
     _add_adaptation(command)
     add_seed(command)
+    add_push_after(command)
 
 
 def _add_adaptation(command: ArgumentParser) -> None:
@@ -177,7 +182,7 @@ def _add_quickstart(command: ArgumentParser) -> None:
 
 
 def _add_cards(command: ArgumentParser) -> None:
-    actions = command.add_subparsers(dest="action", metavar="check")
+    actions = command.add_subparsers(dest="action", metavar="check | push")
     check = actions.add_parser(
         "check",
         help="check cards: all that are shipped, or those named",
@@ -191,3 +196,14 @@ def _add_cards(command: ArgumentParser) -> None:
     )
     # A default of its own would overwrite a `--json` that stands before `check`.
     check.add_argument("--json", action="store_true", default=SUPPRESS, help="as for `cards`")
+    push = actions.add_parser(
+        "push",
+        help="push a card as the card of a dataset repository",
+        description="Push a data card as the card of a dataset repository; no rows are pushed.",
+        epilog="example:\n  nlp-meta cards push my_corpus.md --repo-id me/my-corpus",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    push.add_argument("card", metavar="CARD", help="card, by path or name")
+    add_destination(push)
+    push.add_argument("--json", action="store_true", default=SUPPRESS, help="as for `cards`")

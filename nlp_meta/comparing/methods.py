@@ -15,7 +15,7 @@ from nlp_meta.comparing.prompted import build_prompting, choose_prompting
 from nlp_meta.comparing.whole import build_full, build_setfit, choose_full
 from nlp_meta.errors import SettingsError
 from nlp_meta.hub.companions import WEIGHTS
-from nlp_meta.hub.packaging import ADAPTER, HEAD, RECORD
+from nlp_meta.hub.model_files import ADAPTER, HEAD, RECORD
 
 Choose = Callable[[Any, str], dict[str, object]]
 Build = Callable[[Any, str, Mapping[str, object]], Method]

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
-import torch
 
 from nlp_meta import __version__
 from nlp_meta.comparing.bench import AnyBench, AnySettings
@@ -21,6 +19,7 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.kinds import kind_of_metric, missing_for
 from nlp_meta.evaluation.records import columns_of
 from nlp_meta.evaluation.results import Analysis, analyze
+from nlp_meta.provenance import describe_hardware
 from nlp_meta.report.answer import answer_sentence
 from nlp_meta.report.page import write_report
 
@@ -46,7 +45,7 @@ def save_comparison(
         "ours": plan.ours,
         "settings": _portable(settings),
         "versions": _versions(),
-        "hardware": _hardware(),
+        "hardware": describe_hardware(),
         "made": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "tasks": [_describe(task, ran) for task in tasks],
         "methods": {name: dict(facts) for name, facts in ran.facts.items()},
@@ -72,12 +71,6 @@ def _portable(settings: AnySettings) -> dict[str, object]:
 def _versions() -> dict[str, str]:
     found = {name: metadata.version(name) for name in PACKAGES}
     return {"nlp_meta": __version__, "python": platform.python_version(), **found}
-
-
-def _hardware() -> str:
-    devices = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
-    cpu = f"{os.cpu_count()} CPU cores ({torch.backends.cpu.get_cpu_capability()})"
-    return ", ".join([*devices, cpu, f"{torch.get_num_threads()} threads a process"])
 
 
 def _describe(task: Task, ran: Ran) -> dict[str, object]:

@@ -26,6 +26,8 @@ from transformers import (
 from nlp_meta.errors import BackboneError
 
 POOLINGS = ("native", "mean")
+BUILTIN = "builtin:"
+"""What names of encoders that come as packages begin with."""
 
 
 class MeanPooled(nn.Module):
@@ -98,6 +100,7 @@ def load_backbone(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
+    token: str | None = None,
 ) -> Backbone:
     """Load a pretrained encoder and freeze it.
 
@@ -110,6 +113,7 @@ def load_backbone(
         pooling: `native` is the model's own classification head, `mean` the mean over
             real tokens and one linear layer.
         dtype: Of the frozen weights. transformers 5 would otherwise take the checkpoint's.
+        token: For a private model on the Hub; None takes HF_TOKEN, or the login.
 
     Raises:
         BackboneError: No such model, no safetensors, or a model that takes fewer tokens.
@@ -126,10 +130,12 @@ def load_backbone(
         "use_safetensors": True,
         "attn_implementation": "eager" if device.type == "cpu" else "sdpa",
         "revision": revision or "main",
+        "token": token,
     }
+    found = {"revision": revision or "main", "token": token}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision or "main")
-        config = AutoConfig.from_pretrained(path, revision=revision or "main")
+        tokenizer = AutoTokenizer.from_pretrained(path, **found)
+        config = AutoConfig.from_pretrained(path, **found)
         model = _load_model(path, config, pooling=pooling, options=options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")

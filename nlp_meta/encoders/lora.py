@@ -133,6 +133,16 @@ def start_weights(
     return weights
 
 
+def lora_shapes(backbone: Backbone, plan: LoraPlan) -> dict[str, tuple[int, int]]:
+    """Shape of each LoRA matrix that fits a backbone, by name."""
+    shapes: dict[str, tuple[int, int]] = {}
+    for name in plan.scales:
+        layer = _linear(backbone.model, name)
+        shapes[name + LORA_A] = (plan.rank, layer.in_features)
+        shapes[name + LORA_B] = (layer.out_features, plan.rank)
+    return shapes
+
+
 @contextmanager
 def stacked(model: nn.Module, plan: LoraPlan, weights: Weights, owners: Owners) -> Iterator[None]:
     """Let a model's forward pass use the stacked weights of W tasks.

@@ -15,9 +15,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from nlp_meta.errors import MetaModelError
+from nlp_meta.hub.model_files import COMPANION_FACTS, COMPANION_WEIGHTS
 from nlp_meta.objectives.ngrams import CHARACTERS, ORDERS, NgramModel
 
-WEIGHTS, FACTS = "companion.safetensors", "companion.json"
+WEIGHTS, FACTS = COMPANION_WEIGHTS, COMPANION_FACTS
 _FORMAT = 1
 _MOST_FEATURES = 2**24
 _READ_AS = {"format": _FORMAT, "orders": list(ORDERS), "characters": CHARACTERS}

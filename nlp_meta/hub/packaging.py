@@ -1,7 +1,7 @@
 """Saving and loading models in PEFT's own format.
 
 A folder holds an ordinary PEFT adapter with its head, the tokenizer, one JSON file with
-what PEFT has no place for, character n-grams where the model has them, and a short README
+what PEFT has no place for, character n-grams where the model has them, and a model card
 that shows how to read it without this package. It is written beside its place and renamed:
 what was there before stays whole until the new one is complete.
 """
@@ -15,19 +15,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nlp_meta.encoders.backbone import Backbone, resolve_name
-from nlp_meta.encoders.lora import LORA_A, LORA_B, LoraPlan
+from nlp_meta.encoders.backbone import BUILTIN, Backbone, resolve_name
+from nlp_meta.encoders.lora import LORA_A, LORA_B, LoraPlan, lora_shapes
 from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.companions import StoredCompanion, save_companion
-from nlp_meta.hub.readme import write_readme
+from nlp_meta.hub.model_cards import write_card
+from nlp_meta.hub.model_files import ADAPTER, ADAPTER_CONFIG, HEAD, RECORD
+from nlp_meta.hub.pulling import pull
 
-RECORD, ADAPTER, HEAD = "nlp_meta.json", "adapter_model.safetensors", "head.safetensors"
 RUN_LOG = "log.jsonl"
 """What a run of the outer loop leaves in the folder that its meta-model is saved to."""
 FORMAT = 1
@@ -78,16 +77,10 @@ def save_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part"))
     try:
-        _write(beside, record, weights, backbone=backbone, plan=plan)
+        stored = _write(beside, record, weights, backbone=backbone, plan=plan)
         if companion is not None:
             save_companion(beside, companion)
-        write_readme(
-            beside,
-            record.kind,
-            labels=record.labels,
-            model=record.model,
-            companion=companion is not None,
-        )
+        write_card(beside, stored, companion=companion is not None)
         beside.chmod(0o755)
         _replace(beside, folder)
     finally:
@@ -104,37 +97,32 @@ def check_replaceable(folder: Path) -> None:
 
 
 def find_model(
-    name_or_path: str, *, kind: str, or_kind: str | None = None, revision: str | None = None
+    name_or_path: str,
+    *,
+    kind: str,
+    or_kind: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
 ) -> tuple[Path, Record]:
     """Find a saved model in a folder or on the Hub and read its record.
 
     Args:
         or_kind: Another kind that serves as well.
+        revision, token: For the Hub; its own environment variables are honored.
 
     Raises:
         MetaModelError: There is none, or it is of another kind.
     """
     folder = Path(name_or_path)
     if not folder.is_dir():
-        folder = _download(name_or_path, revision=revision)
-    try:
-        values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        record = Record(**{name: values[name] for name in Record.__dataclass_fields__})
-    except FileNotFoundError as error:
-        raise MetaModelError(
-            f"cannot load '{name_or_path}': it holds no {RECORD} and a model saved by this "
-            "package is needed; check the path"
-        ) from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise MetaModelError(
-            f"cannot load '{name_or_path}': its {RECORD} is damaged and the file as it was saved "
-            "is needed; save or download the model again"
-        ) from error
+        folder = pull(name_or_path, revision=revision, token=token)
+    record = read_record(folder, name=name_or_path)
     if record.kind not in (kind, or_kind):
         raise MetaModelError(
             f"cannot use '{name_or_path}': it is of the kind '{record.kind}' and '{kind}' is "
             f"needed; {_advise(kind, found=record.kind)}"
         )
+    _check_base(folder, record, name=name_or_path)
     return folder, record
 
 
@@ -148,6 +136,32 @@ def _advise(kind: str, *, found: str) -> str:
     if kind == ALIGNMENT_MODEL and found in starts:
         return "adapt it to sentence pairs first (`nlp-meta adapt`, with `--source-lang`)"
     return advice.get((kind, found), "name another model")
+
+
+def read_record(folder: Path, *, name: str) -> Record:
+    """Read the record of a saved model of whatever kind.
+
+    Args:
+        name: What the user typed for the folder.
+
+    Raises:
+        MetaModelError: There is none, or it is damaged.
+    """
+    try:
+        values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        record = Record(**{name: values[name] for name in Record.__dataclass_fields__})
+        Path(record.model["model_name_or_path"])
+    except FileNotFoundError as error:
+        raise MetaModelError(
+            f"cannot load '{name}': it holds no {RECORD} and a model saved by this "
+            "package is needed; check the path"
+        ) from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise MetaModelError(
+            f"cannot load '{name}': its {RECORD} is damaged and the file as it was saved "
+            "is needed; save or download the model again"
+        ) from error
+    return record
 
 
 def load_weights(
@@ -179,7 +193,34 @@ def load_weights(
             f"cannot load the weights in '{folder}': '{missing[0]}' is not among them and an "
             "adapter for this backbone is needed; check `model` in its record"
         )
+    for name, shape in lora_shapes(backbone, plan).items():
+        if tuple(weights[name].shape) != shape:
+            raise MetaModelError(
+                f"cannot load the weights in '{folder}': '{name}' is {tuple(weights[name].shape)} "
+                f"and {shape} is needed: they are of another base than '{backbone.name}'; check "
+                "`model` in its record"
+            )
     return weights
+
+
+def _check_base(folder: Path, record: Record, *, name: str) -> None:
+    """PEFT reads the base in its own file, this package that of the record: they must agree."""
+    path, own = folder / ADAPTER_CONFIG, str(record.model["model_name_or_path"])
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        base = str(values["base_model_name_or_path"])
+    except FileNotFoundError:
+        return  # PEFT alone reads it
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MetaModelError(
+            f"cannot load '{name}': its {path.name} is damaged and the file as it was "
+            "saved is needed; save or download the model again"
+        ) from error
+    if base != own and not own.startswith(BUILTIN):
+        raise MetaModelError(
+            f"cannot load '{name}': its adapter is for the base '{base}' and its {RECORD} names "
+            f"'{own}', and one base is needed; save or download the model again"
+        )
 
 
 def _write(
@@ -189,7 +230,8 @@ def _write(
     *,
     backbone: Backbone,
     plan: LoraPlan,
-) -> None:
+) -> dict[str, Any]:
+    """Write everything but n-grams and card; the record as it was written."""
     mean = backbone.pooling == "mean"
     adapter: dict[str, Tensor] = {}
     head: dict[str, Tensor] = {}
@@ -205,10 +247,15 @@ def _write(
     config = copy.copy(plan.config)
     config.base_model_name_or_path = resolve_name(backbone.name)
     config.inference_mode = True
+    # The commit of a base from the Hub, so that another machine reads the same weights.
+    config.revision = getattr(backbone.config, "_commit_hash", None) or record.model.get("revision")
     config.save_pretrained(str(folder))
     backbone.tokenizer.save_pretrained(str(folder))
-    text = json.dumps({"format": FORMAT, **asdict(record)}, indent=1, ensure_ascii=False)
+    stored = {"format": FORMAT, **asdict(record)}
+    stored["model"]["revision"] = config.revision
+    text = json.dumps(stored, indent=1, ensure_ascii=False)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
+    return stored
 
 
 def _unmoved(backbone: Backbone, plan: LoraPlan) -> dict[str, Tensor]:
@@ -253,13 +300,3 @@ def _replace(beside: Path, folder: Path) -> None:
         if path.is_dir() or path.name == RUN_LOG:
             path.rename(folder / path.name)
     shutil.rmtree(old)
-
-
-def _download(name: str, *, revision: str | None) -> Path:
-    try:
-        return Path(snapshot_download(name, revision=revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise MetaModelError(
-            f"cannot find the model '{name}': it is no folder here and no repository that the Hub "
-            "gives us; check the path, or the id, the token and the connection"
-        ) from error

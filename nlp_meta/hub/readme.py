@@ -1,33 +1,29 @@
-"""The README beside a saved model: what it is and how to read it with and without us."""
+"""How to use a saved model, with this package and without: the lines of its card."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 NATIVE = """\
 ```python
-import torch
 from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoPeftModelForSequenceClassification.from_pretrained(
-    folder, num_labels={count}, dtype=torch.float32
-).eval()
-inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
+model = AutoPeftModelForSequenceClassification.from_pretrained({name}, num_labels={count}, \
+dtype="float32").eval()
+inputs = AutoTokenizer.from_pretrained({name})({texts}, padding=True, truncation=True, \
+max_length={length}, return_tensors="pt")
 probabilities = model(**inputs).logits.softmax(-1)  # {labels}
 ```
 """
 
 MEAN = """\
 ```python
-import torch
 from peft import AutoPeftModelForFeatureExtraction
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
-
+{where}
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoPeftModelForFeatureExtraction.from_pretrained(folder, dtype=torch.float32).eval()
+model = AutoPeftModelForFeatureExtraction.from_pretrained(folder, dtype="float32").eval()
 head = load_file(folder + "/head.safetensors")
 inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
 states, mask = model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
@@ -43,8 +39,8 @@ import torch
 from peft import AutoPeftModelForFeatureExtraction
 from transformers import AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoPeftModelForFeatureExtraction.from_pretrained(folder, dtype=torch.float32).eval()
+tokenizer = AutoTokenizer.from_pretrained({name})
+model = AutoPeftModelForFeatureExtraction.from_pretrained({name}, dtype="float32").eval()
 inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
 states, mask = model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
 pooled = (states * mask).sum(1) / mask.sum(1)
@@ -57,21 +53,22 @@ OWN = {
 ```python
 from nlp_meta import MetaModel
 
-model = MetaModel.from_pretrained(folder).adapt(texts, labels)
+model = MetaModel.from_pretrained({name}).adapt(texts, labels)
+model.predict(new_texts)
 ```
 """,
     "adapted-model": """\
 ```python
 from nlp_meta import AdaptedModel
 
-AdaptedModel.from_pretrained(folder).predict(texts)
+AdaptedModel.from_pretrained({name}).predict(texts)
 ```
 """,
     "alignment-meta-model": """\
 ```python
 from nlp_meta.aligning import AlignmentMetaModel, adapt_alignment
 
-start = AlignmentMetaModel.from_pretrained(folder)
+start = AlignmentMetaModel.from_pretrained({name})
 model = adapt_alignment(start, sources, targets)
 ```
 """,
@@ -79,7 +76,7 @@ model = adapt_alignment(start, sources, targets)
 ```python
 from nlp_meta.aligning import AlignmentModel
 
-pairs = AlignmentModel.from_pretrained(folder).align(sources, targets)
+pairs = AlignmentModel.from_pretrained({name}).align(sources, targets)
 ```
 """,
 }
@@ -104,30 +101,39 @@ answers by `nlp-meta` only.
 }
 
 
-def write_readme(
-    folder: Path,
+def usage(
     kind: str,
     *,
     labels: Sequence[str],
     model: Mapping[str, Any],
-    companion: bool = False,
-) -> None:
-    """Write `README.md` into the folder of a saved model.
+    companion: bool,
+    repo_id: str | None,
+) -> str:
+    """Write the lines of code that use a model, as Markdown.
 
     Args:
         companion: Character n-grams lie beside the adapter.
+        repo_id: Its name on the Hub; None for a model in a `folder` of the reader's.
     """
     prefix = model["prefix_text"]
-    texts = f'["{prefix}" + text for text in texts]' if prefix else "texts"
+    name = "folder" if repo_id is None else f'"{repo_id}"'
     with_labels = MEAN if model["pooling"] == "mean" else NATIVE
     plain = (with_labels if labels else EMBEDDING).format(
-        count=len(labels), texts=texts, length=model["max_tokens"], labels=", ".join(labels)
+        name=name,
+        where="" if repo_id is None else _WHERE.format(name=name),
+        count=len(labels),
+        texts=f'["{prefix}" + text for text in texts]' if prefix else "texts",
+        length=model["max_tokens"],
+        labels=", ".join(labels),
     )
     with_head = kind != "meta-model" or model["head"] == "shared"
     note = "" if with_head else "Its head is rebuilt from each support set, so adapt it first.\n\n"
-    text = (
-        f"---\nlibrary_name: peft\ntags: [nlp-meta]\n---\n\n# {TITLES[kind]}\n\n{note}"
-        f"With `nlp-meta`:\n\n{OWN[kind]}\nWith PEFT alone:\n\n{plain}"
+    own = OWN[kind].format(name=name)
+    return (
+        f"{note}With `nlp-meta`:\n\n{own}\nWith PEFT alone:\n\n{plain}"
         f"{NGRAMS[kind] if companion else ''}"
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+# PEFT takes names on the Hub; the file of a head of our own has to be fetched.
+_WHERE = "from huggingface_hub import snapshot_download\n\nfolder = snapshot_download({name})"

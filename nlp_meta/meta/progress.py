@@ -104,6 +104,19 @@ class Progress:
         self.averaged = int(saved.record["averaged"])
 
 
+def best_parameters(saved: Checkpoint) -> dict[str, Tensor]:
+    """The best judged meta-parameters of a checkpoint; those found last where none was judged."""
+    found = {
+        prefix: {
+            name.removeprefix(prefix): value
+            for name, value in saved.tensors.items()
+            if name.startswith(prefix)
+        }
+        for prefix in (BEST, MEAN, META)
+    }
+    return found[BEST] or found[MEAN] or found[META]
+
+
 @dataclass(frozen=True, slots=True)
 class StepRecord:
     """One outer step, as the log, the trackers and a progress bar get it.

@@ -364,7 +364,7 @@ def test_a_save_that_fails_leaves_the_old_model(adapted, meta, tmp_path, monkeyp
 
     meta.save_pretrained(tmp_path / "model")
     before = files(tmp_path)
-    monkeypatch.setattr(packaging, "write_readme", fail)
+    monkeypatch.setattr(packaging, "write_card", fail)
 
     with pytest.raises(OSError, match="No space left"):
         adapted.save_pretrained(tmp_path / "model")

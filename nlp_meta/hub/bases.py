@@ -1,0 +1,138 @@
+"""The base model of an adapter, by its name on the Hub instead of a folder of one machine.
+
+Libraries that read an adapter fetch the base that it names. So the name must exist on the Hub,
+and what it holds must be what the adapter was trained on.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.hf_api import ModelInfo
+from safetensors import safe_open
+
+from nlp_meta.encoders.backbone import BUILTIN, resolve_name
+from nlp_meta.errors import HubError
+from nlp_meta.hub.card_sections import BaseFacts
+from nlp_meta.hub.refusals import FAILURES, explain
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+BUILTIN_ON_HUB = {"builtin:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+_SIZES = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "d_model",
+    "num_hidden_layers",
+    "encoder_layers",
+    "decoder_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+)
+
+
+def find_base(
+    name: str, *, revision: str | None, hub_base_model: str | None, token: str | None
+) -> BaseFacts:
+    """Find the base on the Hub, and compare it with the one that the adapter was trained on.
+
+    Args:
+        name: What the record of the model names: a name on the Hub, a folder, or `builtin:...`.
+        revision: The commit that was trained on, where the base came from the Hub.
+        hub_base_model: Its name on the Hub, maybe with `@revision`.
+
+    Raises:
+        HubError: It has no name on the Hub, is not there, or another model is.
+    """
+    local = is_local(name)
+    wanted = hub_base_model or (BUILTIN_ON_HUB.get(name) if local else name)
+    if wanted is None:
+        raise HubError(
+            f"cannot push: the base model is the folder '{Path(name).name}' of this machine and a "
+            "name on the Hub is needed, which others can load; give it with `--hub-base-model`"
+        )
+    hub_id, _, asked = wanted.partition("@")
+    if not local and hub_id != name:
+        raise HubError(
+            f"cannot push with the base model '{hub_id}': the adapter was trained on '{name}' from "
+            "the Hub and that base is needed; leave out `--hub-base-model`"
+        )
+    try:
+        info = HfApi(token=token).model_info(
+            hub_id, revision=asked or (None if local else revision), files_metadata=True
+        )
+        if local:
+            _compare(Path(resolve_name(name)), hub_id, info, token=token)
+    except FAILURES as error:
+        raise explain(error, doing=f"find the base model '{hub_id}' on the Hub") from error
+    card: Mapping[str, Any] = vars(info.card_data) if info.card_data else {}
+    license_id = card.get("license")
+    return BaseFacts(hub_id, str(info.sha), license_id if isinstance(license_id, str) else None)
+
+
+def is_local(name: str) -> bool:
+    """Whether a base is a folder or a package of this machine."""
+    path = Path(name)
+    return name.startswith(BUILTIN) or path.is_absolute() or name[:1] in ".~" or path.is_dir()
+
+
+def _compare(folder: Path, hub_id: str, info: ModelInfo, *, token: str | None) -> None:
+    """Hold a folder's sizes and weights against those on the Hub."""
+    own = _read_config(folder / CONFIG)
+    there = _read_config(Path(hf_hub_download(hub_id, CONFIG, revision=info.sha, token=token)))
+    for key in _SIZES:
+        if own.get(key) != there.get(key):
+            raise HubError(
+                f"cannot push with the base model '{hub_id}': its {key} is {there.get(key)} and "
+                f"{own.get(key)}, that of the base trained on, is needed: it is another model; "
+                "correct `--hub-base-model`"
+            )
+    hashes = {one.rfilename: one.lfs.sha256 if one.lfs else None for one in info.siblings or []}
+    local = folder / WEIGHTS
+    # Weights in several files have sizes to be compared by, and no more.
+    if not local.is_file() or WEIGHTS not in hashes or hashes[WEIGHTS] == _hash(local):
+        return
+    remote = Path(hf_hub_download(hub_id, WEIGHTS, revision=info.sha, token=token))
+    if not _same_tensors(local, remote):
+        raise HubError(
+            f"cannot push with the base model '{hub_id}': its weights differ from those of the "
+            "base trained on, which are needed: it is another model; correct `--hub-base-model`, "
+            "or push the base too and name that"
+        )
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise HubError(
+            f"cannot compare the base model: '{path.name}' of '{path.parent.name}' is missing or "
+            "damaged and the base that was trained on is needed; put it back in its place"
+        ) from error
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _same_tensors(local: Path, remote: Path) -> bool:
+    """Whether every tensor that both files have is the same; a prefix may stand before names."""
+    with safe_open(local, framework="pt") as own, safe_open(remote, framework="pt") as there:
+        pairs = list(_pairs(list(own.keys()), list(there.keys())))
+        return bool(pairs) and all(
+            torch.equal(own.get_tensor(one), there.get_tensor(other)) for one, other in pairs
+        )
+
+
+def _pairs(own: list[str], there: list[str]) -> Iterator[tuple[str, str]]:
+    for name in own:
+        for other in there:
+            if name == other or name.endswith(f".{other}") or other.endswith(f".{name}"):
+                yield name, other
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,190 @@
+"""Pushing to the Hub: one commit for one push, so that no repository is ever half pushed.
+
+Everything that can be checked is checked first. Large files go ahead of the commit and are kept
+by the Hub under their hashes: a push that was cut off goes on where it stopped when it is
+repeated, and one that repeats a finished push changes nothing.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+
+from nlp_meta.errors import HubError
+from nlp_meta.hub.bases import find_base
+from nlp_meta.hub.card_sections import license_sentences
+from nlp_meta.hub.comparisons import read_results
+from nlp_meta.hub.destinations import (
+    DATASET,
+    Destination,
+    Found,
+    check_destination,
+    check_replaceable,
+    look,
+    make_place,
+)
+from nlp_meta.hub.model_files import CARD, MODEL_FILES
+from nlp_meta.hub.packaging import read_record
+from nlp_meta.hub.refusals import FAILURES, explain, patiently
+from nlp_meta.hub.staging import check_portable, stage
+
+Operation = CommitOperationAdd | CommitOperationDelete
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """The end of a push.
+
+    Attributes:
+        commit: Its hash; that of the newest commit where nothing had changed.
+        pr_url: Address of the pull request, where one was asked for.
+        left_out: What the folder holds besides the model, which stayed here.
+        notes: What whoever shares this has to know; licences above all.
+    """
+
+    repo_id: str
+    commit: str
+    url: str
+    pr_url: str | None
+    files: tuple[str, ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def push_folder(
+    folder: Path,
+    to: Destination,
+    *,
+    hub_base_model: str | None = None,
+    results: Path | None = None,
+    beside: Mapping[str, Path] | None = None,
+) -> Pushed:
+    """Push a saved model.
+
+    Args:
+        hub_base_model: Name on the Hub, maybe with `@revision`, of a base that is a folder here.
+        results: `results.json` of a comparison that judged this model.
+        beside: Further files, such as a checkpoint's, by their path in the repository.
+
+    Raises:
+        HubError: The model or the destination is refused; nothing was sent then, or the Hub
+            kept nothing of it that anybody sees.
+        MetaModelError: The folder holds no model.
+    """
+    record = read_record(folder, name=str(folder))
+    scores = None if results is None else read_results(results, record.provenance)
+    api = check_destination(to)
+    base = find_base(
+        str(record.model["model_name_or_path"]),
+        revision=record.model.get("revision"),
+        hub_base_model=hub_base_model,
+        token=to.token,
+    )
+    with tempfile.TemporaryDirectory(prefix="nlp_meta_push_") as place:
+        staged = stage(folder, Path(place), repo_id=to.repo_id, base=base, results=scores)
+        found = look(api, to)
+        check_replaceable(to, found, dict(staged.facts.record))
+        sent = {name: Path(place) / name for name in staged.files} | dict(beside or {})
+        gone = found.files.intersection(MODEL_FILES) - sent.keys()
+        message = to.commit_message or f"Push a model ({record.kind}) with nlp-meta"
+        commit = _commit(api, replace(to, commit_message=message), found, sent, sorted(gone))
+    notes = list(license_sentences(staged.facts))
+    if staged.own_card:
+        notes.append(f"{CARD} was edited by hand and is pushed as it is.")
+    return _pushed(to, commit, tuple(sent), staged.left_out, notes)
+
+
+def push_saved(
+    save: Callable[[Path], None],
+    to: Destination,
+    *,
+    hub_base_model: str | None = None,
+    results: str | Path | None = None,
+) -> Pushed:
+    """Save a model to a folder that lives as long as the push, and push that."""
+    with tempfile.TemporaryDirectory(prefix="nlp_meta_save_") as place:
+        folder = Path(place) / "model"
+        save(folder)
+        path = None if results is None else Path(results)
+        return push_folder(folder, to, hub_base_model=hub_base_model, results=path)
+
+
+def push_data_card(path: Path, to: Destination, *, notes: Sequence[str]) -> Pushed:
+    """Push a data card as the card of a dataset repository; rows are not pushed.
+
+    Args:
+        notes: What the card's licence forbids.
+
+    Raises:
+        HubError: The repository holds a card that is not an earlier version of this one, or
+            the Hub refuses.
+    """
+    to = replace(to, repo_type=DATASET)
+    api = check_destination(to)
+    with tempfile.TemporaryDirectory(prefix="nlp_meta_push_") as place:
+        card = Path(place) / CARD
+        card.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        check_portable(Path(place), path.parent)
+        found = look(api, to)
+        if CARD in found.files and not (to.exist_ok or to.create_pr):
+            raise HubError(
+                f"cannot push the card '{path.name}' to '{to.repo_id}': that dataset has a card "
+                "and one without is needed; change `--repo-id`, or replace it with `--exist-ok`"
+            )
+        message = to.commit_message or f"Push the data card {path.stem} with nlp-meta"
+        commit = _commit(api, replace(to, commit_message=message), found, {CARD: card}, [])
+    return _pushed(to, commit, (CARD,), (), notes)
+
+
+def _commit(
+    api: HfApi, to: Destination, found: Found, sent: Mapping[str, Path], gone: Sequence[str]
+) -> CommitInfo:
+    """Make what is missing, commit once, tag."""
+    doing = f"push to '{to.repo_id}'"
+    try:
+        make_place(api, to, found)
+        commit = patiently(lambda: _commit_once(api, to, found, sent, gone))
+    except FAILURES as error:
+        raise explain(error, doing=doing) from error
+    if to.tag:
+        try:
+            api.create_tag(to.repo_id, tag=to.tag, revision=commit.oid, repo_type=to.repo_type)
+        except FAILURES as error:
+            pushed = f"tag '{to.repo_id}' as '{to.tag}' (the push itself, {commit.oid}, is there)"
+            raise explain(error, doing=pushed) from error
+    return commit
+
+
+def _commit_once(
+    api: HfApi, to: Destination, found: Found, sent: Mapping[str, Path], gone: Sequence[str]
+) -> CommitInfo:
+    # Anew at every try: the client notes in them what it has sent.
+    operations: list[Operation] = [
+        *(CommitOperationAdd(name, path) for name, path in sent.items()),
+        *(CommitOperationDelete(name) for name in gone),
+    ]
+    return api.create_commit(
+        to.repo_id,
+        operations,
+        commit_message=to.commit_message or "Push with nlp-meta",
+        repo_type=to.repo_type,
+        revision=to.revision,
+        create_pr=to.create_pr,
+        # Refused if somebody pushed since we looked.
+        parent_commit=None if to.create_pr else found.commit,
+    )
+
+
+def _pushed(
+    to: Destination,
+    commit: CommitInfo,
+    files: tuple[str, ...],
+    left_out: tuple[str, ...],
+    notes: Sequence[Any],
+) -> Pushed:
+    return Pushed(
+        to.repo_id, commit.oid, str(commit.commit_url), commit.pr_url, files, left_out, tuple(notes)
+    )

@@ -1,0 +1,145 @@
+"""Pulling a model from the Hub: the files of a model at one commit, each with its hash checked.
+
+HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean to every library of the
+Hub: its own client does the work.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from nlp_meta.errors import HubError
+from nlp_meta.hub.model_files import ADAPTER, MODEL_FILES, RECORD, find_outside
+from nlp_meta.hub.refusals import FAILURES, explain
+
+_COMMIT, _SHA256 = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model was pulled from.
+
+    Attributes:
+        commit: The one that was read, whatever branch or tag was asked for.
+    """
+
+    name: str
+    commit: str
+
+
+def source_of(name: str, folder: Path) -> Source | None:
+    """The source of a model in a folder of the Hub's cache; None for a folder of a user's."""
+    pulled = not Path(name).is_dir() and _COMMIT.fullmatch(folder.name)
+    return Source(name, folder.name) if pulled else None
+
+
+def pull(name: str, *, revision: str | None = None, token: str | None = None) -> Path:
+    """Bring a model's files into the cache, and give their folder there.
+
+    Raises:
+        HubError: There is no such repository or no model in it, or the Hub, the connection
+            or the disk fails.
+    """
+    try:
+        folder = Path(hf_hub_download(name, RECORD, revision=revision, token=token)).parent
+        _pull_others(name, folder, token=token)
+    except HubError:
+        raise
+    except RemoteEntryNotFoundError as error:
+        raise HubError(
+            f"cannot use '{name}': it is {_describe(name, revision, token)}, and a model saved by "
+            "this package is needed; name a repository that one was pushed to"
+        ) from error
+    except FAILURES as error:
+        if _is_dataset(name, error, token=token):
+            raise HubError(
+                f"cannot use '{name}': it is a dataset and a model saved by this package is "
+                "needed; name a repository that one was pushed to"
+            ) from error
+        raise explain(error, doing=f"find the model '{name}' in a folder here or pull it") from (
+            error
+        )
+    for path in folder.iterdir():
+        _check_hash(name, path)
+    return folder
+
+
+def _pull_others(name: str, folder: Path, *, token: str | None) -> None:
+    """Files beside the record, at the commit that it was found at."""
+    commit = folder.name
+    try:
+        siblings = HfApi(token=token).model_info(name, revision=commit).siblings or []
+    except (httpx2.HTTPError, OSError):
+        if (folder / ADAPTER).exists():
+            return  # what was pulled before serves where the Hub does not answer
+        raise
+    names = {one.rfilename for one in siblings}
+    outside = find_outside(sorted(names))
+    if outside is not None:
+        raise HubError(
+            f"cannot pull '{name}': it names the file '{outside}', which lies outside of a model's "
+            "folder, and files inside are needed; do not use this repository"
+        )
+    for file in MODEL_FILES:
+        if file in names and file != RECORD:
+            hf_hub_download(name, file, revision=commit, token=token)
+
+
+def _check_hash(name: str, path: Path) -> None:
+    """Compare a large file with the hash that the Hub gave for it, which its cache is named by."""
+    blob = path.resolve()
+    if not (path.is_symlink() and _SHA256.fullmatch(blob.name)):
+        return
+    with blob.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != blob.name:
+        # Else it would be taken for whole the next time too.
+        path.unlink()
+        blob.unlink()
+        raise HubError(
+            f"cannot use '{name}': its file '{path.name}' does not have the hash that the Hub "
+            "gives for it, and the file as it was pushed is needed; pull it again, and do not use "
+            "the repository if that does not help"
+        )
+
+
+def _describe(name: str, revision: str | None, token: str | None) -> str:
+    """Say what a repository is that holds no model of ours."""
+    try:
+        info = HfApi(token=token).model_info(name, revision=revision)
+    except FAILURES:
+        return f"a repository without {RECORD}"
+    names = {one.rfilename for one in info.siblings or []}
+    if not names - {"README.md", ".gitattributes"}:
+        return "an empty repository"
+    if "adapter_config.json" in names:
+        return f"a PEFT adapter without {RECORD}"
+    if "modules.json" in names:
+        return "a sentence-transformers model"
+    if "config.json" in names:
+        library = info.library_name or "transformers"
+        task = f" for {info.pipeline_tag}" if info.pipeline_tag else ""
+        return f"a {library} model{task}, not an adapter"
+    shown = ", ".join(sorted(names)[:3])
+    return f"a repository of other things ({shown})"
+
+
+def _is_dataset(name: str, error: BaseException, *, token: str | None) -> bool:
+    """Whether a model that is not found is a dataset instead."""
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if not isinstance(error, RepositoryNotFoundError) and status not in (401, 404):
+        return False
+    try:
+        HfApi(token=token).dataset_info(name)
+    except (httpx2.HTTPError, OSError, ValueError):
+        return False
+    return True

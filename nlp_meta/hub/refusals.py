@@ -1,0 +1,182 @@
+"""What the Hub says when it refuses, in one sentence with what to do about it."""
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+import httpx2
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from nlp_meta.errors import HubError
+
+FAILURES = (httpx2.HTTPError, OSError, ValueError, RuntimeError, EntryNotFoundError)
+"""What the Hub's client raises. `explain` makes one sentence of any of them."""
+TOKEN = "log in with `hf auth login`, set HF_TOKEN or give `--token`"  # noqa: S105  no secret
+MOST_TRIES, LONGEST_WAIT = 4, 60
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+TOO_MANY, CONFLICT, IN_BETWEEN = 429, 409, 412
+
+Result = TypeVar("Result")
+
+
+class Refusal(NamedTuple):
+    """The parts of an error: why, what was needed, what to change."""
+
+    reason: str
+    needed: str
+    remedy: str
+
+
+def explain(error: BaseException, *, doing: str) -> HubError:
+    """Build the error about a call of the Hub's client that failed.
+
+    Args:
+        doing: What could not be done, such as "push to 'me/x'".
+    """
+    reason, needed, remedy = refusal_of(error)
+    return HubError(f"cannot {doing}: {reason} and {needed} is needed; {remedy}")
+
+
+def patiently(call: Callable[[], Result]) -> Result:
+    """Call, and again after as long as the Hub asks for; its client does so for some calls only."""
+    for _ in range(MOST_TRIES - 1):
+        try:
+            return call()
+        except HfHubHTTPError as error:
+            wait = seconds_to_wait(error)
+            if error.response.status_code != TOO_MANY or wait is None or wait > LONGEST_WAIT:
+                raise
+            time.sleep(wait)
+    return call()
+
+
+def seconds_to_wait(error: HfHubHTTPError) -> int | None:
+    """The header `Retry-After`, where it is a number."""
+    written = error.response.headers.get("Retry-After", "")
+    return int(written) if written.isdecimal() else None
+
+
+def refusal_of(error: BaseException) -> Refusal:
+    """Say why, by the innermost error that tells."""
+    for one in _chain(error):
+        if isinstance(one, LocalEntryNotFoundError | OfflineModeIsEnabled):
+            continue
+        if isinstance(one, HfHubHTTPError):
+            return _by_answer(one)
+        if isinstance(one, HFValidationError):
+            return Refusal(
+                f"that is no name of a repository ({_first_line(one)})",
+                "a name such as me/real-estate-sentiment, of letters, digits, '-', '_' and '.',",
+                "correct it",
+            )
+        if isinstance(one, OSError) and one.errno in FULL:
+            return Refusal(
+                f"the disk has no room left ({one.strerror})",
+                "room for the model's files",
+                "free some, or set HF_HOME to a folder on another disk, and repeat the command",
+            )
+    return _by_kind(error)
+
+
+def _by_kind(error: BaseException) -> Refusal:
+    chain = list(_chain(error))
+    if any(isinstance(one, OfflineModeIsEnabled) for one in chain) or "offline" in str(error):
+        return Refusal(
+            "the Hub may not be asked (HF_HUB_OFFLINE) and no copy is in the cache",
+            "a copy in the cache, or the Hub,",
+            "unset HF_HUB_OFFLINE",
+        )
+    if any(isinstance(one, httpx2.HTTPError) for one in chain):
+        return Refusal(
+            f"the connection to the Hub failed ({_first_line(chain[-1])})",
+            "a connection that lasts",
+            "check it, and HF_ENDPOINT, and repeat the command: what is complete is not sent again",
+        )
+    if isinstance(error, LocalEntryNotFoundError):
+        return Refusal(
+            "the Hub does not answer and no copy is in the cache",
+            "a connection to the Hub",
+            "check it, HF_ENDPOINT and HF_HOME, and repeat the command",
+        )
+    last = chain[-1]
+    reason = last.strerror or _first_line(last) if isinstance(last, OSError) else _text(last)
+    return Refusal(
+        f"it failed ({reason})", "another answer of the Hub", "mend that and repeat the command"
+    )
+
+
+def _by_answer(error: HfHubHTTPError) -> Refusal:
+    status = error.response.status_code
+    if isinstance(error, RevisionNotFoundError):
+        return Refusal("it has no such revision", "a branch, tag or commit of it", "correct it")
+    if isinstance(error, RepositoryNotFoundError) or status == 404:
+        return Refusal(
+            f"the Hub knows no such repository, or does not show it to you ({status})",
+            "the name of one that you may read",
+            f"correct the name, or {TOKEN} where it is private",
+        )
+    if status == TOO_MANY:
+        wait = seconds_to_wait(error)
+        when = "later" if wait is None else f"in {wait} seconds"
+        return Refusal("the Hub takes no more requests for now (429)", "a pause", f"try {when}")
+    if status >= 500:
+        return Refusal(
+            f"the Hub has a fault of its own ({status})",
+            "a Hub that works",
+            "repeat the command later: nothing is pushed or pulled by halves",
+        )
+    return _REFUSALS.get(status) or Refusal(
+        f"the Hub refuses ({status}: {_server_words(error)})",
+        "something that it takes",
+        "mend what it names and repeat the command",
+    )
+
+
+_REFUSALS = {
+    401: Refusal("the Hub does not accept the token (401)", "a valid token", TOKEN),
+    402: Refusal("the Hub asks for payment (402)", "a plan that allows it", "see its settings"),
+    403: Refusal(
+        "this token may not do that there (403)",
+        "a token of the role write and a namespace of yours",
+        f"change the name, or {TOKEN}",
+    ),
+    CONFLICT: Refusal(
+        "it exists already, or is being changed right now (409)",
+        "a name that is free, or a repository at rest",
+        "change the name or repeat the command",
+    ),
+    IN_BETWEEN: Refusal(
+        "somebody else pushed there in between (412)",
+        "a repository at rest",
+        "look at what they pushed and repeat the command",
+    ),
+}
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _server_words(error: HfHubHTTPError) -> str:
+    return " ".join((error.server_message or str(error)).split())
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().rstrip(".") if lines else type(error).__name__
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
