@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nlp_meta.encoders.backbone import BUILTIN, Backbone, resolve_name
+from nlp_meta.encoders.backbone import Backbone, resolve_name
 from nlp_meta.encoders.lora import LORA_A, LORA_B, LoraPlan, lora_shapes
 from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.companions import StoredCompanion, save_companion
 from nlp_meta.hub.model_cards import write_card
-from nlp_meta.hub.model_files import ADAPTER, ADAPTER_CONFIG, HEAD, RECORD
-from nlp_meta.hub.pulling import pull
+from nlp_meta.hub.model_files import ADAPTER, HEAD, RECORD
+from nlp_meta.hub.pulling import check_base, pull
 
 RUN_LOG = "log.jsonl"
 """What a run of the outer loop leaves in the folder that its meta-model is saved to."""
@@ -122,7 +122,7 @@ def find_model(
             f"cannot use '{name_or_path}': it is of the kind '{record.kind}' and '{kind}' is "
             f"needed; {_advise(kind, found=record.kind)}"
         )
-    _check_base(folder, record, name=name_or_path)
+    check_base(folder, str(record.model.get("model_name_or_path")), name=name_or_path)
     return folder, record
 
 
@@ -150,13 +150,14 @@ def read_record(folder: Path, *, name: str) -> Record:
     try:
         values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         record = Record(**{name: values[name] for name in Record.__dataclass_fields__})
-        Path(record.model["model_name_or_path"])
+        for block in (record.model, record.adaptation, record.step_sizes, record.provenance):
+            block.items()
     except FileNotFoundError as error:
         raise MetaModelError(
             f"cannot load '{name}': it holds no {RECORD} and a model saved by this "
             "package is needed; check the path"
         ) from error
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise MetaModelError(
             f"cannot load '{name}': its {RECORD} is damaged and the file as it was saved "
             "is needed; save or download the model again"
@@ -201,26 +202,6 @@ def load_weights(
                 "`model` in its record"
             )
     return weights
-
-
-def _check_base(folder: Path, record: Record, *, name: str) -> None:
-    """PEFT reads the base in its own file, this package that of the record: they must agree."""
-    path, own = folder / ADAPTER_CONFIG, str(record.model["model_name_or_path"])
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        base = str(values["base_model_name_or_path"])
-    except FileNotFoundError:
-        return  # PEFT alone reads it
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MetaModelError(
-            f"cannot load '{name}': its {path.name} is damaged and the file as it was "
-            "saved is needed; save or download the model again"
-        ) from error
-    if base != own and not own.startswith(BUILTIN):
-        raise MetaModelError(
-            f"cannot load '{name}': its adapter is for the base '{base}' and its {RECORD} names "
-            f"'{own}', and one base is needed; save or download the model again"
-        )
 
 
 def _write(

@@ -75,10 +75,16 @@ def push_folder(
         MetaModelError: The folder holds no model.
     """
     record = read_record(folder, name=str(folder))
+    trained_on = record.model.get("model_name_or_path")
+    if not isinstance(trained_on, str):
+        raise HubError(
+            f"cannot push '{folder}': its record names no base model and one is needed; save the "
+            "model again"
+        )
     scores = None if results is None else read_results(results, record.provenance)
     api = check_destination(to)
     base = find_base(
-        str(record.model["model_name_or_path"]),
+        trained_on,
         revision=record.model.get("revision"),
         hub_base_model=hub_base_model,
         token=to.token,

@@ -5,6 +5,7 @@ Hub: its own client does the work.
 """
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from nlp_meta.errors import HubError
-from nlp_meta.hub.model_files import ADAPTER, MODEL_FILES, RECORD, find_outside
+from nlp_meta.encoders.backbone import BUILTIN
+from nlp_meta.errors import HubError, MetaModelError
+from nlp_meta.hub.model_files import ADAPTER, ADAPTER_CONFIG, MODEL_FILES, RECORD, find_outside
 from nlp_meta.hub.refusals import FAILURES, explain
 
 _COMMIT, _SHA256 = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
@@ -71,6 +73,34 @@ def pull(name: str, *, revision: str | None = None, token: str | None = None) ->
     for path in folder.iterdir():
         _check_hash(name, path)
     return folder
+
+
+def check_base(folder: Path, base: str, *, name: str) -> None:
+    """PEFT reads a model's base in a file of its own, this package in the record: they must agree.
+
+    Args:
+        base: The record's.
+        name: What the user typed for the folder.
+
+    Raises:
+        MetaModelError: They do not.
+    """
+    path = folder / ADAPTER_CONFIG
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        other = str(values["base_model_name_or_path"])
+    except FileNotFoundError:
+        return  # PEFT alone reads it
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MetaModelError(
+            f"cannot load '{name}': its {path.name} is damaged and the file as it was saved is "
+            "needed; save or download the model again"
+        ) from error
+    if other != base and not base.startswith(BUILTIN):
+        raise MetaModelError(
+            f"cannot load '{name}': its adapter is for the base '{other}' and its {RECORD} names "
+            f"'{base}', and one base is needed; save or download the model again"
+        )
 
 
 def _pull_others(name: str, folder: Path, *, token: str | None) -> None:

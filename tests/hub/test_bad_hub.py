@@ -265,6 +265,11 @@ def test_a_card_edited_by_hand_is_pushed_as_it_is(hub, client, copies):
     assert "README.md was edited by hand and is pushed as it is." in notes
 
 
+def record(**values):
+    found = {"kind": "adapted-model", "model": {}, "labels": [], "adaptation": {}}
+    return json.dumps({**found, "step_sizes": {}, "provenance": {}, **values}).encode()
+
+
 @pytest.mark.parametrize(
     ("there", "says"),
     [
@@ -274,6 +279,9 @@ def test_a_card_edited_by_hand_is_pushed_as_it_is(hub, client, copies):
         ({"README.md": b"# soon"}, "an empty repository"),
         ({"notes.txt": b"x"}, "a repository of other things (notes.txt)"),
         ({"nlp_meta.json": b"nonsense"}, "its nlp_meta.json is damaged"),
+        ({"nlp_meta.json": b"[]"}, "its nlp_meta.json is damaged"),
+        ({"nlp_meta.json": record(model=[])}, "its nlp_meta.json is damaged"),
+        ({"nlp_meta.json": record(model={"layers": 3})}, "a model of the keys layers"),
         (
             {"nlp_meta.json": b"{}", "../../evil.json": b"{}"},
             "it names the file '../../evil.json', which lies outside",
