@@ -25,7 +25,7 @@ from nlp_meta.comparing.running import Contest
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.hub.packaging import ADAPTER, RECORD
+from nlp_meta.hub.model_files import ADAPTER, RECORD
 from nlp_meta.meta.adaptation import Weights
 from nlp_meta.objectives.retrieval import Retrieval
 from nlp_meta.settings import ModelSettings, RetrievalComparison
