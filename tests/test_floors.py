@@ -45,6 +45,7 @@ FLOORS = {
     "reading": 7,
     # Of the seventh floor too: folders, and a file, above the files beside them.
     "comparing": 8,
+    "exporting": 8,
     "quickstart": 9,
     "cli": 10,
 }
@@ -228,6 +229,7 @@ ORDER = {
         "answering",
         "options",
         "comparison_options",
+        "export_options",
         "hub_options",
         "parser",
         "push",
@@ -241,7 +243,9 @@ ORDER = {
         "quickstart",
         "compare",
         "recommend",
+        "export",
     ],
+    "exporting": ["merging", "graph", "ngrams", "parity", "runner", "onnx_export"],
 }
 
 # What a file or folder never imports, though its floor would allow it.
