@@ -51,7 +51,8 @@ def recall(data: DataSettings, names: Sequence[str], *, fewest: int) -> Recalled
         fewest: Examples of each label that holding out must leave.
     """
     names = list(dict.fromkeys(names))
-    cards, missing = [], {}
+    cards: list[str] = []
+    missing: dict[str, str] = {}
     for card in data.cards:
         own = [name for name in names if name.partition("/")[0] == _name_of(card)]
         try:

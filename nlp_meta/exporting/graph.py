@@ -109,7 +109,8 @@ def quantize(network: Merged, source: Path, path: Path) -> None:
 
 
 def _is_large(network: Merged) -> bool:
-    return sum(one.numel() * one.element_size() for one in network.state_dict().values()) > LARGEST
+    tensors: list[torch.Tensor] = list(network.state_dict().values())
+    return sum(one.numel() * one.element_size() for one in tensors) > LARGEST
 
 
 def _forget_sources(model: Any) -> None:

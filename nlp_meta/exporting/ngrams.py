@@ -67,7 +67,7 @@ def _places(text: str, facts: Mapping[str, Any]) -> Array:
     ]
     hashes = [murmur([one for one in grams if len(one) == n]) for n in {len(one) for one in grams}]
     whole: Array = np.concatenate([np.zeros(0, np.int64), *hashes])
-    return np.abs(whole) % facts["features"]
+    return np.abs(whole) % int(facts["features"])
 
 
 def murmur(words: Sequence[bytes]) -> Array:

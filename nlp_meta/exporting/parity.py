@@ -89,7 +89,7 @@ def measure(
             if place:  # the first text warms up, and comes again
                 seconds[name].append(took)
                 logits[name].append(found[0])
-    expected = np.stack([_adapted_logits(model, text.strip()) for text in texts])
+    expected = np.stack([adapted_logits(model, text.strip()) for text in texts])
     labels = [one.label for one in model.predict(texts)]
     files = {
         name: FileReport(
@@ -157,8 +157,8 @@ def read_feeds(folder: Path, texts: Sequence[str]) -> list[dict[str, Logits]]:
 
 
 @torch.no_grad()
-def _adapted_logits(model: AdaptedModel, text: str) -> Logits:
-    """Logits of the model as it is used: frozen weights and low-rank terms apart."""
+def adapted_logits(model: AdaptedModel, text: str) -> Logits:
+    """Give logits of the model as it is used: frozen weights and low-rank terms apart."""
     objective = model.objective
     device = objective.backbone.device
     ids = tokenize(objective.backbone, [text])[0].unsqueeze(0).to(device)
@@ -187,8 +187,9 @@ def _agreement(
 ) -> float:
     if model.companion is not None:
         logits = ngrams.mix(texts, logits, *ngrams.load(folder))
-    same = [model.labels[p] == label for p, label in zip(logits.argmax(1), labels, strict=True)]
-    return sum(same) / len(same)
+    places: list[int] = logits.argmax(1).tolist()
+    found = [model.labels[place] for place in places]
+    return sum(map(str.__eq__, found, labels)) / len(labels)
 
 
 def _time(run: Callable[[], _Result]) -> tuple[float, _Result]:

@@ -26,7 +26,7 @@ from nlp_meta.exporting.onnx_export import FLOAT32, INT8, ExportReport, export_o
 from nlp_meta.exporting.parity import (
     FileReport,
     Measured,
-    _adapted_logits,
+    adapted_logits,
     check_parity,
     open_graph,
     read_feeds,
@@ -118,7 +118,7 @@ def test_merged_weights_answer_as_frozen_ones_with_low_rank_terms(
         ids = tokenize(model.objective.backbone, [text])[0].unsqueeze(0)
         with torch.no_grad():
             found = network(ids, torch.ones_like(ids))[0].numpy()
-        assert np.allclose(found, _adapted_logits(model, text), atol=1e-5)
+        assert np.allclose(found, adapted_logits(model, text), atol=1e-5)
         assert np.ptp(found) > 0.01
 
 
