@@ -38,10 +38,12 @@ class Recalled:
     Attributes:
         tasks: By name; `train` to be replayed, `test` to be judged by.
         missing: Why, by the names of the others.
+        cards: Those whose data are here.
     """
 
     tasks: Mapping[str, Task]
     missing: Mapping[str, str]
+    cards: Sequence[str]
 
 
 def recall(data: DataSettings, names: Sequence[str], *, fewest: int) -> Recalled:
@@ -68,7 +70,7 @@ def recall(data: DataSettings, names: Sequence[str], *, fewest: int) -> Recalled
     for name in names:
         if name not in tasks and name not in missing:
             missing[name] = "it is in none of the record's cards"
-    return Recalled({n: hold_out(task, fewest=fewest) for n, task in tasks.items()}, missing)
+    return Recalled({n: hold_out(task, fewest=fewest) for n, task in tasks.items()}, missing, cards)
 
 
 def make_task(

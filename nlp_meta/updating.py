@@ -20,15 +20,17 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.pairing import Paired
 from nlp_meta.forgetting import DomainChange, measure_forgetting
+from nlp_meta.hub.data_facts import facts_of
 from nlp_meta.hub.packaging import META_MODEL, Record, find_model
 from nlp_meta.meta.progress import StepRecord
 from nlp_meta.mixed_training import build_stream
 from nlp_meta.models import MetaModel
-from nlp_meta.replaying import Recalled, drop_judged, make_task, mix_streams, recall
+from nlp_meta.replaying import ADDED, Recalled, drop_judged, make_task, mix_streams, recall
 from nlp_meta.settings import (
     AdaptationSettings,
     DataSettings,
     EpisodeSettings,
+    HubSettings,
     InnerSettings,
     MetaTraining,
     ModelSettings,
@@ -136,6 +138,7 @@ class _Plan:
     old: Sequence[Task]
     validation: Sequence[Task]
     missing: Mapping[str, str]
+    cards: Sequence[str]
     replay: float
 
 
@@ -157,7 +160,7 @@ def _plan(settings: MetaTraining, record: Record, new: Sequence[Task], *, replay
         )
     old, new = (drop_judged(some, judged=[*found.tasks.values(), *new]) for some in (old, new))
     validation = [found.tasks[name] for name in judged if name in found.tasks]
-    return _Plan(new, old, validation or [*old, *new], found.missing, replay)
+    return _Plan(new, old, validation or [*old, *new], found.missing, found.cards, replay)
 
 
 def _train(
@@ -177,8 +180,9 @@ def _train(
     adaptation = replace(settings.adaptation, labels=min(settings.adaptation.labels, least))
     with tempfile.TemporaryDirectory() as folder:
         run = replace(settings.run, output_dir=folder)
+        data = replace(settings.data, cards=list(plan.cards))
         after, _ = train_meta_model(
-            replace(settings, run=run, adaptation=adaptation),
+            replace(settings, run=run, data=data, adaptation=adaptation),
             train,
             plan.validation,
             accelerator=Accelerator(cpu=not torch.cuda.is_available()),
@@ -230,9 +234,22 @@ def _provenance(
     return {
         **first,
         "meta_train": list(dict.fromkeys(names)),
+        "data": [*facts_of(first), *(_describe_table(task) for task in plan.new)],
         "examples": ran["examples"],
         "trials": ran["trials"],
         "updates": [*first.get("updates", []), told],
+    }
+
+
+def _describe_table(task: Task) -> dict[str, Any]:
+    """An entry as a card has one; what a user's own table may be used for is not stated."""
+    own = {"name": task.name, "language": task.language, "domain": task.domain, "config": None}
+    return {
+        "card": ADDED,
+        "pretty_name": f"a table of one's own, '{task.domain}'",
+        "license": "unknown",
+        "hub": None,
+        "tasks": [{**own, "use": "meta_train"}],
     }
 
 
@@ -265,6 +282,7 @@ def _read_settings(
             ),
             adaptation=_section(AdaptationSettings, own, "adaptation"),
             run=RunSettings(seed, "", str(name), "auto", 2048, None, [], resume=False),
+            hub=HubSettings(False, None, None, None, None, "end", None),
         )
     except (KeyError, TypeError) as error:
         raise MetaModelError(

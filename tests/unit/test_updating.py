@@ -134,6 +134,8 @@ def test_update_keeps_the_old_labels_and_records_what_it_did(saved: Path, tmp_pa
     assert provenance["settings"]["outer"]["steps"] == OUTER.steps
     # Two outer steps of four episodes with 2 x 4 examples for the one inner step.
     assert provenance["examples"] > 1000
+    licenses = {one["card"]: one["license"] for one in provenance["data"]}
+    assert licenses == {CARD: "cc0-1.0", "added": "unknown"}
     (told,) = provenance["updates"]
     assert told["forgotten"] == list(report.forgotten) and len(told["domains"]) == 3
     text = json.dumps(provenance)
