@@ -3,19 +3,35 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nlp_meta.aligning import AlignmentMetaModel, AlignmentModel, adapt_alignment
     from nlp_meta.models import AdaptedModel, MetaModel
 
 __version__ = "0.1.0"
 
-__all__ = ["AdaptedModel", "MetaModel", "__version__"]
+__all__ = [
+    "AdaptedModel",
+    "AlignmentMetaModel",
+    "AlignmentModel",
+    "MetaModel",
+    "__version__",
+    "adapt_alignment",
+]
+
+_FILES = {
+    "AdaptedModel": "models",
+    "AlignmentMetaModel": "aligning",
+    "AlignmentModel": "aligning",
+    "MetaModel": "models",
+    "adapt_alignment": "aligning",
+}
 
 
 def __getattr__(name: str) -> Any:
     # Torch takes seconds to import, so the models are loaded when first named.
-    if name in ("AdaptedModel", "MetaModel"):
-        from nlp_meta import models
+    if name in _FILES:
+        from importlib import import_module
 
-        return getattr(models, name)
+        return getattr(import_module(f"nlp_meta.{_FILES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -237,7 +237,9 @@ def check_texts(texts: Sequence[str]) -> None:
             )
 
 
-def count_cut(objective: Classification, texts: Sequence[str], *, long_texts: str) -> int:
+def count_cut(
+    objective: Classification | Retrieval, texts: Sequence[str], *, long_texts: str
+) -> int:
     """Number of texts longer than the encoder takes.
 
     Raises:

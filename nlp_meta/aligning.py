@@ -1,133 +1,85 @@
-"""What users hold to find translations: `AlignmentMetaModel`, and `AlignmentModel`, which mines.
+"""Finding translations: a start, and how a few dozen sentence pairs make a model of it.
 
 A meta-model that learned translation, alone or beside sentiment, is a start; from a few
-dozen sentence pairs `adapt_alignment` makes of it a model of one language pair.
+dozen sentence pairs `adapt_alignment` makes of it an `AlignmentModel`.
 """
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 
-import torch
-from torch import Tensor
+from nlp_meta.adapting import check_texts, count_cut
+from nlp_meta.alignment_model import AlignmentModel, AlignmentReport, Mined, Ticker
+from nlp_meta.alignment_start import AlignmentMetaModel
+from nlp_meta.data.tasks import Example
+from nlp_meta.errors import DataError
+from nlp_meta.pair_adapting import adapt_to_pairs
 
-from nlp_meta.adapting import build_retriever
-from nlp_meta.errors import MetaModelError
-from nlp_meta.hub.packaging import (
-    ALIGNMENT_META_MODEL,
-    META_MODEL,
-    Record,
-    find_model,
-    load_weights,
-    save_model,
-)
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
-from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
-from nlp_meta.settings import ModelSettings
+__all__ = ["AlignmentMetaModel", "AlignmentModel", "AlignmentReport", "Mined", "adapt_alignment"]
 
 
-@dataclass(frozen=True, slots=True)
-class AlignmentMetaModel:
-    """A meta-learned start with the defaults that its adaptation to pairs was found to need.
+def adapt_alignment(
+    meta_model: AlignmentMetaModel,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    *,
+    languages: tuple[str, str] = ("", ""),
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    long_texts: str = "cut",
+    on_step: Callable[[int, int], None] | None = None,
+) -> AlignmentModel:
+    """Adapt to a language pair from a few dozen sentences and their translations.
 
-    Attributes:
-        weights: LoRA matrices, the temperature, learned step sizes; of a mixed run the
-            classifier's head too, which has no part here.
-        adaptation: Defaults found on the meta-validation tasks.
-        minibatch: Support pairs of one inner step; None takes all.
-        early_stop: Let held-out folds of the pairs choose fewer steps.
-        provenance: Settings and results of its training.
+    Args:
+        languages: Names that are saved with the model.
+        steps, learning_rate: In place of the defaults found on meta-validation.
+        long_texts: What to do with sentences longer than the encoder takes: `cut` them and
+            count them in the report, or `stop`.
+        on_step: Called with the steps done and their number.
+
+    Raises:
+        DataError: The sides differ in number, fewer than 4 distinct pairs, a sentence that is
+            empty or too long.
+        DivergedError: A loss became infinite; nothing is returned.
     """
+    began, origin = time.monotonic(), meta_model.source
+    check_sides(sources, targets)
+    inner = meta_model.adaptation
+    inner = inner if steps is None else replace(inner, steps=steps)
+    inner = inner if learning_rate is None else replace(inner, learning_rate=learning_rate)
+    cut = count_cut(meta_model.objective, [*sources, *targets], long_texts=long_texts)
+    tick = Ticker(on_step, total=2 * (inner.steps + 1))
+    found = adapt_to_pairs(
+        meta_model.objective,
+        meta_model.weights,
+        [Example(s.strip(), t.strip()) for s, t in zip(sources, targets, strict=True)],
+        inner=inner,
+        minibatch=meta_model.minibatch,
+        early_stop=meta_model.early_stop and steps is None,
+        seed=seed,
+        on_step=lambda: tick(1),
+    )
+    rate, seconds = inner.learning_rate, time.monotonic() - began
+    report = AlignmentReport.of(found, len(sources), rate, cut, seconds)
+    return AlignmentModel(
+        meta_model.objective,
+        found.weights,
+        meta_model.settings,
+        found.held_out.threshold,
+        languages,
+        report,
+        {**meta_model.provenance, "meta_model": asdict(origin) if origin else None},
+    )
 
-    objective: Retrieval
-    weights: Mapping[str, Tensor]
-    settings: ModelSettings
-    adaptation: InnerLoop
-    minibatch: int | None
-    early_stop: bool
-    provenance: Mapping[str, Any]
 
-    @classmethod
-    def from_pretrained(
-        cls, name_or_path: str | Path, *, revision: str | None = None, device: str | None = None
-    ) -> "AlignmentMetaModel":
-        """Load from a folder or the Hub; a mixed meta-model serves as well.
-
-        Raises:
-            MetaModelError: There is no meta-model, or it learned sentiment alone.
-        """
-        folder, record = find_model(
-            str(name_or_path), kind=ALIGNMENT_META_MODEL, or_kind=META_MODEL, revision=revision
+def check_sides(sources: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse sides that differ in number, and empty sentences."""
+    if len(sources) != len(targets):
+        raise DataError(
+            f"cannot adapt to {len(sources)} sentences with {len(targets)} translations: one "
+            "translation for each sentence is needed; give as many"
         )
-        defaults = dict(record.adaptation.get("translation") or {})
-        if not defaults:
-            raise MetaModelError(
-                f"cannot find translations with '{name_or_path}': it learned sentiment alone and "
-                "a meta-model that learned from sentence pairs is needed; name another, or train "
-                "one with recipes/configs/mixed_multilingual.yaml"
-            )
-        settings = ModelSettings(**record.model)
-        objective = build_retriever(settings, device=device)
-        backbone = objective.backbone
-        weights = load_weights(folder, backbone=backbone, plan=objective.plan, with_head=False)
-        temperature = read_temperature(record, backbone.device)
-        if temperature is not None:
-            weights[TEMPERATURE] = temperature
-        weights |= {
-            STEP_SIZE + name: torch.tensor(value, device=backbone.device)
-            for name, value in record.step_sizes.items()
-            if name in weights
-        }
-        del defaults["temperature"]
-        minibatch, early_stop = defaults.pop("minibatch"), defaults.pop("early_stop")
-        inner = InnerLoop(**defaults)
-        return cls(objective, weights, settings, inner, minibatch, early_stop, record.provenance)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write an ordinary PEFT adapter, the tokenizer and a record."""
-        sizes = {
-            name.removeprefix(STEP_SIZE): float(value)
-            for name, value in self.weights.items()
-            if name.startswith(STEP_SIZE)
-        }
-        record = Record(
-            ALIGNMENT_META_MODEL,
-            asdict(self.settings),
-            (),
-            {"translation": describe_defaults(self)},
-            sizes,
-            self.provenance,
-        )
-        save_lora(Path(folder), record, self.objective, self.weights)
-
-
-def describe_defaults(model: AlignmentMetaModel) -> dict[str, object]:
-    """What a record keeps of translation beside the adapter: how to adapt, the temperature."""
-    return {
-        **asdict(model.adaptation),
-        "minibatch": model.minibatch,
-        "early_stop": model.early_stop,
-        "temperature": math.exp(-float(model.weights[TEMPERATURE])),
-    }
-
-
-def read_temperature(record: Record, device: torch.device) -> Tensor | None:
-    """The temperature's meta-parameter out of a record; None where there was no translation."""
-    block = record.adaptation.get("translation")
-    if not block:
-        return None
-    return torch.tensor(-math.log(block["temperature"]), dtype=torch.float32, device=device)
-
-
-def save_lora(
-    folder: Path, record: Record, objective: Retrieval, weights: Mapping[str, Tensor]
-) -> None:
-    """Save the LoRA matrices among some weights; all else is in the record."""
-    lora = {
-        name: value
-        for name, value in weights.items()
-        if any(name.startswith(layer + ".") for layer in objective.plan.scales)
-    }
-    save_model(folder, record, lora, backbone=objective.backbone, plan=objective.plan)
+    check_texts(sources)
+    check_texts(targets)

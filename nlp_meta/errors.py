@@ -56,7 +56,3 @@ class HubError(MetaModelError):
 
 class EndpointError(NlpMetaError):
     """An endpoint that does not answer as it must."""
-
-
-class ExportError(NlpMetaError):
-    """A model that cannot be exported, or an export that does not answer as its model does."""

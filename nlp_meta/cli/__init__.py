@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Namespace) -> Mapping[str, object]:
-    command = _find_command(options.command)
+    command = _find_command(_name_command(options))
     if not options.json:
         return command(options, make_screen(as_json=False))
     # Whatever a library prints must not mix with the one JSON object.
@@ -63,10 +63,21 @@ def _run(options: Namespace) -> Mapping[str, object]:
         return command(options, make_screen(as_json=True))
 
 
+def _name_command(options: Namespace) -> str:
+    """Adapting to translations is a command of its own, told by its options."""
+    if options.command == "adapt" and (options.source_lang or options.target_lang):
+        return "adapt pairs"
+    return str(options.command)
+
+
 def _find_command(name: str) -> Command:
     match name:
         case "adapt":
             from nlp_meta.cli.adapt import run_adapt as command
+        case "adapt pairs":
+            from nlp_meta.cli.adapt_pairs import run_adapt_pairs as command
+        case "align":
+            from nlp_meta.cli.align import run_align as command
         case "predict":
             from nlp_meta.cli.predict import run_predict as command
         case "evaluate":
@@ -75,10 +86,6 @@ def _find_command(name: str) -> Command:
             from nlp_meta.cli.compare import run_compare as command
         case "recommend":
             from nlp_meta.cli.recommend import run_recommend as command
-        case "export":
-            from nlp_meta.cli.export import run_export as command
-        case "update":
-            from nlp_meta.cli.update import run_update as command
         case "quickstart":
             from nlp_meta.cli.quickstart import run_quickstart_command as command
         case "push":

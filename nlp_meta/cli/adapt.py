@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from nlp_meta.cli.files import check_output_folder
 from nlp_meta.cli.push import check_push_after, record_of, show_pushed
@@ -34,11 +34,11 @@ def run_adapt(options: Namespace, screen: Screen) -> Mapping[str, object]:
     to = check_push_after(options)
     with quiet_libraries():
         adapted = _adapt(table, label_map, options, screen)
-        _save(adapted, options.output_dir)
+        save_adapted(adapted, options.output_dir)
     _show(adapted, options, screen)
     record = _record(adapted, options.output_dir)
     if to is not None:
-        record["pushed"] = _push(options, to, screen)
+        record["pushed"] = push_adapted(options, to, screen)
     return record
 
 
@@ -62,7 +62,14 @@ def _adapt(
         )
 
 
-def _save(adapted: "AdaptedModel", folder: Path) -> None:
+class Saves(Protocol):
+    """A model that can be saved."""
+
+    def save_pretrained(self, folder: Path) -> None: ...
+
+
+def save_adapted(adapted: Saves, folder: Path) -> None:
+    """Save a model, or say in one sentence why the disk did not take it."""
     from safetensors import SafetensorError
 
     try:
@@ -75,7 +82,8 @@ def _save(adapted: "AdaptedModel", folder: Path) -> None:
         ) from error
 
 
-def _push(options: Namespace, to: "Destination", screen: Screen) -> dict[str, object]:
+def push_adapted(options: Namespace, to: "Destination", screen: Screen) -> dict[str, object]:
+    """Push what was just saved, and tell where it is."""
     from nlp_meta.hub.publish import push_folder
     from nlp_meta.hub.quiet import quiet_hub
 

@@ -12,15 +12,20 @@ from pathlib import Path
 from nlp_meta.errors import DataError, MetaModelError
 
 
-def check_output_file(path: Path, *, data: Path) -> None:
+def check_output_file(
+    path: Path, *, data: Path, given: str = "the table given as `--data`"
+) -> None:
     """Stop before the work if its result could not be kept, or would replace the input.
+
+    Args:
+        given: What `data` is, for the message.
 
     Raises:
         DataError: The path cannot be written, is a folder, a device or the input table.
     """
     if path.resolve() == data.resolve():
         raise DataError(
-            f"cannot write '{path}': it is the table given as `--data`, which is not overwritten; "
+            f"cannot write '{path}': it is {given}, which is not overwritten; "
             "name another path with `--output`"
         )
     reason = _obstacle(path.resolve().parent)
@@ -53,7 +58,7 @@ def check_output_folder(folder: Path) -> None:
 
     Raises:
         MetaModelError: It cannot be written, or holds something and is not an adapted
-            model; a meta-model is not replaced either.
+            model, of whatever kind; a meta-model is not replaced either.
     """
     reason = _obstacle(folder.resolve())
     if not reason and folder.is_dir():
@@ -68,22 +73,6 @@ def check_output_folder(folder: Path) -> None:
         )
 
 
-def check_new_folder(folder: Path) -> None:
-    """Stop before the work unless a folder is new or empty and can be written to.
-
-    Raises:
-        MetaModelError: It is not.
-    """
-    reason = _obstacle(folder.resolve())
-    if not reason and folder.is_dir() and any(folder.iterdir()):
-        reason = "it holds something already"
-    if reason:
-        raise MetaModelError(
-            f"cannot save a meta-model to '{folder}': {reason}, a new or empty folder is needed; "
-            "name another folder with `--output-dir`"
-        )
-
-
 def _obstacle(folder: Path) -> str | None:
     """What keeps a folder from being made or written to; None if nothing does."""
     place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
@@ -93,10 +82,10 @@ def _obstacle(folder: Path) -> str | None:
 
 
 def _is_adapted_model(folder: Path) -> bool:
-    from nlp_meta.hub.packaging import ADAPTED_MODEL, find_model
+    from nlp_meta.hub.packaging import ADAPTED_MODELS, read_record
 
     try:
-        find_model(str(folder), kind=ADAPTED_MODEL)
+        record = read_record(folder, name=str(folder))
     except MetaModelError:
         return False
-    return True
+    return record.kind in ADAPTED_MODELS

@@ -6,7 +6,6 @@ from typing import NoReturn
 
 from nlp_meta import __version__
 from nlp_meta.cli.comparison_options import add_compare, add_recommend
-from nlp_meta.cli.export_options import add_export
 from nlp_meta.cli.hub_options import add_destination, add_push, add_push_after
 from nlp_meta.cli.options import (
     add_label_options,
@@ -16,7 +15,6 @@ from nlp_meta.cli.options import (
     positive,
     rate,
 )
-from nlp_meta.cli.update_options import add_update
 
 _ABOUT = """\
 Adapt a meta-trained model to a new domain or language from 50 to 100 labeled texts.
@@ -32,15 +30,15 @@ know which method to use, and compare them all:
   nlp-meta compare runs/quickstart/meta --data labeled.csv --output-dir report"""
 
 _EXAMPLES = {
-    "adapt": "nlp-meta adapt runs/quickstart/meta --data real_estate.csv --output-dir real_estate",
+    "adapt": "nlp-meta adapt runs/quickstart/meta --data real_estate.csv --output-dir real_estate\n"
+    "  nlp-meta adapt runs/mixed --data memory.tmx --source-lang ind --target-lang jav "
+    "--output-dir ind-jav",
     "predict": "nlp-meta predict real_estate --data new.csv --output predictions.csv",
     "evaluate": "nlp-meta evaluate real_estate --data test.csv --output scores.json",
     "compare": "nlp-meta compare runs/quickstart/meta --data real_estate.csv --output-dir report",
     "recommend": "nlp-meta recommend --data my_labels.csv",
     "quickstart": "nlp-meta quickstart --output-dir runs/quickstart",
-    "export": "nlp-meta export real_estate --format onnx --output-dir onnx",
-    "update": "nlp-meta update runs/quickstart/meta --add-domain fashion=fashion.csv "
-    "--output-dir runs/with_fashion",
+    "align": "nlp-meta align ind-jav --source a.txt --target b.txt --output pairs.tsv",
     "push": "nlp-meta push real_estate --repo-id me/real-estate-sentiment --private",
     "cards": "nlp-meta cards\n  nlp-meta cards check my_corpus.md\n"
     "  nlp-meta cards push my_corpus.md --repo-id me/my-corpus",
@@ -65,14 +63,13 @@ def build_parser() -> ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nlp-meta {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, about, add_options in (
-        ("adapt", "Adapt a meta-model to the labels of one table.", _add_adapt),
+        ("adapt", "Adapt a meta-model to the labels of one table, or to translations.", _add_adapt),
         ("predict", "Label the texts of a table with an adapted model.", _add_predict),
         ("evaluate", "Score an adapted model on a labeled table.", _add_evaluate),
+        ("align", "Find sentences of two files that translate each other.", _add_align),
         ("quickstart", "Meta-train, adapt and compare on built-in reviews.", _add_quickstart),
         ("compare", "Compare every method on draws of your labels.", add_compare),
         ("recommend", "Say which method suits your labels, and how sure.", add_recommend),
-        ("export", "Export an adapted model to ONNX, and check its answers.", add_export),
-        ("update", "Go on meta-training with new domains, old ones replayed.", add_update),
         ("push", "Push a saved model to the Hub, with its card.", add_push),
         ("cards", "List the data cards, check or push them.", _add_cards),
     ):
@@ -119,8 +116,55 @@ def _add_adapt(command: ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     _add_adaptation(command)
+    _add_pairs(command)
     add_seed(command)
     add_push_after(command)
+
+
+def _add_pairs(command: ArgumentParser) -> None:
+    for side, word in (("source", "from"), ("target", "into")):
+        command.add_argument(
+            f"--{side}-lang",
+            metavar="CODE",
+            help=f"language to translate {word}, such as {'ind' if side == 'source' else 'jav'}; "
+            "with it --data is a translation memory: .tmx, .xliff, .po, a table, or one of two "
+            "aligned texts",
+        )
+    for side in ("source", "target"):
+        command.add_argument(
+            f"--{side}-column",
+            default=side,
+            metavar="NAME",
+            help=f"column of {side} sentences, in a table (default: %(default)s)",
+        )
+
+
+def _add_align(command: ArgumentParser) -> None:
+    command.add_argument(
+        "model", metavar="MODEL", help="model adapted to sentence pairs: a folder, or a Hub name"
+    )
+    for side in ("source", "target"):
+        command.add_argument(
+            f"--{side}",
+            required=True,
+            type=Path,
+            metavar="FILE",
+            help=f"text of {side} sentences, one a line, in any order; may be packed as .gz",
+        )
+    command.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="table to write, .tsv, .csv or .jsonl: source, target, margin and both line numbers",
+    )
+    command.add_argument(
+        "--threshold",
+        type=rate,
+        metavar="MARGIN",
+        help="least margin of a pair, about 1; higher means fewer and surer pairs (default: what "
+        "the held-out pairs of the adaptation advised)",
+    )
 
 
 def _add_adaptation(command: ArgumentParser) -> None:

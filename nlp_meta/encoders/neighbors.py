@@ -3,7 +3,7 @@
 All embeddings are rows of length 1 in float32, so that a product is a cosine.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -92,3 +92,47 @@ def _keep_nearest(found: Neighbors, rows: slice, cosines: Tensor, *, first: int)
     best = both.topk(wanted, dim=1)
     found.cosines[rows] = best.values
     found.places[rows] = places.gather(1, best.indices)
+
+
+def mine_pairs(
+    sources: Tensor,
+    targets: Tensor,
+    *,
+    neighbors: int = NEIGHBORS,
+    block: int = BLOCK,
+    never: Mapping[int, int] | None = None,
+) -> list[tuple[int, int, float]]:
+    """Pair rows one to one, the largest margins first.
+
+    Each row's neighbors, in both directions, are its candidates; the best candidate of all
+    is taken, its two rows are out, and so on.
+
+    Args:
+        never: For some sources the one target that they are not paired with.
+
+    Returns:
+        Place of the source, of the target and their margin, by falling margin.
+
+    Source:
+        Artetxe and Schwenk 2019, arXiv:1811.01136, section 4, max retrieval.
+    """
+    forward, backward = nearest(sources, targets, neighbors=neighbors, block=block)
+    found: list[tuple[float, int, int]] = []
+    for own, other, turned in ((forward, backward, False), (backward, forward, True)):
+        margins = margins_of(own, other)
+        rows = torch.arange(len(margins), device=margins.device).unsqueeze(1)
+        sides = (rows.expand_as(own.places), own.places)
+        first, second = sides[::-1] if turned else sides
+        each = (margins, first, second)
+        found += zip(*(value.flatten().tolist() for value in each), strict=True)
+    found.sort(key=lambda one: (-one[0], one[1], one[2]))
+    apart = never or {}
+    taken: tuple[set[int], set[int]] = (set(), set())
+    pairs: list[tuple[int, int, float]] = []
+    for margin, source, target in found:
+        free = source not in taken[0] and target not in taken[1]
+        if free and apart.get(source) != target:
+            taken[0].add(source)
+            taken[1].add(target)
+            pairs.append((source, target, margin))
+    return pairs

@@ -33,6 +33,8 @@ FORMAT = 1
 META_MODEL, ADAPTED_MODEL = "meta-model", "adapted-model"
 ALIGNMENT_META_MODEL, ALIGNMENT_MODEL = "alignment-meta-model", "alignment-model"
 """Of translation alone: what finds pairs has no head and no labels."""
+ADAPTED_MODELS = (ADAPTED_MODEL, ALIGNMENT_MODEL)
+"""Kinds that a new adaptation may replace."""
 PEFT_PREFIX = "base_model.model."
 
 
@@ -113,10 +115,7 @@ def find_model(
     Raises:
         MetaModelError: There is none, or it is of another kind.
     """
-    folder = Path(name_or_path)
-    if not folder.is_dir():
-        folder = pull(name_or_path, revision=revision, token=token)
-    record = read_record(folder, name=name_or_path)
+    folder, record = find_any_model(name_or_path, revision=revision, token=token)
     if record.kind not in (kind, or_kind):
         raise MetaModelError(
             f"cannot use '{name_or_path}': it is of the kind '{record.kind}' and '{kind}' is "
@@ -124,6 +123,20 @@ def find_model(
         )
     check_base(folder, str(record.model.get("model_name_or_path")), name=name_or_path)
     return folder, record
+
+
+def find_any_model(
+    name_or_path: str, *, revision: str | None = None, token: str | None = None
+) -> tuple[Path, Record]:
+    """Find a saved model of whatever kind in a folder or on the Hub and read its record.
+
+    Raises:
+        MetaModelError: There is none.
+    """
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        folder = pull(name_or_path, revision=revision, token=token)
+    return folder, read_record(folder, name=name_or_path)
 
 
 def _advise(kind: str, *, found: str) -> str:

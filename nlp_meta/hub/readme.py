@@ -66,7 +66,7 @@ AdaptedModel.from_pretrained({name}).predict(texts)
 """,
     "alignment-meta-model": """\
 ```python
-from nlp_meta.aligning import AlignmentMetaModel, adapt_alignment
+from nlp_meta import AlignmentMetaModel, adapt_alignment
 
 start = AlignmentMetaModel.from_pretrained({name})
 model = adapt_alignment(start, sources, targets)
@@ -74,7 +74,7 @@ model = adapt_alignment(start, sources, targets)
 """,
     "alignment-model": """\
 ```python
-from nlp_meta.aligning import AlignmentModel
+from nlp_meta import AlignmentModel
 
 pairs = AlignmentModel.from_pretrained({name}).align(sources, targets)
 ```

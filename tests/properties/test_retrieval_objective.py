@@ -12,11 +12,12 @@ from transformers import AutoModel
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
+from nlp_meta.encoders.embedding import mean_pooled_embedder
 from nlp_meta.encoders.lora import lowest_adapted_layer, plan_lora
 from nlp_meta.encoders.prefix import build_network, whole_network
 from nlp_meta.meta.adaptation import InnerLoop, adapt, mean_gradient, repeat
 from nlp_meta.meta.algorithms import ALGORITHMS, learned_step_sizes
-from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
+from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval, rank_candidates
 
 WORDS = "the staff was not good and we loved a small house but hated slow cold food".split()
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -182,6 +183,23 @@ def test_meta_gradients_of_a_stack_are_those_of_single_episodes(tiny_encoder, al
         torch.testing.assert_close(
             together.adaptation_size[task], alone.adaptation_size[0], **CLOSE
         )
+
+
+def test_the_beginning_ranks_as_the_frozen_encoder(tiny_encoder):
+    """Another route: mean-pooled features of the frozen encoder, and their cosines."""
+    objective = build(tiny_encoder)
+    meta = objective.meta_parameters(torch.Generator().manual_seed(0))
+    embed = mean_pooled_embedder(objective.backbone, batch_tokens=500)
+
+    query = objective.query_batches(EPISODES)
+    answers = objective.answer(repeat(meta, tasks=3), query, EPISODES)
+
+    for episode, rankings in zip(EPISODES, answers, strict=True):
+        sources, targets = (
+            normalize(torch.from_numpy(embed(texts)))
+            for texts in ([example.source for example in episode.query], episode.candidates)
+        )
+        assert rankings == rank_candidates(sources @ targets.T)
 
 
 def test_rankings_of_a_stack_are_those_of_texts_one_by_one(tiny_encoder):

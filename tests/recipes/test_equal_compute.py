@@ -40,6 +40,38 @@ def test_the_rival_is_trained_on_as_many_examples(data, algorithm):
     assert further[1] >= further[0]
 
 
+def count_kind(config: dict[str, Any], kind: str) -> float:
+    """The same of one kind of a run that may mix them: its share of the episodes."""
+    episode, inner, outer = config["episode"], config["inner"], config["outer"]
+    pairs = kind == "translation"
+    labels = 1 if pairs else LABELS["languages"]
+    support = episode["pairs" if pairs else "shot"] * labels
+    batches = max(1, round(support / (inner["batch_size"] or support or 1)))
+    query = episode["query_pairs" if pairs else "query_shot"] * labels
+    share = episode["shares"][kind] / sum(episode["shares"].values())
+    episodes = outer["steps"] * outer["meta_batch_size"] * share
+    return episodes * (inner["steps"] * support / batches + query)
+
+
+@pytest.mark.parametrize(
+    ("ours", "start", "kinds"),
+    [
+        ("retrieval_multilingual", "multitask_retrieval", ["translation"]),
+        ("mixed_multilingual", "multitask_mixed", ["sentiment", "translation"]),
+    ],
+)
+def test_the_rival_is_trained_on_as_many_examples_of_each_kind(ours, start, kinds):
+    """Both go on from the same joint start. By hand: 17,920 pairs and 19,200 labels further."""
+    config, rival = read(ours), read(f"{start}_long")
+
+    assert config["run"]["init_from"] == rival["run"]["init_from"] == f"runs/{start}"
+    assert sorted(config["episode"]["shares"]) == kinds
+    further = {"translation": 17_920, "sentiment": 19_200}
+    for kind in kinds:
+        assert count_kind(config, kind) == pytest.approx(further[kind])
+        assert count_kind(rival, kind) == pytest.approx(further[kind])
+
+
 @pytest.mark.parametrize("data", ["reviews", "languages"])
 def test_ours_and_the_rival_are_compared_with_one_search(data):
     config = read(f"compare_{data}")

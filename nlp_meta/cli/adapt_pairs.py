@@ -1,0 +1,131 @@
+"""`nlp-meta adapt` with languages: from a meta-model and a translation memory to a model."""
+
+import shlex
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+
+from nlp_meta.cli.adapt import push_adapted, save_adapted
+from nlp_meta.cli.files import check_output_folder
+from nlp_meta.cli.push import check_push_after
+from nlp_meta.cli.screen import Screen, show_facts, show_progress
+from nlp_meta.data.memories import Memory, read_memory
+from nlp_meta.errors import DataError, MetaModelError
+from nlp_meta.quiet import quiet_libraries
+
+Adapt = Callable[[Memory, Namespace, Screen], tuple[dict[str, str], dict[str, object]]]
+"""A memory to a saved model: facts for people, and the same for machines."""
+
+
+def run_adapt_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    """Adapt to pairs, save, and tell what was done; nothing is saved unless all went well."""
+    _check_languages(options)
+    memory = read_memory(
+        options.data,
+        source_column=options.source_column,
+        target_column=options.target_column,
+        source_lang=options.source_lang,
+        target_lang=options.target_lang,
+    )
+    if len(memory.pairs) > options.max_rows:
+        raise DataError(
+            f"cannot adapt to '{options.data}': it has {len(memory.pairs)} pairs and at most "
+            f"{options.max_rows} are taken; give a part of it, or raise `--max-rows`"
+        )
+    check_output_folder(options.output_dir)
+    to = check_push_after(options)
+    with quiet_libraries():
+        facts, record = _find_adapt(options.meta)(memory, options, screen)
+    show_facts(screen, {"saved to": str(options.output_dir), **_describe(memory), **facts})
+    told: dict[str, object] = {
+        "output_dir": str(options.output_dir),
+        "languages": [options.source_lang, options.target_lang],
+        "pairs": len(memory.pairs),
+        "left_out": dict(memory.left_out),
+        "lines_left_out": {reason: list(lines) for reason, lines in memory.lines.items()},
+        "placeholders_lost": len(memory.losses),
+        **record,
+    }
+    if to is not None:
+        told["pushed"] = push_adapted(options, to, screen)
+    return told
+
+
+def _check_languages(options: Namespace) -> None:
+    for option, value in (
+        ("--source-lang", options.source_lang),
+        ("--target-lang", options.target_lang),
+    ):
+        if not value:
+            raise DataError(
+                f"cannot adapt to translations without `{option}`: the languages translated from "
+                "and into are both needed; give their codes, such as ind and jav"
+            )
+
+
+def _find_adapt(meta: str) -> Adapt:
+    """What adapts a meta-model of this kind."""
+    from nlp_meta.hub.packaging import ALIGNMENT_META_MODEL, META_MODEL, find_any_model
+
+    adapters: Mapping[str, Adapt] = {
+        META_MODEL: _adapt_alignment,
+        ALIGNMENT_META_MODEL: _adapt_alignment,
+    }
+    _, record = find_any_model(meta)
+    if record.kind not in adapters:
+        raise MetaModelError(
+            f"cannot adapt '{meta}' to translations: it is of the kind '{record.kind}' and one of "
+            f"{', '.join(adapters)} is needed; name its meta-model"
+        )
+    return adapters[record.kind]
+
+
+def _adapt_alignment(
+    memory: Memory, options: Namespace, screen: Screen
+) -> tuple[dict[str, str], dict[str, object]]:
+    from nlp_meta.aligning import AlignmentMetaModel, adapt_alignment
+
+    start = AlignmentMetaModel.from_pretrained(options.meta)
+    with show_progress(screen, "adapting") as on_step:
+        adapted = adapt_alignment(
+            start,
+            [pair.source for pair in memory.pairs],
+            [pair.target for pair in memory.pairs],
+            languages=(options.source_lang, options.target_lang),
+            steps=options.steps,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+            long_texts=options.long_texts,
+            on_step=on_step,
+        )
+    save_adapted(adapted, options.output_dir)
+    report = adapted.report
+    if report is None:
+        return {}, {}
+    words = ["nlp-meta", "align", str(options.output_dir), "--source", "a.txt"]
+    facts = {
+        "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
+        "sentences cut": f"{report.texts_cut} to the length that the encoder takes",
+        "temperature": f"{report.temperature:.4f}",
+        "held-out pairs": f"{report.held_out_first:.3f} come first; mined from margin "
+        f"{report.threshold:.3f} on, precision {report.held_out_precision:.3f} and recall "
+        f"{report.held_out_recall:.3f}, beside as many sentences without a translation",
+        "time": f"{report.seconds:.1f} s",
+        "next": shlex.join([*words, "--target", "b.txt", "--output", "pairs.tsv"]),
+    }
+    told = {name: value for name, value in asdict(report).items() if name != "pairs"}
+    return facts, told
+
+
+def _describe(memory: Memory) -> dict[str, str]:
+    facts = {"pairs": str(len(memory.pairs))}
+    told = [
+        f"{count} {reason} (line {', '.join(map(str, memory.lines[reason][:3]))}"
+        f"{', ...' if count > 3 else ''})"
+        for reason, count in memory.left_out.items()
+    ]
+    if told:
+        facts["left out"] = "; ".join(told)
+    if memory.losses:
+        facts["placeholders"] = f"{len(memory.losses)} pairs whose translation lost or added some"
+    return facts

@@ -1,0 +1,325 @@
+"""From mixed meta-training to mined pairs, by recipes and the command line, on built-in text."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from nlp_meta.cli import main
+from nlp_meta.data.tasks import load_tasks
+from nlp_meta.errors import MetaModelError, NlpMetaError
+from nlp_meta.reading import read_settings
+from nlp_meta.settings import MetaTraining
+from nlp_meta.training import load_splits, train_meta_model
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RECIPES = REPOSITORY / "recipes"
+ADAPT = ["--source-lang", "eng", "--target-lang", "spa"]
+
+
+def make_config(encoder: Path) -> dict[str, Any]:
+    """The shipped mixed config on the built-in corpora, with little of everything."""
+    path = RECIPES / "configs" / "mixed_multilingual.yaml"
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config["data"] |= {"cards": ["nlp_meta_reviews", "nlp_meta_phrases"]}
+    config["episode"] |= {"shot": 2, "query_shot": 2, "pairs": 6, "query_pairs": 4}
+    config["model"] |= {"model_name_or_path": str(encoder), "max_tokens": 24, "prefix_text": ""}
+    config["model"] |= {"lora_r": 2, "lora_alpha": 4.0, "lora_layers": 2}
+    config["inner"] |= {"steps": 2, "learning_rate": 0.1, "optimizer": "sgd", "batch_size": 4}
+    config["outer"] |= {"steps": 4, "meta_batch_size": 4, "stack": 2, "warmup_steps": 1}
+    config["outer"] |= {"optimizer": "SGD", "learning_rate": 0.1, "options": {"momentum": 0.9}}
+    config["outer"] |= {"validate_every": 2, "checkpoint_every": 2}
+    config["adaptation"] |= {"labels": 8, "draws": 1, "max_query": 8, "batch_size": 4}
+    config["adaptation"] |= {"steps": [1, 2], "learning_rates": [0.001]}
+    config["run"] |= {"init_from": None, "mixed_precision": "no"}
+    return config
+
+
+Train = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def train(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """What recipes/meta_train.py does, in this process, with overrides of the config."""
+    root = tmp_path_factory.mktemp("alignment")
+    config = root / "config.yaml"
+    config.write_text(yaml.safe_dump(make_config(tiny_encoder)), encoding="utf-8")
+
+    def start(folder: str, *words: str) -> Path:
+        path = root / folder
+        words = ("--config", str(config), "--run.output_dir", str(path), *words)
+        settings = read_settings(MetaTraining, words)
+        tasks = load_splits(settings.data, "meta-train", "meta-validation")
+        model, _ = train_meta_model(settings, *tasks, accelerator=Accelerator(cpu=True))
+        assert model is not None
+        model.save_pretrained(path)
+        return path
+
+    start.root, start.config = root, config
+    return start
+
+
+@pytest.fixture(scope="module")
+def mixed(train: Train) -> Path:
+    return train("mixed")
+
+
+@pytest.fixture(scope="module")
+def alone(train: Train) -> Path:
+    words = ["--episode.shares", "{translation: 1.0}", "--episode.weights", "{translation: 1.0}"]
+    return train("alone", *words, "--adaptation.metric", "precision_at_1")
+
+
+@pytest.fixture(scope="module")
+def memory(train: Train) -> Path:
+    """30 pairs of the held-out language pair, one of them without a translation."""
+    (task,) = load_tasks(["nlp_meta_phrases"], meta_split="meta-test")
+    path = train.root / "memory.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["source", "target"])
+        writer.writerows([one.source, one.target] for one in task.train[:30])
+        writer.writerow(["Nobody translated this.", ""])
+    return path
+
+
+@pytest.fixture(scope="module")
+def adapted(train: Train, mixed: Path, memory: Path) -> Path:
+    folder = train.root / "eng-spa"
+    words = ["adapt", str(mixed), "--data", str(memory), *ADAPT, "--output-dir", str(folder)]
+    assert main([*words, "--json"]) == 0
+    return folder
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "nlp_meta.json").read_text(encoding="utf-8"))
+
+
+def test_a_mixed_run_logs_both_kinds(mixed):
+    """By hand: of 4 episodes two are of each kind."""
+    log = [json.loads(line) for line in (mixed / "log.jsonl").read_text("utf-8").splitlines()]
+
+    assert [set(line["kinds"]) for line in log] == [{"sentiment", "translation"}] * 4
+    assert {its["episodes"] for line in log for its in line["kinds"].values()} == {2.0}
+    scores = [its["score"] for its in log[1]["kinds"].values()]
+    assert log[1]["score"] == pytest.approx(sum(scores) / 2)
+
+
+def test_a_mixed_meta_model_holds_the_defaults_of_both_kinds(mixed):
+    record = read_record(mixed)
+
+    assert record["kind"] == "meta-model"
+    assert record["labels"] == ["negative", "positive"]
+    translation = record["adaptation"].pop("translation")
+    assert set(translation) == {*record["adaptation"], "temperature"}
+    assert 0 < translation["temperature"] < 1
+    assert len(record["provenance"]["trials"]) == 2
+    assert len(record["provenance"]["translation_trials"]) == 2
+    kinds = {name.partition("/")[0] for name in record["provenance"]["meta_train"]}
+    assert kinds == {"nlp_meta_reviews", "nlp_meta_phrases"}
+    assert (mixed / "head.safetensors").is_file()
+
+
+def test_translation_alone_has_neither_labels_nor_a_head(alone):
+    record = read_record(alone)
+
+    assert record["kind"] == "alignment-meta-model"
+    assert record["labels"] == []
+    assert list(record["adaptation"]) == ["translation"]
+    assert record["provenance"]["meta_train"] == ["nlp_meta_phrases/eng-deu"]
+    assert not (alone / "head.safetensors").exists()
+
+
+def test_two_processes_equal_one(train, mixed):
+    """The recipe itself, launched."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    recipe = [str(RECIPES / "meta_train.py"), "--config", str(train.config)]
+    run = subprocess.run(
+        [sys.executable, *launch, *recipe, "--run.output_dir", str(train.root / "two")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=train.root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "ACCELERATE_USE_CPU": "true"},
+        timeout=240,
+    )
+    assert run.returncode == 0, run.stderr
+
+    state = "checkpoints/step_00000004/state.safetensors"
+    one, two = load_file(mixed / state), load_file(train.root / "two" / state)
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert (two[name] - value).abs().max() < 1e-6, name
+
+
+def test_a_mixed_run_begins_at_a_mixed_start(train, mixed):
+    further = train("further", "--run.init_from", str(mixed), "--outer.learning_rate", "1e-30")
+
+    one, two = (read_record(folder)["adaptation"] for folder in (mixed, further))
+    assert one["translation"]["temperature"] == pytest.approx(two["translation"]["temperature"])
+
+
+def test_a_mixed_run_cannot_begin_at_a_start_of_translation_alone(train, alone):
+    with pytest.raises(MetaModelError, match=r"its 'classifier.*kinds of episodes"):
+        train("never", "--run.init_from", str(alone))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--episode.shares", "{sentiment: 1.0, translation: 0.0}"], "`episode.shares`"),
+        (["--episode.shares", "{poetry: 1.0}"], "'poetry': sentiment and translation are there"),
+        (["--episode.weights", "{sentiment: 1.0}"], "`episode.weights`"),
+        (["--data.cards", "[nlp_meta_reviews]"], "cannot draw episodes of translation"),
+        (["--model.pooling", "native"], "set `model.pooling` to mean"),
+        (["--episode.pairs", "1"], "`episode.pairs` 1"),
+        (["--episode.query_pairs", "1"], "`episode.query_pairs` 1"),
+        (["--episode.query_pairs", "90"], "lower `episode.query_pairs`"),
+        (["--adaptation.metric", "bleu"], "cannot judge episodes of"),
+    ],
+)
+def test_settings_that_cannot_be_mixed_are_refused_before_anything_is_written(
+    train, words, message
+):
+    with pytest.raises(NlpMetaError, match=re.escape(message)):
+        train("bad", *words)
+
+    assert not (train.root / "bad").exists()
+
+
+def test_adapt_with_languages_tells_what_it_did(train, mixed, alone, memory, capfd):
+    for meta in (mixed, alone):
+        folder = train.root / f"from_{meta.name}"
+        words = ["adapt", str(meta), "--data", str(memory), *ADAPT, "--output-dir", str(folder)]
+        assert main([*words, "--json"]) == 0
+        told = json.loads(capfd.readouterr().out)
+
+        assert told["pairs"] == 30 and told["left_out"] == {"one-sided": 1}
+        assert told["lines_left_out"] == {"one-sided": [32]}
+        assert told["languages"] == ["eng", "spa"]
+        assert told["steps"] in (0, 1, 2)
+        assert 0 <= told["held_out_precision"] <= 1
+        assert read_record(folder)["kind"] == "alignment-model"
+        assert main(words) == 0  # over the one that is there
+        shown = capfd.readouterr().out
+        assert "30" in shown and "1 one-sided (line 32)" in shown
+        assert f"nlp-meta align {folder} --source a.txt" in shown
+
+
+@pytest.fixture(scope="module")
+def texts(train: Train) -> tuple[Path, Path]:
+    """Both sides of the pairs that were not learned from, the targets backwards, with gaps."""
+    (task,) = load_tasks(["nlp_meta_phrases"], meta_split="meta-test")
+    left, right = train.root / "a.txt", train.root / "b.txt"
+    rest = task.train[30:]
+    left.write_text("\n\n".join(one.source for one in rest) + "\n", encoding="utf-8")
+    right.write_text("\n".join(one.target for one in rest[::-1]) + "\n", encoding="utf-8")
+    return left, right
+
+
+@pytest.mark.parametrize("ending", ["tsv", "csv", "jsonl"])
+def test_align_writes_one_row_a_pair(train, adapted, texts, capfd, ending):
+    left, right = texts
+    output = train.root / f"pairs.{ending}"
+    words = ["align", str(adapted), "--source", str(left), "--target", str(right)]
+    assert main([*words, "--output", str(output), "--threshold", "0.01", "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+
+    lines = output.read_text(encoding="utf-8").splitlines()
+    if ending == "jsonl":
+        rows = [json.loads(line) for line in lines]
+    else:
+        rows = list(csv.DictReader(lines, delimiter="\t" if ending == "tsv" else ","))
+    assert told["pairs"] == len(rows) > 0
+    assert told["sentences"] == {"source": 14, "target": 14}
+    assert told["empty_lines"] == {"source": 13, "target": 0}
+    sides = [path.read_text(encoding="utf-8").split("\n") for path in texts]
+    for row in rows:
+        assert sides[0][int(row["source_line"]) - 1] == row["source"]
+        assert sides[1][int(row["target_line"]) - 1] == row["target"]
+    margins = [float(row["margin"]) for row in rows]
+    assert margins == sorted(margins, reverse=True)
+    assert len({row["source"] for row in rows}) == len({row["target"] for row in rows}) == len(rows)
+
+
+def test_align_takes_the_threshold_of_the_held_out_pairs(train, adapted, texts, capfd):
+    words = ["align", str(adapted), "--source", str(texts[0]), "--target", str(texts[1])]
+    assert main([*words, "--output", str(train.root / "own.tsv")]) == 0
+
+    shown = capfd.readouterr().out
+    assert f"{read_record(adapted)['adaptation']['threshold']:.3f}" in shown
+    assert "13 of the source (line 2 the first)" in shown
+
+
+def test_mined_pairs_are_a_memory_again(train, adapted, texts, mixed, capfd):
+    words = ["align", str(adapted), "--source", str(texts[0]), "--target", str(texts[1])]
+    mined = train.root / "mined.tsv"
+    assert main([*words, "--output", str(mined), "--threshold", "0.01"]) == 0
+    adapt = ["adapt", str(mixed), "--data", str(mined), *ADAPT, "--json"]
+    capfd.readouterr()
+
+    assert main([*adapt, "--output-dir", str(train.root / "again")]) == 0
+    assert json.loads(capfd.readouterr().out)["pairs"] > 3
+
+
+def test_what_align_cannot_do_is_one_sentence(train, adapted, mixed, texts, capfd):
+    left, right = map(str, texts)
+    empty, latin = train.root / "empty.txt", train.root / "latin.txt"
+    empty.write_text("\n \n", encoding="utf-8")
+    latin.write_bytes("uno\ndos a\u00f1os\n".encode("latin-1"))
+    good = {"--source": left, "--target": right, "--output": str(train.root / "no.tsv")}
+    cases = [
+        ({"--source": str(empty)}, "it has no sentence in 2 lines"),
+        ({"--target": str(latin)}, "in line 2 is not UTF-8"),
+        ({"--source": "missing.txt"}, "check the path given as `--source`"),
+        ({"--output": str(train.root / "no.xlsx")}, "one of .tsv, .csv, .jsonl is needed"),
+        ({"--output": right}, "it is the text given as `--target`"),
+        ({"model": str(mixed)}, "adapt it to sentence pairs first"),
+        ({"model": str(train.root)}, "it holds no nlp_meta.json"),
+    ]
+    for changed, message in cases:
+        model = changed.pop("model", str(adapted))
+        words = [word for pair in {**good, **changed}.items() for word in pair]
+        assert main(["align", model, *words]) == 2
+        error = capfd.readouterr().err
+        assert message in error and error.count("error: ") == 1
+    assert not (train.root / "no.tsv").exists()
+
+
+def test_what_adapt_cannot_do_with_pairs_is_one_sentence(train, adapted, mixed, memory, capfd):
+    few = train.root / "few.csv"
+    few.write_text("source,target\na house,una casa\nred,rojo\n", encoding="utf-8")
+    good = ["--data", str(memory), "--output-dir", str(train.root / "never")]
+    cases = [
+        ([str(mixed), *good, "--source-lang", "eng"], "without `--target-lang`"),
+        ([str(adapted), *good, *ADAPT], "of the kind 'alignment-model'"),
+        ([str(mixed), *good, *ADAPT, "--max-rows", "20"], "at most 20 are taken"),
+        ([str(mixed), "--data", str(few), *good[2:], *ADAPT], "at least 4 are needed"),
+        ([str(mixed), *good, *ADAPT, "--source-column", "x"], "'x'"),
+    ]
+    for words, message in cases:
+        assert main(["adapt", *words]) == 2
+        error = capfd.readouterr().err
+        assert message in error and error.count("error: ") == 1
+    assert not (train.root / "never").exists()
+
+
+def test_sentiment_of_a_mixed_start_is_adapted_as_ever(train, mixed, capfd):
+    rows = ["good food,positive", "bad food,negative"] * 4
+    table = train.root / "labels.csv"
+    lines = [f"{i} {row}" for i, row in enumerate(rows)]
+    table.write_text("text,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    words = ["adapt", str(mixed), "--data", str(table), "--output-dir"]
+
+    assert main([*words, str(train.root / "labels"), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["labels"] == ["negative", "positive"]

@@ -1,0 +1,270 @@
+"""Models that find translations: what is saved is loaded, what is mined is one to one."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from nlp_meta.adapting import build_objective, build_retriever
+from nlp_meta.aligning import AlignmentModel, adapt_alignment
+from nlp_meta.alignment_start import AlignmentMetaModel, describe_defaults
+from nlp_meta.errors import DataError, MetaModelError
+from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
+from nlp_meta.mixed_training import draw_meta_parameters, retrieval_beside
+from nlp_meta.models import AdaptedModel, MetaModel
+from nlp_meta.objectives.retrieval import TEMPERATURE
+from nlp_meta.settings import ModelSettings
+
+THINGS = "house agent phone battery food staff room plot brake service money".split()
+SOURCES = [f"the good {thing}" for thing in THINGS]
+TARGETS = [f"{thing} was very good" for thing in THINGS]
+INNER = InnerLoop(8, 0.003, "adam")
+PROVENANCE = {"outer_steps": 3, "examples": 4}
+# Runs in a fresh process: the README's lines with `folder` and `texts` given.
+SCRIPT = """
+import json, sys
+folder, code, texts = json.load(sys.stdin)
+values = {"folder": folder, "texts": texts}
+exec(code, values)
+assert "nlp_meta" not in sys.modules
+print(json.dumps(values["embeddings"].tolist()))
+"""
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_encoder: Path) -> ModelSettings:
+    return ModelSettings(
+        model_name_or_path=str(tiny_encoder),
+        revision=None,
+        pooling="mean",
+        head="shared",
+        prefix_text="query: ",
+        max_tokens=24,
+        lora_r=2,
+        lora_alpha=4.0,
+        lora_layers=2,
+        lora_target_modules=["query", "value"],
+    )
+
+
+def move(drawn: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    moved = {n: v + 0.1 * torch.randn(v.shape, generator=generator) for n, v in drawn.items()}
+    return {**moved, TEMPERATURE: torch.tensor(3.25)}
+
+
+@pytest.fixture(scope="module")
+def start(settings) -> AlignmentMetaModel:
+    """A start of translation alone, all its tensors moved a little."""
+    objective = build_retriever(settings, device="cpu")
+    weights = move(objective.meta_parameters(torch.Generator().manual_seed(0)))
+    weights |= {STEP_SIZE + name: torch.tensor(-0.5) for name in list(weights)}
+    return AlignmentMetaModel(objective, weights, settings, INNER, 4, True, PROVENANCE)
+
+
+@pytest.fixture(scope="module")
+def model(start) -> AlignmentModel:
+    return adapt_alignment(start, SOURCES, TARGETS, languages=("eng", "xxx"))
+
+
+def test_a_saved_start_adapts_the_same(start, tmp_path):
+    start.save_pretrained(tmp_path / "start")
+
+    loaded = AlignmentMetaModel.from_pretrained(tmp_path / "start")
+
+    assert loaded.settings == start.settings and loaded.provenance == PROVENANCE
+    assert (loaded.adaptation, loaded.minibatch, loaded.early_stop) == (INNER, 4, True)
+    assert loaded.weights.keys() == start.weights.keys()
+    assert all(torch.equal(loaded.weights[name], v) for name, v in start.weights.items())
+    record = json.loads((tmp_path / "start/nlp_meta.json").read_text(encoding="utf-8"))
+    assert record["adaptation"]["translation"]["temperature"] == pytest.approx(math.exp(-3.25))
+    assert record["labels"] == [] and not (tmp_path / "start/head.safetensors").exists()
+    again = adapt_alignment(loaded, SOURCES, TARGETS)
+    once = adapt_alignment(start, SOURCES, TARGETS)
+    assert again.report.steps == once.report.steps
+    torch.testing.assert_close(again.embed(SOURCES), once.embed(SOURCES), rtol=0, atol=1e-5)
+
+
+def test_a_mixed_start_serves_both_kinds(settings, tmp_path):
+    """Sentiment finds its head, translation the temperature; a later save loses neither."""
+    sentiment = build_objective(settings, labels=("n", "p"), device="cpu", precision="no")
+    retrieval = retrieval_beside(sentiment)
+    both = {"sentiment": sentiment, "translation": retrieval}
+    weights = move(draw_meta_parameters(both, torch.Generator().manual_seed(0)))
+    own = AlignmentMetaModel(retrieval, weights, settings, INNER, 4, True, PROVENANCE)
+    rest = {name: value for name, value in weights.items() if name != TEMPERATURE}
+    mixed = MetaModel(
+        sentiment,
+        rest,
+        settings,
+        InnerLoop(3, 0.01, "adam"),
+        None,
+        False,
+        PROVENANCE,
+        translation=describe_defaults(own),
+    )
+    mixed.save_pretrained(tmp_path / "mixed")
+    MetaModel.from_pretrained(tmp_path / "mixed").save_pretrained(tmp_path / "again")
+
+    for name in ("mixed", "again"):
+        loaded = MetaModel.from_pretrained(tmp_path / name)
+        aligning = AlignmentMetaModel.from_pretrained(tmp_path / name)
+
+        assert loaded.adaptation.steps == 3 and loaded.minibatch is None
+        assert loaded.weights.keys() == rest.keys()
+        assert (aligning.adaptation, aligning.minibatch, aligning.early_stop) == (INNER, 4, True)
+        assert set(aligning.weights) == set(retrieval.meta_parameters(torch.Generator()))
+        for key, value in aligning.weights.items():
+            assert torch.equal(value, weights[key])
+
+
+def test_a_start_of_sentiment_alone_is_refused(settings, tmp_path):
+    sentiment = build_objective(settings, labels=("n", "p"), device="cpu", precision="no")
+    weights = sentiment.meta_parameters(torch.Generator().manual_seed(0))
+    MetaModel(sentiment, weights, settings, INNER, 4, True, {}).save_pretrained(tmp_path / "s")
+
+    with pytest.raises(MetaModelError, match="it learned sentiment alone"):
+        AlignmentMetaModel.from_pretrained(tmp_path / "s")
+
+
+def test_a_saved_model_embeds_and_mines_the_same(model, tmp_path):
+    model.save_pretrained(tmp_path / "model")
+
+    loaded = AlignmentModel.from_pretrained(tmp_path / "model")
+
+    assert loaded.languages == ("eng", "xxx")
+    assert (loaded.threshold, loaded.report) == (model.threshold, model.report)
+    torch.testing.assert_close(loaded.embed(SOURCES), model.embed(SOURCES), rtol=0, atol=1e-6)
+    mined = [(one.source, one.target) for one in model.align(SOURCES, TARGETS)]
+    assert [(one.source, one.target) for one in loaded.align(SOURCES, TARGETS)] == mined
+
+
+def test_plain_peft_gives_the_same_embeddings(model, tmp_path):
+    """Another route: the code of the saved README in a process without this package."""
+    model.save_pretrained(tmp_path / "model")
+    text = (tmp_path / "model/README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (plain,) = (block for block in blocks if "from peft import" in block)
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        input=json.dumps([str(tmp_path / "model"), plain, SOURCES]),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+
+    assert run.returncode == 0, run.stderr
+    theirs = torch.tensor(json.loads(run.stdout))
+    torch.testing.assert_close(theirs, model.embed(SOURCES), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"), [(AdaptedModel, "adapted-model"), (MetaModel, "meta-model")]
+)
+def test_a_model_of_pairs_is_not_taken_for_one_of_labels(model, tmp_path, kind, word):
+    model.save_pretrained(tmp_path / "model")
+
+    with pytest.raises(MetaModelError, match=f"'alignment-model' and '{word}' is needed"):
+        kind.from_pretrained(tmp_path / "model")
+
+
+def test_a_start_must_be_adapted_before_it_mines(start, tmp_path):
+    start.save_pretrained(tmp_path / "start")
+
+    with pytest.raises(MetaModelError, match=r"adapt it to sentence pairs first.*--source-lang"):
+        AlignmentModel.from_pretrained(tmp_path / "start")
+
+
+def test_each_sentence_is_mined_once_by_falling_margin(model):
+    """Copies and spellings of a sentence are one; the first stands for all."""
+    sources = [*SOURCES, SOURCES[0], SOURCES[1].upper() + "!"]
+
+    mined = model.align(sources, TARGETS, threshold=0.01)
+
+    assert 4 <= len(mined) <= len(TARGETS)
+    assert len({one.source for one in mined}) == len({one.target for one in mined}) == len(mined)
+    assert all(one.source < len(SOURCES) for one in mined)
+    margins = [one.margin for one in mined]
+    assert margins == sorted(margins, reverse=True)
+
+
+def test_a_sentence_is_no_translation_of_its_own_copy(model):
+    mined = model.align(SOURCES, [source + "." for source in SOURCES], threshold=0.01)
+
+    assert mined and all(one.source != one.target for one in mined)
+
+
+def test_a_threshold_leaves_out_what_is_below_it(model):
+    whole = model.align(SOURCES, TARGETS, threshold=0.01)
+    kept = model.align(SOURCES, TARGETS, threshold=whole[4].margin)
+
+    assert kept == [one for one in whole if one.margin >= whole[4].margin]
+    assert model.align(SOURCES, TARGETS, threshold=1000.0) == []
+    assert all(one.margin >= model.threshold for one in model.align(SOURCES, TARGETS))
+
+
+def test_every_text_is_embedded_whatever_the_order(model):
+    """Another route: one text at a time."""
+    ticks: list[int] = []
+    texts = [*TARGETS, "a", "very " * 40]
+
+    rows = model.embed(texts, on_step=ticks.append)
+
+    assert sum(ticks) == len(texts)
+    for text, row in zip(texts, rows, strict=True):
+        torch.testing.assert_close(model.embed([text])[0], row, rtol=0, atol=1e-5)
+        assert float(row.norm()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_report_tells_what_was_done(start):
+    steps: list[tuple[int, int]] = []
+    long = "house " * 40
+
+    model = adapt_alignment(
+        start,
+        [*SOURCES, long],
+        [*TARGETS, "very long"],
+        steps=5,
+        learning_rate=0.001,
+        on_step=lambda done, total: steps.append((done, total)),
+    )
+
+    report = model.report
+    assert (report.pairs, report.steps, report.learning_rate) == (12, 5, 0.001)
+    assert report.texts_cut == 1
+    assert steps[-1] == (12, 12)
+    assert report.temperature == pytest.approx(math.exp(-float(model.weights[TEMPERATURE])))
+    assert model.threshold == report.threshold
+    assert not any(name.startswith(STEP_SIZE) for name in model.weights)
+
+
+@pytest.mark.parametrize(
+    ("sources", "targets", "message"),
+    [
+        (SOURCES, TARGETS[:-1], "11 sentences with 10 translations"),
+        ([*SOURCES[:-1], " "], TARGETS, "text 11 of 11: it is empty"),
+        (SOURCES[:3], TARGETS[:3], "at least 4 are needed"),
+    ],
+)
+def test_pairs_that_cannot_be_learned_from_are_refused(start, sources, targets, message):
+    with pytest.raises(DataError, match=message):
+        adapt_alignment(start, sources, targets)
+
+
+def test_long_sentences_may_stop_an_adaptation(start):
+    with pytest.raises(DataError, match="1 of 22 texts"):
+        adapt_alignment(start, [*SOURCES[:-1], "house " * 40], TARGETS, long_texts="stop")
+
+
+@pytest.mark.parametrize(("sources", "targets"), [([], TARGETS), (SOURCES, [])])
+def test_a_side_without_sentences_is_refused(model, sources, targets):
+    with pytest.raises(DataError, match="at least one on each side"):
+        model.align(sources, targets)
