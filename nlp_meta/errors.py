@@ -56,3 +56,7 @@ class HubError(MetaModelError):
 
 class EndpointError(NlpMetaError):
     """An endpoint that does not answer as it must."""
+
+
+class ExportError(NlpMetaError):
+    """A model that cannot be exported, or an export that does not answer as its model does."""

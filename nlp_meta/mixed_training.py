@@ -114,15 +114,23 @@ def draw_meta_parameters(objectives: Objectives, generator: torch.Generator) -> 
 
 
 def build_training(
-    settings: MetaTraining, objectives: Mapping[str, Objective], train: Sequence[Task]
+    settings: MetaTraining,
+    objectives: Mapping[str, Objective],
+    train: Sequence[Task],
+    *,
+    stream: Stream | None = None,
 ) -> Training:
-    """Streams of each kind, mixed, and the algorithm that learns from them."""
+    """Streams of each kind, mixed, and the algorithm that learns from them.
+
+    Args:
+        stream: In place of these streams.
+    """
     _check_algorithm(settings)
     inner = settings.inner
     return Training(
         objectives,
         settings.episode.weights,
-        _build_stream(settings, train),
+        stream or build_stream(settings, train),
         ALGORITHMS[settings.outer.algorithm],
         InnerLoop(inner.steps, inner.learning_rate, inner.optimizer, inner.anchor),
         inner.batch_size,
@@ -206,7 +214,8 @@ def _judged_pairs(task: Task, adaptation: AdaptationSettings, draw: int) -> Epis
     )
 
 
-def _build_stream(settings: MetaTraining, train: Sequence[Task]) -> Stream:
+def build_stream(settings: MetaTraining, train: Sequence[Task]) -> Stream:
+    """Episodes of the tasks, of each kind that has a share."""
     episode, seed = settings.episode, settings.run.seed
     streams: dict[str, Stream] = {}
     for kind in episode.shares:

@@ -11,6 +11,7 @@ from nlp_meta.data.card_parts import SENTIMENT
 from nlp_meta.encoders.lora import BIAS, WEIGHT, start_weights
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.hub.packaging import ALIGNMENT_META_MODEL, META_MODEL, find_model, load_weights
+from nlp_meta.meta.adaptation import STEP_SIZE
 from nlp_meta.meta.algorithms import learned_step_sizes
 from nlp_meta.meta.deviations import begin_deviations
 from nlp_meta.mixed_training import Objectives, draw_meta_parameters
@@ -31,6 +32,7 @@ def begin(
     """
     generator = torch.Generator().manual_seed(settings.run.seed)
     fresh = draw_meta_parameters(objectives, generator)
+    saved: dict[str, Tensor] = {}
     if settings.run.init_from is not None:
         saved = _load_start(settings.run.init_from, objectives)
         for name, value in fresh.items():
@@ -47,7 +49,8 @@ def begin(
                 f"cannot learn step sizes with '{settings.outer.algorithm}': an algorithm with a "
                 "query gradient is needed; set `outer.algorithm` to fomaml or maml"
             )
-        fresh |= learned_step_sizes(_adapted(objectives, fresh))
+        sizes = learned_step_sizes(_adapted(objectives, fresh))
+        fresh |= {name: saved.get(name, value) for name, value in sizes.items()}
     if settings.outer.deviation_r:
         one = next(iter(objectives.values()))
         plan = replace(one.plan, rank=settings.outer.deviation_r)
@@ -57,12 +60,14 @@ def begin(
 
 
 def _load_start(init_from: str, objectives: Objectives) -> dict[str, Tensor]:
-    """The tensors of another meta-model, its temperature among them where it has one."""
+    """The tensors of another meta-model, with its temperature and step sizes where it has some."""
     one = next(iter(objectives.values()))
     folder, record = find_model(init_from, kind=META_MODEL, or_kind=ALIGNMENT_META_MODEL)
     labeled = SENTIMENT in objectives and bool(record.labels)
     saved = load_weights(folder, backbone=one.backbone, plan=one.plan, with_head=labeled)
-    temperature = read_temperature(record, one.backbone.device)
+    device = one.backbone.device
+    saved |= {STEP_SIZE + n: torch.tensor(v, device=device) for n, v in record.step_sizes.items()}
+    temperature = read_temperature(record, device)
     return saved if temperature is None else {**saved, TEMPERATURE: temperature}
 
 

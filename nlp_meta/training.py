@@ -13,6 +13,7 @@ from nlp_meta.alignment_start import AlignmentMetaModel, describe_defaults
 from nlp_meta.baselines.ngrams import fit_prior
 from nlp_meta.data.card_parts import SENTIMENT, TRANSLATION
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.mixing import Stream
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.evaluation.kinds import episode_scorer
 from nlp_meta.launch import with_trackers
@@ -54,10 +55,16 @@ def train_meta_model(
     *,
     accelerator: Accelerator,
     on_step: Callable[[StepRecord], None] | None = None,
+    labels: Sequence[str] | None = None,
+    stream: Stream | None = None,
 ) -> tuple[MetaModel | AlignmentMetaModel | None, MetaTrained]:
     """Meta-train, then find the defaults of users' adaptation on the validation tasks.
 
     Tasks of a kind that has no share in the run are left out.
+
+    Args:
+        labels: In the order of the logits, those of `train` among them; None takes just those.
+        stream: Episodes to train on, in place of those that `train` and the settings give.
 
     Returns:
         The meta-model, of translation alone an alignment meta-model, None where a signal
@@ -67,7 +74,7 @@ def train_meta_model(
     train = choose_tasks(train, settings.episode.shares)
     validation = choose_tasks(validation, settings.episode.shares)
     objectives = build_objectives(
-        settings, labels=union_of_labels(train), device=accelerator.device
+        settings, labels=labels or union_of_labels(train), device=accelerator.device
     )
     judge = build_validation(
         settings.adaptation, validation_episodes(validation, settings.adaptation)
@@ -75,7 +82,7 @@ def train_meta_model(
     draft = _drafts(settings, objectives, train, validation)
     on_step = with_pushes(settings, accelerator, draft, on_step)
     ended = meta_train(
-        build_training(settings, objectives, train),
+        build_training(settings, objectives, train, stream=stream),
         begin(objectives, settings, tasks=[task.name for task in train]),
         outer=_outer_loop(settings),
         validation=judge,

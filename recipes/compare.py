@@ -11,7 +11,7 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/compare.py --config 
 
 from pathlib import Path
 
-from nlp_meta.comparing.contests import SECTIONS, AnyComparison, enter
+from nlp_meta.comparing.contests import SECTIONS, AnyComparison, enter, fitting_tasks
 from nlp_meta.comparing.reporting import save_comparison
 from nlp_meta.comparing.running import run_comparison
 from nlp_meta.console import run_recipe, show_cells
@@ -25,9 +25,12 @@ def main(settings: AnyComparison) -> int:
     train, validation, test = load_splits(
         settings.data, "meta-train", "meta-validation", "meta-test"
     )
-    plan = settings.comparison
+    plan, seen = settings.comparison, (*train, *validation)
     test, leaks = check_leaks(
-        (*train, *validation), test, overlap=plan.overlap, threshold=plan.overlap_threshold
+        seen,
+        fitting_tasks(settings, test),
+        overlap=plan.overlap,
+        threshold=plan.overlap_threshold,
     )
     bench, contest = enter(settings, train=train, validation=validation, test=test)
     folder = Path(settings.run.output_dir)

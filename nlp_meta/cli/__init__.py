@@ -86,6 +86,10 @@ def _find_command(name: str) -> Command:
             from nlp_meta.cli.compare import run_compare as command
         case "recommend":
             from nlp_meta.cli.recommend import run_recommend as command
+        case "export":
+            from nlp_meta.cli.export import run_export as command
+        case "update":
+            from nlp_meta.cli.update import run_update as command
         case "quickstart":
             from nlp_meta.cli.quickstart import run_quickstart_command as command
         case "push":

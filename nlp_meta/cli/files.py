@@ -73,6 +73,22 @@ def check_output_folder(folder: Path) -> None:
         )
 
 
+def check_new_folder(folder: Path) -> None:
+    """Stop before the work unless a folder is new or empty and can be written to.
+
+    Raises:
+        MetaModelError: It is not.
+    """
+    reason = _obstacle(folder.resolve())
+    if not reason and folder.is_dir() and any(folder.iterdir()):
+        reason = "it holds something already"
+    if reason:
+        raise MetaModelError(
+            f"cannot save a meta-model to '{folder}': {reason}, a new or empty folder is needed; "
+            "name another folder with `--output-dir`"
+        )
+
+
 def _obstacle(folder: Path) -> str | None:
     """What keeps a folder from being made or written to; None if nothing does."""
     place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))

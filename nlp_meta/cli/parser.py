@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from nlp_meta import __version__
 from nlp_meta.cli.comparison_options import add_compare, add_recommend
+from nlp_meta.cli.export_options import add_export
 from nlp_meta.cli.hub_options import add_destination, add_push, add_push_after
 from nlp_meta.cli.options import (
     add_label_options,
@@ -15,6 +16,7 @@ from nlp_meta.cli.options import (
     positive,
     rate,
 )
+from nlp_meta.cli.update_options import add_update
 
 _ABOUT = """\
 Adapt a meta-trained model to a new domain or language from 50 to 100 labeled texts.
@@ -38,6 +40,9 @@ _EXAMPLES = {
     "compare": "nlp-meta compare runs/quickstart/meta --data real_estate.csv --output-dir report",
     "recommend": "nlp-meta recommend --data my_labels.csv",
     "quickstart": "nlp-meta quickstart --output-dir runs/quickstart",
+    "export": "nlp-meta export real_estate --format onnx --output-dir onnx",
+    "update": "nlp-meta update runs/quickstart/meta --add-domain fashion=fashion.csv "
+    "--output-dir runs/with_fashion",
     "align": "nlp-meta align ind-jav --source a.txt --target b.txt --output pairs.tsv",
     "push": "nlp-meta push real_estate --repo-id me/real-estate-sentiment --private",
     "cards": "nlp-meta cards\n  nlp-meta cards check my_corpus.md\n"
@@ -70,6 +75,8 @@ def build_parser() -> ArgumentParser:
         ("quickstart", "Meta-train, adapt and compare on built-in reviews.", _add_quickstart),
         ("compare", "Compare every method on draws of your labels.", add_compare),
         ("recommend", "Say which method suits your labels, and how sure.", add_recommend),
+        ("export", "Export an adapted model to ONNX, and check its answers.", add_export),
+        ("update", "Go on meta-training with new domains, old ones replayed.", add_update),
         ("push", "Push a saved model to the Hub, with its card.", add_push),
         ("cards", "List the data cards, check or push them.", _add_cards),
     ):

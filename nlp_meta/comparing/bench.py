@@ -15,6 +15,7 @@ from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.models import AdaptedModel, MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import (
+    AdaptationSettings,
     Comparison,
     ComparisonSettings,
     DataSettings,
@@ -65,6 +66,9 @@ class AnySettings(Protocol):
 
     @property
     def comparison(self) -> ComparisonSettings: ...
+
+    @property
+    def adaptation(self) -> AdaptationSettings: ...
 
     @property
     def run(self) -> RunSettings: ...

@@ -6,7 +6,9 @@ from typing import Any
 from nlp_meta.comparing.bench import AnyBench, Bench
 from nlp_meta.comparing.retrieving import RetrievalBench, retrieval_contest
 from nlp_meta.comparing.running import Contest
+from nlp_meta.data.card_parts import SENTIMENT, TRANSLATION
 from nlp_meta.data.tasks import Task
+from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.mixed_training import validation_episodes
 from nlp_meta.settings import Comparison, RetrievalComparison
@@ -22,6 +24,23 @@ SECTIONS: Mapping[str, type[AnyComparison]] = {
 """Settings by the section that no other comparison has."""
 
 
+def fitting_tasks(settings: AnyComparison, tasks: Tasks) -> tuple[Task, ...]:
+    """Leave out the tasks of the other kind, which cards of mixed training bring along.
+
+    Raises:
+        SettingsError: None is left.
+    """
+    kind = _TASKS[type(settings)]
+    found = tuple(task for task in tasks if task.kind == kind)
+    if not found:
+        raise SettingsError(
+            f"cannot compare methods of {kind} on {len(tasks)} tasks of which none is of that "
+            "kind: at least one for meta-validation and one for meta-test are needed; add a card "
+            "to `data.cards`"
+        )
+    return found
+
+
 def enter(
     settings: AnyComparison, *, train: Tasks, validation: Tasks, test: Tasks
 ) -> tuple[AnyBench, Contest]:
@@ -30,7 +49,8 @@ def enter(
     Args:
         test: Without what leaks.
     """
-    return _ENTER[type(settings)](settings, train, validation, test)
+    judged = fitting_tasks(settings, validation)
+    return _ENTER[type(settings)](settings, train, judged, test)
 
 
 def _enter_labels(
@@ -49,6 +69,7 @@ def _enter_retrieval(
     return bench, retrieval_contest(settings, (*test, *validation, *train))
 
 
+_TASKS: Mapping[type, str] = {Comparison: SENTIMENT, RetrievalComparison: TRANSLATION}
 _ENTER: Mapping[type, Callable[[Any, Tasks, Tasks, Tasks], tuple[AnyBench, Contest]]] = {
     Comparison: _enter_labels,
     RetrievalComparison: _enter_retrieval,

@@ -17,24 +17,16 @@ from nlp_meta.evaluation.kinds import target_language
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights
 from nlp_meta.meta.validation import Objective
-from nlp_meta.settings import AdaptationSettings
 from nlp_meta.training import episode_metric, find_adaptation
 
 Choice = Mapping[str, object]
-
-
-class PairSettings(AnySettings, Protocol):
-    """Settings with a section `adaptation`."""
-
-    @property
-    def adaptation(self) -> AdaptationSettings: ...
 
 
 class PairBench(Protocol):
     """A bench whose methods adapt to pairs."""
 
     @property
-    def settings(self) -> PairSettings: ...
+    def settings(self) -> AnySettings: ...
 
     @property
     def judged(self) -> tuple[Episode, ...]: ...

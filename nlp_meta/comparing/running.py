@@ -133,21 +133,23 @@ class Contest:
 
 
 def check_metric(settings: AnySettings, contest: Contest) -> None:
-    """Stop before anything is judged where the main metric could not be reported.
+    """Stop before anything is judged where a metric could not be reported or chosen by.
 
     Raises:
-        SettingsError: It is not one of those of which more is better, or of other answers.
-        MissingPackageError: It cannot be computed here.
+        SettingsError: One is not among those of which more is better, or is of other answers.
+        MissingPackageError: One cannot be computed here.
     """
-    metric, fitting = settings.comparison.metric, KINDS_OF_ANSWERS[contest.answers].main_metrics
-    if metric not in fitting:
-        raise SettingsError(
-            f"cannot compare by '{metric}': one of {', '.join(fitting)} is needed; change "
-            "`comparison.metric`"
-        )
-    missing = missing_for(metric)
-    if missing:
-        raise MissingPackageError(f"{missing}, or change `comparison.metric`")
+    fitting = KINDS_OF_ANSWERS[contest.answers].main_metrics
+    metrics = {"comparison": settings.comparison.metric, "adaptation": settings.adaptation.metric}
+    for section, metric in metrics.items():
+        if metric not in fitting:
+            raise SettingsError(
+                f"cannot compare by '{metric}': one of {', '.join(fitting)} is needed; change "
+                f"`{section}.metric`"
+            )
+        missing = missing_for(metric)
+        if missing:
+            raise MissingPackageError(f"{missing}, or change `{section}.metric`")
 
 
 def check_names(settings: AnySettings) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from nlp_meta.adapting import build_retriever
 from nlp_meta.aligning import AlignmentMetaModel
-from nlp_meta.comparing.contests import SECTIONS
+from nlp_meta.comparing.contests import SECTIONS, fitting_tasks
 from nlp_meta.comparing.pairs import draw_pair_episodes, gather_texts
 from nlp_meta.comparing.retrieving import KINDS
 from nlp_meta.comparing.running import fingerprint
@@ -173,10 +173,23 @@ def test_pools_are_filled_up_from_other_sentences_of_the_language(compared):
     assert episodes[0].candidates == episodes[1].candidates != episodes[2].candidates
 
 
-def test_a_metric_of_other_answers_is_refused_before_anything_is_judged(compared, monkeypatch):
-    for metric in ("chrf", "xsim", "accuracy"):
-        with pytest.raises(SettingsError, match=r"one of precision_at_1, mrr is needed; change"):
-            COMPARE(read(compared, "--comparison.metric", metric))
+@pytest.mark.parametrize("section", ["comparison", "adaptation"])
+@pytest.mark.parametrize("metric", ["chrf", "xsim", "accuracy"])
+def test_a_metric_of_other_answers_is_refused_before_anything_is_judged(compared, section, metric):
+    needed = rf"one of precision_at_1, mrr is needed; change `{section}\.metric`"
+    with pytest.raises(SettingsError, match=needed):
+        COMPARE(read(compared, f"--{section}.metric", metric))
+
+
+def test_tasks_of_the_other_kind_are_left_out(compared):
+    """A mixed run's cards bring reviews along, which no method here could answer."""
+    settings = read(compared)
+    reviews = load_tasks(["nlp_meta_reviews"], meta_split="meta-test")
+    phrases = load_tasks(["nlp_meta_phrases"], meta_split="meta-test")
+
+    assert fitting_tasks(settings, (*reviews, *phrases)) == phrases
+    with pytest.raises(SettingsError, match=r"methods of translation on 1 tasks.*`data\.cards`"):
+        fitting_tasks(settings, reviews)
 
 
 def test_the_config_says_what_methods_compete_in(tmp_path):

@@ -1,0 +1,76 @@
+"""`nlp-meta export`: an adapted model as files that run without this package."""
+
+import shlex
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from nlp_meta.cli.screen import Screen, show_facts, show_table
+from nlp_meta.data.tables import read_table
+from nlp_meta.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from nlp_meta.exporting.onnx_export import ExportReport
+
+MOST_TEXTS = 2000
+
+
+def run_export(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    """Export, and tell how the files answer beside the model; nothing is kept of a failure."""
+    texts = None
+    if options.data is not None:
+        table = read_table(
+            options.data, text_column=options.text_column, label_column=None, max_rows=MOST_TEXTS
+        )
+        texts = table.texts
+    with quiet_libraries():
+        from nlp_meta.exporting.graph import check_packages
+        from nlp_meta.exporting.onnx_export import check_export_folder, export_onnx
+        from nlp_meta.models import AdaptedModel
+
+        check_packages()
+        check_export_folder(options.output_dir)
+        model = AdaptedModel.from_pretrained(options.model, device="cpu")
+        report = export_onnx(
+            model,
+            options.output_dir,
+            quantization=options.quantize,
+            opset=options.opset,
+            texts=texts,
+        )
+    _show(report, options, screen)
+    return {"output_dir": str(options.output_dir), "format": options.format, **asdict(report)}
+
+
+def _show(report: "ExportReport", options: Namespace, screen: Screen) -> None:
+    measured = report.measured
+    rows = [("PyTorch, float32", "", "", "", f"{measured.torch_milliseconds:.1f}", "1.0")]
+    rows += [
+        (
+            name,
+            f"{one.bytes / 1e6:.1f}",
+            f"{one.difference:.1g}",
+            f"{one.agreement:.1%}",
+            f"{one.milliseconds:.1f}",
+            f"{one.times_faster:.1f}",
+        )
+        for name, one in measured.files.items()
+    ]
+    columns = ("", "MB", "logits differ by", "same labels", "ms a text", "times faster")
+    show_table(screen, columns, rows)
+    beside = "run.py mixes them in, as `nlp-meta predict` does" if report.ngrams else "none"
+    threads = "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
+    source = "built-in reviews" if options.data is None else str(options.data)
+    runner = shlex.join(["python", str(options.output_dir / "run.py"), "a text"])
+    show_facts(
+        screen,
+        {
+            "compared on": f"{measured.texts} texts of {source}, one at a time, {threads}",
+            "n-grams": beside,
+            "opset": str(report.opset),
+            "written to": str(options.output_dir),
+            "time": f"{report.seconds:.0f} s",
+            "next": f"{runner}    # opens {report.graph}",
+        },
+    )

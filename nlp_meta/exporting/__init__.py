@@ -1,0 +1,1 @@
+"""Exporting: an adapted model as files that run without this package, and without torch."""

@@ -1,0 +1,149 @@
+"""ONNX files: a network as a graph, and the same graph with weights of eight bits."""
+
+import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nlp_meta.errors import ExportError, MissingPackageError
+from nlp_meta.exporting.merging import Merged
+
+INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
+LARGEST = 1_800_000_000
+"""Bytes of weights that are kept inside a file; protobuf reads no file above two gigabytes."""
+
+_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+
+def check_packages() -> None:
+    """Stop before the work where a package of the extra `onnx` is missing.
+
+    Raises:
+        MissingPackageError: Names it.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"cannot export to ONNX: the package {missing[0]} is not installed and "
+            f"{', '.join(_PACKAGES)} are needed; install them with `pip install 'nlp-meta[onnx]'`"
+        )
+
+
+def write_graph(network: Merged, path: Path, *, opset: int | None) -> int:
+    """Write a network with free numbers of rows and tokens, and return its opset.
+
+    Args:
+        opset: Version of ONNX's operators; None takes the exporter's own.
+
+    Raises:
+        ExportError: Part of the network, or the opset, is beyond the exporter.
+    """
+    # A dimension of 1 would be taken for fixed.
+    ids = torch.ones(2, 8, dtype=torch.long)
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    free = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")}
+    with _quiet():
+        try:
+            program: Any = torch.onnx.export(
+                network,
+                (ids, mask),
+                input_names=INPUTS,
+                output_names=[OUTPUT],
+                dynamic_shapes=(free, free),
+                opset_version=opset,
+                dynamo=True,
+                verbose=False,
+            )
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise _export_error(error) from error
+        _forget_sources(program.model)
+        program.save(path, external_data=_is_large(network))
+    written = int(program.model.opset_imports[""])
+    if opset is not None and written != opset:
+        raise ExportError(
+            f"cannot export with opset {opset}: the graph came out with {written} and could not "
+            f"be converted; leave `--opset` out or name {written}"
+        )
+    return written
+
+
+def quantize(network: Merged, source: Path, path: Path) -> None:
+    """Write a graph again with weights of eight bits, one scale for each output channel.
+
+    Activations are quantized as they come (dynamic). Weights take seven of the eight bits:
+    sums of processors without VNNI would overflow, and answers would differ between machines.
+
+    Args:
+        network: What `source` was written from.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    large = _is_large(network)
+    ready = source.with_name("preprocessed.onnx")
+    with _quiet():
+        quant_pre_process(
+            source,
+            ready,
+            auto_merge=True,
+            save_as_external_data=large,
+            all_tensors_to_one_file=True,
+            external_data_location=ready.name + ".data",
+        )
+        quantize_dynamic(
+            ready,
+            path,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+            use_external_data_format=large,
+        )
+    for left in source.parent.glob(ready.name + "*"):
+        left.unlink()
+
+
+def _is_large(network: Merged) -> bool:
+    tensors: list[torch.Tensor] = list(network.state_dict().values())
+    return sum(one.numel() * one.element_size() for one in tensors) > LARGEST
+
+
+def _forget_sources(model: Any) -> None:
+    """Clear what the exporter notes of each node: lines of code, with this machine's paths."""
+    for graph in (model.graph, *model.functions.values()):
+        values = [*graph.inputs, *graph.outputs, *getattr(graph, "initializers", {}).values()]
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            node.doc_string = None
+            values += node.outputs
+        for value in values:
+            value.metadata_props.clear()
+        graph.metadata_props.clear()
+    model.metadata_props.clear()
+
+
+def _export_error(error: Exception) -> ExportError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = (lines or [type(error).__name__])[0][:200].rstrip(".")
+    return ExportError(
+        f"cannot export to ONNX: torch.onnx.export stopped ({reason}); an encoder and an opset "
+        "that it knows are needed; leave `--opset` out, or adapt a model of another family"
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without remarks on missing torchvision, unused names of axes and how to quantize."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

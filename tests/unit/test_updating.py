@@ -1,0 +1,385 @@
+"""A meta-model goes on with new domains: what is replayed, held out, forgotten and recorded."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nlp_meta import updating
+from nlp_meta.adapting import build_objective
+from nlp_meta.cli import main
+from nlp_meta.data.overlap import text_key
+from nlp_meta.data.tasks import Example, Task
+from nlp_meta.errors import LabelError, MetaModelError, SettingsError
+from nlp_meta.forgetting import measure_forgetting
+from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
+from nlp_meta.models import MetaModel
+from nlp_meta.replaying import drop_judged, hold_out, make_task, mix_streams
+from nlp_meta.settings import (
+    AdaptationSettings,
+    DataSettings,
+    EpisodeSettings,
+    InnerSettings,
+    MetaTraining,
+    ModelSettings,
+    OuterSettings,
+)
+from nlp_meta.starting import begin
+from nlp_meta.updating import update_meta_model
+
+CARD = "nlp_meta_reviews"
+OLD, JUDGING = (f"{CARD}/automotive", f"{CARD}/food"), f"{CARD}/finance"
+LABELS = ("positive", "negative")  # not the order in which any task would give them
+WORDS = {"negative": "bad awful hated slow".split(), "positive": "good great loved".split()}
+THINGS = "house agent phone battery food staff room plot brake service money".split()
+DATA = DataSettings([CARD], None, "files", {"meta-validation": [JUDGING]}, [f"{CARD}/travel"])
+EPISODE = EpisodeSettings(4, 2, 0, 0, "uniform", {"sentiment": 1.0}, {"sentiment": 1.0})
+INNER = InnerSettings(1, 0.01, "sgd", None, 0.0, learned_step_sizes=False)
+OUTER = OuterSettings(
+    "reptile", 0, 8, 4, 4, "SGD", 0.5, {}, 0, "constant", None, 8, None, 8, 0
+)  # fmt: skip
+ADAPTATION = AdaptationSettings(12, 2, 20, "accuracy", "sgd", None, 0.0, False, 4, [1], [0.01])
+
+
+def table(*, rows: int = 33) -> tuple[list[str], list[str]]:
+    """Sentences of a new domain, so many of each label."""
+    pairs = [
+        (f"the {thing} was {word} {place}", label)
+        for label, words in WORDS.items()
+        for place, (thing, word) in enumerate(
+            [(thing, word) for word in words for thing in THINGS][:rows]
+        )
+    ]
+    return [text for text, _ in pairs], [label for _, label in pairs]
+
+
+def task_of(texts: list[str], labels: list[str], **options: Any) -> Task:
+    known = options.pop("known", LABELS)
+    return make_task("shop", texts, labels, known=known, shared=True, label_map=None)
+
+
+@pytest.fixture(scope="module")
+def make_meta(tiny_encoder: Path) -> Callable[..., MetaModel]:
+    def make(*, head: str = "shared", data: DataSettings = DATA, sizes: bool = False) -> MetaModel:
+        model = ModelSettings(
+            str(tiny_encoder), None, "native", head, "", 12, 2, 4.0, 2, ["query", "value"]
+        )
+        objective = build_objective(model, labels=LABELS, device="cpu", precision="no")
+        generator = torch.Generator().manual_seed(0)
+        weights = {
+            name: value + 0.1 * torch.randn(value.shape, generator=generator)
+            for name, value in objective.meta_parameters(generator).items()
+        }
+        if sizes:
+            weights |= {STEP_SIZE + name: torch.tensor(-0.5) for name in list(weights)}
+        settings = {
+            "data": data, "episode": EPISODE, "inner": INNER, "outer": OUTER,
+            "adaptation": ADAPTATION,
+        }  # fmt: skip
+        provenance = {
+            "settings": {name: asdict(value) for name, value in settings.items()},
+            "meta_train": list(OLD),
+            "meta_validation": [JUDGING],
+            "examples": 1000,
+            "trials": [],
+        }
+        return MetaModel(
+            objective, weights, model, InnerLoop(1, 0.01, "sgd"), None, False, provenance
+        )
+
+    return make
+
+
+@pytest.fixture
+def saved(make_meta: Callable[..., MetaModel], tmp_path: Path) -> Path:
+    make_meta().save_pretrained(tmp_path / "meta")
+    return tmp_path / "meta"
+
+
+class StoppedError(Exception):
+    """Training is reached; what it was given is in `asked`."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+
+    def train(settings: MetaTraining, train: Any, validation: Any, **options: Any) -> Any:
+        found.update(options, settings=settings, train=train, validation=validation)
+        raise StoppedError
+
+    monkeypatch.setattr(updating, "train_meta_model", train)
+    return found
+
+
+def test_update_keeps_the_old_labels_and_records_what_it_did(saved: Path, tmp_path: Path):
+    """Twice: the second one says that the first one's table is gone."""
+    model, report = update_meta_model(saved, {"shop": table()}, steps=2)
+
+    assert model.labels == LABELS and report.steps == 2
+    assert [(one.task, one.added) for one in report.domains] == [
+        *((name, False) for name in OLD),
+        ("added/shop", True),
+    ]
+    assert all(one.before.low <= one.before.mean <= one.before.high for one in report.domains)
+    assert report.replayed == OLD and not report.missing and report.old is not None
+    model.save_pretrained(tmp_path / "again")
+    provenance = MetaModel.from_pretrained(tmp_path / "again").provenance
+    assert provenance["meta_train"] == [*OLD, "added/shop"]
+    assert provenance["settings"]["outer"]["steps"] == OUTER.steps
+    # Two outer steps of four episodes with 2 x 4 examples for the one inner step.
+    assert provenance["examples"] > 1000
+    licenses = {one["card"]: one["license"] for one in provenance["data"]}
+    assert licenses == {CARD: "cc0-1.0", "added": "unknown"}
+    (told,) = provenance["updates"]
+    assert told["forgotten"] == list(report.forgotten) and len(told["domains"]) == 3
+    text = json.dumps(provenance)
+    assert str(tmp_path) not in text and str(Path.cwd()) not in text
+
+    other, second = update_meta_model(tmp_path / "again", {"bank": table()}, steps=1)
+
+    assert second.missing == {"added/shop": "it is in none of the record's cards"}
+    assert [len(one["added"]) for one in other.provenance["updates"]] == [1, 1]
+    # N-grams of the tasks that are here alone would forget those of the shop.
+    assert other.companion is not None and model.companion is not None
+    assert (other.companion.weight == model.companion.weight).all()
+
+
+@pytest.mark.parametrize("replay", [0.5, 0.25])
+def test_old_tasks_give_their_share_of_the_episodes(
+    saved: Path, asked: dict[str, Any], replay: float
+):
+    with pytest.raises(StoppedError):
+        update_meta_model(saved, {"shop": table(), "bank": table(rows=9)}, replay=replay)
+
+    drawn = Counter(asked["stream"].at(i).task for i in range(80))
+    assert sum(drawn[name] for name in OLD) == 80 * replay
+    assert drawn["added/shop"] == drawn["added/bank"] == 80 * (1 - replay) / 2
+    assert asked["settings"].outer.steps == OUTER.steps // 4
+
+
+def test_no_episode_holds_a_row_that_domains_are_judged_by(saved: Path, asked: dict[str, Any]):
+    with pytest.raises(StoppedError):
+        update_meta_model(saved, {"shop": table()})
+
+    judged = {
+        text_key(e.source) for task in (*asked["train"], *asked["validation"]) for e in task.test
+    }
+    episodes = [asked["stream"].at(i) for i in range(60)]
+    seen = {text_key(e.source) for one in episodes for e in (*one.support, *one.query)}
+    assert len(judged) > 50 and len(seen) > 100 and seen.isdisjoint(judged)
+    assert [task.name for task in asked["validation"]] == [JUDGING]
+
+
+def test_quarter_of_each_label_is_held_out_where_there_is_no_test_part():
+    """By hand: 20 of each give 5 and leave 15; where 18 must stay, 2 and 18."""
+    texts, labels = table(rows=20)
+    rows = tuple(Example(text, label) for text, label in zip(texts, labels, strict=True))
+    task = Task("a/b", "sentiment", "eng", "b", "meta-train", LABELS, rows, ())
+
+    held = hold_out(task, fewest=2)
+
+    assert Counter(e.target for e in held.test) == {"negative": 5, "positive": 5}
+    assert sorted([*held.train, *held.test], key=rows.index) == list(rows)
+    assert len(hold_out(task, fewest=18).test) == 4
+    assert hold_out(held, fewest=2) is held
+
+
+def test_judged_rows_leave_the_training_of_every_domain():
+    first = task_of(*table(rows=12))
+    copied = replace(first, test=(), train=(*first.train, replace(first.test[0], target="x")))
+
+    (found,) = drop_judged([copied], judged=[first])
+
+    assert found.train == first.train
+
+
+def test_small_domain_gives_smaller_episodes():
+    """By hand: 9 of each label of which 7 stay; 4 of 6 for the support set are 4 of 7."""
+    small = task_of(*table(rows=9))
+    episode = replace(EPISODE, shot=8, query_shot=4)
+
+    one = mix_streams([small], None, replay=0.0, episode=episode, seed=0).at(0)
+
+    assert Counter(e.target for e in one.support) == {"negative": 4, "positive": 4}
+    assert Counter(e.target for e in one.query) == {"negative": 3, "positive": 3}
+
+
+def test_data_that_are_gone_are_named_or_stop_the_update(
+    make_meta: Callable[..., MetaModel], tmp_path: Path, asked: dict[str, Any]
+):
+    gone = replace(DATA, cards=[CARD, "lost.md"])
+    model = make_meta(data=gone)
+    some = {**model.provenance, "meta_train": [*OLD, "lost/shoes"]}
+    replace(model, provenance=some).save_pretrained(tmp_path / "some")
+    none = {**model.provenance, "meta_train": ["lost/shoes"], "meta_validation": ["lost/hats"]}
+    replace(model, provenance=none).save_pretrained(tmp_path / "none")
+
+    with pytest.raises(StoppedError):
+        update_meta_model(tmp_path / "some", {"shop": table()})
+    assert [task.name for task in asked["train"]] == [*OLD, "added/shop"]
+    with pytest.raises(SettingsError, match=r"cannot replay old tasks.*cannot find card 'lost.md'"):
+        update_meta_model(tmp_path / "none", {"shop": table()})
+    with pytest.raises(StoppedError):
+        update_meta_model(tmp_path / "none", {"shop": table()}, replay=0)
+    assert (
+        [task.name for task in asked["train"]]
+        == ["added/shop"]
+        == [task.name for task in asked["validation"]]
+    )
+
+
+def test_labels_that_the_head_does_not_know_are_refused():
+    texts, labels = table(rows=9)
+    with pytest.raises(LabelError, match="'angry' is none of the meta-model's labels"):
+        task_of([*texts, "x"], [*labels, "angry"])
+    with pytest.raises(LabelError, match="at least 8 of each label"):
+        task_of(*table(rows=7))
+
+    free = make_task(
+        "shop", texts, [{"negative": "cross"}.get(one, one) for one in labels],
+        known=LABELS, shared=False, label_map=None,
+    )  # fmt: skip
+    assert free.labels == ("positive", "cross")
+
+
+def test_prototype_head_takes_domains_of_other_labels(
+    make_meta: Callable[..., MetaModel], tmp_path: Path
+):
+    make_meta(head="prototype").save_pretrained(tmp_path / "meta")
+    texts, labels = table(rows=16)
+
+    model, report = update_meta_model(
+        tmp_path / "meta", {"shop": (texts, [one[:3].upper() + "!" for one in labels])}, steps=1
+    )
+
+    assert model.labels == (*LABELS, "NEG!", "POS!")
+    assert report.domains[-1].rows == 8
+
+
+def test_what_turns_its_answers_round_has_forgotten(make_meta: Callable[..., MetaModel]):
+    """Old domains alone can be forgotten; a model beside itself forgets nothing."""
+    before = make_meta()
+    last = before.objective.plan.head[-1]
+    shop = task_of(*table())
+    # One half of the rows is what the model says of them, so it is always right.
+    said = before.predict([e.source for e in shop.test])
+    right = [replace(e, target=one.label) for e, one in zip(shop.test, said, strict=True)]
+    easy = replace(shop, test=tuple(right))
+    still = replace(before, adaptation=InnerLoop(0, 0.01, "sgd"))
+    turned = {n: -v if n.startswith(last) else v for n, v in before.weights.items()}
+    after = replace(still, weights=turned)
+
+    found = measure_forgetting(still, after, old=[easy], new=[easy], adaptation=ADAPTATION)
+    same = measure_forgetting(still, still, old=[easy], new=[], adaptation=ADAPTATION)
+
+    old, new = found.domains
+    assert old.before.mean == 1 and old.after.mean == 0
+    assert old.forgotten and not new.forgotten and new.difference.difference == -1
+    assert same.old is not None and same.old.difference == same.old.high == 0
+    assert not same.domains[0].forgotten
+
+
+def test_learned_step_sizes_go_on(make_meta: Callable[..., MetaModel], tmp_path: Path):
+    model = make_meta(sizes=True)
+    model.save_pretrained(tmp_path / "meta")
+    _, record = updating.find_model(str(tmp_path / "meta"), kind="meta-model")
+    settings = updating._read_settings(record, tmp_path / "meta", data_root=None, steps=1, seed=0)
+    settings = replace(
+        settings,
+        inner=replace(INNER, learned_step_sizes=True),
+        outer=replace(OUTER, algorithm="fomaml"),
+    )
+
+    fresh = begin({"sentiment": model.objective}, settings, tasks=())
+
+    sizes = [value for name, value in fresh.items() if name.startswith(STEP_SIZE)]
+    assert len(sizes) > 4 and all(float(value) == -0.5 for value in sizes)
+
+
+def test_records_of_earlier_versions_are_read(make_meta: Callable[..., MetaModel], tmp_path: Path):
+    model = make_meta()
+    own = model.provenance["settings"]
+    older = {
+        **own,
+        "episode": {name: own["episode"][name] for name in ("shot", "query_shot", "sampling")},
+        "outer": {
+            n: v for n, v in own["outer"].items() if n not in ("deviation_r", "average_last")
+        },
+    }
+    _, record = saved_record(replace(model, provenance={"settings": older}), tmp_path / "a")
+    assert (
+        updating._read_settings(record, "a", data_root=None, steps=None, seed=0).episode == EPISODE
+    )
+
+    _, record = saved_record(replace(model, provenance={"settings": {}}), tmp_path / "b")
+    with pytest.raises(MetaModelError, match="its record lacks 'outer'"):
+        updating._read_settings(record, "b", data_root=None, steps=None, seed=0)
+
+
+def saved_record(model: MetaModel, folder: Path) -> Any:
+    model.save_pretrained(folder)
+    return updating.find_model(str(folder), kind="meta-model")
+
+
+def test_command_refuses_what_it_cannot_do(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    texts, labels = table(rows=9)
+    lines = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
+    shop = tmp_path / "shop.csv"
+    shop.write_text("\n".join(["text,label", *lines]) + "\n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    new = ["--output-dir", str(tmp_path / "new")]
+    domain = ["--add-domain", f"shop={shop}"]
+    cases = {
+        "cannot add the domain 'shop' twice": [*domain, *domain, *new],
+        "it holds something already": [*domain, "--output-dir", str(tmp_path / "full")],
+        "cannot read table": ["--add-domain", "shop=none.csv", *new],
+        "cannot find column 'mood'": [*domain, *new, "--label-column", "mood"],
+    }
+
+    for said, words in cases.items():
+        assert main(["update", str(saved), *words]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+    for said, words in {
+        "is not of the form NAME=FILE": ["--add-domain", "shop.csv", *new],
+        "is not a share": [*domain, *new, "--replay", "1"],
+    }.items():
+        with pytest.raises(SystemExit) as stopped:
+            main(["update", str(saved), *words])
+        assert stopped.value.code == 2 and said in capsys.readouterr().err
+    assert main(["update", str(tmp_path / "full"), *domain, *new]) == 2
+    assert "cannot load" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_command_updates_and_tells(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    texts, labels = table(rows=12)
+    lines = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
+    (tmp_path / "shop.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    words = ["update", str(saved), "--add-domain", f"shop={tmp_path / 'shop.csv'}", "--steps", "1"]
+
+    assert main([*words, "--output-dir", str(tmp_path / "new"), "--json"]) == 0
+
+    out = capsys.readouterr()
+    record = json.loads(out.out)
+    assert [one["task"] for one in record["domains"]] == [*OLD, "added/shop"]
+    assert record["missing"] == {} and record["replay"] == 0.5
+    assert "old domains together" in out.err and "forgotten" in out.err
+    assert MetaModel.from_pretrained(tmp_path / "new").labels == LABELS
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["meta", "new", "shop.csv"]
+
+
+def test_share_and_domains_are_checked(saved: Path):
+    with pytest.raises(SettingsError, match="cannot update with 0 new domains"):
+        update_meta_model(saved, {})
+    with pytest.raises(SettingsError, match=r"a replay of 1\.0"):
+        update_meta_model(saved, {"shop": table()}, replay=1.0)
