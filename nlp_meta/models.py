@@ -24,6 +24,7 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.errors import LabelError
 from nlp_meta.hub.companions import StoredCompanion, load_companion
 from nlp_meta.hub.destinations import Destination, PushOptions
+from nlp_meta.hub.model_files import ADAPTER
 from nlp_meta.hub.packaging import (
     META_MODEL,
     Record,
@@ -32,7 +33,7 @@ from nlp_meta.hub.packaging import (
     save_model,
 )
 from nlp_meta.hub.publish import Pushed, push_saved
-from nlp_meta.hub.pulling import Source, source_of
+from nlp_meta.hub.pulling import Source, hash_file, source_of
 from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel
@@ -55,6 +56,8 @@ class MetaModel:
         translation: What an `AlignmentMetaModel` has beside these weights; None where
             meta-training saw no translation.
         source: Where on the Hub it was pulled from, and at which commit.
+        adapter_sha256: Of the file it was read from; by it what is adapted from here finds its
+            start among those of a comparison.
     """
 
     objective: Classification
@@ -67,6 +70,7 @@ class MetaModel:
     companion: NgramModel | None = None
     translation: Mapping[str, Any] | None = None
     source: Source | None = None
+    adapter_sha256: str | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -108,6 +112,7 @@ class MetaModel:
             None if stored is None else stored.model,
             translation,
             source_of(name, folder),
+            hash_file(folder / ADAPTER),
         )
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
@@ -181,8 +186,13 @@ class MetaModel:
         )
         rate, seconds = inner.learning_rate, time.monotonic() - began
         report = AdaptationReport.of(found, len(support), rate, cut, seconds, said)
-        origin = {**self.provenance, "meta_model": asdict(self.source) if self.source else None}
-        return AdaptedModel(objective, found.weights, self.settings, match, report, own, origin)
+        told = self._origin()
+        return AdaptedModel(objective, found.weights, self.settings, match, report, own, told)
+
+    def _origin(self) -> dict[str, object]:
+        """What an adapted model tells of its start."""
+        pulled = None if self.source is None else asdict(self.source)
+        return {**self.provenance, "meta_model": pulled, "adapter_sha256": self.adapter_sha256}
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a PEFT adapter with its head, the tokenizer and a record."""

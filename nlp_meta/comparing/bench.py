@@ -12,6 +12,7 @@ from nlp_meta.data.answers import Predict
 from nlp_meta.data.episodes import Episode
 from nlp_meta.encoders.embedding import Embed, mean_pooled_embedder
 from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.hub.model_files import ADAPTER
 from nlp_meta.models import AdaptedModel, MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import (
@@ -176,3 +177,9 @@ def hash_start(folder: str, files: Sequence[str]) -> str:
         if path.is_file():
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def hash_adapter(folder: str) -> str | None:
+    """Hash of a start's adapter, by which its model card finds it among the methods."""
+    path = Path(folder) / ADAPTER
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

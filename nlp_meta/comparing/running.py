@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.comparing.bench import AnyBench, AnySettings, Method, hash_start
+from nlp_meta.comparing.bench import AnyBench, AnySettings, Method, hash_adapter, hash_start
 from nlp_meta.comparing.methods import Kind, find_kind
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task
@@ -233,6 +233,8 @@ def _build_methods(
             facts[name]["skipped"] = str(error)
             continue
         facts[name].update(methods[name].facts, skipped=None)
+        if kind.folder:
+            facts[name]["start_sha256"] = hash_adapter(argument)
     return methods, facts
 
 

@@ -4,7 +4,6 @@ Libraries that read an adapter fetch the base that it names. So the name must ex
 and what it holds must be what the adapter was trained on.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import safe_open
 from nlp_meta.encoders.backbone import BUILTIN, resolve_name
 from nlp_meta.errors import HubError
 from nlp_meta.hub.card_sections import BaseFacts
+from nlp_meta.hub.pulling import hash_file
 from nlp_meta.hub.refusals import FAILURES, explain
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -95,7 +95,7 @@ def _compare(folder: Path, hub_id: str, info: ModelInfo, *, token: str | None) -
     hashes = {one.rfilename: one.lfs.sha256 if one.lfs else None for one in info.siblings or []}
     local = folder / WEIGHTS
     # Weights in several files have sizes to be compared by, and no more.
-    if not local.is_file() or WEIGHTS not in hashes or hashes[WEIGHTS] == _hash(local):
+    if not local.is_file() or WEIGHTS not in hashes or hashes[WEIGHTS] == hash_file(local):
         return
     remote = Path(hf_hub_download(hub_id, WEIGHTS, revision=info.sha, token=token))
     if not _same_tensors(local, remote):
@@ -131,8 +131,3 @@ def _pairs(own: list[str], there: list[str]) -> Iterator[tuple[str, str]]:
         for other in there:
             if name == other or name.endswith(f".{other}") or other.endswith(f".{name}"):
                 yield name, other
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

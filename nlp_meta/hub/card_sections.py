@@ -168,9 +168,14 @@ def leaks_section(facts: CardFacts) -> str:
     """What was searched for; or what was done without a search."""
     if facts.results is not None:
         return leaks_sentence(facts.results)
-    return (
+    said = (
         "Near-duplicates between its training texts and any test set were not searched for: not "
-        "measured. Meta-train rows equal, up to case and punctuation, to a row that a task of the "
+        "measured."
+    )
+    if not facts.provenance.get("meta_train"):
+        return said
+    return (
+        f"{said} Meta-train rows equal, up to case and punctuation, to a row that a task of the "
         "same corpora is judged on are left out of training by the loader."
     )
 

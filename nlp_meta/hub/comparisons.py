@@ -17,34 +17,47 @@ _KEYS = ("metric", "labels", "draws", "ours", "methods", "summary", "by_task", "
 Results = Mapping[str, Any]
 
 
-def read_results(path: Path, provenance: Mapping[str, Any]) -> Results:
-    """Read the results of a comparison that judged this model.
+def read_results(
+    path: Path, *, adapter_sha256: str | None, examples: int | None, folder: str
+) -> Results:
+    """Read the results of a comparison that judged this model; what is called ours is then it.
 
     Args:
-        provenance: Of the model; its number of examples tells it from other models.
+        adapter_sha256: Hash of its adapter; of an adapted model, of that of its start. Results
+            of an earlier version have none: those are told by the two others.
+        examples: It was trained on so many.
+        folder: Name of its folder.
 
     Raises:
-        HubError: It is no comparison, or one of another model.
+        HubError: It is no comparison, or one of other models.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        missing = [key for key in _KEYS if key not in found]
-        whole = not missing and found["format"] == FORMAT and found["ours"] in found["methods"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        whole = found["format"] == FORMAT and all(key in found for key in _KEYS)
+        methods: Mapping[str, Mapping[str, Any]] = found["methods"]
+        hashed = any(facts.get("start_sha256") for facts in methods.values())
+        own = [
+            name
+            for name, facts in methods.items()
+            if not facts.get("skipped")
+            and (
+                facts.get("start_sha256") == adapter_sha256
+                if hashed
+                else (facts.get("start"), facts.get("examples_before")) == (folder, examples)
+            )
+        ]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _no_results(path) from error
     if not whole:
         raise _no_results(path)
-    own, before = (
-        provenance.get("examples"),
-        found["methods"][found["ours"]].get("examples_before"),
-    )
-    if own is not None and before is not None and own != before:
+    if not own or adapter_sha256 is None:
+        shown = ", ".join(str(facts["start"]) for facts in methods.values() if facts.get("start"))
         raise HubError(
-            f"cannot put the scores of '{path}' into the card: they are of a start that was "
-            f"trained on {before:,} examples, this one on {own:,}, and a comparison of this model "
-            "is needed; correct `--results`"
+            f"cannot put the scores of '{path}' into the card: they are of the starts "
+            f"{shown or 'none'} and not of this one, and a comparison of this model is needed; "
+            "correct `--results`"
         )
-    return dict(found)
+    return {**found, "ours": found["ours"] if found["ours"] in own else own[0]}
 
 
 def scores_table(results: Results) -> str:
@@ -172,6 +185,6 @@ def _places(data: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 def _no_results(path: Path) -> HubError:
     return HubError(
         f"cannot put the scores of '{path}' into the card: it is not the results.json of a "
-        "comparison, with one method that is called ours, and such a file is needed; give the one "
-        "that `nlp-meta compare` or recipes/compare.py left, or leave out `--results`"
+        "comparison, and such a file is needed; give the one that `nlp-meta compare` or "
+        "recipes/compare.py left, or leave out `--results`"
     )

@@ -15,8 +15,8 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 
 from nlp_meta.errors import HubError
 from nlp_meta.hub.bases import find_base
-from nlp_meta.hub.card_sections import license_sentences
-from nlp_meta.hub.comparisons import read_results
+from nlp_meta.hub.card_sections import ADAPTED, license_sentences
+from nlp_meta.hub.comparisons import Results, read_results
 from nlp_meta.hub.destinations import (
     DATASET,
     Destination,
@@ -26,8 +26,9 @@ from nlp_meta.hub.destinations import (
     look,
     make_place,
 )
-from nlp_meta.hub.model_files import CARD, MODEL_FILES
-from nlp_meta.hub.packaging import read_record
+from nlp_meta.hub.model_files import ADAPTER, CARD, MODEL_FILES
+from nlp_meta.hub.packaging import Record, read_record
+from nlp_meta.hub.pulling import hash_file
 from nlp_meta.hub.refusals import FAILURES, explain, patiently
 from nlp_meta.hub.staging import check_portable, stage
 
@@ -81,7 +82,7 @@ def push_folder(
             f"cannot push '{folder}': its record names no base model and one is needed; save the "
             "model again"
         )
-    scores = None if results is None else read_results(results, record.provenance)
+    scores = None if results is None else _read_scores(folder, record, results)
     api = check_destination(to)
     base = find_base(
         trained_on,
@@ -101,6 +102,17 @@ def push_folder(
     if staged.own_card:
         notes.append(f"{CARD} was edited by hand and is pushed as it is.")
     return _pushed(to, commit, tuple(sent), staged.left_out, notes)
+
+
+def _read_scores(folder: Path, record: Record, results: Path) -> Results:
+    adapted = record.kind in ADAPTED
+    stored = record.provenance.get("adapter_sha256")
+    return read_results(
+        results,
+        adapter_sha256=stored if adapted else hash_file(folder / ADAPTER),
+        examples=record.provenance.get("examples"),
+        folder=folder.resolve().name,
+    )
 
 
 def push_saved(

@@ -75,6 +75,12 @@ def pull(name: str, *, revision: str | None = None, token: str | None = None) ->
     return folder
 
 
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_base(folder: Path, base: str, *, name: str) -> None:
     """PEFT reads a model's base in a file of its own, this package in the record: they must agree.
 
@@ -129,9 +135,7 @@ def _check_hash(name: str, path: Path) -> None:
     blob = path.resolve()
     if not (path.is_symlink() and _SHA256.fullmatch(blob.name)):
         return
-    with blob.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != blob.name:
+    if hash_file(blob) != blob.name:
         # Else it would be taken for whole the next time too.
         path.unlink()
         blob.unlink()

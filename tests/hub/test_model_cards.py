@@ -1,8 +1,10 @@
 """Model cards: every number is one that was measured, and what was not is said."""
 
+import hashlib
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -198,17 +200,62 @@ def test_eval_results_name_corpora_of_the_hub_at_their_commit(facts, saved, tmp_
     assert str(entry.date) == "2026-01-15"
 
 
-def test_results_of_another_model_are_refused(tmp_path):
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(RESULTS), encoding="utf-8")
+def write_results(path, **methods):
+    """Results of two starts, reptile called ours, with more facts of each."""
+    found = {
+        name: {"title": name, "start": f"{name}_run", "examples_before": 48000, **facts}
+        for name, facts in methods.items()
+    }
+    path.write_text(json.dumps({**RESULTS, "methods": found}), encoding="utf-8")
+    return path
 
-    assert read_results(path, {"examples": 48000})["ours"] == "reptile"
-    with pytest.raises(HubError, match="trained on 48,000 examples, this one on 5"):
-        read_results(path, {"examples": 5})
-    for wrong in ({**RESULTS, "ours": None}, {**RESULTS, "format": 2}, {"methods": {}}, []):
-        path.write_text(json.dumps(wrong), encoding="utf-8")
-        with pytest.raises(HubError, match=r"not the results\.json of"):
-            read_results(path, {})
+
+def test_a_model_is_found_among_starts_of_equal_compute_by_its_weights(tmp_path):
+    hashes = {"reptile": {"start_sha256": "a"}, "fomaml": {"start_sha256": "b"}}
+    path = write_results(tmp_path / "results.json", **hashes)
+    read = partial(read_results, path, examples=48000, folder="reptile_run")
+
+    assert read(adapter_sha256="a")["ours"] == "reptile"
+    assert read(adapter_sha256="b")["ours"] == "fomaml"
+    for sha in ("c", None):
+        with pytest.raises(HubError, match="of the starts reptile_run, fomaml_run and not"):
+            read(adapter_sha256=sha)
+
+
+def test_a_push_takes_the_scores_of_its_model_along(hub, client, saved, tmp_path):
+    sha = hashlib.sha256((saved["meta"] / "adapter_model.safetensors").read_bytes()).hexdigest()
+    path = write_results(tmp_path / "results.json", ngrams={}, reptile={"start_sha256": sha})
+    words = ["--repo-id", "me/x", "--hub-base-model", "base/tiny", "--results", path, "--json"]
+
+    done = client.run("push", saved["meta"], *words).record["pushed"]
+    adapted = client.run("push", saved["adapted"], *words, "--exist-ok")
+
+    assert ".eval_results/nusax.yaml" in done["files"]
+    card = hub.files("models/me/x", done["commit"])["README.md"].decode()
+    assert "| **reptile** (this model) | 0.500 [0.450, 0.550] | 0.600 [0.550, 0.650] |" in card
+    # Its start was never read from that folder, so nothing tells that it is the same.
+    assert "and not of this one" in adapted.refusal
+
+
+def test_earlier_results_tell_a_model_by_its_folder_and_its_examples(tmp_path):
+    path = write_results(tmp_path / "results.json", reptile={}, fomaml={})
+    read = partial(read_results, path, adapter_sha256="a")
+
+    assert read(folder="fomaml_run", examples=48000)["ours"] == "fomaml"
+    for other in ({"folder": "fomaml_run", "examples": 5}, {"folder": "x", "examples": 48000}):
+        with pytest.raises(HubError, match="and not of this one"):
+            read(**other)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["[]", "{", '{"methods": {}}', json.dumps({**RESULTS, "format": 2})]
+)
+def test_other_files_than_results_are_refused(tmp_path, wrong):
+    path = tmp_path / "results.json"
+    path.write_text(wrong, encoding="utf-8")
+
+    with pytest.raises(HubError, match=r"not the results\.json of a comparison"):
+        read_results(path, adapter_sha256="a", examples=1, folder="x")
 
 
 def test_carbon_is_told_where_codecarbon_measured_it(saved, copies, tmp_path):

@@ -181,8 +181,13 @@ def test_what_was_pulled_is_used_again_without_the_hub(hub, client, saved):
     hub.fail("HEAD", ".")
 
     answer = client.code(load)
+    offline = client.code(
+        f"import huggingface_hub.constants as c\nc.HF_HUB_OFFLINE = True\n{load}\n"
+        "c.HF_HUB_OFFLINE = False"
+    )
 
     assert answer.value == ["negative", "positive"], answer.err
+    assert offline.value == ["negative", "positive"], offline.err
 
 
 def test_the_method_pushes_as_the_command_does(hub, client, saved):

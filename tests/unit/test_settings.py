@@ -237,3 +237,22 @@ def test_fingerprint_knows_by_which_adaptation_a_run_is_judged(write):
     longer = read(write("adaptation", steps=[5, 40]))
 
     assert len({fingerprint(each) for each in (settings, slower, longer)}) == 3
+
+
+def test_the_options_of_the_hub_are_written_as_the_hub_has_them(write):
+    words = ["--push-to-hub", "--hub-model-id", "me/x", "--hub-strategy=checkpoint"]
+
+    hub = read(write(), *words).hub
+
+    assert (hub.push_to_hub, hub.hub_model_id, hub.hub_strategy) == (True, "me/x", "checkpoint")
+
+
+def test_a_token_may_not_stand_in_a_file(write):
+    with pytest.raises(SettingsError, match="write 'hub_token_env'"):
+        read(write("hub", hub_token="hf_secret"))
+
+
+def test_where_a_run_is_pushed_decides_none_of_its_numbers(write):
+    settings = read(write())
+
+    assert fingerprint(settings) == fingerprint(read(write(), "--push-to-hub"))
