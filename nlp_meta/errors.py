@@ -60,3 +60,15 @@ class EndpointError(NlpMetaError):
 
 class ExportError(NlpMetaError):
     """A model that cannot be exported, or an export that does not answer as its model does."""
+
+
+class RequestError(NlpMetaError):
+    """A request over HTTP that is not answered.
+
+    Attributes:
+        status: Of the response.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status

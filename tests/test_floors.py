@@ -51,6 +51,7 @@ FLOORS = {
     # Of the seventh floor too: folders, and a file, above the files beside them.
     "comparing": 8,
     "exporting": 8,
+    "serving": 8,
     "quickstart": 9,
     "cli": 10,
 }
@@ -233,6 +234,18 @@ ORDER = {
         "checkpoints",
         "data_cards",
     ],
+    "serving": [
+        "domains",
+        "passes",
+        "pack",
+        "limits",
+        "batches",
+        "jobs",
+        "measures",
+        "gate",
+        "app",
+        "server",
+    ],
     "cli": [
         "screen",
         "files",
@@ -242,6 +255,7 @@ ORDER = {
         "export_options",
         "update_options",
         "hub_options",
+        "serving_options",
         "parser",
         "push",
         "adapt",
@@ -256,6 +270,7 @@ ORDER = {
         "recommend",
         "export",
         "update",
+        "serve",
     ],
     "exporting": ["merging", "graph", "ngrams", "parity", "runner", "onnx_export"],
 }
@@ -300,6 +315,8 @@ DOORS = {
         "nlp_meta.quickstart",
     ],
     "peft": ["nlp_meta.encoders.lora", "nlp_meta.hub"],
+    "fastapi": ["nlp_meta.serving", "nlp_meta.cli.serve"],
+    "uvicorn": ["nlp_meta.serving"],
     "huggingface_hub": [
         "nlp_meta.data.sources",
         "nlp_meta.encoders.backbone",
@@ -328,6 +345,7 @@ DOORS = {
         "nlp_meta.small_model",
         "nlp_meta.generation_training",
         "nlp_meta.comparing",
+        "nlp_meta.serving",
         "nlp_meta.reading",
         "nlp_meta.console",
         "nlp_meta.quickstart",

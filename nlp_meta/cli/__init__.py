@@ -94,6 +94,8 @@ def _find_command(name: str) -> Command:
             from nlp_meta.cli.quickstart import run_quickstart_command as command
         case "push":
             from nlp_meta.cli.push import run_push as command
+        case "serve":
+            from nlp_meta.cli.serve import run_serve as command
         case _:
             from nlp_meta.cli.cards import run_cards as command
     return command

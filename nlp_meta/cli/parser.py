@@ -16,6 +16,7 @@ from nlp_meta.cli.options import (
     positive,
     rate,
 )
+from nlp_meta.cli.serving_options import add_serve
 from nlp_meta.cli.update_options import add_update
 
 _ABOUT = """\
@@ -29,7 +30,9 @@ learn from your labels, then label new texts, and score the answers:
   nlp-meta evaluate adapted --data test.csv --output scores.json
 know which method to use, and compare them all:
   nlp-meta recommend --data labeled.csv
-  nlp-meta compare runs/quickstart/meta --data labeled.csv --output-dir report"""
+  nlp-meta compare runs/quickstart/meta --data labeled.csv --output-dir report
+answer over HTTP for many domains at once:
+  nlp-meta serve adapted --port 8000"""
 
 _EXAMPLES = {
     "adapt": "nlp-meta adapt runs/quickstart/meta --data real_estate.csv --output-dir real_estate\n"
@@ -47,6 +50,7 @@ _EXAMPLES = {
     "push": "nlp-meta push real_estate --repo-id me/real-estate-sentiment --private",
     "cards": "nlp-meta cards\n  nlp-meta cards check my_corpus.md\n"
     "  nlp-meta cards push my_corpus.md --repo-id me/my-corpus",
+    "serve": "nlp-meta serve real_estate fashion me/travel-sentiment --port 8000",
 }
 
 
@@ -78,6 +82,7 @@ def build_parser() -> ArgumentParser:
         ("export", "Export an adapted model to ONNX, and check its answers.", add_export),
         ("update", "Go on meta-training with new domains, old ones replayed.", add_update),
         ("push", "Push a saved model to the Hub, with its card.", add_push),
+        ("serve", "Answer over HTTP for adapted models of many domains.", add_serve),
         ("cards", "List the data cards, check or push them.", _add_cards),
     ):
         command = commands.add_parser(

@@ -5,8 +5,10 @@ never changed, and the model stays in evaluation mode: dropout would be a random
 input that nobody passed.
 """
 
+import copy
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,17 @@ def skeleton(backbone: Backbone) -> PreTrainedModel:
     with torch.device("meta"):
         model: PreTrainedModel = kind.from_config(backbone.config)  # type: ignore[no-untyped-call]
     return model
+
+
+def twin(backbone: Backbone) -> Backbone:
+    """The same frozen tensors under modules and a tokenizer of their own.
+
+    Two threads may run the two at once: neither sees the other's hooks. Called while no
+    pass is under way, whose hooks would be copied.
+    """
+    tensors = chain(backbone.model.parameters(), backbone.model.buffers())
+    model = copy.deepcopy(backbone.model, {id(tensor): tensor for tensor in tensors})
+    return replace(backbone, model=model, tokenizer=copy.deepcopy(backbone.tokenizer))
 
 
 def base_encoder(model: nn.Module) -> PreTrainedModel:

@@ -1,14 +1,15 @@
 """What is frozen is computed once: hidden states below the lowest adapted layer.
 
-Two `Network`s do the same job. `whole_network` starts from token ids and runs any
-model. `prefix_network` knows encoders of BERT's and RoBERTa's shape (embeddings, a
-list of layers, a head on the last states): it runs the lower layers once for each
-text, keeps their states in memory, and every pass afterwards starts from them.
+Three `Network`s do the same job. `whole_network` starts from token ids and runs any
+model. The others know encoders of BERT's and RoBERTa's shape (embeddings, a list of
+layers, a head on the last states): `prefix_network` runs the lower layers once for each
+text, keeps their states in memory, and every pass afterwards starts from them;
+`lean_network` keeps nothing and leaves out what no head reads.
 """
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -73,6 +74,22 @@ def whole_network(backbone: Backbone) -> Network:
         return logits
 
     return Network(encode, run, padding=_padding_id(backbone))
+
+
+def lean_network(backbone: Backbone) -> Network:
+    """Start every pass from token ids, keep nothing, and compute no more than the head reads.
+
+    The answers are those of `whole_network` up to rounding; other shapes of models get that.
+    """
+    if backbone.config.model_type not in LAYERED or isinstance(backbone.model, MeanPooled):
+        return whole_network(backbone)
+
+    def run(ids: Tensor, mask: Tensor) -> Tensor:
+        hidden = backbone.encoder.embeddings(input_ids=ids)
+        hidden = _run_layers(backbone, hidden, mask, first=0, stop=-1)
+        return _classify(backbone, _first_token_of_last_layer(backbone, hidden, mask))
+
+    return replace(whole_network(backbone), run=run)
 
 
 def prefix_network(backbone: Backbone, *, frozen_layers: int, cache_dtype: torch.dtype) -> Network:

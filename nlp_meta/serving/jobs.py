@@ -1,0 +1,211 @@
+"""Adaptations in the background: labels in, a new domain out, while others are answered.
+
+One thread adapts, one job after the other, over the tensors of the pack's encoder but
+with modules and a tokenizer of its own.
+"""
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nlp_meta.adapting import check_pairs
+from nlp_meta.data.labels import check_labels, match_labels
+from nlp_meta.encoders.backbone import Backbone
+from nlp_meta.encoders.lora import lowest_adapted_layer
+from nlp_meta.encoders.prefix import build_network
+from nlp_meta.errors import NlpMetaError, RequestError
+from nlp_meta.models import AdaptedModel, MetaModel
+from nlp_meta.serving.domains import check_base
+from nlp_meta.serving.pack import DomainPack
+
+logger = logging.getLogger(__name__)
+
+MOST_WAITING = 16
+MOST_KEPT = 1000
+"""Jobs that are remembered; the oldest finished ones are forgotten first."""
+OPEN = ("waiting", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be adapted.
+
+    Attributes:
+        folder: Where the result is saved; None leaves it in memory.
+        options: Of `MetaModel.adapt`.
+    """
+
+    domain: str
+    texts: Sequence[str]
+    labels: Sequence[str]
+    folder: Path | None
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is: `waiting`, `running`, `done`, `failed` or `stopped`."""
+
+    job: str
+    domain: str
+    status: str
+    steps_done: int = 0
+    steps: int | None = None
+    saved_to: str | None = None
+    labels: Sequence[str] | None = None
+    report: Mapping[str, object] | None = None
+    error: str | None = None
+
+
+class Stopped(Exception):  # noqa: N818  it is no error
+    """The server goes down and nobody would have the result."""
+
+
+class Jobs:
+    """Adapts in one thread; any thread may ask."""
+
+    def __init__(
+        self, pack: DomainPack, meta: MetaModel, *, name: str, on_end: Callable[[str], None]
+    ) -> None:
+        """Share the pack's encoder with a meta-model.
+
+        Args:
+            name: Of the meta-model, as the user typed it.
+            on_end: Called with the last status of each job.
+
+        Raises:
+            BackboneError: It was trained on another encoder or pooling.
+        """
+        check_base(meta.settings, pack.base, name=name)
+        self.pack, self.on_end = pack, on_end
+        self._twin = replace(
+            pack.twin(),
+            prefix_text=meta.settings.prefix_text,
+            max_tokens=meta.settings.max_tokens,
+        )
+        self.meta = _over(meta, self._twin)
+        self._progress: dict[str, Progress] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = ThreadPoolExecutor(1, "nlp_meta_adapter")
+
+    def begin(self, order: Order) -> Progress:
+        """Put an adaptation in the queue.
+
+        Raises:
+            LabelError, DataError: Texts and labels that nothing could be learned from.
+            RequestError: Too many jobs wait, or one for this domain does.
+        """
+        check_pairs(order.texts, order.labels)
+        label_map = order.options.get("label_map")
+        check_labels(match_labels(order.labels, self.meta.labels, label_map=label_map).labels)
+        with self._lock:
+            self._check_room(order.domain)
+            progress = Progress(secrets.token_hex(8), order.domain, "waiting")
+            self._progress[progress.job] = progress
+            self._forget()
+        self._thread.submit(self._work, progress.job, order)
+        return progress
+
+    def find(self, job: str) -> Progress:
+        """Say how far a job is.
+
+        Raises:
+            RequestError: There is none of that name.
+        """
+        with self._lock:
+            if job in self._progress:
+                return self._progress[job]
+        raise RequestError(
+            f"cannot find the job '{job}': the name that POST /adapt gave is needed; correct it, "
+            "or adapt again",
+            status=404,
+        )
+
+    def close(self) -> None:
+        """Finish what will be saved, stop what would be lost with the process."""
+        self._stopping.set()
+        self._thread.shutdown(wait=True)
+
+    def _check_room(self, domain: str) -> None:
+        unfinished = [p.domain for p in self._progress.values() if p.status in OPEN]
+        if domain in unfinished:
+            raise RequestError(
+                f"cannot adapt '{domain}' twice at once: a job for it is under way and one is "
+                "needed; wait for its end, or choose another `domain`",
+                status=409,
+            )
+        if len(unfinished) >= MOST_WAITING:
+            raise RequestError(
+                f"cannot take one more adaptation: {len(unfinished)} wait already and at most "
+                f"{MOST_WAITING} may; try again when one has ended",
+                status=503,
+            )
+
+    def _forget(self) -> None:
+        ended = [job for job, one in self._progress.items() if one.status not in OPEN]
+        for job in ended[: max(0, len(self._progress) - MOST_KEPT)]:
+            del self._progress[job]
+
+    def _set(self, job: str, **changes: Any) -> None:
+        with self._lock:
+            self._progress[job] = replace(self._progress[job], **changes)
+
+    def _work(self, job: str, order: Order) -> None:
+        status = "failed"
+        try:
+            self._check_wanted(order)
+            self._set(job, status="running")
+            adapted = self._adapt(job, order)
+            if order.folder is not None:
+                adapted.save_pretrained(order.folder)
+            self.pack.add(order.domain, adapted, source=str(order.folder or ""))
+            status = "done"
+            self._set(job, status=status, **_describe(adapted, order))
+        except Stopped:
+            status = "stopped"
+            self._set(job, status=status, error=f"cannot adapt '{order.domain}': the server stops")
+        except (NlpMetaError, OSError) as error:
+            self._set(job, status=status, error=" ".join(str(error).split()))
+        except Exception:
+            logger.exception("adapting '%s' failed", order.domain)
+            self._set(job, status=status, error=_unexpected(order.domain))
+        self.on_end(status)
+
+    def _check_wanted(self, order: Order) -> None:
+        if order.folder is None and self._stopping.is_set():
+            raise Stopped
+
+    def _adapt(self, job: str, order: Order) -> AdaptedModel:
+        def on_step(done: int, total: int) -> None:
+            self._check_wanted(order)
+            self._set(job, steps_done=done, steps=total)
+
+        # A network keeps the states of all texts that it has seen: each job gets a new one.
+        meta = _over(self.meta, self._twin)
+        return meta.adapt(order.texts, order.labels, on_step=on_step, **order.options)
+
+
+def _over(meta: MetaModel, backbone: Backbone) -> MetaModel:
+    network = build_network(backbone, frozen_layers=lowest_adapted_layer(meta.objective.plan))
+    return replace(meta, objective=replace(meta.objective, backbone=backbone, network=network))
+
+
+def _describe(adapted: AdaptedModel, order: Order) -> dict[str, Any]:
+    return {
+        "labels": adapted.labels,
+        "report": asdict(adapted.report) if adapted.report else None,
+        "saved_to": None if order.folder is None else str(order.folder),
+    }
+
+
+def _unexpected(domain: str) -> str:
+    return (
+        f"cannot adapt '{domain}': something unexpected went wrong and the server's log says "
+        "what; report it with that log"
+    )

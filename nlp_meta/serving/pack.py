@@ -1,0 +1,231 @@
+"""`DomainPack`: many adapted models over one encoder that is loaded once.
+
+Domains may differ in labels, head, rank and adapted layers. A batch may mix them: each
+row of a pass has its own domain's low-rank term and head.
+
+The table of domains is never changed, only replaced by another one, so whatever has begun
+to answer goes on with the weights that it began with.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from nlp_meta.adapting import check_texts
+from nlp_meta.data.answers import Prediction
+from nlp_meta.encoders.backbone import Backbone, twin
+from nlp_meta.encoders.batching import Owners, pad_rows, tokenize
+from nlp_meta.encoders.lora import BIAS, LoraPlan, Weights, stacked
+from nlp_meta.encoders.prefix import lean_network
+from nlp_meta.errors import DataError, MetaModelError
+from nlp_meta.models import AdaptedModel
+from nlp_meta.objectives.classification import to_predictions
+from nlp_meta.serving.domains import Domain, check_base, load_adapted, make_domain
+from nlp_meta.serving.passes import plan_passes, stack_domains
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """One text that waits for its answer, with the weights that will give it."""
+
+    domain: Domain
+    text: str
+    ids: Tensor
+
+
+class DomainPack:
+    """Adapted models of many domains over one encoder; any thread may call it.
+
+    Attributes:
+        backbone: The encoder of all domains.
+        base: What the encoder was loaded by.
+    """
+
+    def __init__(self, first: AdaptedModel, *, name: str, source: str = "") -> None:
+        """Take over the encoder of a first model."""
+        self.backbone, self.base = first.objective.backbone, first.settings
+        self._plan = first.objective.plan
+        self._network = lean_network(self.backbone)
+        self._table: Mapping[str, Domain] = MappingProxyType(
+            {name: make_domain(first, source=source)}
+        )
+        self._reading, self._running = threading.Lock(), threading.Lock()
+        self._loading, self._replacing = threading.Lock(), threading.Lock()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        models: Mapping[str, str | Path],
+        *,
+        device: str | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> "DomainPack":
+        """Load adapted models from folders or the Hub, by the names of their domains.
+
+        Args:
+            on_step: Called with the models loaded and their number.
+
+        Raises:
+            MetaModelError: There is none, or a name is of no adapted model.
+            BackboneError: They were adapted from different encoders or poolings.
+        """
+        if not models:
+            raise MetaModelError(
+                "cannot serve 0 domains: at least one adapted model is needed; name its folder"
+            )
+        (name, path), *others = models.items()
+        first = AdaptedModel.from_pretrained(path, device=device)
+        pack = cls(first, name=name, source=str(path))
+        for done, (name, path) in enumerate(others, start=1):
+            if on_step:
+                on_step(done, len(models))
+            pack.load(name, path)
+        return pack
+
+    @property
+    def domains(self) -> Mapping[str, Domain]:
+        """The table as it is now; later changes do not show in it."""
+        return self._table
+
+    def find(self, name: str) -> Domain:
+        """Look a domain up.
+
+        Raises:
+            MetaModelError: It is not loaded; names those that are.
+        """
+        table = self._table
+        if name not in table:
+            raise MetaModelError(
+                f"cannot find the domain '{name}': one of those that are loaded is needed, "
+                f"{', '.join(sorted(table)) or 'none yet'}; correct `domain`, or load it first"
+            )
+        return table[name]
+
+    def load(self, name: str, name_or_path: str | Path, *, revision: str | None = None) -> bool:
+        """Load a domain, in the place of one of that name; True if there was one.
+
+        Raises:
+            MetaModelError: There is no adapted model.
+            BackboneError: It was adapted from another encoder or pooling.
+        """
+        with self._loading:
+            model = load_adapted(
+                name_or_path, backbone=self.backbone, base=self.base, revision=revision
+            )
+        return self._put(name, make_domain(model, source=str(name_or_path)))
+
+    def add(self, name: str, model: AdaptedModel, *, source: str = "") -> bool:
+        """Add a model that is in memory, in the place of one of that name; True if there was one.
+
+        Raises:
+            BackboneError: It was adapted from another encoder or pooling.
+        """
+        check_base(model.settings, self.base, name=name)
+        return self._put(name, make_domain(model, source=source))
+
+    def unload(self, name: str) -> None:
+        """Take a domain out; what has begun to answer for it goes on.
+
+        Raises:
+            MetaModelError: It is not loaded.
+        """
+        with self._replacing:
+            self.find(name)
+            self._table = MappingProxyType({n: d for n, d in self._table.items() if n != name})
+
+    def predict(self, domains: Sequence[str], texts: Sequence[str]) -> list[Prediction]:
+        """One prediction a text, each by its own domain, as `AdaptedModel.predict` gives.
+
+        Args:
+            domains: Names, one for each text.
+
+        Raises:
+            MetaModelError: A domain is not loaded.
+            DataError: A text is empty, or there are fewer or more domains than texts.
+        """
+        if len(domains) != len(texts):
+            raise DataError(
+                f"cannot answer {len(texts)} texts of {len(domains)} domains: one domain for each "
+                "text is needed; give as many"
+            )
+        check_texts(texts)
+        questions: list[tuple[int, Question]] = []
+        for name in dict.fromkeys(domains):
+            places = [place for place, own in enumerate(domains) if own == name]
+            read = self.read(self.find(name), [texts[place] for place in places])
+            questions += zip(places, read, strict=True)
+        questions.sort(key=lambda pair: pair[0])
+        return self.answer([question for _, question in questions])
+
+    def read(self, domain: Domain, texts: Sequence[str]) -> list[Question]:
+        """Tokenize texts for a domain."""
+        own = replace(self.backbone, prefix_text=domain.prefix_text, max_tokens=domain.max_tokens)
+        stripped = [text.strip() for text in texts]
+        with self._reading:
+            rows = tokenize(own, stripped)
+        return [Question(domain, *pair) for pair in zip(stripped, rows, strict=True)]
+
+    def answer(self, questions: Sequence[Question]) -> list[Prediction]:
+        """Answer texts of any domains, in few passes."""
+        domains = list(dict.fromkeys(question.domain for question in questions))
+        if not domains:
+            return []
+        owners = [domains.index(question.domain) for question in questions]
+        logits = self._run(questions, domains, owners)
+        answers: list[Prediction | None] = [None] * len(questions)
+        for place, domain in enumerate(domains):
+            rows = [row for row, owner in enumerate(owners) if owner == place]
+            found = _read_logits(domain, [questions[row].text for row in rows], logits[rows])
+            for row, prediction in zip(rows, found, strict=True):
+                answers[row] = prediction
+        return [answer for answer in answers if answer is not None]
+
+    def twin(self) -> Backbone:
+        """The encoder for another thread: it shares the tensors, and no hook and no lock."""
+        with self._reading, self._running:
+            return twin(self.backbone)
+
+    def _put(self, name: str, domain: Domain) -> bool:
+        with self._replacing:
+            was_there = name in self._table
+            self._table = MappingProxyType({**self._table, name: domain})
+        return was_there
+
+    def _run(
+        self, questions: Sequence[Question], domains: Sequence[Domain], owners: Sequence[int]
+    ) -> Tensor:
+        """Logits `(questions, most labels)`, in float32 on the CPU."""
+        plan, weights = stack_domains(domains, self._plan)
+        groups = plan_passes([len(question.ids) for question in questions])
+        logits: list[Tensor] = []
+        places: list[int] = []
+        with self._running, torch.inference_mode():
+            for group in groups:
+                rows = sorted(group, key=owners.__getitem__)
+                places += rows
+                ids = [questions[row].ids for row in rows]
+                logits.append(self._pass(plan, weights, ids, [owners[row] for row in rows]))
+        return torch.cat(logits)[torch.tensor(places).argsort()]
+
+    def _pass(
+        self, plan: LoraPlan, weights: Weights, ids: Sequence[Tensor], owners: Sequence[int]
+    ) -> Tensor:
+        device = self.backbone.device
+        block, mask = pad_rows(ids, padding=self._network.padding)
+        tasks = len(weights[plan.head[-1] + BIAS])
+        whose = Owners(
+            torch.tensor(owners, device=device), tuple(owners.count(w) for w in range(tasks))
+        )
+        with stacked(self.backbone.model, plan, weights, whose):
+            return self._network.run(block.to(device), mask.to(device)).float().flatten(1).cpu()
+
+
+def _read_logits(domain: Domain, texts: Sequence[str], logits: Tensor) -> list[Prediction]:
+    logs = logits[:, : len(domain.labels)].log_softmax(-1)
+    answers = to_predictions(logs, domain.labels, domain.labels)
+    return answers if domain.companion is None else domain.companion.mix(texts, answers)

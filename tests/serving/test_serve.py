@@ -1,0 +1,155 @@
+"""`nlp-meta serve` as a process: many at once, changes meanwhile, and a stop that loses nothing."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+from making_domains import SUPPORT, SUPPORT_LABELS, draw_texts
+
+from nlp_meta.cli import main
+from nlp_meta.models import AdaptedModel
+
+TOKEN = "s3cret"
+
+
+@pytest.fixture
+def saved_meta(make_meta, tmp_path):
+    make_meta(steps=20).save_pretrained(tmp_path / "meta")
+    return tmp_path / "meta"
+
+
+@pytest.fixture
+def server(folders, saved_meta, tmp_path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    code = "import sys; from nlp_meta.cli import main; sys.exit(main())"
+    options = {
+        "--port": "0",
+        "--token-env": "SERVE_TOKEN",
+        "--max-batch": "16",
+        "--meta": str(saved_meta),
+        "--adapted-dir": str(tmp_path / "adapted"),
+    }
+    given = [word for option in options.items() for word in option]
+    served = [f"stays={folders['plain']}", str(folders["three"])]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "serve", "--json", *served, *given],
+        env=os.environ | {"SERVE_TOKEN": TOKEN},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for line in process.stderr:
+            found = re.search(r"serving stays, three at (http://127\.0\.0\.1:\d+)", line)
+            if found:
+                break
+        else:
+            pytest.fail("the server has ended before it listened")
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_server_answers_many_at_once_and_finishes_what_it_accepted(
+    server, models, folders, tmp_path
+):
+    """Then a stop comes while a long request and an adaptation are under way."""
+    process, address = server
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    client = httpx2.Client(base_url=address, headers=headers, timeout=60)
+    threads = ThreadPoolExecutor(16)
+    texts = draw_texts(80, seed=7)
+    names = [("stays", "three", "changes")[i % 3] for i in range(80)]
+    client.put("/domains/changes", json={"model": str(folders["other"])}).raise_for_status()
+
+    def ask(name: str, text: str) -> list[dict[str, object]]:
+        body = {"domain": name, "texts": [text]}
+        return client.post("/predict", json=body).raise_for_status().json()["predictions"]
+
+    answers = [threads.submit(ask, *pair) for pair in zip(names, texts, strict=True)]
+    for model in ("seven", "other", "seven"):
+        client.put("/domains/changes", json={"model": str(folders[model])}).raise_for_status()
+    for name, text, answer in zip(names, texts, answers, strict=True):
+        kinds = {"stays": ["plain"], "changes": ["other", "seven"]}.get(name, [name])
+        expected = [models[kind].predict([text])[0].probabilities for kind in kinds]
+        assert any(
+            answer.result()[0]["probabilities"] == pytest.approx(one, abs=1e-5) for one in expected
+        )
+    assert httpx2.get(f"{address}/domains").status_code == 401
+
+    order = {"domain": "new", "texts": SUPPORT, "labels": SUPPORT_LABELS, "save": True}
+    client.post("/adapt", json=order).raise_for_status()
+    many = {"domain": "stays", "texts": draw_texts(512, seed=8)}
+    long = threads.submit(client.post, "/predict", json=many)
+    while "nlp_meta_waiting_texts 512.0" not in client.get("/metrics").text:
+        assert not long.done()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert len(long.result().raise_for_status().json()["predictions"]) == 512
+    out, _ = process.communicate(timeout=60)
+    threads.shutdown()
+
+    assert process.returncode == 0
+    assert json.loads(out)["domains"] == ["stays", "three"]
+    assert AdaptedModel.from_pretrained(tmp_path / "adapted" / "new").labels
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{address}/healthz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere"], "cannot find the model 'nowhere'|cannot load|cannot pull"),
+        (["a", "b/a"], "both as 'a'"),
+        (["a", "--token-env", "NLP_META_NO_SUCH"], "'NLP_META_NO_SUCH'"),
+        (["a", "--adapted-dir", "out"], "--meta"),
+        (["a", "--host", "203.0.113.7"], "--host"),
+    ],
+)
+def test_what_cannot_be_served_is_one_sentence_and_exit_code_2(capfd, arguments, says):
+    assert main(["serve", "--port", "0", *arguments]) == 2
+
+    error = capfd.readouterr().err
+    assert error.startswith("error: cannot") and error.count("\n") == 1
+    assert re.search(says, error)
+
+
+def test_a_port_in_use_is_said_before_anything_is_loaded(capfd):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert main(["serve", "nowhere", "--port", port]) == 2
+
+    assert f"at port {port}: address already in use" in capfd.readouterr().err
+
+
+def test_a_missing_package_names_the_extra(monkeypatch, capfd):
+    find_spec = importlib.util.find_spec
+    missing = "prometheus_client"
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name)
+    )
+    assert main(["serve", "a"]) == 2
+
+    assert "pip install 'nlp-meta[serve]'" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["a", "--port", "70000"], ["a", "--max-batch", "0"], ["a", "--max-wait-ms", "99999"], []],
+)
+def test_options_that_are_wrong_are_refused(capfd, arguments):
+    with pytest.raises(SystemExit) as left:
+        main(["serve", *arguments])
+
+    assert left.value.code == 2
+    assert capfd.readouterr().err.startswith("error: ")
