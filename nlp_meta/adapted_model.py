@@ -170,12 +170,20 @@ def build_recorded(
     Raises:
         MetaModelError: The record is of another version.
     """
+    settings, labels = recorded_settings(record), tuple(record.labels)
+    return settings, build_objective(settings, labels=labels, device=device, token=token)
+
+
+def recorded_settings(record: Record) -> ModelSettings:
+    """Read the backbone and its adapter as a record names them.
+
+    Raises:
+        MetaModelError: The record is of another version.
+    """
     try:
-        settings = ModelSettings(**record.model)
+        return ModelSettings(**record.model)
     except TypeError as error:
         raise MetaModelError(
             f"cannot load a model of the keys {', '.join(record.model)}: those of this version's "
             "section `model` are needed; save it again, or install the version that saved it"
         ) from error
-    labels = tuple(record.labels)
-    return settings, build_objective(settings, labels=labels, device=device, token=token)

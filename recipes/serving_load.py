@@ -33,7 +33,8 @@ def main() -> None:
     tasks = load_tasks(["nlp_meta_reviews"], meta_split="meta-train")
     texts = [row.source for task in tasks for row in task.train]
     random.Random(0).shuffle(texts)  # noqa: S311  no secret
-    headers = {"authorization": f"Bearer {os.environ.get('SERVE_TOKEN', '')}"}
+    token = os.environ.get("SERVE_TOKEN")
+    headers = {"authorization": f"Bearer {token}"} if token else {}
     with httpx2.Client(base_url=options.address, headers=headers, timeout=60) as client:
         found = ask_for(client, texts, at_a_time=options.at_a_time, seconds=options.seconds)
     print(json.dumps(found, indent=1))

@@ -2,7 +2,7 @@
 
 python recipes/serving_speed.py --output-dir runs/domains
 
-Adapters are as training begins: neither time nor memory depends on what they learned. Each round
+Adapters are as training begins; neither time nor memory depends on what they learn. Each round
 measures all ways in turn, on the same 32 reviews; ratios are medians over rounds.
 """
 
@@ -10,11 +10,11 @@ import argparse
 import json
 import random
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import psutil
@@ -28,10 +28,8 @@ from nlp_meta.quiet import quiet_libraries
 from nlp_meta.serving.pack import DomainPack
 from nlp_meta.settings import ModelSettings
 
-DOMAINS, TEXTS, TOKENS = 8, 32, 128
-MODEL = ModelSettings(
-    "builtin:minilm", None, "native", "shared", "", TOKENS, 8, 16.0, 3, ["query", "value"]
-)
+DOMAINS, TEXTS, TOKENS, TARGETS = 8, 32, 128, ["query", "value"]
+MODEL = ModelSettings("builtin:minilm", None, "native", "shared", "", TOKENS, 8, 16.0, 3, TARGETS)
 
 
 def main() -> None:
@@ -73,8 +71,9 @@ def measure_seconds(folders: dict[str, Path], rounds: int) -> dict[str, float]:
     names, pack = list(folders) * (TEXTS // DOMAINS), DomainPack.from_pretrained(folders)
     load = partial(AutoPeftModelForSequenceClassification.from_pretrained, dtype=torch.float32)
     models = [load(str(p), num_labels=len(pack.find(n).labels)) for n, p in folders.items()]
-    read = partial(pack.backbone.tokenizer, padding=True, truncation=True, max_length=TOKENS)
-    ways: dict[str, Callable[[list[str]], object]] = {
+    tokenizer: Any = pack.backbone.tokenizer
+    read = partial(tokenizer, padding=True, truncation=True, max_length=TOKENS)
+    ways: dict[str, Any] = {
         "mixed": lambda batch: pack.predict(names, batch),
         "one": lambda batch: pack.predict(["d0"] * TEXTS, batch),
         "peft": lambda batch: [

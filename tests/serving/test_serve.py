@@ -65,45 +65,45 @@ def test_a_server_answers_many_at_once_and_finishes_what_it_accepted(
 ):
     """Then a stop comes while a long request and an adaptation are under way."""
     process, address = server
-    headers = {"authorization": f"Bearer {TOKEN}"}
-    client = httpx2.Client(base_url=address, headers=headers, timeout=60)
-    threads = ThreadPoolExecutor(16)
-    texts = draw_texts(80, seed=7)
-    names = [("stays", "three", "changes")[i % 3] for i in range(80)]
-    client.put("/domains/changes", json={"model": str(folders["other"])}).raise_for_status()
-
-    def ask(name: str, text: str) -> list[dict[str, object]]:
-        body = {"domain": name, "texts": [text]}
-        return client.post("/predict", json=body).raise_for_status().json()["predictions"]
-
-    answers = [threads.submit(ask, *pair) for pair in zip(names, texts, strict=True)]
-    for model in ("seven", "other", "seven"):
-        client.put("/domains/changes", json={"model": str(folders[model])}).raise_for_status()
-    for name, text, answer in zip(names, texts, answers, strict=True):
-        kinds = {"stays": ["plain"], "changes": ["other", "seven"]}.get(name, [name])
-        expected = [models[kind].predict([text])[0].probabilities for kind in kinds]
-        assert any(
-            answer.result()[0]["probabilities"] == pytest.approx(one, abs=1e-5) for one in expected
-        )
     assert httpx2.get(f"{address}/domains").status_code == 401
-
-    order = {"domain": "new", "texts": SUPPORT, "labels": SUPPORT_LABELS, "save": True}
-    client.post("/adapt", json=order).raise_for_status()
-    many = {"domain": "stays", "texts": draw_texts(512, seed=8)}
-    long = threads.submit(client.post, "/predict", json=many)
-    while "nlp_meta_waiting_texts 512.0" not in client.get("/metrics").text:
-        assert not long.done()
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    assert len(long.result().raise_for_status().json()["predictions"]) == 512
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    with (
+        httpx2.Client(base_url=address, headers=headers, timeout=60) as client,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        ask_while_domains_change(client, threads, models, folders)
+        order = {"domain": "new", "texts": SUPPORT, "labels": SUPPORT_LABELS, "save": True}
+        client.post("/adapt", json=order).raise_for_status()
+        many = {"domain": "stays", "texts": draw_texts(512, seed=8)}
+        long = threads.submit(client.post, "/predict", json=many)
+        while "nlp_meta_waiting_texts 512.0" not in client.get("/metrics").text:
+            assert not long.done()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert len(long.result().raise_for_status().json()["predictions"]) == 512
     out, _ = process.communicate(timeout=60)
-    threads.shutdown()
 
     assert process.returncode == 0
     assert json.loads(out)["domains"] == ["stays", "three"]
     assert AdaptedModel.from_pretrained(tmp_path / "adapted" / "new").labels
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{address}/healthz")
+
+
+def ask_while_domains_change(client, threads, models, folders) -> None:
+    """Eighty requests, of which some are for a domain that is being replaced."""
+    texts = draw_texts(80, seed=7)
+    names = [("stays", "three", "changes")[i % 3] for i in range(80)]
+    client.put("/domains/changes", json={"model": str(folders["other"])}).raise_for_status()
+    bodies = [{"domain": n, "texts": [t]} for n, t in zip(names, texts, strict=True)]
+    answers = [threads.submit(client.post, "/predict", json=body) for body in bodies]
+    for model in ("seven", "other", "seven"):
+        client.put("/domains/changes", json={"model": str(folders[model])}).raise_for_status()
+    for name, text, answer in zip(names, texts, answers, strict=True):
+        found = answer.result().raise_for_status().json()["predictions"][0]["probabilities"]
+        kinds = {"stays": ["plain"], "changes": ["other", "seven"]}.get(name, [name])
+        expected = [models[kind].predict([text])[0].probabilities for kind in kinds]
+        assert any(found == pytest.approx(one, abs=1e-5) for one in expected)
 
 
 @pytest.mark.parametrize(
