@@ -32,6 +32,8 @@ from nlp_meta.serving.pack import DomainPack
 logger = logging.getLogger(__name__)
 
 NO_JSON = "its body is not JSON and a JSON object is needed; correct it"
+MOST_STEPS = 100_000
+"""Of one adaptation: others wait for its end."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -68,7 +70,7 @@ class AdaptBody(_Body):
     texts: list[str]
     labels: list[str]
     label_map: dict[str, str] | None = None
-    steps: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     companion: str = "auto"
     seed: int = Field(default=0, ge=0)

@@ -46,6 +46,13 @@ def read_metric(client, line: str) -> float:
     return float(lines[line])
 
 
+def wait_until(client, texts: int) -> None:
+    """Until so many texts wait, and have had the time to be tokenized."""
+    while read_metric(client, "nlp_meta_waiting_texts") != texts:
+        time.sleep(0.01)
+    time.sleep(0.3)
+
+
 @pytest.mark.parametrize("count", [1, 20])
 def test_predictions_are_those_of_the_model(models, client, count):
     """Twenty texts are more than a batch takes."""
@@ -68,10 +75,10 @@ def test_requests_that_wait_together_share_a_batch_across_domains(models, client
     pack.answer = lambda questions: (held.wait(10), answer(questions))[1]
     with ThreadPoolExecutor(9) as threads:
         first = threads.submit(client.post, "/predict", json={"domain": "plain", "texts": ["a"]})
-        time.sleep(0.3)
+        wait_until(client, 1)
         bodies = [{"domain": n, "texts": [t]} for n, t in zip(names, texts, strict=True)]
         others = [threads.submit(client.post, "/predict", json=body) for body in bodies]
-        time.sleep(0.5)
+        wait_until(client, 9)
         held.set()
         assert first.result().status_code == 200
         answers = [other.result().json()["predictions"][0] for other in others]
@@ -170,7 +177,7 @@ def test_more_than_may_wait_is_turned_away_for_a_second(pack):
     with TestClient(build_app(pack, limits=limits)) as client, ThreadPoolExecutor(1) as threads:
         body = {"domain": "plain", "texts": ["a"] * 40}
         first = threads.submit(client.post, "/predict", json=body)
-        time.sleep(0.3)
+        wait_until(client, 40)
         refused = client.post("/predict", json=body)
         held.set()
 
@@ -245,6 +252,7 @@ def test_labels_in_a_new_domain_out(pack, make_meta, tmp_path):
         ({"companion": "maybe"}, 422, "auto, ngrams, none"),
         ({"domain": "../up"}, 422, "choose another name"),
         ({"steps": 0}, 422, "correct `steps`"),
+        ({"steps": 10**9}, 422, "correct `steps`"),
         ({"learning_rate": -1.0}, 422, "correct `learning_rate`"),
         ({"save": True}, 409, "--adapted-dir"),
         ({"texts": ["a"] * 21}, 413, "--max-texts"),
