@@ -11,8 +11,9 @@ import torch
 
 from nlp_meta.data.card_parts import SENTIMENT
 from nlp_meta.data.tasks import Task
+from nlp_meta.generation_settings import GenerationTraining
 from nlp_meta.hub.data_facts import describe_data
-from nlp_meta.hub.packaging import ALIGNMENT_META_MODEL, META_MODEL, find_model
+from nlp_meta.hub.packaging import META_MODEL, OTHER_STARTS, find_model
 from nlp_meta.hub.pulling import source_of
 from nlp_meta.meta.checkpoints import Checkpoint
 from nlp_meta.meta.outer_loop import MetaTrained
@@ -21,9 +22,12 @@ from nlp_meta.meta.selection import Trial
 from nlp_meta.settings import MetaTraining
 from nlp_meta.starting import examples_before
 
+_ELSEWHERE = ("run", "model", "generation", "hub")
+"""Sections of a config that a record keeps elsewhere, or not at all."""
+
 
 def describe_run(
-    settings: MetaTraining,
+    settings: MetaTraining | GenerationTraining,
     train: Sequence[Task],
     validation: Sequence[Task],
     ended: MetaTrained,
@@ -45,7 +49,7 @@ def describe_run(
 
 
 def describe_draft(
-    settings: MetaTraining,
+    settings: MetaTraining | GenerationTraining,
     train: Sequence[Task],
     validation: Sequence[Task],
     checkpoint: Checkpoint,
@@ -71,13 +75,17 @@ def describe_hardware() -> str:
 
 
 def _common(
-    settings: MetaTraining, train: Sequence[Task], validation: Sequence[Task], *, steps: int
+    settings: MetaTraining | GenerationTraining,
+    train: Sequence[Task],
+    validation: Sequence[Task],
+    *,
+    steps: int,
 ) -> dict[str, object]:
     # Folders of the machine that trained are no part of what a model is.
     names = [Path(card).stem if card.endswith(".md") else card for card in settings.data.cards]
     hidden = replace(settings.data, root=None, cards=names)
     own = asdict(replace(settings, data=hidden))
-    del own["run"], own["model"], own["hub"]
+    own = {name: block for name, block in own.items() if name not in _ELSEWHERE}
     tasks = {
         "meta_train": [task.name for task in train],
         "meta_validation": [task.name for task in validation],
@@ -96,7 +104,7 @@ def _find_start(init_from: str | None) -> Mapping[str, Any] | None:
     """What a run went on from: where on the Hub that is, or no more than that it went on."""
     if init_from is None:
         return None
-    folder, _ = find_model(init_from, kind=META_MODEL, or_kind=ALIGNMENT_META_MODEL)
+    folder, _ = find_model(init_from, kind=META_MODEL, or_kind=OTHER_STARTS)
     source = source_of(init_from, folder)
     return {"name": None, "commit": None} if source is None else asdict(source)
 

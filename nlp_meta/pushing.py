@@ -9,6 +9,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from nlp_meta.errors import HubError, SettingsError
+from nlp_meta.generation_settings import GenerationTraining
 from nlp_meta.hub.bases import find_base
 from nlp_meta.hub.checkpoints import ALL, NEWEST, checkpoint_files, pull_checkpoint
 from nlp_meta.hub.destinations import Destination, check_destination, check_replaceable, look
@@ -58,7 +59,7 @@ def destination_of(hub: HubSettings) -> Destination | None:
     )
 
 
-def check_push(settings: MetaTraining) -> None:
+def check_push(settings: MetaTraining | GenerationTraining) -> None:
     """Stop before the training if the Hub would refuse what comes of it.
 
     Raises:
@@ -77,7 +78,7 @@ def check_push(settings: MetaTraining) -> None:
     )
 
 
-def push_finished(settings: MetaTraining) -> Pushed | None:
+def push_finished(settings: MetaTraining | GenerationTraining) -> Pushed | None:
     """Push the meta-model that a run has saved; None where the run does not push.
 
     Raises:
@@ -91,7 +92,7 @@ def push_finished(settings: MetaTraining) -> Pushed | None:
 
 
 def with_pushes(
-    settings: MetaTraining,
+    settings: MetaTraining | GenerationTraining,
     accelerator: Accelerator,
     save_draft: SaveDraft,
     on_step: OnStep | None,

@@ -7,6 +7,7 @@ command line and `models.py`; library functions take plain arguments.
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,13 +271,14 @@ class RetrievalComparison:
     run: RunSettings
 
 
-def fingerprint(settings: MetaTraining) -> str:
+def fingerprint(settings: Any) -> str:
     """Hash of everything that decides a run's numbers; not where it is written or resumed."""
     values = asdict(settings)
-    del values["hub"]
+    values.pop("hub", None)
     for name in ("output_dir", "resume", "num_processes", "report_to"):
         del values["run"][name]
-    # A run is judged by the first rate and the most steps; the others are tried at its end.
-    values["adaptation"]["steps"] = max(settings.adaptation.steps, default=0)
-    values["adaptation"]["learning_rates"] = settings.adaptation.learning_rates[:1]
+    if adaptation := values.get("adaptation"):
+        # A run is judged by the first rate and the most steps; the others are tried at its end.
+        adaptation["steps"] = max(adaptation["steps"], default=0)
+        adaptation["learning_rates"] = adaptation["learning_rates"][:1]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,13 @@ from nlp_meta.alignment_start import read_temperature
 from nlp_meta.data.card_parts import SENTIMENT
 from nlp_meta.encoders.lora import BIAS, WEIGHT, start_weights
 from nlp_meta.errors import MetaModelError, SettingsError
-from nlp_meta.hub.packaging import ALIGNMENT_META_MODEL, META_MODEL, find_model, load_weights
+from nlp_meta.hub.packaging import (
+    ALIGNMENT_META_MODEL,
+    META_MODEL,
+    OTHER_STARTS,
+    find_model,
+    load_weights,
+)
 from nlp_meta.meta.adaptation import STEP_SIZE
 from nlp_meta.meta.algorithms import learned_step_sizes
 from nlp_meta.meta.deviations import begin_deviations
@@ -75,7 +81,7 @@ def examples_before(init_from: str | None) -> int:
     """What the start of a run was trained on, so that counts of whole histories compare."""
     if init_from is None:
         return 0
-    _, record = find_model(init_from, kind=META_MODEL, or_kind=ALIGNMENT_META_MODEL)
+    _, record = find_model(init_from, kind=META_MODEL, or_kind=OTHER_STARTS)
     return int(record.provenance["examples"])
 
 

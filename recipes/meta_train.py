@@ -1,25 +1,42 @@
 """Meta-train LoRA adapters on the episodes that a config describes.
 
+A config with a section `generation` is of an encoder-decoder that writes translations, any
+other of an encoder, for sentiment, for finding translations or for both.
+
 accelerate launch recipes/meta_train.py --config recipes/configs/reptile_reviews.yaml
 accelerate launch recipes/meta_train.py --config ... --outer.learning_rate 0.01 --resume
 accelerate launch recipes/meta_train.py --config ... --push-to-hub --hub-model-id me/reptile-reviews
 ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py --config ...
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from nlp_meta.console import run_recipe, show_steps
+from nlp_meta.generation_settings import GenerationTraining
+from nlp_meta.generation_training import train_translation_meta_model
 from nlp_meta.launch import start_accelerator
 from nlp_meta.pushing import check_push, push_finished
 from nlp_meta.settings import MetaTraining
 from nlp_meta.training import load_splits, train_meta_model
 
+KINDS: dict[str, type[MetaTraining] | type[GenerationTraining]] = {
+    "generation": GenerationTraining,
+    "episode": MetaTraining,
+}
+TRAINERS: dict[type, Callable[..., Any]] = {
+    MetaTraining: train_meta_model,
+    GenerationTraining: train_translation_meta_model,
+}
 
-def main(settings: MetaTraining) -> int:
+
+def main(settings: MetaTraining | GenerationTraining) -> int:
     accelerator = start_accelerator(settings.run)
     if accelerator.is_main_process:
         check_push(settings)
     train, validation = load_splits(settings.data, "meta-train", "meta-validation")
     with show_steps(settings.outer.steps, enabled=accelerator.is_main_process) as on_step:
-        model, ended = train_meta_model(
+        model, ended = TRAINERS[type(settings)](
             settings, train, validation, accelerator=accelerator, on_step=on_step
         )
     if model is None:
@@ -40,4 +57,4 @@ def main(settings: MetaTraining) -> int:
 
 
 if __name__ == "__main__":
-    run_recipe(main, MetaTraining)
+    run_recipe(main, KINDS)

@@ -14,6 +14,7 @@ Source:
     Hu et al. 2021, arXiv:2106.09685, section 4.1.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,13 +22,19 @@ from dataclasses import dataclass
 import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer as PeftLoraLayer
+from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_CHOICES
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from nlp_meta.encoders import seq2seq
 from nlp_meta.encoders.backbone import Backbone, skeleton
 from nlp_meta.encoders.batching import Owners
+from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import BackboneError
 
 Weights = Mapping[str, Tensor]
+
+SIDES = {"encoder": ("encoder",), "decoder": ("decoder",), "both": ("encoder", "decoder")}
 
 LORA_A, LORA_B, WEIGHT, BIAS = ".lora_A", ".lora_B", ".weight", ".bias"
 
@@ -80,21 +87,86 @@ def plan_lora(
         modules_to_save=_modules_to_save(backbone),
         task_type="FEATURE_EXTRACTION" if backbone.pooling == "mean" else "SEQ_CLS",
     )
+    found = _ask_peft(skeleton(backbone), config, name=backbone.name, section="model")
+    inner = "encoder." if backbone.pooling == "mean" else ""
+    scales = {inner + name: scale for name, scale in found.items()}
+    return LoraPlan(lora_r, scales, backbone.head, config)
+
+
+def plan_seq2seq_lora(
+    backbone: Seq2Seq,
+    *,
+    lora_r: int,
+    lora_alpha: float,
+    lora_sides: str,
+    lora_layers: int | None,
+    lora_target_modules: Sequence[str] | None,
+) -> LoraPlan:
+    """Ask PEFT which layers of an encoder-decoder it would adapt.
+
+    Args:
+        lora_sides: `encoder`, `decoder` or `both`.
+        lora_layers: The topmost n layers of each side are adapted; None takes all.
+        lora_target_modules: Suffixes of module names; None takes PEFT's choice for the
+            model's family, or for BART where PEFT does not know it.
+
+    Raises:
+        BackboneError: More layers than there are, or nothing that could be adapted.
+    """
+    if lora_sides not in SIDES:
+        raise BackboneError(
+            f"cannot adapt the side '{lora_sides}' of '{backbone.name}': one of "
+            f"{', '.join(SIDES)} is needed; change `generation.lora_sides`"
+        )
+    frame = seq2seq.skeleton(backbone)
+    targets = lora_target_modules or PEFT_CHOICES.get(backbone.config.model_type)
+    targets = "|".join(targets or PEFT_CHOICES["bart"])
+    # The first number in a module's name is that of its layer, whatever the family calls it.
+    patterns = [
+        rf"(?:model\.)?{side}\.(?:[A-Za-z_]+\.)+(?:{_layers(backbone, frame, side, lora_layers)})"
+        rf"\.(?:.+\.)?(?:{targets})"
+        for side in SIDES[lora_sides]
+    ]
+    config = LoraConfig(
+        r=lora_r,
+        lora_alpha=lora_alpha,  # type: ignore[arg-type]  # PEFT divides it by r, any number serves
+        target_modules="|".join(patterns),
+        task_type="SEQ_2_SEQ_LM",
+    )
+    scales = _ask_peft(frame, config, name=backbone.name, section="generation")
+    return LoraPlan(lora_r, scales, (), config)
+
+
+def _layers(backbone: Seq2Seq, frame: nn.Module, side: str, topmost: int | None) -> str:
+    """Numbers of the topmost layers of one side, as alternatives of a pattern."""
+    pattern = re.compile(rf"(?:model\.)?{side}\.(?:[A-Za-z_]+\.)+(\d+)(?:\..+)?")
+    found = (pattern.fullmatch(name) for name, _ in frame.named_modules())
+    depth = len({int(match[1]) for match in found if match})
+    if topmost is not None and not 1 <= topmost <= depth:
+        raise BackboneError(
+            f"cannot adapt the topmost {topmost} layers of the {side} of '{backbone.name}': 1 to "
+            f"{depth} are needed; change `generation.lora_layers`"
+        )
+    return "|".join(str(layer) for layer in range(depth - (topmost or depth), depth))
+
+
+def _ask_peft(
+    frame: PreTrainedModel, config: LoraConfig, *, name: str, section: str
+) -> dict[str, float]:
+    """Adapted layers of a model by name, each with its scale."""
     try:
-        adapted = get_peft_model(skeleton(backbone), config)
+        adapted = get_peft_model(frame, config)
     except ValueError as error:
         reason = str(error).split(".")[0]
         raise BackboneError(
-            f"cannot adapt '{backbone.name}' ({reason}): names of linear layers are needed; "
-            "change `model.lora_target_modules`"
+            f"cannot adapt '{name}' ({reason}): names of linear layers are needed; "
+            f"change `{section}.lora_target_modules`"
         ) from error
-    inner = "encoder." if backbone.pooling == "mean" else ""
-    scales = {
-        inner + name.removeprefix("base_model.model."): float(module.scaling["default"])
-        for name, module in adapted.named_modules()
+    return {
+        layer.removeprefix("base_model.model."): float(module.scaling["default"])
+        for layer, module in adapted.named_modules()
         if isinstance(module, PeftLoraLayer)
     }
-    return LoraPlan(lora_r, scales, backbone.head, config)
 
 
 def lowest_adapted_layer(plan: LoraPlan) -> int:
@@ -104,7 +176,7 @@ def lowest_adapted_layer(plan: LoraPlan) -> int:
 
 
 def start_weights(
-    backbone: Backbone, plan: LoraPlan, *, num_labels: int, generator: torch.Generator
+    backbone: Backbone | Seq2Seq, plan: LoraPlan, *, num_labels: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """Make the adapter that changes nothing, and a head that is still undecided.
 
@@ -133,7 +205,7 @@ def start_weights(
     return weights
 
 
-def lora_shapes(backbone: Backbone, plan: LoraPlan) -> dict[str, tuple[int, int]]:
+def lora_shapes(backbone: Backbone | Seq2Seq, plan: LoraPlan) -> dict[str, tuple[int, int]]:
     """Shape of each LoRA matrix that fits a backbone, by name."""
     shapes: dict[str, tuple[int, int]] = {}
     for name in plan.scales:
@@ -152,7 +224,8 @@ def stacked(model: nn.Module, plan: LoraPlan, weights: Weights, owners: Owners) 
 
     Args:
         weights: `(tasks, ...)` each; read, never written.
-        owners: The task of each row of the batch.
+        owners: The task of each row of the batch; a search that widens each row to
+            several, side by side, needs no others.
     """
     with ExitStack() as hooks:
         for name, scale in plan.scales.items():
@@ -175,9 +248,16 @@ def _hook_lora(
         x = args[0]
         # A layer that reads pooled rows gets `(rows, features)`, all others have tokens.
         tokens = x.unsqueeze(1) if x.dim() == 2 else x
-        return out + (tokens @ down @ up).view(out.shape)
+        beams = len(tokens) // len(owners.index)
+        pair = (_widen(down, beams), _widen(up, beams))
+        return out + (tokens @ pair[0] @ pair[1]).view(out.shape)
 
     return layer.register_forward_hook(add_term)
+
+
+def _widen(matrices: Tensor, beams: int) -> Tensor:
+    """Repeat each row's matrix for its beams; one matrix serves any number of rows."""
+    return matrices if beams == 1 or len(matrices) == 1 else matrices.repeat_interleave(beams, 0)
 
 
 def _hook_head(

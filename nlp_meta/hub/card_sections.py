@@ -17,7 +17,7 @@ from nlp_meta.hub.comparisons import (
 )
 from nlp_meta.hub.licenses import is_non_commercial, is_unknown, strictest
 
-ADAPTED = ("adapted-model", "alignment-model")
+ADAPTED = ("adapted-model", "alignment-model", "translation-model")
 """Kinds that were adapted to one domain or language pair; the others are starts."""
 
 

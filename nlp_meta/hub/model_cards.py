@@ -49,6 +49,7 @@ def build_card(facts: CardFacts) -> str:
             model=record["model"],
             companion=facts.companion,
             repo_id=facts.repo_id,
+            direction=record["adaptation"].get("direction"),
         ),
         "What it was trained on": training_section(facts),
         "Adaptation": adaptation_section(facts),

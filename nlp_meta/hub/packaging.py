@@ -10,7 +10,7 @@ import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from nlp_meta.encoders.backbone import Backbone, resolve_name
 from nlp_meta.encoders.lora import LORA_A, LORA_B, LoraPlan, lora_shapes
+from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.companions import StoredCompanion, save_companion
 from nlp_meta.hub.model_cards import write_card
@@ -33,7 +34,10 @@ FORMAT = 1
 META_MODEL, ADAPTED_MODEL = "meta-model", "adapted-model"
 ALIGNMENT_META_MODEL, ALIGNMENT_MODEL = "alignment-meta-model", "alignment-model"
 """Of translation alone: what finds pairs has no head and no labels."""
-ADAPTED_MODELS = (ADAPTED_MODEL, ALIGNMENT_MODEL)
+TRANSLATION_META_MODEL, TRANSLATION_MODEL = "translation-meta-model", "translation-model"
+"""Encoder-decoders, which write translations."""
+OTHER_STARTS = (ALIGNMENT_META_MODEL, TRANSLATION_META_MODEL)
+ADAPTED_MODELS = (ADAPTED_MODEL, ALIGNMENT_MODEL, TRANSLATION_MODEL)
 """Kinds that a new adaptation may replace."""
 PEFT_PREFIX = "base_model.model."
 
@@ -43,8 +47,9 @@ class Record:
     """What is saved beside an adapter, as JSON.
 
     Attributes:
-        kind: `meta-model`, `adapted-model`, `alignment-meta-model` or `alignment-model`.
-        model: The backbone and its adapter: the keys of the config's section `model`.
+        kind: `meta-model`, `adapted-model`, and the same for alignment and translation.
+        model: The backbone and its adapter: the keys of the config's section `model`, or of
+            `generation`.
         labels: Names in the order of the logits; none of translation alone.
         adaptation: Defaults found on meta-validation (meta-model), or what was done (adapted).
             Of a meta-model that learned translation they are in a block `translation`, with
@@ -66,7 +71,7 @@ def save_model(
     record: Record,
     weights: Mapping[str, Tensor],
     *,
-    backbone: Backbone,
+    backbone: Backbone | Seq2Seq,
     plan: LoraPlan,
     companion: StoredCompanion | None = None,
 ) -> None:
@@ -84,7 +89,7 @@ def save_model(
             save_companion(beside, companion)
         write_card(beside, stored, companion=companion is not None)
         beside.chmod(0o755)
-        _replace(beside, folder)
+        keep_finished(beside, folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -102,21 +107,22 @@ def find_model(
     name_or_path: str,
     *,
     kind: str,
-    or_kind: str | None = None,
+    or_kind: str | Sequence[str] = (),
     revision: str | None = None,
     token: str | None = None,
 ) -> tuple[Path, Record]:
     """Find a saved model in a folder or on the Hub and read its record.
 
     Args:
-        or_kind: Another kind that serves as well.
+        or_kind: Another kind, or several, that serve as well.
         revision, token: For the Hub; its own environment variables are honored.
 
     Raises:
         MetaModelError: There is none, or it is of another kind.
     """
     folder, record = find_any_model(name_or_path, revision=revision, token=token)
-    if record.kind not in (kind, or_kind):
+    others = (or_kind,) if isinstance(or_kind, str) else or_kind
+    if record.kind not in (kind, *others):
         raise MetaModelError(
             f"cannot use '{name_or_path}': it is of the kind '{record.kind}' and '{kind}' is "
             f"needed; {_advise(kind, found=record.kind)}"
@@ -145,6 +151,9 @@ def _advise(kind: str, *, found: str) -> str:
         (ADAPTED_MODEL, META_MODEL): "adapt it first (`nlp-meta adapt`)",
         (META_MODEL, ADAPTED_MODEL): "name its meta-model",
         (ALIGNMENT_META_MODEL, ALIGNMENT_MODEL): "name its meta-model",
+        (TRANSLATION_META_MODEL, TRANSLATION_MODEL): "name its meta-model",
+        (TRANSLATION_MODEL, TRANSLATION_META_MODEL): "adapt it to sentence pairs first "
+        "(`nlp-meta adapt`, with `--source-lang`)",
     }
     if kind == ALIGNMENT_MODEL and found in starts:
         return "adapt it to sentence pairs first (`nlp-meta adapt`, with `--source-lang`)"
@@ -179,7 +188,7 @@ def read_record(folder: Path, *, name: str) -> Record:
 
 
 def load_weights(
-    folder: Path, *, backbone: Backbone, plan: LoraPlan, with_head: bool = True
+    folder: Path, *, backbone: Backbone | Seq2Seq, plan: LoraPlan, with_head: bool = True
 ) -> dict[str, Tensor]:
     """Read the tensors that `save_model` wrote, by this package's names.
 
@@ -222,7 +231,7 @@ def _write(
     record: Record,
     weights: Mapping[str, Tensor],
     *,
-    backbone: Backbone,
+    backbone: Backbone | Seq2Seq,
     plan: LoraPlan,
 ) -> dict[str, Any]:
     """Write everything but n-grams and card; the record as it was written."""
@@ -252,7 +261,7 @@ def _write(
     return stored
 
 
-def _unmoved(backbone: Backbone, plan: LoraPlan) -> dict[str, Tensor]:
+def _unmoved(backbone: Backbone | Seq2Seq, plan: LoraPlan) -> dict[str, Tensor]:
     """Parameters of the head that do not move (a norm, say): PEFT stores its modules whole."""
     saved = tuple(plan.config.modules_to_save or ())
     moving = {f"{name}{suffix}" for name in plan.head for suffix in (".weight", ".bias")}
@@ -282,7 +291,7 @@ def _is_ours(folder: Path) -> bool:
     return any((folder / mark).is_file() for mark in marks) or not any(folder.iterdir())
 
 
-def _replace(beside: Path, folder: Path) -> None:
+def keep_finished(beside: Path, folder: Path) -> None:
     """Put a finished folder in the place of an old one; a run's log and checkpoints stay."""
     if not folder.exists():
         beside.rename(folder)

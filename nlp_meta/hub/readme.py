@@ -48,6 +48,22 @@ embeddings = torch.nn.functional.normalize(pooled, dim=-1)  # a product of two i
 ```
 """
 
+TRANSLATION = """\
+```python
+import torch
+from peft import PeftConfig, PeftModel
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({name}{chosen})
+base = PeftConfig.from_pretrained({name}).base_model_name_or_path
+model = AutoModelForSeq2SeqLM.from_pretrained(base, dtype=torch.float32)
+model = PeftModel.from_pretrained(model, {name}).eval()
+inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
+written = model.generate(**inputs, num_beams={beams}, max_new_tokens={length}{begun})
+translations = tokenizer.batch_decode(written, skip_special_tokens=True)
+```
+"""
+
 OWN = {
     "meta-model": """\
 ```python
@@ -79,6 +95,21 @@ from nlp_meta import AlignmentModel
 pairs = AlignmentModel.from_pretrained({name}).align(sources, targets)
 ```
 """,
+    "translation-meta-model": """\
+```python
+from nlp_meta.translating import TranslationMetaModel
+
+start = TranslationMetaModel.from_pretrained({name})
+model = start.adapt(sources, targets, source_lang="ind", target_lang="jav")
+```
+""",
+    "translation-model": """\
+```python
+from nlp_meta.translating import TranslationModel
+
+translations = TranslationModel.from_pretrained({name}).translate(texts)
+```
+""",
 }
 
 TITLES = {
@@ -86,6 +117,8 @@ TITLES = {
     "adapted-model": "A LoRA adapter adapted to one domain",
     "alignment-meta-model": "A meta-learned start for LoRA adapters that find translations",
     "alignment-model": "A LoRA adapter that finds translations in one language pair",
+    "translation-meta-model": "A meta-learned start for LoRA adapters that write translations",
+    "translation-model": "A LoRA adapter that translates one language pair",
 }
 
 
@@ -108,15 +141,21 @@ def usage(
     model: Mapping[str, Any],
     companion: bool,
     repo_id: str | None,
+    direction: Mapping[str, Any] | None = None,
 ) -> str:
     """Write the lines of code that use a model, as Markdown.
 
     Args:
         companion: Character n-grams lie beside the adapter.
         repo_id: Its name on the Hub; None for a model in a `folder` of the reader's.
+        direction: How a model that writes translations is told its languages.
     """
-    prefix = model["prefix_text"]
     name = "folder" if repo_id is None else f'"{repo_id}"'
+    own = OWN[kind].format(name=name)
+    if kind.startswith("translation"):
+        plain = _write_translation(name, model, direction or {})
+        return f"With `nlp-meta`:\n\n{own}\nWith PEFT alone:\n\n{plain}"
+    prefix = model["prefix_text"]
     with_labels = MEAN if model["pooling"] == "mean" else NATIVE
     plain = (with_labels if labels else EMBEDDING).format(
         name=name,
@@ -128,7 +167,6 @@ def usage(
     )
     with_head = kind != "meta-model" or model["head"] == "shared"
     note = "" if with_head else "Its head is rebuilt from each support set, so adapt it first.\n\n"
-    own = OWN[kind].format(name=name)
     return (
         f"{note}With `nlp-meta`:\n\n{own}\nWith PEFT alone:\n\n{plain}"
         f"{NGRAMS[kind] if companion else ''}"
@@ -137,3 +175,21 @@ def usage(
 
 # PEFT takes names on the Hub; the file of a head of our own has to be fetched.
 _WHERE = "from huggingface_hub import snapshot_download\n\nfolder = snapshot_download({name})"
+
+
+def _write_translation(name: str, model: Mapping[str, Any], direction: Mapping[str, Any]) -> str:
+    """Show how PEFT alone translates; without a direction the languages are the reader's."""
+    chosen, begun, texts = "", "", "texts"
+    if direction.get("source"):
+        chosen = f', src_lang="{direction["source"]}", tgt_lang="{direction["target"]}"'
+        begun = f", {direction['option']}={direction['token']}"
+    elif direction.get("prefix_text"):
+        texts = f'["{direction["prefix_text"]}" + text for text in texts]'
+    return TRANSLATION.format(
+        name=name,
+        chosen=chosen,
+        begun=begun,
+        texts=texts,
+        length=model["max_tokens"],
+        beams=model["num_beams"],
+    )

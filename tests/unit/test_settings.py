@@ -11,6 +11,7 @@ import yaml
 
 from nlp_meta.comparing.contests import SECTIONS
 from nlp_meta.errors import SettingsError
+from nlp_meta.generation_settings import GenerationTraining, SmallTraining
 from nlp_meta.reading import choose_by_section, read_settings
 from nlp_meta.settings import MetaTraining, fingerprint
 
@@ -34,6 +35,14 @@ def write(tmp_path: Path) -> Callable[..., str]:
     return write_config
 
 
+KINDS = {
+    **SECTIONS,
+    "small_model": SmallTraining,
+    "generation": GenerationTraining,
+    "episode": MetaTraining,
+}
+
+
 def read(path: str, *words: str) -> MetaTraining:
     return read_settings(MetaTraining, ["--config", path, *words])
 
@@ -41,7 +50,7 @@ def read(path: str, *words: str) -> MetaTraining:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_config_reads(path):
     words = ["--config", str(path)]
-    kind = choose_by_section({**SECTIONS, "episode": MetaTraining}, words)
+    kind = choose_by_section(KINDS, words)
 
     settings = read_settings(kind, words)
 

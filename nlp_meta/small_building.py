@@ -1,0 +1,79 @@
+"""Building a small encoder-decoder as its config describes it: the vocabulary, then the model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from nlp_meta.encoders.languages import read_languages
+from nlp_meta.encoders.seq2seq import Seq2Seq
+from nlp_meta.encoders.small_models import build_around_encoder, build_marian
+from nlp_meta.encoders.vocabulary import save_marian_vocabulary, save_trimmed_vocabulary
+from nlp_meta.generation_settings import SmallModelSettings, SmallTraining
+from nlp_meta.small_corpus import Pair
+
+
+def save_vocabulary(
+    settings: SmallTraining, folder: Path, pairs: Sequence[Pair], languages: Sequence[str]
+) -> None:
+    """Make the tokenizer of a run from the texts that it trains on, and keep it in a folder."""
+    texts = _texts(pairs)
+    small = settings.small_model
+    if small.encoder_init is None:
+        save_marian_vocabulary(
+            folder,
+            texts,
+            languages=languages,
+            size=small.vocabulary,
+            max_tokens=small.max_tokens,
+        )
+    else:
+        save_trimmed_vocabulary(
+            folder,
+            texts,
+            encoder=small.encoder_init,
+            languages=languages,
+            max_tokens=small.max_tokens,
+        )
+
+
+def _texts(pairs: Sequence[Pair]) -> list[str]:
+    return list(dict.fromkeys(text for pair in pairs for text in (pair.source, pair.target)))
+
+
+def build_backbone(settings: SmallTraining, folder: Path, device: torch.device) -> Seq2Seq:
+    """Begin with the model of a run: its kept tokenizer and weights that are still random."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    small, seed = settings.small_model, settings.run.seed
+    model = _build_model(small, tokenizer, seed=seed)
+    model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its types
+    name, begin = settings.run.output_dir, int(model.config.decoder_start_token_id)
+    languages = read_languages(model.config, tokenizer, name=name, begin=begin)
+    return Seq2Seq(model.eval(), tokenizer, name, languages, small.max_tokens)
+
+
+def _build_model(
+    small: SmallModelSettings, tokenizer: PreTrainedTokenizerBase, *, seed: int
+) -> PreTrainedModel:
+    if small.encoder_init is not None:
+        return build_around_encoder(
+            small.encoder_init,
+            tokenizer,
+            encoder_layers=small.encoder_layers,
+            decoder_layers=small.decoder_layers,
+            feed_forward=small.feed_forward,
+            dropout=small.dropout,
+            seed=seed,
+        )
+    return build_marian(
+        tokenizer,
+        hidden=small.hidden,
+        encoder_layers=small.encoder_layers,
+        decoder_layers=small.decoder_layers,
+        attention_heads=small.attention_heads,
+        feed_forward=small.feed_forward,
+        dropout=small.dropout,
+        max_tokens=small.max_tokens,
+        seed=seed,
+    )
