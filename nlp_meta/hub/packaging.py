@@ -146,18 +146,13 @@ def find_any_model(
 
 
 def _advise(kind: str, *, found: str) -> str:
-    starts = (META_MODEL, ALIGNMENT_META_MODEL)
-    advice = {
-        (ADAPTED_MODEL, META_MODEL): "adapt it first (`nlp-meta adapt`)",
-        (META_MODEL, ADAPTED_MODEL): "name its meta-model",
-        (ALIGNMENT_META_MODEL, ALIGNMENT_MODEL): "name its meta-model",
-        (TRANSLATION_META_MODEL, TRANSLATION_MODEL): "name its meta-model",
-        (TRANSLATION_MODEL, TRANSLATION_META_MODEL): "adapt it to sentence pairs first "
-        "(`nlp-meta adapt`, with `--source-lang`)",
-    }
-    if kind == ALIGNMENT_MODEL and found in starts:
-        return "adapt it to sentence pairs first (`nlp-meta adapt`, with `--source-lang`)"
-    return advice.get((kind, found), "name another model")
+    starts = (META_MODEL, *OTHER_STARTS)
+    if kind in starts:
+        return "name its meta-model" if found in ADAPTED_MODELS else "name another model"
+    if found not in starts:
+        return "name another model"
+    with_pairs = "adapt it to sentence pairs first (`nlp-meta adapt`, with `--source-lang`)"
+    return "adapt it first (`nlp-meta adapt`)" if kind == ADAPTED_MODEL else with_pairs
 
 
 def read_record(folder: Path, *, name: str) -> Record:
