@@ -64,9 +64,13 @@ def _run(options: Namespace) -> Mapping[str, object]:
 
 
 def _name_command(options: Namespace) -> str:
-    """Adapting to translations is a command of its own, told by its options."""
+    """Translations have commands of their own, told by options or by the kind of the model."""
     if options.command == "adapt" and (options.source_lang or options.target_lang):
         return "adapt pairs"
+    if options.command == "evaluate":
+        from nlp_meta.cli.evaluate_pairs import writes_translations
+
+        return "evaluate pairs" if writes_translations(options.model) else "evaluate"
     return str(options.command)
 
 
@@ -76,12 +80,16 @@ def _find_command(name: str) -> Command:
             from nlp_meta.cli.adapt import run_adapt as command
         case "adapt pairs":
             from nlp_meta.cli.adapt_pairs import run_adapt_pairs as command
+        case "translate":
+            from nlp_meta.cli.translate import run_translate as command
         case "align":
             from nlp_meta.cli.align import run_align as command
         case "predict":
             from nlp_meta.cli.predict import run_predict as command
         case "evaluate":
             from nlp_meta.cli.evaluate import run_evaluate as command
+        case "evaluate pairs":
+            from nlp_meta.cli.evaluate_pairs import run_evaluate_pairs as command
         case "compare":
             from nlp_meta.cli.compare import run_compare as command
         case "recommend":

@@ -65,11 +65,17 @@ def _check_languages(options: Namespace) -> None:
 
 def _find_adapt(meta: str) -> Adapt:
     """What adapts a meta-model of this kind."""
-    from nlp_meta.hub.packaging import ALIGNMENT_META_MODEL, META_MODEL, find_any_model
+    from nlp_meta.hub.packaging import (
+        ALIGNMENT_META_MODEL,
+        META_MODEL,
+        TRANSLATION_META_MODEL,
+        find_any_model,
+    )
 
     adapters: Mapping[str, Adapt] = {
         META_MODEL: _adapt_alignment,
         ALIGNMENT_META_MODEL: _adapt_alignment,
+        TRANSLATION_META_MODEL: _adapt_translation,
     }
     _, record = find_any_model(meta)
     if record.kind not in adapters:
@@ -113,6 +119,44 @@ def _adapt_alignment(
         "time": f"{report.seconds:.1f} s",
         "next": shlex.join([*words, "--target", "b.txt", "--output", "pairs.tsv"]),
     }
+    told = {name: value for name, value in asdict(report).items() if name != "pairs"}
+    return facts, told
+
+
+def _adapt_translation(
+    memory: Memory, options: Namespace, screen: Screen
+) -> tuple[dict[str, str], dict[str, object]]:
+    from nlp_meta.translating import TranslationMetaModel
+
+    start = TranslationMetaModel.from_pretrained(options.meta)
+    with show_progress(screen, "adapting") as on_step:
+        adapted = start.adapt(
+            [pair.source for pair in memory.pairs],
+            [pair.target for pair in memory.pairs],
+            source_lang=options.source_lang,
+            target_lang=options.target_lang,
+            steps=options.steps,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+            long_texts=options.long_texts,
+            on_step=on_step,
+        )
+    save_adapted(adapted, options.output_dir)
+    report = adapted.report
+    if report is None:
+        return {}, {}
+    held = report.held_out
+    words = ["nlp-meta", "translate", str(options.output_dir), "--data", "new.txt"]
+    facts = {
+        "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
+        "sentences cut": f"{report.texts_cut} to the length that the model takes",
+        "held-out pairs": f"{held.pairs}: chrF++ {held.chrf:.1f}, {held.chrf_before:.1f} before; "
+        f"loss {held.loss:.3f}, {held.loss_before:.3f} before",
+        "time": f"{report.seconds:.1f} s",
+        "next": shlex.join([*words, "--output", "out.txt"]),
+    }
+    if report.is_new:
+        facts = {"language": f"{options.target_lang} is new to the model", **facts}
     told = {name: value for name, value in asdict(report).items() if name != "pairs"}
     return facts, told
 

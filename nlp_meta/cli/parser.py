@@ -17,6 +17,7 @@ from nlp_meta.cli.options import (
     rate,
 )
 from nlp_meta.cli.serving_options import add_serve
+from nlp_meta.cli.translate_options import add_columns, add_translate
 from nlp_meta.cli.update_options import add_update
 
 _ABOUT = """\
@@ -46,6 +47,7 @@ _EXAMPLES = {
     "export": "nlp-meta export real_estate --format onnx --output-dir onnx",
     "update": "nlp-meta update runs/quickstart/meta --add-domain fashion=fashion.csv "
     "--output-dir runs/with_fashion",
+    "translate": "nlp-meta translate ind-jav --data new.txt --output out.txt",
     "align": "nlp-meta align ind-jav --source a.txt --target b.txt --output pairs.tsv",
     "push": "nlp-meta push real_estate --repo-id me/real-estate-sentiment --private",
     "cards": "nlp-meta cards\n  nlp-meta cards check my_corpus.md\n"
@@ -74,7 +76,8 @@ def build_parser() -> ArgumentParser:
     for name, about, add_options in (
         ("adapt", "Adapt a meta-model to the labels of one table, or to translations.", _add_adapt),
         ("predict", "Label the texts of a table with an adapted model.", _add_predict),
-        ("evaluate", "Score an adapted model on a labeled table.", _add_evaluate),
+        ("evaluate", "Score an adapted model on labels, or on translations.", _add_evaluate),
+        ("translate", "Translate a file with a model adapted to sentence pairs.", add_translate),
         ("align", "Find sentences of two files that translate each other.", _add_align),
         ("quickstart", "Meta-train, adapt and compare on built-in reviews.", _add_quickstart),
         ("compare", "Compare every method on draws of your labels.", add_compare),
@@ -142,13 +145,7 @@ def _add_pairs(command: ArgumentParser) -> None:
             "with it --data is a translation memory: .tmx, .xliff, .po, a table, or one of two "
             "aligned texts",
         )
-    for side in ("source", "target"):
-        command.add_argument(
-            f"--{side}-column",
-            default=side,
-            metavar="NAME",
-            help=f"column of {side} sentences, in a table (default: %(default)s)",
-        )
+    add_columns(command)
 
 
 def _add_align(command: ArgumentParser) -> None:
@@ -221,16 +218,20 @@ def _add_evaluate(command: ArgumentParser) -> None:
     command.add_argument(
         "model", metavar="MODEL", help="adapted model: a folder, or a name on the Hub"
     )
-    add_table(command, "table of labeled texts that the model has not learned from")
+    add_table(
+        command,
+        "table of labeled texts, or translation memory, that the model has not learned from",
+    )
     command.add_argument(
         "--output",
         required=True,
         type=Path,
         metavar="FILE",
-        help="JSON file to write: accuracy, macro_f1 and ece (calibration error), each with a 95%% "
-        "interval, and the number of rows of each label",
+        help="JSON file to write: accuracy, macro_f1 and ece (calibration error), or chrf (chrF++) "
+        "and bleu, each with a 95%% interval",
     )
     add_label_options(command)
+    add_columns(command)
 
 
 def _add_quickstart(command: ArgumentParser) -> None:

@@ -1,0 +1,179 @@
+"""`adapt` with languages, `translate` and `evaluate`, end to end on a tiny model."""
+
+import csv
+import json
+
+import pytest
+import torch
+from sacrebleu.metrics import BLEU, CHRF
+
+from nlp_meta.cli import main
+from nlp_meta.generation_adapting import build_generator
+from nlp_meta.generation_settings import GenerationSettings
+from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.translating import TranslationMetaModel, TranslationModel
+
+NOUNS, VERBS = "house river market doctor".split(), "sleeps eats runs".split()
+SOURCES = [f"the {noun} {verb}" for noun in NOUNS for verb in VERBS]
+TARGETS = [f"{verb} {noun} two" for noun in NOUNS for verb in VERBS]
+LANGUAGES = ["--source-lang", "ind", "--target-lang", "jav"]
+
+
+def write_memory(path, sources=SOURCES, targets=TARGETS):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter="\t")
+        writer.writerow(["source", "target"])
+        writer.writerows(zip(sources, targets, strict=True))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def start(model_folders, tmp_path_factory):
+    """A start whose model knows `und`, saved as the recipe saves it."""
+    settings = GenerationSettings(
+        str(model_folders("marian")), None, 48, 4, 8.0, "both", None, None, 0.1, 2
+    )
+    objective = build_generator(settings, precision="no")
+    weights = objective.meta_parameters(torch.Generator().manual_seed(0))
+    folder = tmp_path_factory.mktemp("start") / "translation"
+    TranslationMetaModel(
+        objective, weights, settings, InnerLoop(8, 0.02, "adam"), None, True, {"examples": 0}
+    ).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def adapted(start, tmp_path_factory):
+    root = tmp_path_factory.mktemp("adapted")
+    memory = write_memory(root / "memory.tsv")
+    folder = str(root / "ind-jav")
+    assert main(["adapt", start, "--data", memory, *LANGUAGES, "--output-dir", folder]) == 0
+    return folder
+
+
+def run(arguments, capsys):
+    code = main([str(word) for word in arguments])
+    caught = capsys.readouterr()
+    return code, caught.out, caught.err
+
+
+def test_adapt_tells_what_held_out_pairs_say(start, tmp_path, capsys):
+    memory = write_memory(tmp_path / "memory.tsv")
+    arguments = ["adapt", start, "--data", memory, *LANGUAGES]
+
+    code, out, _ = run([*arguments, "--output-dir", tmp_path / "new", "--json"], capsys)
+
+    told = json.loads(out)
+    assert code == 0
+    assert told["pairs"] == 12
+    assert told["held_out"]["pairs"] == 3
+    assert told["held_out"]["loss"] <= told["held_out"]["loss_before"]
+    assert TranslationModel.from_pretrained(tmp_path / "new").report.pairs == 12
+
+
+def test_translate_fills_a_text_line_by_line(adapted, tmp_path, capsys):
+    data = tmp_path / "new.txt"
+    data.write_text("the river eats {name}\n\nthe house runs\n", encoding="utf-8")
+
+    code, out, _ = run(
+        ["translate", adapted, "--data", data, "--output", tmp_path / "out.txt", "--json"], capsys
+    )
+
+    told = json.loads(out)
+    lines = (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines()
+    model = TranslationModel.from_pretrained(adapted)
+    expected = model.translate(["the river eats {name}", "the house runs"])
+    assert code == 0
+    assert lines == [" ".join(expected[0].split()), "", " ".join(expected[1].split())]
+    assert (told["translated"], told["left_out"]) == (2, {"empty": 1})
+    assert told["placeholders"][0]["line"] == 1
+    assert told["placeholders"][0]["lost"] == ["{name}"]
+
+
+def test_translate_leaves_what_is_translated_alone(adapted, tmp_path, capsys):
+    data = write_memory(tmp_path / "new.tsv", ["red", "the big house"], ["", "kept as it is"])
+
+    code, out, _ = run(
+        ["translate", adapted, "--data", data, "--output", tmp_path / "out.tsv", "--num-beams", 1],
+        capsys,
+    )
+
+    with (tmp_path / "out.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert code == 0
+    assert "1 translated" in out
+    assert rows[1]["target"] == "kept as it is"
+    greedy = TranslationModel.from_pretrained(adapted).translate(["red"], num_beams=1)
+    assert rows[0]["target"] == greedy[0]
+
+
+def test_evaluate_scores_as_sacrebleu_does(adapted, tmp_path, capsys):
+    """By the other route: sacrebleu's own corpus scores of the same translations."""
+    data = write_memory(tmp_path / "test.tsv", SOURCES[:5], TARGETS[:5])
+
+    code, _, _ = run(["evaluate", adapted, "--data", data, "--output", tmp_path / "s.json"], capsys)
+
+    record = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
+    texts = TranslationModel.from_pretrained(adapted).translate(SOURCES[:5])
+    chrf = CHRF(word_order=2).corpus_score(texts, [TARGETS[:5]]).score
+    bleu = BLEU(force=True).corpus_score(texts, [TARGETS[:5]]).score
+    assert code == 0
+    assert record["chrf"]["value"] == pytest.approx(chrf, abs=1e-6)
+    assert record["bleu"]["value"] == pytest.approx(bleu, abs=1e-6)
+    assert "nw:2" in record["chrf"]["signature"]
+    assert record["pairs"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--output": "new.txt"}, "which is not overwritten"),
+        ({"--output": "out.docx"}, "'.docx' is unknown"),
+        ({"--data": "none.txt"}, "none.txt"),
+    ],
+)
+def test_translate_says_what_is_wrong_in_one_sentence(adapted, tmp_path, capsys, change, message):
+    (tmp_path / "new.txt").write_text("red\n", encoding="utf-8")
+    options = {"--data": "new.txt", "--output": "out.txt", **change}
+    words = [word for name, file in options.items() for word in (name, tmp_path / file)]
+
+    code, out, err = run(["translate", adapted, *words], capsys)
+
+    assert (code, out) == (2, "")
+    assert err.startswith("error: cannot ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_long_texts_stop_where_asked(adapted, tmp_path, capsys):
+    (tmp_path / "new.txt").write_text("red\n" + "the house " * 40 + "\n", encoding="utf-8")
+    words = ["--data", tmp_path / "new.txt", "--output", tmp_path / "out.txt"]
+
+    code, _, err = run(["translate", adapted, *words, "--long-texts", "stop"], capsys)
+
+    assert code == 2
+    assert "line 2 the first" in err
+    assert not (tmp_path / "out.txt").exists()
+    assert run(["translate", adapted, *words], capsys)[0] == 0
+
+
+def test_an_unknown_language_lists_the_near_ones(start, tmp_path, capsys):
+    memory = write_memory(tmp_path / "memory.tsv")
+    words = ["--source-lang", "ind", "--target-lang", "jvn", "--output-dir", tmp_path / "new"]
+
+    code, _, err = run(["adapt", start, "--data", memory, *words], capsys)
+
+    assert code == 2
+    assert "cannot translate to 'jvn'" in err
+    assert "jav" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_start_does_not_translate_files_yet(start, tmp_path, capsys):
+    (tmp_path / "new.txt").write_text("red\n", encoding="utf-8")
+    words = ["--data", tmp_path / "new.txt", "--output", tmp_path / "out.txt"]
+
+    code, _, err = run(["translate", start, *words], capsys)
+
+    assert code == 2
+    assert "adapt it to sentence pairs first" in err
