@@ -34,6 +34,7 @@ def make_config(encoder: Path, root: Path) -> dict[str, Any]:
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
     config["data"] |= {"cards": ["nlp_meta_phrases"]}
     config["comparison"] |= {"labels": [0, 6], "draws": 2, "max_query": 8, "resamples": 50}
+    config["comparison"] |= {"ours": "reptile"}
     config["comparison"]["methods"] = {
         "reptile": f"start {root / 'start'}",
         "multitask": f"joint {root / 'start'}",
