@@ -248,11 +248,14 @@ class Comparison:
 class PoolSettings:
     """The pool that translations are looked for in, and how n-grams that overlap are counted.
 
-    Pools are filled up to `candidates` from other sentences of the language. `ngrams` are
-    lengths: the first is the shortest that is counted, all are tried as the longest.
+    Pools are filled up to `candidates` from other sentences of the language; where there are
+    no more, from targets of `fill_cards`, which should be in related languages and must not
+    be parallel to what is judged. `ngrams` are lengths: the first is the shortest that is
+    counted, all are tried as the longest.
     """
 
     candidates: int
+    fill_cards: list[str]
     ngrams: list[int]
 
 

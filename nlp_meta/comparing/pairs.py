@@ -4,6 +4,7 @@ Steps and rate of every method that adapts come out of the same search on the
 meta-validation episodes.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
@@ -11,7 +12,8 @@ from typing import Protocol
 from nlp_meta.baselines.fine_tune import fine_tune
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, AnySettings, Method
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.pairs import evaluation_pairs
+from nlp_meta.data.overlap import text_key
+from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.kinds import target_language
 from nlp_meta.evaluation.protocol import Stopwatch
@@ -41,32 +43,40 @@ def draw_pair_episodes(
     *,
     candidates: int | None = None,
     distractors: Mapping[str, Sequence[str]] | None = None,
+    fill: Sequence[str] = (),
 ) -> tuple[Episode, ...]:
     """Give every episode of pairs: draws, then tasks, then numbers of pairs.
 
     Args:
         candidates: Translations in each pool; None for methods that write.
-        distractors: Texts that fill pools up, by their language.
+        distractors: Texts that fill pools up, by their language; those that a support set of
+            the draw may show are left out of its pools.
+        fill: Texts of whatever language, for what is then still missing.
 
     Raises:
         EpisodeError: A task has too few pairs.
     """
-    plan = settings.comparison
-    return tuple(
-        evaluation_pairs(
-            task,
-            pairs=pairs,
-            seed=settings.run.seed,
-            draw=draw,
-            reserve=max(plan.labels),
-            max_query=plan.max_query,
-            candidates=candidates,
-            distractors=(distractors or {}).get(target_language(task.language), ()),
-        )
-        for draw in range(plan.draws)
-        for task in tasks
-        for pairs in plan.labels
-    )
+    plan, seed = settings.comparison, settings.run.seed
+    found = []
+    for draw, task in itertools.product(range(plan.draws), tasks):
+        others = [*(distractors or {}).get(target_language(task.language), ()), *fill]
+        reserved = draw_pairs(task, pairs=max(plan.labels), seed=seed, draw=draw)
+        shown = {text_key(example.target) for example in reserved}
+        kept = [text for text in others if text_key(text) not in shown]
+        found += [
+            evaluation_pairs(
+                task,
+                pairs=pairs,
+                seed=seed,
+                draw=draw,
+                reserve=max(plan.labels),
+                max_query=plan.max_query,
+                candidates=candidates,
+                distractors=kept,
+            )
+            for pairs in plan.labels
+        ]
+    return tuple(found)
 
 
 def gather_texts(tasks: Sequence[Task]) -> dict[str, list[str]]:

@@ -88,7 +88,7 @@ def _describe(task: Task, ran: Ran) -> dict[str, object]:
 
 
 def _notes(settings: AnySettings, ran: Ran) -> list[str]:
-    notes = []
+    notes = [*ran.notes]
     before: Mapping[str, int] = {
         name: int(str(facts["examples_before"]))
         for name, facts in ran.facts.items()

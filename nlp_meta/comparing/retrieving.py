@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nlp_meta.adapting import build_retriever
@@ -28,7 +29,9 @@ from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.hub.model_files import ADAPTER, RECORD
 from nlp_meta.meta.adaptation import Weights
 from nlp_meta.objectives.retrieval import Retrieval
+from nlp_meta.report.answer import join_names
 from nlp_meta.settings import ModelSettings, RetrievalComparison
+from nlp_meta.training import load_splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +117,14 @@ def build_overlap(bench: RetrievalBench, _: str, choice: Choice) -> Method:
 
 _ENCODER = "the adapted encoder's mean-pooled states"
 _FOLDER = (ADAPTER, RECORD)
-_POOL = "retrieval.candidates"
+_POOL = ("retrieval.candidates", "retrieval.fill_cards")
 
 KINDS: Mapping[str, Kind] = {
     "start": Kind(
         "a meta-model, fine-tuned",
         "ours",
         _ENCODER,
-        (_POOL, "adaptation"),
+        (*_POOL, "adaptation"),
         choose_start,
         build_start,
         folder=True,
@@ -131,20 +134,20 @@ KINDS: Mapping[str, Kind] = {
         "joint training, then fine-tuning",
         "rival",
         _ENCODER,
-        (_POOL, "adaptation"),
+        (*_POOL, "adaptation"),
         choose_start,
         build_start,
         folder=True,
         files=_FOLDER,
     ),
     "lora": Kind(
-        "plain LoRA", "rival", _ENCODER, (_POOL, "model", "adaptation"), choose_lora, build_lora
+        "plain LoRA", "rival", _ENCODER, (*_POOL, "model", "adaptation"), choose_lora, build_lora
     ),
     "frozen_retrieval": Kind(
         "the frozen encoder",
         "rival",
         "the frozen encoder's mean-pooled states",
-        (_POOL, "model"),
+        (*_POOL, "model"),
         no_choice,
         build_frozen,
     ),
@@ -152,7 +155,7 @@ KINDS: Mapping[str, Kind] = {
         "overlap of character n-grams",
         "rival",
         "the text's characters",
-        (_POOL, "retrieval.ngrams"),
+        (*_POOL, "retrieval.ngrams"),
         no_choice,
         build_overlap,
     ),
@@ -165,9 +168,29 @@ def retrieval_contest(settings: RetrievalComparison, tasks: Sequence[Task]) -> C
     Args:
         tasks: Of all meta-splits; what they hold in a pool's language may stand in it.
     """
+    pool = settings.retrieval
+    fill = _load_targets(settings)
     draw = partial(
         draw_pair_episodes,
-        candidates=settings.retrieval.candidates,
+        candidates=pool.candidates,
         distractors=gather_texts(tasks),
+        fill=fill,
     )
-    return Contest("retrieval", draw, KINDS)
+    note = (
+        f"Pools hold {pool.candidates:,} sentences or what there is of their language"
+        f"{', then targets of ' + join_names(pool.fill_cards) if fill else ''}; none that a "
+        "support set of the draw may show."
+    )
+    return Contest("retrieval", draw, KINDS, (note,))
+
+
+def _load_targets(settings: RetrievalComparison) -> list[str]:
+    """Targets of every task of the cards that fill pools up, in an order of the seed's."""
+    cards = settings.retrieval.fill_cards
+    if not cards:
+        return []
+    data = replace(settings.data, cards=cards, splits={"meta-train": ["*"]}, exclude=[])
+    (tasks,) = load_splits(data, "meta-train")
+    texts = list(dict.fromkeys(one.target for task in tasks for one in task.train))
+    order = np.random.default_rng(settings.run.seed).permutation(len(texts))
+    return [texts[place] for place in order]

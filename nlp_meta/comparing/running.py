@@ -52,6 +52,7 @@ class Ran:
     facts: Mapping[str, Mapping[str, object]]
     episodes: tuple[Episode, ...]
     records: Mapping[Key, Record]
+    notes: tuple[str, ...] = ()
 
 
 def draw_episodes(settings: AnySettings, tasks: Sequence[Task]) -> tuple[Episode, ...]:
@@ -114,7 +115,7 @@ def run_comparison(
     by_key = {key_of_episode("", one): one for one in episodes}
     for key in wanted:
         check_support(records[key], by_key[key._replace(method="")])
-    return Ran(facts, episodes, {key: records[key] for key in wanted})
+    return Ran(facts, episodes, {key: records[key] for key in wanted}, contest.notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +126,13 @@ class Contest:
         answers: Kind of the answers that every method gives.
         draw: Gives the episodes, with the same budgets in the same order for each task.
         table: Kinds of methods that the config may name; None takes those of labels.
+        notes: What a reader of the results must know.
     """
 
     answers: str = "classification"
     draw: Draw = draw_episodes
     table: Mapping[str, Kind] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def check_metric(settings: AnySettings, contest: Contest) -> None:

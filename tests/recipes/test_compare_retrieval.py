@@ -15,7 +15,7 @@ from nlp_meta.adapting import build_retriever
 from nlp_meta.aligning import AlignmentMetaModel
 from nlp_meta.comparing.contests import SECTIONS, fitting_tasks
 from nlp_meta.comparing.pairs import draw_pair_episodes, gather_texts
-from nlp_meta.comparing.retrieving import KINDS
+from nlp_meta.comparing.retrieving import KINDS, retrieval_contest
 from nlp_meta.comparing.running import fingerprint
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example, Task, load_tasks
@@ -42,7 +42,7 @@ def make_config(encoder: Path, root: Path) -> dict[str, Any]:
         "frozen": "frozen_retrieval",
         "overlap": "ngram_overlap",
     }
-    config["retrieval"] |= {"candidates": 20, "ngrams": [2, 3]}
+    config["retrieval"] |= {"candidates": 20, "fill_cards": [], "ngrams": [2, 3]}
     config["model"] |= {"model_name_or_path": str(encoder), "max_tokens": 24}
     config["model"] |= {"lora_r": 2, "lora_alpha": 4.0, "lora_layers": 2}
     config["adaptation"] |= {"labels": 6, "draws": 1, "max_query": 6, "batch_size": None}
@@ -151,7 +151,7 @@ def test_another_pool_is_another_comparison(compared):
 
 
 def test_pools_are_filled_up_from_other_sentences_of_the_language(compared):
-    """By hand: 44 pairs, 6 in reserve: 38 others, and 3 of the 4 distractors are new."""
+    """By hand: 44 pairs, 6 in reserve: 38 others, 3 of the 4 distractors are new, 1 text fills."""
     tasks = load_tasks(["nlp_meta_phrases"], meta_split="meta-test")
     new = tuple(Example(f"word {row}", f"palabra {row}") for row in range(3))
     again = Example("again", tasks[0].train[0].target.upper())
@@ -163,15 +163,34 @@ def test_pools_are_filled_up_from_other_sentences_of_the_language(compared):
     }
 
     episodes = draw_pair_episodes(
-        read(compared), tasks, candidates=1000, distractors={"spa": texts["spa"]}
+        read(compared),
+        tasks,
+        candidates=1000,
+        distractors={"spa": [*texts["spa"], *(one.target for one in tasks[0].train)]},
+        fill=["sesuk esuk"],
     )
 
     keys = {text_key(one.target) for one in tasks[0].train}
     for one in episodes:
         pool = {text_key(text) for text in one.candidates}
         assert {text_key(row.target) for row in one.query} <= pool
-        assert pool - keys == {text_key(row.target) for row in new}
+        assert pool - keys == {*(text_key(row.target) for row in new), text_key("sesuk esuk")}
+        assert len(pool) == 38 + 3 + 1
+        assert pool.isdisjoint(text_key(row.target) for row in one.support)
     assert episodes[0].candidates == episodes[1].candidates != episodes[2].candidates
+
+
+def test_cards_that_fill_pools_up_give_their_targets(compared):
+    """The built-in corpus fills its own pools here: 3 tasks of 44 targets, shuffled."""
+    settings = read(compared, "--retrieval.fill_cards", "[nlp_meta_phrases]")
+    tasks = load_tasks(["nlp_meta_phrases"], meta_split="meta-test")
+
+    contest = retrieval_contest(settings, tasks)
+
+    (episode, *_) = contest.draw(settings, tasks)
+    assert len(episode.candidates) == 20
+    assert len(contest.draw.keywords["fill"]) == 132
+    assert "then targets of nlp_meta_phrases" in contest.notes[0]
 
 
 @pytest.mark.parametrize("section", ["comparison", "adaptation"])
