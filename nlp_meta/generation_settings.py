@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 from nlp_meta.settings import (
     AdaptationSettings,
+    ComparisonSettings,
     DataSettings,
     EpisodeSettings,
     HubSettings,
     InnerSettings,
     OuterSettings,
+    PromptingSettings,
     RunSettings,
+    TranslationPrompting,
 )
 
 
@@ -94,4 +97,21 @@ class SmallTraining:
     small_model: SmallModelSettings
     corpus: CorpusSettings
     outer: OuterSettings
+    run: RunSettings
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationComparison:
+    """Everything that `recipes/compare.py` reads where translations are written.
+
+    In `comparison` and `adaptation`, `labels` are sentence pairs. Of `prompting`, the
+    templates and scoring rules are for labels and stay empty.
+    """
+
+    data: DataSettings
+    comparison: ComparisonSettings
+    generation: GenerationSettings
+    adaptation: AdaptationSettings
+    prompting: PromptingSettings
+    translation_prompting: TranslationPrompting
     run: RunSettings

@@ -6,6 +6,7 @@ The config says what methods compete in: labels, translations found, translation
 
 accelerate launch recipes/compare.py --config recipes/configs/compare_reviews.yaml
 accelerate launch recipes/compare.py --config recipes/configs/compare_retrieval.yaml
+accelerate launch recipes/compare.py --config recipes/configs/compare_generation.yaml
 ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/compare.py --config ...
 """
 

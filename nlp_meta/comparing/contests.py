@@ -4,22 +4,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nlp_meta.comparing.bench import AnyBench, Bench
+from nlp_meta.comparing.generating import CONTEST, GenerationBench
 from nlp_meta.comparing.retrieving import RetrievalBench, retrieval_contest
 from nlp_meta.comparing.running import Contest
 from nlp_meta.data.card_parts import SENTIMENT, TRANSLATION
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.generation_settings import GenerationComparison
+from nlp_meta.generation_training import judged_pairs
 from nlp_meta.mixed_training import validation_episodes
 from nlp_meta.settings import Comparison, RetrievalComparison
 from nlp_meta.training import union_of_labels
 
-AnyComparison = Comparison | RetrievalComparison
+AnyComparison = Comparison | RetrievalComparison | GenerationComparison
 Tasks = Sequence[Task]
 
 SECTIONS: Mapping[str, type[AnyComparison]] = {
     "rivals": Comparison,
     "retrieval": RetrievalComparison,
+    "generation": GenerationComparison,
 }
 """Settings by the section that no other comparison has."""
 
@@ -69,8 +73,22 @@ def _enter_retrieval(
     return bench, retrieval_contest(settings, (*test, *validation, *train))
 
 
-_TASKS: Mapping[type, str] = {Comparison: SENTIMENT, RetrievalComparison: TRANSLATION}
+_TASKS: Mapping[type, str] = {
+    Comparison: SENTIMENT,
+    RetrievalComparison: TRANSLATION,
+    GenerationComparison: TRANSLATION,
+}
+
+
+def _enter_generation(
+    settings: GenerationComparison, _train: Tasks, validation: Tasks, _test: Tasks
+) -> tuple[AnyBench, Contest]:
+    judged = judged_pairs(validation, settings.adaptation)
+    return GenerationBench(settings, judged, Stopwatch()), CONTEST
+
+
 _ENTER: Mapping[type, Callable[[Any, Tasks, Tasks, Tasks], tuple[AnyBench, Contest]]] = {
     Comparison: _enter_labels,
     RetrievalComparison: _enter_retrieval,
+    GenerationComparison: _enter_generation,
 }

@@ -211,7 +211,7 @@ def model_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     return find
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def save_tiny_marian() -> Callable[..., None]:
     """Save a Marian model with the tags asked for."""
     return save_marian

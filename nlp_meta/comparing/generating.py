@@ -1,0 +1,167 @@
+"""Methods that write translations: ours, joint training then fine-tuning, and their rivals."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from nlp_meta.baselines.fine_tune import without_labels
+from nlp_meta.comparing.bench import Method, name_training
+from nlp_meta.comparing.methods import Kind, no_choice
+from nlp_meta.comparing.pairs import (
+    Choice,
+    build_adapting,
+    choose_inner,
+    draw_pair_episodes,
+)
+from nlp_meta.comparing.prompted_translation import (
+    build_prompted_translation,
+    choose_prompted_translation,
+)
+from nlp_meta.comparing.running import Contest
+from nlp_meta.data.episodes import Episode
+from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.generation_adapting import build_generator
+from nlp_meta.generation_settings import GenerationComparison, GenerationSettings
+from nlp_meta.hub.model_files import ADAPTER, RECORD
+from nlp_meta.meta.adaptation import Weights
+from nlp_meta.objectives.generation import Generation
+from nlp_meta.translating import TranslationMetaModel
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationBench:
+    """What every builder of a method that writes is given.
+
+    Attributes:
+        judged: Episodes of the meta-validation tasks, for every choice; answered greedily.
+        stopwatch: Its `adapted` is every predictor's `on_adapted`.
+    """
+
+    settings: GenerationComparison
+    judged: tuple[Episode, ...]
+    stopwatch: Stopwatch
+    _loaded: dict[str, Generation] = field(default_factory=dict, repr=False)
+
+    def objective(self, model: GenerationSettings) -> Generation:
+        """Load an encoder-decoder with its adapter's plan; a second time give the same.
+
+        All methods of a comparison write with as many beams, those of its own settings.
+        """
+        key = json.dumps(asdict(model))
+        if key not in self._loaded:
+            run = self.settings.run
+            self._loaded[key] = build_generator(
+                model, precision=run.mixed_precision, batch_tokens=run.batch_tokens
+            )
+        return replace(self._loaded[key], num_beams=self.settings.generation.num_beams)
+
+    def start(self, folder: str) -> TranslationMetaModel:
+        """Load a meta-model; those of one encoder-decoder share it."""
+        model = TranslationMetaModel.from_pretrained(folder)
+        shared = self.objective(model.settings)
+        return replace(model, objective=replace(shared, plan=model.objective.plan))
+
+    def pretrained(self) -> tuple[Generation, Weights]:
+        """The encoder-decoder of the settings, with LoRA matrices that change nothing yet."""
+        objective = self.objective(self.settings.generation)
+        generator = torch.Generator().manual_seed(self.settings.run.seed)
+        return objective, objective.meta_parameters(generator)
+
+
+def choose_start(bench: GenerationBench, folder: str) -> dict[str, object]:
+    """Steps and rate of a meta-model."""
+    model = bench.start(folder)
+    return choose_inner(bench, replace(model.objective, num_beams=1), model.weights)
+
+
+def build_start(bench: GenerationBench, folder: str, choice: Choice) -> Method:
+    """A meta-model that is fine-tuned; with 0 pairs it writes as it is."""
+    model = bench.start(folder)
+    facts = {
+        "title": f"{name_training(model.provenance)}, then fine-tuning",
+        "examples_before": model.provenance["examples"],
+        "start": Path(folder).name,
+    }
+    weights = model.weights
+    return build_adapting(bench, model.objective, weights, choice, facts, without_pairs=True)
+
+
+def choose_lora(bench: GenerationBench, _: str) -> dict[str, object]:
+    """Steps and rate of LoRA matrices that begin at the pretrained encoder-decoder."""
+    objective, weights = bench.pretrained()
+    return choose_inner(bench, replace(objective, num_beams=1), weights)
+
+
+def build_lora(bench: GenerationBench, _: str, choice: Choice) -> Method:
+    """Plain LoRA, from the pretrained encoder-decoder."""
+    facts = {"examples_before": 0}
+    return build_adapting(bench, *bench.pretrained(), choice, facts, without_pairs=False)
+
+
+def build_zero_pairs(bench: GenerationBench, _: str, choice: Choice) -> Method:
+    """The pretrained encoder-decoder as it is; pairs change nothing."""
+    predict = without_labels(*bench.pretrained(), on_adapted=bench.stopwatch.adapted)
+    facts = {"examples_before": 0, "parameters": 0, "bytes": 0}
+    return Method(predict, 0, lambda _pairs: 0, facts)
+
+
+def choose_prompting(bench: GenerationBench, _: str) -> dict[str, object]:
+    """Template, and pairs or none, of a causal language model."""
+    return choose_prompted_translation(bench, bench.settings.translation_prompting)
+
+
+def build_prompting(bench: GenerationBench, _: str, choice: Choice) -> Method:
+    """The support pairs as demonstrations."""
+    return build_prompted_translation(bench, bench.settings.translation_prompting, choice)
+
+
+_MODEL = "the adapted encoder-decoder"
+_FOLDER = (ADAPTER, RECORD)
+_BEAMS = "generation.num_beams"
+
+KINDS: Mapping[str, Kind] = {
+    "start": Kind(
+        "a meta-model, fine-tuned",
+        "ours",
+        _MODEL,
+        (_BEAMS, "adaptation"),
+        choose_start,
+        build_start,
+        folder=True,
+        files=_FOLDER,
+    ),
+    "joint": Kind(
+        "joint training, then fine-tuning",
+        "rival",
+        _MODEL,
+        (_BEAMS, "adaptation"),
+        choose_start,
+        build_start,
+        folder=True,
+        files=_FOLDER,
+    ),
+    "lora": Kind(
+        "plain LoRA", "rival", _MODEL, ("generation", "adaptation"), choose_lora, build_lora
+    ),
+    "zero_pairs": Kind(
+        "the encoder-decoder as it is",
+        "rival",
+        "the frozen encoder-decoder",
+        ("generation",),
+        no_choice,
+        build_zero_pairs,
+    ),
+    "prompting": Kind(
+        "in-context prompting",
+        "rival",
+        "a causal language model",
+        ("prompting", "translation_prompting"),
+        choose_prompting,
+        build_prompting,
+    ),
+}
+CONTEST = Contest("generation", draw_pair_episodes, KINDS)
+"""Writing translations."""

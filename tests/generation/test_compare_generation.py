@@ -1,0 +1,185 @@
+"""Comparing methods that write translations, on the built-in phrases, with a tiny Marian model."""
+
+import json
+import runpy
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+import torch
+import yaml
+
+from nlp_meta.comparing import prompted_translation
+from nlp_meta.comparing.generating import KINDS, GenerationBench
+from nlp_meta.data.answers import Translation
+from nlp_meta.errors import SettingsError
+from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.evaluation.translation_metrics import bleu, chrf
+from nlp_meta.generation_adapting import build_generator
+from nlp_meta.generation_settings import GenerationComparison, GenerationSettings
+from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.prompting.prompts import Prompt, Written
+from nlp_meta.reading import read_settings
+from nlp_meta.report.page import to_markdown
+from nlp_meta.translating import TranslationMetaModel
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+CONFIG = RECIPES / "configs/compare_generation.yaml"
+COMPARE = runpy.run_path(str(RECIPES / "compare.py"), run_name="recipe")["main"]
+
+
+def make_config(root: Path) -> dict[str, Any]:
+    config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
+    config["data"] |= {"cards": ["nlp_meta_phrases"]}
+    plan = {"labels": [0, 6], "draws": 2, "max_query": 4, "resamples": 50, "limits": {}}
+    config["comparison"] |= plan
+    config["comparison"] |= {"ours": "reptile"}
+    config["comparison"]["methods"] = {
+        "reptile": f"start {root / 'start'}",
+        "multitask": f"joint {root / 'start'}",
+        "lora": "lora",
+        "zero_pairs": "zero_pairs",
+        "prompting": "prompting",
+    }
+    config["generation"] |= {"model_name_or_path": str(root / "marian"), "max_tokens": 32}
+    config["generation"] |= {"lora_r": 2, "lora_alpha": 4.0, "num_beams": 2}
+    config["adaptation"] |= {"labels": 6, "draws": 1, "max_query": 3, "batch_size": None}
+    config["adaptation"] |= {"steps": [1, 2], "learning_rates": [0.001]}
+    config["run"] |= {"output_dir": str(root / "report")}
+    return config
+
+
+def read(root: Path, *words: str) -> GenerationComparison:
+    return read_settings(GenerationComparison, ["--config", str(root / "config.yaml"), *words])
+
+
+class Copier:
+    """Stands for a language model: writes every source as it is."""
+
+    name, context_tokens, answer_tokens = "copier", 400, 20
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def write(self, prompt: Prompt, queries: Sequence[str]) -> list[Written]:
+        return [Written(query, True) for query in queries]
+
+
+@pytest.fixture(scope="module")
+def compared(save_tiny_marian: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Save a start that is trained on nothing, and compare from it."""
+    root = tmp_path_factory.mktemp("compare")
+    (root / "marian").mkdir()
+    save_tiny_marian(root / "marian", tags=("deu", "fra", "spa"))
+    config = make_config(root)
+    (root / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    model = GenerationSettings(**config["generation"])
+    objective = build_generator(model)
+    weights = objective.meta_parameters(torch.Generator().manual_seed(0))
+    told = {"settings": {"outer": {"algorithm": "reptile"}}, "examples": 100}
+    inner = InnerLoop(2, 0.001, "adam")
+    TranslationMetaModel(objective, weights, model, inner, None, True, told).save_pretrained(
+        root / "start"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prompted_translation, "load_writer", lambda *_: (Copier(), None))
+        patch.setattr(prompted_translation, "find_weights", lambda *_: None)
+        assert COMPARE(read(root)) == 0
+    return root
+
+
+def results_of(root: Path) -> dict[str, Any]:
+    return json.loads((root / "report/results.json").read_text(encoding="utf-8"))
+
+
+def test_every_method_is_judged_on_the_same_pairs(compared):
+    """By hand: 2 draws of one task, at 0 and 6 pairs; plain LoRA cannot answer without any."""
+    results = results_of(compared)
+    counts = {
+        name: sorted(
+            (cell["labels"], cell["draw"]) for cell in results["cells"] if cell["method"] == name
+        )
+        for name in results["methods"]
+    }
+
+    both = [(0, 0), (0, 1), (6, 0), (6, 1)]
+    assert counts == {name: both[2:] if name == "lora" else both for name in counts}
+    assert {cell["rows"] for cell in results["cells"]} == {4}
+    (task,) = results["tasks"]
+    assert task["language"] == "eng-spa" and "candidates" not in task
+    for cell in results["cells"]:
+        assert 0 <= cell["chrf"] <= 100 and 0 <= cell["bleu"] <= 100
+
+
+def test_what_learns_nothing_writes_as_the_model_does_without_pairs(compared):
+    """Another route: LoRA that begins at nothing leaves the encoder-decoder as it is."""
+    cells = {(c["method"], c["labels"], c["draw"]): c for c in results_of(compared)["cells"]}
+
+    for draw in (0, 1):
+        alone = cells["zero_pairs", 0, draw]["chrf"]
+        assert cells["reptile", 0, draw]["chrf"] == alone
+        assert cells["zero_pairs", 6, draw]["chrf"] == alone
+
+
+def test_choices_are_made_on_meta_validation(compared):
+    methods = results_of(compared)["methods"]
+
+    for name in ("reptile", "multitask", "lora"):
+        choice = methods[name]["choice"]
+        assert choice["chosen"] == "on meta-validation" and choice["trials"] == 2
+    assert methods["prompting"]["choice"]["template"] in ("translate", "translation")
+    assert methods["reptile"]["title"] == "Reptile, then fine-tuning"
+
+
+def test_scores_are_those_of_the_answers_that_were_kept(compared):
+    """Another route: the metrics on the rows of the table of answers."""
+    table = pyarrow.parquet.read_table(compared / "report/predictions.parquet").to_pylist()
+
+    for cell in results_of(compared)["cells"]:
+        place = tuple(cell[name] for name in ("method", "labels", "draw"))
+        rows = [r for r in table if (r["method"], r["labels"], r["draw"]) == place]
+        written, true = [Translation(r["predicted"]) for r in rows], [r["true"] for r in rows]
+        assert cell["chrf"] == pytest.approx(chrf(true, written, ("spa",)))
+        assert cell["bleu"] == pytest.approx(bleu(true, written, ("spa",)))
+
+
+def test_the_page_has_signatures_and_says_what_was_left_out(compared):
+    results = results_of(compared)
+    html = (compared / "report/report.html").read_text(encoding="utf-8")
+
+    assert {row["metric"] for row in results["signatures"]} >= {"chrf", "bleu"}
+    assert all(row["signature"] in html for row in results["signatures"])
+    assert "Side by side" in html and "chrF++" in to_markdown(results)
+    left_out = [note for note in results["notes"] if "spbleu" in note]
+    assert bool(left_out) == (results["cells"][0]["spbleu"] is None)
+
+
+def test_beams_are_those_of_the_comparison(compared):
+    settings = read(compared, "--generation.num_beams", "3")
+    bench = GenerationBench(settings, (), Stopwatch())
+
+    assert bench.start(str(compared / "start")).objective.num_beams == 3
+    assert bench.pretrained()[0].num_beams == 3
+    first, again = bench.pretrained()[0], bench.start(str(compared / "start")).objective
+    assert bench.objective(settings.generation).backbone is first.backbone
+    assert again.backbone.name == first.backbone.name
+
+
+def test_a_metric_of_other_answers_is_refused(compared):
+    for section in ("comparison", "adaptation"):
+        with pytest.raises(SettingsError, match="one of chrf, bleu, spbleu is needed"):
+            COMPARE(read(compared, f"--{section}.metric", "mrr"))
+
+
+def test_the_config_is_complete():
+    whole = read_settings(GenerationComparison, ["--config", str(CONFIG)])
+
+    assert set(asdict(whole)) == {
+        *("data", "comparison", "generation", "adaptation"),
+        *("prompting", "translation_prompting", "run"),
+    }
+    assert {text.split()[0] for text in whole.comparison.methods.values()} == set(KINDS)
+    assert isinstance(whole.comparison.labels[0], int)
