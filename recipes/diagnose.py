@@ -1,7 +1,8 @@
 """Follow the adaptation of a meta-model on the meta-validation tasks of a config.
 
-Losses on support and query sets after each number of steps, how far the weights went, and
-how far in each layer against where they began: why a start adapts well, or does not.
+The score of each episode and the losses on support and query sets after each number of steps,
+how far the weights went, and how far in each layer against where they began: why a start
+adapts well, or does not.
 
 python recipes/diagnose.py --config recipes/configs/reptile_languages.yaml \
   --run.init_from runs/reptile_languages
@@ -16,7 +17,7 @@ from nlp_meta.meta.diagnostics import diagnose
 from nlp_meta.mixed_training import judged_inner, validation_episodes
 from nlp_meta.models import MetaModel
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training import load_splits
+from nlp_meta.training import episode_metric, load_splits
 
 
 def main(settings: MetaTraining) -> int:
@@ -35,6 +36,7 @@ def main(settings: MetaTraining) -> int:
         minibatch=adaptation.batch_size,
         at_steps=[0, *adaptation.steps],
         stack=adaptation.stack,
+        metric=episode_metric(adaptation.metric),
     )
     print(json.dumps({"meta_model": settings.run.init_from, **asdict(found)}, indent=1))
     return 0

@@ -17,16 +17,17 @@ from nlp_meta.meta.adaptation import (
     Weights,
     adaptation_path,
 )
-from nlp_meta.meta.validation import Objective, begin_episodes, in_stacks
+from nlp_meta.meta.validation import Metric, Objective, begin_episodes, in_stacks
 
 _LAYER = re.compile(r"\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """Means over episodes.
+    """Means over episodes, and the score of each.
 
     Attributes:
+        scores: By number of steps, one an episode, so that two starts can be paired.
         support_loss: By number of steps, in nats, on the whole support set.
         query_loss: The same on the query set: where it rises, adaptation harms.
         adaptation_size: Length of the way from the start, by number of steps.
@@ -34,6 +35,7 @@ class Diagnosis:
             the length of its start; `layer 5`, or `head`.
     """
 
+    scores: dict[int, list[float]]
     support_loss: dict[int, float]
     query_loss: dict[int, float]
     adaptation_size: dict[int, float]
@@ -49,12 +51,14 @@ def diagnose(
     minibatch: int | None,
     at_steps: Sequence[int],
     stack: int,
+    metric: Metric,
 ) -> Diagnosis:
     """Follow the adaptation of a start to episodes whose query labels are known.
 
     Args:
         at_steps: Numbers of steps that losses are taken after; the last is the longest.
     """
+    scores: dict[int, list[float]] = {step: [] for step in at_steps}
     support_loss: dict[int, list[float]] = {step: [] for step in at_steps}
     query_loss: dict[int, list[float]] = {step: [] for step in at_steps}
     sizes: dict[int, list[float]] = {step: [] for step in at_steps}
@@ -69,11 +73,14 @@ def diagnose(
             if step in support_loss:
                 support_loss[step] += _loss(objective.loss, fast, whole)
                 query_loss[step] += _loss(objective.loss, fast, query)
+                answers = objective.answer(fast, query, stacked)
+                scores[step] += [metric(e, a) for e, a in zip(stacked, answers, strict=True)]
                 sizes[step] += _length(start, fast, list(_moving(start))).tolist()
         for group, names in _group(start).items():
             way, begun = _length(start, fast, names), _length(None, start, names)
             relative.setdefault(group, []).extend((way / begun.clamp(min=1e-12)).tolist())
     return Diagnosis(
+        scores,
         {step: fmean(values) for step, values in support_loss.items()},
         {step: fmean(values) for step, values in query_loss.items()},
         {step: fmean(values) for step, values in sizes.items()},

@@ -29,12 +29,13 @@ class Parabola:
         return [torch.tensor([float(one.query[0].source) for one in episodes])]
 
     def answer(self, weights, query, episodes):
-        raise AssertionError("diagnostics ask for losses alone")
+        return weights["classifier.weight"].tolist()
 
 
 def test_losses_and_lengths_are_those_of_the_steps_taken():
     """By hand: both weights go from 1 towards 3, halving the way: 1, 2, 2.5; the query wants 2.
 
+    The answer is the weight, its score how far it lies above 2: -1, 0, 0.5, of each episode.
     Support losses 4, 1, 0.25; query losses 1, 0, 0.25; each tensor's way is 0, 1, 1.5, so
     that of both is sqrt(2) times that, and 1.5 times the length of its start, 1.
     """
@@ -53,8 +54,10 @@ def test_losses_and_lengths_are_those_of_the_steps_taken():
         minibatch=None,
         at_steps=[0, 1, 2],
         stack=2,
+        metric=lambda one, answer: answer - float(one.query[0].source),
     )
 
+    assert found.scores == {0: [-1.0] * 3, 1: [0.0] * 3, 2: [0.5] * 3}
     assert found.support_loss == pytest.approx({0: 4.0, 1: 1.0, 2: 0.25})
     assert found.query_loss == pytest.approx({0: 1.0, 1: 0.0, 2: 0.25})
     assert found.adaptation_size == pytest.approx({0: 0.0, 1: 2**0.5, 2: 1.5 * 2**0.5})
