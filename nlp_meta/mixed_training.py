@@ -144,6 +144,7 @@ def judged_inner(adaptation: AdaptationSettings) -> InnerLoop:
         adaptation.learning_rates[0],
         adaptation.optimizer,
         adaptation.anchor,
+        adaptation.average,
     )
 
 

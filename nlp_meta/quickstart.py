@@ -82,6 +82,7 @@ ADAPTATION = AdaptationSettings(
     optimizer="adam",
     batch_size=16,
     anchor=0.0,
+    average=0.0,
     early_stop=True,
     stack=4,
     steps=[5, 10, 20],

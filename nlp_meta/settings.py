@@ -106,6 +106,7 @@ class AdaptationSettings:
     optimizer: str
     batch_size: int | None
     anchor: float
+    average: float
     early_stop: bool
     stack: int
     steps: list[int]

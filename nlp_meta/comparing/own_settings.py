@@ -77,6 +77,7 @@ class Inner:
     optimizer: str
     minibatch: int | None
     anchor: float
+    average: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +108,15 @@ def read_start(meta: str | None, *, encoder: str) -> tuple[tuple[str, ...], Mode
     """Labels, backbone and inner loop of a meta-model, or of plain LoRA on an encoder."""
     if meta is None:
         plain = replace(PLAIN, model_name_or_path=encoder)
-        return (), plain, Inner("adam", 16, 0.0)
+        return (), plain, Inner("adam", 16, 0.0, 0.0)
     _, record = find_model(meta, kind=META_MODEL)
     defaults = record.adaptation
-    inner = Inner(defaults["optimizer"], defaults["minibatch"], defaults["anchor"])
+    inner = Inner(
+        defaults["optimizer"],
+        defaults["minibatch"],
+        defaults["anchor"],
+        defaults.get("average", 0.0),
+    )
     return tuple(record.labels), ModelSettings(**record.model), inner
 
 
@@ -126,6 +132,7 @@ def build_settings(
         optimizer=inner.optimizer,
         batch_size=inner.minibatch,
         anchor=inner.anchor,
+        average=inner.average,
         early_stop=True,
         stack=1,
         steps=STEPS,

@@ -36,12 +36,15 @@ class InnerLoop:
         optimizer: `sgd`, or `adam` with state of its own for every episode.
         anchor: Weight of half the squared distance to the starting point, added to
             the loss; 0 leaves it out.
+        average: Decay of a moving average of the fast weights, begun at the starting
+            point; the average is what comes out. 0 gives the fast weights themselves.
     """
 
     steps: int
     learning_rate: float
     optimizer: str
     anchor: float = 0.0
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         if self.optimizer not in INNER_OPTIMIZERS:
@@ -54,6 +57,11 @@ class InnerLoop:
                 f"cannot take {self.steps} inner steps at a rate of {self.learning_rate}: 0 or "
                 "more steps and a rate above 0 are needed; change `inner.steps` or "
                 "`inner.learning_rate`"
+            )
+        if not 0 <= self.average < 1:
+            raise SettingsError(
+                f"cannot average fast weights with a decay of {self.average}: 0 or more, below 1, "
+                "is needed; change `adaptation.average`"
             )
 
 
@@ -101,7 +109,7 @@ def adaptation_path(
     inner: InnerLoop,
     first_order: bool = True,
 ) -> Iterator[dict[str, Tensor]]:
-    """Yield the fast weights before the first inner step and after each one.
+    """Yield the fast weights, or their average, before the first inner step and after each one.
 
     With `first_order` the graph is cut at every step: memory does not grow with the
     number of steps and no gradient flows back to `start`. Learned step sizes among the
@@ -117,7 +125,8 @@ def adaptation_path(
 
     Source:
         Finn et al. 2017, arXiv:1703.03400, sections 2.2 and 5.2; learned step sizes:
-        Li et al. 2017, arXiv:1707.09835; Adam: Kingma and Ba 2015, arXiv:1412.6980.
+        Li et al. 2017, arXiv:1707.09835; Adam: Kingma and Ba 2015, arXiv:1412.6980; averages:
+        Polyak and Juditsky 1992, doi:10.1137/0330046.
     """
     sizes = {name: value for name, value in start.items() if name.startswith(STEP_SIZE)}
     fast = {
@@ -125,7 +134,7 @@ def adaptation_path(
         for name, value in start.items()
         if name not in sizes
     }
-    anchor = fast
+    anchor = mean = fast
     first = {name: torch.zeros_like(value) for name, value in fast.items()}
     second = {name: torch.zeros_like(value) for name, value in fast.items()}
     yield {**fast, **sizes}
@@ -147,7 +156,8 @@ def adaptation_path(
                 slope = mean / scale
             moved[name] = value - inner.learning_rate * _factor(sizes, name, value) * slope
         fast = moved
-        yield {**fast, **sizes}
+        mean = _toward(mean, fast, decay=inner.average)
+        yield {**mean, **sizes}
 
 
 def adapt(
@@ -179,6 +189,12 @@ def _factor(sizes: Weights, name: str, value: Tensor) -> Tensor | float:
     if size is None:
         return 1.0
     return size.exp().view(-1, *[1] * (value.dim() - 1))
+
+
+def _toward(mean: Weights, fast: Weights, *, decay: float) -> dict[str, Tensor]:
+    if not decay:
+        return dict(fast)
+    return {name: decay * mean[name] + (1 - decay) * value for name, value in fast.items()}
 
 
 def _check_finite(losses: Tensor, step: int) -> None:

@@ -108,6 +108,21 @@ def test_anchor_is_the_starting_point_and_not_zero():
     torch.testing.assert_close(fast["w"], numbers(1.17))
 
 
+def test_the_average_of_the_fast_weights_comes_out_and_the_steps_go_on_without_it():
+    """By hand at rate 0.5 towards 2: 0, 1, 1.5; averages of halves: 0, 0.5, 1."""
+    found = [
+        float(move(numbers(2.0), learning_rate=0.5, steps=n, average=0.5)["w"]) for n in (0, 1, 2)
+    ]
+
+    assert found == pytest.approx([0.0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize("average", [-0.1, 1.0])
+def test_a_decay_that_is_none_is_an_error(average):
+    with pytest.raises(SettingsError, match=r"decay.*`adaptation\.average`"):
+        InnerLoop(1, 0.1, "sgd", average=average)
+
+
 def test_minibatches_are_used_in_turn():
     """By hand at rate 0.5: 0 -> 0.5 (to 1) -> 1.75 (to 3) -> 1.375 (to 1 again)."""
     minibatches = numbers(1.0), numbers(3.0)
