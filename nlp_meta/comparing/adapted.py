@@ -122,9 +122,7 @@ def read_choice(bench: Bench, choice: Choice) -> InnerLoop | None:
         return None
     adaptation = bench.settings.adaptation
     steps, rate = int(str(choice["steps"])), float(str(choice["learning_rate"]))
-    return InnerLoop(
-        steps, rate, adaptation.optimizer, adaptation.anchor, adaptation.average
-    )
+    return InnerLoop(steps, rate, adaptation.optimizer, adaptation.anchor, adaptation.average)
 
 
 def count_examples(bench: Bench, chosen: InnerLoop | None, labels: int) -> int:

@@ -4,7 +4,7 @@ There are no meta-validation tasks beside a table, so every method chooses insid
 support set.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from nlp_meta.comparing.methods import KINDS
 from nlp_meta.errors import SettingsError
@@ -75,7 +75,7 @@ class Inner:
     """What the inner loop of a meta-model has beside steps and rate."""
 
     optimizer: str
-    minibatch: int | None
+    batch_size: int | None
     anchor: float
     average: float
 
@@ -111,12 +111,9 @@ def read_start(meta: str | None, *, encoder: str) -> tuple[tuple[str, ...], Mode
         return (), plain, Inner("adam", 16, 0.0, 0.0)
     _, record = find_model(meta, kind=META_MODEL)
     defaults = record.adaptation
-    inner = Inner(
-        defaults["optimizer"],
-        defaults["minibatch"],
-        defaults["anchor"],
-        defaults.get("average", 0.0),
-    )
+    # Meta-models that were saved before there was an average have none.
+    further = defaults["anchor"], defaults.get("average", 0.0)
+    inner = Inner(defaults["optimizer"], defaults["minibatch"], *further)
     return tuple(record.labels), ModelSettings(**record.model), inner
 
 
@@ -129,10 +126,7 @@ def build_settings(
         draws=1,
         max_query=1,
         metric=wanted.metric,
-        optimizer=inner.optimizer,
-        batch_size=inner.minibatch,
-        anchor=inner.anchor,
-        average=inner.average,
+        **asdict(inner),
         early_stop=True,
         stack=1,
         steps=STEPS,

@@ -128,9 +128,7 @@ def build_adapting(
     predict = fine_tune(
         objective,
         weights,
-        inner=InnerLoop(
-            steps, rate, adaptation.optimizer, adaptation.anchor, adaptation.average
-        ),
+        inner=InnerLoop(steps, rate, adaptation.optimizer, adaptation.anchor, adaptation.average),
         minibatch=adaptation.batch_size,
         on_adapted=bench.stopwatch.adapted,
     )

@@ -134,7 +134,7 @@ def adaptation_path(
         for name, value in start.items()
         if name not in sizes
     }
-    anchor = mean = fast
+    anchor = shown = fast
     first = {name: torch.zeros_like(value) for name, value in fast.items()}
     second = {name: torch.zeros_like(value) for name, value in fast.items()}
     yield {**fast, **sizes}
@@ -156,8 +156,8 @@ def adaptation_path(
                 slope = mean / scale
             moved[name] = value - inner.learning_rate * _factor(sizes, name, value) * slope
         fast = moved
-        mean = _toward(mean, fast, decay=inner.average)
-        yield {**mean, **sizes}
+        shown = _toward(shown, fast, decay=inner.average)
+        yield {**shown, **sizes}
 
 
 def adapt(

@@ -117,6 +117,20 @@ def test_the_average_of_the_fast_weights_comes_out_and_the_steps_go_on_without_i
     assert found == pytest.approx([0.0, 0.5, 1.0])
 
 
+def test_adam_is_averaged_along_its_own_path():
+    """Another route: the points of the path without an average, weighed by hand at 0.9."""
+    start = {"w": numbers(0.0)}
+
+    def path(average):
+        inner = InnerLoop(2, 0.1, "adam", average=average)
+        found = adaptation_path(half_square, start, [[numbers(2.0)]], inner=inner)
+        return [float(fast["w"]) for fast in found]
+
+    _, first, second = path(0.0)
+
+    assert path(0.9) == pytest.approx([0.0, 0.1 * first, 0.09 * first + 0.1 * second])
+
+
 @pytest.mark.parametrize("average", [-0.1, 1.0])
 def test_a_decay_that_is_none_is_an_error(average):
     with pytest.raises(SettingsError, match=r"decay.*`adaptation\.average`"):
