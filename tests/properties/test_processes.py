@@ -18,7 +18,6 @@ RECIPE = str(REPOSITORY / "recipes" / "meta_train.py")
 STOPPED = """
 import os, signal, sys
 from pathlib import Path
-from nlp_meta import training
 sys.path.insert(0, str(Path(sys.argv[1]).parent))
 import meta_train
 from nlp_meta.console import run_recipe
@@ -32,7 +31,7 @@ def stopped(*args, on_step, **options):
             os.kill(os.getpid(), signal.SIGTERM)
     return whole(*args, on_step=and_stop, **options)
 
-meta_train.train_meta_model = stopped
+meta_train.TRAINERS[MetaTraining] = stopped
 sys.argv[1:2] = []
 run_recipe(meta_train.main, MetaTraining)
 """

@@ -156,6 +156,7 @@ def comparison(trained: Trained) -> Path:
     like = yaml.safe_load(trained.config.read_text(encoding="utf-8"))
     config |= {"data": like["data"], "model": like["model"], "adaptation": like["adaptation"]}
     config["comparison"] |= {"labels": [0, 8], "draws": 2, "max_query": 10, "resamples": 50}
+    config["comparison"]["limits"] = {}
     config["comparison"]["methods"] = METHODS
     config["rivals"] |= {"full_steps": [2], "full_learning_rates": [1e-4], "temperatures": [0.5]}
     config["run"]["output_dir"] = "comparison"
