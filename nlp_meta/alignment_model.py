@@ -174,7 +174,8 @@ class AlignmentModel:
 
         Of sentences that are equal up to case and punctuation the first stands for all, and
         a sentence is no translation of its own copy. Memory holds the embeddings and one
-        block of cosines: a hundred thousand sentences a side need less than 1 GB.
+        block of cosines: a hundred thousand sentences a side need less than 1 GB beside the
+        model.
 
         Args:
             threshold: Least margin of a pair; None takes what the held-out pairs advised. The
