@@ -43,7 +43,20 @@ INNER = InnerSettings(1, 0.01, "sgd", None, 0.0, learned_step_sizes=False)
 OUTER = OuterSettings(
     "reptile", 0, 8, 4, 4, "SGD", 0.5, {}, 0, "constant", None, 8, None, 8, 0
 )  # fmt: skip
-ADAPTATION = AdaptationSettings(12, 2, 20, "accuracy", "sgd", None, 0.0, False, 4, [1], [0.01])
+ADAPTATION = AdaptationSettings(
+    labels=12,
+    draws=2,
+    max_query=20,
+    metric="accuracy",
+    optimizer="sgd",
+    batch_size=None,
+    anchor=0.0,
+    average=0.0,
+    early_stop=False,
+    stack=4,
+    steps=[1],
+    learning_rates=[0.01],
+)
 
 
 def table(*, rows: int = 33) -> tuple[list[str], list[str]]:
