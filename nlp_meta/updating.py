@@ -50,6 +50,7 @@ _SINCE: Mapping[str, Mapping[str, object]] = {
         "weights": {SENTIMENT: 1.0},
     },
     "outer": {"deviation_r": 0, "average_last": 0},
+    "adaptation": {"average": 0.0},
 }
 """Settings that records of earlier versions lack, as those versions had them."""
 

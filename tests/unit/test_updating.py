@@ -324,6 +324,7 @@ def test_records_of_earlier_versions_are_read(make_meta: Callable[..., MetaModel
         "outer": {
             n: v for n, v in own["outer"].items() if n not in ("deviation_r", "average_last")
         },
+        "adaptation": {n: v for n, v in own["adaptation"].items() if n != "average"},
     }
     _, record = saved_record(replace(model, provenance={"settings": older}), tmp_path / "a")
     assert (
