@@ -77,9 +77,8 @@ def score_small_model(
         for language, pairs in sorted(groups.items())
     ]
     return scores + [
-        replace(_score(objective, task.name, task.test, task.language), seen=False)
+        replace(_score(objective, task.name, task.test or task.train, task.language), seen=False)
         for task in validation
-        if task.test
     ]
 
 
