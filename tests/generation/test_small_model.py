@@ -41,6 +41,7 @@ def make_task(language: str, *, first: int = 0, count: int = 40) -> Task:
 
 def make_settings(folder, **options) -> SmallTraining:
     outer = {"steps": 6, "checkpoint_every": 2, "average_last": 0, "validate_every": 3}
+    outer |= {"learning_rate": 0.01}
     return SmallTraining(
         DataSettings([], None, "files", {}, []),
         SmallModelSettings(None, 300, 16, 1, 1, 2, 24, 0.1, 40),
@@ -51,7 +52,6 @@ def make_settings(folder, **options) -> SmallTraining:
             meta_batch_size=2,
             stack=1,
             optimizer="AdamW",
-            learning_rate=0.01,
             options={},
             warmup_steps=2,
             schedule="cosine",
@@ -274,6 +274,21 @@ def test_training_lowers_the_loss_and_gives_a_model_that_transformers_loads(tmp_
         torch.testing.assert_close(value, trained.backbone.model.state_dict()[name])
     lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 61))
+
+
+def test_training_may_begin_with_a_pretrained_encoder(unigram_encoder, tmp_path):
+    """By hand: before any step the encoder's first layer is the pretrained one's."""
+    settings = make_settings(tmp_path / "run", steps=2, learning_rate=1e-9)
+    small = replace(settings.small_model, encoder_init=unigram_encoder, max_tokens=28)
+    trained = train(replace(settings, small_model=replace(small, encoder_layers=2)))
+
+    pretrained = AutoModel.from_pretrained(unigram_encoder, dtype=torch.float32)
+    layer = trained.backbone.model.model.encoder.layers[0]
+    torch.testing.assert_close(
+        layer.fc1.weight, pretrained.encoder.layer[0].intermediate.dense.weight, atol=1e-6, rtol=0
+    )
+    assert len(trained.backbone.model.model.encoder.layers) == 2
+    assert trained.backbone.languages.family == "tags"
 
 
 def test_a_resumed_training_equals_one_that_was_never_stopped(tmp_path):

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
@@ -28,7 +30,7 @@ def start(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
         cwd=root,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "ACCELERATE_USE_CPU": "true"},
         timeout=400,
     )
 
@@ -131,6 +133,25 @@ def test_a_stopped_training_of_the_small_model_goes_on(root):
     other = run_recipe(root, "multitask_train", config, "--resume", "--outer.learning_rate", "0.5")
     assert other.returncode == 2
     assert "saved under other settings" in other.stderr
+
+
+def test_two_processes_build_the_same_small_model(root):
+    """Two batches a step: one process works through both, each of two through one."""
+    config = small_config()
+    config["outer"] |= {"steps": 3, "optimizer": "SGD", "options": {}, "average_last": 0}
+    states = []
+    for processes in (1, 2):
+        config["run"] |= {"output_dir": f"by_{processes}", "num_processes": processes}
+        path = root / f"by_{processes}.yaml"
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2"] if processes == 2 else []
+        recipe = str(RECIPES / "multitask_train.py")
+        ran = start(root, sys.executable, *launch, recipe, "--config", str(path))
+        assert ran.returncode == 0, ran.stderr
+        states.append(load_file(root / f"by_{processes}" / "model.safetensors"))
+
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=0, atol=1e-6, msg=name)
 
 
 def test_meta_training_judges_and_saves_a_start(root, meta):
