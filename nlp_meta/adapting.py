@@ -15,8 +15,9 @@ from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.precision import choose_autocast
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.errors import DataError, DivergedError
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights, adaptation_path, repeat
+from nlp_meta.meta.adaptation import InnerLoop, Weights, adaptation_path, repeat
 from nlp_meta.meta.selection import held_out_path
+from nlp_meta.meta.step_sizes import STEP_SIZE, drop_step_sizes
 from nlp_meta.meta.validation import begin_episodes
 from nlp_meta.objectives.calibration import fit_temperature
 from nlp_meta.objectives.classification import Classification, build_classification
@@ -291,6 +292,5 @@ def _cool(objective: Classification, fast: Weights, temperature: float) -> dict[
     own: Mapping[str, float] = {last + WEIGHT: temperature, last + BIAS: temperature}
     return {
         name: value[0].detach().clone() / own.get(name, 1.0)
-        for name, value in fast.items()
-        if not name.startswith(STEP_SIZE)
+        for name, value in drop_step_sizes(fast).items()
     }

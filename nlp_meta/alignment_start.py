@@ -9,6 +9,7 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from nlp_meta.adapted_model import recorded_settings
 from nlp_meta.adapting import build_retriever
 from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.destinations import Destination, PushOptions
@@ -22,7 +23,8 @@ from nlp_meta.hub.packaging import (
 )
 from nlp_meta.hub.publish import Pushed, push_saved
 from nlp_meta.hub.pulling import Source, source_of
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
+from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.meta.step_sizes import describe_step_sizes, restore_step_sizes
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
 from nlp_meta.settings import ModelSettings
 
@@ -94,11 +96,7 @@ class AlignmentMetaModel:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write an ordinary PEFT adapter, the tokenizer and a record."""
-        sizes = {
-            name.removeprefix(STEP_SIZE): float(value)
-            for name, value in self.weights.items()
-            if name.startswith(STEP_SIZE)
-        }
+        sizes = describe_step_sizes(self.weights)
         record = Record(
             ALIGNMENT_META_MODEL,
             asdict(self.settings),
@@ -130,13 +128,7 @@ def build_recorded(
     Raises:
         MetaModelError: The record is of another version.
     """
-    try:
-        settings = ModelSettings(**record.model)
-    except TypeError as error:
-        raise MetaModelError(
-            f"cannot load a model of the keys {', '.join(record.model)}: those of this version's "
-            "section `model` are needed; save it again, or install the version that saved it"
-        ) from error
+    settings = recorded_settings(record)
     return settings, build_retriever(settings, device=device, token=token)
 
 
@@ -150,7 +142,7 @@ def _read_scalars(
         found[TEMPERATURE] = temperature
     moving = {*lora, *found}
     sizes = {name: value for name, value in record.step_sizes.items() if name in moving}
-    return found | {STEP_SIZE + n: torch.tensor(v, device=device) for n, v in sizes.items()}
+    return found | restore_step_sizes(sizes, device)
 
 
 def describe_defaults(model: AlignmentMetaModel) -> dict[str, object]:

@@ -23,7 +23,8 @@ from nlp_meta.encoders.seq2seq import direct, load_seq2seq, tokenize_sources, to
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.evaluation.translation_metrics import chrf
 from nlp_meta.generation_settings import GenerationSettings
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights, adaptation_path, repeat
+from nlp_meta.meta.adaptation import InnerLoop, Weights, adaptation_path, repeat
+from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.meta.validation import begin_episodes
 from nlp_meta.objectives.generation import Generation, build_generation
 
@@ -132,7 +133,7 @@ def adapt_generation(
     path = adaptation_path(objective.loss, start, batches, inner=replace(inner, steps=steps))
     for weights in path:  # noqa: B007  the last one is the result
         tick()
-    own = {n: v[0].detach().clone() for n, v in weights.items() if not n.startswith(STEP_SIZE)}
+    own = {n: v[0].detach().clone() for n, v in drop_step_sizes(weights).items()}
     said = HeldOutPairs(len(judged), losses[0], losses[steps], *scores)
     return AdaptedGeneration(own, steps, said)
 

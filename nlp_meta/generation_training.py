@@ -19,13 +19,14 @@ from nlp_meta.generation_settings import GenerationTraining
 from nlp_meta.hub.packaging import TRANSLATION_META_MODEL, find_model, load_weights
 from nlp_meta.launch import with_trackers
 from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.meta.algorithms import ALGORITHMS, learned_step_sizes
+from nlp_meta.meta.algorithms import ALGORITHMS
 from nlp_meta.meta.checkpoints import Checkpoint
 from nlp_meta.meta.meta_batch import Training
 from nlp_meta.meta.outer_loop import MetaTrained, meta_train
 from nlp_meta.meta.progress import StepRecord, best_parameters
 from nlp_meta.meta.schedule import OuterLoop
 from nlp_meta.meta.selection import Trial, choose_adaptation
+from nlp_meta.meta.step_sizes import learned_step_sizes
 from nlp_meta.meta.validation import Metric, Validation
 from nlp_meta.mixed_training import VALIDATION_SEED, judged_inner
 from nlp_meta.objectives.generation import Generation

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-import torch
 from torch import Tensor
 
 from nlp_meta.adapted_model import AdaptationReport, AdaptedModel, build_recorded
@@ -34,7 +33,8 @@ from nlp_meta.hub.packaging import (
 )
 from nlp_meta.hub.publish import Pushed, push_saved
 from nlp_meta.hub.pulling import Source, hash_file, source_of
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
+from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.meta.step_sizes import describe_step_sizes, drop_step_sizes, restore_step_sizes
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel
 from nlp_meta.settings import ModelSettings
@@ -95,8 +95,7 @@ class MetaModel:
         folder, record = find_model(name, kind=META_MODEL, revision=revision, token=token)
         settings, objective = build_recorded(record, device=device, token=token)
         weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
-        on = objective.backbone.device
-        weights |= {STEP_SIZE + n: torch.tensor(v, device=on) for n, v in record.step_sizes.items()}
+        weights |= restore_step_sizes(record.step_sizes, objective.backbone.device)
         defaults = dict(record.adaptation)
         translation = defaults.pop("translation", None)
         minibatch, early_stop = defaults.pop("minibatch"), defaults.pop("early_stop")
@@ -196,11 +195,7 @@ class MetaModel:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a PEFT adapter with its head, the tokenizer and a record."""
-        sizes = {
-            name.removeprefix(STEP_SIZE): float(value)
-            for name, value in self.weights.items()
-            if name.startswith(STEP_SIZE)
-        }
+        sizes = describe_step_sizes(self.weights)
         defaults = {
             **asdict(self.adaptation),
             "minibatch": self.minibatch,
@@ -210,7 +205,7 @@ class MetaModel:
         record = Record(
             META_MODEL, asdict(self.settings), self.labels, defaults, sizes, self.provenance
         )
-        weights = {n: v for n, v in self.weights.items() if not n.startswith(STEP_SIZE)}
+        weights = drop_step_sizes(self.weights)
         stored = None if self.companion is None else StoredCompanion(self.companion)
         backbone, plan = self.objective.backbone, self.objective.plan
         save_model(Path(folder), record, weights, backbone=backbone, plan=plan, companion=stored)

@@ -17,7 +17,8 @@ from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.neighbors import ratio_margin
 from nlp_meta.errors import DataError, DivergedError
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights, adaptation_path
+from nlp_meta.meta.adaptation import InnerLoop, Weights, adaptation_path
+from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.meta.validation import begin_episodes
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval, tell_apart
 
@@ -95,7 +96,7 @@ def adapt_to_pairs(
     path = adaptation_path(objective.loss, start, whole, inner=replace(inner, steps=steps))
     for fast in path:  # noqa: B007  the last one is the result
         tick()
-    kept = {n: v[0].detach().clone() for n, v in fast.items() if not n.startswith(STEP_SIZE)}
+    kept = {n: v[0].detach().clone() for n, v in drop_step_sizes(fast).items()}
     return AdaptedPairs(kept, steps, judged[steps][1])
 
 

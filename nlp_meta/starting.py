@@ -17,9 +17,8 @@ from nlp_meta.hub.packaging import (
     find_model,
     load_weights,
 )
-from nlp_meta.meta.adaptation import STEP_SIZE
-from nlp_meta.meta.algorithms import learned_step_sizes
 from nlp_meta.meta.deviations import begin_deviations
+from nlp_meta.meta.step_sizes import learned_step_sizes, restore_step_sizes
 from nlp_meta.mixed_training import Objectives, draw_meta_parameters
 from nlp_meta.objectives.retrieval import TEMPERATURE
 from nlp_meta.settings import MetaTraining
@@ -72,7 +71,7 @@ def _load_start(init_from: str, objectives: Objectives) -> dict[str, Tensor]:
     labeled = SENTIMENT in objectives and bool(record.labels)
     saved = load_weights(folder, backbone=one.backbone, plan=one.plan, with_head=labeled)
     device = one.backbone.device
-    saved |= {STEP_SIZE + n: torch.tensor(v, device=device) for n, v in record.step_sizes.items()}
+    saved |= restore_step_sizes(record.step_sizes, device)
     temperature = read_temperature(record, device)
     return saved if temperature is None else {**saved, TEMPERATURE: temperature}
 

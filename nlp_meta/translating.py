@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,7 +31,8 @@ from nlp_meta.hub.packaging import (
     load_weights,
     save_model,
 )
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
+from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.meta.step_sizes import describe_step_sizes, drop_step_sizes, restore_step_sizes
 from nlp_meta.objectives.generation import Generation
 
 
@@ -180,8 +180,7 @@ class TranslationMetaModel:
         settings = GenerationSettings(**record.model)
         objective = build_generator(settings, device=device)
         weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
-        on = objective.backbone.device
-        weights |= {STEP_SIZE + n: torch.tensor(v, device=on) for n, v in record.step_sizes.items()}
+        weights |= restore_step_sizes(record.step_sizes, objective.backbone.device)
         defaults = dict(record.adaptation)
         minibatch, early_stop = defaults.pop("minibatch"), defaults.pop("early_stop")
         inner = InnerLoop(**defaults)
@@ -200,7 +199,7 @@ class TranslationMetaModel:
         Raises:
             BackboneError: The model does not know a language; lists the near ones.
         """
-        weights = {n: v for n, v in self.weights.items() if not n.startswith(STEP_SIZE)}
+        weights = drop_step_sizes(self.weights)
         language = f"{source_lang}-{target_lang}"
         return write_texts(self.objective, weights, texts, language=language, num_beams=num_beams)
 
@@ -258,11 +257,7 @@ class TranslationMetaModel:
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write an ordinary PEFT adapter, the tokenizer and a record."""
-        sizes = {
-            name.removeprefix(STEP_SIZE): float(value)
-            for name, value in self.weights.items()
-            if name.startswith(STEP_SIZE)
-        }
+        sizes = describe_step_sizes(self.weights)
         defaults = {
             **asdict(self.adaptation),
             "minibatch": self.minibatch,
@@ -271,7 +266,7 @@ class TranslationMetaModel:
         record = Record(
             TRANSLATION_META_MODEL, asdict(self.settings), (), defaults, sizes, self.provenance
         )
-        weights = {n: v for n, v in self.weights.items() if not n.startswith(STEP_SIZE)}
+        weights = drop_step_sizes(self.weights)
         backbone, plan = self.objective.backbone, self.objective.plan
         save_model(Path(folder), record, weights, backbone=backbone, plan=plan)
 

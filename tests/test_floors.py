@@ -146,6 +146,7 @@ ORDER = {
         "neighbors",
     ],
     "meta": [
+        "step_sizes",
         "adaptation",
         "algorithms",
         "deviations",

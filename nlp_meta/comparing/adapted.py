@@ -13,7 +13,8 @@ import torch
 from nlp_meta.adapting import narrow_labels
 from nlp_meta.baselines.fine_tune import Search, fine_tune, fine_tune_inside
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, name_start
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights
+from nlp_meta.meta.adaptation import InnerLoop, Weights
+from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.mixed_training import judged_inner
 from nlp_meta.models import MetaModel
 from nlp_meta.objectives.classification import Classification
@@ -109,7 +110,7 @@ def _build(
             said=said,
             on_adapted=on_adapted,
         )
-    moved = sum(value.numel() for name, value in weights.items() if not name.startswith(STEP_SIZE))
+    moved = sum(value.numel() for value in drop_step_sizes(weights).values())
     cost = {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
     examples = partial(count_examples, bench, chosen)
     told = {**facts, **cost, "choice": dict(choice)}

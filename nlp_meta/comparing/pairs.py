@@ -17,7 +17,8 @@ from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.kinds import target_language
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, Weights
+from nlp_meta.meta.adaptation import InnerLoop, Weights
+from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.meta.validation import Objective
 from nlp_meta.training import episode_metric, find_adaptation
 
@@ -132,7 +133,7 @@ def build_adapting(
         minibatch=adaptation.batch_size,
         on_adapted=bench.stopwatch.adapted,
     )
-    moved = sum(value.numel() for name, value in weights.items() if not name.startswith(STEP_SIZE))
+    moved = sum(value.numel() for value in drop_step_sizes(weights).values())
     cost = {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
     examples = partial(_count_examples, steps, adaptation.batch_size)
     told = {**facts, **cost, "choice": dict(choice)}

@@ -12,7 +12,8 @@ from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, name_start
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.evaluation.protocol import hash_support
-from nlp_meta.meta.adaptation import STEP_SIZE, repeat
+from nlp_meta.meta.adaptation import repeat
+from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.models import AdaptedModel, MetaModel
 
 Choice = Mapping[str, object]
@@ -48,7 +49,7 @@ def _build(bench: Bench, folder: str, *, mixed: bool) -> Method:
             return adapted.companion.mix([one.source for one in episode.query], answers)
         return answers
 
-    moved = sum(v.numel() for name, v in model.weights.items() if not name.startswith(STEP_SIZE))
+    moved = sum(value.numel() for value in drop_step_sizes(model.weights).values())
     size = BYTES_A_NUMBER * moved
     if mixed and model.companion is not None:
         size += BYTES_A_NUMBER * model.companion.weight.size

@@ -15,8 +15,11 @@ from nlp_meta.data.units import (
     SUPPORT,
     TRAINING,
     Unit,
+    check_shots,
+    choose_task,
     draw_units,
     join_units,
+    keep_some,
     make_generator,
     number_of,
     tokens_of,
@@ -81,12 +84,7 @@ class EpisodeStream:
         Raises:
             EpisodeError: `index` is below 0.
         """
-        if index < 0:
-            raise EpisodeError(
-                f"cannot draw episode {index}: episodes are numbered from 0; ask for 0 or above"
-            )
-        generator = make_generator(self.seed, TRAINING, index)
-        number = int(generator.choice(len(self.tasks), p=self._chances))
+        generator, number = choose_task(self._chances, self.seed, TRAINING, index)
         task, pool = self.tasks[number], self._pools[number]
         support: list[Example] = []
         query: list[Example] = []
@@ -188,10 +186,7 @@ def evaluation_episode(
         )
     reserved = draw_support(task, labels_total=reserve, seed=seed, draw=draw)
     query = _query_without(reserved, task)
-    if max_query is not None and len(query) > max_query:
-        generator = make_generator(seed, QUERY, number_of(task), draw)
-        kept = generator.choice(len(query), size=max_query, replace=False)
-        query = tuple(query[i] for i in sorted(kept))
+    query = keep_some(query, max_query, make_generator(seed, QUERY, number_of(task), draw))
     return Episode(
         task=task.name,
         labels=task.labels,
@@ -218,12 +213,7 @@ def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ..
 def _check_pools(
     tasks: Sequence[Task], *, shot: int, query_shot: int
 ) -> tuple[dict[str, list[Unit]], ...]:
-    for name, value, least in (("shot", shot, 0), ("query_shot", query_shot, 1)):
-        if value < least:
-            raise SettingsError(
-                f"cannot draw episodes with {name} {value}: at least {least} is needed; "
-                f"raise `episode.{name}`"
-            )
+    check_shots({"shot": shot, "query_shot": query_shot})
     check_names(tasks)
     pools = tuple(_label_pool(task) for task in tasks)
     for task, pool in zip(tasks, pools, strict=True):

@@ -17,13 +17,16 @@ from nlp_meta.data.units import (
     QUERY,
     SUPPORT,
     Unit,
+    check_shots,
+    choose_task,
     draw_units,
     join_units,
+    keep_some,
     make_generator,
     number_of,
     tokens_of,
 )
-from nlp_meta.errors import EpisodeError, SettingsError
+from nlp_meta.errors import EpisodeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,7 @@ class PairStream:
         Raises:
             EpisodeError: `index` is below 0.
         """
-        if index < 0:
-            raise EpisodeError(
-                f"cannot draw episode {index}: episodes are numbered from 0; ask for 0 or above"
-            )
-        generator = make_generator(self.seed, PAIR_TRAINING, index)
-        number = int(generator.choice(len(self.tasks), p=self._chances))
+        generator, number = choose_task(self._chances, self.seed, PAIR_TRAINING, index)
         drawn = draw_units(self._pools[number], self.shot + self.query_shot, generator)
         return _make_episode(
             self.tasks[number], drawn[: self.shot], drawn[self.shot :], index=index
@@ -141,10 +139,7 @@ def evaluation_pairs(
         )
     reserved = draw_pairs(task, pairs=reserve, seed=seed, draw=draw)
     query = _query_without(reserved, task)
-    if max_query is not None and len(query) > max_query:
-        generator = make_generator(seed, QUERY, number_of(task), draw)
-        kept = generator.choice(len(query), size=max_query, replace=False)
-        query = tuple(query[i] for i in sorted(kept))
+    query = keep_some(query, max_query, make_generator(seed, QUERY, number_of(task), draw))
     pool: tuple[str, ...] = ()
     if candidates is not None:
         others = [one.target for one in _without(reserved, (*task.test, *task.train), task)]
@@ -205,12 +200,7 @@ def _keep_first(texts: Iterable[str]) -> list[str]:
 
 
 def _check_pools(tasks: Sequence[Task], *, shot: int, query_shot: int) -> tuple[list[Unit], ...]:
-    for name, value, least in (("pairs", shot, 0), ("query_pairs", query_shot, 1)):
-        if value < least:
-            raise SettingsError(
-                f"cannot draw episodes with {name} {value}: at least {least} is needed; "
-                f"raise `episode.{name}`"
-            )
+    check_shots({"pairs": shot, "query_pairs": query_shot})
     check_names(tasks)
     pools = tuple(_pair_pool(task) for task in tasks)
     for task, pool in zip(tasks, pools, strict=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -110,6 +111,45 @@ def stack_batches(
         _stack(tasks, sorted(places[row] for row in group), padding=padding, device=device)
         for group in by_length(lengths, tokens=tokens)
     ]
+
+
+class Placed(Protocol):
+    """Rows that know their task and where they stood in it."""
+
+    @property
+    def owners(self) -> Owners: ...
+
+    @property
+    def positions(self) -> Tensor: ...
+
+
+def split_by_task(values: Sequence[Tensor], batches: Sequence[Placed]) -> list[Tensor]:
+    """Give each task what was computed for its rows, in their order.
+
+    Args:
+        values: `(rows, ...)` of each batch, on whatever device.
+    """
+    found = torch.cat(list(values))
+    owners = torch.cat([batch.owners.index for batch in batches]).to(found.device)
+    places = torch.cat([batch.positions for batch in batches]).to(found.device)
+    tasks = range(len(batches[0].owners.counts))
+    return [found[owners == w][places[owners == w].argsort()] for w in tasks]
+
+
+def count_minibatches(sizes: Sequence[int], *, minibatch: int | None, least: int = 1) -> int:
+    """Minibatches of about `minibatch` examples that the largest of W sets is split into.
+
+    Args:
+        minibatch: None takes all at once.
+        least: No minibatch gets fewer of a set that has as many.
+
+    Returns:
+        0 where there is no example at all.
+    """
+    if not max(sizes):
+        return 0
+    count = 1 if minibatch is None else max(1, round(max(sizes) / minibatch))
+    return max(1, min(count, min(sizes) // least))
 
 
 def split_minibatches(rows: Sequence[Row], *, count: int) -> list[list[Row]]:

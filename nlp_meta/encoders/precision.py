@@ -1,5 +1,7 @@
 """Which dtype matrix products are computed in."""
 
+from contextlib import AbstractContextManager
+
 import torch
 
 from nlp_meta.errors import SettingsError
@@ -24,6 +26,14 @@ def choose_autocast(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "no":
         return None
     return torch.bfloat16 if precision == "bf16" or _multiplies_bfloat16(device) else None
+
+
+def autocasting(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:
+    """Compute matrix products in a dtype; None computes as the tensors are."""
+    found: AbstractContextManager[None] = torch.autocast(
+        device.type, dtype=dtype, enabled=dtype is not None
+    )
+    return found
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

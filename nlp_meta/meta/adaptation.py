@@ -13,14 +13,12 @@ import torch
 from torch import Tensor
 
 from nlp_meta.errors import DivergedError, SettingsError
+from nlp_meta.meta.step_sizes import STEP_SIZE, drop_step_sizes
 
 Weights = Mapping[str, Tensor]
 Batch = Any
 Minibatch = Sequence[Batch]
 Loss = Callable[[Weights, Batch], Tensor]
-
-STEP_SIZE = "step_size."
-"""Meta-parameters of this prefix are logarithms of factors on the inner learning rate."""
 
 INNER_OPTIMIZERS = ("sgd", "adam")
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
@@ -129,11 +127,8 @@ def adaptation_path(
         Polyak and Juditsky 1992, doi:10.1137/0330046.
     """
     sizes = {name: value for name, value in start.items() if name.startswith(STEP_SIZE)}
-    fast = {
-        name: value.detach() if first_order else value
-        for name, value in start.items()
-        if name not in sizes
-    }
+    moving = drop_step_sizes(start)
+    fast = {name: v.detach() if first_order else v for name, v in moving.items()}
     anchor = shown = fast
     first = {name: torch.zeros_like(value) for name, value in fast.items()}
     second = {name: torch.zeros_like(value) for name, value in fast.items()}

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from nlp_meta.meta.adaptation import (
-    STEP_SIZE,
     InnerLoop,
     Loss,
     Minibatch,
@@ -23,6 +22,7 @@ from nlp_meta.meta.adaptation import (
     adapt,
     mean_gradient,
 )
+from nlp_meta.meta.step_sizes import STEP_SIZE, drop_step_sizes
 
 Start = Callable[[Weights], Weights]
 """Completes stacked meta-parameters to the weights that adaptation starts from."""
@@ -185,14 +185,6 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
-def learned_step_sizes(meta_parameters: Weights) -> dict[str, Tensor]:
-    """One step size for each tensor, as the logarithm of a factor on the inner rate: 0."""
-    return {
-        STEP_SIZE + name: torch.zeros((), device=value.device)
-        for name, value in meta_parameters.items()
-    }
-
-
 def _step_size_gradient(gradient: Weights, before: Weights, fast: Weights) -> Weights:
     """First-order slope of the query loss along the logarithm of each step size.
 
@@ -225,7 +217,7 @@ def _describe(
     query: Minibatch,
     loss_after: Tensor,
 ) -> MetaGradient:
-    moving = [name for name in fast if not name.startswith(STEP_SIZE)]
+    moving = drop_step_sizes(fast)
     ways = [_rows(fast[name] - before[name]).square().sum(1) for name in moving]
     size = torch.stack(ways).sum(0).sqrt()
     return MetaGradient(gradient, _query_loss(loss, before, query), loss_after, size)

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from nlp_meta.data.episodes import Episode
 from nlp_meta.meta.adaptation import (
-    STEP_SIZE,
     InnerLoop,
     Loss,
     Minibatch,
     Weights,
     adaptation_path,
 )
+from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.meta.validation import Metric, Objective, begin_episodes, in_stacks
 
 _LAYER = re.compile(r"\.(\d+)\.")
@@ -95,7 +95,7 @@ def _loss(loss: Loss, weights: Weights, batches: Minibatch) -> list[float]:
 
 
 def _moving(weights: Weights) -> list[str]:
-    return [name for name in weights if not name.startswith(STEP_SIZE)]
+    return list(drop_step_sizes(weights))
 
 
 def _group(weights: Weights) -> dict[str, list[str]]:

@@ -6,8 +6,7 @@ head the last linear layer is a meta-parameter; with the `prototype` head it is 
 from each support set, for any number of labels.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +16,14 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import Backbone
-from nlp_meta.encoders.batching import Batch, Row, split_minibatches, stack_batches
+from nlp_meta.encoders.batching import (
+    Batch,
+    Row,
+    count_minibatches,
+    split_by_task,
+    split_minibatches,
+    stack_batches,
+)
 from nlp_meta.encoders.lora import (
     BIAS,
     WEIGHT,
@@ -28,6 +34,7 @@ from nlp_meta.encoders.lora import (
     stacked,
     start_weights,
 )
+from nlp_meta.encoders.precision import autocasting
 from nlp_meta.encoders.prefix import Network, build_network
 from nlp_meta.errors import SettingsError
 
@@ -99,22 +106,15 @@ class Classification:
         Returns:
             One tensor `(examples, labels)` for each task, float32, on the CPU.
         """
-        logs = torch.cat([self._run(weights, batch).log_softmax(-1) for batch in batches]).cpu()
-        owners = torch.cat([batch.owners.index for batch in batches]).cpu()
-        places = torch.cat([batch.positions for batch in batches]).cpu()
-        tasks = range(len(batches[0].owners.counts))
-        return [logs[owners == w][places[owners == w].argsort()] for w in tasks]
+        logs = [self._run(weights, batch).log_softmax(-1).cpu() for batch in batches]
+        return split_by_task(logs, batches)
 
     def support_batches(
         self, episodes: Sequence[Episode], *, minibatch: int | None
     ) -> list[list[Batch]]:
         """Support sets of W episodes as minibatches of about `minibatch` examples a task."""
         tasks = self._rows(episodes, [episode.support for episode in episodes])
-        most = max(len(rows) for rows in tasks)
-        if not most:
-            return []
-        count = 1 if minibatch is None else max(1, round(most / minibatch))
-        count = min(count, *(len(rows) for rows in tasks))
+        count = count_minibatches([len(rows) for rows in tasks], minibatch=minibatch)
         split = [split_minibatches(rows, count=count) for rows in tasks]
         return [self._stack([parts[i] for parts in split]) for i in range(count)]
 
@@ -152,17 +152,11 @@ class Classification:
     def _run(self, weights: Weights, batch: Batch) -> Tensor:
         """Logits `(rows, labels)`; features where the weights hold no last layer."""
         adapted = stacked(self.backbone.model, self.plan, weights, batch.owners)
-        with adapted, self._precision():
+        with adapted, autocasting(self.autocast, self.backbone.device):
             out = self.network.run(batch.states, batch.mask).float().flatten(1)
         if self.plan.head[-1] + WEIGHT not in weights:
             return out
         return out.masked_fill(~batch.allowed, MASKED)
-
-    @contextmanager
-    def _precision(self) -> Iterator[None]:
-        device = self.backbone.device.type
-        with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
-            yield
 
     def _prototypes(
         self, weights: Weights, support: Sequence[Sequence[Batch]]

@@ -7,8 +7,8 @@ add up to that of the whole, so its size is bounded by time and not by memory.
 """
 
 import math
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.batching import Owners, count_minibatches, split_by_task
 from nlp_meta.encoders.lora import (
     LoraPlan,
     Weights,
@@ -32,6 +33,7 @@ from nlp_meta.encoders.pair_batching import (
     select_rows,
     stack_pairs,
 )
+from nlp_meta.encoders.precision import autocasting
 from nlp_meta.encoders.seq2seq import Seq2Seq, direct, tokenize_sources, tokenize_targets
 from nlp_meta.errors import SettingsError
 
@@ -63,7 +65,10 @@ class Generation:
 
     def loss(self, weights: Weights, batch: PairBatch) -> Tensor:
         """Cross-entropy of each task, `(tasks,)` in nats: this batch's share of the mean."""
-        with stacked(self.backbone.model, self.plan, weights, batch.owners), self._precision():
+        with (
+            stacked(self.backbone.model, self.plan, weights, batch.owners),
+            autocasting(self.autocast, self.backbone.device),
+        ):
             each = token_losses(
                 self.backbone.model,
                 batch,
@@ -98,27 +103,22 @@ class Generation:
         """
         means = []
         for batch in batches:
-            with stacked(self.backbone.model, self.plan, weights, batch.owners), self._precision():
+            with (
+                stacked(self.backbone.model, self.plan, weights, batch.owners),
+                autocasting(self.autocast, self.backbone.device),
+            ):
                 encoder = self.backbone.model.get_encoder()
                 states = encoder(input_ids=batch.sources, attention_mask=batch.mask)
             mask = batch.mask.unsqueeze(-1).float()
             means.append((states.last_hidden_state.float() * mask).sum(1) / mask.sum(1))
-        owners = torch.cat([batch.owners.index for batch in batches]).cpu()
-        places = torch.cat([batch.positions for batch in batches]).cpu()
-        every = torch.cat(means).cpu()
-        tasks = range(len(batches[0].owners.counts))
-        return [every[owners == w][places[owners == w].argsort()] for w in tasks]
+        return split_by_task([one.cpu() for one in means], batches)
 
     def support_batches(
         self, episodes: Sequence[Episode], *, minibatch: int | None
     ) -> list[list[PairBatch]]:
         """Support sets of W episodes as minibatches of about `minibatch` pairs a task."""
         tasks = self._rows(episodes, [episode.support for episode in episodes])
-        most = max(len(rows) for rows in tasks)
-        if not most:
-            return []
-        count = 1 if minibatch is None else max(1, round(most / minibatch))
-        count = min(count, *(len(rows) for rows in tasks))
+        count = count_minibatches([len(rows) for rows in tasks], minibatch=minibatch)
         return [self._stack([rows[i::count] for rows in tasks]) for i in range(count)]
 
     def query_batches(self, episodes: Sequence[Episode]) -> list[PairBatch]:
@@ -145,6 +145,13 @@ class Generation:
             device=self.backbone.device,
         )
 
+    @contextmanager
+    def _adapted(self, weights: Weights, owners: Owners) -> Iterator[None]:
+        """Let the encoder-decoder compute with the weights of W tasks, in the chosen dtype."""
+        adapted = stacked(self.backbone.model, self.plan, weights, owners)
+        with adapted, autocasting(self.autocast, self.backbone.device):
+            yield
+
     def _decode(self, weights: Weights, batch: PairBatch) -> list[str]:
         """Write each row; rows of one bound together, so that none depends on its neighbors."""
         found = [""] * len(batch.sources)
@@ -157,7 +164,10 @@ class Generation:
         return found
 
     def _search(self, weights: Weights, batch: PairBatch, *, longest: int) -> list[str]:
-        with stacked(self.backbone.model, self.plan, weights, batch.owners), self._precision():
+        with (
+            stacked(self.backbone.model, self.plan, weights, batch.owners),
+            autocasting(self.autocast, self.backbone.device),
+        ):
             written = self.backbone.model.generate(  # type: ignore[operator]  # a mixin's method
                 input_ids=batch.sources,
                 attention_mask=batch.mask,
@@ -170,13 +180,6 @@ class Generation:
         new = written[:, batch.starts.shape[1] :]
         texts = self.backbone.tokenizer.batch_decode(new, skip_special_tokens=True)
         return [text.strip() for text in texts]
-
-    def _precision(self) -> AbstractContextManager[None]:
-        device, on = self.backbone.device.type, self.autocast is not None
-        found: AbstractContextManager[None] = torch.autocast(
-            device, dtype=self.autocast, enabled=on
-        )
-        return found
 
 
 def token_losses(

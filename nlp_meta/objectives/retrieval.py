@@ -7,8 +7,7 @@ source. The temperature is a meta-parameter, and a fast weight, beside the LoRA 
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +18,7 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import Backbone
-from nlp_meta.encoders.batching import Batch, Row, stack_batches
+from nlp_meta.encoders.batching import Batch, Row, count_minibatches, split_by_task, stack_batches
 from nlp_meta.encoders.lora import (
     BIAS,
     WEIGHT,
@@ -31,6 +30,7 @@ from nlp_meta.encoders.lora import (
     start_weights,
 )
 from nlp_meta.encoders.neighbors import NEIGHBORS, ratio_margin
+from nlp_meta.encoders.precision import autocasting
 from nlp_meta.encoders.prefix import Network, build_network
 from nlp_meta.errors import EpisodeError, SettingsError
 
@@ -156,10 +156,7 @@ class Retrieval:
         None has less than 2 pairs of a task that has as many: one alone has no negatives.
         """
         sizes = [len(episode.support) for episode in episodes]
-        if not max(sizes):
-            return []
-        count = 1 if minibatch is None else max(1, round(max(sizes) / minibatch))
-        count = max(1, min(count, min(sizes) // 2))
+        count = count_minibatches(sizes, minibatch=minibatch, least=2)
         return [
             [self._pairs([episode.support[part::count] for episode in episodes])]
             for part in range(count)
@@ -208,25 +205,15 @@ class Retrieval:
     @torch.no_grad()
     def _by_task(self, weights: Weights, pieces: Sequence[Batch]) -> list[Tensor]:
         """Embeddings of each task's rows, in their order."""
-        rows = torch.cat([self._run(weights, piece) for piece in pieces])
-        owners = torch.cat([piece.owners.index for piece in pieces])
-        places = torch.cat([piece.positions for piece in pieces])
-        tasks = range(len(pieces[0].owners.counts))
-        return [rows[owners == w][places[owners == w].argsort()] for w in tasks]
+        return split_by_task([self._run(weights, piece) for piece in pieces], pieces)
 
     def _run(self, weights: Weights, piece: Batch) -> Tensor:
         """Embeddings `(rows, hidden)`: features come out where the head's weights are absent."""
         headless = {name: value for name, value in weights.items() if name not in self._head}
         adapted = stacked(self.backbone.model, self.plan, headless, piece.owners)
-        with adapted, self._precision():
+        with adapted, autocasting(self.autocast, self.backbone.device):
             out = self.network.run(piece.states, piece.mask).float().flatten(1)
         return torch.nn.functional.normalize(out, dim=-1)
-
-    @contextmanager
-    def _precision(self) -> Iterator[None]:
-        device = self.backbone.device.type
-        with torch.autocast(device, dtype=self.autocast, enabled=self.autocast is not None):
-            yield
 
 
 def build_retrieval(

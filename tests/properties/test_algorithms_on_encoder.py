@@ -15,7 +15,8 @@ from nlp_meta.encoders.batching import Owners, pad_rows
 from nlp_meta.encoders.lora import LoraPlan, lowest_adapted_layer, plan_lora, stacked
 from nlp_meta.encoders.prefix import build_network, whole_network
 from nlp_meta.meta.adaptation import InnerLoop, repeat
-from nlp_meta.meta.algorithms import ALGORITHMS, fomaml, learned_step_sizes, maml, reptile
+from nlp_meta.meta.algorithms import ALGORITHMS, fomaml, maml, reptile
+from nlp_meta.meta.step_sizes import learned_step_sizes
 from nlp_meta.objectives.classification import Classification
 
 LABELS = ("negative", "positive")

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop, repeat
-from nlp_meta.meta.algorithms import ALGORITHMS, fomaml, joint, learned_step_sizes, maml, reptile
+from nlp_meta.meta.adaptation import InnerLoop, repeat
+from nlp_meta.meta.algorithms import ALGORITHMS, fomaml, joint, maml, reptile
+from nlp_meta.meta.step_sizes import STEP_SIZE, learned_step_sizes
 
 
 def half_square(weights, targets):

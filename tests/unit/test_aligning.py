@@ -15,7 +15,8 @@ from nlp_meta.adapting import build_objective, build_retriever
 from nlp_meta.aligning import AlignmentModel, adapt_alignment
 from nlp_meta.alignment_start import AlignmentMetaModel, describe_defaults
 from nlp_meta.errors import DataError, MetaModelError
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
+from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.meta.step_sizes import STEP_SIZE
 from nlp_meta.mixed_training import draw_meta_parameters, retrieval_beside
 from nlp_meta.models import AdaptedModel, MetaModel
 from nlp_meta.objectives.retrieval import TEMPERATURE

@@ -17,7 +17,8 @@ from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.forgetting import measure_forgetting
-from nlp_meta.meta.adaptation import STEP_SIZE, InnerLoop
+from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.meta.step_sizes import STEP_SIZE
 from nlp_meta.models import MetaModel
 from nlp_meta.replaying import drop_judged, hold_out, make_task, mix_streams
 from nlp_meta.settings import (
