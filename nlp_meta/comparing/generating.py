@@ -3,17 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 import torch
 
-from nlp_meta.baselines.fine_tune import without_labels
-from nlp_meta.comparing.bench import Method, name_training
+from nlp_meta.comparing.bench import Method
 from nlp_meta.comparing.methods import Kind, no_choice
 from nlp_meta.comparing.pairs import (
     Choice,
-    build_adapting,
-    choose_inner,
+    build_lora,
+    build_pretrained,
+    build_start,
+    choose_lora,
+    choose_start,
     draw_pair_episodes,
 )
 from nlp_meta.comparing.prompted_translation import (
@@ -27,6 +28,7 @@ from nlp_meta.generation_adapting import build_generator
 from nlp_meta.generation_settings import GenerationComparison, GenerationSettings
 from nlp_meta.hub.model_files import ADAPTER, RECORD
 from nlp_meta.meta.adaptation import Weights
+from nlp_meta.meta.validation import Objective
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.translating import TranslationMetaModel
 
@@ -70,42 +72,11 @@ class GenerationBench:
         generator = torch.Generator().manual_seed(self.settings.run.seed)
         return objective, objective.meta_parameters(generator)
 
-
-def choose_start(bench: GenerationBench, folder: str) -> dict[str, object]:
-    """Steps and rate of a meta-model."""
-    model = bench.start(folder)
-    return choose_inner(bench, replace(model.objective, num_beams=1), model.weights)
-
-
-def build_start(bench: GenerationBench, folder: str, choice: Choice) -> Method:
-    """A meta-model that is fine-tuned; with 0 pairs it writes as it is."""
-    model = bench.start(folder)
-    facts = {
-        "title": f"{name_training(model.provenance)}, then fine-tuning",
-        "examples_before": model.provenance["examples"],
-        "start": Path(folder).name,
-    }
-    weights = model.weights
-    return build_adapting(bench, model.objective, weights, choice, facts, without_pairs=True)
-
-
-def choose_lora(bench: GenerationBench, _: str) -> dict[str, object]:
-    """Steps and rate of LoRA matrices that begin at the pretrained encoder-decoder."""
-    objective, weights = bench.pretrained()
-    return choose_inner(bench, replace(objective, num_beams=1), weights)
-
-
-def build_lora(bench: GenerationBench, _: str, choice: Choice) -> Method:
-    """Plain LoRA, from the pretrained encoder-decoder."""
-    facts = {"examples_before": 0}
-    return build_adapting(bench, *bench.pretrained(), choice, facts, without_pairs=False)
-
-
-def build_zero_pairs(bench: GenerationBench, _: str, choice: Choice) -> Method:
-    """The pretrained encoder-decoder as it is; pairs change nothing."""
-    predict = without_labels(*bench.pretrained(), on_adapted=bench.stopwatch.adapted)
-    facts = {"examples_before": 0, "parameters": 0, "bytes": 0}
-    return Method(predict, 0, lambda _pairs: 0, facts)
+    def while_choosing(self, objective: Objective) -> Objective:
+        """Choices are made by greedy translations, which take a fraction of the time."""
+        if not isinstance(objective, Generation):
+            raise TypeError(f"a {type(objective).__name__} does not write translations")
+        return replace(objective, num_beams=1)
 
 
 def choose_prompting(bench: GenerationBench, _: str) -> dict[str, object]:
@@ -152,7 +123,7 @@ KINDS: Mapping[str, Kind] = {
         "the frozen encoder-decoder",
         ("generation",),
         no_choice,
-        build_zero_pairs,
+        build_pretrained,
     ),
     "prompting": Kind(
         "in-context prompting",

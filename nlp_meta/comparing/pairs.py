@@ -7,10 +7,11 @@ meta-validation episodes.
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
-from nlp_meta.baselines.fine_tune import fine_tune
-from nlp_meta.comparing.bench import BYTES_A_NUMBER, AnySettings, Method
+from nlp_meta.baselines.fine_tune import fine_tune, without_labels
+from nlp_meta.comparing.bench import BYTES_A_NUMBER, AnySettings, Method, name_training
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
@@ -25,6 +26,19 @@ from nlp_meta.training import episode_metric, find_adaptation
 Choice = Mapping[str, object]
 
 
+class PairModel(Protocol):
+    """A meta-model of pairs."""
+
+    @property
+    def objective(self) -> Objective: ...
+
+    @property
+    def weights(self) -> Weights: ...
+
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...
+
+
 class PairBench(Protocol):
     """A bench whose methods adapt to pairs."""
 
@@ -36,6 +50,15 @@ class PairBench(Protocol):
 
     @property
     def stopwatch(self) -> Stopwatch: ...
+
+    def start(self, folder: str) -> PairModel:
+        """Load a meta-model; those of one backbone share it."""
+
+    def pretrained(self) -> tuple[Objective, Weights]:
+        """The backbone of the settings, with LoRA matrices that change nothing yet."""
+
+    def while_choosing(self, objective: Objective) -> Objective:
+        """The objective as it answers the many episodes that choices are made by."""
 
 
 def draw_pair_episodes(
@@ -91,11 +114,50 @@ def gather_texts(tasks: Sequence[Task]) -> dict[str, list[str]]:
     return {language: list(texts) for language, texts in found.items()}
 
 
-def choose_inner(bench: PairBench, objective: Objective, weights: Weights) -> dict[str, object]:
+def choose_start(bench: PairBench, folder: str) -> dict[str, object]:
+    """Steps and rate of a meta-model."""
+    model = bench.start(folder)
+    return _choose_inner(bench, model.objective, model.weights)
+
+
+def build_start(bench: PairBench, folder: str, choice: Choice) -> Method:
+    """A meta-model that is fine-tuned; with 0 pairs it answers as it is."""
+    model = bench.start(folder)
+    facts = {
+        "title": f"{name_training(model.provenance)}, then fine-tuning",
+        "examples_before": model.provenance["examples"],
+        "start": Path(folder).name,
+    }
+    weights = model.weights
+    return _build_adapting(bench, model.objective, weights, choice, facts, without_pairs=True)
+
+
+def choose_lora(bench: PairBench, _: str) -> dict[str, object]:
+    """Steps and rate of LoRA matrices that begin at the pretrained backbone."""
+    return _choose_inner(bench, *bench.pretrained())
+
+
+def build_lora(bench: PairBench, _: str, choice: Choice) -> Method:
+    """Plain LoRA, from the pretrained backbone."""
+    facts = {"examples_before": 0}
+    return _build_adapting(bench, *bench.pretrained(), choice, facts, without_pairs=False)
+
+
+def build_pretrained(bench: PairBench, _: str, choice: Choice) -> Method:
+    """The pretrained backbone as it is; pairs change nothing."""
+    predict = without_labels(*bench.pretrained(), on_adapted=bench.stopwatch.adapted)
+    return Method(predict, 0, lambda _pairs: 0, UNMOVED)
+
+
+UNMOVED: Mapping[str, object] = {"examples_before": 0, "parameters": 0, "bytes": 0}
+"""Facts of a method that neither was trained before nor moves a number of its own."""
+
+
+def _choose_inner(bench: PairBench, objective: Objective, weights: Weights) -> dict[str, object]:
     """Steps and rate of a start, on the meta-validation episodes."""
     adaptation = bench.settings.adaptation
     inner, trials = find_adaptation(
-        objective,
+        bench.while_choosing(objective),
         dict(weights),
         bench.judged,
         adaptation,
@@ -110,7 +172,7 @@ def choose_inner(bench: PairBench, objective: Objective, weights: Weights) -> di
     }
 
 
-def build_adapting(
+def _build_adapting(
     bench: PairBench,
     objective: Objective,
     weights: Weights,

@@ -4,21 +4,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from nlp_meta.adapting import build_retriever
 from nlp_meta.aligning import AlignmentMetaModel
-from nlp_meta.baselines.fine_tune import without_labels
 from nlp_meta.baselines.ngram_overlap import ngram_overlap
-from nlp_meta.comparing.bench import Method, name_training
+from nlp_meta.comparing.bench import Method
 from nlp_meta.comparing.methods import Kind, no_choice
 from nlp_meta.comparing.pairs import (
+    UNMOVED,
     Choice,
-    build_adapting,
-    choose_inner,
+    build_lora,
+    build_pretrained,
+    build_start,
+    choose_lora,
+    choose_start,
     draw_pair_episodes,
     gather_texts,
 )
@@ -28,6 +30,7 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.hub.model_files import ADAPTER, RECORD
 from nlp_meta.meta.adaptation import Weights
+from nlp_meta.meta.validation import Objective
 from nlp_meta.objectives.retrieval import Retrieval
 from nlp_meta.report.answer import join_names
 from nlp_meta.settings import ModelSettings, RetrievalComparison
@@ -70,49 +73,15 @@ class RetrievalBench:
         generator = torch.Generator().manual_seed(self.settings.run.seed)
         return objective, objective.meta_parameters(generator)
 
-
-def choose_start(bench: RetrievalBench, folder: str) -> dict[str, object]:
-    """Steps and rate of a meta-model."""
-    model = bench.start(folder)
-    return choose_inner(bench, model.objective, model.weights)
-
-
-def build_start(bench: RetrievalBench, folder: str, choice: Choice) -> Method:
-    """A meta-model that is fine-tuned; with 0 pairs it answers as it is."""
-    model = bench.start(folder)
-    facts = {
-        "title": f"{name_training(model.provenance)}, then fine-tuning",
-        "examples_before": model.provenance["examples"],
-        "start": Path(folder).name,
-    }
-    weights = model.weights
-    return build_adapting(bench, model.objective, weights, choice, facts, without_pairs=True)
-
-
-def choose_lora(bench: RetrievalBench, _: str) -> dict[str, object]:
-    """Steps and rate of LoRA matrices that begin at the pretrained encoder."""
-    return choose_inner(bench, *bench.pretrained())
-
-
-def build_lora(bench: RetrievalBench, _: str, choice: Choice) -> Method:
-    """Plain LoRA, from the pretrained encoder."""
-    facts = {"examples_before": 0}
-    return build_adapting(bench, *bench.pretrained(), choice, facts, without_pairs=False)
-
-
-def build_frozen(bench: RetrievalBench, _: str, choice: Choice) -> Method:
-    """The pretrained encoder as it is; pairs change nothing."""
-    predict = without_labels(*bench.pretrained(), on_adapted=bench.stopwatch.adapted)
-    facts = {"examples_before": 0, "parameters": 0, "bytes": 0}
-    return Method(predict, 0, lambda _pairs: 0, facts)
+    def while_choosing(self, objective: Objective) -> Objective:
+        return objective
 
 
 def build_overlap(bench: RetrievalBench, _: str, choice: Choice) -> Method:
     """Overlap of character n-grams."""
     orders = bench.settings.retrieval.ngrams
     predict = ngram_overlap(orders=orders, on_adapted=bench.stopwatch.adapted)
-    facts = {"examples_before": 0, "parameters": 0, "bytes": 0}
-    return Method(predict, 0, lambda pairs: pairs, facts)
+    return Method(predict, 0, lambda pairs: pairs, UNMOVED)
 
 
 _ENCODER = "the adapted encoder's mean-pooled states"
@@ -149,7 +118,7 @@ KINDS: Mapping[str, Kind] = {
         "the frozen encoder's mean-pooled states",
         (*_POOL, "model"),
         no_choice,
-        build_frozen,
+        build_pretrained,
     ),
     "ngram_overlap": Kind(
         "overlap of character n-grams",
