@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from torch import Tensor
 
@@ -11,12 +11,11 @@ from nlp_meta.adapting import Calibrated, build_objective, predict_texts
 from nlp_meta.companion import FACTORS, Companion, CompanionReport
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch
-from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.companions import StoredCompanion, load_companion
-from nlp_meta.hub.destinations import Destination, PushOptions
-from nlp_meta.hub.packaging import ADAPTED_MODEL, Record, find_model, load_weights, save_model
-from nlp_meta.hub.publish import Pushed, push_saved
+from nlp_meta.hub.packaging import load_weights, save_model
 from nlp_meta.hub.pulling import Source, source_of
+from nlp_meta.hub.pushable import Pushable
+from nlp_meta.hub.records import ADAPTED_MODEL, Record, find_model, read_settings
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import ModelSettings
 
@@ -76,7 +75,7 @@ class AdaptationReport:
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptedModel:
+class AdaptedModel(Pushable):
     """A backbone with the adapter and the head of one domain.
 
     Attributes:
@@ -149,18 +148,6 @@ class AdaptedModel:
             Path(folder), record, self.weights, backbone=backbone, plan=plan, companion=stored
         )
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        hub_base_model: str | None = None,
-        results: str | Path | None = None,
-        **options: Unpack[PushOptions],
-    ) -> Pushed:
-        """Push in one commit, with a card of what was measured; see `push_folder`."""
-        to = Destination(repo_id, **options)
-        return push_saved(self.save_pretrained, to, hub_base_model=hub_base_model, results=results)
-
 
 def build_recorded(
     record: Record, *, device: str | None, token: str | None
@@ -170,20 +157,5 @@ def build_recorded(
     Raises:
         MetaModelError: The record is of another version.
     """
-    settings, labels = recorded_settings(record), tuple(record.labels)
+    settings, labels = read_settings(record, ModelSettings), tuple(record.labels)
     return settings, build_objective(settings, labels=labels, device=device, token=token)
-
-
-def recorded_settings(record: Record) -> ModelSettings:
-    """Read the backbone and its adapter as a record names them.
-
-    Raises:
-        MetaModelError: The record is of another version.
-    """
-    try:
-        return ModelSettings(**record.model)
-    except TypeError as error:
-        raise MetaModelError(
-            f"cannot load a model of the keys {', '.join(record.model)}: those of this version's "
-            "section `model` are needed; save it again, or install the version that saved it"
-        ) from error

@@ -6,13 +6,13 @@ dozen sentence pairs `adapt_alignment` makes of it an `AlignmentModel`.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
 
 from nlp_meta.adapting import check_texts, count_cut
 from nlp_meta.alignment_model import AlignmentModel, AlignmentReport, Mined, Ticker
 from nlp_meta.alignment_start import AlignmentMetaModel
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
+from nlp_meta.hub.pulling import tell_source
 from nlp_meta.pair_adapting import adapt_to_pairs
 
 __all__ = ["AlignmentMetaModel", "AlignmentModel", "AlignmentReport", "Mined", "adapt_alignment"]
@@ -44,11 +44,9 @@ def adapt_alignment(
             empty or too long.
         DivergedError: A loss became infinite; nothing is returned.
     """
-    began, origin = time.monotonic(), meta_model.source
+    began = time.monotonic()
     check_sides(sources, targets)
-    inner = meta_model.adaptation
-    inner = inner if steps is None else replace(inner, steps=steps)
-    inner = inner if learning_rate is None else replace(inner, learning_rate=learning_rate)
+    inner = meta_model.adaptation.instead(steps=steps, learning_rate=learning_rate)
     cut = count_cut(meta_model.objective, [*sources, *targets], long_texts=long_texts)
     tick = Ticker(on_step, total=2 * (inner.steps + 1))
     found = adapt_to_pairs(
@@ -70,7 +68,7 @@ def adapt_alignment(
         found.held_out.threshold,
         languages,
         report,
-        {**meta_model.provenance, "meta_model": asdict(origin) if origin else None},
+        tell_source(meta_model.provenance, meta_model.source),
     )
 
 

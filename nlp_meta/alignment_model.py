@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,10 +15,10 @@ from nlp_meta.data.overlap import text_key
 from nlp_meta.encoders.neighbors import NEIGHBORS, mine_pairs
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.errors import DataError
-from nlp_meta.hub.destinations import Destination, PushOptions
-from nlp_meta.hub.packaging import ALIGNMENT_MODEL, Record, find_model, load_weights
-from nlp_meta.hub.publish import Pushed, push_saved
+from nlp_meta.hub.packaging import load_weights
 from nlp_meta.hub.pulling import Source, source_of
+from nlp_meta.hub.pushable import Pushable
+from nlp_meta.hub.records import ALIGNMENT_MODEL, Record, find_model
 from nlp_meta.meta.adaptation import repeat
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
 from nlp_meta.pair_adapting import AdaptedPairs
@@ -77,7 +77,7 @@ class Mined:
 
 
 @dataclass(frozen=True, slots=True)
-class AlignmentModel:
+class AlignmentModel(Pushable):
     """A backbone with the adapter of one language pair.
 
     Attributes:
@@ -219,18 +219,6 @@ class AlignmentModel:
             ALIGNMENT_MODEL, asdict(self.settings), (), done, provenance=self.provenance
         )
         save_lora(Path(folder), record, self.objective, self.weights)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        hub_base_model: str | None = None,
-        results: str | Path | None = None,
-        **options: Unpack[PushOptions],
-    ) -> Pushed:
-        """Push in one commit, with a card of what was measured; see `push_folder`."""
-        to = Destination(repo_id, **options)
-        return push_saved(self.save_pretrained, to, hub_base_model=hub_base_model, results=results)
 
 
 def _first_places(texts: Sequence[str]) -> list[int]:

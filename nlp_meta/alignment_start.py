@@ -4,25 +4,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nlp_meta.adapted_model import recorded_settings
 from nlp_meta.adapting import build_retriever
 from nlp_meta.errors import MetaModelError
-from nlp_meta.hub.destinations import Destination, PushOptions
-from nlp_meta.hub.packaging import (
-    ALIGNMENT_META_MODEL,
-    META_MODEL,
-    Record,
-    find_model,
-    load_weights,
-    save_model,
-)
-from nlp_meta.hub.publish import Pushed, push_saved
+from nlp_meta.hub.packaging import load_weights, save_model
 from nlp_meta.hub.pulling import Source, source_of
+from nlp_meta.hub.pushable import Pushable
+from nlp_meta.hub.records import ALIGNMENT_META_MODEL, META_MODEL, Record, find_model, read_settings
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.step_sizes import describe_step_sizes, restore_step_sizes
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
@@ -30,7 +22,7 @@ from nlp_meta.settings import ModelSettings
 
 
 @dataclass(frozen=True, slots=True)
-class AlignmentMetaModel:
+class AlignmentMetaModel(Pushable):
     """A meta-learned start with the defaults that its adaptation to pairs was found to need.
 
     Attributes:
@@ -107,18 +99,6 @@ class AlignmentMetaModel:
         )
         save_lora(Path(folder), record, self.objective, self.weights)
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        hub_base_model: str | None = None,
-        results: str | Path | None = None,
-        **options: Unpack[PushOptions],
-    ) -> Pushed:
-        """Push in one commit, with a card of what was measured; see `push_folder`."""
-        to = Destination(repo_id, **options)
-        return push_saved(self.save_pretrained, to, hub_base_model=hub_base_model, results=results)
-
 
 def build_recorded(
     record: Record, *, device: str | None, token: str | None
@@ -128,7 +108,7 @@ def build_recorded(
     Raises:
         MetaModelError: The record is of another version.
     """
-    settings = recorded_settings(record)
+    settings = read_settings(record, ModelSettings)
     return settings, build_retriever(settings, device=device, token=token)
 
 

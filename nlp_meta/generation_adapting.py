@@ -66,6 +66,7 @@ def build_generator(
     device: torch.device | str | None = None,
     precision: str = "auto",
     batch_tokens: int = 2048,
+    token: str | None = None,
 ) -> Generation:
     """Load the encoder-decoder that settings name and plan its adapter."""
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -74,6 +75,7 @@ def build_generator(
         max_tokens=settings.max_tokens,
         device=place,
         revision=settings.revision,
+        token=token,
     )
     return build_generation(
         backbone,

@@ -16,7 +16,8 @@ from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.kinds import KINDS, episode_scorer, kind_of_metric
 from nlp_meta.generation_adapting import build_generator
 from nlp_meta.generation_settings import GenerationTraining
-from nlp_meta.hub.packaging import TRANSLATION_META_MODEL, find_model, load_weights
+from nlp_meta.hub.packaging import load_weights
+from nlp_meta.hub.records import TRANSLATION_META_MODEL, find_model
 from nlp_meta.launch import with_trackers
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.algorithms import ALGORITHMS

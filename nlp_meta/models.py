@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from torch import Tensor
 
@@ -22,17 +22,11 @@ from nlp_meta.data.labels import check_labels, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import LabelError
 from nlp_meta.hub.companions import StoredCompanion, load_companion
-from nlp_meta.hub.destinations import Destination, PushOptions
 from nlp_meta.hub.model_files import ADAPTER
-from nlp_meta.hub.packaging import (
-    META_MODEL,
-    Record,
-    find_model,
-    load_weights,
-    save_model,
-)
-from nlp_meta.hub.publish import Pushed, push_saved
-from nlp_meta.hub.pulling import Source, hash_file, source_of
+from nlp_meta.hub.packaging import load_weights, save_model
+from nlp_meta.hub.pulling import Source, hash_file, source_of, tell_source
+from nlp_meta.hub.pushable import Pushable
+from nlp_meta.hub.records import META_MODEL, Record, find_model
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.step_sizes import describe_step_sizes, drop_step_sizes, restore_step_sizes
 from nlp_meta.objectives.classification import Classification
@@ -43,7 +37,7 @@ __all__ = ["AdaptationReport", "AdaptedModel", "MetaModel"]
 
 
 @dataclass(frozen=True, slots=True)
-class MetaModel:
+class MetaModel(Pushable):
     """A meta-learned start with the defaults that its adaptation was found to need.
 
     Attributes:
@@ -166,7 +160,7 @@ class MetaModel:
         match = match_labels(labels, self.labels, label_map=label_map)
         check_labels(match.labels)
         support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
-        inner = _override(self.adaptation, steps=steps, learning_rate=learning_rate)
+        inner = self.adaptation.instead(steps=steps, learning_rate=learning_rate)
         cut = count_cut(self.objective, [one.source for one in support], long_texts=long_texts)
         known = match.shared
         objective, start = narrow_labels(self.objective, self.weights, match.labels, shared=known)
@@ -190,8 +184,8 @@ class MetaModel:
 
     def _origin(self) -> dict[str, object]:
         """What an adapted model tells of its start."""
-        pulled = None if self.source is None else asdict(self.source)
-        return {**self.provenance, "meta_model": pulled, "adapter_sha256": self.adapter_sha256}
+        told = tell_source(self.provenance, self.source)
+        return {**told, "adapter_sha256": self.adapter_sha256}
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a PEFT adapter with its head, the tokenizer and a record."""
@@ -209,20 +203,3 @@ class MetaModel:
         stored = None if self.companion is None else StoredCompanion(self.companion)
         backbone, plan = self.objective.backbone, self.objective.plan
         save_model(Path(folder), record, weights, backbone=backbone, plan=plan, companion=stored)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        hub_base_model: str | None = None,
-        results: str | Path | None = None,
-        **options: Unpack[PushOptions],
-    ) -> Pushed:
-        """Push in one commit, with a card of what was measured; see `push_folder`."""
-        to = Destination(repo_id, **options)
-        return push_saved(self.save_pretrained, to, hub_base_model=hub_base_model, results=results)
-
-
-def _override(inner: InnerLoop, *, steps: int | None, learning_rate: float | None) -> InnerLoop:
-    inner = inner if steps is None else replace(inner, steps=steps)
-    return inner if learning_rate is None else replace(inner, learning_rate=learning_rate)

@@ -13,8 +13,8 @@ from nlp_meta.data.card_parts import SENTIMENT
 from nlp_meta.data.tasks import Task
 from nlp_meta.generation_settings import GenerationTraining
 from nlp_meta.hub.data_facts import describe_data
-from nlp_meta.hub.packaging import META_MODEL, OTHER_STARTS, find_model
 from nlp_meta.hub.pulling import source_of
+from nlp_meta.hub.records import META_MODEL, OTHER_STARTS, find_model
 from nlp_meta.meta.checkpoints import Checkpoint
 from nlp_meta.meta.outer_loop import MetaTrained
 from nlp_meta.meta.progress import LOG

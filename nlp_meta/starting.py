@@ -10,13 +10,8 @@ from nlp_meta.alignment_start import read_temperature
 from nlp_meta.data.card_parts import SENTIMENT
 from nlp_meta.encoders.lora import BIAS, WEIGHT, start_weights
 from nlp_meta.errors import MetaModelError, SettingsError
-from nlp_meta.hub.packaging import (
-    ALIGNMENT_META_MODEL,
-    META_MODEL,
-    OTHER_STARTS,
-    find_model,
-    load_weights,
-)
+from nlp_meta.hub.packaging import load_weights
+from nlp_meta.hub.records import ALIGNMENT_META_MODEL, META_MODEL, OTHER_STARTS, find_model
 from nlp_meta.meta.deviations import begin_deviations
 from nlp_meta.meta.step_sizes import learned_step_sizes, restore_step_sizes
 from nlp_meta.mixed_training import Objectives, draw_meta_parameters

@@ -21,7 +21,7 @@ from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.pairing import Paired
 from nlp_meta.forgetting import DomainChange, measure_forgetting
 from nlp_meta.hub.data_facts import facts_of
-from nlp_meta.hub.packaging import META_MODEL, Record, find_model
+from nlp_meta.hub.records import META_MODEL, Record, find_model
 from nlp_meta.meta.progress import StepRecord
 from nlp_meta.mixed_training import build_stream
 from nlp_meta.models import MetaModel

@@ -65,7 +65,7 @@ def _check_languages(options: Namespace) -> None:
 
 def _find_adapt(meta: str) -> Adapt:
     """What adapts a meta-model of this kind."""
-    from nlp_meta.hub.packaging import (
+    from nlp_meta.hub.records import (
         ALIGNMENT_META_MODEL,
         META_MODEL,
         TRANSLATION_META_MODEL,

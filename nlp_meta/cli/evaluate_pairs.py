@@ -19,7 +19,7 @@ RESAMPLES = 1000
 
 def writes_translations(model: str) -> bool:
     """Whether a saved model is one that translates; False where there is none."""
-    from nlp_meta.hub.packaging import TRANSLATION_MODEL, find_any_model
+    from nlp_meta.hub.records import TRANSLATION_MODEL, find_any_model
 
     try:
         return find_any_model(model)[1].kind == TRANSLATION_MODEL

@@ -98,7 +98,7 @@ def _obstacle(folder: Path) -> str | None:
 
 
 def _is_adapted_model(folder: Path) -> bool:
-    from nlp_meta.hub.packaging import ADAPTED_MODELS, read_record
+    from nlp_meta.hub.records import ADAPTED_MODELS, read_record
 
     try:
         record = read_record(folder, name=str(folder))

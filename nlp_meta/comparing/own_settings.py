@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from nlp_meta.comparing.methods import KINDS
 from nlp_meta.errors import SettingsError
-from nlp_meta.hub.packaging import META_MODEL, find_model
+from nlp_meta.hub.records import META_MODEL, find_model
 from nlp_meta.settings import (
     AdaptationSettings,
     Comparison,

@@ -62,27 +62,29 @@ def load_seq2seq(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
+    token: str | None = None,
 ) -> Seq2Seq:
     """Load a pretrained encoder-decoder and freeze it.
 
     Args:
         name: Hub id or a folder.
         dtype: Of the frozen weights. transformers 5 would otherwise take the checkpoint's.
+        token: For a private model on the Hub; None takes HF_TOKEN, or the login.
 
     Raises:
         BackboneError: No such model, no safetensors, or a model that takes fewer tokens.
     """
     device = torch.device(device)
-    revision = revision or "main"
+    found = {"revision": revision or "main", "token": token}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        config = AutoConfig.from_pretrained(name, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(name, **found)
+        config = AutoConfig.from_pretrained(name, **found)
         model = AutoModelForSeq2SeqLM.from_pretrained(
             name,
             dtype=dtype,
             use_safetensors=True,
             attn_implementation="eager" if device.type == "cpu" else None,
-            revision=revision,
+            **found,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")

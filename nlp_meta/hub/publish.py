@@ -6,7 +6,7 @@ repeated, and one that repeats a finished push changes nothing.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from nlp_meta.hub.destinations import (
     make_place,
 )
 from nlp_meta.hub.model_files import ADAPTER, CARD, MODEL_FILES
-from nlp_meta.hub.packaging import Record, read_record
 from nlp_meta.hub.pulling import hash_file
+from nlp_meta.hub.records import Record, read_record
 from nlp_meta.hub.refusals import FAILURES, explain, patiently
 from nlp_meta.hub.staging import check_portable, stage
 
@@ -113,21 +113,6 @@ def _read_scores(folder: Path, record: Record, results: Path) -> Results:
         examples=record.provenance.get("examples"),
         folder=folder.resolve().name,
     )
-
-
-def push_saved(
-    save: Callable[[Path], None],
-    to: Destination,
-    *,
-    hub_base_model: str | None = None,
-    results: str | Path | None = None,
-) -> Pushed:
-    """Save a model to a folder that lives as long as the push, and push that."""
-    with tempfile.TemporaryDirectory(prefix="nlp_meta_save_") as place:
-        folder = Path(place) / "model"
-        save(folder)
-        path = None if results is None else Path(results)
-        return push_folder(folder, to, hub_base_model=hub_base_model, results=path)
 
 
 def push_data_card(path: Path, to: Destination, *, notes: Sequence[str]) -> Pushed:

@@ -7,8 +7,10 @@ Hub: its own client does the work.
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 from huggingface_hub import HfApi, hf_hub_download
@@ -42,6 +44,11 @@ def source_of(name: str, folder: Path) -> Source | None:
     """The source of a model in a folder of the Hub's cache; None for a folder of a user's."""
     pulled = not Path(name).is_dir() and _COMMIT.fullmatch(folder.name)
     return Source(name, folder.name) if pulled else None
+
+
+def tell_source(provenance: Mapping[str, Any], source: Source | None) -> dict[str, Any]:
+    """What an adapted model tells of its start: the training, and where it was pulled from."""
+    return {**provenance, "meta_model": None if source is None else asdict(source)}
 
 
 def pull(name: str, *, revision: str | None = None, token: str | None = None) -> Path:

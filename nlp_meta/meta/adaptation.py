@@ -6,7 +6,7 @@ evaluation and export.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -61,6 +61,14 @@ class InnerLoop:
                 f"cannot average fast weights with a decay of {self.average}: 0 or more, below 1, "
                 "is needed; change `adaptation.average`"
             )
+
+    def instead(self, *, steps: int | None, learning_rate: float | None) -> "InnerLoop":
+        """The same with other steps, or another rate; None keeps what is here."""
+        return replace(
+            self,
+            steps=self.steps if steps is None else steps,
+            learning_rate=self.learning_rate if learning_rate is None else learning_rate,
+        )
 
 
 def repeat(meta_parameters: Weights, *, tasks: int) -> dict[str, Tensor]:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nlp_meta.adapted_model import AdaptedModel, recorded_settings
+from nlp_meta.adapted_model import AdaptedModel
 from nlp_meta.adapting import PREDICTION_TOKENS
 from nlp_meta.companion import FACTORS, Companion
 from nlp_meta.encoders.backbone import Backbone, resolve_name
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT
 from nlp_meta.errors import BackboneError
 from nlp_meta.hub.companions import load_companion
-from nlp_meta.hub.packaging import ADAPTED_MODEL, find_model, load_weights
+from nlp_meta.hub.packaging import load_weights
+from nlp_meta.hub.records import ADAPTED_MODEL, find_model, read_settings
 from nlp_meta.objectives.classification import build_classification
 from nlp_meta.settings import ModelSettings
 
@@ -76,7 +77,7 @@ def load_adapted(
         BackboneError: It was adapted from another encoder.
     """
     folder, record = find_model(str(name_or_path), kind=ADAPTED_MODEL, revision=revision)
-    settings = recorded_settings(record)
+    settings = read_settings(record, ModelSettings)
     check_base(settings, base, name=str(name_or_path))
     objective = build_classification(
         replace(backbone, prefix_text=settings.prefix_text, max_tokens=settings.max_tokens),

@@ -22,7 +22,7 @@ from nlp_meta.errors import BackboneError, DataError, MetaModelError
 from nlp_meta.evaluation.translation_metrics import chrf
 from nlp_meta.generation_adapting import build_generator, hold_out
 from nlp_meta.generation_settings import GenerationSettings
-from nlp_meta.hub.packaging import find_model
+from nlp_meta.hub.records import find_model
 from nlp_meta.meta.adaptation import InnerLoop, repeat
 from nlp_meta.translating import TranslationMetaModel, TranslationModel
 
