@@ -23,6 +23,7 @@ from nlp_meta.objectives.calibration import fit_temperature
 from nlp_meta.objectives.classification import Classification, build_classification
 from nlp_meta.objectives.retrieval import Retrieval, build_retrieval
 from nlp_meta.settings import ModelSettings
+from nlp_meta.ticker import Ticker
 
 FOLDS = 4
 STOPS = (0.25, 0.5, 1.0)
@@ -146,7 +147,7 @@ def adapt_calibrated(
     layer, so that a plain softmax is calibrated wherever the model is loaded.
     """
     episode = Episode("support", objective.labels, tuple(support), (), 0)
-    tick = _Ticker(on_step, total=2 * inner.steps)
+    tick = Ticker(on_step, total=2 * inner.steps)
     fewest = min(sum(e.target == name for e in support) for name in objective.labels)
     found = held_out_path(
         objective,
@@ -256,18 +257,6 @@ def count_cut(
             "with `--long-texts cut`"
         )
     return len(long)
-
-
-class _Ticker:
-    """Counts steps for a progress bar."""
-
-    def __init__(self, on_step: Callable[[int, int], None] | None, *, total: int) -> None:
-        self.on_step, self.total, self.done = on_step, total, 0
-
-    def __call__(self) -> None:
-        self.done += 1
-        if self.on_step:
-            self.on_step(min(self.done, self.total), self.total)
 
 
 def log_probabilities(answers: Sequence[Prediction], labels: Sequence[str]) -> Tensor:

@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from nlp_meta.adapting import check_texts, count_cut
-from nlp_meta.alignment_model import AlignmentModel, AlignmentReport, Mined, Ticker
+from nlp_meta.alignment_model import AlignmentModel, AlignmentReport
 from nlp_meta.alignment_start import AlignmentMetaModel
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
 from nlp_meta.hub.pulling import tell_source
+from nlp_meta.mining import Mined
 from nlp_meta.pair_adapting import adapt_to_pairs
+from nlp_meta.ticker import Ticker
 
 __all__ = ["AlignmentMetaModel", "AlignmentModel", "AlignmentReport", "Mined", "adapt_alignment"]
 
@@ -57,7 +59,7 @@ def adapt_alignment(
         minibatch=meta_model.minibatch,
         early_stop=meta_model.early_stop and steps is None,
         seed=seed,
-        on_step=lambda: tick(1),
+        on_step=tick,
     )
     rate, seconds = inner.learning_rate, time.monotonic() - began
     report = AlignmentReport.of(found, len(sources), rate, cut, seconds)

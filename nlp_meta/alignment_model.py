@@ -6,31 +6,26 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nlp_meta.adapting import PREDICTION_TOKENS, check_texts
 from nlp_meta.alignment_start import build_recorded, save_lora
-from nlp_meta.data.overlap import text_key
-from nlp_meta.encoders.neighbors import NEIGHBORS, mine_pairs
+from nlp_meta.encoders.neighbors import NEIGHBORS
 from nlp_meta.encoders.prefix import whole_network
-from nlp_meta.errors import DataError
 from nlp_meta.hub.packaging import load_weights
 from nlp_meta.hub.pulling import Source, source_of
 from nlp_meta.hub.pushable import Pushable
 from nlp_meta.hub.records import ALIGNMENT_MODEL, Record, find_model
 from nlp_meta.meta.adaptation import repeat
+from nlp_meta.mining import Mined, embed_in_blocks, mine_texts
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
 from nlp_meta.pair_adapting import AdaptedPairs
 from nlp_meta.settings import ModelSettings
 
-EMBEDDED_AT_ONCE = 2048
-"""Texts that are embedded between two calls of a progress bar."""
-
 
 @dataclass(frozen=True, slots=True)
 class AlignmentReport:
-    """What one adaptation to pairs did; the held-out figures are those of `HeldOut`.
+    """What one adaptation to pairs did; the held-out figures are those of `MinedPairs`.
 
     Attributes:
         temperature: Of the loss, as adaptation left it.
@@ -65,15 +60,6 @@ class AlignmentReport:
             texts_cut=texts_cut,
             seconds=seconds,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Mined:
-    """A source and its translation, by their places, and the margin that they stand out by."""
-
-    source: int
-    target: int
-    margin: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +135,10 @@ class AlignmentModel(Pushable):
             batch_tokens=PREDICTION_TOKENS,
         )
         stacked = repeat(self.weights, tasks=1)
-        # Of like length side by side: a block of mixed ones would be cut into many batches.
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        rows = torch.zeros(
-            len(texts), int(exact.backbone.config.hidden_size), device=exact.backbone.device
+        width = int(exact.backbone.config.hidden_size)
+        return embed_in_blocks(
+            lambda some: exact.embed(stacked, [some])[0], texts, width=width, on_step=on_step
         )
-        for first in range(0, len(order), EMBEDDED_AT_ONCE):
-            places = order[first : first + EMBEDDED_AT_ONCE]
-            rows[places] = exact.embed(stacked, [[texts[p].strip() for p in places]])[0]
-            if on_step:
-                on_step(len(places))
-        return rows
 
     def align(
         self,
@@ -188,28 +167,15 @@ class AlignmentModel(Pushable):
         Raises:
             DataError: A side has no sentence, or an empty one.
         """
-        if not sources or not targets:
-            raise DataError(
-                f"cannot align {len(sources)} sentences with {len(targets)}: at least one on each "
-                "side is needed; give `--source` and `--target` that have some"
-            )
-        check_texts(sources)
-        check_texts(targets)
-        least = self.threshold if threshold is None else threshold
-        firsts, seconds = _first_places(sources), _first_places(targets)
-        left, right = [sources[p] for p in firsts], [targets[p] for p in seconds]
-        tick = Ticker(on_step, total=len(left) + len(right))
-        mined = mine_pairs(
-            self.embed(left, on_step=tick),
-            self.embed(right, on_step=tick),
+        return mine_texts(
+            self.embed,
+            self.embed,
+            sources,
+            targets,
+            threshold=self.threshold if threshold is None else threshold,
             neighbors=neighbors,
-            never=_find_copies(left, right),
+            on_step=on_step,
         )
-        return [
-            Mined(firsts[source], seconds[target], margin)
-            for source, target, margin in mined
-            if margin >= least
-        ]
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write an ordinary PEFT adapter, the tokenizer and a record."""
@@ -219,30 +185,3 @@ class AlignmentModel(Pushable):
             ALIGNMENT_MODEL, asdict(self.settings), (), done, provenance=self.provenance
         )
         save_lora(Path(folder), record, self.objective, self.weights)
-
-
-def _first_places(texts: Sequence[str]) -> list[int]:
-    """Places of texts that no earlier one equals up to case and punctuation."""
-    firsts: dict[str, int] = {}
-    for place, text in enumerate(texts):
-        firsts.setdefault(text_key(text), place)
-    return list(firsts.values())
-
-
-def _find_copies(sources: Sequence[str], targets: Sequence[str]) -> dict[int, int]:
-    """The target that is each source's own copy; neither side has two equal texts."""
-    places = {text_key(text): place for place, text in enumerate(targets)}
-    keys = [text_key(text) for text in sources]
-    return {place: places[key] for place, key in enumerate(keys) if key in places}
-
-
-class Ticker:
-    """Counts what is done for a progress bar."""
-
-    def __init__(self, on_step: Callable[[int, int], None] | None, *, total: int) -> None:
-        self.on_step, self.total, self.done = on_step, total, 0
-
-    def __call__(self, done: int) -> None:
-        self.done += done
-        if self.on_step:
-            self.on_step(min(self.done, self.total), self.total)

@@ -18,21 +18,21 @@ from nlp_meta.data.card_parts import TRANSLATION
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.data.units import join_units
-from nlp_meta.encoders.precision import choose_autocast
-from nlp_meta.encoders.seq2seq import direct, load_seq2seq, tokenize_sources, tokenize_targets
+from nlp_meta.encoders.neighbors import NEIGHBORS
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.evaluation.translation_metrics import chrf
-from nlp_meta.generation_settings import GenerationSettings
-from nlp_meta.meta.adaptation import InnerLoop, Weights, adaptation_path, repeat
+from nlp_meta.meta.adaptation import InnerLoop, Weights, adaptation_path
 from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.meta.validation import begin_episodes
-from nlp_meta.objectives.generation import Generation, build_generation
+from nlp_meta.mining import MinedPairs, choose_threshold, pair_margins
+from nlp_meta.objectives.generation import Generation
+from nlp_meta.objectives.retrieval import tell_apart
+from nlp_meta.writing import embed_texts, episode_of
 
 HELD_OUT, LEAST_PAIRS = 4, 4
 """One pair of so many is held out, and so many are needed at least."""
 STOPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the inner steps after which an adaptation may stop early; a start can answer too."""
-WRITING_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,42 +53,12 @@ class HeldOutPairs:
 
 @dataclass(frozen=True, slots=True)
 class AdaptedGeneration:
-    """An adaptation to pairs, and what the held-out ones among them said."""
+    """An adaptation to pairs, and what the held-out ones among them said of both uses of it."""
 
     weights: dict[str, Tensor]
     steps: int
     held_out: HeldOutPairs
-
-
-def build_generator(
-    settings: GenerationSettings,
-    *,
-    device: torch.device | str | None = None,
-    precision: str = "auto",
-    batch_tokens: int = 2048,
-    token: str | None = None,
-) -> Generation:
-    """Load the encoder-decoder that settings name and plan its adapter."""
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    backbone = load_seq2seq(
-        settings.model_name_or_path,
-        max_tokens=settings.max_tokens,
-        device=place,
-        revision=settings.revision,
-        token=token,
-    )
-    return build_generation(
-        backbone,
-        lora_r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_sides=settings.lora_sides,
-        lora_layers=settings.lora_layers,
-        lora_target_modules=settings.lora_target_modules,
-        label_smoothing=settings.label_smoothing,
-        num_beams=settings.num_beams,
-        autocast=choose_autocast(precision, place),
-        batch_tokens=batch_tokens,
-    )
+    mined: MinedPairs
 
 
 def adapt_generation(
@@ -116,7 +86,7 @@ def adapt_generation(
     """
     tick = on_step or _do_nothing
     rest, judged = hold_out(support, seed=seed)
-    episode = _episode(rest, judged, language)
+    episode = episode_of(rest, judged, language)
     stops = {0} | ({round(inner.steps * s) for s in STOPS} if early_stop else {inner.steps})
     batches, start = begin_episodes(objective, meta_parameters, [episode], minibatch=minibatch)
     losses: dict[int, float] = {}
@@ -129,7 +99,8 @@ def adapt_generation(
     allowed = sorted(losses if early_stop else [inner.steps], reverse=True)
     steps = min(allowed, key=lambda step: losses[step])
     scores = [_held_out_chrf(objective, kept[step], episode) for step in (0, steps)]
-    whole = _episode(support, (), language)
+    mined = _held_out_mining(objective, kept[steps], support, judged, language)
+    whole = episode_of(support, (), language)
     batches, start = begin_episodes(objective, meta_parameters, [whole], minibatch=minibatch)
     weights: Weights = start
     path = adaptation_path(objective.loss, start, batches, inner=replace(inner, steps=steps))
@@ -137,7 +108,7 @@ def adapt_generation(
         tick()
     own = {n: v[0].detach().clone() for n, v in drop_step_sizes(weights).items()}
     said = HeldOutPairs(len(judged), losses[0], losses[steps], *scores)
-    return AdaptedGeneration(own, steps, said)
+    return AdaptedGeneration(own, steps, said, mined)
 
 
 def hold_out(support: Sequence[Example], *, seed: int) -> tuple[list[Example], list[Example]]:
@@ -157,50 +128,6 @@ def hold_out(support: Sequence[Example], *, seed: int) -> tuple[list[Example], l
     return [one for one in support if one not in held], [one for one in support if one in held]
 
 
-def write_texts(
-    objective: Generation,
-    weights: Weights,
-    texts: Sequence[str],
-    *,
-    language: str,
-    num_beams: int | None = None,
-) -> list[str]:
-    """Translate texts with one set of weights, in float32.
-
-    Args:
-        num_beams: None takes the objective's.
-
-    Raises:
-        DataError: A text is empty.
-    """
-    check_texts(texts)
-    if not texts:
-        return []
-    exact = replace(
-        objective,
-        autocast=None,
-        batch_tokens=WRITING_TOKENS,
-        num_beams=num_beams or objective.num_beams,
-    )
-    episode = _episode((), [Example(text.strip(), "") for text in texts], language)
-    answers = exact.answer(repeat(weights, tasks=1), exact.query_batches([episode]), [episode])
-    return [answer.text for answer in answers[0]]
-
-
-def embed_texts(
-    objective: Generation, weights: Weights, texts: Sequence[str], *, language: str
-) -> Tensor:
-    """Means of the adapted encoder's states, `(texts, hidden)`, in float32.
-
-    Args:
-        language: The texts' own and the one that the model translates into: `ind-jav`.
-    """
-    check_texts(texts)
-    exact = replace(objective, autocast=None, batch_tokens=WRITING_TOKENS)
-    episode = _episode((), [Example(text.strip(), "") for text in texts], language)
-    return exact.embed(repeat(weights, tasks=1), exact.query_batches([episode]))[0]
-
-
 def check_sentences(sources: Sequence[str], targets: Sequence[str]) -> None:
     """Refuse sides that differ in number, and empty sentences."""
     if len(sources) != len(targets):
@@ -210,43 +137,6 @@ def check_sentences(sources: Sequence[str], targets: Sequence[str]) -> None:
         )
     check_texts(sources)
     check_texts(targets)
-
-
-def count_long(
-    objective: Generation,
-    sources: Sequence[str],
-    targets: Sequence[str],
-    *,
-    language: str,
-    long_texts: str,
-) -> int:
-    """Number of sentences, of both sides, longer than the model takes.
-
-    Raises:
-        DataError: There are some and `long_texts` is `stop`.
-    """
-    longest = objective.backbone.max_tokens
-    backbone = replace(objective.backbone, max_tokens=longest + 1)
-    direction = direct(backbone, language)
-    ids = [
-        *tokenize_sources(backbone, sources, direction),
-        *tokenize_targets(backbone, targets, direction),
-    ]
-    long = [place for place, row in enumerate(ids) if len(row) > longest]
-    if long and long_texts == "stop":
-        first = long[0] % len(sources) + 1
-        raise DataError(
-            f"cannot take {len(long)} of {len(ids)} sentences, one in line {first} the first: they "
-            f"have more than {longest} tokens and the model takes no more; shorten them, or cut "
-            "them with `--long-texts cut`"
-        )
-    return len(long)
-
-
-def _episode(support: Sequence[Example], query: Sequence[Example], language: str) -> Episode:
-    return Episode(
-        "pairs", (), tuple(support), tuple(query), 0, kind=TRANSLATION, language=language
-    )
 
 
 @torch.no_grad()
@@ -268,15 +158,28 @@ def _held_out_chrf(objective: Generation, fast: Weights, episode: Episode) -> fl
     return chrf([pair.target for pair in episode.query], answers, (target,))
 
 
+def _held_out_mining(
+    objective: Generation,
+    fast: Weights,
+    support: Sequence[Example],
+    judged: Sequence[Example],
+    language: str,
+) -> MinedPairs:
+    """What mining by the adapted encoder makes of the held-out pairs, among all targets."""
+    own = {name: value[0] for name, value in drop_step_sizes(fast).items()}
+    source, target = language.split("-")
+    sides = (
+        ([pair.source for pair in support], source),
+        ([pair.target for pair in support], target),
+    )
+    left, right = (
+        embed_texts(objective, own, texts, language=f"{code}-{target}") for texts, code in sides
+    )
+    margins = pair_margins(left @ right.T, tell_apart(support), neighbors=NEIGHBORS)
+    held = set(judged)
+    places = [place for place, pair in enumerate(support) if pair in held]
+    return choose_threshold(*margins[places].unbind(1))
+
+
 def _do_nothing() -> None:
     pass
-
-
-def count_ticks(
-    on_step: Callable[[int, int], None] | None, *, total: int
-) -> Callable[[], None] | None:
-    """Turn a bar of done and total into a function that is called once a step."""
-    if on_step is None:
-        return None
-    done = iter(range(1, total + 1))
-    return lambda: on_step(next(done, total), total)

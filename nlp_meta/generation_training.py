@@ -14,7 +14,6 @@ from nlp_meta.data.pairs import PairStream, evaluation_pairs
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.kinds import KINDS, episode_scorer, kind_of_metric
-from nlp_meta.generation_adapting import build_generator
 from nlp_meta.generation_settings import GenerationTraining
 from nlp_meta.hub.packaging import load_weights
 from nlp_meta.hub.records import TRANSLATION_META_MODEL, find_model
@@ -35,6 +34,7 @@ from nlp_meta.provenance import describe_draft, describe_run
 from nlp_meta.pushing import with_pushes
 from nlp_meta.settings import AdaptationSettings, fingerprint
 from nlp_meta.translating import TranslationMetaModel
+from nlp_meta.writing import build_generator
 
 WRITES = "generation"
 """What `evaluation.kinds` calls metrics of written translations."""

@@ -15,11 +15,11 @@ from torch import Tensor
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.neighbors import ratio_margin
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.meta.adaptation import InnerLoop, Weights, adaptation_path
 from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.meta.validation import begin_episodes
+from nlp_meta.mining import MinedPairs, choose_threshold, pair_margins
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval, tell_apart
 
 FOLDS = 4
@@ -29,32 +29,12 @@ LEAST_PAIRS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
-    """What adaptations said of pairs that they had not seen.
-
-    Every source looks for its translation among the targets of all pairs twice: with its
-    own among them, and without, as most sentences of two unrelated texts have none.
-
-    Attributes:
-        first: Share of sources whose own translation has the best margin when it is there.
-        threshold: Margin from which on a pair is mined.
-        precision: Share of what is mined in both searches that is right.
-        recall: Share of the sources whose translation is mined when it is there.
-    """
-
-    first: float
-    threshold: float
-    precision: float
-    recall: float
-
-
-@dataclass(frozen=True, slots=True)
 class AdaptedPairs:
     """An adaptation to pairs, and what the held-out folds of its support set said."""
 
     weights: dict[str, Tensor]
     steps: int
-    held_out: HeldOut
+    held_out: MinedPairs
 
 
 def adapt_to_pairs(
@@ -82,7 +62,7 @@ def adapt_to_pairs(
     stops = {round(inner.steps * share) for share in STOPS} if early_stop else {inner.steps}
     episodes = [_episode([e for i, e in enumerate(support) if i not in part]) for part in parts]
     batches, start = begin_episodes(objective, meta_parameters, episodes, minibatch=minibatch)
-    judged: dict[int, tuple[float, HeldOut]] = {}
+    judged: dict[int, tuple[float, MinedPairs]] = {}
     for step, each in enumerate(adaptation_path(objective.loss, start, batches, inner=inner)):
         tick()
         if step in stops:
@@ -126,36 +106,6 @@ def fold_pairs(support: Sequence[Example], *, folds: int, seed: int) -> list[set
     return [{p for unit in order[fold::folds] for p in units[unit]} for fold in range(folds)]
 
 
-def choose_threshold(own: Tensor, others: Tensor) -> HeldOut:
-    """Find the margin that mines best: with the largest F1 over both searches.
-
-    Args:
-        own: Margin of each source with its own translation, `(sources,)`.
-        others: Its best margin with a translation of another, `(sources,)`.
-
-    Returns:
-        The threshold stands halfway between the margins that it parts; of equal ones the
-        largest is taken, which is the most careful.
-    """
-    found = own > others
-    margins = torch.cat([torch.maximum(own, others), others])
-    right = torch.cat([found, torch.zeros_like(found)])
-    order = margins.argsort(descending=True)
-    ranked, hits = margins[order], right[order].cumsum(0).double()
-    mined = torch.arange(1, len(ranked) + 1, device=ranked.device)
-    f1 = 2 * hits / (mined + len(own))
-    # A threshold cannot part equal margins.
-    f1[:-1] = f1[:-1].where(ranked[:-1] > ranked[1:], -1.0)
-    best = int(f1.argmax())
-    below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
-    return HeldOut(
-        first=float(found.double().mean()),
-        threshold=float((ranked[best] + below) / 2),
-        precision=float(hits[best] / mined[best]),
-        recall=float(hits[best] / len(own)),
-    )
-
-
 def _judge(
     objective: Retrieval,
     fast: Weights,
@@ -163,23 +113,21 @@ def _judge(
     parts: Sequence[set[int]],
     *,
     step: int,
-) -> tuple[float, HeldOut]:
+) -> tuple[float, MinedPairs]:
     """Held-out loss in nats, and what mining would make of the pairs."""
     texts = [e.source for e in support] + [e.target for e in support]
     apart = tell_apart(support).to(objective.backbone.device)
     same = torch.eye(len(support), dtype=torch.bool, device=apart.device)
-    losses, own, others = [], [], []
+    losses, margins = [], []
     for task, embedded in enumerate(objective.embed(fast, [texts] * len(parts))):
         cosines = embedded[: len(support)] @ embedded[len(support) :].T
         _check_finite(cosines, step)
         places = torch.tensor(sorted(parts[task]), device=apart.device)
-        margins = ratio_margin(cosines, neighbors=objective.neighbors)
         scores = cosines * fast[TEMPERATURE][task].exp()
         told = scores.masked_fill(~(apart | same), -torch.inf)
         losses.append((told.logsumexp(1) - scores.diagonal())[places])
-        own.append(margins.diagonal()[places])
-        others.append(margins.masked_fill(~apart, -torch.inf).amax(1)[places])
-    return float(torch.cat(losses).mean()), choose_threshold(torch.cat(own), torch.cat(others))
+        margins.append(pair_margins(cosines, apart, neighbors=objective.neighbors)[places])
+    return float(torch.cat(losses).mean()), choose_threshold(*torch.cat(margins).unbind(1))
 
 
 def _episode(pairs: Sequence[Example]) -> Episode:

@@ -10,14 +10,7 @@ from torch import Tensor
 
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.seq2seq import direct
-from nlp_meta.generation_adapting import (
-    adapt_generation,
-    build_generator,
-    check_sentences,
-    count_long,
-    count_ticks,
-    write_texts,
-)
+from nlp_meta.generation_adapting import adapt_generation, check_sentences
 from nlp_meta.generation_settings import GenerationSettings
 from nlp_meta.hub.packaging import load_weights, save_model
 from nlp_meta.hub.pulling import Source, source_of, tell_source
@@ -26,7 +19,9 @@ from nlp_meta.hub.records import TRANSLATION_META_MODEL, Record, find_model, rea
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.step_sizes import describe_step_sizes, drop_step_sizes, restore_step_sizes
 from nlp_meta.objectives.generation import Generation
+from nlp_meta.ticker import Ticker
 from nlp_meta.translation_model import TranslationModel, TranslationReport
+from nlp_meta.writing import build_generator, count_long, write_texts
 
 __all__ = ["TranslationMetaModel", "TranslationModel", "TranslationReport"]
 
@@ -138,11 +133,11 @@ class TranslationMetaModel(Pushable):
             minibatch=self.minibatch,
             early_stop=self.early_stop and steps is None,
             seed=seed,
-            on_step=count_ticks(on_step, total=2 * inner.steps + 2),
+            on_step=Ticker(on_step, total=2 * inner.steps + 2),
         )
         seconds = time.monotonic() - began
         done = (len(sources), found.steps, inner.learning_rate, cut)
-        report = TranslationReport(*done, found.held_out, direction.is_new, seconds)
+        report = TranslationReport(*done, found.held_out, found.mined, direction.is_new, seconds)
         told = tell_source(self.provenance, self.source)
         return TranslationModel(
             self.objective, found.weights, self.settings, source_lang, target_lang, report, told

@@ -1,28 +1,24 @@
 """An encoder-decoder with the adapter of one language pair: it translates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
+from nlp_meta.encoders.neighbors import NEIGHBORS
 from nlp_meta.encoders.seq2seq import direct
-from nlp_meta.generation_adapting import (
-    HeldOutPairs,
-    build_generator,
-    count_long,
-    embed_texts,
-    write_texts,
-)
+from nlp_meta.generation_adapting import HeldOutPairs
 from nlp_meta.generation_settings import GenerationSettings
 from nlp_meta.hub.packaging import load_weights, save_model
 from nlp_meta.hub.pulling import Source, source_of
 from nlp_meta.hub.pushable import Pushable
 from nlp_meta.hub.records import TRANSLATION_MODEL, Record, find_model, read_settings
+from nlp_meta.mining import Mined, MinedPairs, mine_texts
 from nlp_meta.objectives.generation import Generation
+from nlp_meta.writing import build_generator, count_long, embed_texts, write_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +28,7 @@ class TranslationReport:
     Attributes:
         texts_cut: Sentences, of either side, longer than the model takes.
         held_out: What the pairs that it had not seen said.
+        mined: What the adapted encoder finds of the same pairs, and from which margin on.
         is_new: The model has no code of its own for the target language.
     """
 
@@ -40,8 +37,18 @@ class TranslationReport:
     learning_rate: float
     texts_cut: int
     held_out: HeldOutPairs
+    mined: MinedPairs
     is_new: bool
     seconds: float
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> "TranslationReport | None":
+        """Read what was saved; None where nothing was, or another version wrote it."""
+        try:
+            held, mined = HeldOutPairs(**stored["held_out"]), MinedPairs(**stored["mined"])
+            return cls(**{**stored, "held_out": held, "mined": mined})
+        except (KeyError, TypeError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +91,7 @@ class TranslationModel(Pushable):
         done = dict(record.adaptation)
         languages = (done.pop("source_lang"), done.pop("target_lang"))
         del done["direction"]
-        report = None
-        if done:
-            report = TranslationReport(**{**done, "held_out": HeldOutPairs(**done["held_out"])})
+        report = TranslationReport.read(done)
         told, source = record.provenance, source_of(name, folder)
         return cls(objective, weights, settings, *languages, report, told, source)
 
@@ -113,15 +118,53 @@ class TranslationModel(Pushable):
         language = f"{self.source_lang}-{self.target_lang}"
         return count_long(self.objective, texts, [], language=language, long_texts=long_texts)
 
-    def embed(self, texts: Sequence[str], *, language: str | None = None) -> NDArray[np.float32]:
-        """Means of the adapted encoder's last states, `(texts, hidden)`, for finding pairs.
+    @property
+    def threshold(self) -> float:
+        """Margin from which on a pair is mined; 1, no margin at all, where no pair said more."""
+        return 1.0 if self.report is None else self.report.mined.threshold
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        language: str | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Tensor:
+        """Means of the adapted encoder's last states as rows of length 1, for finding pairs.
 
         Args:
             language: Of the texts; None takes the source language.
+            on_step: Called with the number of texts just embedded.
+
+        Raises:
+            DataError: A text is empty.
         """
         pair = f"{language or self.source_lang}-{self.target_lang}"
-        found = embed_texts(self.objective, self.weights, texts, language=pair)
-        return np.asarray(found.numpy(), dtype=np.float32)
+        return embed_texts(self.objective, self.weights, texts, language=pair, on_step=on_step)
+
+    def align(
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        threshold: float | None = None,
+        neighbors: int = NEIGHBORS,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> list[Mined]:
+        """Find the sentences of two texts that translate each other, by the adapted encoder.
+
+        An encoder that learned to write was not taught to find: where only finding is wanted,
+        an `AlignmentModel` does it better. See there for arguments and errors.
+        """
+        return mine_texts(
+            self.embed,
+            partial(self.embed, language=self.target_lang),
+            sources,
+            targets,
+            threshold=self.threshold if threshold is None else threshold,
+            neighbors=neighbors,
+            on_step=on_step,
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write an ordinary PEFT adapter, the tokenizer and a record."""

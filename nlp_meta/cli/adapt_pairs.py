@@ -152,6 +152,9 @@ def _adapt_translation(
         "sentences cut": f"{report.texts_cut} to the length that the model takes",
         "held-out pairs": f"{held.pairs}: chrF++ {held.chrf:.1f}, {held.chrf_before:.1f} before; "
         f"loss {held.loss:.3f}, {held.loss_before:.3f} before",
+        "mining": f"{report.mined.first:.3f} of them come first; from margin "
+        f"{report.mined.threshold:.3f} on, precision {report.mined.precision:.3f} and recall "
+        f"{report.mined.recall:.3f}",
         "time": f"{report.seconds:.1f} s",
         "next": shlex.join([*words, "--output", "out.txt"]),
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from nlp_meta.cli.evaluate_pairs import writes_translations
 from nlp_meta.cli.files import check_output_file, replace_file
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.data.entries import decode_lines, is_blank, read_user_file
@@ -37,8 +38,10 @@ def run_align(options: Namespace, screen: Screen) -> Mapping[str, object]:
     source, target = (_read(getattr(options, side), side) for side in ("source", "target"))
     with quiet_libraries():
         from nlp_meta.aligning import AlignmentModel
+        from nlp_meta.translating import TranslationModel
 
-        model = AlignmentModel.from_pretrained(options.model)
+        kind = TranslationModel if writes_translations(options.model) else AlignmentModel
+        model: AlignmentModel | TranslationModel = kind.from_pretrained(options.model)
         with show_progress(screen, "embedding") as on_step:
             mined = model.align(
                 source.sentences, target.sentences, threshold=options.threshold, on_step=on_step

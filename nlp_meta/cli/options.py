@@ -71,12 +71,12 @@ def whole(text: str, *, least: int) -> int:
     return int(text)
 
 
-def rate(text: str) -> float:
-    """Read a step size."""
+def above_zero(text: str) -> float:
+    """Read a number above 0, such as a step size."""
     try:
         found = float(text)
     except ValueError:
         found = math.nan
     if not (math.isfinite(found) and found > 0):
-        raise ArgumentTypeError(f"{text!r} is not a step size, a number above 0 is needed")
+        raise ArgumentTypeError(f"{text!r} is not a number above 0, one is needed")
     return found

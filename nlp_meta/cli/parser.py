@@ -9,12 +9,12 @@ from nlp_meta.cli.comparison_options import add_compare, add_recommend
 from nlp_meta.cli.export_options import add_export
 from nlp_meta.cli.hub_options import add_destination, add_push, add_push_after
 from nlp_meta.cli.options import (
+    above_zero,
     add_label_options,
     add_seed,
     add_table,
     add_text_column,
     positive,
-    rate,
 )
 from nlp_meta.cli.serving_options import add_serve
 from nlp_meta.cli.translate_options import add_columns, add_translate
@@ -169,7 +169,7 @@ def _add_align(command: ArgumentParser) -> None:
     )
     command.add_argument(
         "--threshold",
-        type=rate,
+        type=above_zero,
         metavar="MARGIN",
         help="least margin of a pair, about 1; higher means fewer and surer pairs (default: what "
         "the held-out pairs of the adaptation advised)",
@@ -185,7 +185,7 @@ def _add_adaptation(command: ArgumentParser) -> None:
     )
     command.add_argument(
         "--learning-rate",
-        type=rate,
+        type=above_zero,
         metavar="RATE",
         help="size of a step (default: what the meta-model found best)",
     )

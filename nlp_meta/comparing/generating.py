@@ -24,13 +24,13 @@ from nlp_meta.comparing.prompted_translation import (
 from nlp_meta.comparing.running import Contest
 from nlp_meta.data.episodes import Episode
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.generation_adapting import build_generator
 from nlp_meta.generation_settings import GenerationComparison, GenerationSettings
 from nlp_meta.hub.model_files import ADAPTER, RECORD
 from nlp_meta.meta.adaptation import Weights
 from nlp_meta.meta.validation import Objective
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.translating import TranslationMetaModel
+from nlp_meta.writing import build_generator
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from nlp_meta.evaluation.metrics import METRICS, ROW_SUMS, Numbers
 from nlp_meta.evaluation.protocol import hide_query
 from nlp_meta.evaluation.statistics import Interval
 from nlp_meta.meta.selection import split_folds
+from nlp_meta.ticker import Ticker
 
 SHARES = (0.4, 0.6, 0.8)
 """Parts of a fold's training rows that the learning curve is fitted to, beside all of them."""
@@ -90,7 +91,7 @@ def recommend(
     _check_rows(task)
     methods, skipped = _build(bench)
     rounds = [fold_task(task, folds=folds, seed=seed + repeat) for repeat in range(repeats)]
-    tick = _Ticker(on_step, total=(len(methods) + len(SHARES)) * repeats * folds)
+    tick = Ticker(on_step, total=(len(methods) + len(SHARES)) * repeats * folds)
     answers = _answer(methods, task, rounds, tick)
     metric = bench.settings.comparison.metric
     scored = {name: _score(task, found, metric) for name, found in answers.items()}
@@ -151,18 +152,6 @@ def chance_best(
     scores = {name: score(found) for name, found in answers.items()}
     highest = np.max(list(scores.values()), axis=0)
     return float((scores[best] >= highest).mean())
-
-
-class _Ticker:
-    """Counts trainings for a progress bar."""
-
-    def __init__(self, on_step: Callable[[int, int], None] | None, *, total: int) -> None:
-        self.on_step, self.total, self.done = on_step, total, 0
-
-    def __call__(self) -> None:
-        self.done += 1
-        if self.on_step:
-            self.on_step(self.done, self.total)
 
 
 def _check_rows(task: Task) -> None:

@@ -8,10 +8,10 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 
 from nlp_meta.cli import main
-from nlp_meta.generation_adapting import build_generator
 from nlp_meta.generation_settings import GenerationSettings
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.translating import TranslationMetaModel, TranslationModel
+from nlp_meta.writing import build_generator
 
 NOUNS, VERBS = "house river market doctor".split(), "sleeps eats runs".split()
 SOURCES = [f"the {noun} {verb}" for noun in NOUNS for verb in VERBS]
@@ -55,6 +55,23 @@ def run(arguments, capsys):
     code = main([str(word) for word in arguments])
     caught = capsys.readouterr()
     return code, caught.out, caught.err
+
+
+def test_what_translates_aligns_too(adapted, tmp_path, capsys):
+    sides = {"source": SOURCES, "target": TARGETS[::-1]}
+    for name, texts in sides.items():
+        (tmp_path / name).write_text("\n".join(texts), encoding="utf-8")
+    words = ["align", adapted, "--source", tmp_path / "source", "--target", tmp_path / "target"]
+
+    code, _, said = run([*words, "--output", tmp_path / "pairs.tsv", "--threshold", "0.01"], capsys)
+
+    assert code == 0, said
+    with (tmp_path / "pairs.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert 1 <= len(rows) <= len(SOURCES)
+    for row in rows:
+        assert row["source"] == SOURCES[int(row["source_line"]) - 1]
+        assert row["target"] == TARGETS[::-1][int(row["target_line"]) - 1]
 
 
 def test_adapt_tells_what_held_out_pairs_say(start, tmp_path, capsys):

@@ -20,11 +20,12 @@ from nlp_meta.encoders.lora import stacked
 from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.errors import BackboneError, DataError, MetaModelError
 from nlp_meta.evaluation.translation_metrics import chrf
-from nlp_meta.generation_adapting import build_generator, hold_out
+from nlp_meta.generation_adapting import hold_out
 from nlp_meta.generation_settings import GenerationSettings
 from nlp_meta.hub.records import find_model
 from nlp_meta.meta.adaptation import InnerLoop, repeat
 from nlp_meta.translating import TranslationMetaModel, TranslationModel
+from nlp_meta.writing import build_generator
 
 PAIRS = {
     "marian": ("ind", "jav"),
@@ -275,6 +276,30 @@ def test_adapted_model_beats_its_start_on_what_it_learned(adapted, model_folders
 
     scores = [chrf(TARGETS, [Translation(t) for t in some], ("jav",)) for some in (before, after)]
     assert scores[1] > scores[0]
+
+
+def test_its_encoder_mines_pairs_and_says_from_which_margin_on(adapted, tmp_path):
+    others = [f"{text} the" for text in SOURCES[::-1]]
+    found = adapted.align(SOURCES, others, threshold=0.0)
+
+    margins = [one.margin for one in found]
+    assert found
+    assert len({one.source for one in found}) == len({one.target for one in found}) == len(found)
+    assert margins == sorted(margins, reverse=True)
+    middle = margins[len(margins) // 2]
+    least = adapted.align(SOURCES, others, threshold=middle)
+    assert least == [one for one in found if one.margin >= middle]
+    told = adapted.report.mined
+    assert adapted.align(SOURCES, others) == [one for one in found if one.margin >= told.threshold]
+    adapted.save_pretrained(tmp_path / "model")
+    assert TranslationModel.from_pretrained(tmp_path / "model").threshold == told.threshold
+    torch.testing.assert_close(adapted.embed(TEXTS).norm(dim=1), torch.ones(3))
+
+
+def test_a_sentence_is_no_translation_of_its_own_copy(adapted):
+    found = adapted.align(SOURCES, SOURCES[::-1], threshold=0.0)
+
+    assert all(SOURCES[one.source] != SOURCES[::-1][one.target] for one in found)
 
 
 def test_record_names_the_languages(adapted, tmp_path):

@@ -324,4 +324,8 @@ def test_words_that_look_like_places_are_let_through(tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps(values), encoding="utf-8")
     (tmp_path / "tokenizer.json").write_text('{"vocab": ["/usr/bin/x"]}', encoding="utf-8")
 
-    check_portable(tmp_path, Path("/nowhere/else"))
+    assert check_portable(tmp_path, Path("/nowhere/else")) is None
+    values["d"] = "/nowhere/else/model"
+    (tmp_path / "adapter_config.json").write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(HubError, match="'/nowhere/else', a place on this machine"):
+        check_portable(tmp_path, Path("/nowhere/else"))

@@ -8,12 +8,12 @@ import torch
 from nlp_meta.adapting import build_retriever
 from nlp_meta.aligning import AlignmentMetaModel, adapt_alignment
 from nlp_meta.errors import MetaModelError
-from nlp_meta.generation_adapting import build_generator
 from nlp_meta.generation_settings import GenerationSettings
 from nlp_meta.hub.model_files import RECORD
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.settings import ModelSettings
 from nlp_meta.translating import TranslationMetaModel
+from nlp_meta.writing import build_generator
 
 NAME, PLACE = "me/javanese", "models/me/javanese"
 SOURCES = [f"the {noun} {verb}" for noun in ("river", "house", "market") for verb in ("eats", "is")]

@@ -7,8 +7,9 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.mining import MinedPairs, choose_threshold
 from nlp_meta.objectives.retrieval import TEMPERATURE, build_retrieval
-from nlp_meta.pair_adapting import HeldOut, adapt_to_pairs, choose_threshold, fold_pairs
+from nlp_meta.pair_adapting import adapt_to_pairs, fold_pairs
 
 THINGS = "house agent phone battery food staff room plot brake service money".split()
 PAIRS = [Example(f"the good {thing}", f"{thing} was very good") for thing in THINGS]
@@ -34,7 +35,7 @@ def test_threshold_by_hand():
     """
     found = choose_threshold(torch.tensor([1.3, 1.2, 1.0]), torch.tensor([1.0, 0.9, 1.1]))
 
-    assert found == HeldOut(
+    assert found == MinedPairs(
         first=pytest.approx(2 / 3), threshold=pytest.approx(1.15), precision=1.0, recall=2 / 3
     )
 
@@ -54,7 +55,7 @@ def test_where_nothing_can_be_parted_everything_is_mined():
     """By hand: all margins 1; 2 of 4 trials would be right at best, none is found first."""
     found = choose_threshold(torch.ones(2), torch.ones(2))
 
-    assert found == HeldOut(first=0.0, threshold=1.0, precision=0.0, recall=0.0)
+    assert found == MinedPairs(first=0.0, threshold=1.0, precision=0.0, recall=0.0)
 
 
 @pytest.mark.parametrize("folds", [2, 3, 4])
