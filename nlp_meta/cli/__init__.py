@@ -65,8 +65,8 @@ def _run(options: Namespace) -> Mapping[str, object]:
 
 def _name_command(options: Namespace) -> str:
     """Translations have commands of their own, told by options or by the kind of the model."""
-    if options.command == "adapt" and (options.source_lang or options.target_lang):
-        return "adapt pairs"
+    if options.command in ("adapt", "compare") and (options.source_lang or options.target_lang):
+        return f"{options.command} pairs"
     if options.command == "evaluate":
         from nlp_meta.cli.evaluate_pairs import writes_translations
 
@@ -92,6 +92,8 @@ def _find_command(name: str) -> Command:
             from nlp_meta.cli.evaluate_pairs import run_evaluate_pairs as command
         case "compare":
             from nlp_meta.cli.compare import run_compare as command
+        case "compare pairs":
+            from nlp_meta.cli.compare_pairs import run_compare_pairs as command
         case "recommend":
             from nlp_meta.cli.recommend import run_recommend as command
         case "export":

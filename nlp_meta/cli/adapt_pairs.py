@@ -19,7 +19,7 @@ Adapt = Callable[[Memory, Namespace, Screen], tuple[dict[str, str], dict[str, ob
 
 def run_adapt_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Adapt to pairs, save, and tell what was done; nothing is saved unless all went well."""
-    _check_languages(options)
+    check_languages(options)
     memory = read_memory(
         options.data,
         source_column=options.source_column,
@@ -51,14 +51,15 @@ def run_adapt_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
     return told
 
 
-def _check_languages(options: Namespace) -> None:
+def check_languages(options: Namespace) -> None:
+    """Refuse one language without the other."""
     for option, value in (
         ("--source-lang", options.source_lang),
         ("--target-lang", options.target_lang),
     ):
         if not value:
             raise DataError(
-                f"cannot adapt to translations without `{option}`: the languages translated from "
+                f"cannot use sentence pairs without `{option}`: the languages translated from "
                 "and into are both needed; give their codes, such as ind and jav"
             )
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlp_meta.cli.comparison_options import METRICS
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
 from nlp_meta.data.labels import parse_label_map
 from nlp_meta.data.tables import Table, read_table
+from nlp_meta.errors import SettingsError
 from nlp_meta.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
 
 def run_compare(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Compare, write the report, and show the scores."""
+    metric = options.metric or METRICS[0]
+    if metric not in METRICS:
+        raise SettingsError(
+            f"cannot compare labels by '{metric}': one of {', '.join(METRICS)} is needed; change "
+            "`--metric`, or give `--source-lang` and `--target-lang` for translations"
+        )
     table = _read(options, options.data)
     test = None if options.test_data is None else _read(options, options.test_data)
     label_map = None if options.label_map is None else parse_label_map(options.label_map)
@@ -26,15 +34,26 @@ def run_compare(options: Namespace, screen: Screen) -> Mapping[str, object]:
         from nlp_meta.comparing.own_table import compare_table
 
         answer = compare_table(
-            _wanted(options),
+            wanted_of(options, metric=metric),
             table,
             test,
             folder=options.output_dir,
             label_map=label_map,
             on_cell=on_cell,
         )
+    return show_compared(answer, options, screen, word="labels")
+
+
+def show_compared(
+    answer: str, options: Namespace, screen: Screen, *, word: str
+) -> Mapping[str, object]:
+    """Show the scores of a finished comparison, for people, and give them for machines.
+
+    Args:
+        word: What support sets are counted in.
+    """
     results = json.loads((options.output_dir / "results.json").read_text(encoding="utf-8"))
-    _show(results, answer, options, screen)
+    _show(results, answer, options, screen, word=word)
     return {
         "answer": answer,
         "report": str(options.output_dir / "report.html"),
@@ -44,7 +63,8 @@ def run_compare(options: Namespace, screen: Screen) -> Mapping[str, object]:
     }
 
 
-def _wanted(options: Namespace) -> "OwnComparison":
+def wanted_of(options: Namespace, *, metric: str) -> "OwnComparison":
+    """What the options ask for."""
     from nlp_meta.comparing.own_settings import PROMPTING, OwnComparison
 
     prompting = replace(
@@ -59,7 +79,7 @@ def _wanted(options: Namespace) -> "OwnComparison":
         methods=options.methods,
         labels=options.labels,
         draws=options.draws,
-        metric=options.metric,
+        metric=metric,
         overlap=options.overlap,
         seed=options.seed,
         prompting=prompting,
@@ -80,14 +100,17 @@ def _skipped(results: Mapping[str, Any]) -> dict[str, str]:
     return {name: facts["skipped"] for name, facts in methods if facts["skipped"]}
 
 
-def _show(results: Mapping[str, Any], answer: str, options: Namespace, screen: Screen) -> None:
-    summary = [one for one in results["summary"] if one["metric"] == options.metric]
+def _show(
+    results: Mapping[str, Any], answer: str, options: Namespace, screen: Screen, *, word: str
+) -> None:
+    metric = str(results["metric"])
+    summary = [one for one in results["summary"] if one["metric"] == metric]
     budgets = sorted({one["labels"] for one in summary})
     cells = {(one["method"], one["labels"]): f"{one['mean']:.3f}" for one in summary}
     names = list(dict.fromkeys(one["method"] for one in summary))
     show_table(
         screen,
-        (options.metric.replace("_", "-"), *(f"{count} labels" for count in budgets)),
+        (metric.replace("_", "-"), *(f"{count} {word}" for count in budgets)),
         [(name, *(cells.get((name, count), "-") for count in budgets)) for name in names],
     )
     left_out = {f"left out: {name}": reason for name, reason in _skipped(results).items()}

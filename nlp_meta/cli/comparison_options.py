@@ -10,14 +10,16 @@ from nlp_meta.cli.options import (
     positive,
     whole,
 )
+from nlp_meta.cli.translate_options import add_pairs
 
 METRICS = ("accuracy", "macro_f1")
+PAIR_METRICS = ("precision_at_1", "mrr", "chrf", "bleu", "spbleu")
 
 
 def add_compare(command: ArgumentParser) -> None:
     """Give `compare` its options."""
     command.add_argument("meta", metavar="META", help="meta-model: a folder, or a name on the Hub")
-    add_table(command, "table of labeled texts; support sets are drawn from it")
+    add_table(command, "labeled texts, or a translation memory; support sets are drawn from it")
     command.add_argument(
         "--test-data",
         type=Path,
@@ -38,11 +40,18 @@ def add_compare(command: ArgumentParser) -> None:
         help="jointly trained start, for the rival that was trained on as many examples "
         "(default: that rival is left out)",
     )
-    _add_methods(command, default=("all",), what="all")
+    _add_methods(
+        command,
+        default=("all",),
+        what="all",
+        pairs="for translations of adapt, joint, lora, frozen_retrieval, ngram_overlap, "
+        "zero_pairs, prompting; ",
+    )
     _add_protocol(command)
     _add_prompting(command)
-    _add_metric(command)
+    _add_any_metric(command)
     add_label_options(command)
+    add_pairs(command)
     add_seed(command)
 
 
@@ -52,8 +61,8 @@ def _add_protocol(command: ArgumentParser) -> None:
         type=_counts,
         default=(0, 8, 16, 50, 100),
         metavar="N,N",
-        help="numbers of labels to learn from, those that the table can give "
-        "(default: 0,8,16,50,100)",
+        help="numbers of labels, or of sentence pairs, to learn from: those that the data can "
+        "give (default: 0,8,16,50,100)",
     )
     command.add_argument(
         "--draws",
@@ -105,14 +114,16 @@ def add_recommend(command: ArgumentParser) -> None:
     add_seed(command)
 
 
-def _add_methods(command: ArgumentParser, *, default: tuple[str, ...] | None, what: str) -> None:
+def _add_methods(
+    command: ArgumentParser, *, default: tuple[str, ...] | None, what: str, pairs: str = ""
+) -> None:
     command.add_argument(
         "--methods",
         type=_names,
         default=default,
         metavar="A,B",
         help="of hybrid, adapt, joint, lora, full, setfit, linear_probe, prototypes, memory, "
-        f"ngrams, prompting; or all (default: {what})",
+        f"ngrams, prompting; {pairs}or all (default: {what})",
     )
 
 
@@ -135,6 +146,15 @@ def _add_prompting(command: ArgumentParser) -> None:
         dest="prompting_endpoint",
         metavar="URL",
         help="OpenAI-compatible server to ask instead; its key is read from OPENAI_API_KEY",
+    )
+
+
+def _add_any_metric(command: ArgumentParser) -> None:
+    command.add_argument(
+        "--metric",
+        choices=(*METRICS, *PAIR_METRICS),
+        help="what decides (default: accuracy; of translations found precision_at_1, of "
+        "translations written chrf)",
     )
 
 

@@ -17,7 +17,7 @@ from nlp_meta.cli.options import (
     positive,
 )
 from nlp_meta.cli.serving_options import add_serve
-from nlp_meta.cli.translate_options import add_columns, add_translate
+from nlp_meta.cli.translate_options import add_columns, add_pairs, add_translate
 from nlp_meta.cli.update_options import add_update
 
 _ABOUT = """\
@@ -41,7 +41,9 @@ _EXAMPLES = {
     "--output-dir ind-jav",
     "predict": "nlp-meta predict real_estate --data new.csv --output predictions.csv",
     "evaluate": "nlp-meta evaluate real_estate --data test.csv --output scores.json",
-    "compare": "nlp-meta compare runs/quickstart/meta --data real_estate.csv --output-dir report",
+    "compare": "nlp-meta compare runs/quickstart/meta --data real_estate.csv --output-dir report\n"
+    "  nlp-meta compare runs/mixed --data memory.tmx --source-lang ind --target-lang jav "
+    "--output-dir report",
     "recommend": "nlp-meta recommend --data my_labels.csv",
     "quickstart": "nlp-meta quickstart --output-dir runs/quickstart",
     "export": "nlp-meta export real_estate --format onnx --output-dir onnx",
@@ -80,7 +82,7 @@ def build_parser() -> ArgumentParser:
         ("translate", "Translate a file with a model adapted to sentence pairs.", add_translate),
         ("align", "Find sentences of two files that translate each other.", _add_align),
         ("quickstart", "Meta-train, adapt and compare on built-in reviews.", _add_quickstart),
-        ("compare", "Compare every method on draws of your labels.", add_compare),
+        ("compare", "Compare methods on draws of your labels or pairs.", add_compare),
         ("recommend", "Say which method suits your labels, and how sure.", add_recommend),
         ("export", "Export an adapted model to ONNX, and check its answers.", add_export),
         ("update", "Go on meta-training with new domains, old ones replayed.", add_update),
@@ -131,21 +133,9 @@ def _add_adapt(command: ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     _add_adaptation(command)
-    _add_pairs(command)
+    add_pairs(command)
     add_seed(command)
     add_push_after(command)
-
-
-def _add_pairs(command: ArgumentParser) -> None:
-    for side, word in (("source", "from"), ("target", "into")):
-        command.add_argument(
-            f"--{side}-lang",
-            metavar="CODE",
-            help=f"language to translate {word}, such as {'ind' if side == 'source' else 'jav'}; "
-            "with it --data is a translation memory: .tmx, .xliff, .po, a table, or one of two "
-            "aligned texts",
-        )
-    add_columns(command)
 
 
 def _add_align(command: ArgumentParser) -> None:

@@ -54,3 +54,16 @@ def add_columns(command: ArgumentParser) -> None:
             metavar="NAME",
             help=f"column of {side} sentences, in a table (default: %(default)s)",
         )
+
+
+def add_pairs(command: ArgumentParser) -> None:
+    """Add the languages of a translation memory, and the names of its columns."""
+    for side, word in (("source", "from"), ("target", "into")):
+        command.add_argument(
+            f"--{side}-lang",
+            metavar="CODE",
+            help=f"language to translate {word}, such as {'ind' if side == 'source' else 'jav'}; "
+            "with it --data is a translation memory: .tmx, .xliff, .po, a table, or one of two "
+            "aligned texts",
+        )
+    add_columns(command)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar
 
 import torch
 
@@ -24,9 +25,10 @@ from nlp_meta.comparing.prompted_translation import (
 from nlp_meta.comparing.running import Contest
 from nlp_meta.data.episodes import Episode
 from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.generation_adapting import AdaptedGeneration, adapt_generation
 from nlp_meta.generation_settings import GenerationComparison, GenerationSettings
 from nlp_meta.hub.model_files import ADAPTER, RECORD
-from nlp_meta.meta.adaptation import Weights
+from nlp_meta.meta.adaptation import InnerLoop, Weights
 from nlp_meta.meta.validation import Objective
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.translating import TranslationMetaModel
@@ -42,6 +44,7 @@ class GenerationBench:
         stopwatch: Its `adapted` is every predictor's `on_adapted`.
     """
 
+    passes: ClassVar[float] = 1.75  # its own, and three quarters beside the held-out pairs
     settings: GenerationComparison
     judged: tuple[Episode, ...]
     stopwatch: Stopwatch
@@ -72,11 +75,36 @@ class GenerationBench:
         generator = torch.Generator().manual_seed(self.settings.run.seed)
         return objective, objective.meta_parameters(generator)
 
+    def adapt_inside(
+        self,
+        objective: Objective,
+        weights: Weights,
+        episode: Episode,
+        *,
+        inner: InnerLoop,
+        minibatch: int | None,
+    ) -> AdaptedGeneration:
+        """Adapt to a support set as `nlp-meta adapt` does."""
+        return adapt_generation(
+            _as_generation(objective),
+            weights,
+            episode.support,
+            language=episode.language,
+            inner=inner,
+            minibatch=minibatch,
+            early_stop=True,
+            seed=self.settings.run.seed,
+        )
+
     def while_choosing(self, objective: Objective) -> Objective:
         """Choices are made by greedy translations, which take a fraction of the time."""
-        if not isinstance(objective, Generation):
-            raise TypeError(f"a {type(objective).__name__} does not write translations")
-        return replace(objective, num_beams=1)
+        return replace(_as_generation(objective), num_beams=1)
+
+
+def _as_generation(objective: Objective) -> Generation:
+    if not isinstance(objective, Generation):
+        raise TypeError(f"a {type(objective).__name__} does not write translations")
+    return objective
 
 
 def choose_prompting(bench: GenerationBench, _: str) -> dict[str, object]:

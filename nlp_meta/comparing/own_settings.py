@@ -4,9 +4,10 @@ There are no meta-validation tasks beside a table, so every method chooses insid
 support set.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from nlp_meta.comparing.methods import KINDS
+from nlp_meta.comparing.methods import KINDS, Kind
 from nlp_meta.errors import SettingsError
 from nlp_meta.hub.records import META_MODEL, find_model
 from nlp_meta.settings import (
@@ -64,10 +65,10 @@ PLAIN = ModelSettings(
     lora_layers=3,
     lora_target_modules=None,
 )
-STARTS = tuple(name for name, kind in KINDS.items() if kind.folder)
 QUICK = ("ngrams", "linear_probe", "prototypes", "memory")
 WITH_META = ("hybrid", "adapt", *QUICK)
 RESAMPLES = 2000
+NO_CARDS = DataSettings([], None, "files", {}, [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +122,25 @@ def build_settings(
     wanted: OwnComparison, model: ModelSettings, inner: Inner, labels: list[int], *, folder: str
 ) -> Comparison:
     """Write the config that a recipe would have for this comparison."""
-    adaptation = AdaptationSettings(
-        labels=max(labels),
-        draws=1,
-        max_query=1,
-        metric=wanted.metric,
-        **asdict(inner),
-        early_stop=True,
-        stack=1,
-        steps=STEPS,
-        learning_rates=LEARNING_RATES,
+    return Comparison(
+        data=NO_CARDS,
+        comparison=plan_comparison(wanted, name_methods(wanted), labels, title="Your labels"),
+        model=replace(model, pooling="mean", head="shared"),
+        adaptation=plan_adaptation(wanted, inner, labels),
+        rivals=RIVALS,
+        prompting=wanted.prompting,
+        run=plan_run(wanted, folder=folder),
     )
-    methods = name_methods(wanted)
-    plan = ComparisonSettings(
-        title="Your labels",
+
+
+def plan_comparison(
+    wanted: OwnComparison, methods: Mapping[str, str], labels: list[int], *, title: str
+) -> ComparisonSettings:
+    """Write the section `comparison`: all rows that a draw leaves judge."""
+    return ComparisonSettings(
+        title=title,
         metric=wanted.metric,
-        ours="hybrid" if "hybrid" in methods else next(iter(methods)),
+        ours=next((name for name in ("hybrid", "adapt") if name in methods), next(iter(methods))),
         labels=labels,
         draws=wanted.draws,
         max_query=None,
@@ -144,36 +148,67 @@ def build_settings(
         overlap_threshold=OVERLAP_THRESHOLD,
         over_tasks=False,
         resamples=RESAMPLES,
-        methods=methods,
+        methods=dict(methods),
         limits={},
     )
-    return Comparison(
-        data=DataSettings([], None, "files", {}, []),
-        comparison=plan,
-        model=replace(model, pooling="mean", head="shared"),
-        adaptation=adaptation,
-        rivals=RIVALS,
-        prompting=wanted.prompting,
-        run=RunSettings(wanted.seed, folder, None, "auto", 2048, None, [], resume=False),
+
+
+def plan_adaptation(
+    wanted: OwnComparison,
+    inner: Inner,
+    labels: list[int],
+    *,
+    steps: Sequence[int] = STEPS,
+    learning_rates: Sequence[float] = LEARNING_RATES,
+) -> AdaptationSettings:
+    """Write the section `adaptation`: there is no episode of another task to choose by."""
+    return AdaptationSettings(
+        labels=max(labels),
+        draws=1,
+        max_query=1,
+        metric=wanted.metric,
+        **asdict(inner),
+        early_stop=True,
+        stack=1,
+        steps=list(steps),
+        learning_rates=list(learning_rates),
     )
 
 
-def name_methods(wanted: OwnComparison) -> dict[str, str]:
+def plan_run(wanted: OwnComparison, *, folder: str) -> RunSettings:
+    """Write the section `run`."""
+    return RunSettings(wanted.seed, folder, None, "auto", 2048, None, [], resume=False)
+
+
+OURS: Mapping[str, str] = {"hybrid": "hybrid", "adapt": "adapt"}
+"""Names of methods that begin at the user's meta-model, and their kinds."""
+
+
+def name_methods(
+    wanted: OwnComparison,
+    *,
+    kinds: Mapping[str, Kind] = KINDS,
+    ours: Mapping[str, str] = OURS,
+) -> dict[str, str]:
     """Lines of a config for the methods asked for.
+
+    Args:
+        kinds: Of methods that there are; those with a folder stand under their own names.
 
     Raises:
         SettingsError: One is unknown, or needs a start that was not given.
     """
-    lines = {name: name for name, kind in KINDS.items() if not kind.folder}
+    lines = {name: name for name, kind in kinds.items() if not kind.folder}
     if wanted.meta is not None:
-        lines = {"hybrid": f"hybrid {wanted.meta}", "adapt": f"adapt {wanted.meta}", **lines}
+        lines = {**{name: f"{kind} {wanted.meta}" for name, kind in ours.items()}, **lines}
     if wanted.joint is not None:
         lines["joint"] = f"joint {wanted.joint}"
     if wanted.methods == ("all",):
         return lines
     for name in wanted.methods:
         if name not in lines:
-            missing = " (it needs a start: `--joint` or `--meta`)" if name in STARTS else ""
+            needs = name in ours or name in ("joint", "start")
+            missing = " (it needs a start: `--joint` or `--meta`)" if needs else ""
             raise SettingsError(
                 f"cannot compare the method '{name}'{missing}: one of {', '.join(lines)} is "
                 "needed; change `--methods`"

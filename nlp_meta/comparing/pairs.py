@@ -1,24 +1,26 @@
 """What comparisons of translation share: episodes of pairs, and methods that adapt to them.
 
 Steps and rate of every method that adapts come out of the same search on the
-meta-validation episodes.
+meta-validation episodes. Where there are none, a method does what `nlp-meta adapt` does:
+held-out pairs of each support set choose the steps.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from nlp_meta.baselines.fine_tune import fine_tune, without_labels
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, AnySettings, Method, name_training
+from nlp_meta.data.answers import Answer
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.kinds import target_language
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.meta.adaptation import InnerLoop, Weights
+from nlp_meta.meta.adaptation import InnerLoop, Weights, repeat
 from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.meta.validation import Objective
 from nlp_meta.training import episode_metric, find_adaptation
@@ -36,11 +38,33 @@ class PairModel(Protocol):
     def weights(self) -> Weights: ...
 
     @property
+    def adaptation(self) -> InnerLoop: ...
+
+    @property
+    def minibatch(self) -> int | None: ...
+
+    @property
     def provenance(self) -> Mapping[str, Any]: ...
 
 
+class Adapted(Protocol):
+    """An adaptation to a support set, as long as its held-out pairs advised."""
+
+    @property
+    def weights(self) -> Weights: ...
+
+    @property
+    def steps(self) -> int: ...
+
+
 class PairBench(Protocol):
-    """A bench whose methods adapt to pairs."""
+    """A bench whose methods adapt to pairs.
+
+    Attributes:
+        passes: Support sets' worth of examples in a step of `adapt_inside`, held-out copies too.
+    """
+
+    passes: ClassVar[float]
 
     @property
     def settings(self) -> AnySettings: ...
@@ -56,6 +80,17 @@ class PairBench(Protocol):
 
     def pretrained(self) -> tuple[Objective, Weights]:
         """The backbone of the settings, with LoRA matrices that change nothing yet."""
+
+    def adapt_inside(
+        self,
+        objective: Objective,
+        weights: Weights,
+        episode: Episode,
+        *,
+        inner: InnerLoop,
+        minibatch: int | None,
+    ) -> Adapted:
+        """Adapt to a support set as `nlp-meta adapt` does."""
 
     def while_choosing(self, objective: Objective) -> Objective:
         """The objective as it answers the many episodes that choices are made by."""
@@ -116,6 +151,8 @@ def gather_texts(tasks: Sequence[Task]) -> dict[str, list[str]]:
 
 def choose_start(bench: PairBench, folder: str) -> dict[str, object]:
     """Steps and rate of a meta-model."""
+    if not bench.judged:
+        return dict(INSIDE)
     model = bench.start(folder)
     return _choose_inner(bench, model.objective, model.weights)
 
@@ -128,19 +165,29 @@ def build_start(bench: PairBench, folder: str, choice: Choice) -> Method:
         "examples_before": model.provenance["examples"],
         "start": Path(folder).name,
     }
-    weights = model.weights
-    return _build_adapting(bench, model.objective, weights, choice, facts, without_pairs=True)
+    found = model.objective, model.weights
+    if "steps" in choice:
+        return _build_adapting(bench, *found, choice, facts, without_pairs=True)
+    inner, minibatch = model.adaptation, model.minibatch
+    return _build_inside(bench, *found, inner, minibatch, facts, without_pairs=True)
 
 
 def choose_lora(bench: PairBench, _: str) -> dict[str, object]:
     """Steps and rate of LoRA matrices that begin at the pretrained backbone."""
+    if not bench.judged:
+        return dict(INSIDE)
     return _choose_inner(bench, *bench.pretrained())
 
 
 def build_lora(bench: PairBench, _: str, choice: Choice) -> Method:
     """Plain LoRA, from the pretrained backbone."""
     facts = {"examples_before": 0}
-    return _build_adapting(bench, *bench.pretrained(), choice, facts, without_pairs=False)
+    if "steps" in choice:
+        return _build_adapting(bench, *bench.pretrained(), choice, facts, without_pairs=False)
+    plan = bench.settings.adaptation
+    inner = InnerLoop(max(plan.steps), plan.learning_rates[0], plan.optimizer, plan.anchor)
+    found = bench.pretrained()
+    return _build_inside(bench, *found, inner, plan.batch_size, facts, without_pairs=False)
 
 
 def build_pretrained(bench: PairBench, _: str, choice: Choice) -> Method:
@@ -149,6 +196,8 @@ def build_pretrained(bench: PairBench, _: str, choice: Choice) -> Method:
     return Method(predict, 0, lambda _pairs: 0, UNMOVED)
 
 
+INSIDE: Mapping[str, object] = {"chosen": "by held-out pairs of each support set"}
+"""A choice that is left to each support set."""
 UNMOVED: Mapping[str, object] = {"examples_before": 0, "parameters": 0, "bytes": 0}
 """Facts of a method that neither was trained before nor moves a number of its own."""
 
@@ -195,15 +244,51 @@ def _build_adapting(
         minibatch=adaptation.batch_size,
         on_adapted=bench.stopwatch.adapted,
     )
-    moved = sum(value.numel() for value in drop_step_sizes(weights).values())
-    cost = {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
     examples = partial(_count_examples, steps, adaptation.batch_size)
-    told = {**facts, **cost, "choice": dict(choice)}
+    told = {**facts, **_count_numbers(weights), "choice": dict(choice)}
     return Method(predict, LEAST_PAIRS, examples, told, without_labels=without_pairs)
+
+
+def _build_inside(
+    bench: PairBench,
+    objective: Objective,
+    weights: Weights,
+    inner: InnerLoop,
+    minibatch: int | None,
+    facts: Mapping[str, object],
+    *,
+    without_pairs: bool,
+) -> Method:
+    """Adapt to each support set as users do, as long as its held-out pairs advise."""
+    said: dict[str, object] = {}
+
+    def predict(episode: Episode) -> Sequence[Answer]:
+        own = weights
+        if episode.support:
+            found = bench.adapt_inside(
+                objective, weights, episode, inner=inner, minibatch=minibatch
+            )
+            own, said["steps"] = found.weights, found.steps
+        bench.stopwatch.adapted()
+        stacked = repeat(own, tasks=1)
+        return objective.answer(stacked, objective.query_batches([episode]), [episode])[0]
+
+    def examples(pairs: int) -> int:
+        return round(bench.passes * _count_examples(inner.steps, minibatch, pairs))
+
+    told = {**facts, **_count_numbers(weights), "choice": dict(INSIDE)}
+    return Method(predict, FOLDED_PAIRS, examples, told, said, without_labels=without_pairs)
+
+
+def _count_numbers(weights: Weights) -> dict[str, object]:
+    moved = sum(value.numel() for value in drop_step_sizes(weights).values())
+    return {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
 
 
 LEAST_PAIRS = 2
 """A pair is told from others, so one alone teaches retrieval nothing."""
+FOLDED_PAIRS = 4
+"""Some to learn from and some to hold out."""
 
 
 def _count_examples(steps: int, minibatch: int | None, pairs: int) -> int:

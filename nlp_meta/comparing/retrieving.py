@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,9 +30,10 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.hub.model_files import ADAPTER, RECORD
-from nlp_meta.meta.adaptation import Weights
+from nlp_meta.meta.adaptation import InnerLoop, Weights
 from nlp_meta.meta.validation import Objective
 from nlp_meta.objectives.retrieval import Retrieval
+from nlp_meta.pair_adapting import AdaptedPairs, adapt_to_pairs
 from nlp_meta.report.answer import join_names
 from nlp_meta.settings import ModelSettings, RetrievalComparison
 from nlp_meta.training import load_splits
@@ -46,6 +48,7 @@ class RetrievalBench:
         stopwatch: Its `adapted` is every predictor's `on_adapted`.
     """
 
+    passes: ClassVar[float] = 4.0  # its own, and copies of three quarters on four folds
     settings: RetrievalComparison
     judged: tuple[Episode, ...]
     stopwatch: Stopwatch
@@ -73,8 +76,34 @@ class RetrievalBench:
         generator = torch.Generator().manual_seed(self.settings.run.seed)
         return objective, objective.meta_parameters(generator)
 
+    def adapt_inside(
+        self,
+        objective: Objective,
+        weights: Weights,
+        episode: Episode,
+        *,
+        inner: InnerLoop,
+        minibatch: int | None,
+    ) -> AdaptedPairs:
+        """Adapt to a support set as `nlp-meta adapt` does."""
+        return adapt_to_pairs(
+            _as_retrieval(objective),
+            weights,
+            episode.support,
+            inner=inner,
+            minibatch=minibatch,
+            early_stop=True,
+            seed=self.settings.run.seed,
+        )
+
     def while_choosing(self, objective: Objective) -> Objective:
         return objective
+
+
+def _as_retrieval(objective: Objective) -> Retrieval:
+    if not isinstance(objective, Retrieval):
+        raise TypeError(f"a {type(objective).__name__} does not find translations")
+    return objective
 
 
 def build_overlap(bench: RetrievalBench, _: str, choice: Choice) -> Method:

@@ -194,3 +194,25 @@ def test_a_start_does_not_translate_files_yet(start, tmp_path, capsys):
 
     assert code == 2
     assert "adapt it to sentence pairs first" in err
+
+
+def test_compare_judges_every_way_of_writing_pairs(start, tmp_path, capsys):
+    sources = [f"{text} {tail}" for text in SOURCES for tail in ("red", "and two", "big")]
+    targets = [f"{text} {tail}" for text in TARGETS for tail in ("two", "red", "eats")]
+    memory = write_memory(tmp_path / "memory.tsv", sources, targets)
+    folder = tmp_path / "report"
+    words = ["compare", start, "--data", memory, *LANGUAGES, "--output-dir", folder, "--draws", "1"]
+    words += ["--labels", "0,8", "--methods", "adapt,lora,zero_pairs", "--json"]
+
+    code, out, said = run(words, capsys)
+
+    assert code == 0, said
+    results = json.loads((folder / "results.json").read_text("utf-8"))
+    assert results["metric"] == "chrf"
+    assert results["ours"] == "adapt"
+    # One draw of one task, with 0 and 8 pairs; plain LoRA needs some.
+    assert len(results["cells"]) == 5
+    assert {one["method"] for one in json.loads(out)["summary"]} == {"adapt", "lora", "zero_pairs"}
+    # 8 steps on 8 pairs, and on the three quarters beside those held out.
+    cells = {(one["method"], one["labels"]): one for one in results["cells"]}
+    assert cells["adapt", 8]["examples_adapt"] == 8 * 8 * 1.75

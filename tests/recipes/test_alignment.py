@@ -323,3 +323,55 @@ def test_sentiment_of_a_mixed_start_is_adapted_as_ever(train, mixed, capfd):
 
     assert main([*words, str(train.root / "labels"), "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["labels"] == ["negative", "positive"]
+
+
+def test_compare_judges_every_way_of_finding_pairs(train, alone, memory, tmp_path, capfd):
+    folder = tmp_path / "report"
+    words = ["compare", str(alone), "--data", str(memory), *ADAPT[:4], "--labels", "0,8"]
+    words += ["--draws", "2", "--output-dir", str(folder), "--json"]
+
+    assert main(words) == 0
+    told = json.loads(capfd.readouterr().out)
+
+    results = json.loads((folder / "results.json").read_text("utf-8"))
+    names = ["adapt", "lora", "frozen_retrieval", "ngram_overlap"]
+    assert list(results["methods"]) == names
+    assert results["ours"] == "adapt"
+    assert results["metric"] == "precision_at_1"
+    assert results["methods"]["adapt"]["choice"] == {
+        "chosen": "by held-out pairs of each support set"
+    }
+    # By hand: 2 draws of 1 task, with 0 and 8 pairs; plain LoRA needs some.
+    assert len(results["cells"]) == 2 * (2 * len(names) - 1)
+    assert told["answer"].startswith("With 8 pairs") or "pairs" in told["answer"]
+    page = (folder / "report.html").read_text("utf-8")
+    assert "Your sentence pairs" in page
+    judged = {one["query_rows"] for one in results["tasks"]}
+    assert judged == {30 - 8}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--methods", "zero_pairs"], "one of adapt, lora, frozen_retrieval, ngram_overlap"),
+        (["--metric", "chrf"], "one of precision_at_1, mrr is needed; change `--metric`"),
+        (["--labels", "29"], "at most 20 leave enough to judge by"),
+        (["--target-lang", ""], "without `--target-lang`"),
+    ],
+)
+def test_what_compare_cannot_do_with_pairs_is_one_sentence(
+    alone, memory, tmp_path, capfd, words, said
+):
+    given = ["compare", str(alone), "--data", str(memory), *ADAPT[:4]]
+    assert main([*given, "--output-dir", str(tmp_path / "report"), *words]) == 2
+
+    (line,) = capfd.readouterr().err.strip().splitlines()[-1:]
+    assert line.startswith("error: ")
+    assert said in line
+
+
+def test_compare_of_labels_refuses_metrics_of_pairs(alone, memory, tmp_path, capfd):
+    words = ["compare", str(alone), "--data", str(memory), "--metric", "mrr"]
+
+    assert main([*words, "--output-dir", str(tmp_path / "report")]) == 2
+    assert "cannot compare labels by 'mrr'" in capfd.readouterr().err

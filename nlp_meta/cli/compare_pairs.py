@@ -1,0 +1,41 @@
+"""`nlp-meta compare` with languages: every method on draws of a user's own sentence pairs."""
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+from nlp_meta.cli.adapt_pairs import check_languages
+from nlp_meta.cli.compare import show_compared, wanted_of
+from nlp_meta.cli.screen import Screen, show_progress
+from nlp_meta.data.memories import Memory, read_memory
+from nlp_meta.quiet import quiet_libraries
+
+
+def run_compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    """Compare, write the report, and show the scores."""
+    check_languages(options)
+    memory = _read(options, options.data)
+    test = None if options.test_data is None else _read(options, options.test_data)
+    with quiet_libraries(), show_progress(screen, "comparing") as on_cell:
+        from nlp_meta.comparing.own_pairs import DEFAULT_METRICS, answers_of, compare_pairs
+
+        metric = options.metric or DEFAULT_METRICS[answers_of(options.meta)]
+        answer = compare_pairs(
+            wanted_of(options, metric=metric),
+            memory,
+            test,
+            languages=(options.source_lang, options.target_lang),
+            folder=options.output_dir,
+            on_cell=on_cell,
+        )
+    return show_compared(answer, options, screen, word="pairs")
+
+
+def _read(options: Namespace, path: Path) -> Memory:
+    return read_memory(
+        path,
+        source_column=options.source_column,
+        target_column=options.target_column,
+        source_lang=options.source_lang,
+        target_lang=options.target_lang,
+    )
