@@ -11,6 +11,7 @@ from nlp_meta.comparing.bench import Method
 from nlp_meta.comparing.methods import Kind, no_choice
 from nlp_meta.comparing.pairs import (
     Choice,
+    Inside,
     build_lora,
     build_pretrained,
     build_start,
@@ -28,7 +29,7 @@ from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.generation_adapting import AdaptedGeneration, adapt_generation
 from nlp_meta.generation_settings import GenerationComparison, GenerationSettings
 from nlp_meta.hub.model_files import ADAPTER, RECORD
-from nlp_meta.meta.adaptation import InnerLoop, Weights
+from nlp_meta.meta.adaptation import Weights
 from nlp_meta.meta.validation import Objective
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.translating import TranslationMetaModel
@@ -81,8 +82,7 @@ class GenerationBench:
         weights: Weights,
         episode: Episode,
         *,
-        inner: InnerLoop,
-        minibatch: int | None,
+        inside: Inside,
     ) -> AdaptedGeneration:
         """Adapt to a support set as `nlp-meta adapt` does."""
         return adapt_generation(
@@ -90,9 +90,9 @@ class GenerationBench:
             weights,
             episode.support,
             language=episode.language,
-            inner=inner,
-            minibatch=minibatch,
-            early_stop=True,
+            inner=inside.inner,
+            minibatch=inside.minibatch,
+            early_stop=inside.early_stop,
             seed=self.settings.run.seed,
         )
 

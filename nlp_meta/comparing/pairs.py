@@ -7,6 +7,7 @@ held-out pairs of each support set choose the steps.
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -44,7 +45,24 @@ class PairModel(Protocol):
     def minibatch(self) -> int | None: ...
 
     @property
+    def early_stop(self) -> bool: ...
+
+    @property
     def provenance(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """How a method adapts where each support set has its own say.
+
+    Attributes:
+        minibatch: Support pairs of one inner step; None takes all.
+        early_stop: Held-out pairs of the support set may choose fewer steps.
+    """
+
+    inner: InnerLoop
+    minibatch: int | None
+    early_stop: bool
 
 
 class Adapted(Protocol):
@@ -87,8 +105,7 @@ class PairBench(Protocol):
         weights: Weights,
         episode: Episode,
         *,
-        inner: InnerLoop,
-        minibatch: int | None,
+        inside: "Inside",
     ) -> Adapted:
         """Adapt to a support set as `nlp-meta adapt` does."""
 
@@ -168,8 +185,8 @@ def build_start(bench: PairBench, folder: str, choice: Choice) -> Method:
     found = model.objective, model.weights
     if "steps" in choice:
         return _build_adapting(bench, *found, choice, facts, without_pairs=True)
-    inner, minibatch = model.adaptation, model.minibatch
-    return _build_inside(bench, *found, inner, minibatch, facts, without_pairs=True)
+    inside = Inside(model.adaptation, model.minibatch, model.early_stop)
+    return _build_inside(bench, *found, inside, facts, without_pairs=True)
 
 
 def choose_lora(bench: PairBench, _: str) -> dict[str, object]:
@@ -186,8 +203,8 @@ def build_lora(bench: PairBench, _: str, choice: Choice) -> Method:
         return _build_adapting(bench, *bench.pretrained(), choice, facts, without_pairs=False)
     plan = bench.settings.adaptation
     inner = InnerLoop(max(plan.steps), plan.learning_rates[0], plan.optimizer, plan.anchor)
-    found = bench.pretrained()
-    return _build_inside(bench, *found, inner, plan.batch_size, facts, without_pairs=False)
+    inside = Inside(inner, plan.batch_size, plan.early_stop)
+    return _build_inside(bench, *bench.pretrained(), inside, facts, without_pairs=False)
 
 
 def build_pretrained(bench: PairBench, _: str, choice: Choice) -> Method:
@@ -253,8 +270,7 @@ def _build_inside(
     bench: PairBench,
     objective: Objective,
     weights: Weights,
-    inner: InnerLoop,
-    minibatch: int | None,
+    inside: Inside,
     facts: Mapping[str, object],
     *,
     without_pairs: bool,
@@ -265,16 +281,14 @@ def _build_inside(
     def predict(episode: Episode) -> Sequence[Answer]:
         own = weights
         if episode.support:
-            found = bench.adapt_inside(
-                objective, weights, episode, inner=inner, minibatch=minibatch
-            )
+            found = bench.adapt_inside(objective, weights, episode, inside=inside)
             own, said["steps"] = found.weights, found.steps
         bench.stopwatch.adapted()
         stacked = repeat(own, tasks=1)
         return objective.answer(stacked, objective.query_batches([episode]), [episode])[0]
 
     def examples(pairs: int) -> int:
-        return round(bench.passes * _count_examples(inner.steps, minibatch, pairs))
+        return round(bench.passes * _count_examples(inside.inner.steps, inside.minibatch, pairs))
 
     told = {**facts, **_count_numbers(weights), "choice": dict(INSIDE)}
     return Method(predict, FOLDED_PAIRS, examples, told, said, without_labels=without_pairs)

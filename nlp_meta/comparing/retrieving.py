@@ -17,6 +17,7 @@ from nlp_meta.comparing.methods import Kind, no_choice
 from nlp_meta.comparing.pairs import (
     UNMOVED,
     Choice,
+    Inside,
     build_lora,
     build_pretrained,
     build_start,
@@ -30,7 +31,7 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.hub.model_files import ADAPTER, RECORD
-from nlp_meta.meta.adaptation import InnerLoop, Weights
+from nlp_meta.meta.adaptation import Weights
 from nlp_meta.meta.validation import Objective
 from nlp_meta.objectives.retrieval import Retrieval
 from nlp_meta.pair_adapting import AdaptedPairs, adapt_to_pairs
@@ -82,17 +83,16 @@ class RetrievalBench:
         weights: Weights,
         episode: Episode,
         *,
-        inner: InnerLoop,
-        minibatch: int | None,
+        inside: Inside,
     ) -> AdaptedPairs:
         """Adapt to a support set as `nlp-meta adapt` does."""
         return adapt_to_pairs(
             _as_retrieval(objective),
             weights,
             episode.support,
-            inner=inner,
-            minibatch=minibatch,
-            early_stop=True,
+            inner=inside.inner,
+            minibatch=inside.minibatch,
+            early_stop=inside.early_stop,
             seed=self.settings.run.seed,
         )
 
