@@ -197,6 +197,7 @@ ORDER = {
         "prompted_translation",
         "methods",
         "running",
+        "pair_episodes",
         "pairs",
         "retrieving",
         "generating",

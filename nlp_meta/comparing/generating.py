@@ -9,6 +9,7 @@ import torch
 
 from nlp_meta.comparing.bench import Method
 from nlp_meta.comparing.methods import Kind, no_choice
+from nlp_meta.comparing.pair_episodes import draw_pair_episodes
 from nlp_meta.comparing.pairs import (
     Choice,
     Inside,
@@ -17,7 +18,6 @@ from nlp_meta.comparing.pairs import (
     build_start,
     choose_lora,
     choose_start,
-    draw_pair_episodes,
 )
 from nlp_meta.comparing.prompted_translation import (
     build_prompted_translation,

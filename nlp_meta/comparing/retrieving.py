@@ -14,6 +14,7 @@ from nlp_meta.aligning import AlignmentMetaModel
 from nlp_meta.baselines.ngram_overlap import ngram_overlap
 from nlp_meta.comparing.bench import Method
 from nlp_meta.comparing.methods import Kind, no_choice
+from nlp_meta.comparing.pair_episodes import draw_pair_episodes, gather_texts
 from nlp_meta.comparing.pairs import (
     UNMOVED,
     Choice,
@@ -23,8 +24,6 @@ from nlp_meta.comparing.pairs import (
     build_start,
     choose_lora,
     choose_start,
-    draw_pair_episodes,
-    gather_texts,
 )
 from nlp_meta.comparing.running import Contest
 from nlp_meta.data.episodes import Episode
