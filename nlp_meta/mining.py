@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nlp_meta.adapting import check_texts
 from nlp_meta.data.overlap import text_key
 from nlp_meta.encoders.neighbors import mine_pairs, ratio_margin
 from nlp_meta.errors import DataError
@@ -80,6 +81,8 @@ def mine_texts(
             f"cannot align {len(sources)} sentences with {len(targets)}: at least one on each "
             "side is needed; give `--source` and `--target` that have some"
         )
+    check_texts(sources)
+    check_texts(targets)
     firsts, seconds = _first_places(sources), _first_places(targets)
     left, right = [sources[p] for p in firsts], [targets[p] for p in seconds]
     tick = Ticker(on_step, total=len(left) + len(right))

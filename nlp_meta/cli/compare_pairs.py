@@ -17,11 +17,10 @@ def run_compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object
     memory = _read(options, options.data)
     test = None if options.test_data is None else _read(options, options.test_data)
     with quiet_libraries(), show_progress(screen, "comparing") as on_cell:
-        from nlp_meta.comparing.own_pairs import DEFAULT_METRICS, answers_of, compare_pairs
+        from nlp_meta.comparing.own_pairs import compare_pairs
 
-        metric = options.metric or DEFAULT_METRICS[answers_of(options.meta)]
         answer = compare_pairs(
-            wanted_of(options, metric=metric),
+            wanted_of(options, metric=options.metric or ""),
             memory,
             test,
             languages=(options.source_lang, options.target_lang),

@@ -30,7 +30,6 @@ from nlp_meta.generation_adapting import AdaptedGeneration, adapt_generation
 from nlp_meta.generation_settings import GenerationComparison, GenerationSettings
 from nlp_meta.hub.model_files import ADAPTER, RECORD
 from nlp_meta.meta.adaptation import Weights
-from nlp_meta.meta.validation import Objective
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.translating import TranslationMetaModel
 from nlp_meta.writing import build_generator
@@ -78,7 +77,7 @@ class GenerationBench:
 
     def adapt_inside(
         self,
-        objective: Objective,
+        objective: Generation,
         weights: Weights,
         episode: Episode,
         *,
@@ -86,7 +85,7 @@ class GenerationBench:
     ) -> AdaptedGeneration:
         """Adapt to a support set as `nlp-meta adapt` does."""
         return adapt_generation(
-            _as_generation(objective),
+            objective,
             weights,
             episode.support,
             language=episode.language,
@@ -96,15 +95,9 @@ class GenerationBench:
             seed=self.settings.run.seed,
         )
 
-    def while_choosing(self, objective: Objective) -> Objective:
+    def while_choosing(self, objective: Generation) -> Generation:
         """Choices are made by greedy translations, which take a fraction of the time."""
-        return replace(_as_generation(objective), num_beams=1)
-
-
-def _as_generation(objective: Objective) -> Generation:
-    if not isinstance(objective, Generation):
-        raise TypeError(f"a {type(objective).__name__} does not write translations")
-    return objective
+        return replace(objective, num_beams=1)
 
 
 def choose_prompting(bench: GenerationBench, _: str) -> dict[str, object]:

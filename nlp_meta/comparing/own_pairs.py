@@ -61,7 +61,8 @@ def compare_pairs(
     """Judge every method on draws of a user's sentence pairs and write the report.
 
     Args:
-        wanted: Its meta-model decides whether translations are found or written.
+        wanted: Its meta-model decides whether translations are found or written, and what is
+            measured where `metric` is empty.
         languages: Codes of the languages translated from and into.
 
     Returns:
@@ -74,7 +75,9 @@ def compare_pairs(
     """
     record = _find_start(str(wanted.meta))
     writes = record.kind == TRANSLATION_META_MODEL
-    _check_metric(wanted.metric, "generation" if writes else "retrieval")
+    answers = "generation" if writes else "retrieval"
+    wanted = replace(wanted, metric=wanted.metric or DEFAULT_METRICS[answers])
+    _check_metric(wanted.metric, answers)
     task = build_pair_task(memory, test, languages=languages)
     (task,), leaks = check_leaks((), (task,), overlap=wanted.overlap, threshold=OVERLAP_THRESHOLD)
     budgets = check_budgets(wanted.labels, task)
@@ -84,15 +87,6 @@ def compare_pairs(
         bench, (task,), folder=folder, share=Share(), on_cell=on_cell, contest=contest
     )
     return save_comparison(ran, bench, (task,), leaks, folder=folder)
-
-
-def answers_of(meta: str) -> str:
-    """What a meta-model does with translations: `retrieval` or `generation`.
-
-    Raises:
-        MetaModelError: It learned none.
-    """
-    return "generation" if _find_start(meta).kind == TRANSLATION_META_MODEL else "retrieval"
 
 
 def build_pair_task(memory: Memory, test: Memory | None, *, languages: tuple[str, str]) -> Task:

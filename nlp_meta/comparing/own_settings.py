@@ -91,6 +91,7 @@ class OwnComparison:
         methods: Names, or `all`.
         labels: Support examples in all, as many budgets as wanted; those that the table
             cannot give are left out.
+        metric: Empty takes the one that suits how a meta-model answers with translations.
         overlap: `exclude` or `stop`, for texts of the test table that are in the first.
     """
 

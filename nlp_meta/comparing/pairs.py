@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from nlp_meta.baselines.fine_tune import fine_tune, without_labels
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, AnySettings, Method, name_training
@@ -22,13 +22,15 @@ from nlp_meta.meta.validation import Objective
 from nlp_meta.training import episode_metric, find_adaptation
 
 Choice = Mapping[str, object]
+Own = TypeVar("Own", bound=Objective)
+Own_co = TypeVar("Own_co", bound=Objective, covariant=True)
 
 
-class PairModel(Protocol):
+class PairModel(Protocol[Own_co]):
     """A meta-model of pairs."""
 
     @property
-    def objective(self) -> Objective: ...
+    def objective(self) -> Own_co: ...
 
     @property
     def weights(self) -> Weights: ...
@@ -70,7 +72,7 @@ class Adapted(Protocol):
     def steps(self) -> int: ...
 
 
-class PairBench(Protocol):
+class PairBench(Protocol[Own]):
     """A bench whose methods adapt to pairs.
 
     Attributes:
@@ -88,15 +90,15 @@ class PairBench(Protocol):
     @property
     def stopwatch(self) -> Stopwatch: ...
 
-    def start(self, folder: str) -> PairModel:
+    def start(self, folder: str) -> PairModel[Own]:
         """Load a meta-model; those of one backbone share it."""
 
-    def pretrained(self) -> tuple[Objective, Weights]:
+    def pretrained(self) -> tuple[Own, Weights]:
         """The backbone of the settings, with LoRA matrices that change nothing yet."""
 
     def adapt_inside(
         self,
-        objective: Objective,
+        objective: Own,
         weights: Weights,
         episode: Episode,
         *,
@@ -104,11 +106,11 @@ class PairBench(Protocol):
     ) -> Adapted:
         """Adapt to a support set as `nlp-meta adapt` does."""
 
-    def while_choosing(self, objective: Objective) -> Objective:
+    def while_choosing(self, objective: Own) -> Own:
         """The objective as it answers the many episodes that choices are made by."""
 
 
-def choose_start(bench: PairBench, folder: str) -> dict[str, object]:
+def choose_start(bench: PairBench[Own], folder: str) -> dict[str, object]:
     """Steps and rate of a meta-model."""
     if not bench.judged:
         return dict(INSIDE)
@@ -116,7 +118,7 @@ def choose_start(bench: PairBench, folder: str) -> dict[str, object]:
     return _choose_inner(bench, model.objective, model.weights)
 
 
-def build_start(bench: PairBench, folder: str, choice: Choice) -> Method:
+def build_start(bench: PairBench[Own], folder: str, choice: Choice) -> Method:
     """A meta-model that is fine-tuned; with 0 pairs it answers as it is."""
     model = bench.start(folder)
     facts = {
@@ -131,14 +133,14 @@ def build_start(bench: PairBench, folder: str, choice: Choice) -> Method:
     return _build_inside(bench, *found, inside, facts, without_pairs=True)
 
 
-def choose_lora(bench: PairBench, _: str) -> dict[str, object]:
+def choose_lora(bench: PairBench[Own], _: str) -> dict[str, object]:
     """Steps and rate of LoRA matrices that begin at the pretrained backbone."""
     if not bench.judged:
         return dict(INSIDE)
     return _choose_inner(bench, *bench.pretrained())
 
 
-def build_lora(bench: PairBench, _: str, choice: Choice) -> Method:
+def build_lora(bench: PairBench[Own], _: str, choice: Choice) -> Method:
     """Plain LoRA, from the pretrained backbone."""
     facts = {"examples_before": 0}
     if "steps" in choice:
@@ -149,7 +151,7 @@ def build_lora(bench: PairBench, _: str, choice: Choice) -> Method:
     return _build_inside(bench, *bench.pretrained(), inside, facts, without_pairs=False)
 
 
-def build_pretrained(bench: PairBench, _: str, choice: Choice) -> Method:
+def build_pretrained(bench: PairBench[Own], _: str, choice: Choice) -> Method:
     """The pretrained backbone as it is; pairs change nothing."""
     predict = without_labels(*bench.pretrained(), on_adapted=bench.stopwatch.adapted)
     return Method(predict, 0, lambda _pairs: 0, UNMOVED)
@@ -161,7 +163,7 @@ UNMOVED: Mapping[str, object] = {"examples_before": 0, "parameters": 0, "bytes":
 """Facts of a method that neither was trained before nor moves a number of its own."""
 
 
-def _choose_inner(bench: PairBench, objective: Objective, weights: Weights) -> dict[str, object]:
+def _choose_inner(bench: PairBench[Own], objective: Own, weights: Weights) -> dict[str, object]:
     """Steps and rate of a start, on the meta-validation episodes."""
     adaptation = bench.settings.adaptation
     inner, trials = find_adaptation(
@@ -181,8 +183,8 @@ def _choose_inner(bench: PairBench, objective: Objective, weights: Weights) -> d
 
 
 def _build_adapting(
-    bench: PairBench,
-    objective: Objective,
+    bench: PairBench[Own],
+    objective: Own,
     weights: Weights,
     choice: Choice,
     facts: Mapping[str, object],
@@ -209,8 +211,8 @@ def _build_adapting(
 
 
 def _build_inside(
-    bench: PairBench,
-    objective: Objective,
+    bench: PairBench[Own],
+    objective: Own,
     weights: Weights,
     inside: Inside,
     facts: Mapping[str, object],

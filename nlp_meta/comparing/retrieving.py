@@ -31,7 +31,6 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.hub.model_files import ADAPTER, RECORD
 from nlp_meta.meta.adaptation import Weights
-from nlp_meta.meta.validation import Objective
 from nlp_meta.objectives.retrieval import Retrieval
 from nlp_meta.pair_adapting import AdaptedPairs, adapt_to_pairs
 from nlp_meta.report.answer import join_names
@@ -78,7 +77,7 @@ class RetrievalBench:
 
     def adapt_inside(
         self,
-        objective: Objective,
+        objective: Retrieval,
         weights: Weights,
         episode: Episode,
         *,
@@ -86,7 +85,7 @@ class RetrievalBench:
     ) -> AdaptedPairs:
         """Adapt to a support set as `nlp-meta adapt` does."""
         return adapt_to_pairs(
-            _as_retrieval(objective),
+            objective,
             weights,
             episode.support,
             inner=inside.inner,
@@ -95,14 +94,8 @@ class RetrievalBench:
             seed=self.settings.run.seed,
         )
 
-    def while_choosing(self, objective: Objective) -> Objective:
+    def while_choosing(self, objective: Retrieval) -> Retrieval:
         return objective
-
-
-def _as_retrieval(objective: Objective) -> Retrieval:
-    if not isinstance(objective, Retrieval):
-        raise TypeError(f"a {type(objective).__name__} does not find translations")
-    return objective
 
 
 def build_overlap(bench: RetrievalBench, _: str, choice: Choice) -> Method:
