@@ -60,7 +60,7 @@ class SmallModelSettings:
     """The encoder-decoder that is built here.
 
     `encoder_init` names a pretrained encoder whose lowest layers it begins with; then
-    `vocabulary`, `hidden` and `attention_heads` are that encoder's.
+    `hidden` and `attention_heads` are that encoder's, and so are the `vocabulary` pieces.
     """
 
     encoder_init: str | None

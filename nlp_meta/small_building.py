@@ -34,6 +34,7 @@ def save_vocabulary(
             texts,
             encoder=small.encoder_init,
             languages=languages,
+            size=small.vocabulary,
             max_tokens=small.max_tokens,
         )
 

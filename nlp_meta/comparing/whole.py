@@ -16,6 +16,7 @@ from nlp_meta.comparing.folds import fold_episodes
 from nlp_meta.data.answers import Answer
 from nlp_meta.data.episodes import Episode
 from nlp_meta.encoders.backbone import Backbone
+from nlp_meta.encoders.precision import choose_autocast
 from nlp_meta.training import episode_metric
 
 Choice = Mapping[str, object]
@@ -58,7 +59,7 @@ def build_full(bench: Bench, _: str, choice: Choice) -> Method:
             backbone,
             tuning=tuning,
             batch_tokens=bench.settings.run.batch_tokens,
-            autocast=None,
+            autocast=_autocast(bench, backbone),
             on_adapted=bench.stopwatch.adapted,
         )
         return ready(episode)
@@ -88,6 +89,10 @@ def build_setfit(bench: Bench, _: str, choice: Choice) -> Method:
 def _backbone(bench: Bench) -> Backbone:
     model = replace(bench.settings.model, pooling="mean")
     return bench.objective(model, bench.labels).backbone
+
+
+def _autocast(bench: Bench, backbone: Backbone) -> torch.dtype | None:
+    return choose_autocast(bench.settings.run.mixed_precision, backbone.device)
 
 
 def _facts(backbone: Backbone, choice: Choice) -> dict[str, object]:
@@ -122,7 +127,6 @@ def _search(
     bench: Bench, backbone: Backbone, episodes: Sequence[Episode]
 ) -> tuple[FullFineTuning, list[float]]:
     settings = bench.settings
-    none: torch.dtype | None = None
     tuning, trials = choose_full_fine_tuning(
         backbone,
         episodes,
@@ -131,7 +135,7 @@ def _search(
         learning_rates=settings.rivals.full_learning_rates,
         metric=episode_metric(settings.adaptation.metric),
         batch_tokens=settings.run.batch_tokens,
-        autocast=none,
+        autocast=_autocast(bench, backbone),
     )
     found = _chosen(tuning, tuning.steps, tuning.learning_rate)
     return found, [trial.score for trial in trials]

