@@ -45,7 +45,7 @@ def add_compare(command: ArgumentParser) -> None:
         default=("all",),
         what="all",
         pairs="for translations of adapt, joint, lora, frozen_retrieval, ngram_overlap, "
-        "zero_pairs, prompting; ",
+        "zero_pairs, copied_source, prompting; ",
     )
     _add_protocol(command)
     _add_prompting(command)

@@ -7,10 +7,12 @@ from typing import ClassVar
 
 import torch
 
+from nlp_meta.baselines.copied_source import copied_source
 from nlp_meta.comparing.bench import Method
 from nlp_meta.comparing.methods import Kind, no_choice
 from nlp_meta.comparing.pair_episodes import draw_pair_episodes
 from nlp_meta.comparing.pairs import (
+    UNMOVED,
     Choice,
     Inside,
     build_lora,
@@ -110,6 +112,12 @@ def build_prompting(bench: GenerationBench, _: str, choice: Choice) -> Method:
     return build_prompted_translation(bench, bench.settings.translation_prompting, choice)
 
 
+def build_copied(bench: GenerationBench, _: str, choice: Choice) -> Method:
+    """Every source as its own translation."""
+    predict = copied_source(on_adapted=bench.stopwatch.adapted)
+    return Method(predict, 0, lambda _pairs: 0, UNMOVED)
+
+
 _MODEL = "the adapted encoder-decoder"
 _FOLDER = (ADAPTER, RECORD)
 _BEAMS = "generation.num_beams"
@@ -145,6 +153,9 @@ KINDS: Mapping[str, Kind] = {
         ("generation",),
         no_choice,
         build_pretrained,
+    ),
+    "copied_source": Kind(
+        "the source as it is", "rival", "the source's characters", (), no_choice, build_copied
     ),
     "prompting": Kind(
         "in-context prompting",

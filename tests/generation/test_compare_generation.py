@@ -42,6 +42,7 @@ def make_config(root: Path) -> dict[str, Any]:
         "multitask": f"joint {root / 'start'}",
         "lora": "lora",
         "zero_pairs": "zero_pairs",
+        "copied_source": "copied_source",
         "prompting": "prompting",
     }
     config["generation"] |= {"model_name_or_path": str(root / "marian"), "max_tokens": 32}
@@ -122,6 +123,15 @@ def test_what_learns_nothing_writes_as_the_model_does_without_pairs(compared):
         alone = cells["zero_pairs", 0, draw]["chrf"]
         assert cells["reptile", 0, draw]["chrf"] == alone
         assert cells["zero_pairs", 6, draw]["chrf"] == alone
+
+
+def test_copied_sources_are_the_sources(compared):
+    table = pyarrow.parquet.read_table(compared / "report/predictions.parquet").to_pylist()
+
+    copied = [row for row in table if row["method"] == "copied_source"]
+
+    assert len(copied) == 2 * 2 * 4
+    assert all(row["predicted"] == row["text"] for row in copied)
 
 
 def test_choices_are_made_on_meta_validation(compared):
