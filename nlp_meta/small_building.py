@@ -4,12 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from nlp_meta.encoders.languages import read_languages
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.encoders.small_models import build_around_encoder, build_marian
-from nlp_meta.encoders.vocabulary import save_marian_vocabulary, save_trimmed_vocabulary
+from nlp_meta.encoders.vocabulary import save_marian_vocabulary, save_trimmed_vocabulary, tag_of
+from nlp_meta.errors import SettingsError
 from nlp_meta.generation_settings import SmallModelSettings, SmallTraining
 from nlp_meta.small_corpus import Pair
 
@@ -17,7 +23,16 @@ from nlp_meta.small_corpus import Pair
 def save_vocabulary(
     settings: SmallTraining, folder: Path, pairs: Sequence[Pair], languages: Sequence[str]
 ) -> None:
-    """Make the tokenizer of a run from the texts that it trains on, and keep it in a folder."""
+    """Make the tokenizer of a run from the texts that it trains on, and keep it in a folder.
+
+    A run that goes on from an earlier model keeps that one's.
+
+    Raises:
+        SettingsError: The earlier model has no tag for a language of the pairs.
+    """
+    if settings.run.init_from is not None:
+        _keep_vocabulary(settings.run.init_from, folder, languages)
+        return
     texts = _texts(pairs)
     small = settings.small_model
     if small.encoder_init is None:
@@ -39,15 +54,32 @@ def save_vocabulary(
         )
 
 
+def _keep_vocabulary(earlier: str, folder: Path, languages: Sequence[str]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(earlier)
+    known = tokenizer.get_vocab().keys()
+    missing = [language for language in languages if tag_of(language) not in known]
+    if missing:
+        raise SettingsError(
+            f"cannot go on from '{earlier}': it has no tag for {', '.join(missing)}, and one for "
+            "every language of the pairs is needed; change `run.init_from`, or set it to null"
+        )
+    tokenizer.save_pretrained(folder)
+
+
 def _texts(pairs: Sequence[Pair]) -> list[str]:
     return list(dict.fromkeys(text for pair in pairs for text in (pair.source, pair.target)))
 
 
 def build_backbone(settings: SmallTraining, folder: Path, device: torch.device) -> Seq2Seq:
-    """Begin with the model of a run: its kept tokenizer and weights that are still random."""
+    """Begin with the model of a run: its kept tokenizer and the weights before any step."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     small, seed = settings.small_model, settings.run.seed
-    model = _build_model(small, tokenizer, seed=seed)
+    if settings.run.init_from is not None:
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
+            settings.run.init_from, dtype=torch.float32, use_safetensors=True
+        )
+    else:
+        model = _build_model(small, tokenizer, seed=seed)
     model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its types
     name, begin = settings.run.output_dir, int(model.config.decoder_start_token_id)
     languages = read_languages(model.config, tokenizer, name=name, begin=begin)

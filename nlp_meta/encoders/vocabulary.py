@@ -96,8 +96,13 @@ def save_trimmed_vocabulary(
     return tokenizer
 
 
+def tag_of(language: str) -> str:
+    """The token before a source that tells which language to write."""
+    return f">>{language}<<"
+
+
 def _tags(languages: Sequence[str]) -> list[str]:
-    return [f">>{language}<<" for language in sorted({*languages, UNDETERMINED})]
+    return [tag_of(language) for language in sorted({*languages, UNDETERMINED})]
 
 
 def _train_pieces(path: Path, texts: Sequence[str], *, size: int) -> None:

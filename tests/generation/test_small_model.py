@@ -17,6 +17,7 @@ from nlp_meta.encoders.vocabulary import save_marian_vocabulary, save_trimmed_vo
 from nlp_meta.errors import BackboneError, CheckpointError, SettingsError
 from nlp_meta.generation_settings import CorpusSettings, SmallModelSettings, SmallTraining
 from nlp_meta.settings import DataSettings, OuterSettings, RunSettings
+from nlp_meta.small_building import save_vocabulary
 from nlp_meta.small_corpus import (
     Corpus,
     Pair,
@@ -324,6 +325,23 @@ def test_training_may_begin_with_a_pretrained_encoder(unigram_encoder, tmp_path)
     )
     assert len(trained.backbone.model.model.encoder.layers) == 2
     assert trained.backbone.languages.family == "tags"
+
+
+def test_training_may_go_on_from_an_earlier_model(tmp_path):
+    """By hand: after a step at a vanishing rate the weights are still the earlier model's."""
+    earlier = train(make_settings(tmp_path / "run", steps=3)).backbone
+    earlier.model.save_pretrained(tmp_path / "earlier")
+    earlier.tokenizer.save_pretrained(tmp_path / "earlier")
+    settings = make_settings(tmp_path / "later", steps=1, learning_rate=1e-9)
+    run = replace(settings.run, init_from=str(tmp_path / "earlier"))
+
+    later = train(replace(settings, run=run)).backbone
+
+    assert later.tokenizer.get_vocab() == earlier.tokenizer.get_vocab()
+    for name, value in earlier.model.state_dict().items():
+        torch.testing.assert_close(later.model.state_dict()[name], value, atol=1e-6, rtol=0)
+    with pytest.raises(SettingsError, match="no tag for kik"):
+        save_vocabulary(replace(settings, run=run), tmp_path / "other", [], ["kik"])
 
 
 def test_a_resumed_training_equals_one_that_was_never_stopped(tmp_path):
