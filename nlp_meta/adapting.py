@@ -12,7 +12,7 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import Backbone, load_backbone
 from nlp_meta.encoders.batching import tokenize
 from nlp_meta.encoders.lora import BIAS, WEIGHT
-from nlp_meta.encoders.precision import choose_autocast
+from nlp_meta.encoders.precision import choose_autocast, choose_device
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.meta.adaptation import InnerLoop, Weights, adaptation_path, repeat
@@ -100,7 +100,7 @@ def _load_backbone(
         pooling=settings.pooling,
         max_tokens=settings.max_tokens,
         prefix_text=settings.prefix_text,
-        device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        device=choose_device(device),
         revision=settings.revision,
         token=token,
     )

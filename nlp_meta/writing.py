@@ -14,7 +14,7 @@ from nlp_meta.adapting import check_texts
 from nlp_meta.data.card_parts import TRANSLATION
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.precision import choose_autocast
+from nlp_meta.encoders.precision import choose_autocast, choose_device
 from nlp_meta.encoders.seq2seq import direct, load_seq2seq, tokenize_sources, tokenize_targets
 from nlp_meta.errors import DataError
 from nlp_meta.generation_settings import GenerationSettings
@@ -34,7 +34,7 @@ def build_generator(
     token: str | None = None,
 ) -> Generation:
     """Load the encoder-decoder that settings name and plan its adapter."""
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = choose_device(device)
     backbone = load_seq2seq(
         settings.model_name_or_path,
         max_tokens=settings.max_tokens,

@@ -5,12 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from nlp_meta.comparing.bench import AskingBench, Bench, Method
 from nlp_meta.data.answers import Answer, Predict
 from nlp_meta.data.episodes import Episode
-from nlp_meta.encoders.precision import choose_autocast
+from nlp_meta.encoders.precision import choose_autocast, choose_device
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.metrics import METRICS
 from nlp_meta.evaluation.protocol import hide_query
@@ -136,7 +134,7 @@ def load_local(bench: AskingBench) -> tuple[LanguageModel, Chat | None]:
         gguf_file=prompting.gguf_file,
         revision=prompting.revision,
         context_tokens=prompting.context_tokens,
-        autocast=choose_autocast(bench.settings.run.mixed_precision, torch.device("cpu")),
+        autocast=choose_autocast(bench.settings.run.mixed_precision, choose_device()),
     )
     return model, chat_of(model) if prompting.chat else None
 

