@@ -60,7 +60,8 @@ class SmallModelSettings:
     """The encoder-decoder that is built here.
 
     `encoder_init` names a pretrained encoder whose lowest layers it begins with; then
-    `hidden` and `attention_heads` are that encoder's, and so are the `vocabulary` pieces.
+    `hidden`, `attention_heads` and `feed_forward` are that encoder's, and so are the
+    `vocabulary` pieces.
     """
 
     encoder_init: str | None

@@ -95,7 +95,6 @@ def _build_model(
             tokenizer,
             encoder_layers=small.encoder_layers,
             decoder_layers=small.decoder_layers,
-            feed_forward=small.feed_forward,
             dropout=small.dropout,
             seed=seed,
         )

@@ -168,7 +168,6 @@ def test_a_pretrained_encoder_is_held_weight_for_weight(unigram_encoder, tmp_pat
         trimmed,
         encoder_layers=3,
         decoder_layers=1,
-        feed_forward=24,
         dropout=0.1,
         seed=0,
     ).eval()
@@ -223,6 +222,25 @@ def test_a_smaller_vocabulary_keeps_the_frequent_pieces_and_every_character(
     assert kept and min(counts[one] for one in kept) >= max(counts[one] for one in left)
 
 
+def test_the_decoder_begins_with_the_topmost_layers_that_are_kept(unigram_encoder, tmp_path):
+    """By hand: of two kept layers and three in the decoder, layers 0, 0 and 1."""
+    tokenizer = save_trimmed_vocabulary(
+        tmp_path, TEXTS, encoder=unigram_encoder, languages=[], size=1000, max_tokens=28
+    )
+    pretrained = AutoModel.from_pretrained(unigram_encoder, dtype=torch.float32)
+    decoder = build_around_encoder(
+        unigram_encoder, tokenizer, encoder_layers=2, decoder_layers=3, dropout=0.1, seed=0
+    ).model.decoder
+
+    for layer, source in enumerate((0, 0, 1)):
+        ours, theirs = decoder.layers[layer], pretrained.encoder.layer[source]
+        torch.testing.assert_close(ours.fc2.weight, theirs.output.dense.weight)
+        for attention in (ours.self_attn, ours.encoder_attn):
+            torch.testing.assert_close(attention.q_proj.bias, theirs.attention.self.query.bias)
+        for norm in (ours.self_attn_layer_norm, ours.encoder_attn_layer_norm):
+            torch.testing.assert_close(norm.weight, theirs.attention.output.LayerNorm.weight)
+
+
 def test_more_layers_than_the_encoder_has_stop(unigram_encoder, tmp_path):
     tokenizer = save_trimmed_vocabulary(
         tmp_path, TEXTS, encoder=unigram_encoder, languages=[], size=1000, max_tokens=28
@@ -233,7 +251,6 @@ def test_more_layers_than_the_encoder_has_stop(unigram_encoder, tmp_path):
             tokenizer,
             encoder_layers=4,
             decoder_layers=1,
-            feed_forward=24,
             dropout=0.1,
             seed=0,
         )
