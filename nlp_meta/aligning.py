@@ -6,10 +6,12 @@ dozen sentence pairs `adapt_alignment` makes of it an `AlignmentModel`.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from nlp_meta.adapting import check_texts, count_cut
 from nlp_meta.alignment_model import AlignmentModel, AlignmentReport
 from nlp_meta.alignment_start import AlignmentMetaModel
+from nlp_meta.companion import check_when
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
 from nlp_meta.hub.pulling import tell_source
@@ -30,6 +32,7 @@ def adapt_alignment(
     learning_rate: float | None = None,
     seed: int = 0,
     long_texts: str = "cut",
+    companion: str = "auto",
     on_step: Callable[[int, int], None] | None = None,
 ) -> AlignmentModel:
     """Adapt to a language pair from a few dozen sentences and their translations.
@@ -39,14 +42,18 @@ def adapt_alignment(
         steps, learning_rate: In place of the defaults found on meta-validation.
         long_texts: What to do with sentences longer than the encoder takes: `cut` them and
             count them in the report, or `stop`.
+        companion: Let the overlap of character n-grams count beside the encoder: `auto` where
+            held-out pairs say that it pays, `ngrams` always, `none` never.
         on_step: Called with the steps done and their number.
 
     Raises:
         DataError: The sides differ in number, fewer than 4 distinct pairs, a sentence that is
             empty or too long.
         DivergedError: A loss became infinite; nothing is returned.
+        SettingsError: `companion` is none of these words.
     """
     began = time.monotonic()
+    check_when(companion)
     check_sides(sources, targets)
     inner = meta_model.adaptation.instead(steps=steps, learning_rate=learning_rate)
     cut = count_cut(meta_model.objective, [*sources, *targets], long_texts=long_texts)
@@ -58,13 +65,14 @@ def adapt_alignment(
         inner=inner,
         minibatch=meta_model.minibatch,
         early_stop=meta_model.early_stop and steps is None,
+        companion=companion,
         seed=seed,
         on_step=tick,
     )
     rate, seconds = inner.learning_rate, time.monotonic() - began
     report = AlignmentReport.of(found, len(sources), rate, cut, seconds)
     return AlignmentModel(
-        meta_model.objective,
+        replace(meta_model.objective, overlap=found.overlap),
         found.weights,
         meta_model.settings,
         found.held_out.threshold,

@@ -29,6 +29,7 @@ class AlignmentReport:
 
     Attributes:
         temperature: Of the loss, as adaptation left it.
+        overlap: What the overlap of n-grams counts for beside a cosine.
         texts_cut: Sentences longer than the encoder takes.
     """
 
@@ -36,6 +37,7 @@ class AlignmentReport:
     steps: int
     learning_rate: float
     temperature: float
+    overlap: float
     threshold: float
     held_out_first: float
     held_out_precision: float
@@ -53,6 +55,7 @@ class AlignmentReport:
             steps=found.steps,
             learning_rate=learning_rate,
             temperature=math.exp(-float(found.weights[TEMPERATURE])),
+            overlap=found.overlap,
             threshold=found.held_out.threshold,
             held_out_first=found.held_out.first,
             held_out_precision=found.held_out.precision,
@@ -102,14 +105,15 @@ class AlignmentModel(Pushable):
         weights = load_weights(
             folder, backbone=objective.backbone, plan=objective.plan, with_head=False
         )
-        done = dict(record.adaptation)
+        # Models that were saved before n-grams counted have no word of them.
+        done = {"overlap": 0.0, **record.adaptation}
         first, second = done.pop("languages")
-        report = AlignmentReport(**done) if len(done) > 1 else None
+        report = AlignmentReport(**done) if "pairs" in done else None
         return cls(
-            objective,
+            replace(objective, overlap=done["overlap"]),
             weights,
             settings,
-            record.adaptation["threshold"],
+            done["threshold"],
             (first, second),
             report,
             record.provenance,
@@ -174,13 +178,15 @@ class AlignmentModel(Pushable):
             targets,
             threshold=self.threshold if threshold is None else threshold,
             neighbors=neighbors,
+            overlap=self.objective.overlap,
             on_step=on_step,
         )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write an ordinary PEFT adapter, the tokenizer and a record."""
         told = asdict(self.report) if self.report else {}
-        done = {**told, "threshold": self.threshold, "languages": list(self.languages)}
+        own = {"threshold": self.threshold, "overlap": self.objective.overlap}
+        done = {**told, **own, "languages": list(self.languages)}
         record = Record(
             ALIGNMENT_MODEL, asdict(self.settings), (), done, provenance=self.provenance
         )

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from nlp_meta.adapting import check_texts
 from nlp_meta.data.overlap import text_key
-from nlp_meta.encoders.neighbors import mine_pairs, ratio_margin
+from nlp_meta.encoders.neighbors import More, mine_pairs, ratio_margin
+from nlp_meta.encoders.overlap import Overlap
 from nlp_meta.errors import DataError
 from nlp_meta.ticker import Ticker
 
@@ -62,12 +63,14 @@ def mine_texts(
     *,
     threshold: float,
     neighbors: int,
+    overlap: float = 0.0,
     on_step: Callable[[int, int], None] | None = None,
 ) -> list[Mined]:
     """Find the sentences of two texts that translate each other, each in one pair at most.
 
     Args:
         threshold: Least margin of a pair.
+        overlap: What the overlap of two sentences' n-grams counts for beside their cosine.
         on_step: Called with the sentences embedded and their number.
 
     Returns:
@@ -91,6 +94,7 @@ def mine_texts(
         embed_target(right, on_step=tick),
         neighbors=neighbors,
         never=_find_copies(left, right),
+        more=_weigh_overlap(left, right, overlap) if overlap else None,
     )
     return [
         Mined(firsts[source], seconds[target], margin)
@@ -167,6 +171,11 @@ def choose_threshold(own: Tensor, others: Tensor) -> MinedPairs:
         precision=float(hits[best] / mined[best]),
         recall=float(hits[best] / len(own)),
     )
+
+
+def _weigh_overlap(sources: Sequence[str], targets: Sequence[str], share: float) -> More:
+    counted = Overlap.of(sources, targets)
+    return lambda rows, columns: share * counted.cosines(rows, columns)
 
 
 def _first_places(texts: Sequence[str]) -> list[int]:

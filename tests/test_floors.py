@@ -151,6 +151,7 @@ ORDER = {
         "embedding",
         "lora",
         "prefix",
+        "overlap",
         "neighbors",
     ],
     "meta": [

@@ -6,14 +6,13 @@ there are some: names, numbers and cognates do the work.
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 from nlp_meta.data.answers import Predict, Ranking
 from nlp_meta.data.episodes import Episode
 from nlp_meta.encoders.neighbors import NEIGHBORS
+from nlp_meta.encoders.overlap import Overlap
 from nlp_meta.errors import SettingsError
 from nlp_meta.objectives.retrieval import rank_candidates
 
@@ -55,15 +54,7 @@ def compare_ngrams(
     sources: Sequence[str], targets: Sequence[str], *, shortest: int, longest: int
 ) -> Tensor:
     """Cosines of TF-IDF vectors, `(sources, targets)`; 0 where nothing is in common."""
-    vectorizer = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(shortest, longest), sublinear_tf=True
-    )
-    try:
-        vectors = vectorizer.fit_transform([*sources, *targets])
-    except ValueError:  # no text has a character
-        return torch.zeros(len(sources), len(targets))
-    product = vectors[: len(sources)] @ vectors[len(sources) :].T
-    return torch.from_numpy(np.asarray(product.todense(), dtype=np.float32))
+    return Overlap.of(sources, targets, orders=(shortest, longest)).cosines()
 
 
 def _choose_longest(episode: Episode, orders: Sequence[int]) -> int:

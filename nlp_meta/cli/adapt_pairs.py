@@ -103,6 +103,7 @@ def _adapt_alignment(
             learning_rate=options.learning_rate,
             seed=options.seed,
             long_texts=options.long_texts,
+            companion=options.companion,
             on_step=on_step,
         )
     save_adapted(adapted, options.output_dir)
@@ -114,6 +115,9 @@ def _adapt_alignment(
         "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
         "sentences cut": f"{report.texts_cut} to the length that the encoder takes",
         "temperature": f"{report.temperature:.4f}",
+        "n-grams": f"their overlap counts for {report.overlap:g} beside the encoder's cosine"
+        if report.overlap
+        else "take no part",
         "held-out pairs": f"{report.held_out_first:.3f} come first; mined from margin "
         f"{report.threshold:.3f} on, precision {report.held_out_precision:.3f} and recall "
         f"{report.held_out_recall:.3f}, beside as many sentences without a translation",

@@ -44,7 +44,7 @@ def add_compare(command: ArgumentParser) -> None:
         command,
         default=("all",),
         what="all",
-        pairs="for translations of adapt, joint, lora, frozen_retrieval, ngram_overlap, "
+        pairs="for translations of hybrid, adapt, joint, lora, frozen_retrieval, ngram_overlap, "
         "zero_pairs, copied_source, prompting; ",
     )
     _add_protocol(command)

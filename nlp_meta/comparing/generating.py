@@ -84,9 +84,9 @@ class GenerationBench:
         episode: Episode,
         *,
         inside: Inside,
-    ) -> AdaptedGeneration:
+    ) -> tuple[Generation, AdaptedGeneration]:
         """Adapt to a support set as `nlp-meta adapt` does."""
-        return adapt_generation(
+        found = adapt_generation(
             objective,
             weights,
             episode.support,
@@ -96,6 +96,7 @@ class GenerationBench:
             early_stop=inside.early_stop,
             seed=self.settings.run.seed,
         )
+        return objective, found
 
     def while_choosing(self, objective: Generation) -> Generation:
         """Choices are made by greedy translations, which take a fraction of the time."""

@@ -45,7 +45,8 @@ from nlp_meta.settings import ModelSettings, PoolSettings, RetrievalComparison, 
 CANDIDATES = 1000
 POOL = PoolSettings(candidates=CANDIDATES, fill_cards=[], ngrams=[2, 3, 4, 5])
 WRITING = TranslationPrompting(max_new_tokens=96, num_beams=1, translation_templates=["translate"])
-OURS: Mapping[str, str] = {"adapt": "start"}
+WRITERS: Mapping[str, str] = {"adapt": "start"}
+"""Ours where translations are written: n-grams have no say in that."""
 DEFAULT_METRICS: Mapping[str, str] = {"retrieval": "precision_at_1", "generation": "chrf"}
 
 
@@ -143,7 +144,7 @@ def _inner(record: Record) -> Inner:
 def _enter_retrieval(
     wanted: OwnComparison, record: Record, task: Task, budgets: list[int], folder: str
 ) -> tuple[AnyBench, Contest]:
-    methods = name_methods(wanted, kinds=retrieving.KINDS, ours=OURS)
+    methods = name_methods(wanted, kinds=retrieving.KINDS)
     settings = RetrievalComparison(
         data=NO_CARDS,
         comparison=plan_comparison(wanted, methods, budgets, title="Your sentence pairs"),
@@ -159,7 +160,7 @@ def _enter_retrieval(
 def _enter_generation(
     wanted: OwnComparison, record: Record, _task: Task, budgets: list[int], folder: str
 ) -> tuple[AnyBench, Contest]:
-    methods = name_methods(wanted, kinds=generating.KINDS, ours=OURS)
+    methods = name_methods(wanted, kinds=generating.KINDS, ours=WRITERS)
     own = record.adaptation
     settings = GenerationComparison(
         data=NO_CARDS,

@@ -55,11 +55,13 @@ class Inside:
     Attributes:
         minibatch: Support pairs of one inner step; None takes all.
         early_stop: Held-out pairs of the support set may choose fewer steps.
+        companion: Whether n-grams take part: `auto`, `ngrams` or `none`.
     """
 
     inner: InnerLoop
     minibatch: int | None
     early_stop: bool
+    companion: str = "none"
 
 
 class Adapted(Protocol):
@@ -103,8 +105,8 @@ class PairBench(Protocol[Own]):
         episode: Episode,
         *,
         inside: "Inside",
-    ) -> Adapted:
-        """Adapt to a support set as `nlp-meta adapt` does."""
+    ) -> tuple[Own, Adapted]:
+        """Adapt to a support set as `nlp-meta adapt` does; what answers then comes first."""
 
     def while_choosing(self, objective: Own) -> Own:
         """The objective as it answers the many episodes that choices are made by."""
@@ -131,6 +133,19 @@ def build_start(bench: PairBench[Own], folder: str, choice: Choice) -> Method:
         return _build_adapting(bench, *found, choice, facts, without_pairs=True)
     inside = Inside(model.adaptation, model.minibatch, model.early_stop)
     return _build_inside(bench, *found, inside, facts, without_pairs=True)
+
+
+def build_product(bench: PairBench[Own], folder: str, *, companion: str) -> Method:
+    """A meta-model as `nlp-meta adapt` adapts it, with n-grams beside it or without."""
+    model = bench.start(folder)
+    how = "without n-grams" if companion == "none" else "with n-grams"
+    facts = {
+        "title": f"{name_training(model.provenance)}, `nlp-meta adapt` {how}",
+        "examples_before": model.provenance["examples"],
+        "start": Path(folder).name,
+    }
+    inside = Inside(model.adaptation, model.minibatch, model.early_stop, companion)
+    return _build_inside(bench, model.objective, model.weights, inside, facts, without_pairs=True)
 
 
 def choose_lora(bench: PairBench[Own], _: str) -> dict[str, object]:
@@ -223,13 +238,13 @@ def _build_inside(
     said: dict[str, object] = {}
 
     def predict(episode: Episode) -> Sequence[Answer]:
-        own = weights
+        ready, own = objective, weights
         if episode.support:
-            found = bench.adapt_inside(objective, weights, episode, inside=inside)
+            ready, found = bench.adapt_inside(objective, weights, episode, inside=inside)
             own, said["steps"] = found.weights, found.steps
         bench.stopwatch.adapted()
         stacked = repeat(own, tasks=1)
-        return objective.answer(stacked, objective.query_batches([episode]), [episode])[0]
+        return ready.answer(stacked, ready.query_batches([episode]), [episode])[0]
 
     def examples(pairs: int) -> int:
         return round(bench.passes * _count_examples(inside.inner.steps, inside.minibatch, pairs))

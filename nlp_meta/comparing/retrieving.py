@@ -21,6 +21,7 @@ from nlp_meta.comparing.pairs import (
     Inside,
     build_lora,
     build_pretrained,
+    build_product,
     build_start,
     choose_lora,
     choose_start,
@@ -82,20 +83,32 @@ class RetrievalBench:
         episode: Episode,
         *,
         inside: Inside,
-    ) -> AdaptedPairs:
+    ) -> tuple[Retrieval, AdaptedPairs]:
         """Adapt to a support set as `nlp-meta adapt` does."""
-        return adapt_to_pairs(
+        found = adapt_to_pairs(
             objective,
             weights,
             episode.support,
             inner=inside.inner,
             minibatch=inside.minibatch,
             early_stop=inside.early_stop,
+            companion=inside.companion,
             seed=self.settings.run.seed,
         )
+        return replace(objective, overlap=found.overlap), found
 
     def while_choosing(self, objective: Retrieval) -> Retrieval:
         return objective
+
+
+def build_adapt(bench: RetrievalBench, folder: str, choice: Choice) -> Method:
+    """A meta-model as users adapt it, without n-grams."""
+    return build_product(bench, folder, companion="none")
+
+
+def build_hybrid(bench: RetrievalBench, folder: str, choice: Choice) -> Method:
+    """A meta-model as users adapt it, with the overlap of n-grams where that pays."""
+    return build_product(bench, folder, companion="auto")
 
 
 def build_overlap(bench: RetrievalBench, _: str, choice: Choice) -> Method:
@@ -117,6 +130,26 @@ KINDS: Mapping[str, Kind] = {
         (*_POOL, "adaptation"),
         choose_start,
         build_start,
+        folder=True,
+        files=_FOLDER,
+    ),
+    "adapt": Kind(
+        "`nlp-meta adapt` without n-grams",
+        "ours",
+        _ENCODER,
+        _POOL,
+        no_choice,
+        build_adapt,
+        folder=True,
+        files=_FOLDER,
+    ),
+    "hybrid": Kind(
+        "`nlp-meta adapt` with n-grams",
+        "ours",
+        f"{_ENCODER} and the text's characters",
+        _POOL,
+        no_choice,
+        build_hybrid,
         folder=True,
         files=_FOLDER,
     ),

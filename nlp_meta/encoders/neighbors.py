@@ -3,7 +3,7 @@
 All embeddings are rows of length 1 in float32, so that a product is a cosine.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +17,10 @@ SMALLEST = 1e-6
 
 BLOCK = 4096
 """Rows and columns of one block of cosines: 64 MiB."""
+
+
+More = Callable[[slice, slice], Tensor]
+"""What is added to the cosines of some sources with some targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,12 @@ def ratio_margin(cosines: Tensor, *, neighbors: int) -> Tensor:
 
 
 def nearest(
-    sources: Tensor, targets: Tensor, *, neighbors: int, block: int = BLOCK
+    sources: Tensor,
+    targets: Tensor,
+    *,
+    neighbors: int,
+    block: int = BLOCK,
+    more: More | None = None,
 ) -> tuple[Neighbors, Neighbors]:
     """Find the neighbors of every source among the targets and of every target among the sources.
 
@@ -62,6 +71,8 @@ def nearest(
     for rows in _slices(len(sources), block):
         for columns in _slices(len(targets), block):
             cosines = sources[rows] @ targets[columns].T
+            if more is not None:
+                cosines += more(rows, columns).to(cosines.device)
             _keep_nearest(forward, rows, cosines, first=columns.start)
             _keep_nearest(backward, columns, cosines.T, first=rows.start)
     return forward, backward
@@ -101,6 +112,7 @@ def mine_pairs(
     neighbors: int = NEIGHBORS,
     block: int = BLOCK,
     never: Mapping[int, int] | None = None,
+    more: More | None = None,
 ) -> list[tuple[int, int, float]]:
     """Pair rows one to one, the largest margins first.
 
@@ -109,6 +121,7 @@ def mine_pairs(
 
     Args:
         never: For some sources the one target that they are not paired with.
+        more: Another likeness, added to the cosines of the rows.
 
     Returns:
         Place of the source, of the target and their margin, by falling margin.
@@ -116,7 +129,7 @@ def mine_pairs(
     Source:
         Artetxe and Schwenk 2019, arXiv:1811.01136, section 4, max retrieval.
     """
-    forward, backward = nearest(sources, targets, neighbors=neighbors, block=block)
+    forward, backward = nearest(sources, targets, neighbors=neighbors, block=block, more=more)
     found: list[tuple[float, int, int]] = []
     for own, other, turned in ((forward, backward, False), (backward, forward, True)):
         margins = margins_of(own, other)

@@ -30,6 +30,7 @@ from nlp_meta.encoders.lora import (
     start_weights,
 )
 from nlp_meta.encoders.neighbors import NEIGHBORS, ratio_margin
+from nlp_meta.encoders.overlap import Overlap
 from nlp_meta.encoders.precision import autocasting
 from nlp_meta.encoders.prefix import Network, build_network
 from nlp_meta.errors import EpisodeError, SettingsError
@@ -70,6 +71,8 @@ class Retrieval:
         autocast: Dtype of the matrix products; None computes as the backbone is stored.
         batch_tokens: Most tokens of one padded piece, over all tasks of the stack.
         neighbors: Of the margin that mined candidates are chosen by.
+        overlap: What the overlap of two sentences' n-grams counts for in answers, beside
+            their cosine; the loss knows nothing of it.
     """
 
     backbone: Backbone
@@ -78,6 +81,7 @@ class Retrieval:
     autocast: torch.dtype | None
     batch_tokens: int
     neighbors: int = NEIGHBORS
+    overlap: float = 0.0
 
     def __post_init__(self) -> None:
         if self.backbone.pooling != "mean":
@@ -134,8 +138,10 @@ class Retrieval:
         sources = self._by_task(weights, pieces)
         targets = self.embed(weights, [episode.candidates for episode in episodes])
         return [
-            rank_candidates(own @ others.T, neighbors=self.neighbors)
-            for own, others in zip(sources, targets, strict=True)
+            rank_candidates(
+                own @ others.T + self._overlaps(episode).to(own.device), neighbors=self.neighbors
+            )
+            for own, others, episode in zip(sources, targets, episodes, strict=True)
         ]
 
     def embed(self, weights: Weights, texts: Sequence[Sequence[str]]) -> list[Tensor]:
@@ -165,6 +171,13 @@ class Retrieval:
     def query_batches(self, episodes: Sequence[Episode]) -> list[PairBatch]:
         """Query sets of W episodes, each whole."""
         return [self._pairs([episode.query for episode in episodes])]
+
+    def _overlaps(self, episode: Episode) -> Tensor:
+        """What n-grams add to the cosines of an episode's queries with its candidates."""
+        if not self.overlap:
+            return torch.zeros(1, 1)
+        queries = [example.source for example in episode.query]
+        return self.overlap * Overlap.of(queries, episode.candidates).cosines()
 
     @property
     def _head(self) -> tuple[str, ...]:

@@ -15,8 +15,11 @@ import yaml
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from nlp_meta.alignment_model import AlignmentModel
 from nlp_meta.cli import main
 from nlp_meta.data.tasks import load_tasks
+from nlp_meta.encoders.neighbors import ratio_margin
+from nlp_meta.encoders.overlap import Overlap
 from nlp_meta.errors import MetaModelError, NlpMetaError
 from nlp_meta.reading import read_settings
 from nlp_meta.settings import MetaTraining
@@ -216,6 +219,30 @@ def test_adapt_with_languages_tells_what_it_did(train, mixed, alone, memory, cap
         assert f"nlp-meta align {folder} --source a.txt" in shown
 
 
+@pytest.mark.parametrize("when", ["none", "ngrams"])
+def test_ngrams_beside_the_encoder_are_saved_and_mine(train, alone, memory, texts, capfd, when):
+    """Another route: the margins of the file are those of both likenesses, added."""
+    folder, output = train.root / when, train.root / f"{when}.tsv"
+    words = ["adapt", str(alone), "--data", str(memory), *ADAPT, "--companion", when]
+    assert main([*words, "--output-dir", str(folder)]) == 0
+    shown = capfd.readouterr().out
+    assert ("take no part" in shown) == (when == "none")
+    share = read_record(folder)["adaptation"]["overlap"]
+    assert (share > 0) == (when == "ngrams")
+
+    words = ["align", str(folder), "--source", str(texts[0]), "--target", str(texts[1])]
+    assert main([*words, "--output", str(output), "--threshold", "0.01"]) == 0
+
+    left, right = (list(filter(None, path.read_text("utf-8").split("\n"))) for path in texts)
+    model = AlignmentModel.from_pretrained(folder)
+    cosines = model.embed(left) @ model.embed(right).T
+    margins = ratio_margin(cosines + share * Overlap.of(left, right).cosines(), neighbors=4)
+    with output.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            expected = margins[left.index(row["source"]), right.index(row["target"])]
+            assert float(row["margin"]) == pytest.approx(float(expected), abs=1e-4)
+
+
 @pytest.fixture(scope="module")
 def texts(train: Train) -> tuple[Path, Path]:
     """Both sides of the pairs that were not learned from, the targets backwards, with gaps."""
@@ -334,9 +361,9 @@ def test_compare_judges_every_way_of_finding_pairs(train, alone, memory, tmp_pat
     told = json.loads(capfd.readouterr().out)
 
     results = json.loads((folder / "results.json").read_text("utf-8"))
-    names = ["adapt", "lora", "frozen_retrieval", "ngram_overlap"]
+    names = ["hybrid", "adapt", "lora", "frozen_retrieval", "ngram_overlap"]
     assert list(results["methods"]) == names
-    assert results["ours"] == "adapt"
+    assert results["ours"] == "hybrid"
     assert results["metric"] == "precision_at_1"
     assert results["methods"]["adapt"]["choice"] == {
         "chosen": "by held-out pairs of each support set"
@@ -353,7 +380,7 @@ def test_compare_judges_every_way_of_finding_pairs(train, alone, memory, tmp_pat
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--methods", "zero_pairs"], "one of adapt, lora, frozen_retrieval, ngram_overlap"),
+        (["--methods", "zero_pairs"], "one of hybrid, adapt, lora, frozen_retrieval"),
         (["--metric", "chrf"], "one of precision_at_1, mrr is needed; change `--metric`"),
         (["--labels", "29"], "at most 20 leave enough to judge by"),
         (["--target-lang", ""], "without `--target-lang`"),

@@ -38,6 +38,8 @@ def make_config(encoder: Path, root: Path) -> dict[str, Any]:
     config["comparison"]["methods"] = {
         "reptile": f"start {root / 'start'}",
         "multitask": f"joint {root / 'start'}",
+        "hybrid": f"hybrid {root / 'start'}",
+        "adapt": f"adapt {root / 'start'}",
         "lora": "lora",
         "frozen": "frozen_retrieval",
         "overlap": "ngram_overlap",
@@ -106,6 +108,18 @@ def test_what_learns_nothing_scores_as_the_frozen_encoder_does_without_pairs(com
         assert cells["reptile", 0, draw]["mrr"] == frozen["mrr"]
         assert cells["frozen", 6, draw]["mrr"] == frozen["mrr"]
         assert cells["frozen", 6, draw]["examples_adapt"] == 0
+
+
+def test_what_adapts_as_users_do_is_named_by_its_ngrams_and_needs_none_without_pairs(compared):
+    results = results_of(compared)
+    cells = {(c["method"], c["labels"], c["draw"]): c for c in results["cells"]}
+
+    for name, how in (("hybrid", "with"), ("adapt", "without")):
+        method = results["methods"][name]
+        assert method["title"] == f"Reptile, `nlp-meta adapt` {how} n-grams"
+        assert method["choice"] == {"chosen": "by held-out pairs of each support set"}
+    for draw in (0, 1):
+        assert cells["hybrid", 0, draw]["mrr"] == cells["adapt", 0, draw]["mrr"]
 
 
 def test_choices_are_made_on_meta_validation_by_the_metric_of_the_settings(compared):

@@ -9,7 +9,7 @@ from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.mining import MinedPairs, choose_threshold
 from nlp_meta.objectives.retrieval import TEMPERATURE, build_retrieval
-from nlp_meta.pair_adapting import adapt_to_pairs, fold_pairs
+from nlp_meta.pair_adapting import SHARES, adapt_to_pairs, fold_pairs
 
 THINGS = "house agent phone battery food staff room plot brake service money".split()
 PAIRS = [Example(f"the good {thing}", f"{thing} was very good") for thing in THINGS]
@@ -82,7 +82,9 @@ def test_folds_depend_on_the_seed_alone():
     assert one == two != other
 
 
-def adapt(objective, pairs=PAIRS, *, steps=8, rate=3e-3, early_stop=True, **options):
+def adapt(
+    objective, pairs=PAIRS, *, steps=8, rate=3e-3, early_stop=True, companion="none", **options
+):
     meta = objective.meta_parameters(torch.Generator().manual_seed(0))
     return adapt_to_pairs(
         objective,
@@ -91,6 +93,7 @@ def adapt(objective, pairs=PAIRS, *, steps=8, rate=3e-3, early_stop=True, **opti
         inner=InnerLoop(steps, rate, "adam"),
         minibatch=None,
         early_stop=early_stop,
+        companion=companion,
         seed=0,
         **options,
     )
@@ -121,6 +124,27 @@ def test_the_same_seed_gives_the_same_weights(objective):
 
     assert one.held_out == two.held_out
     assert all(torch.equal(value, two.weights[name]) for name, value in one.weights.items())
+
+
+def test_ngrams_count_where_held_out_pairs_are_found_by_them(objective):
+    """Every target is its source but for the ending; the encoder's weights are random."""
+    words = ("rumah", "makan", "pasar", "jalan", "bunga", "surat", "kapal", "gunung")
+    alike = [Example(f"{word} sekali", f"{word} sakali") for word in words]
+
+    without, auto = (adapt(objective, alike, companion=when) for when in ("none", "auto"))
+
+    assert without.overlap == 0.0
+    assert auto.overlap == max(SHARES)
+    assert auto.held_out.first == 1.0 >= without.held_out.first
+
+
+def test_ngrams_are_left_out_where_they_mislead(objective):
+    """Every target shares its n-grams with the next pair's source."""
+    words = ("rumah", "makan", "pasar", "jalan", "bunga", "surat", "kapal", "gunung")
+    crossed = [Example(a, b) for a, b in zip(words, (*words[1:], words[0]), strict=True)]
+
+    assert adapt(objective, crossed, companion="auto").overlap == 0.0
+    assert adapt(objective, crossed, companion="ngrams").overlap == min(SHARES)
 
 
 @pytest.mark.parametrize("pairs", [PAIRS[:3], PAIRS[:3] * 4, PAIRS[:1], []])

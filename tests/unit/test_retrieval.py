@@ -1,6 +1,7 @@
 """Retrieval: margins by hand, pairs that are no negatives of each other, minibatches, refusals."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.encoders.neighbors import margins_of, nearest, ratio_margin
+from nlp_meta.encoders.overlap import Overlap
 from nlp_meta.errors import EpisodeError, SettingsError
 from nlp_meta.meta.adaptation import mean_gradient, repeat
 from nlp_meta.objectives.retrieval import (
@@ -95,6 +97,38 @@ def test_neighbors_in_blocks_are_those_of_the_whole_product(block, neighbors):
     margins = ratio_margin(whole, neighbors=neighbors)
     torch.testing.assert_close(margins_of(forward, backward), margins.gather(1, forward.places))
     torch.testing.assert_close(margins_of(backward, forward), margins.T.gather(1, backward.places))
+
+
+def test_more_likeness_is_added_block_by_block():
+    """Another route: the sum of both products, whole."""
+    generator = torch.Generator().manual_seed(1)
+    a, b, more = (torch.rand(*shape, generator=generator) for shape in ((6, 3), (5, 3), (6, 5)))
+
+    forward, backward = nearest(
+        a, b, neighbors=2, block=2, more=lambda rows, columns: more[rows, columns]
+    )
+
+    whole = a @ b.T + more
+    torch.testing.assert_close(forward.cosines, whole.sort(1, descending=True)[0][:, :2])
+    torch.testing.assert_close(backward.cosines, whole.T.sort(1, descending=True)[0][:, :2])
+
+
+def test_an_overlap_of_ngrams_is_added_to_the_cosines(build):
+    """By hand: among candidates of which one is the source itself, a large share finds it."""
+    objective = build()
+    weights = repeat(objective.meta_parameters(torch.Generator().manual_seed(0)), tasks=1)
+    one = episode(*THREE, candidates=("the house", "cold", "bad room", "good food"))
+
+    def first(share):
+        ready = replace(objective, overlap=share)
+        (found,) = ready.answer(weights, ready.query_batches([one]), [one])
+        return [ranking.order[0] for ranking in found]
+
+    assert first(5.0) == [3, 2, 1]
+    sources = [source for source, _ in THREE]
+    rows = objective.embed(weights, [[*sources, *one.candidates]])[0]
+    added = 0.4 * Overlap.of(sources, one.candidates).cosines()
+    assert first(0.4) == (rows[:3] @ rows[3:].T + added).argmax(1).tolist()
 
 
 def test_pairs_that_share_a_side_or_a_group_are_no_negatives():
