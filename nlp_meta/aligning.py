@@ -57,7 +57,6 @@ def adapt_alignment(
     check_sides(sources, targets)
     inner = meta_model.adaptation.instead(steps=steps, learning_rate=learning_rate)
     cut = count_cut(meta_model.objective, [*sources, *targets], long_texts=long_texts)
-    tick = Ticker(on_step, total=2 * (inner.steps + 1))
     found = adapt_to_pairs(
         meta_model.objective,
         meta_model.weights,
@@ -67,7 +66,7 @@ def adapt_alignment(
         early_stop=meta_model.early_stop and steps is None,
         companion=companion,
         seed=seed,
-        on_step=tick,
+        on_step=Ticker(on_step, total=2 * (inner.steps + 1)),
     )
     rate, seconds = inner.learning_rate, time.monotonic() - began
     report = AlignmentReport.of(found, len(sources), rate, cut, seconds)
