@@ -183,8 +183,9 @@ def _add_adaptation(command: ArgumentParser) -> None:
         "--companion",
         choices=("auto", "ngrams", "none"),
         default="auto",
-        help="mix character n-grams into the predictions: where held-out answers to your texts "
-        "say that it pays, always, or never (default: %(default)s)",
+        help="let character n-grams count beside the encoder, in predictions or in finding "
+        "translations: where held-out answers to your texts say that it pays, always, or never "
+        "(default: %(default)s)",
     )
 
 

@@ -74,6 +74,11 @@ class Stopwatch:
         """Count adaptation that was done before this episode and is used in it."""
         self._began -= seconds
 
+    def credit_answers(self, seconds: float) -> None:
+        """Count answers that were given before this episode and are used in it."""
+        self._began -= seconds
+        self._adapted -= seconds
+
     def adapted(self) -> None:
         """The support set has been learned, answering begins."""
         self._adapted = time.perf_counter()

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from nlp_meta.comparing.bench import Bench
-from nlp_meta.comparing.prompted import build_prompting, choose_prompting
+from nlp_meta.comparing.prompted import build_prompting, choose_prompting, remember
 from nlp_meta.comparing.running import run_comparison
-from nlp_meta.data.tasks import load_tasks
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.tasks import Example, load_tasks
 from nlp_meta.errors import EndpointError, MissingPackageError, SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.launch import Share
@@ -116,6 +118,33 @@ def test_a_prompt_is_chosen_on_meta_validation_with_and_without_demonstrations(t
     assert choice["trials"] == 8
     assert choice["template"] in ("review", "sentiment")
     assert choice["demonstrations"] in (None, 0)
+
+
+def test_answers_without_demonstrations_are_asked_for_once_at_their_own_cost():
+    """By hand: two support draws of one query set, then another query set."""
+    asked: list[int] = []
+
+    def slow(episode: Episode) -> list[str]:
+        watch.adapted()
+        time.sleep(0.05)
+        asked.append(episode.index)
+        return [one.source.upper() for one in episode.query]
+
+    watch = Stopwatch()
+    predict = remember(slow, watch)
+    first, second, other = (
+        Episode("task", ("a", "b"), (), (Example(text, "a"),), index)
+        for index, text in enumerate(("one", "one", "two"))
+    )
+    told = []
+    for episode in (first, second, other):
+        watch.start()
+        told.append((predict(episode), watch.read()))
+
+    assert asked == [0, 2]
+    assert [answers for answers, _ in told] == [["ONE"], ["ONE"], ["TWO"]]
+    for _, (adapting, answering) in told:
+        assert adapting < 0.05 <= answering
 
 
 def test_an_endpoint_that_fails_loses_nothing(tmp_path):
