@@ -80,7 +80,8 @@ def adapt_to_pairs(
     episodes = [_episode([e for i, e in enumerate(support) if i not in part]) for part in parts]
     batches, start = begin_episodes(objective, meta_parameters, episodes, minibatch=minibatch)
     judged: dict[int, _Judged] = {}
-    judge = partial(_judge, objective, support=support, parts=parts, shares=shares)
+    alike = Overlap.of([e.source for e in support], [e.target for e in support]).cosines()
+    judge = partial(_judge, objective, support=support, parts=parts, shares=shares, alike=alike)
     for step, each in enumerate(adaptation_path(objective.loss, start, batches, inner=inner)):
         tick()
         if step in stops:
@@ -144,14 +145,15 @@ def _judge(
     support: Sequence[Example],
     parts: Sequence[set[int]],
     shares: Sequence[float],
+    alike: Tensor,
     step: int,
 ) -> _Judged:
-    sources, targets = [e.source for e in support], [e.target for e in support]
-    embedded = objective.embed(fast, [[*sources, *targets]] * len(parts))
+    texts = [e.source for e in support] + [e.target for e in support]
+    embedded = objective.embed(fast, [texts] * len(parts))
     cosines = [rows[: len(support)] @ rows[len(support) :].T for rows in embedded]
     for each in cosines:
         _check_finite(each, step)
-    alike = Overlap.of(sources, targets).cosines().to(objective.backbone.device)
+    alike = alike.to(objective.backbone.device)
     apart = tell_apart(support).to(alike.device)
     told = apart | torch.eye(len(support), dtype=torch.bool, device=apart.device)
     places = [torch.tensor(sorted(part), device=apart.device) for part in parts]
