@@ -190,7 +190,7 @@ def _copy_decoder(model: BartForConditionalGeneration, pretrained: Mapping[str, 
 
     What attends to the source begins with what attends to the text itself. Both read states
     of one space, so that copying is learned in a few hundred steps; from random weights it
-    is not learned in a thousand.
+    was not learned in nine hundred.
 
     Source: Rothe et al. 2020, arXiv:1907.12461, for the layers; attention to the source is
     random there.
