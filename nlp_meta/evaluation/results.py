@@ -186,9 +186,10 @@ def _break_even(
         for rival in rivals:
             curve = {labels: cells for (name, labels), cells in judged.items() if name == rival}
             draws = {one.draw for cells in curve.values() for one in cells}
+            draws &= {one.draw for one in own}
             found = break_even(
                 [one for one in own if one.draw in draws],
-                curve,
+                {at: [one for one in some if one.draw in draws] for at, some in curve.items()},
                 analysis.metric,
                 over_tasks=analysis.over_tasks,
                 level=analysis.level,

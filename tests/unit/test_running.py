@@ -16,6 +16,7 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import DataError, MissingPackageError, SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.evaluation.results import Analysis, analyze
 from nlp_meta.launch import Share
 from nlp_meta.reading import read_settings
 from nlp_meta.settings import Comparison
@@ -59,6 +60,25 @@ def test_every_method_is_judged_on_every_episode_that_it_can_answer(tasks, tmp_p
     assert len(ran.episodes) == 2 * 2 * 2
     assert sorted((key.labels, key.draw) for key in ran.records) == [(8, 0)] * 2 + [(8, 1)] * 2
     assert ran.facts["ngrams"]["skipped"] is None
+
+
+@pytest.mark.parametrize("limited", ["ngrams", "again"])
+def test_methods_with_a_part_of_the_draws_are_paired_on_those_that_both_have(
+    tasks, tmp_path, limited
+):
+    """Two methods that are one: whoever has fewer draws, nothing lies between them."""
+    methods = {"ngrams": "ngrams", "again": "ngrams"}
+    one = bench(methods, ours="ngrams", labels=[8], draws=3, limits={limited: 2})
+    ran = run(one, tasks, tmp_path)
+
+    analysis = Analysis("accuracy", "ngrams", over_tasks=False, resamples=50, seed=0)
+    results = analyze(ran.records, ran.episodes, analysis)
+
+    assert sorted(key.draw for key in ran.records if key.method == limited) == [0, 0, 1, 1]
+    (paired,) = results["paired"]
+    assert (paired["difference"], paired["p"]) == (0.0, 1.0)
+    (even,) = results["break_even"]
+    assert even["labels"] == 8
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tasks, tmp_path, monkeypatch):
