@@ -33,7 +33,7 @@ COMPARE = runpy.run_path(str(RECIPES / "compare.py"), run_name="recipe")["main"]
 
 def make_config(root: Path) -> dict[str, Any]:
     config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
-    config["data"] |= {"cards": ["nlp_meta_phrases"]}
+    config["data"] |= {"cards": ["nlp_meta_phrases"], "exclude": []}
     plan = {"labels": [0, 6], "draws": 2, "max_query": 4, "resamples": 50, "limits": {}}
     config["comparison"] |= plan
     config["comparison"] |= {"ours": "reptile"}

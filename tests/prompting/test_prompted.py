@@ -53,6 +53,7 @@ def settings(url: str, folder: Path) -> Comparison:
         model_name_or_path="toy",
         templates=["review", "sentiment"],
         scorings=["sum", "calibrated"],
+        demonstrations=None,
         retries=0,
         orders=2,
         price_per_million_tokens=2.0,

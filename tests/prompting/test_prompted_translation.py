@@ -58,6 +58,7 @@ def make_bench(url: str | None, folder: Path, *judged: Episode) -> Bench:
         read.prompting,
         endpoint=url,
         model_name_or_path="toy",
+        demonstrations=None,
         retries=0,
         price_per_million_tokens=2.0,
     )
