@@ -158,7 +158,7 @@ class AlignmentModel(Pushable):
         Of sentences that are equal up to case and punctuation the first stands for all, and
         a sentence is no translation of its own copy. Memory holds the embeddings and one
         block of cosines: a hundred thousand sentences a side need less than 1 GB beside the
-        model, and 1.5 GB more while n-grams are counted, where these take part.
+        model, and about twice as much again while n-grams are counted, where they take part.
 
         Args:
             threshold: Least margin of a pair; None takes what the held-out pairs advised. The

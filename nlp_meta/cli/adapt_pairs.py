@@ -10,7 +10,7 @@ from nlp_meta.cli.files import check_output_folder
 from nlp_meta.cli.push import check_push_after
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.data.memories import Memory, read_memory
-from nlp_meta.errors import DataError, MetaModelError
+from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.quiet import quiet_libraries
 
 Adapt = Callable[[Memory, Namespace, Screen], tuple[dict[str, str], dict[str, object]]]
@@ -128,11 +128,20 @@ def _adapt_alignment(
     return facts, told
 
 
+def _refuse_ngrams(options: Namespace) -> None:
+    if options.companion == "ngrams":
+        raise SettingsError(
+            f"cannot let n-grams count beside '{options.meta}': it writes translations and a "
+            "meta-model that finds them is needed; leave `--companion` out"
+        )
+
+
 def _adapt_translation(
     memory: Memory, options: Namespace, screen: Screen
 ) -> tuple[dict[str, str], dict[str, object]]:
     from nlp_meta.translating import TranslationMetaModel
 
+    _refuse_ngrams(options)
     start = TranslationMetaModel.from_pretrained(options.meta)
     with show_progress(screen, "adapting") as on_step:
         adapted = start.adapt(

@@ -123,11 +123,7 @@ def choose_start(bench: PairBench[Own], folder: str) -> dict[str, object]:
 def build_start(bench: PairBench[Own], folder: str, choice: Choice) -> Method:
     """A meta-model that is fine-tuned; with 0 pairs it answers as it is."""
     model = bench.start(folder)
-    facts = {
-        "title": f"{name_training(model.provenance)}, then fine-tuning",
-        "examples_before": model.provenance["examples"],
-        "start": Path(folder).name,
-    }
+    facts = _tell_start(model, folder, how="then fine-tuning")
     found = model.objective, model.weights
     if "steps" in choice:
         return _build_adapting(bench, *found, choice, facts, without_pairs=True)
@@ -138,14 +134,18 @@ def build_start(bench: PairBench[Own], folder: str, choice: Choice) -> Method:
 def build_product(bench: PairBench[Own], folder: str, *, companion: str) -> Method:
     """A meta-model as `nlp-meta adapt` adapts it, with n-grams beside it or without."""
     model = bench.start(folder)
-    how = "without n-grams" if companion == "none" else "with n-grams"
-    facts = {
-        "title": f"{name_training(model.provenance)}, `nlp-meta adapt` {how}",
+    how = "without" if companion == "none" else "with"
+    facts = _tell_start(model, folder, how=f"`nlp-meta adapt` {how} n-grams")
+    inside = Inside(model.adaptation, model.minibatch, model.early_stop, companion)
+    return _build_inside(bench, model.objective, model.weights, inside, facts, without_pairs=True)
+
+
+def _tell_start(model: PairModel[Own], folder: str, *, how: str) -> dict[str, object]:
+    return {
+        "title": f"{name_training(model.provenance)}, {how}",
         "examples_before": model.provenance["examples"],
         "start": Path(folder).name,
     }
-    inside = Inside(model.adaptation, model.minibatch, model.early_stop, companion)
-    return _build_inside(bench, model.objective, model.weights, inside, facts, without_pairs=True)
 
 
 def choose_lora(bench: PairBench[Own], _: str) -> dict[str, object]:

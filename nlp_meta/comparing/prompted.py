@@ -1,9 +1,10 @@
 """Prompting a causal language model, here or behind an endpoint, as a method."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from nlp_meta.comparing.bench import AskingBench, Bench, Method
 from nlp_meta.data.answers import Answer, Predict
@@ -28,6 +29,7 @@ from nlp_meta.prompting.questions import Batches, count_at_most, estimate_cost
 logger = logging.getLogger(__name__)
 
 Choice = Mapping[str, object]
+Given = TypeVar("Given", bound=Answer)
 
 DEMONSTRATION_TOKENS, QUERY_TOKENS = 128, 160
 BATCH_TOKENS = 8192
@@ -116,11 +118,13 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
     return Method(predict, 1, lambda _labels: 0, facts, said, announce, without_labels=True)
 
 
-def remember(predict: Predict, stopwatch: Stopwatch) -> Predict:
+def remember(
+    predict: Callable[[Episode], Sequence[Given]], stopwatch: Stopwatch
+) -> Callable[[Episode], Sequence[Given]]:
     """Answer a query set once, at its own cost ever after: no support set has a say in it."""
-    known: dict[tuple[object, ...], tuple[Sequence[Answer], float]] = {}
+    known: dict[tuple[object, ...], tuple[Sequence[Given], float]] = {}
 
-    def answer(episode: Episode) -> Sequence[Answer]:
+    def answer(episode: Episode) -> Sequence[Given]:
         queries = tuple(example.source for example in episode.query)
         key = (episode.task, episode.labels, queries)
         if key in known:

@@ -12,6 +12,7 @@ from nlp_meta.comparing.prompted import (
     Choice,
     connect,
     load_local,
+    remember,
     say_cost,
 )
 from nlp_meta.data.answers import Translation
@@ -169,9 +170,10 @@ def _load_predictor(
     note: Callable[[TranslationFacts], None],
 ) -> Translate:
     writer, chat = load_writer(bench, writing)
-    return translate_in_context(
+    asked = translate_in_context(
         writer, replace(plan, chat=chat), on_adapted=bench.stopwatch.adapted, on_prompt=note
     )
+    return asked if plan.demonstrations != 0 else remember(asked, bench.stopwatch)
 
 
 def _note_in(said: dict[str, object]) -> Callable[[TranslationFacts], None]:

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import torch
-
 from nlp_meta.baselines.full_fine_tune import (
     FullFineTuning,
     choose_full_fine_tuning,
@@ -16,7 +14,7 @@ from nlp_meta.comparing.folds import fold_episodes
 from nlp_meta.data.answers import Answer
 from nlp_meta.data.episodes import Episode
 from nlp_meta.encoders.backbone import Backbone
-from nlp_meta.encoders.precision import choose_autocast
+from nlp_meta.objectives.classification import Classification
 from nlp_meta.training import episode_metric
 
 Choice = Mapping[str, object]
@@ -31,7 +29,7 @@ def choose_full(bench: Bench, _: str) -> dict[str, object]:
     """Steps and rate of full fine-tuning."""
     if not bench.judged:
         return {"chosen": "inside each support set"}
-    tuning, trials = _search(bench, _backbone(bench), bench.judged)
+    tuning, trials = _search(bench, _objective(bench), bench.judged)
     return {
         "chosen": "on meta-validation",
         "steps": tuning.steps,
@@ -43,7 +41,7 @@ def choose_full(bench: Bench, _: str) -> dict[str, object]:
 
 def build_full(bench: Bench, _: str, choice: Choice) -> Method:
     """Every parameter of the encoder and a fresh head."""
-    backbone, rivals = _backbone(bench), bench.settings.rivals
+    objective, rivals = _objective(bench), bench.settings.rivals
     said: dict[str, object] = {}
 
     def predict(episode: Episode) -> Sequence[Answer]:
@@ -53,13 +51,13 @@ def build_full(bench: Bench, _: str, choice: Choice) -> Method:
         else:
             held_out = fold_episodes(episode, folds=INSIDE_FOLDS, seed=bench.settings.run.seed)
             if held_out:
-                tuning, _ = _search(bench, backbone, held_out)
+                tuning, _ = _search(bench, objective, held_out)
         said.update(steps=tuning.steps, learning_rate=tuning.learning_rate)
         ready = full_fine_tune(
-            backbone,
+            objective.backbone,
             tuning=tuning,
             batch_tokens=bench.settings.run.batch_tokens,
-            autocast=_autocast(bench, backbone),
+            autocast=objective.autocast,
             on_adapted=bench.stopwatch.adapted,
         )
         return ready(episode)
@@ -70,12 +68,12 @@ def build_full(bench: Bench, _: str, choice: Choice) -> Method:
         batches = max(1, round(labels / rivals.full_batch_size))
         return round(steps * labels / batches)
 
-    return Method(predict, 2, examples, _facts(backbone, choice), said)
+    return Method(predict, 2, examples, _facts(objective.backbone, choice), said)
 
 
 def build_setfit(bench: Bench, _: str, choice: Choice) -> Method:
     """SetFit, by its own package, on the same encoder."""
-    backbone, pairs = _backbone(bench), bench.settings.rivals.setfit_pairs
+    backbone, pairs = _objective(bench).backbone, bench.settings.rivals.setfit_pairs
     predict = setfit(
         backbone,
         pairs=pairs,
@@ -86,13 +84,9 @@ def build_setfit(bench: Bench, _: str, choice: Choice) -> Method:
     return Method(predict, 2, examples, _facts(backbone, choice))
 
 
-def _backbone(bench: Bench) -> Backbone:
-    model = replace(bench.settings.model, pooling="mean")
-    return bench.objective(model, bench.labels).backbone
-
-
-def _autocast(bench: Bench, backbone: Backbone) -> torch.dtype | None:
-    return choose_autocast(bench.settings.run.mixed_precision, backbone.device)
+def _objective(bench: Bench) -> Classification:
+    """What holds the encoder and the precision that it computes in."""
+    return bench.objective(replace(bench.settings.model, pooling="mean"), bench.labels)
 
 
 def _facts(backbone: Backbone, choice: Choice) -> dict[str, object]:
@@ -124,18 +118,18 @@ def _chosen(tuning: FullFineTuning, steps: int, rate: float) -> FullFineTuning:
 
 
 def _search(
-    bench: Bench, backbone: Backbone, episodes: Sequence[Episode]
+    bench: Bench, objective: Classification, episodes: Sequence[Episode]
 ) -> tuple[FullFineTuning, list[float]]:
     settings = bench.settings
     tuning, trials = choose_full_fine_tuning(
-        backbone,
+        objective.backbone,
         episodes,
         tuning=_first(bench),
         steps=settings.rivals.full_steps,
         learning_rates=settings.rivals.full_learning_rates,
         metric=episode_metric(settings.adaptation.metric),
         batch_tokens=settings.run.batch_tokens,
-        autocast=_autocast(bench, backbone),
+        autocast=objective.autocast,
     )
     found = _chosen(tuning, tuning.steps, tuning.learning_rate)
     return found, [trial.score for trial in trials]

@@ -104,9 +104,10 @@ def spbleu_missing() -> str | None:
     if path.is_file():
         return None
     return (
-        f"cannot score by 'spbleu': '{path}' is missing and the FLORES-200 vocabulary is needed; "
-        "it is never fetched unasked; run `python -m sacrebleu --tokenize flores200` on any two "
-        "files once, which does so"
+        # A report is shown to others: sacrebleu's own folder says nothing to them.
+        f"cannot score by 'spbleu': '{path.name}' is not among the models of sacrebleu and the "
+        "FLORES-200 vocabulary is needed; it is never fetched unasked; run `python -m sacrebleu "
+        "--tokenize flores200` on any two files once, which does so"
     )
 
 

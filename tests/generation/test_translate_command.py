@@ -186,6 +186,17 @@ def test_an_unknown_language_lists_the_near_ones(start, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+def test_ngrams_have_no_say_in_what_is_written(start, tmp_path, capsys):
+    memory = write_memory(tmp_path / "memory.tsv")
+    words = ["--data", memory, *LANGUAGES, "--output-dir", tmp_path / "new"]
+
+    code, _, err = run(["adapt", start, *words, "--companion", "ngrams"], capsys)
+
+    assert code == 2
+    assert "leave `--companion` out" in err
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_start_does_not_translate_files_yet(start, tmp_path, capsys):
     (tmp_path / "new.txt").write_text("red\n", encoding="utf-8")
     words = ["--data", tmp_path / "new.txt", "--output", tmp_path / "out.txt"]
