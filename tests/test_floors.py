@@ -231,6 +231,8 @@ ORDER = {
         "layout",
         "tables",
         "facts",
+        "contents",
+        "markdown",
         "outcomes",
         "palette",
         "examples",

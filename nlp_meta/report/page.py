@@ -1,4 +1,4 @@
-"""Report: one page that needs nothing but itself, its pictures as files, and Markdown.
+"""Report: one page that needs nothing but itself, and its pictures as files.
 
 The page is a function of the results and the predictions table. Texts of users are
 escaped, no script is in it, and nothing is fetched.
@@ -13,20 +13,9 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, StrictUndefined, Template
 
-from nlp_meta.report.answer import answer_sentence, say_interval, say_number
+from nlp_meta.report.answer import say_interval, say_number
+from nlp_meta.report.contents import contents_of
 from nlp_meta.report.examples import find_examples, shorten_text
-from nlp_meta.report.facts import (
-    break_even_table,
-    choices_table,
-    leaks_table,
-    list_circumstances,
-    list_settings,
-    say_break_even,
-    say_interval_meaning,
-    say_leaks,
-    tasks_table,
-)
-from nlp_meta.report.layout import Table, to_markdown_table
 from nlp_meta.report.outcomes import (
     Rows,
     find_disagreements,
@@ -34,25 +23,8 @@ from nlp_meta.report.outcomes import (
     rows_of,
 )
 from nlp_meta.report.pictures import plan_drawings, save_pictures
-from nlp_meta.report.tables import (
-    SAID,
-    cost_table,
-    domains_table,
-    glance_table,
-    measures_table,
-    paired_table,
-    scores_table,
-)
-from nlp_meta.report.verdict import (
-    Results,
-    Verdict,
-    check_results,
-    headline_labels,
-    judge_ours,
-    skipped,
-    title_of,
-)
-from nlp_meta.report.words import kind_of_results, measure_of, words_of
+from nlp_meta.report.verdict import Results, check_results, headline_labels, judge_ours
+from nlp_meta.report.words import kind_of_results
 
 PAGE = "report.html"
 
@@ -87,7 +59,7 @@ def write_report(
     rival = rows_of(predictions, verdict.rival, verdict.labels)
     pictures, paths = save_pictures(folder, plan_drawings(results, verdict, ours, rival))
     values = {
-        **_say_all(results, verdict),
+        **contents_of(results, verdict),
         "pictures": pictures,
         "answered": bool(ours),
         **_show_texts(results, ours, rival, most=texts),
@@ -112,81 +84,6 @@ def _show_texts(results: Results, ours: Rows, rival: Rows, *, most: int) -> dict
         "ours_alone": find_examples(ours, rival, kind=kind, most=most),
         "rival_alone": find_examples(rival, ours, kind=kind, most=most),
     }
-
-
-def to_markdown(results: Results, *, labels: int | None = None) -> str:
-    """Write the answer and the tables of the page as Markdown."""
-    check_results(results)
-    values = _say_all(results, judge_ours(results, headline_labels(results, labels)))
-    names = ("glance", "scores", "measures", "domains", "cost", "paired")
-    tables: list[Table] = [values[name] for name in names]
-    parts = [f"## {results['title']}", values["sentence"], *values["remarks"]]
-    parts += [to_markdown_table(table) for table in tables if table.rows]
-    parts += values["break_even"]
-    later = ("break_even_table", "tasks", "choices", "leaks_table")
-    parts += [to_markdown_table(values[name]) for name in later if values[name].rows]
-    parts.append(" ".join(values["leaks"]))
-    parts += [f"- {name}: {value}" for name, value in values["circumstances"]]
-    parts += [f"- Skipped: {title} ({reason})" for title, reason in values["skipped"].items()]
-    parts += [f"- {note}" for note in values["notes"]]
-    return "\n\n".join(parts) + "\n"
-
-
-def _say_all(results: Results, verdict: Verdict) -> dict[str, Any]:
-    """Everything of the page that needs neither texts nor pictures."""
-    labels = verdict.labels
-    rival = title_of(results, verdict.rival) if verdict.rival else None
-    words = words_of(results)
-    return {
-        "title": results["title"],
-        "made": results.get("made") or "",
-        "sentence": answer_sentence(results, labels=labels),
-        "verdict": verdict,
-        "ours_title": title_of(results, results["ours"]) if results["ours"] else "",
-        "intervals": say_interval_meaning(results),
-        "rival_title": rival,
-        "outcome_in_words": SAID[verdict.outcome],
-        "labels": labels,
-        "kind": kind_of_results(results),
-        "words": words,
-        "given": words.count(labels),
-        "measure": measure_of(results),
-        "draws": results["draws"],
-        "glance": glance_table(results),
-        "scores": scores_table(results, labels),
-        "measures": measures_table(results, labels),
-        "domains": domains_table(results, labels),
-        "cost": cost_table(results, labels),
-        "paired": paired_table(results),
-        "break_even": say_break_even(results, verdict.rival),
-        "break_even_table": break_even_table(results),
-        "leaks": say_leaks(results),
-        "leaks_table": leaks_table(results),
-        "tasks": tasks_table(results),
-        "choices": choices_table(results),
-        "circumstances": list_circumstances(results),
-        "settings": list_settings(results),
-        "skipped": skipped(results),
-        "notes": [str(note) for note in results.get("notes") or ()],
-        "remarks": _remark(results, verdict),
-    }
-
-
-def _remark(results: Results, verdict: Verdict) -> list[str]:
-    """What a reader must know before trusting a number."""
-    remarks = []
-    if results["draws"] == 1:
-        remarks.append(
-            "One support draw was judged: intervals and tests, where there are any, speak of other "
-            "test texts and not of other support sets; another draw may turn the order round."
-        )
-    if verdict.outcome == "absent" and results["ours"]:
-        remarks.append(f"Ours has no score at {words_of(results).count(verdict.labels)}.")
-    if verdict.outcome == "untested" and results["draws"] > 1:
-        remarks.append("The difference from the best rival was not tested.")
-    if not verdict.rival:
-        remarks.append(f"No rival has a score at {words_of(results).count(verdict.labels)}.")
-    return remarks
 
 
 @cache

@@ -22,7 +22,7 @@ from nlp_meta.generation_settings import GenerationComparison, GenerationSetting
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.prompting.prompts import Prompt, Written
 from nlp_meta.reading import read_settings
-from nlp_meta.report.page import to_markdown
+from nlp_meta.report.markdown import to_markdown
 from nlp_meta.translating import TranslationMetaModel
 from nlp_meta.writing import build_generator
 

@@ -22,7 +22,7 @@ from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.reading import choose_by_section, read_settings
-from nlp_meta.report.page import to_markdown
+from nlp_meta.report.markdown import to_markdown
 from nlp_meta.settings import ModelSettings, RetrievalComparison
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

@@ -18,7 +18,8 @@ from nlp_meta.evaluation.records import Record, columns_of, hash_query
 from nlp_meta.evaluation.results import Analysis, analyze
 from nlp_meta.report.answer import answer_sentence
 from nlp_meta.report.examples import Part, find_examples, mark_differences
-from nlp_meta.report.page import to_markdown, write_report
+from nlp_meta.report.markdown import to_markdown
+from nlp_meta.report.page import write_report
 
 SENTENCES = {
     "ind-jav": [
