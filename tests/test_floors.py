@@ -63,6 +63,7 @@ FLOORS = {
     "serving": 8,
     "quickstart": 9,
     "cli": 10,
+    "__main__": 11,
 }
 TOP_FLOOR = 11  # the root
 

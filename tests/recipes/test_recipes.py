@@ -20,7 +20,7 @@ from nlp_meta.cli import main
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
 CORPUS = REPOSITORY / "nlp_meta" / "data" / "corpus"
-COMMAND = [sys.executable, "-c", "import sys; from nlp_meta.cli import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-m", "nlp_meta"]
 
 
 @dataclass(frozen=True)

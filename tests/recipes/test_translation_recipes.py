@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
 PHRASES = REPOSITORY / "nlp_meta" / "data" / "corpus" / "translation"
-COMMAND = [sys.executable, "-c", "import sys; from nlp_meta.cli import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-m", "nlp_meta"]
 
 
 def read_config(name: str) -> dict[str, Any]:

@@ -30,7 +30,6 @@ def saved_meta(make_meta, tmp_path):
 
 @pytest.fixture
 def server(folders, saved_meta, tmp_path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    code = "import sys; from nlp_meta.cli import main; sys.exit(main())"
     options = {
         "--port": "0",
         "--token-env": "SERVE_TOKEN",
@@ -41,7 +40,7 @@ def server(folders, saved_meta, tmp_path) -> Iterator[tuple[subprocess.Popen[str
     given = [word for option in options.items() for word in option]
     served = [f"stays={folders['plain']}", str(folders["three"])]
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "serve", "--json", *served, *given],
+        [sys.executable, "-m", "nlp_meta", "serve", "--json", *served, *given],
         env=os.environ | {"SERVE_TOKEN": TOKEN},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
