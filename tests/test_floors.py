@@ -108,6 +108,7 @@ ORDER = {
         "quickstart",
     ],
     "data": [
+        "reuse",
         "overlap",
         "language_names",
         "near_duplicates",

@@ -3,7 +3,6 @@
 The two differ in the companion alone, so one adaptation serves both.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, name_start
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.reuse import work_time
 from nlp_meta.evaluation.protocol import hash_support
 from nlp_meta.meta.adaptation import repeat
 from nlp_meta.meta.step_sizes import drop_step_sizes
@@ -78,14 +78,14 @@ def _adapt(bench: Bench, folder: str, model: MetaModel, episode: Episode) -> Ada
     """Adapt, or give what the other method has just adapted, at its cost."""
     key = f"{folder} {hash_support(episode)}"
     if key not in bench.adapted:
-        began = time.perf_counter()
+        began = work_time()
         adapted = model.adapt(
             [example.source for example in episode.support],
             [example.target for example in episode.support],
             seed=bench.settings.run.seed,
         )
         bench.adapted.clear()
-        bench.adapted[key] = adapted, time.perf_counter() - began
+        bench.adapted[key] = adapted, work_time() - began
     else:
         bench.stopwatch.credit(bench.adapted[key][1])
     return bench.adapted[key][0]

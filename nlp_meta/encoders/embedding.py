@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nlp_meta.data.reuse import Kept
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batching import by_length, pad_rows, tokenize
 
@@ -23,17 +24,22 @@ def mean_pooled_embedder(backbone: Backbone, *, batch_tokens: int) -> Embed:
     Args:
         batch_tokens: Most tokens of one padded batch.
     """
-    kept: dict[str, NDArray[np.float32]] = {}
 
-    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-        missing = [text for text in dict.fromkeys(texts) if text not in kept]
-        ids = tokenize(backbone, missing)
+    def compute(texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        ids = tokenize(backbone, texts)
+        found = [np.zeros(0, dtype=np.float32)] * len(texts)
         for group in by_length([len(row) for row in ids], tokens=batch_tokens):
             means = _mean_states(backbone, [ids[row] for row in group])
-            kept.update((missing[row], mean) for row, mean in zip(group, means, strict=True))
+            for row, mean in zip(group, means, strict=True):
+                found[row] = mean
+        return found
+
+    kept = Kept(compute)
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         if not texts:
             return np.zeros((0, int(backbone.config.hidden_size)), dtype=np.float32)
-        return np.stack([kept[text] for text in texts])
+        return np.stack(kept.take(texts))
 
     return embed
 

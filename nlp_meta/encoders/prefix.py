@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers.masking_utils import create_bidirectional_mask
 
+from nlp_meta.data.reuse import Kept
 from nlp_meta.encoders.backbone import Backbone, MeanPooled
 from nlp_meta.encoders.batching import by_length, pad_rows, tokenize
 
@@ -94,15 +95,12 @@ def lean_network(backbone: Backbone) -> Network:
 
 def prefix_network(backbone: Backbone, *, frozen_layers: int, cache_dtype: torch.dtype) -> Network:
     """Start every pass from the states below layer `frozen_layers`, kept in memory by text."""
-    kept: dict[str, Tensor] = {}
 
-    def encode(texts: Sequence[str]) -> list[Tensor]:
-        missing = [text for text in dict.fromkeys(texts) if text not in kept]
-        states = _lower_states(backbone, missing, frozen_layers=frozen_layers)
-        kept.update(
-            (text, state.to(cache_dtype)) for text, state in zip(missing, states, strict=True)
-        )
-        return [kept[text] for text in texts]
+    def compute(texts: Sequence[str]) -> list[Tensor]:
+        states = _lower_states(backbone, texts, frozen_layers=frozen_layers)
+        return [state.to(cache_dtype) for state in states]
+
+    kept = Kept(compute)
 
     def run(states: Tensor, mask: Tensor) -> Tensor:
         if isinstance(backbone.model, MeanPooled):
@@ -111,7 +109,7 @@ def prefix_network(backbone: Backbone, *, frozen_layers: int, cache_dtype: torch
         hidden = _run_layers(backbone, states, mask, first=frozen_layers, stop=-1)
         return _classify(backbone, _first_token_of_last_layer(backbone, hidden, mask))
 
-    return Network(encode, run, padding=0)
+    return Network(kept.take, run, padding=0)
 
 
 @torch.no_grad()

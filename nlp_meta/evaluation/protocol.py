@@ -1,12 +1,12 @@
 """Protocol: every method answers the same episodes, and none sees a query label."""
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from nlp_meta.data.answers import Answer, Predict
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.reuse import begin_job, work_time
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
 from nlp_meta.evaluation.kinds import Kept, Kind, kind_of, score_episode
@@ -61,14 +61,18 @@ def read_cell(values: Mapping[str, object], kind: Kind) -> Cell:
 
 
 class Stopwatch:
-    """Tells adaptation from prediction: a predictor is handed `adapted` as its `on_adapted`."""
+    """Tells adaptation from prediction: a predictor is handed `adapted` as its `on_adapted`.
+
+    What the encoder had said of a text in an earlier episode counts as if it were computed anew.
+    """
 
     def __init__(self) -> None:
-        self._began = self._adapted = time.perf_counter()
+        self._began = self._adapted = work_time()
 
     def start(self) -> None:
         """Begin an episode; until `adapted` is called, adapting has taken no time."""
-        self._began = self._adapted = time.perf_counter()
+        begin_job()
+        self._began = self._adapted = work_time()
 
     def credit(self, seconds: float) -> None:
         """Count adaptation that was done before this episode and is used in it."""
@@ -81,11 +85,11 @@ class Stopwatch:
 
     def adapted(self) -> None:
         """The support set has been learned, answering begins."""
-        self._adapted = time.perf_counter()
+        self._adapted = work_time()
 
     def read(self) -> tuple[float, float]:
         """Seconds of adaptation, and seconds since."""
-        return self._adapted - self._began, time.perf_counter() - self._adapted
+        return self._adapted - self._began, work_time() - self._adapted
 
 
 def evaluate(

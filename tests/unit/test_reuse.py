@@ -1,0 +1,89 @@
+"""What is kept is computed once, and every job is charged for it once."""
+
+import time
+
+import numpy as np
+import pytest
+
+from nlp_meta.data.answers import Prediction
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.reuse import Kept, begin_job, work_time
+from nlp_meta.data.tasks import Example
+from nlp_meta.evaluation.protocol import Stopwatch, judge
+
+TEXTS = ("well made", "it broke", "a fine thing")
+SLOW = 0.03
+
+
+@pytest.fixture
+def computed():
+    return []
+
+
+@pytest.fixture
+def kept(computed):
+    def compute(texts):
+        time.sleep(SLOW)
+        computed.append(list(texts))
+        return [len(text) for text in texts]
+
+    begin_job()
+    return Kept(compute)
+
+
+def spared(act):
+    """Seconds by which the clock ran ahead of the machine's while something was done."""
+    began, machine = work_time(), time.perf_counter()
+    act()
+    return (work_time() - began) - (time.perf_counter() - machine)
+
+
+def test_each_text_is_computed_once_and_values_come_in_order(kept, computed):
+    assert kept.take(["it broke", "well made", "it broke"]) == [8, 9, 8]
+    assert kept.take(TEXTS) == [9, 8, 12]
+    assert kept.take([]) == []
+    assert computed == [["it broke", "well made"], ["a fine thing"]]
+
+
+def test_the_job_that_computed_a_value_is_not_charged_again(kept):
+    kept.take(TEXTS)
+
+    assert spared(lambda: kept.take(TEXTS)) == pytest.approx(0, abs=1e-3)
+
+
+def test_another_job_is_charged_what_was_spared_once(kept):
+    kept.take(TEXTS)
+    begin_job()
+
+    first, second = spared(lambda: kept.take(TEXTS)), spared(lambda: kept.take(TEXTS))
+
+    assert first >= SLOW - 1e-3
+    assert second == pytest.approx(0, abs=1e-3)
+
+
+def test_texts_of_one_computation_share_its_cost_by_their_length(kept):
+    kept.take(["abc", "abcdefg"])  # 1 + 3 and 1 + 7 of 12
+    begin_job()
+    short = spared(lambda: kept.take(["abc"]))
+    long = spared(lambda: kept.take(["abcdefg"]))
+
+    assert long == pytest.approx(2 * short, rel=0.1)
+
+
+def test_a_method_judged_second_takes_as_long_as_the_first(kept):
+    def predict(given):
+        kept.take([example.source for example in given.support])
+        watch.adapted()
+        kept.take([example.source for example in given.query])
+        return [Prediction("bad", {"bad": 1.0, "good": 0.0}) for _ in given.query]
+
+    watch = Stopwatch()
+    support = (Example("s", "bad"), Example("t", "good"))
+    query = tuple(Example(text, "bad") for text in TEXTS)
+    episode = Episode("reviews/kitchen", ("bad", "good"), support, query, 0)
+
+    cells = [judge(predict, episode, method="kept", stopwatch=watch)[0] for _ in range(2)]
+
+    assert min(cell.seconds_adapt for cell in cells) >= SLOW - 1e-3
+    assert min(cell.ms_per_prediction for cell in cells) >= 1000 * (SLOW - 1e-3) / len(TEXTS)
+    assert np.ptp([cell.seconds_adapt for cell in cells]) < SLOW / 2
