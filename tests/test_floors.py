@@ -198,6 +198,7 @@ ORDER = {
         "prompted",
         "prompted_translation",
         "methods",
+        "fingerprints",
         "running",
         "pair_episodes",
         "pairs",

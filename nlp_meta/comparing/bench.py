@@ -1,10 +1,8 @@
 """The bench that methods are built on: settings, judged episodes, and models loaded once."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from nlp_meta.adapting import build_objective
@@ -12,7 +10,6 @@ from nlp_meta.data.answers import Predict
 from nlp_meta.data.episodes import Episode
 from nlp_meta.encoders.embedding import Embed, mean_pooled_embedder
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.hub.model_files import ADAPTER
 from nlp_meta.models import AdaptedModel, MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import (
@@ -167,19 +164,3 @@ def name_training(provenance: Mapping[str, Any]) -> str:
     settings = provenance.get("settings", {})
     algorithm = str(settings.get("outer", {}).get("algorithm", "a meta-model"))
     return _SAID.get(algorithm, algorithm)
-
-
-def hash_start(folder: str, files: Sequence[str]) -> str:
-    """Hash of a meta-model's files, so that cells of another training are not taken for its."""
-    digest = hashlib.sha256()
-    for name in files:
-        path = Path(folder) / name
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def hash_adapter(folder: str) -> str | None:
-    """Hash of a start's adapter, by which its model card finds it among the methods."""
-    path = Path(folder) / ADAPTER
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

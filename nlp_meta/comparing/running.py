@@ -5,15 +5,15 @@ judged every method on the same support sets. Whatever is finished is on disk: c
 `choices/METHOD.json`, cells in `cells/`.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.comparing.bench import AnyBench, AnySettings, Method, hash_adapter, hash_start
+from nlp_meta.comparing.bench import AnyBench, AnySettings, Method
+from nlp_meta.comparing.fingerprints import fingerprint, hash_adapter
 from nlp_meta.comparing.methods import Kind, find_kind
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task
@@ -25,7 +25,7 @@ from nlp_meta.evaluation.records import (
     Key,
     Record,
     append_record,
-    check_support,
+    check_record,
     hash_query,
     key_of_episode,
     read_records,
@@ -103,7 +103,7 @@ def run_comparison(
     check_names(settings)
     prints = {name: fingerprint(settings, name, table) for name in kinds}
     episodes = contest.draw(settings, tasks)
-    done = read_records(folder, fingerprints=prints)
+    done = _read_done(folder, prints, episodes)
     share.wait()  # or a quick process would write cells that a slow one then reads
     _make_choices(bench, kinds, folder, prints, share)
     share.wait()
@@ -112,9 +112,6 @@ def run_comparison(
     share.wait()
     records = read_records(folder, fingerprints={name: prints[name] for name in methods})
     wanted = [key_of_episode(name, one) for name, one in _plan(settings, methods, episodes)]
-    by_key = {key_of_episode("", one): one for one in episodes}
-    for key in wanted:
-        check_support(records[key], by_key[key._replace(method="")])
     return Ran(facts, episodes, {key: records[key] for key in wanted}, contest.notes)
 
 
@@ -169,28 +166,17 @@ def check_names(settings: AnySettings) -> None:
                 )
 
 
-def fingerprint(settings: AnySettings, name: str, table: Mapping[str, Kind] | None = None) -> str:
-    """Hash of everything that decides a method's cells; draws and labels may be added to."""
-    text = settings.comparison.methods[name]
-    kind, start = find_kind(text, table)
-    plan = settings.comparison
-    values: dict[str, object] = {
-        "method": text,
-        "start": hash_start(start, kind.files) if start else "",
-        "data": {**asdict(settings.data), "root": None},
-        "query": [max(plan.labels), plan.max_query, plan.overlap, plan.overlap_threshold],
-        "run": [settings.run.seed, settings.run.mixed_precision],
-        **{name: _read_setting(settings, name) for name in kind.settings},
-    }
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _read_setting(settings: AnySettings, name: str) -> object:
-    """A section of the settings, or one key of it: `model`, `rivals.folds`."""
-    found: object = asdict(settings)
-    for part in name.split("."):
-        found = found[part] if isinstance(found, dict) else None
-    return found
+def _read_done(
+    folder: Path, prints: Mapping[str, str], episodes: Sequence[Episode]
+) -> dict[Key, Record]:
+    """Read what earlier runs finished, if it was made from these episodes."""
+    done = read_records(folder, fingerprints=prints)
+    by_key = {key_of_episode("", one): one for one in episodes}
+    for key, record in done.items():
+        episode = by_key.get(key._replace(method=""))
+        if episode is not None:  # else of a draw that is not asked for now
+            check_record(record, episode)
+    return done
 
 
 def _make_choices(
@@ -203,9 +189,10 @@ def _make_choices(
     """Each process makes its part of the choices; files carry them to the others."""
     for number, (name, (kind, argument)) in enumerate(kinds.items()):
         path = _choice_path(folder, name, prints)
-        if number % share.processes != share.rank or path.exists():
+        if number % share.processes != share.rank or _read_choice(path) is not None:
             continue
-        logger.info("choosing for %s", name)
+        again = " again: its file is damaged" if path.exists() else ""
+        logger.log(logging.WARNING if again else logging.INFO, "choosing for %s%s", name, again)
         try:
             choice = kind.choose(bench, argument)
         except MissingPackageError:
@@ -228,7 +215,7 @@ def _build_methods(
         path = _choice_path(folder, name, prints)
         facts[name] = {"title": kind.title, "group": kind.group, "reads": kind.reads}
         try:
-            choice = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            choice = _read_choice(path)
             choice = kind.choose(bench, argument) if choice is None else choice
             methods[name] = kind.build(bench, argument, choice)
         except MissingPackageError as error:
@@ -288,6 +275,15 @@ def _plan(
             last = limits.get(name, settings.comparison.draws)
             if method.can_answer(episode) and episode.index < last:
                 yield name, episode
+
+
+def _read_choice(path: Path) -> dict[str, object] | None:
+    """What was chosen; None where there is no whole file, and it is to be made."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _choice_path(folder: Path, name: str, prints: Mapping[str, str]) -> Path:

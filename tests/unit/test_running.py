@@ -152,6 +152,34 @@ def test_cells_of_other_settings_or_data_stop_the_run(tasks, tmp_path):
         run(bench({"ngrams": "ngrams"}), changed, tmp_path)
 
 
+def test_a_run_with_changed_data_leaves_the_folder_as_it_was(tasks, tmp_path):
+    """A third draw is asked for, of data that the first two were not drawn from."""
+    run(bench({"ngrams": "ngrams"}), tasks, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    changed = [replace(t, train=(*t.train, Example("one more", "negative"))) for t in tasks]
+
+    with pytest.raises(DataError, match="other rows"):
+        run(bench({"ngrams": "ngrams", "again": "ngrams"}, draws=3), changed, tmp_path)
+
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
+    assert len(run(bench({"ngrams": "ngrams"}, draws=3), tasks, tmp_path).records) == 2 * 3
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"steps": 5', b"\xff\xfe", b"[1]"])
+def test_a_damaged_choice_is_made_again_and_that_is_said_once(tasks, tmp_path, caplog, damage):
+    run(bench({"ngrams": "ngrams"}, draws=1), tasks, tmp_path)
+    (path,) = (tmp_path / "choices").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(damage)
+
+    run(bench({"ngrams": "ngrams"}), tasks, tmp_path)
+
+    assert path.read_bytes() == whole
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        "choosing for ngrams again: its file is damaged"
+    ]
+
+
 def test_a_missing_package_leaves_its_method_out_and_says_so(tasks, tmp_path, monkeypatch):
     def missing(*_: object) -> Method:
         raise MissingPackageError("cannot compare `rival`: not installed")
