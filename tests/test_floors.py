@@ -199,6 +199,7 @@ ORDER = {
         "prompted_translation",
         "methods",
         "fingerprints",
+        "seen",
         "running",
         "pair_episodes",
         "pairs",

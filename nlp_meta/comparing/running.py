@@ -15,6 +15,7 @@ from typing import Any
 from nlp_meta.comparing.bench import AnyBench, AnySettings, Method
 from nlp_meta.comparing.fingerprints import fingerprint, hash_adapter
 from nlp_meta.comparing.methods import Kind, find_kind
+from nlp_meta.comparing.seen import check_unseen
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import MissingPackageError, SettingsError
@@ -93,7 +94,8 @@ def run_comparison(
         on_cell: Called with this process's finished cells and their number.
 
     Raises:
-        SettingsError: An unknown method, or a folder with cells of other settings.
+        SettingsError: An unknown method, one that was trained on a task to be judged, or a
+            folder with cells of other settings.
         DataError: A folder with cells of other data.
     """
     settings, contest = bench.settings, contest or Contest()
@@ -101,6 +103,7 @@ def run_comparison(
     check_metric(settings, contest)
     kinds = {name: find_kind(text, table) for name, text in settings.comparison.methods.items()}
     check_names(settings)
+    check_unseen(settings, kinds, tasks)
     prints = {name: fingerprint(settings, name, table) for name in kinds}
     episodes = contest.draw(settings, tasks)
     done = _read_done(folder, prints, episodes)
