@@ -199,6 +199,7 @@ ORDER = {
         "prompted_translation",
         "methods",
         "fingerprints",
+        "choices",
         "seen",
         "running",
         "pair_episodes",

@@ -1,6 +1,7 @@
 """The bench that methods are built on: settings, judged episodes, and models loaded once."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Protocol
@@ -31,7 +32,8 @@ class Method:
     """A predictor, and what is worth saying of it beside its scores.
 
     Attributes:
-        least_labels: Fewest support examples that it can learn from.
+        least_labels: Fewest support examples that it can learn from, `least_a_label` of each
+            label among them.
         examples: Support examples to examples through forward and backward, or forward
             alone where nothing is differentiated.
         facts: JSON-able: what was chosen, examples before, parameters moved, bytes to store.
@@ -47,11 +49,15 @@ class Method:
     said: dict[str, object] = field(default_factory=dict)
     announce: Callable[[Sequence[Episode]], None] | None = None
     without_labels: bool = False
+    least_a_label: int = 0
 
     def can_answer(self, episode: Episode) -> bool:
-        """Whether the support set is large enough."""
-        count = len(episode.support)
-        return count >= self.least_labels or (not count and self.without_labels)
+        """Whether the support set is large enough, and that of its rarest label too."""
+        if not episode.support:
+            return self.without_labels or not self.least_labels
+        counts = Counter(example.target for example in episode.support)
+        enough = all(counts[label] >= self.least_a_label for label in episode.labels)
+        return enough and len(episode.support) >= self.least_labels
 
 
 class AnySettings(Protocol):

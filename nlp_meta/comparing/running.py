@@ -2,10 +2,9 @@
 
 Draws come one after the other, each with all methods, so that a run that is stopped has
 judged every method on the same support sets. Whatever is finished is on disk: choices in
-`choices/METHOD.json`, cells in `cells/`.
+`choices/`, cells in `cells/`.
 """
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp_meta.comparing.bench import AnyBench, AnySettings, Method
+from nlp_meta.comparing.choices import choice_path, read_choice, save_choice
 from nlp_meta.comparing.fingerprints import fingerprint, hash_adapter
 from nlp_meta.comparing.methods import Kind, find_kind
 from nlp_meta.comparing.seen import check_unseen
@@ -34,8 +34,6 @@ from nlp_meta.evaluation.records import (
 from nlp_meta.launch import Share
 
 logger = logging.getLogger(__name__)
-
-CHOICES = "choices"
 
 Draw = Callable[[Any, Sequence[Task]], tuple[Episode, ...]]
 """The settings of a comparison and its tasks to every episode of it."""
@@ -111,10 +109,12 @@ def run_comparison(
     _make_choices(bench, kinds, folder, prints, share)
     share.wait()
     methods, facts = _build_methods(bench, kinds, folder, prints)
+    wanted = [key_of_episode(name, one) for name, one in _plan(settings, methods, episodes)]
+    if not wanted:
+        raise _nothing_error(settings, facts)
     _make_cells(bench, methods, episodes, done, folder, prints, share, on_cell)
     share.wait()
     records = read_records(folder, fingerprints={name: prints[name] for name in methods})
-    wanted = [key_of_episode(name, one) for name, one in _plan(settings, methods, episodes)]
     return Ran(facts, episodes, {key: records[key] for key in wanted}, contest.notes)
 
 
@@ -191,8 +191,8 @@ def _make_choices(
 ) -> None:
     """Each process makes its part of the choices; files carry them to the others."""
     for number, (name, (kind, argument)) in enumerate(kinds.items()):
-        path = _choice_path(folder, name, prints)
-        if number % share.processes != share.rank or _read_choice(path) is not None:
+        path = choice_path(folder, name, prints[name])
+        if number % share.processes != share.rank or read_choice(path) is not None:
             continue
         again = " again: its file is damaged" if path.exists() else ""
         logger.log(logging.WARNING if again else logging.INFO, "choosing for %s%s", name, again)
@@ -200,10 +200,7 @@ def _make_choices(
             choice = kind.choose(bench, argument)
         except MissingPackageError:
             continue  # building it says so again, in every process
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".part")
-        beside.write_text(json.dumps(choice) + "\n", encoding="utf-8")
-        beside.rename(path)
+        save_choice(path, choice)
 
 
 def _build_methods(
@@ -215,10 +212,10 @@ def _build_methods(
     methods: dict[str, Method] = {}
     facts: dict[str, dict[str, object]] = {}
     for name, (kind, argument) in kinds.items():
-        path = _choice_path(folder, name, prints)
+        path = choice_path(folder, name, prints[name])
         facts[name] = {"title": kind.title, "group": kind.group, "reads": kind.reads}
         try:
-            choice = _read_choice(path)
+            choice = read_choice(path)
             choice = kind.choose(bench, argument) if choice is None else choice
             methods[name] = kind.build(bench, argument, choice)
         except MissingPackageError as error:
@@ -280,14 +277,14 @@ def _plan(
                 yield name, episode
 
 
-def _read_choice(path: Path) -> dict[str, object] | None:
-    """What was chosen; None where there is no whole file, and it is to be made."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _choice_path(folder: Path, name: str, prints: Mapping[str, str]) -> Path:
-    return folder / CHOICES / f"{name}.{prints[name]}.json"
+def _nothing_error(
+    settings: AnySettings, facts: Mapping[str, Mapping[str, object]]
+) -> SettingsError:
+    budgets = ", ".join(map(str, settings.comparison.labels))
+    reasons = [f"{name}: {one['skipped']}" for name, one in facts.items() if one.get("skipped")]
+    missing = f" ({'; '.join(reasons)})" if reasons else ""
+    return SettingsError(
+        f"cannot compare {', '.join(facts)} at {budgets} labels: none of them can learn from so "
+        f"few, or from so few of one label{missing}, and one that can is needed; change "
+        "`comparison.labels` (`--labels`) or `comparison.methods` (`--methods`)"
+    )

@@ -180,6 +180,43 @@ def test_a_damaged_choice_is_made_again_and_that_is_said_once(tasks, tmp_path, c
     ]
 
 
+@pytest.mark.parametrize(("methods", "labels"), [(["ngrams"], [0]), (["ngrams", "again"], [0, 1])])
+def test_labels_that_no_method_can_learn_from_are_refused(tasks, tmp_path, methods, labels):
+    """N-grams need 2 labels."""
+    own = bench(dict.fromkeys(methods, "ngrams"), labels=labels)
+
+    with pytest.raises(SettingsError, match=r"cannot compare ngrams.* none of them .*--methods"):
+        run(own, tasks, tmp_path)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_a_method_that_cannot_be_installed_is_named_where_it_was_the_only_one(
+    tasks, tmp_path, monkeypatch
+):
+    def missing(*_: object) -> Method:
+        raise MissingPackageError("cannot compare `rival`: not installed")
+
+    rival = Kind("rival", "rival", "", (), no_choice, missing)
+    monkeypatch.setattr(table, "KINDS", {**KINDS, "absent": rival})
+
+    with pytest.raises(SettingsError, match=r"\(rival: cannot compare `rival`: not installed\)"):
+        run(bench({"rival": "absent"}), tasks, tmp_path)
+
+
+def test_a_method_is_not_judged_where_a_label_is_too_rare_for_it(tasks):
+    """By hand: 3 and 1 of 4, then 2 and 2, then 4 and 0; without any only if it needs none."""
+    method = Method(list, 4, int, {}, without_labels=True, least_a_label=2)
+
+    def can(bad: int, good: int) -> bool:
+        support = (Example("bad", "bad"),) * bad + (Example("good", "good"),) * good
+        return method.can_answer(Episode("x/y", ("bad", "good"), support, (), 0))
+
+    assert [can(3, 1), can(2, 2), can(4, 0), can(0, 0), can(1, 1)] == [
+        *(False, True, False, True, False)
+    ]
+    assert not replace(method, without_labels=False).can_answer(Episode("x/y", (), (), (), 0))
+
+
 def test_a_missing_package_leaves_its_method_out_and_says_so(tasks, tmp_path, monkeypatch):
     def missing(*_: object) -> Method:
         raise MissingPackageError("cannot compare `rival`: not installed")
