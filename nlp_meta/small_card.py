@@ -17,6 +17,7 @@ from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.evaluation.translation_metrics import chrf, signature_of
 from nlp_meta.generation_settings import SmallTraining
+from nlp_meta.hub.model_files import TRAINING
 from nlp_meta.hub.packaging import keep_finished
 from nlp_meta.meta.adaptation import repeat
 from nlp_meta.objectives.generation import Generation, build_generation
@@ -103,7 +104,7 @@ def save_small_model(
             "scores": [asdict(score) for score in scores],
         }
         text = json.dumps(record, indent=1, ensure_ascii=False)
-        (beside / "training.json").write_text(text + "\n", encoding="utf-8")
+        (beside / TRAINING).write_text(text + "\n", encoding="utf-8")
         card = write_card(trained, settings, scores)
         (beside / "README.md").write_text(card, encoding="utf-8")
         beside.chmod(0o755)

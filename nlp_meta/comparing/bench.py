@@ -1,10 +1,9 @@
 """The bench that methods are built on: settings, judged episodes, and models loaded once."""
 
-import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from nlp_meta.adapting import build_objective
@@ -12,7 +11,6 @@ from nlp_meta.data.answers import Predict
 from nlp_meta.data.episodes import Episode
 from nlp_meta.encoders.embedding import Embed, mean_pooled_embedder
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.hub.model_files import ADAPTER
 from nlp_meta.models import AdaptedModel, MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import (
@@ -34,7 +32,8 @@ class Method:
     """A predictor, and what is worth saying of it beside its scores.
 
     Attributes:
-        least_labels: Fewest support examples that it can learn from.
+        least_labels: Fewest support examples that it can learn from, `least_a_label` of each
+            label among them.
         examples: Support examples to examples through forward and backward, or forward
             alone where nothing is differentiated.
         facts: JSON-able: what was chosen, examples before, parameters moved, bytes to store.
@@ -50,11 +49,15 @@ class Method:
     said: dict[str, object] = field(default_factory=dict)
     announce: Callable[[Sequence[Episode]], None] | None = None
     without_labels: bool = False
+    least_a_label: int = 0
 
     def can_answer(self, episode: Episode) -> bool:
-        """Whether the support set is large enough."""
-        count = len(episode.support)
-        return count >= self.least_labels or (not count and self.without_labels)
+        """Whether the support set is large enough, and that of its rarest label too."""
+        if not episode.support:
+            return self.without_labels or not self.least_labels
+        counts = Counter(example.target for example in episode.support)
+        enough = all(counts[label] >= self.least_a_label for label in episode.labels)
+        return enough and len(episode.support) >= self.least_labels
 
 
 class AnySettings(Protocol):
@@ -167,19 +170,3 @@ def name_training(provenance: Mapping[str, Any]) -> str:
     settings = provenance.get("settings", {})
     algorithm = str(settings.get("outer", {}).get("algorithm", "a meta-model"))
     return _SAID.get(algorithm, algorithm)
-
-
-def hash_start(folder: str, files: Sequence[str]) -> str:
-    """Hash of a meta-model's files, so that cells of another training are not taken for its."""
-    digest = hashlib.sha256()
-    for name in files:
-        path = Path(folder) / name
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def hash_adapter(folder: str) -> str | None:
-    """Hash of a start's adapter, by which its model card finds it among the methods."""
-    path = Path(folder) / ADAPTER
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None

@@ -134,6 +134,10 @@ def build_settings(
     )
 
 
+OURS: Mapping[str, str] = {"hybrid": "hybrid", "adapt": "adapt"}
+"""Names of methods that begin at the user's meta-model, and their kinds."""
+
+
 def plan_comparison(
     wanted: OwnComparison, methods: Mapping[str, str], labels: list[int], *, title: str
 ) -> ComparisonSettings:
@@ -141,7 +145,7 @@ def plan_comparison(
     return ComparisonSettings(
         title=title,
         metric=wanted.metric,
-        ours=next((name for name in ("hybrid", "adapt") if name in methods), next(iter(methods))),
+        ours=next((name for name in OURS if name in methods), None),
         labels=labels,
         draws=wanted.draws,
         max_query=None,
@@ -179,10 +183,6 @@ def plan_adaptation(
 def plan_run(wanted: OwnComparison, *, folder: str) -> RunSettings:
     """Write the section `run`."""
     return RunSettings(wanted.seed, folder, None, "auto", 2048, None, [], resume=False)
-
-
-OURS: Mapping[str, str] = {"hybrid": "hybrid", "adapt": "adapt"}
-"""Names of methods that begin at the user's meta-model, and their kinds."""
 
 
 def name_methods(

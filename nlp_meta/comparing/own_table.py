@@ -4,6 +4,7 @@ What a support draw leaves of the table judges it, or the rows of a second table
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nlp_meta.comparing.bench import Bench
@@ -18,7 +19,7 @@ from nlp_meta.comparing.recommending import Recommendation, recommend
 from nlp_meta.comparing.reporting import save_comparison
 from nlp_meta.comparing.running import run_comparison
 from nlp_meta.data.labels import match_labels
-from nlp_meta.data.leaks import check_leaks
+from nlp_meta.data.leaks import LeakReport, check_leaks
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tables import Table
 from nlp_meta.data.tasks import Example, Task
@@ -29,6 +30,8 @@ from nlp_meta.launch import Share
 LEAST_ROWS = 30
 JUDGED_SHARE = 3
 """A third of a table without test rows of its own is kept for judging, at least."""
+LEAST_JUDGED = 2
+"""Of one row no interval can be told."""
 
 
 def compare_table(
@@ -50,8 +53,7 @@ def compare_table(
         SettingsError: An unknown method, or a budget that no draw can give.
     """
     known, model, inner = read_start(wanted.meta, encoder=ENCODER)
-    task = build_task(table, test, known=known, label_map=label_map)
-    (task,), leaks = check_leaks((), (task,), overlap=wanted.overlap, threshold=OVERLAP_THRESHOLD)
+    task, leaks = _open(wanted, table, test, known=known, label_map=label_map)
     budgets = check_budgets(wanted.labels, task)
     settings = build_settings(wanted, model, inner, budgets, folder=str(folder))
     bench = Bench(settings, task.labels, (), Stopwatch())
@@ -69,7 +71,7 @@ def recommend_for_table(
     label_map: Mapping[str, str] | None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Recommendation:
-    """Cross-validate methods on a user's table.
+    """Cross-validate methods on a user's table, without rows that nearly repeat another.
 
     Args:
         encoder: What methods read where there is no meta-model.
@@ -79,10 +81,11 @@ def recommend_for_table(
         SettingsError: An unknown method.
     """
     known, model, inner = read_start(wanted.meta, encoder=encoder)
-    task = build_task(table, None, known=known, label_map=label_map)
+    task, leaks = _open(wanted, table, None, known=known, label_map=label_map)
     settings = build_settings(wanted, model, inner, [len(task.train)], folder="")
     bench = Bench(settings, task.labels, (), Stopwatch())
-    return recommend(bench, task, folds=folds, repeats=repeats, seed=wanted.seed, on_step=on_step)
+    found = recommend(bench, task, folds=folds, repeats=repeats, seed=wanted.seed, on_step=on_step)
+    return replace(found, near_duplicates=leaks.excluded.get(task.name, {}).get("train", 0))
 
 
 def build_task(
@@ -114,14 +117,34 @@ def build_task(
     return Task("own/table", "sentiment", "", "", "meta-test", labels, train, judged)
 
 
+def _open(
+    wanted: OwnComparison,
+    table: Table,
+    test: Table | None,
+    *,
+    known: Sequence[str],
+    label_map: Mapping[str, str] | None,
+) -> tuple[Task, LeakReport]:
+    """Make a task in which no row that judges is nearly one that is learned from."""
+    task = build_task(table, test, known=known, label_map=label_map)
+    (task,), leaks = check_leaks((), (task,), overlap=wanted.overlap, threshold=OVERLAP_THRESHOLD)
+    return task, leaks
+
+
 def check_budgets(labels: Sequence[int], task: Task) -> list[int]:
     """Keep the numbers of labels that leave enough rows to judge by.
 
     Raises:
         SettingsError: None is left.
+        DataError: Too few rows of a second table.
     """
+    if 0 < len(task.test) < LEAST_JUDGED:
+        raise DataError(
+            f"cannot judge by {len(task.test)} row: at least {LEAST_JUDGED} different ones are "
+            "needed; give more with `--test-data`, or leave it out to judge by a part of `--data`"
+        )
     rows = len(task.train)
-    most = rows if task.test else rows - max(rows // JUDGED_SHARE, 1)
+    most = rows if task.test else rows - max(rows // JUDGED_SHARE, LEAST_JUDGED)
     kept = sorted({count for count in labels if count <= most})
     if not kept:
         raise SettingsError(

@@ -19,6 +19,7 @@ from nlp_meta.models import AdaptedModel, MetaModel
 Choice = Mapping[str, object]
 
 EXAMPLES_A_LABEL = 2
+"""What `adapt` asks for; without any, only a head that knows all labels can answer."""
 FOLDED = 4
 """Adaptations of a call of `adapt`: its own, and copies of three quarters on four folds."""
 
@@ -63,15 +64,13 @@ def _build(bench: Bench, folder: str, *, mixed: bool) -> Method:
         "bytes": size,
         "choice": {"chosen": "by held-out folds of each support set"},
     }
-    # `adapt` asks for two examples of each label; without any, only a head that knows them all
-    # can answer.
-    fewest = EXAMPLES_A_LABEL * len(bench.labels)
 
     def examples(labels: int) -> int:
         batches = 1 if model.minibatch is None else max(1, round(labels / model.minibatch))
         return round(FOLDED * model.adaptation.steps * labels / batches)
 
-    return Method(predict, fewest, examples, facts, said, without_labels=bench.knows(model))
+    alone, each = bench.knows(model), EXAMPLES_A_LABEL
+    return Method(predict, each * len(bench.labels), examples, facts, said, None, alone, each)
 
 
 def _adapt(bench: Bench, folder: str, model: MetaModel, episode: Episode) -> AdaptedModel:

@@ -17,8 +17,9 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.errors import DataError, MissingPackageError
 from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.learning_curve import gain_of_doubling, scores_of_answers
-from nlp_meta.evaluation.metrics import METRICS, ROW_SUMS, Numbers
+from nlp_meta.evaluation.metrics import METRICS
 from nlp_meta.evaluation.protocol import hide_query
+from nlp_meta.evaluation.resampling import resampled_means
 from nlp_meta.evaluation.statistics import Interval
 from nlp_meta.meta.selection import split_folds
 from nlp_meta.ticker import Ticker
@@ -40,11 +41,13 @@ class Recommendation:
 
     Attributes:
         scores: Mean over the repeats by method, best first.
-        chance_best: Share of resamples of the rows in which the best method stays the best.
+        chance_best: Share of resamples of rows and repeats in which the best method scores best;
+            of a tie each has its part.
         learned_from: Rows that each held-out row was answered from.
         curve: Scores of the best method over the repeats, by number of labels.
         gain: Of twice as many labels, by the fitted learning curve.
         skipped: Methods that could not be tried, with the reason.
+        near_duplicates: Rows left out of the table, as they nearly repeat another.
     """
 
     best: str
@@ -56,18 +59,20 @@ class Recommendation:
     curve: Mapping[int, Sequence[float]]
     gain: Interval
     skipped: Mapping[str, str]
+    near_duplicates: int = 0
 
     def sentence(self) -> str:
         """The answer in one sentence."""
         others = [name for name in self.scores if name != self.best]
         rival = f", the next best, {others[0]}, {self.scores[others[0]]:.2f}" if others else ""
-        sure = f"; it stays the best in {self.chance_best:.0%} of resamples" if others else ""
+        sure = f"; it comes out best in {self.chance_best:.0%} of resamples" if others else ""
+        copies = f"; {self.near_duplicates} near-duplicates were left out"
         pays = "should pay" if self.gain.low > PAYS else "may not pay"
         return (
             f"use {self.best}: {self.metric.replace('_', '-')} {self.scores[self.best]:.2f} on "
             f"held-out rows, learned from {self.learned_from} labels{rival}{sure}; more labels "
             f"{pays}: twice as many are expected to add {self.gain.mean:+.2f} "
-            f"[{self.gain.low:+.2f}, {self.gain.high:+.2f}]"
+            f"[{self.gain.low:+.2f}, {self.gain.high:+.2f}]{copies if self.near_duplicates else ''}"
         )
 
 
@@ -138,20 +143,11 @@ def fold_task(task: Task, *, folds: int, seed: int) -> list[Episode]:
 def chance_best(
     task: Task, answers: Mapping[str, Answers], *, best: str, metric: str, seed: int
 ) -> float:
-    """Share of resamples of the rows in which `best` scores best; ties count for it."""
-    true = [example.target for example in task.train]
-    generator = np.random.default_rng(seed)
-    rows = len(true)
-    counts = generator.multinomial(rows, [1 / rows] * rows, size=RESAMPLES).astype(float)
-    sums = ROW_SUMS[metric]
-
-    def score(found: Answers) -> Numbers:
-        terms = np.mean([sums.row_terms(true, one, task.labels) for one in found], axis=0)
-        return sums.finish(counts @ terms, rows)
-
-    scores = {name: score(found) for name, found in answers.items()}
-    highest = np.max(list(scores.values()), axis=0)
-    return float((scores[best] >= highest).mean())
+    """Share of resamples of rows and repeats in which `best` scores best; a tie is split."""
+    judged = [_judged(task, found) for found in answers.values()]
+    scores = resampled_means(judged, metric, over_tasks=False, resamples=RESAMPLES, seed=seed)
+    first = np.isclose(scores, scores.max(axis=0), rtol=0, atol=1e-9)
+    return float((first[list(answers).index(best)] / first.sum(axis=0)).mean())
 
 
 def _check_rows(task: Task) -> None:

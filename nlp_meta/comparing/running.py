@@ -2,19 +2,20 @@
 
 Draws come one after the other, each with all methods, so that a run that is stopped has
 judged every method on the same support sets. Whatever is finished is on disk: choices in
-`choices/METHOD.json`, cells in `cells/`.
+`choices/`, cells in `cells/`.
 """
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.comparing.bench import AnyBench, AnySettings, Method, hash_adapter, hash_start
+from nlp_meta.comparing.bench import AnyBench, AnySettings, Method
+from nlp_meta.comparing.choices import choice_path, read_choice, save_choice
+from nlp_meta.comparing.fingerprints import fingerprint, hash_adapter
 from nlp_meta.comparing.methods import Kind, find_kind
+from nlp_meta.comparing.seen import check_unseen
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import MissingPackageError, SettingsError
@@ -25,7 +26,7 @@ from nlp_meta.evaluation.records import (
     Key,
     Record,
     append_record,
-    check_support,
+    check_record,
     hash_query,
     key_of_episode,
     read_records,
@@ -33,8 +34,6 @@ from nlp_meta.evaluation.records import (
 from nlp_meta.launch import Share
 
 logger = logging.getLogger(__name__)
-
-CHOICES = "choices"
 
 Draw = Callable[[Any, Sequence[Task]], tuple[Episode, ...]]
 """The settings of a comparison and its tasks to every episode of it."""
@@ -93,7 +92,8 @@ def run_comparison(
         on_cell: Called with this process's finished cells and their number.
 
     Raises:
-        SettingsError: An unknown method, or a folder with cells of other settings.
+        SettingsError: An unknown method, one that was trained on a task to be judged, or a
+            folder with cells of other settings.
         DataError: A folder with cells of other data.
     """
     settings, contest = bench.settings, contest or Contest()
@@ -101,20 +101,20 @@ def run_comparison(
     check_metric(settings, contest)
     kinds = {name: find_kind(text, table) for name, text in settings.comparison.methods.items()}
     check_names(settings)
+    check_unseen(settings, kinds, tasks)
     prints = {name: fingerprint(settings, name, table) for name in kinds}
     episodes = contest.draw(settings, tasks)
-    done = read_records(folder, fingerprints=prints)
+    done = _read_done(folder, prints, episodes)
     share.wait()  # or a quick process would write cells that a slow one then reads
     _make_choices(bench, kinds, folder, prints, share)
     share.wait()
     methods, facts = _build_methods(bench, kinds, folder, prints)
+    wanted = [key_of_episode(name, one) for name, one in _plan(settings, methods, episodes)]
+    if not wanted:
+        raise _nothing_error(settings, facts)
     _make_cells(bench, methods, episodes, done, folder, prints, share, on_cell)
     share.wait()
     records = read_records(folder, fingerprints={name: prints[name] for name in methods})
-    wanted = [key_of_episode(name, one) for name, one in _plan(settings, methods, episodes)]
-    by_key = {key_of_episode("", one): one for one in episodes}
-    for key in wanted:
-        check_support(records[key], by_key[key._replace(method="")])
     return Ran(facts, episodes, {key: records[key] for key in wanted}, contest.notes)
 
 
@@ -169,28 +169,17 @@ def check_names(settings: AnySettings) -> None:
                 )
 
 
-def fingerprint(settings: AnySettings, name: str, table: Mapping[str, Kind] | None = None) -> str:
-    """Hash of everything that decides a method's cells; draws and labels may be added to."""
-    text = settings.comparison.methods[name]
-    kind, start = find_kind(text, table)
-    plan = settings.comparison
-    values: dict[str, object] = {
-        "method": text,
-        "start": hash_start(start, kind.files) if start else "",
-        "data": {**asdict(settings.data), "root": None},
-        "query": [max(plan.labels), plan.max_query, plan.overlap, plan.overlap_threshold],
-        "run": [settings.run.seed, settings.run.mixed_precision],
-        **{name: _read_setting(settings, name) for name in kind.settings},
-    }
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _read_setting(settings: AnySettings, name: str) -> object:
-    """A section of the settings, or one key of it: `model`, `rivals.folds`."""
-    found: object = asdict(settings)
-    for part in name.split("."):
-        found = found[part] if isinstance(found, dict) else None
-    return found
+def _read_done(
+    folder: Path, prints: Mapping[str, str], episodes: Sequence[Episode]
+) -> dict[Key, Record]:
+    """Read what earlier runs finished, if it was made from these episodes."""
+    done = read_records(folder, fingerprints=prints)
+    by_key = {key_of_episode("", one): one for one in episodes}
+    for key, record in done.items():
+        episode = by_key.get(key._replace(method=""))
+        if episode is not None:  # else of a draw that is not asked for now
+            check_record(record, episode)
+    return done
 
 
 def _make_choices(
@@ -202,18 +191,16 @@ def _make_choices(
 ) -> None:
     """Each process makes its part of the choices; files carry them to the others."""
     for number, (name, (kind, argument)) in enumerate(kinds.items()):
-        path = _choice_path(folder, name, prints)
-        if number % share.processes != share.rank or path.exists():
+        path = choice_path(folder, name, prints[name])
+        if number % share.processes != share.rank or read_choice(path) is not None:
             continue
-        logger.info("choosing for %s", name)
+        again = " again: its file is damaged" if path.exists() else ""
+        logger.log(logging.WARNING if again else logging.INFO, "choosing for %s%s", name, again)
         try:
             choice = kind.choose(bench, argument)
         except MissingPackageError:
             continue  # building it says so again, in every process
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".part")
-        beside.write_text(json.dumps(choice) + "\n", encoding="utf-8")
-        beside.rename(path)
+        save_choice(path, choice)
 
 
 def _build_methods(
@@ -225,10 +212,10 @@ def _build_methods(
     methods: dict[str, Method] = {}
     facts: dict[str, dict[str, object]] = {}
     for name, (kind, argument) in kinds.items():
-        path = _choice_path(folder, name, prints)
+        path = choice_path(folder, name, prints[name])
         facts[name] = {"title": kind.title, "group": kind.group, "reads": kind.reads}
         try:
-            choice = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+            choice = read_choice(path)
             choice = kind.choose(bench, argument) if choice is None else choice
             methods[name] = kind.build(bench, argument, choice)
         except MissingPackageError as error:
@@ -290,5 +277,14 @@ def _plan(
                 yield name, episode
 
 
-def _choice_path(folder: Path, name: str, prints: Mapping[str, str]) -> Path:
-    return folder / CHOICES / f"{name}.{prints[name]}.json"
+def _nothing_error(
+    settings: AnySettings, facts: Mapping[str, Mapping[str, object]]
+) -> SettingsError:
+    budgets = ", ".join(map(str, settings.comparison.labels))
+    reasons = [f"{name}: {one['skipped']}" for name, one in facts.items() if one.get("skipped")]
+    missing = f" ({'; '.join(reasons)})" if reasons else ""
+    return SettingsError(
+        f"cannot compare {', '.join(facts)} at {budgets} labels: none of them can learn from so "
+        f"few, or from so few of one label{missing}, and one that can is needed; change "
+        "`comparison.labels` (`--labels`) or `comparison.methods` (`--methods`)"
+    )

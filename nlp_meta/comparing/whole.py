@@ -62,11 +62,14 @@ def build_full(bench: Bench, _: str, choice: Choice) -> Method:
         )
         return ready(episode)
 
-    steps = int(str(choice.get("steps", max(rivals.full_steps))))
+    steps, trainings = int(str(choice.get("steps", max(rivals.full_steps)))), 1
+    if "steps" not in choice:  # each copy of the search learns from all folds but one
+        trainings += (INSIDE_FOLDS - 1) * len(rivals.full_learning_rates)
 
     def examples(labels: int) -> int:
+        """At most, where a search inside finds folds and the longest training best."""
         batches = max(1, round(labels / rivals.full_batch_size))
-        return round(steps * labels / batches)
+        return round(trainings * steps * labels / batches)
 
     return Method(predict, 2, examples, _facts(objective.backbone, choice), said)
 

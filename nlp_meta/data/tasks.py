@@ -142,6 +142,18 @@ def load_tasks(
     return tasks
 
 
+def name_tasks(
+    cards: Sequence[str],
+    *,
+    meta_split: str,
+    splits: Mapping[str, Sequence[str]],
+    exclude: Sequence[str],
+) -> tuple[str, ...]:
+    """Name what `load_tasks` would load, without reading a row; arguments and errors are its."""
+    places = _place_tasks(cards, splits=splits, exclude=exclude)
+    return tuple(place.name for place in places if place.meta_split == meta_split)
+
+
 def _place_tasks(
     cards: Sequence[str], *, splits: Mapping[str, Sequence[str]], exclude: Sequence[str]
 ) -> list[_Place]:

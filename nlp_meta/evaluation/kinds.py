@@ -30,6 +30,7 @@ class Kind:
         metrics: By name, the main one first.
         known: What metrics know of a task: its labels, the target language of translations.
         lacking: What an answer should have been, nothing where it is that.
+        damaged: Whether a stored answer is none to this episode.
         keep: Answers to an episode as they are scored and stored.
         write: Stored answers as parts of a line of JSON.
         read: The same back.
@@ -40,6 +41,7 @@ class Kind:
     metrics: Mapping[str, RowSums]
     known: Callable[[Episode], tuple[str, ...]]
     lacking: Callable[[Episode, Any], str | None]
+    damaged: Callable[[Episode, Any], bool]
     keep: Callable[[Episode, Any], tuple[Kept, ...]]
     write: Callable[[Sequence[Any]], dict[str, object]]
     read: Callable[[Line], tuple[Kept, ...]]
@@ -108,6 +110,23 @@ def score_episode(episode: Episode, answers: Sequence[Kept]) -> dict[str, float 
     }
 
 
+def is_damaged(
+    episode: Episode, answers: Sequence[Kept], scores: Mapping[str, float | None]
+) -> bool:
+    """Whether stored answers are none to an episode, or not those that were scored.
+
+    Args:
+        scores: That were stored; the first of the kind's metrics is made again.
+    """
+    kind = kind_of(answers)
+    if any(kind.damaged(episode, one) for one in answers):
+        return True
+    name, metric = next(iter(kind.metrics.items()))
+    true = [example.target for example in episode.query]
+    again = score_rows(metric, true, answers, kind.known(episode))
+    return not math.isclose(again, scores[name] or 0.0, abs_tol=1e-6)
+
+
 def episode_scorer(
     metric: str, *, setting: str = "metric"
 ) -> Callable[[Episode, Sequence[Answer]], float]:
@@ -161,6 +180,19 @@ def _lacking_ranking(episode: Episode, one: Ranking) -> str | None:
     if isinstance(one, Ranking) and one.mined in places and sorted(one.order) == list(places):
         return None
     return f"each of the places 0 to {len(places) - 1} of its candidates once, and a mined one"
+
+
+def _damaged_label(episode: Episode, one: Prediction) -> bool:
+    return _lacking_label(episode, one) is not None
+
+
+def _damaged_translation(episode: Episode, one: Translation) -> bool:
+    return _lacking_translation(episode, one) is not None
+
+
+def _damaged_place(episode: Episode, one: Placed) -> bool:
+    places = range(len(episode.candidates))
+    return not all(place in places for place in (one.rank - 1, one.right, one.first, one.mined))
 
 
 def _keep_all(_episode: Episode, answers: Sequence[Kept]) -> tuple[Kept, ...]:
@@ -219,6 +251,7 @@ KINDS: Mapping[str, Kind] = {
         metrics.ROW_SUMS,
         _labels,
         _lacking_label,
+        _damaged_label,
         _keep_all,
         _write_labels,
         _read_labels,
@@ -229,6 +262,7 @@ KINDS: Mapping[str, Kind] = {
         translation_metrics.ROW_SUMS,
         _language,
         _lacking_translation,
+        _damaged_translation,
         _keep_all,
         _write_translations,
         _read_translations,
@@ -239,6 +273,7 @@ KINDS: Mapping[str, Kind] = {
         ranking_metrics.ROW_SUMS,
         _nothing,
         _lacking_ranking,
+        _damaged_place,
         place_rankings,
         _write_placed,
         _read_placed,

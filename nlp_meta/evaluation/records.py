@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.kinds import KINDS, Kept, kind_of
+from nlp_meta.evaluation.kinds import KINDS, Kept, is_damaged, kind_of
 from nlp_meta.evaluation.protocol import Cell, flatten_cell, hash_support, read_cell
 
 FOLDER = "cells"
@@ -36,14 +36,14 @@ class Record:
 
     Attributes:
         facts: What the method said of this very cell: steps taken, demonstrations used.
-        query_hash: Of the query texts, targets and candidates; empty in cells of older versions.
+        query_hash: Of the language, the query texts, targets and candidates.
     """
 
     method: str
     cell: Cell
     predictions: tuple[Kept, ...]
     facts: Mapping[str, object]
-    query_hash: str = ""
+    query_hash: str
 
     @property
     def key(self) -> Key:
@@ -92,38 +92,43 @@ def read_records(folder: Path, *, fingerprints: Mapping[str, str]) -> dict[Key, 
         method = path.name.rsplit(".", 2)[0]
         if method not in fingerprints:
             continue
-        text = path.read_text(encoding="utf-8")
-        whole = text.split("\n")[:-1]
+        whole = path.read_bytes().split(b"\n")[:-1]
         for number, line in enumerate(whole, start=1):
             record = _read_line(path, number, line, fingerprint=fingerprints[method])
             found[record.key] = record
     return found
 
 
-def check_support(record: Record, episode: Episode) -> None:
-    """Refuse a finished cell whose support set or query set is not the episode's.
+def check_record(record: Record, episode: Episode) -> None:
+    """Refuse a finished cell that is not of this episode.
 
     Raises:
-        DataError: The data have changed since.
+        DataError: The data, or what the cell's file holds, have changed since.
     """
     same = record.cell.support_hash == hash_support(episode)
-    same &= record.query_hash in ("", hash_query(episode))
+    same &= record.query_hash == hash_query(episode)
     if not same or len(record.predictions) != len(episode.query):
         raise DataError(
             f"cannot go on with '{record.method}' on task '{episode.task}', draw {episode.index}: "
-            "its cell was made from other rows and the same data are needed; restore them, or "
-            "begin in a new folder (`run.output_dir`, `--output-dir`)"
+            "its cell was made from other rows or languages and the same data are needed; restore "
+            "them, or begin in a new folder (`run.output_dir`, `--output-dir`)"
+        )
+    if is_damaged(episode, record.predictions, record.cell.scores):
+        raise DataError(
+            f"cannot go on with '{record.method}' on task '{episode.task}', draw {episode.index}: "
+            f"the answers of its cell at {record.cell.labels} labels are damaged and those that "
+            f"were scored are needed; delete its line in '{FOLDER}/{record.method}.*.jsonl', the "
+            "cell is then made again"
         )
 
 
-def _read_line(path: Path, number: int, line: str, *, fingerprint: str) -> Record:
+def _read_line(path: Path, number: int, line: bytes, *, fingerprint: str) -> Record:
     try:
         values = json.loads(line)
         made_with = values["fingerprint"]
         kind = KINDS[values.get("kind", "classification")]
         cell, answers = read_cell(values["cell"], kind), kind.read(values)
-        query_hash = values.get("query_hash", "")
-        record = Record(values["method"], cell, answers, values["facts"], query_hash)
+        record = Record(values["method"], cell, answers, values["facts"], values["query_hash"])
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise DataError(
             f"cannot read line {number} of '{path}': it is damaged and a finished cell is needed; "
@@ -152,9 +157,9 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def hash_query(episode: Episode) -> str:
-    """Twelve hexadecimal digits of the query texts, their targets and the candidates, in order."""
+    """Twelve hexadecimal digits of language, query texts, targets and candidates, in order."""
     rows = [f"{one.source}\x1f{one.target}" for one in episode.query]
-    return row_key("\x1e".join((*rows, *episode.candidates)))
+    return row_key("\x1e".join((episode.language, *rows, *episode.candidates)))
 
 
 def row_key(text: str) -> str:

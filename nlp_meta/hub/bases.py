@@ -6,11 +6,13 @@ and what it holds must be what the adapter was trained on.
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 from safetensors import safe_open
 
@@ -20,7 +22,7 @@ from nlp_meta.hub.card_sections import BaseFacts
 from nlp_meta.hub.pulling import hash_file
 from nlp_meta.hub.refusals import FAILURES, explain
 
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, SHARDS, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 BUILTIN_ON_HUB = {"builtin:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 _SIZES = (
     "model_type",
@@ -73,6 +75,40 @@ def find_base(
     card: Mapping[str, Any] = vars(info.card_data) if info.card_data else {}
     license_id = card.get("license")
     return BaseFacts(hub_id, str(info.sha), license_id if isinstance(license_id, str) else None)
+
+
+def hash_base(name: str, *, revision: str | None) -> str:
+    """Hash of a base's weights, in one file or several; empty where none are found.
+
+    What is then missing is said where they are loaded.
+    """
+    if is_local(name):
+        files = sorted(Path(resolve_name(name)).glob("*.safetensors"))
+    else:
+        files = _pull_weights(name, revision=revision)
+    stats = [(path, path.stat()) for path in files]
+    return " ".join(_hash_weights(path, one.st_size, one.st_mtime_ns) for path, one in stats)
+
+
+@cache
+def _hash_weights(path: Path, _size: int, _modified: int) -> str:
+    """Large files are read once, and again where they were written anew."""
+    return hash_file(path)
+
+
+def _pull_weights(name: str, *, revision: str | None) -> list[Path]:
+    try:
+        return [Path(hf_hub_download(name, WEIGHTS, revision=revision))]
+    except EntryNotFoundError:  # in several files, or not here and no Hub to ask
+        pass
+    except FAILURES:
+        return []
+    try:
+        index = Path(hf_hub_download(name, SHARDS, revision=revision))
+        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        return [Path(hf_hub_download(name, shard, revision=revision)) for shard in shards]
+    except FAILURES:
+        return []
 
 
 def is_local(name: str) -> bool:

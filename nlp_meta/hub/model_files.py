@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 RECORD, ADAPTER, HEAD = "nlp_meta.json", "adapter_model.safetensors", "head.safetensors"
 COMPANION_WEIGHTS, COMPANION_FACTS = "companion.safetensors", "companion.json"
 ADAPTER_CONFIG, CARD = "adapter_config.json", "README.md"
+TRAINING = "training.json"
+"""Beside the weights of a base that this package built: what it was made of."""
 TENSORS = (ADAPTER, HEAD, COMPANION_WEIGHTS)
 TOKENIZER = (
     "added_tokens.json",

@@ -14,9 +14,9 @@ import yaml
 from nlp_meta.adapting import build_retriever
 from nlp_meta.aligning import AlignmentMetaModel
 from nlp_meta.comparing.contests import SECTIONS, fitting_tasks
+from nlp_meta.comparing.fingerprints import fingerprint
 from nlp_meta.comparing.pair_episodes import draw_pair_episodes, gather_texts
 from nlp_meta.comparing.retrieving import KINDS, retrieval_contest
-from nlp_meta.comparing.running import fingerprint
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import MissingPackageError, SettingsError

@@ -250,10 +250,12 @@ def test_compare_takes_labels_that_meta_training_never_saw(trained):
         (["--methods", "magic"], "one of"),
         (["--labels", "90"], "at most 27 leave enough to judge by"),
         (["--test-data", "other.csv"], "and, of the test table, odd"),
+        (["--test-data", "single.csv"], "cannot judge by 1 row"),
     ],
 )
 def test_compare_says_in_one_sentence_what_it_cannot_do(trained, words, message):
     write_table(trained.root / "other.csv", [{"text": "a b", "label": "odd"}] * 3)
+    write_table(trained.root / "single.csv", [{"text": "a b", "label": "positive"}])
     given = ["compare", "runs/meta", "--data", "test.csv", "--output-dir", "bad", *words]
     run = start([*COMMAND, *given], trained.root)
 

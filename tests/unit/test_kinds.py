@@ -18,7 +18,7 @@ from nlp_meta.evaluation.ranking_metrics import Placed
 from nlp_meta.evaluation.records import (
     Record,
     append_record,
-    check_support,
+    check_record,
     columns_of,
     hash_query,
     read_records,
@@ -219,16 +219,42 @@ def test_a_pool_of_other_candidates_is_other_data():
     cell, answers = judge(rank(0), one, method="ours")
     record = Record("ours", cell, answers, {}, hash_query(one))
 
-    check_support(record, one)
+    check_record(record, one)
     with pytest.raises(DataError, match="other rows"):
-        check_support(record, replace(one, candidates=one.candidates[::-1]))
+        check_record(record, replace(one, candidates=one.candidates[::-1]))
+    with pytest.raises(DataError, match="other rows or languages"):
+        check_record(record, replace(one, language="ind-mad"))
+
+
+@pytest.mark.parametrize("kind", PREDICTORS)
+def test_stored_answers_that_were_altered_are_refused(kind):
+    """Of each kind the answers of ours, with its scores, are those of the rival."""
+    by_place = {(one.task, one.index): one for one in episodes(kind)}
+    half = len(by_place)
+    for ours, rival in zip(records(kind)[:half], records(kind)[half:], strict=True):
+        one = by_place[ours.cell.task, ours.cell.draw]
+        check_record(ours, one)
+        with pytest.raises(DataError, match=r"answers of its cell .* damaged.*'cells/ours\.\*"):
+            check_record(replace(ours, predictions=rival.predictions), one)
+
+
+@pytest.mark.parametrize("damage", [{"rank": 0}, {"rank": 7}, {"right": 6}, {"mined": -1}])
+def test_a_stored_place_outside_of_the_pool_is_refused(damage):
+    one = pairs(candidates=True)
+    cell, answers = judge(rank(0), one, method="ours")
+    altered = (*answers[:-1], replace(answers[-1], **damage))
+
+    with pytest.raises(DataError, match="are damaged"):
+        check_record(Record("ours", cell, altered, {}, hash_query(one)), one)
 
 
 def test_answers_become_rows_with_what_was_found_in_place_of_the_right_one():
     """By hand: the last query's right candidate is the first of the pool, ranked last of six."""
     one = pairs(candidates=True)
     cell, answers = judge(rank(1), one, method="ours")
-    columns = columns_of([Record("ours", cell, answers, {})], {(one.task, 2, 0): one})
+    columns = columns_of(
+        [Record("ours", cell, answers, {}, hash_query(one))], {(one.task, 2, 0): one}
+    )
 
     assert answers[5] == Placed(6, 0, 1, 1)
     assert columns["true"][5] == "srengenge iku"
@@ -243,7 +269,9 @@ def test_answers_become_rows_with_what_was_found_in_place_of_the_right_one():
 def test_written_answers_become_rows_with_a_score_each():
     one = pairs()
     cell, answers = judge(write(1), one, method="ours")
-    columns = columns_of([Record("ours", cell, answers, {})], {(one.task, 2, 0): one})
+    columns = columns_of(
+        [Record("ours", cell, answers, {}, hash_query(one))], {(one.task, 2, 0): one}
+    )
 
     assert columns["predicted"][5] == "ora ngerti"
     assert columns["chrf"][:5] == pytest.approx([100] * 5)

@@ -15,7 +15,7 @@ from nlp_meta.evaluation.records import (
     Key,
     Record,
     append_record,
-    check_support,
+    check_record,
     columns_of,
     hash_query,
     key_of_episode,
@@ -36,7 +36,7 @@ def record(method: str = "probe", draw: int = 0) -> Record:
     given = episode(draw)
     answers = [Prediction("good", {"bad": 0.1 + draw / 7, "good": 0.9 - draw / 7})] * 3
     cell, predictions = judge(lambda _: answers, given, method=method)
-    return Record(method, cell, predictions, {"steps": 5})
+    return Record(method, cell, predictions, {"steps": 5}, hash_query(given))
 
 
 def test_what_was_written_is_read_as_it_was(tmp_path: Path):
@@ -93,13 +93,35 @@ def test_a_damaged_line_is_named(tmp_path: Path):
 
 def test_a_cell_of_other_data_is_refused():
     with pytest.raises(DataError, match="other rows"):
-        check_support(record(), episode(word="other"))
+        check_record(record(), episode(word="other"))
     with pytest.raises(DataError, match="other rows"):
-        check_support(record(), episode(rows=2))
-    check_support(record(), episode())
+        check_record(record(), episode(rows=2))
+    check_record(record(), episode())
     with pytest.raises(DataError, match="other rows"):
-        check_support(replace(record(), query_hash=hash_query(episode())), episode(mark="!"))
-    check_support(replace(record(), query_hash=hash_query(episode())), episode())
+        check_record(record(), episode(mark="!"))
+    with pytest.raises(DataError, match="other rows or languages"):
+        check_record(record(), replace(episode(), language="ind"))
+
+
+def test_a_cell_whose_labels_were_altered_is_refused(tmp_path: Path):
+    """Names changed, then names swapped, which turns every answer round."""
+    append_record(tmp_path, record(), fingerprint="f", rank=0)
+    path = tmp_path / "cells" / "probe.0.jsonl"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    for names in (["bad", "odd"], ["good", "bad"]):
+        path.write_text(json.dumps({**values, "labels": names}) + "\n", encoding="utf-8")
+        (found,) = read_records(tmp_path, fingerprints={"probe": "f"}).values()
+        with pytest.raises(DataError, match=r"at 4 labels are damaged.*delete its line"):
+            check_record(found, episode())
+
+
+def test_a_line_that_is_no_text_is_named(tmp_path: Path):
+    append_record(tmp_path, record(), fingerprint="f", rank=0)
+    path = tmp_path / "cells" / "probe.0.jsonl"
+    path.write_bytes(path.read_bytes() + b"\xff\xfe\n")
+
+    with pytest.raises(DataError, match=r"line 2 of .*probe\.0\.jsonl"):
+        read_records(tmp_path, fingerprints={"probe": "f"})
 
 
 def test_answers_become_rows_of_a_table():

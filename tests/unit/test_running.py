@@ -152,6 +152,71 @@ def test_cells_of_other_settings_or_data_stop_the_run(tasks, tmp_path):
         run(bench({"ngrams": "ngrams"}), changed, tmp_path)
 
 
+def test_a_run_with_changed_data_leaves_the_folder_as_it_was(tasks, tmp_path):
+    """A third draw is asked for, of data that the first two were not drawn from."""
+    run(bench({"ngrams": "ngrams"}), tasks, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    changed = [replace(t, train=(*t.train, Example("one more", "negative"))) for t in tasks]
+
+    with pytest.raises(DataError, match="other rows"):
+        run(bench({"ngrams": "ngrams", "again": "ngrams"}, draws=3), changed, tmp_path)
+
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
+    assert len(run(bench({"ngrams": "ngrams"}, draws=3), tasks, tmp_path).records) == 2 * 3
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"steps": 5', b"\xff\xfe", b"[1]"])
+def test_a_damaged_choice_is_made_again_and_that_is_said_once(tasks, tmp_path, caplog, damage):
+    run(bench({"ngrams": "ngrams"}, draws=1), tasks, tmp_path)
+    (path,) = (tmp_path / "choices").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(damage)
+
+    run(bench({"ngrams": "ngrams"}), tasks, tmp_path)
+
+    assert path.read_bytes() == whole
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == [
+        "choosing for ngrams again: its file is damaged"
+    ]
+
+
+@pytest.mark.parametrize(("methods", "labels"), [(["ngrams"], [0]), (["ngrams", "again"], [0, 1])])
+def test_labels_that_no_method_can_learn_from_are_refused(tasks, tmp_path, methods, labels):
+    """N-grams need 2 labels."""
+    own = bench(dict.fromkeys(methods, "ngrams"), labels=labels)
+
+    with pytest.raises(SettingsError, match=r"cannot compare ngrams.* none of them .*--methods"):
+        run(own, tasks, tmp_path)
+    assert not (tmp_path / "cells").exists()
+
+
+def test_a_method_that_cannot_be_installed_is_named_where_it_was_the_only_one(
+    tasks, tmp_path, monkeypatch
+):
+    def missing(*_: object) -> Method:
+        raise MissingPackageError("cannot compare `rival`: not installed")
+
+    rival = Kind("rival", "rival", "", (), no_choice, missing)
+    monkeypatch.setattr(table, "KINDS", {**KINDS, "absent": rival})
+
+    with pytest.raises(SettingsError, match=r"\(rival: cannot compare `rival`: not installed\)"):
+        run(bench({"rival": "absent"}), tasks, tmp_path)
+
+
+def test_a_method_is_not_judged_where_a_label_is_too_rare_for_it(tasks):
+    """By hand: 3 and 1 of 4, then 2 and 2, then 4 and 0; without any only if it needs none."""
+    method = Method(list, 4, int, {}, without_labels=True, least_a_label=2)
+
+    def can(bad: int, good: int) -> bool:
+        support = (Example("bad", "bad"),) * bad + (Example("good", "good"),) * good
+        return method.can_answer(Episode("x/y", ("bad", "good"), support, (), 0))
+
+    assert [can(3, 1), can(2, 2), can(4, 0), can(0, 0), can(1, 1)] == [
+        *(False, True, False, True, False)
+    ]
+    assert not replace(method, without_labels=False).can_answer(Episode("x/y", (), (), (), 0))
+
+
 def test_a_missing_package_leaves_its_method_out_and_says_so(tasks, tmp_path, monkeypatch):
     def missing(*_: object) -> Method:
         raise MissingPackageError("cannot compare `rival`: not installed")

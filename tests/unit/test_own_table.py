@@ -1,0 +1,70 @@
+"""A user's own table: what of it is compared, what judges it, and what counts as ours."""
+
+from dataclasses import replace
+
+import pytest
+
+from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.own_settings import (
+    PROMPTING,
+    Inner,
+    OwnComparison,
+    build_settings,
+    read_start,
+)
+from nlp_meta.comparing.own_table import check_budgets
+from nlp_meta.comparing.whole import build_full, choose_full
+from nlp_meta.data.tasks import Example, Task
+from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.settings import Comparison
+
+WANTED = OwnComparison("meta", None, ("all",), (8,), 2, "accuracy", "exclude", 0, PROMPTING)
+
+
+def own_settings(*methods: str, encoder: str = "none") -> Comparison:
+    _, model, _ = read_start(None, encoder=encoder)
+    inner = Inner("adam", 16, 0.0, 0.0)
+    return build_settings(replace(WANTED, methods=methods), model, inner, [8], folder="")
+
+
+def table(rows: int, test: int = 0) -> Task:
+    def examples(mark: str, count: int) -> tuple[Example, ...]:
+        return tuple(Example(f"{mark} {i}", ("bad", "good")[i % 2]) for i in range(count))
+
+    labels, parts = ("bad", "good"), (examples("row", rows), examples("test", test))
+    return Task("own/table", "sentiment", "", "", "meta-test", labels, *parts)
+
+
+@pytest.mark.parametrize(
+    ("methods", "ours"),
+    [
+        (("ngrams", "hybrid"), "hybrid"),
+        (("lora", "adapt"), "adapt"),
+        (("all",), "hybrid"),
+        (("ngrams", "memory"), None),
+    ],
+)
+def test_no_rival_counts_as_ours(methods, ours):
+    assert own_settings(*methods).comparison.ours == ours
+
+
+def test_a_single_row_judges_nothing():
+    """By hand: a third of 3 rows is one, so 2 are kept and 1 label is left to learn from."""
+    with pytest.raises(DataError, match="cannot judge by 1 row: at least 2"):
+        check_budgets([8], table(60, test=1))
+    assert check_budgets([8], table(60, test=2)) == [8]
+    assert check_budgets([0, 1, 2], table(3)) == [0, 1]
+    with pytest.raises(SettingsError, match="at most 1 leave"):
+        check_budgets([2], table(3))
+
+
+def test_full_fine_tuning_counts_its_search_inside_each_support_set(tiny_encoder):
+    """By hand: 40 steps at 8 labels, in one batch; 2 rates on 2 folds, each of half the labels."""
+    own = own_settings("full", encoder=str(tiny_encoder))
+    bench = Bench(own, ("bad", "good"), (), Stopwatch())
+    inside = build_full(bench, "", choose_full(bench, ""))
+    chosen = build_full(bench, "", {"steps": 40, "learning_rate": 1e-4})
+
+    assert chosen.examples(8) == 40 * 8
+    assert inside.examples(8) == 40 * 8 + 2 * 2 * 40 * 4
