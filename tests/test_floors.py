@@ -195,6 +195,7 @@ ORDER = {
         "frozen",
         "whole",
         "product",
+        "language_models",
         "prompted",
         "prompted_translation",
         "methods",

@@ -4,17 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nlp_meta.comparing.bench import AskingBench, Method
-from nlp_meta.comparing.prompted import (
+from nlp_meta.comparing.language_models import (
     BATCH_TOKENS,
-    DEMONSTRATION_TOKENS,
     ENDPOINT_CONTEXT,
-    QUERY_TOKENS,
-    Choice,
     connect,
     load_local,
-    remember,
     say_cost,
+    tell_model,
 )
+from nlp_meta.comparing.prompted import DEMONSTRATION_TOKENS, QUERY_TOKENS, Choice, remember
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import SettingsError
@@ -96,14 +94,7 @@ def build_prompted_translation(
     def announce(episodes: Sequence[Episode]) -> None:
         _announce(bench, writing, [first], episodes, what="prompting")
 
-    facts = {
-        "examples_before": None,
-        "parameters": 0,
-        "bytes": 0,
-        "model": prompting.model_name_or_path,
-        "num_beams": writing.num_beams,
-        "choice": dict(choice),
-    }
+    facts = {**tell_model(bench), "num_beams": writing.num_beams, "choice": dict(choice)}
     return Method(predict, 1, lambda _pairs: 0, facts, said, announce, without_labels=True)
 
 
@@ -153,7 +144,7 @@ def _announce(
 ) -> None:
     """Say what an endpoint will be asked, before anything is sent."""
     prompting = bench.settings.prompting
-    if prompting.endpoint is None:
+    if prompting.endpoint is None or not episodes:
         return
     dry = _Dry(prompting.context_tokens or ENDPOINT_CONTEXT, writing.max_new_tokens, [])
     for plan in plans:

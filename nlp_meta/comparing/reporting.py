@@ -3,6 +3,7 @@
 import datetime
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -48,7 +49,7 @@ def save_comparison(
         "hardware": describe_hardware(),
         "made": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "tasks": [_describe(task, ran) for task in tasks],
-        "methods": {name: dict(facts) for name, facts in ran.facts.items()},
+        "methods": {name: {**facts, **_prompts(name, ran)} for name, facts in ran.facts.items()},
         **analyze(ran.records, ran.episodes, analysis),
         "leaks": asdict(leaks),
         "notes": _notes(settings, ran),
@@ -84,6 +85,28 @@ def _describe(task: Task, ran: Ran) -> dict[str, object]:
         "query_rows": max(len(one.query) for one in own),
         "test_rows": len(task.test or task.train),
         **({"candidates": pool} if pool else {}),
+    }
+
+
+def _prompts(name: str, ran: Ran) -> dict[str, object]:
+    """What a method's prompts were: of how many draws each, and demonstrations by labels."""
+    cells = [
+        (key.labels, record.facts)
+        for key, record in ran.records.items()
+        if key.method == name and "template" in record.facts
+    ]
+    if not cells:
+        return {}
+    shown = {
+        labels: [int(str(facts["demonstrations"])) for n, facts in cells if n == labels]
+        for labels in sorted({labels for labels, _ in cells})
+    }
+    return {
+        "prompts": {
+            "templates": Counter(str(facts["template"]) for _, facts in cells),
+            "scorings": Counter(str(facts["scoring"]) for _, facts in cells),
+            "demonstrations": {str(n): [min(some), max(some)] for n, some in shown.items()},
+        }
     }
 
 

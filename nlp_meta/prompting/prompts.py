@@ -81,6 +81,10 @@ class Reader(Protocol):
 class Scorer(Reader, Protocol):
     """What tells how likely the answers are."""
 
+    @property
+    def graded(self) -> bool:
+        """Whether scores are likelihoods; else they only say which label was written."""
+
     def score(self, prompt: Prompt, queries: Sequence[str]) -> list[tuple[AnswerScore, ...]]:
         """Score all answers after each query: one tuple a query, one score an answer.
 
@@ -163,7 +167,7 @@ TEMPLATES: Mapping[str, Template] = {
         ),
     )
 }
-"""All but `label`, which suits any labels that are words, ask for sentiment; `ask` is for chats."""
+"""All but `label` ask for sentiment; `ask` is for chats."""
 
 
 def one_line(text: str) -> str:
