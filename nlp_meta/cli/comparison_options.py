@@ -4,6 +4,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
 from nlp_meta.cli.options import (
+    above_zero,
     add_label_options,
     add_seed,
     add_table,
@@ -145,7 +146,22 @@ def _add_prompting(command: ArgumentParser) -> None:
         "--prompting.endpoint",
         dest="prompting_endpoint",
         metavar="URL",
-        help="OpenAI-compatible server to ask instead; its key is read from OPENAI_API_KEY",
+        help="OpenAI-compatible server to ask instead; its key is read from OPENAI_API_KEY, and "
+        "what it will be asked is told before the first call",
+    )
+    command.add_argument(
+        "--prompting.price-per-million-tokens",
+        dest="prompting_price_per_million_tokens",
+        type=above_zero,
+        metavar="P",
+        help="price of the endpoint, to be told too (default: unknown)",
+    )
+    command.add_argument(
+        "--prompting.requests-per-minute",
+        dest="prompting_requests_per_minute",
+        type=above_zero,
+        metavar="N",
+        help="ask the endpoint no faster (default: no limit)",
     )
 
 

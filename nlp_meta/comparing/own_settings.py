@@ -47,7 +47,7 @@ PROMPTING = PromptingSettings(
     timeout=60.0,
     retries=5,
     requests_per_minute=None,
-    price_per_million_tokens=0.0,
+    price_per_million_tokens=None,
 )
 OVERLAP_THRESHOLD = 0.7
 STEPS, LEARNING_RATES = [5, 10, 20], [1e-3, 3e-4]

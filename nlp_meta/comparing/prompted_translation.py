@@ -89,6 +89,7 @@ def build_prompted_translation(
         if not ready:
             ready.append(_load_predictor(bench, writing, first, note=_note_in(said)))
             bench.stopwatch.start()  # loading is not adapting
+        said["demonstrations"] = 0
         return ready[0](episode)
 
     def announce(episodes: Sequence[Episode]) -> None:

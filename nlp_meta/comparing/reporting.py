@@ -89,25 +89,23 @@ def _describe(task: Task, ran: Ran) -> dict[str, object]:
 
 
 def _prompts(name: str, ran: Ran) -> dict[str, object]:
-    """What a method's prompts were: of how many draws each, and demonstrations by labels."""
+    """What a method's prompts were, in how many cells, and the demonstrations that they showed."""
     cells = [
         (key.labels, record.facts)
         for key, record in ran.records.items()
-        if key.method == name and "template" in record.facts
+        if key.method == name and "demonstrations" in record.facts
     ]
     if not cells:
         return {}
-    shown = {
-        labels: [int(str(facts["demonstrations"])) for n, facts in cells if n == labels]
-        for labels in sorted({labels for labels, _ in cells})
+    shown: dict[str, list[int]] = {}
+    for labels, facts in sorted(cells, key=lambda cell: cell[0]):
+        shown.setdefault(str(labels), []).append(int(str(facts["demonstrations"])))
+    told: dict[str, object] = {
+        f"{part}s": Counter(str(facts[part]) for _, facts in cells if part in facts)
+        for part in ("template", "scoring")
     }
-    return {
-        "prompts": {
-            "templates": Counter(str(facts["template"]) for _, facts in cells),
-            "scorings": Counter(str(facts["scoring"]) for _, facts in cells),
-            "demonstrations": {str(n): [min(some), max(some)] for n, some in shown.items()},
-        }
-    }
+    ranges = {labels: [min(numbers), max(numbers)] for labels, numbers in shown.items()}
+    return {"prompts": {**told, "demonstrations": ranges}}
 
 
 def _notes(settings: AnySettings, ran: Ran) -> list[str]:

@@ -158,12 +158,9 @@ def _say_choice(results: Results, facts: Mapping[str, Any]) -> str:
         f"{low if low == high else f'{low} to {high}'} with {words_of(results).count(int(labels))}"
         for labels, (low, high) in prompts["demonstrations"].items()
     ]
-    told = {
-        "template": _say_counts(prompts["templates"]),
-        "scoring": _say_counts(prompts["scorings"]),
-        "demonstrations": join_names(shown),
-    }
-    return _text({**choice, **told})
+    counts = {part: _say_counts(prompts[f"{part}s"]) for part in ("template", "scoring")}
+    told = {part: names for part, names in counts.items() if names}
+    return _text({**choice, **told, "demonstrations": join_names(shown)})
 
 
 def _say_counts(counts: Mapping[str, int]) -> str:

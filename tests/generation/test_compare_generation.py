@@ -145,6 +145,17 @@ def test_choices_are_made_on_meta_validation(compared):
     assert methods["reptile"]["title"] == "Reptile, then fine-tuning"
 
 
+def test_the_report_names_the_model_and_how_many_pairs_it_was_shown(compared):
+    """By hand: no pairs without pairs; all or none of 6, as was chosen."""
+    results = results_of(compared)
+    facts = results["methods"]["prompting"]
+    most = 0 if facts["choice"]["demonstrations"] == 0 else 6
+
+    assert facts["title"].startswith("prompting ")
+    assert facts["prompts"]["demonstrations"] == {"0": [0, 0], "6": [most, most]}
+    assert f"demonstrations 0 with 0 pairs and {most} with 6 pairs" in to_markdown(results)
+
+
 def test_scores_are_those_of_the_answers_that_were_kept(compared):
     """Another route: the metrics on the rows of the table of answers."""
     table = pyarrow.parquet.read_table(compared / "report/predictions.parquet").to_pylist()

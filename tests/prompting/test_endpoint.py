@@ -756,7 +756,7 @@ def test_cost_is_known_before_the_first_request():
     assert str(cost) == (
         "at most 4 requests, 30 tokens and a price of 0.0001, over at least 0.5 minutes"
     )
-    assert str(free) == "at most 2 requests, 26 tokens and an unknown price"
+    assert str(free) == "at most 2 requests and 26 tokens"
 
 
 def test_what_is_cached_costs_nothing():
