@@ -112,7 +112,7 @@ def load_writer(bench: AskingBench, writing: TranslationPrompting) -> tuple[Writ
     if writing.num_beams != 1:
         raise SettingsError(
             f"cannot search {writing.num_beams} beams at endpoint {endpoint}: it writes one line "
-            "by itself, 1 is needed; change `num_beams`"
+            "by itself, 1 is needed; change `translation_prompting.num_beams`"
         )
     tokens = writing.max_new_tokens
     return connect(bench, endpoint, mode="written", answer_tokens=tokens), None

@@ -155,8 +155,8 @@ def _answer_ids(language_model: LanguageModel, answers: Sequence[str]) -> list[I
         if not ids:
             raise LabelError(
                 f"cannot score the answer {text!r}: the tokenizer of '{language_model.name}' makes "
-                "no token of it, at least one is needed; rename the label, or change "
-                "`prompting.template` to one with a word for it"
+                "no token of it, at least one is needed; rename the label, or name "
+                "`prompting.templates` with a word for it"
             )
     return found
 

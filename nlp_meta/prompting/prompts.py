@@ -131,8 +131,8 @@ class Template:
         if self.query_line.count(_TEXT) != 1 or not cue.strip() or cue == self.answer_line:
             raise SettingsError(
                 f"cannot use the template '{self.name}' with the lines {lines}: the first needs "
-                f"{_TEXT} once, the second words and {_LABEL} at its end; change "
-                "`prompting.template`"
+                f"{_TEXT} once, the second words and {_LABEL} at its end; change `query_line` or "
+                "`answer_line` of the `Template`"
             )
 
 
@@ -265,7 +265,7 @@ def _label_words(template: Template, labels: Sequence[str]) -> dict[str, str]:
         raise LabelError(
             f"cannot ask for the labels {', '.join(map(repr, labels))} with template "
             f"'{template.name}': their words are {', '.join(map(repr, words.values()))}, a "
-            "different one for each is needed; change `prompting.template` or the labels"
+            "different one for each is needed; change `prompting.templates` or the labels"
         )
     return words
 

@@ -102,7 +102,7 @@ def find_scoring(name: str) -> Scoring:
     if name not in SCORINGS:
         raise SettingsError(
             f"cannot score labels by '{name}': one of {', '.join(SCORINGS)} is needed; change "
-            "`prompting.scoring`"
+            "`prompting.scorings`"
         )
     return SCORINGS[name]
 

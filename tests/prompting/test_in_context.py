@@ -273,7 +273,7 @@ def test_a_plan_out_of_range_is_refused(change, message):
 
 
 def test_an_unknown_rule_is_refused_at_once():
-    with pytest.raises(SettingsError, match=r"change `prompting\.scoring`"):
+    with pytest.raises(SettingsError, match=r"change `prompting\.scorings`"):
         in_context(Copier(), PLAN, scoring="best")
 
 
