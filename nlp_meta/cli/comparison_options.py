@@ -45,6 +45,7 @@ def add_compare(command: ArgumentParser) -> None:
         command,
         default=("all",),
         what="all",
+        starts="hybrid, adapt, joint",
         pairs="for translations of hybrid, adapt, joint, lora, frozen_retrieval, ngram_overlap, "
         "zero_pairs, copied_source, prompting; ",
     )
@@ -89,7 +90,7 @@ def add_recommend(command: ArgumentParser) -> None:
         metavar="META",
         help="meta-model, a folder or a name on the Hub, to be tried too (default: none)",
     )
-    _add_methods(command, default=None, what="those that take seconds")
+    _add_methods(command, default=None, what="those that take seconds", starts="hybrid, adapt")
     command.add_argument(
         "--encoder",
         default="builtin:minilm",
@@ -116,15 +117,20 @@ def add_recommend(command: ArgumentParser) -> None:
 
 
 def _add_methods(
-    command: ArgumentParser, *, default: tuple[str, ...] | None, what: str, pairs: str = ""
+    command: ArgumentParser,
+    *,
+    default: tuple[str, ...] | None,
+    what: str,
+    starts: str,
+    pairs: str = "",
 ) -> None:
     command.add_argument(
         "--methods",
         type=_names,
         default=default,
         metavar="A,B",
-        help="of hybrid, adapt, joint, lora, full, setfit, linear_probe, prototypes, memory, "
-        f"ngrams, prompting; {pairs}or all (default: {what})",
+        help=f"of {starts}, lora, full, setfit, linear_probe, prototypes, memory, ngrams, "
+        f"prompting; {pairs}or all (default: {what})",
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.methods import KINDS
 from nlp_meta.comparing.own_settings import (
     ENCODER,
     OVERLAP_THRESHOLD,
@@ -80,7 +81,8 @@ def recommend_for_table(
     """
     known, model, inner = read_start(wanted.meta, encoder=encoder)
     task = build_task(table, None, known=known, label_map=label_map)
-    settings = build_settings(wanted, model, inner, [len(task.train)], folder="")
+    kinds = {name: kind for name, kind in KINDS.items() if name != "joint"}
+    settings = build_settings(wanted, model, inner, [len(task.train)], folder="", kinds=kinds)
     bench = Bench(settings, task.labels, (), Stopwatch())
     return recommend(bench, task, folds=folds, repeats=repeats, seed=wanted.seed, on_step=on_step)
 
