@@ -229,6 +229,21 @@ def test_an_endpoint_that_writes_is_taken_at_its_word_on_an_own_table(tmp_path):
     assert method.said["scoring"] == "sum"
 
 
+def test_the_price_has_what_calibrates_in_it(tmp_path, caplog):
+    """By hand: 4 queries and 3 texts without content, each with 2 answers: 14 requests."""
+    labels = ("negative", "positive")
+    episode = own_episode(labels, shot=4)
+    with loopback.serve(likes) as server, caplog.at_level(logging.INFO):
+        bench = own_bench(tmp_path, labels, url=server.url)
+        method = build_prompting(bench, "", choose_prompting(bench, ""))
+        method.announce([episode])
+        method.predict(episode)
+        asked = [one for one in server.asked if "Review: " in one.text]
+
+    assert len(asked) == 14
+    assert "at most 14 requests and" in caplog.text
+
+
 def test_answers_without_demonstrations_are_asked_for_once_at_their_own_cost():
     """By hand: two support draws of one query set, then another query set."""
     asked: list[int] = []
