@@ -199,7 +199,10 @@ class RivalSettings:
 
 @dataclass(frozen=True, slots=True)
 class PromptingSettings:
-    """The language model that is prompted, here or behind an OpenAI-compatible endpoint."""
+    """The language model that is prompted, here or behind an OpenAI-compatible endpoint.
+
+    `price_per_million_tokens` null is an unknown price: the estimate tells tokens alone.
+    """
 
     model_name_or_path: str
     revision: str | None
@@ -216,7 +219,7 @@ class PromptingSettings:
     timeout: float
     retries: int
     requests_per_minute: float | None
-    price_per_million_tokens: float
+    price_per_million_tokens: float | None
 
 
 @dataclass(frozen=True, slots=True)

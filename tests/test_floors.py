@@ -196,6 +196,7 @@ ORDER = {
         "frozen",
         "whole",
         "product",
+        "language_models",
         "prompted",
         "prompted_translation",
         "methods",

@@ -1,10 +1,15 @@
 """The style page, as far as a program can read it."""
 
 import ast
+import re
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
+
+from nlp_meta import generation_settings, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((REPOSITORY / "nlp_meta").rglob("*.py"))
@@ -108,3 +113,55 @@ def test_no_error_is_swallowed_unseen(path):
     ]
 
     assert bare == []
+
+
+# A key of data cards and a file, which are called as sections of the settings are.
+NO_SETTINGS = {("hub", "filter"), ("run", "py")}
+
+
+def sections() -> dict[str, set[str]]:
+    """Keys of each section that the settings of any run have."""
+    found: dict[str, set[str]] = {}
+    for whole in (*vars(settings).values(), *vars(generation_settings).values()):
+        if not is_dataclass(whole):
+            continue
+        for name, section in get_type_hints(whole).items():
+            if is_dataclass(section):
+                found.setdefault(name, set()).update(field.name for field in fields(section))
+    return found
+
+
+def named_settings(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """Sections and keys that the texts of a file name in backticks; `{}` is filled in by code."""
+    for node in ast.walk(tree):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        texts = [
+            str(part.value)
+            if isinstance(part, ast.Constant) and isinstance(part.value, str)
+            else "{}"
+            for part in parts
+        ]
+        yield from re.findall(r"`(\w+)\.([\w{}]+)`", "".join(texts))
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name_of)
+def test_settings_that_texts_name_are_settings_that_there_are(path):
+    known = sections()
+    named = [
+        pair
+        for pair in named_settings(ast.parse(path.read_text(encoding="utf-8")))
+        if pair[0] in known and pair not in NO_SETTINGS
+    ]
+
+    assert [
+        f"{section}.{key}" for section, key in named if key not in known[section] | {"{}"}
+    ] == []
+
+
+def test_a_setting_that_is_none_is_found_in_a_text():
+    """By hand: `model.head` and what code fills in are fine, `prompting.template` is none."""
+    tree = ast.parse('f"{1} `prompting.template`" "or `model.head`", f"`outer.{name}`"')
+
+    named = {("prompting", "template"), ("model", "head"), ("outer", "{}")}
+    assert set(named_settings(tree)) == named
+    assert "templates" in sections()["prompting"] and "template" not in sections()["prompting"]

@@ -3,13 +3,14 @@
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.comparison_options import METRICS
-from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_remarks, show_table
 from nlp_meta.data.labels import parse_label_map
 from nlp_meta.data.tables import Table, read_table
 from nlp_meta.errors import SettingsError
@@ -30,7 +31,7 @@ def run_compare(options: Namespace, screen: Screen) -> Mapping[str, object]:
     table = _read(options, options.data)
     test = None if options.test_data is None else _read(options, options.test_data)
     label_map = None if options.label_map is None else parse_label_map(options.label_map)
-    with quiet_libraries(), show_progress(screen, "comparing") as on_cell:
+    with quiet_libraries(), show_comparing(screen) as on_cell:
         from nlp_meta.comparing.own_table import compare_table
 
         answer = compare_table(
@@ -42,6 +43,16 @@ def run_compare(options: Namespace, screen: Screen) -> Mapping[str, object]:
             on_cell=on_cell,
         )
     return show_compared(answer, options, screen, word="labels")
+
+
+@contextmanager
+def show_comparing(screen: Screen) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a comparison is, and what an endpoint will be asked before it is."""
+    with (
+        show_progress(screen, "comparing") as on_cell,
+        show_remarks(screen, "nlp_meta.comparing.language_models"),
+    ):
+        yield on_cell
 
 
 def show_compared(
@@ -72,6 +83,8 @@ def wanted_of(options: Namespace, *, metric: str) -> "OwnComparison":
         model_name_or_path=options.prompting_model or PROMPTING.model_name_or_path,
         gguf_file=options.prompting_gguf_file,
         endpoint=options.prompting_endpoint,
+        requests_per_minute=options.prompting_requests_per_minute,
+        price_per_million_tokens=options.prompting_price_per_million_tokens,
     )
     return OwnComparison(
         meta=options.meta,

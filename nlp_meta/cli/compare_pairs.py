@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nlp_meta.cli.adapt_pairs import check_languages
-from nlp_meta.cli.compare import show_compared, wanted_of
-from nlp_meta.cli.screen import Screen, show_progress
+from nlp_meta.cli.compare import show_compared, show_comparing, wanted_of
+from nlp_meta.cli.screen import Screen
 from nlp_meta.data.memories import Memory, read_memory
 from nlp_meta.quiet import quiet_libraries
 
@@ -16,7 +16,7 @@ def run_compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object
     check_languages(options)
     memory = _read(options, options.data)
     test = None if options.test_data is None else _read(options, options.test_data)
-    with quiet_libraries(), show_progress(screen, "comparing") as on_cell:
+    with quiet_libraries(), show_comparing(screen) as on_cell:
         from nlp_meta.comparing.own_pairs import compare_pairs
 
         answer = compare_pairs(

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
 from nlp_meta.cli.options import (
+    above_zero,
     add_label_options,
     add_seed,
     add_table,
@@ -44,6 +45,7 @@ def add_compare(command: ArgumentParser) -> None:
         command,
         default=("all",),
         what="all",
+        starts="hybrid, adapt, joint",
         pairs="for translations of hybrid, adapt, joint, lora, frozen_retrieval, ngram_overlap, "
         "zero_pairs, copied_source, prompting; ",
     )
@@ -88,7 +90,7 @@ def add_recommend(command: ArgumentParser) -> None:
         metavar="META",
         help="meta-model, a folder or a name on the Hub, to be tried too (default: none)",
     )
-    _add_methods(command, default=None, what="those that take seconds")
+    _add_methods(command, default=None, what="those that take seconds", starts="hybrid, adapt")
     command.add_argument(
         "--encoder",
         default="builtin:minilm",
@@ -115,15 +117,20 @@ def add_recommend(command: ArgumentParser) -> None:
 
 
 def _add_methods(
-    command: ArgumentParser, *, default: tuple[str, ...] | None, what: str, pairs: str = ""
+    command: ArgumentParser,
+    *,
+    default: tuple[str, ...] | None,
+    what: str,
+    starts: str,
+    pairs: str = "",
 ) -> None:
     command.add_argument(
         "--methods",
         type=_names,
         default=default,
         metavar="A,B",
-        help="of hybrid, adapt, joint, lora, full, setfit, linear_probe, prototypes, memory, "
-        f"ngrams, prompting; {pairs}or all (default: {what})",
+        help=f"of {starts}, lora, full, setfit, linear_probe, prototypes, memory, ngrams, "
+        f"prompting; {pairs}or all (default: {what})",
     )
 
 
@@ -145,7 +152,22 @@ def _add_prompting(command: ArgumentParser) -> None:
         "--prompting.endpoint",
         dest="prompting_endpoint",
         metavar="URL",
-        help="OpenAI-compatible server to ask instead; its key is read from OPENAI_API_KEY",
+        help="OpenAI-compatible server to ask instead; its key is read from OPENAI_API_KEY, and "
+        "what it will be asked is told before the first call",
+    )
+    command.add_argument(
+        "--prompting.price-per-million-tokens",
+        dest="prompting_price_per_million_tokens",
+        type=above_zero,
+        metavar="P",
+        help="price of the endpoint, to be told too (default: unknown)",
+    )
+    command.add_argument(
+        "--prompting.requests-per-minute",
+        dest="prompting_requests_per_minute",
+        type=above_zero,
+        metavar="N",
+        help="ask the endpoint no faster (default: no limit)",
     )
 
 

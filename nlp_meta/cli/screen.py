@@ -1,5 +1,6 @@
 """What a person sees: results on standard output, all else on standard error."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,31 @@ def show_facts(screen: Screen, facts: Mapping[str, str]) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         screen.results.print(f"{name:<{width}}  {value}", soft_wrap=True)
+
+
+class _Remarks(logging.Handler):
+    """Prints what is logged."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__(logging.INFO)
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._screen.notes.print(record.getMessage(), soft_wrap=True)
+
+
+@contextmanager
+def show_remarks(screen: Screen, module: str) -> Iterator[None]:
+    """Print what a module of the package logs while it works."""
+    logger, remarks = logging.getLogger(module), _Remarks(screen)
+    level = logger.level
+    logger.addHandler(remarks)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(remarks)
 
 
 @contextmanager

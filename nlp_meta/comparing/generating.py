@@ -9,7 +9,7 @@ import torch
 
 from nlp_meta.baselines.copied_source import copied_source
 from nlp_meta.comparing.bench import Method
-from nlp_meta.comparing.methods import Kind, no_choice
+from nlp_meta.comparing.methods import ADAPTED, ASKED, JUDGED, Kind, no_choice
 from nlp_meta.comparing.pair_episodes import draw_pair_episodes
 from nlp_meta.comparing.pairs import (
     UNMOVED,
@@ -128,7 +128,7 @@ KINDS: Mapping[str, Kind] = {
         "a meta-model, fine-tuned",
         "ours",
         _MODEL,
-        (_BEAMS, "adaptation"),
+        (_BEAMS, *ADAPTED),
         choose_start,
         build_start,
         folder=True,
@@ -138,15 +138,13 @@ KINDS: Mapping[str, Kind] = {
         "joint training, then fine-tuning",
         "rival",
         _MODEL,
-        (_BEAMS, "adaptation"),
+        (_BEAMS, *ADAPTED),
         choose_start,
         build_start,
         folder=True,
         files=_FOLDER,
     ),
-    "lora": Kind(
-        "plain LoRA", "rival", _MODEL, ("generation", "adaptation"), choose_lora, build_lora
-    ),
+    "lora": Kind("plain LoRA", "rival", _MODEL, ("generation", *ADAPTED), choose_lora, build_lora),
     "zero_pairs": Kind(
         "the encoder-decoder as it is",
         "rival",
@@ -162,7 +160,7 @@ KINDS: Mapping[str, Kind] = {
         "in-context prompting",
         "rival",
         "a causal language model",
-        ("prompting", "translation_prompting"),
+        (*ASKED, "translation_prompting", *JUDGED),
         choose_prompting,
         build_prompting,
     ),

@@ -50,20 +50,54 @@ def no_choice(bench: object, argument: str) -> dict[str, object]:
     return {}
 
 
+def _keys(section: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{section}.{name}" for name in names)
+
+
+JUDGED = _keys("adaptation", "labels", "draws", "max_query")
+"""What decides the episodes of the meta-validation tasks."""
+ADAPTED = JUDGED + _keys(
+    "adaptation",
+    "metric",
+    "optimizer",
+    "batch_size",
+    "anchor",
+    "average",
+    "early_stop",
+    "steps",
+    "learning_rates",
+)
+"""What decides an adaptation and its choice: all but how many episodes share a pass."""
+ASKED = _keys(
+    "prompting",
+    "model_name_or_path",
+    "revision",
+    "gguf_file",
+    "context_tokens",
+    "demonstrations",
+    "selection",
+    "chat",
+    "endpoint",
+)
+"""What decides a language model's answers, whatever they are: not how patiently it is asked."""
+
 _ENCODER, _TEXT = "the adapted encoder", "the text's characters"
 _FROZEN = "the frozen encoder's mean-pooled states"
 _LM = "a causal language model"
 _PRODUCT = (ADAPTER, HEAD, RECORD, WEIGHTS)
 _FITTED = ("rivals.regularization", "rivals.folds")
 _SCALED = ("rivals.scalings", "rivals.temperatures")
-_FULL = ("rivals.full_steps", "rivals.full_learning_rates", "rivals.full_batch_size")
+_ADAPTED = (*ADAPTED, "rivals.folds")
+_FULL = _keys("rivals", "full_steps", "full_learning_rates", "full_batch_size")
+_CHOSEN = (*JUDGED, "adaptation.metric")
+_PROMPTS = _keys("prompting", "templates", "scorings")
 
 KINDS: Mapping[str, Kind] = {
     "start": Kind(
         "a meta-model, fine-tuned",
         "ours",
         _ENCODER,
-        ("adaptation",),
+        _ADAPTED,
         choose_start,
         build_start,
         folder=True,
@@ -72,7 +106,7 @@ KINDS: Mapping[str, Kind] = {
         "joint training, then fine-tuning",
         "rival",
         _ENCODER,
-        ("adaptation",),
+        _ADAPTED,
         choose_start,
         build_start,
         folder=True,
@@ -97,12 +131,12 @@ KINDS: Mapping[str, Kind] = {
         folder=True,
         files=_PRODUCT,
     ),
-    "lora": Kind("plain LoRA", "rival", _ENCODER, ("model", "adaptation"), choose_lora, build_lora),
+    "lora": Kind("plain LoRA", "rival", _ENCODER, ("model", *_ADAPTED), choose_lora, build_lora),
     "full": Kind(
         "full fine-tuning",
         "rival",
         _ENCODER,
-        ("model", "adaptation", *_FULL),
+        ("model", *_CHOSEN, *_FULL),
         choose_full,
         build_full,
     ),
@@ -113,14 +147,24 @@ KINDS: Mapping[str, Kind] = {
         "prototypes", "rival", _FROZEN, ("model", *_SCALED), no_choice, build_prototypes
     ),
     "memory": Kind(
-        "memory of the support set", "rival", _FROZEN, ("model", *_SCALED), no_choice, build_memory
+        "memory of the support set",
+        "rival",
+        _FROZEN,
+        ("model", "rivals.temperatures"),
+        no_choice,
+        build_memory,
     ),
     "ngrams": Kind("TF-IDF of character n-grams", "rival", _TEXT, _FITTED, no_choice, build_ngrams),
     "setfit": Kind(
         "SetFit", "rival", _ENCODER, ("model", "rivals.setfit_pairs"), no_choice, build_setfit
     ),
     "prompting": Kind(
-        "in-context prompting", "rival", _LM, ("prompting",), choose_prompting, build_prompting
+        "in-context prompting",
+        "rival",
+        _LM,
+        (*ASKED, *_PROMPTS, *_CHOSEN),
+        choose_prompting,
+        build_prompting,
     ),
 }
 

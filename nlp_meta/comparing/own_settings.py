@@ -36,8 +36,8 @@ PROMPTING = PromptingSettings(
     revision=None,
     gguf_file=None,
     context_tokens=None,
-    templates=["review"],
-    scorings=["calibrated"],
+    templates=["review", "sentiment", "label"],
+    scorings=["calibrated", "sum", "pmi"],
     demonstrations=None,
     selection="balanced",
     chat=False,
@@ -47,7 +47,7 @@ PROMPTING = PromptingSettings(
     timeout=60.0,
     retries=5,
     requests_per_minute=None,
-    price_per_million_tokens=0.0,
+    price_per_million_tokens=None,
 )
 OVERLAP_THRESHOLD = 0.7
 STEPS, LEARNING_RATES = [5, 10, 20], [1e-3, 3e-4]
@@ -120,12 +120,23 @@ def read_start(meta: str | None, *, encoder: str) -> tuple[tuple[str, ...], Mode
 
 
 def build_settings(
-    wanted: OwnComparison, model: ModelSettings, inner: Inner, labels: list[int], *, folder: str
+    wanted: OwnComparison,
+    model: ModelSettings,
+    inner: Inner,
+    labels: list[int],
+    *,
+    folder: str,
+    kinds: Mapping[str, Kind] = KINDS,
 ) -> Comparison:
-    """Write the config that a recipe would have for this comparison."""
+    """Write the config that a recipe would have for this comparison.
+
+    Args:
+        kinds: As for `name_methods`.
+    """
+    methods = name_methods(wanted, kinds=kinds)
     return Comparison(
         data=NO_CARDS,
-        comparison=plan_comparison(wanted, name_methods(wanted), labels, title="Your labels"),
+        comparison=plan_comparison(wanted, methods, labels, title="Your labels"),
         model=replace(model, pooling="mean", head="shared"),
         adaptation=plan_adaptation(wanted, inner, labels),
         rivals=RIVALS,
@@ -206,10 +217,10 @@ def name_methods(
         lines["joint"] = f"joint {wanted.joint}"
     if wanted.methods == ("all",):
         return lines
+    starts = {**dict.fromkeys(ours, "--meta"), **({"joint": "--joint"} if "joint" in kinds else {})}
     for name in wanted.methods:
         if name not in lines:
-            needs = name in ours or name in ("joint", "start")
-            missing = " (it needs a start: `--joint` or `--meta`)" if needs else ""
+            missing = f" (it needs a start: `{starts[name]}`)" if name in starts else ""
             raise SettingsError(
                 f"cannot compare the method '{name}'{missing}: one of {', '.join(lines)} is "
                 "needed; change `--methods`"

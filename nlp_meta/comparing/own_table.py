@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.methods import KINDS
 from nlp_meta.comparing.own_settings import (
     ENCODER,
     OVERLAP_THRESHOLD,
@@ -82,7 +83,8 @@ def recommend_for_table(
     """
     known, model, inner = read_start(wanted.meta, encoder=encoder)
     task, leaks = _open(wanted, table, None, known=known, label_map=label_map)
-    settings = build_settings(wanted, model, inner, [len(task.train)], folder="")
+    kinds = {name: kind for name, kind in KINDS.items() if name != "joint"}
+    settings = build_settings(wanted, model, inner, [len(task.train)], folder="", kinds=kinds)
     bench = Bench(settings, task.labels, (), Stopwatch())
     found = recommend(bench, task, folds=folds, repeats=repeats, seed=wanted.seed, on_step=on_step)
     return replace(found, near_duplicates=leaks.excluded.get(task.name, {}).get("train", 0))

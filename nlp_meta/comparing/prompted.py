@@ -1,75 +1,72 @@
 """Prompting a causal language model, here or behind an endpoint, as a method."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from nlp_meta.comparing.bench import AskingBench, Bench, Method
+from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.comparing.folds import fold_episodes
+from nlp_meta.comparing.language_models import (
+    ANSWER_TOKENS,
+    ENDPOINT_CONTEXT,
+    load_scorer,
+    say_cost,
+    tell_model,
+)
 from nlp_meta.data.answers import Answer, Predict
 from nlp_meta.data.episodes import Episode
-from nlp_meta.encoders.precision import choose_autocast, choose_device
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.metrics import METRICS
 from nlp_meta.evaluation.protocol import Stopwatch, hide_query
-from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
-from nlp_meta.prompting.evidence import PromptFacts, PromptPlan
-from nlp_meta.prompting.in_context import PromptChoice, choose_prompt, in_context, order_variance
-from nlp_meta.prompting.language_model import (
-    LanguageModel,
-    chat_of,
-    find_weights,
-    load_language_model,
+from nlp_meta.prompting.demonstrations import shuffle_balanced
+from nlp_meta.prompting.evidence import PromptFacts, PromptPlan, gather_evidence
+from nlp_meta.prompting.in_context import (
+    PromptChoice,
+    choose_prompt,
+    fitting_templates,
+    in_context,
+    order_variance,
 )
-from nlp_meta.prompting.local_scoring import LocalScorer
-from nlp_meta.prompting.prompts import TEMPLATES, AnswerScore, Chat, Prompt, Scorer
-from nlp_meta.prompting.questions import Batches, count_at_most, estimate_cost
-
-logger = logging.getLogger(__name__)
+from nlp_meta.prompting.language_model import find_weights
+from nlp_meta.prompting.prompts import (
+    TEMPLATES,
+    AnswerScore,
+    Chat,
+    Prompt,
+    Scorer,
+)
+from nlp_meta.prompting.questions import count_at_most
+from nlp_meta.prompting.scoring import find_scoring, find_scorings
 
 Choice = Mapping[str, object]
 Given = TypeVar("Given", bound=Answer)
 
 DEMONSTRATION_TOKENS, QUERY_TOKENS = 128, 160
-BATCH_TOKENS = 8192
-ENDPOINT_CONTEXT, ANSWER_TOKENS, MOST_NONSENSE, CONCURRENCY = 4096, 8, 0.5, 4
-ANSWERS = "answers"
-"""Folder, below that of the comparison, where an endpoint's answers are kept."""
+INSIDE_FOLDS, MOST_JUDGED = 2, 24
+"""Of the choice inside a support set: each prompt reads as many demonstrations as there are
+labels, a half at a time, and answers so many queries at most."""
 
 
 def choose_prompting(bench: Bench, _: str) -> dict[str, object]:
-    """Template, demonstrations or none, and scoring rule, on the meta-validation episodes."""
+    """Template, demonstrations or none, and scoring rule, on the meta-validation episodes.
+
+    Without such episodes each support set chooses. An endpoint's answers cost: then the first
+    of each that the settings name is taken.
+    """
     prompting = bench.settings.prompting
+    if not bench.judged and prompting.endpoint is None:
+        return {"chosen": "inside each support set"}
     if not bench.judged:
-        return {
-            "template": prompting.templates[0],
-            "demonstrations": prompting.demonstrations,
-            "scoring": prompting.scorings[0],
-        }
-    # A small model may do worse with demonstrations than without: both are tried.
-    shown = dict.fromkeys([prompting.demonstrations, 0])
-    plans = [
-        _plan(bench, name, demonstrations=number, chat=None)
-        for name in prompting.templates
-        for number in shown
-    ]
-    _announce(bench, plans, bench.judged, what="choosing a prompt")
+        first = _suit_labels(bench, bench.labels)[0]
+        fixed = _tell_choice(first, prompting.scorings[0])
+        return {"chosen": "beforehand, as an endpoint's answers cost", **fixed}
+    plans = _list_plans(bench, prompting.templates)
+    _announce(bench, plans, prompting.scorings, bench.judged, what="choosing a prompt")
     scorer, chat = load_scorer(bench)
-    # A server that only writes labels has no likelihoods to correct.
-    graded = getattr(scorer, "graded", True)
-    found = choose_prompt(
-        scorer,
-        [replace(plan, chat=chat) for plan in plans],
-        bench.judged,
-        scorings=prompting.scorings if graded else ["sum"],
-        metric=METRICS[bench.settings.adaptation.metric],
-    )
+    found = _choose(bench, scorer, [replace(plan, chat=chat) for plan in plans], bench.judged)
     return {
         "chosen": "on meta-validation",
-        "template": found.plan.template.name,
-        "demonstrations": found.plan.demonstrations,
-        "scoring": found.scoring,
+        **_tell_choice(found.plan, found.scoring),
         "validation_score": max(trial.score for trial in found.trials),
         "trials": len(found.trials),
         **_vary_order(bench, scorer, found),
@@ -84,38 +81,69 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
     prompting = bench.settings.prompting
     if prompting.endpoint is None:
         find_weights(prompting.model_name_or_path, prompting.gguf_file)
-    first = _read_plan(bench, choice, chat=None)
     said: dict[str, object] = {}
-    ready: list[Predict] = []
-
-    def note(facts: PromptFacts) -> None:
-        said.update(demonstrations=facts.demonstrations, queries_cut=facts.queries_cut)
+    ready: list[_Prompting] = []
+    chosen = _read_choice(bench, choice) if "template" in choice else None
 
     def predict(episode: Episode) -> Sequence[Answer]:
         if not ready:
-            scorer, chat = load_scorer(bench)
-            asked = in_context(
-                scorer,
-                replace(first, chat=chat),
-                scoring=str(choice["scoring"]),
-                on_adapted=bench.stopwatch.adapted,
-                on_prompt=note,
-            )
-            ready.append(asked if first.demonstrations != 0 else remember(asked, bench.stopwatch))
+            ready.append(_Prompting(bench, *load_scorer(bench), said))
             bench.stopwatch.start()  # loading is not adapting
-        return ready[0](episode)
+        plan, scoring = chosen or ready[0].choose(episode)
+        return ready[0].answer(plan, scoring, episode)
 
     def announce(episodes: Sequence[Episode]) -> None:
-        _announce(bench, [first], episodes, what="prompting")
+        if chosen is not None:
+            plan, scoring = chosen
+            _announce(bench, [plan], [scoring], episodes, what="prompting")
 
-    facts = {
-        "examples_before": None,
-        "parameters": 0,
-        "bytes": 0,
-        "model": prompting.model_name_or_path,
-        "choice": dict(choice),
-    }
+    facts = {**tell_model(bench), "choice": dict(choice)}
     return Method(predict, 1, lambda _labels: 0, facts, said, announce, without_labels=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompting:
+    """A language model that is ready to be prompted, and what it said of the cell being made."""
+
+    bench: Bench
+    scorer: Scorer
+    chat: Chat | None
+    said: dict[str, object]
+    predictors: dict[tuple[PromptPlan, str], Predict] = field(default_factory=dict)
+
+    def choose(self, episode: Episode) -> tuple[PromptPlan, str]:
+        """Choose by folds of a support set; the first of all where a label has too few examples."""
+        plans = _suit_labels(self.bench, episode.labels)
+        seed = self.bench.settings.run.seed
+        folds = [
+            replace(one, query=tuple(some[: MOST_JUDGED // INSIDE_FOLDS]))
+            for one in fold_episodes(episode, folds=INSIDE_FOLDS, seed=seed)
+            if (some := shuffle_balanced(one.query, seed=seed))
+        ]
+        if not folds:
+            return plans[0], self.bench.settings.prompting.scorings[0]
+        chats = [replace(plan, chat=self.chat) for plan in plans]
+        found = _choose(self.bench, self.scorer, chats, folds)
+        return found.plan, found.scoring
+
+    def answer(self, plan: PromptPlan, scoring: str, episode: Episode) -> Sequence[Answer]:
+        (taken,) = find_scorings([scoring], graded=self.scorer.graded)
+        self.said.update(template=plan.template.name, scoring=taken, demonstrations=0)
+        key = plan, taken
+        if key not in self.predictors:
+            asked = in_context(
+                self.scorer,
+                replace(plan, chat=self.chat),
+                scoring=taken,
+                on_adapted=self.bench.stopwatch.adapted,
+                on_prompt=self._note,
+            )
+            alike = plan.demonstrations == 0
+            self.predictors[key] = remember(asked, self.bench.stopwatch) if alike else asked
+        return self.predictors[key](episode)
+
+    def _note(self, facts: PromptFacts) -> None:
+        self.said.update(demonstrations=facts.demonstrations, queries_cut=facts.queries_cut)
 
 
 def remember(
@@ -139,26 +167,30 @@ def remember(
     return answer
 
 
-def load_scorer(bench: Bench) -> tuple[Scorer, Chat | None]:
-    """Load the language model, or connect to the endpoint, that the settings name."""
-    endpoint = bench.settings.prompting.endpoint
-    if endpoint is not None:
-        return connect(bench, endpoint, mode="auto", answer_tokens=ANSWER_TOKENS), None
-    model, chat = load_local(bench)
-    return LocalScorer(model, batch_tokens=BATCH_TOKENS), chat
-
-
-def load_local(bench: AskingBench) -> tuple[LanguageModel, Chat | None]:
-    """Load the language model that the settings name, and its chat template if they want it."""
-    prompting = bench.settings.prompting
-    model = load_language_model(
-        prompting.model_name_or_path,
-        gguf_file=prompting.gguf_file,
-        revision=prompting.revision,
-        context_tokens=prompting.context_tokens,
-        autocast=choose_autocast(bench.settings.run.mixed_precision, choose_device()),
+def _choose(
+    bench: Bench, scorer: Scorer, plans: Sequence[PromptPlan], episodes: Sequence[Episode]
+) -> PromptChoice:
+    return choose_prompt(
+        scorer,
+        plans,
+        episodes,
+        scorings=bench.settings.prompting.scorings,
+        metric=METRICS[bench.settings.adaptation.metric],
     )
-    return model, chat_of(model) if prompting.chat else None
+
+
+def _tell_choice(plan: PromptPlan, scoring: str) -> dict[str, object]:
+    return {
+        "template": plan.template.name,
+        "demonstrations": plan.demonstrations,
+        "scoring": scoring,
+    }
+
+
+def _read_choice(bench: Bench, choice: Choice) -> tuple[PromptPlan, str]:
+    number = choice["demonstrations"]
+    shown = None if number is None else int(str(number))
+    return _plan(bench, str(choice["template"]), demonstrations=shown), str(choice["scoring"])
 
 
 def _vary_order(bench: Bench, scorer: Scorer, found: PromptChoice) -> dict[str, object]:
@@ -184,6 +216,7 @@ class _Dry:
     context_tokens: int
     asked: list[tuple[Prompt, Sequence[str]]]
     name: str = "dry"
+    graded: bool = True
 
     def count_tokens(self, text: str) -> int:
         return count_at_most(text)
@@ -194,63 +227,35 @@ class _Dry:
 
 
 def _announce(
-    bench: Bench, plans: Sequence[PromptPlan], episodes: Sequence[Episode], *, what: str
+    bench: Bench,
+    plans: Sequence[PromptPlan],
+    scorings: Sequence[str],
+    episodes: Sequence[Episode],
+    *,
+    what: str,
 ) -> None:
     """Say what an endpoint will be asked, before anything is sent."""
-    if bench.settings.prompting.endpoint is None:
+    if bench.settings.prompting.endpoint is None or not episodes:
         return
     dry = _Dry(bench.settings.prompting.context_tokens or ENDPOINT_CONTEXT, [])
+    rules = [find_scoring(name) for name in scorings]
     for plan in plans:
-        predict = in_context(dry, plan, scoring="sum")
         for episode in episodes:
-            predict(hide_query(episode))
+            gather_evidence(dry, plan, hide_query(episode), scorings=rules)
     say_cost(bench, dry.asked, mode="auto", answer_tokens=ANSWER_TOKENS, what=what)
 
 
-def say_cost(
-    bench: AskingBench, asked: Batches, *, mode: str, answer_tokens: int, what: str
-) -> None:
-    """Log what an endpoint's answers to these prompts will cost, at most."""
-    prompting = bench.settings.prompting
-    cost = estimate_cost(
-        asked,
-        mode=mode,
-        answer_tokens=answer_tokens,
-        price_per_million_tokens=prompting.price_per_million_tokens,
-        requests_per_minute=prompting.requests_per_minute,
-    )
-    logger.info("%s at %s: %s", what, prompting.endpoint, cost)
+def _suit_labels(bench: Bench, labels: Sequence[str]) -> list[PromptPlan]:
+    return _list_plans(bench, fitting_templates(bench.settings.prompting.templates, labels))
 
 
-def connect(bench: AskingBench, endpoint: str, *, mode: str, answer_tokens: int) -> EndpointScorer:
-    """Connect to the endpoint of the settings; its answers are kept in the run's folder."""
-    prompting = bench.settings.prompting
-    return connect_endpoint(
-        endpoint,
-        model=prompting.model_name_or_path,
-        context_tokens=prompting.context_tokens or ENDPOINT_CONTEXT,
-        mode=mode,
-        answer_tokens=answer_tokens,
-        most_nonsense=MOST_NONSENSE,
-        timeout=prompting.timeout,
-        retries=prompting.retries,
-        concurrency=CONCURRENCY,
-        requests_per_minute=prompting.requests_per_minute,
-        cache_dir=Path(bench.settings.run.output_dir) / ANSWERS,
-        api_key_env=prompting.api_key_env,
-    )
+def _list_plans(bench: Bench, templates: Sequence[str]) -> list[PromptPlan]:
+    """Give every template with demonstrations and without: a small model may do worse with them."""
+    shown = dict.fromkeys([bench.settings.prompting.demonstrations, 0])
+    return [_plan(bench, name, demonstrations=number) for name in templates for number in shown]
 
 
-def _read_plan(bench: Bench, choice: Choice, *, chat: Chat | None) -> PromptPlan:
-    number = choice["demonstrations"]
-    shown = None if number is None else int(str(number))
-    return _plan(bench, str(choice["template"]), demonstrations=shown, chat=chat)
-
-
-def _plan(
-    bench: Bench, template: str, *, demonstrations: int | None, chat: Chat | None
-) -> PromptPlan:
-    prompting = bench.settings.prompting
+def _plan(bench: Bench, template: str, *, demonstrations: int | None) -> PromptPlan:
     if template not in TEMPLATES:
         raise SettingsError(
             f"cannot prompt with the template '{template}': one of {', '.join(TEMPLATES)} is "
@@ -259,10 +264,10 @@ def _plan(
     return PromptPlan(
         template=TEMPLATES[template],
         demonstrations=demonstrations,
-        selection=prompting.selection,
+        selection=bench.settings.prompting.selection,
         seed=bench.settings.run.seed,
         order=0,
-        chat=chat,
+        chat=None,
         demonstration_tokens=DEMONSTRATION_TOKENS,
         query_tokens=QUERY_TOKENS,
     )

@@ -4,17 +4,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nlp_meta.comparing.bench import AskingBench, Method
-from nlp_meta.comparing.prompted import (
+from nlp_meta.comparing.language_models import (
     BATCH_TOKENS,
-    DEMONSTRATION_TOKENS,
     ENDPOINT_CONTEXT,
-    QUERY_TOKENS,
-    Choice,
     connect,
     load_local,
-    remember,
     say_cost,
+    tell_model,
 )
+from nlp_meta.comparing.prompted import DEMONSTRATION_TOKENS, QUERY_TOKENS, Choice, remember
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import SettingsError
@@ -91,19 +89,13 @@ def build_prompted_translation(
         if not ready:
             ready.append(_load_predictor(bench, writing, first, note=_note_in(said)))
             bench.stopwatch.start()  # loading is not adapting
+        said["demonstrations"] = 0
         return ready[0](episode)
 
     def announce(episodes: Sequence[Episode]) -> None:
         _announce(bench, writing, [first], episodes, what="prompting")
 
-    facts = {
-        "examples_before": None,
-        "parameters": 0,
-        "bytes": 0,
-        "model": prompting.model_name_or_path,
-        "num_beams": writing.num_beams,
-        "choice": dict(choice),
-    }
+    facts = {**tell_model(bench), "num_beams": writing.num_beams, "choice": dict(choice)}
     return Method(predict, 1, lambda _pairs: 0, facts, said, announce, without_labels=True)
 
 
@@ -120,7 +112,7 @@ def load_writer(bench: AskingBench, writing: TranslationPrompting) -> tuple[Writ
     if writing.num_beams != 1:
         raise SettingsError(
             f"cannot search {writing.num_beams} beams at endpoint {endpoint}: it writes one line "
-            "by itself, 1 is needed; change `num_beams`"
+            "by itself, 1 is needed; change `translation_prompting.num_beams`"
         )
     tokens = writing.max_new_tokens
     return connect(bench, endpoint, mode="written", answer_tokens=tokens), None
@@ -153,7 +145,7 @@ def _announce(
 ) -> None:
     """Say what an endpoint will be asked, before anything is sent."""
     prompting = bench.settings.prompting
-    if prompting.endpoint is None:
+    if prompting.endpoint is None or not episodes:
         return
     dry = _Dry(prompting.context_tokens or ENDPOINT_CONTEXT, writing.max_new_tokens, [])
     for plan in plans:

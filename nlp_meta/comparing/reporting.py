@@ -3,6 +3,7 @@
 import datetime
 import json
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import metadata
@@ -48,7 +49,7 @@ def save_comparison(
         "hardware": describe_hardware(),
         "made": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "tasks": [_describe(task, ran) for task in tasks],
-        "methods": {name: dict(facts) for name, facts in ran.facts.items()},
+        "methods": {name: {**facts, **_prompts(name, ran)} for name, facts in ran.facts.items()},
         **analyze(ran.records, ran.episodes, analysis),
         "leaks": asdict(leaks),
         "notes": _notes(settings, ran),
@@ -85,6 +86,26 @@ def _describe(task: Task, ran: Ran) -> dict[str, object]:
         "test_rows": len(task.test or task.train),
         **({"candidates": pool} if pool else {}),
     }
+
+
+def _prompts(name: str, ran: Ran) -> dict[str, object]:
+    """What a method's prompts were, in how many cells, and the demonstrations that they showed."""
+    cells = [
+        (key.labels, record.facts)
+        for key, record in ran.records.items()
+        if key.method == name and "demonstrations" in record.facts
+    ]
+    if not cells:
+        return {}
+    shown: dict[str, list[int]] = {}
+    for labels, facts in sorted(cells, key=lambda cell: cell[0]):
+        shown.setdefault(str(labels), []).append(int(str(facts["demonstrations"])))
+    told: dict[str, object] = {
+        f"{part}s": Counter(str(facts[part]) for _, facts in cells if part in facts)
+        for part in ("template", "scoring")
+    }
+    ranges = {labels: [min(numbers), max(numbers)] for labels, numbers in shown.items()}
+    return {"prompts": {**told, "demonstrations": ranges}}
 
 
 def _notes(settings: AnySettings, ran: Ran) -> list[str]:

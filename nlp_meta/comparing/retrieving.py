@@ -13,7 +13,7 @@ from nlp_meta.adapting import build_retriever
 from nlp_meta.aligning import AlignmentMetaModel
 from nlp_meta.baselines.ngram_overlap import ngram_overlap
 from nlp_meta.comparing.bench import Method
-from nlp_meta.comparing.methods import Kind, no_choice
+from nlp_meta.comparing.methods import ADAPTED, Kind, no_choice
 from nlp_meta.comparing.pair_episodes import draw_pair_episodes, gather_texts
 from nlp_meta.comparing.pairs import (
     UNMOVED,
@@ -127,7 +127,7 @@ KINDS: Mapping[str, Kind] = {
         "a meta-model, fine-tuned",
         "ours",
         _ENCODER,
-        (*_POOL, "adaptation"),
+        (*_POOL, *ADAPTED),
         choose_start,
         build_start,
         folder=True,
@@ -157,14 +157,14 @@ KINDS: Mapping[str, Kind] = {
         "joint training, then fine-tuning",
         "rival",
         _ENCODER,
-        (*_POOL, "adaptation"),
+        (*_POOL, *ADAPTED),
         choose_start,
         build_start,
         folder=True,
         files=_FOLDER,
     ),
     "lora": Kind(
-        "plain LoRA", "rival", _ENCODER, (*_POOL, "model", "adaptation"), choose_lora, build_lora
+        "plain LoRA", "rival", _ENCODER, (*_POOL, "model", *ADAPTED), choose_lora, build_lora
     ),
     "frozen_retrieval": Kind(
         "the frozen encoder",

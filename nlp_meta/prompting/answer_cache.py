@@ -90,5 +90,6 @@ def _read_line(line: bytes) -> dict[str, Mapping[str, Any]]:
 def _name_folder(error: OSError, folder: Path) -> DataError:
     return DataError(
         f"cannot keep answers in {folder} ({error.strerror}): a folder that can be read and "
-        "written is needed; change `cache_dir`"
+        "written is needed; change `--output-dir`, `run.output_dir` or, in Python, `cache_dir` of "
+        "`connect_endpoint`"
     )

@@ -117,5 +117,5 @@ def _name_unreadable(endpoint: Endpoint, way: Way) -> EndpointError:
         what, other = "the log-likelihoods of the echoed answer in `logprobs`", "completion"
     return EndpointError(
         f"cannot read the reply of endpoint {endpoint.address} to '{way.path}': {what} is needed; "
-        f"change `prompting.endpoint`, or `mode` to {other}"
+        f"change `prompting.endpoint`, or in Python `mode` of `connect_endpoint` to {other}"
     )

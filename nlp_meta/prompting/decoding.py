@@ -79,7 +79,7 @@ class LocalWriter:
             if getattr(self, name) < 1:
                 raise SettingsError(
                     f"cannot write with {name} {getattr(self, name)}: at least 1 is needed; raise "
-                    f"`{name}`"
+                    f"`translation_prompting.{name}`"
                 )
         self._shared = SharedPrefix(self.language_model)
 

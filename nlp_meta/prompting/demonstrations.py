@@ -131,11 +131,13 @@ def fit_prompt(
         what = "one demonstration and a query" if least else "a query"
         needed = reader.context_tokens - room(least) + query_tokens
         answer = f" and an answer of {answer_tokens}" if answer_tokens else ""
-        lower = "`max_new_tokens`" if answer_tokens else "`prompting.demonstration_tokens`"
+        lower = ["set `prompting.demonstrations` to 0"] if least else []
+        lower += ["lower `translation_prompting.max_new_tokens`"] if answer_tokens else []
         raise EpisodeError(
             f"cannot prompt '{reader.name}' with task '{task}': {what} of {query_tokens} tokens"
             f"{answer} need a context of {needed} tokens and it has {reader.context_tokens}; "
-            f"lower {lower} or `prompting.query_tokens`, or take a model with a longer context"
+            f"{', '.join([*lower, 'raise `prompting.context_tokens`'])}, or name a model with a "
+            "longer context as `prompting.model_name_or_path`"
         )
     return FittedPrompt(write(candidates[:fitting]), fitting, min(left, query_tokens))
 

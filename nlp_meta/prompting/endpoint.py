@@ -44,6 +44,14 @@ from nlp_meta.prompting.requesting import (
 
 # A share of fewer written answers than this says little.
 _FEWEST_WRITTEN = 10
+# Arguments that settings hold; the others are for those who write Python.
+_SETTINGS = {
+    "context_tokens": "prompting.context_tokens",
+    "answer_tokens": "translation_prompting.max_new_tokens",
+    "timeout": "prompting.timeout",
+    "retries": "prompting.retries",
+    "requests_per_minute": "prompting.requests_per_minute",
+}
 
 
 @dataclass(slots=True)
@@ -129,7 +137,7 @@ class EndpointScorer:
         if self.graded:
             raise SettingsError(
                 f"cannot have '{self.name}' write by {self.way.name}: a completion or a chat is "
-                "needed; change `mode` to written"
+                "needed; set `mode` of `connect_endpoint` to written"
             )
         with closing(self._ask(prompt, queries)) as rows:
             return [self._read_line(row) for row in rows]
@@ -281,6 +289,8 @@ def connect_endpoint(
 
 def _check_range(argument: str, value: object, holds: bool, need: str) -> None:
     if not holds:
+        setting = _SETTINGS.get(argument)
+        change = f"`{setting}`" if setting else f"`{argument}` of `connect_endpoint`"
         raise SettingsError(
-            f"cannot ask an endpoint with {argument} {value}: {need} is needed; change `{argument}`"
+            f"cannot ask an endpoint with {argument} {value}: {need} is needed; change {change}"
         )

@@ -29,6 +29,8 @@ from nlp_meta.prompting.prompts import (
 from nlp_meta.prompting.scoring import CONTENT_FREE, Evidence, Scoring
 
 SELECTIONS = ("balanced", "nearest")
+# Of a plan's numbers those that settings hold.
+_SETTINGS = {"seed": "run.seed", "demonstrations": "prompting.demonstrations"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,11 @@ class PromptPlan:
             least["demonstrations"], values["demonstrations"] = 0, self.demonstrations
         for name, value in values.items():
             if value < least[name]:
+                setting = _SETTINGS.get(name)
+                change = f"`{setting}`" if setting else f"`{name}` of the `PromptPlan`"
                 raise SettingsError(
                     f"cannot prompt with {name} {value}: at least {least[name]} is needed; raise "
-                    f"`prompting.{name}`"
+                    f"{change}"
                 )
         if self.selection not in SELECTIONS:
             raise SettingsError(

@@ -15,10 +15,13 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.errors import SettingsError
 from nlp_meta.prompting.evidence import PromptFacts, PromptPlan, gather_evidence
 from nlp_meta.prompting.prompts import Scorer
-from nlp_meta.prompting.scoring import Evidence, Scoring, find_scoring, label_probabilities
+from nlp_meta.prompting.scoring import Evidence, Scoring, find_scorings, label_probabilities
 
 Metric = Callable[[Sequence[str], Sequence[Any], Sequence[str]], float]
 """True label names, one prediction for each, and the labels of the task, to a score."""
+ANY_LABELS = ("label",)
+"""Names of templates that suit any labels that are words."""
+SENTIMENTS = frozenset({"negative", "neutral", "positive"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ def in_context(
     """Make a predictor that shows the support set to a language model.
 
     Args:
-        scoring: A name of `SCORINGS`.
+        scoring: A name of `SCORINGS`; `sum` in its place where the scorer is not graded.
         on_adapted: Called once an episode, when prefix and content-free queries are read.
         on_prompt: Called once an episode with what became of its texts.
 
@@ -76,7 +79,7 @@ def in_context(
         SettingsError: No rule of that name. The predictor raises EpisodeError where the
             context does not hold one demonstration beside a query.
     """
-    rule = find_scoring(scoring)
+    (rule,) = find_scorings([scoring], graded=scorer.graded).values()
 
     def predict(episode: Episode) -> list[Prediction]:
         evidence = gather_evidence(
@@ -85,6 +88,15 @@ def in_context(
         return _answer(evidence, episode.labels, rule)
 
     return predict
+
+
+def fitting_templates(names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Leave out templates that ask for sentiment where the labels are another thing, unless all do.
+
+    Of sentiments, those that suit any labels are left out.
+    """
+    sentiment = SENTIMENTS.issuperset(labels)
+    return [name for name in names if (name in ANY_LABELS) != sentiment] or list(names)
 
 
 def choose_prompt(
@@ -103,6 +115,7 @@ def choose_prompt(
 
     Args:
         episodes: With their query labels, which no predictor sees.
+        scorings: Where the scorer is not graded, `sum` in their place.
 
     Raises:
         SettingsError: No plan, no rule or no episode.
@@ -113,7 +126,7 @@ def choose_prompt(
             f"{len(episodes)} episodes: at least one of each is needed; change "
             "`prompting.templates`, `prompting.scorings` or the meta-validation tasks"
         )
-    rules = {name: find_scoring(name) for name in scorings}
+    rules = find_scorings(scorings, graded=scorer.graded)
     trials = []
     for plan in plans:
         scores: dict[str, list[float]] = {name: [] for name in rules}

@@ -25,7 +25,7 @@ from nlp_meta.encoders.precision import autocasting, choose_device
 from nlp_meta.errors import BackboneError, MissingPackageError
 from nlp_meta.prompting.prompts import Chat
 
-_BUILTIN = "builtin:smollm2"
+_BUILTIN, _BUILTIN_NAME = "builtin:smollm2", "SmolLM2-135M"
 _BUILTIN_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 # Stands before a piece while it is tokenized, as a piece never begins a text: SentencePiece
 # would put a blank before it.
@@ -193,6 +193,13 @@ def find_weights(name_or_path: str, gguf_file: str | None) -> tuple[str, str | N
             "`prompting.model_name_or_path`"
         )
     return name_or_path, gguf_file
+
+
+def name_weights(name_or_path: str, gguf_file: str | None) -> str:
+    """Name a model as people do: the last part of a Hub's id or a folder, or the GGUF file."""
+    if name_or_path == _BUILTIN:
+        return _BUILTIN_NAME
+    return Path(gguf_file).stem if gguf_file else Path(name_or_path).name or name_or_path
 
 
 def _check_context(

@@ -8,7 +8,7 @@ values of their query, so that many labels do not mean that it is read many time
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class LocalScorer:
     language_model: LanguageModel
     batch_tokens: int
     share_prefix: bool = True
+    graded: ClassVar[bool] = True
     _shared: SharedPrefix = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -154,8 +155,8 @@ def _answer_ids(language_model: LanguageModel, answers: Sequence[str]) -> list[I
         if not ids:
             raise LabelError(
                 f"cannot score the answer {text!r}: the tokenizer of '{language_model.name}' makes "
-                "no token of it, at least one is needed; rename the label, or change "
-                "`prompting.template` to one with a word for it"
+                "no token of it, at least one is needed; rename the label, or name "
+                "`prompting.templates` with a word for it"
             )
     return found
 

@@ -81,6 +81,10 @@ class Reader(Protocol):
 class Scorer(Reader, Protocol):
     """What tells how likely the answers are."""
 
+    @property
+    def graded(self) -> bool:
+        """Whether scores are likelihoods; else they only say which label was written."""
+
     def score(self, prompt: Prompt, queries: Sequence[str]) -> list[tuple[AnswerScore, ...]]:
         """Score all answers after each query: one tuple a query, one score an answer.
 
@@ -127,8 +131,8 @@ class Template:
         if self.query_line.count(_TEXT) != 1 or not cue.strip() or cue == self.answer_line:
             raise SettingsError(
                 f"cannot use the template '{self.name}' with the lines {lines}: the first needs "
-                f"{_TEXT} once, the second words and {_LABEL} at its end; change "
-                "`prompting.template`"
+                f"{_TEXT} once, the second words and {_LABEL} at its end; change `query_line` or "
+                "`answer_line` of the `Template`"
             )
 
 
@@ -163,7 +167,7 @@ TEMPLATES: Mapping[str, Template] = {
         ),
     )
 }
-"""All but `label`, which suits any labels that are words, ask for sentiment; `ask` is for chats."""
+"""All but `label` ask for sentiment; `ask` is for chats."""
 
 
 def one_line(text: str) -> str:
@@ -261,7 +265,7 @@ def _label_words(template: Template, labels: Sequence[str]) -> dict[str, str]:
         raise LabelError(
             f"cannot ask for the labels {', '.join(map(repr, labels))} with template "
             f"'{template.name}': their words are {', '.join(map(repr, words.values()))}, a "
-            "different one for each is needed; change `prompting.template` or the labels"
+            "different one for each is needed; change `prompting.templates` or the labels"
         )
     return words
 

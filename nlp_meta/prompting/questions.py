@@ -98,9 +98,10 @@ class CostEstimate:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        price = "an unknown price" if self.price is None else f"a price of {self.price:.4f}"
+        parts = [f"{self.requests} requests", f"{self.tokens} tokens"]
+        parts += [] if self.price is None else [f"a price of {self.price:.4f}"]
         pace = "" if self.minutes is None else f", over at least {self.minutes:.1f} minutes"
-        return f"at most {self.requests} requests, {self.tokens} tokens and {price}{pace}"
+        return f"at most {', '.join(parts[:-1])} and {parts[-1]}{pace}"
 
 
 def ways_of(mode: str) -> tuple[Way, ...]:

@@ -102,9 +102,19 @@ def find_scoring(name: str) -> Scoring:
     if name not in SCORINGS:
         raise SettingsError(
             f"cannot score labels by '{name}': one of {', '.join(SCORINGS)} is needed; change "
-            "`prompting.scoring`"
+            "`prompting.scorings`"
         )
     return SCORINGS[name]
+
+
+def find_scorings(names: Sequence[str], *, graded: bool) -> dict[str, Scoring]:
+    """Look rules up by name; where scores only say which label was written, `sum` is the only one.
+
+    Nothing can be taken away from such scores: of a label that texts without content are
+    answered with, the rest would be nothing whatever the text.
+    """
+    found = {name: find_scoring(name) for name in names}
+    return found if graded else {"sum": SCORINGS["sum"]}
 
 
 def label_probabilities(evidence: Evidence, scoring: Scoring) -> list[float]:

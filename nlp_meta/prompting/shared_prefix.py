@@ -170,14 +170,14 @@ def check_lengths(
     if longest > language_model.context_tokens:
         raise EpisodeError(
             f"cannot read a prompt of {longest} tokens: '{language_model.name}' holds "
-            f"{language_model.context_tokens}; lower `prompting.demonstrations` or "
-            "`prompting.query_tokens`"
+            f"{language_model.context_tokens}; lower `prompting.demonstrations`, or name a model "
+            "with a longer context as `prompting.model_name_or_path`"
         )
     if not all(rows):
         raise EpisodeError(
             f"cannot read query {rows.index(())}: the tokenizer of '{language_model.name}' makes "
-            "no token of it and of what stands around it, at least one is needed; change "
-            "`prompting.template`"
+            "no token of it and of what stands around it, at least one is needed; name other "
+            "`prompting.templates` or `translation_prompting.translation_templates`"
         )
 
 

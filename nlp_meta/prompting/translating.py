@@ -126,7 +126,8 @@ def choose_translation_prompt(
     if not (plans and episodes):
         raise SettingsError(
             f"cannot choose among {len(plans)} prompts on {len(episodes)} episodes: at least one "
-            "of each is needed; change `translation_templates` or the meta-validation tasks"
+            "of each is needed; change `translation_prompting.translation_templates` or the "
+            "meta-validation tasks"
         )
     trials = []
     for plan in plans:

@@ -50,7 +50,8 @@ def find_translation_template(name: str) -> Template:
     if name not in TRANSLATION_TEMPLATES:
         raise SettingsError(
             f"cannot prompt for translations with the template '{name}': one of "
-            f"{', '.join(TRANSLATION_TEMPLATES)} is needed; change `translation_templates`"
+            f"{', '.join(TRANSLATION_TEMPLATES)} is needed; change "
+            "`translation_prompting.translation_templates`"
         )
     return TRANSLATION_TEMPLATES[name]
 

@@ -138,7 +138,7 @@ def choices_table(results: Results) -> Table:
     rows = tuple(
         Row(
             Entry(title_of(results, name)),
-            (Entry(_text(facts.get("reads"))), Entry(_text(facts.get("choice") or None))),
+            (Entry(_text(facts.get("reads"))), Entry(_say_choice(results, facts))),
             name == results["ours"],
         )
         for name, facts in results["methods"].items()
@@ -147,6 +147,27 @@ def choices_table(results: Results) -> Table:
     columns = ("method", "reads", "chosen")
     caption = "What each method reads, and what was chosen for it without looking at test texts"
     return Table(caption, columns, rows, words=True)
+
+
+def _say_choice(results: Results, facts: Mapping[str, Any]) -> str:
+    """What was chosen; of a language model the prompts that this came to."""
+    choice, prompts = facts.get("choice") or {}, facts.get("prompts")
+    if not prompts:
+        return _text(choice or None)
+    shown = [
+        f"{low if low == high else f'{low} to {high}'} with {words_of(results).count(int(labels))}"
+        for labels, (low, high) in prompts["demonstrations"].items()
+    ]
+    counts = {part: _say_counts(prompts[f"{part}s"]) for part in ("template", "scoring")}
+    told = {part: names for part, names in counts.items() if names}
+    return _text({**choice, **told, "demonstrations": join_names(shown)})
+
+
+def _say_counts(counts: Mapping[str, int]) -> str:
+    """Write names, the most frequent first, with the cells of each where there are several."""
+    names = sorted(counts, key=lambda name: -counts[name])
+    several = len(names) > 1
+    return join_names([f"{name} in {counts[name]} cells" if several else name for name in names])
 
 
 def say_interval_meaning(results: Results) -> str:

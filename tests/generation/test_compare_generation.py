@@ -3,7 +3,7 @@
 import json
 import runpy
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 
 from nlp_meta.comparing import prompted_translation
 from nlp_meta.comparing.generating import KINDS, GenerationBench
+from nlp_meta.comparing.running import fingerprint
 from nlp_meta.data.answers import Translation
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
@@ -144,6 +145,17 @@ def test_choices_are_made_on_meta_validation(compared):
     assert methods["reptile"]["title"] == "Reptile, then fine-tuning"
 
 
+def test_the_report_names_the_model_and_how_many_pairs_it_was_shown(compared):
+    """By hand: no pairs without pairs; all or none of 6, as was chosen."""
+    results = results_of(compared)
+    facts = results["methods"]["prompting"]
+    most = 0 if facts["choice"]["demonstrations"] == 0 else 6
+
+    assert facts["title"].startswith("prompting ")
+    assert facts["prompts"]["demonstrations"] == {"0": [0, 0], "6": [most, most]}
+    assert f"demonstrations 0 with 0 pairs and {most} with 6 pairs" in to_markdown(results)
+
+
 def test_scores_are_those_of_the_answers_that_were_kept(compared):
     """Another route: the metrics on the rows of the table of answers."""
     table = pyarrow.parquet.read_table(compared / "report/predictions.parquet").to_pylist()
@@ -176,6 +188,27 @@ def test_beams_are_those_of_the_comparison(compared):
     first, again = bench.pretrained()[0], bench.start(str(compared / "start")).objective
     assert bench.objective(settings.generation).backbone is first.backbone
     assert again.backbone.name == first.backbone.name
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "decides"),
+    [
+        ("prompting", "timeout", 1.0, False),
+        ("prompting", "retries", 0, False),
+        ("adaptation", "metric", "bleu", False),
+        ("prompting", "endpoint", "http://127.0.0.1:9", True),
+        ("translation_prompting", "max_new_tokens", 3, True),
+        ("adaptation", "labels", 4, True),
+    ],
+)
+def test_prompting_is_made_again_where_a_setting_decides_its_answers(
+    compared, section, key, value, decides
+):
+    before = read(compared)
+    after = replace(before, **{section: replace(getattr(before, section), **{key: value})})
+
+    same = fingerprint(before, "prompting", KINDS) == fingerprint(after, "prompting", KINDS)
+    assert same != decides
 
 
 def test_a_metric_of_other_answers_is_refused(compared):

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.translating import TranslationMetaModel, TranslationModel
 from nlp_meta.writing import build_generator
 
+LOOPBACK = runpy.run_path(str(Path(__file__).parents[1] / "prompting/server.py"))
 NOUNS, VERBS = "house river market doctor".split(), "sleeps eats runs".split()
 SOURCES = [f"the {noun} {verb}" for noun in NOUNS for verb in VERBS]
 TARGETS = [f"{verb} {noun} two" for noun in NOUNS for verb in VERBS]
@@ -227,3 +231,32 @@ def test_compare_judges_every_way_of_writing_pairs(start, tmp_path, capsys):
     # 8 steps on 8 pairs, and on the three quarters beside those held out.
     cells = {(one["method"], one["labels"]): one for one in results["cells"]}
     assert cells["adapt", 8]["examples_adapt"] == 8 * 8 * 1.75
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], r"at most \d+ requests and \d+ tokens\n"),
+        (
+            ["--prompting.price-per-million-tokens", "2", "--prompting.requests-per-minute", "1e6"],
+            r"at most \d+ requests, \d+ tokens and a price of 0\.\d+, over at least 0\.0 minutes\n",
+        ),
+    ],
+)
+def test_what_an_endpoint_will_cost_is_told_before_it_is_asked(start, tmp_path, capfd, words, said):
+    """Whoever stops a comparison at its first call has read the estimate; results stay clean."""
+    sources = [f"{text} {tail}" for text in SOURCES for tail in ("red", "and two", "big")]
+    memory = write_memory(tmp_path / "memory.tsv", sources, [text.upper() for text in sources])
+    told = []
+
+    def answer(asked):
+        told.append(capfd.readouterr().err)
+        return LOOPBACK["write"](asked, "two")
+
+    with LOOPBACK["serve"](answer) as server:
+        given = ["compare", start, "--data", memory, *LANGUAGES, "--draws", "1", "--labels", "0"]
+        given += ["--methods", "prompting", "--prompting.endpoint", server.url, "--json", *words]
+        code = main([*given, "--output-dir", str(tmp_path / "report")])
+
+    assert code == 0
+    assert re.search(f"prompting at {server.url}: {said}", told[0])

@@ -132,8 +132,8 @@ def test_a_context_without_room_for_one_demonstration_and_the_query_is_refused()
     """By hand: 6 + 2 + 1 + 4 + 5 = 18 words are needed."""
     with pytest.raises(
         EpisodeError,
-        match="'words' with task 'made/task': one demonstration and a query of 5 tokens need a "
-        "context of 18 tokens and it has 17; lower",
+        match=r"'words' with task 'made/task': one demonstration and a query of 5 tokens need a "
+        r"context of 18 tokens and it has 17; set `prompting.demonstrations` to 0, raise",
     ):
         fit(17)
 

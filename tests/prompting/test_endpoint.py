@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -582,20 +583,20 @@ def test_an_address_that_cannot_be_asked_or_holds_a_secret_is_refused(typed: str
 
 
 @pytest.mark.parametrize(
-    ("argument", "value"),
+    ("argument", "value", "named"),
     [
-        ("context_tokens", 0),
-        ("answer_tokens", 0),
-        ("retries", -1),
-        ("concurrency", 0),
-        ("timeout", 0.0),
-        ("requests_per_minute", 0.0),
-        ("most_nonsense", 1.5),
-        ("mode", "guess"),
+        ("context_tokens", 0, "`prompting.context_tokens`"),
+        ("answer_tokens", 0, "`translation_prompting.max_new_tokens`"),
+        ("retries", -1, "`prompting.retries`"),
+        ("concurrency", 0, "`concurrency` of `connect_endpoint`"),
+        ("timeout", 0.0, "`prompting.timeout`"),
+        ("requests_per_minute", 0.0, "`prompting.requests_per_minute`"),
+        ("most_nonsense", 1.5, "`most_nonsense` of `connect_endpoint`"),
+        ("mode", "guess", "`mode` of `connect_endpoint`"),
     ],
 )
-def test_an_argument_out_of_range_is_named(argument: str, value: object):
-    with pytest.raises(SettingsError, match=f"change `{argument}`"):
+def test_an_argument_out_of_range_is_named(argument: str, value: object, named: str):
+    with pytest.raises(SettingsError, match=f"change {re.escape(named)}$"):
         connect("http://127.0.0.1:1", **{argument: value})
 
 
@@ -689,7 +690,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
     file = tmp_path / "file"
     file.write_text("x", encoding="utf-8")
 
-    with pytest.raises(DataError, match="change `cache_dir`"):
+    with pytest.raises(DataError, match=r"change `--output-dir`, `run\.output_dir`"):
         AnswerCache(file / "folder")
 
 
@@ -756,7 +757,7 @@ def test_cost_is_known_before_the_first_request():
     assert str(cost) == (
         "at most 4 requests, 30 tokens and a price of 0.0001, over at least 0.5 minutes"
     )
-    assert str(free) == "at most 2 requests, 26 tokens and an unknown price"
+    assert str(free) == "at most 2 requests and 26 tokens"
 
 
 def test_what_is_cached_costs_nothing():

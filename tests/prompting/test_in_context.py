@@ -61,6 +61,7 @@ class Copier:
     bias: tuple[float, ...] = (1.0, 1.0)
     recency: bool = False
     name: str = "copier"
+    graded: bool = True
     asked: list = field(default_factory=list)
 
     def count_tokens(self, text):
@@ -115,6 +116,19 @@ def test_a_bias_of_the_model_is_taken_away(scoring, negative):
     first = answer(Copier(bias=(0.1, 0.9)), scoring=scoring)[0]
 
     assert first.probabilities["negative"] == pytest.approx(negative)
+
+
+@pytest.mark.parametrize("scoring", ["mean", "pmi", "calibrated"])
+def test_written_answers_are_taken_as_they_are(scoring):
+    """A writer answers texts without content by its favorite label too; it is asked for none."""
+    writer = Copier(bias=(0.5, 1.0), graded=False)
+    found = answer(writer, scoring=scoring)
+    chosen = choose_prompt(writer, [PLAN], [EPISODE], scorings=[scoring], metric=accuracy)
+
+    assert found == answer(Copier(bias=(0.5, 1.0)), scoring="sum")
+    assert {trial.scoring for trial in chosen.trials} == {"sum"}
+    texts = {one.source for one in QUERY}
+    assert {query for _, queries in writer.asked for query in queries} == texts
 
 
 def test_without_labels_the_instruction_alone_is_shown():
@@ -259,7 +273,7 @@ def test_a_plan_out_of_range_is_refused(change, message):
 
 
 def test_an_unknown_rule_is_refused_at_once():
-    with pytest.raises(SettingsError, match=r"change `prompting\.scoring`"):
+    with pytest.raises(SettingsError, match=r"change `prompting\.scorings`"):
         in_context(Copier(), PLAN, scoring="best")
 
 

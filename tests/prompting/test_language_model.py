@@ -14,6 +14,7 @@ from nlp_meta.prompting.in_context import in_context
 from nlp_meta.prompting.language_model import (
     chat_of,
     load_language_model,
+    name_weights,
     piece_ids,
     start_ids,
 )
@@ -215,3 +216,17 @@ def test_the_builtin_model_reads_sentiment():
     assert render([{"role": "user", "content": "warm"}]).endswith(
         "<|im_start|>user\nwarm<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "said"),
+    [
+        ("builtin:smollm2", None, "SmolLM2-135M"),
+        ("someone/Toy-1B", None, "Toy-1B"),
+        ("runs/toy/", None, "toy"),
+        ("someone/Toy-1B-GGUF", "Toy-1B.Q4_1.gguf", "Toy-1B.Q4_1"),
+        ("gpt-4.1-mini", None, "gpt-4.1-mini"),
+    ],
+)
+def test_a_model_is_named_as_people_name_it(name, file, said):
+    assert name_weights(name, file) == said

@@ -11,8 +11,15 @@ from typing import Any
 
 import pytest
 
+from nlp_meta.comparing import prompted
 from nlp_meta.comparing.bench import Bench
-from nlp_meta.comparing.prompted import build_prompting, choose_prompting, remember
+from nlp_meta.comparing.own_settings import PROMPTING
+from nlp_meta.comparing.prompted import (
+    MOST_JUDGED,
+    build_prompting,
+    choose_prompting,
+    remember,
+)
 from nlp_meta.comparing.running import run_comparison
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example, load_tasks
@@ -20,6 +27,7 @@ from nlp_meta.errors import EndpointError, MissingPackageError, SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.launch import Share
 from nlp_meta.mixed_training import validation_episodes
+from nlp_meta.prompting.prompts import AnswerScore, Prompt
 from nlp_meta.reading import read_settings
 from nlp_meta.settings import Comparison
 
@@ -71,6 +79,44 @@ def make_bench(url: str, folder: Path) -> Bench:
     return Bench(read, ("negative", "positive"), judged, Stopwatch())
 
 
+def own_bench(folder: Path, labels: tuple[str, ...], *, url: str | None = None) -> Bench:
+    """What a comparison on a user's own table has: no episode to choose by."""
+    read = settings(url or "", folder)
+    asked = replace(PROMPTING, model_name_or_path="made/Toy-1B", endpoint=url)
+    return Bench(replace(read, prompting=asked), labels, (), Stopwatch())
+
+
+class Toy:
+    """Reads a label off the end of a query; misled by demonstrations, or by their absence."""
+
+    context_tokens, name, graded = 10_000, "toy", True
+
+    def __init__(self, *, misled_by_demonstrations: bool) -> None:
+        self.misled = misled_by_demonstrations
+        self.asked: list[tuple[Prompt, list[str]]] = []
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    def score(self, prompt: Prompt, queries: Any) -> list[tuple[AnswerScore, ...]]:
+        self.asked.append((prompt, list(queries)))
+        shown = any(line in prompt.prefix for line in ("Text: ", "Review: "))
+        first = prompt.answers[0] if shown == self.misled else None
+        return [
+            tuple(
+                AnswerScore(0.0 if text and one == (first or text[text.rindex(" ") :]) else -3.0, 1)
+                for one in prompt.answers
+            )
+            for text in (query if " is " in query else "" for query in queries)
+        ]
+
+
+def own_episode(labels: tuple[str, ...], shot: int) -> Episode:
+    rows = [Example(f"text {n} is {label}", label) for n in range(shot + 2) for label in labels]
+    number = shot * len(labels)
+    return Episode("own/table", labels, tuple(rows[:number]), tuple(rows[number:]), 0)
+
+
 def likes(asked: Any) -> Any:
     """Find ' positive' much likelier than ' negative', whatever the text."""
     return loopback.echo(asked, {" positive": -0.1, " negative": -3.0})
@@ -87,7 +133,7 @@ def test_the_price_is_said_before_the_first_call_and_no_question_is_asked_twice(
                 if "requests" in record.getMessage():
                     seen.append(len(server.asked))
 
-        logging.getLogger("nlp_meta.comparing.prompted").addHandler(watch := Watch())
+        logging.getLogger("nlp_meta.comparing.language_models").addHandler(watch := Watch())
         run = lambda: run_comparison(  # noqa: E731
             make_bench(server.url, tmp_path), tasks, folder=tmp_path, share=Share()
         )
@@ -98,7 +144,7 @@ def test_the_price_is_said_before_the_first_call_and_no_question_is_asked_twice(
             path.unlink()
         third = run()
         after = len(server.asked)
-        logging.getLogger("nlp_meta.comparing.prompted").removeHandler(watch)
+        logging.getLogger("nlp_meta.comparing.language_models").removeHandler(watch)
 
     assert seen[0] == 0
     assert "a price of 0." in caplog.text
@@ -119,6 +165,83 @@ def test_a_prompt_is_chosen_on_meta_validation_with_and_without_demonstrations(t
     assert choice["trials"] == 8
     assert choice["template"] in ("review", "sentiment")
     assert choice["demonstrations"] in (None, 0)
+
+
+@pytest.mark.parametrize("misled_by_demonstrations", [True, False])
+def test_on_an_own_table_each_support_set_chooses(tmp_path, monkeypatch, misled_by_demonstrations):
+    """A model that demonstrations mislead is shown none, one that needs them is; no query label
+    is seen, and a prompt is judged on at most so many support examples."""
+    labels = ("negative", "positive")
+    toy = Toy(misled_by_demonstrations=misled_by_demonstrations)
+    monkeypatch.setattr(prompted, "load_scorer", lambda bench: (toy, None))
+    monkeypatch.setattr(prompted, "find_weights", lambda name, file: (name, file))
+    bench, episode = own_bench(tmp_path, labels), own_episode(labels, shot=40)
+    choice = choose_prompting(bench, "")
+    method = build_prompting(bench, "", choice)
+    answers = method.predict(episode)
+
+    assert choice == {"chosen": "inside each support set"}
+    assert [one.label for one in answers] == [one.target for one in episode.query]
+    assert bool(method.said["demonstrations"]) != misled_by_demonstrations
+    assert method.said["template"] in ("review", "sentiment")
+    support = {one.source for one in episode.support}
+    judged = [text for _, queries in toy.asked for text in queries if text in support]
+    assert len(judged) == 4 * MOST_JUDGED
+    assert method.facts["title"] == "prompting Toy-1B"
+
+
+def test_labels_that_are_no_sentiment_are_asked_for_as_labels(tmp_path, monkeypatch):
+    """With one example of each nothing can be held out: the first of each choice is taken."""
+    labels = ("mild", "spicy")
+    toy = Toy(misled_by_demonstrations=False)
+    monkeypatch.setattr(prompted, "load_scorer", lambda bench: (toy, None))
+    monkeypatch.setattr(prompted, "find_weights", lambda name, file: (name, file))
+    bench = own_bench(tmp_path, labels)
+    method = build_prompting(bench, "", choose_prompting(bench, ""))
+    for shot, demonstrations in ((0, 0), (1, 2), (4, 8)):
+        method.predict(own_episode(labels, shot=shot))
+        assert (method.said["template"], method.said["demonstrations"]) == ("label", demonstrations)
+
+
+def test_an_endpoint_that_writes_is_taken_at_its_word_on_an_own_table(tmp_path):
+    """It says positive of what has no content, as of half the queries; nothing is chosen."""
+    labels = ("negative", "positive")
+
+    def writes(asked: Any) -> Any:
+        if not asked.path.endswith("/chat/completions"):
+            return loopback.refuse(404, "no")
+        query = asked.text.rsplit("Review: ", 1)[-1]
+        return loopback.write(asked, "negative" if "negative" in query else "positive")
+
+    episode = own_episode(labels, shot=4)
+    with loopback.serve(writes) as server:
+        bench = own_bench(tmp_path, labels, url=server.url)
+        choice = choose_prompting(bench, "")
+        unasked = not server.asked
+        method = build_prompting(bench, "", choice)
+        answers = method.predict(episode)
+        chats = [one.text for one in server.asked if "Review: " in one.text]
+
+    assert unasked and choice["scoring"] == "calibrated"
+    assert choice["chosen"] == "beforehand, as an endpoint's answers cost"
+    assert [one.label for one in answers] == [one.target for one in episode.query]
+    assert len(chats) == len(episode.query)
+    assert method.said["scoring"] == "sum"
+
+
+def test_the_price_has_what_calibrates_in_it(tmp_path, caplog):
+    """By hand: 4 queries and 3 texts without content, each with 2 answers: 14 requests."""
+    labels = ("negative", "positive")
+    episode = own_episode(labels, shot=4)
+    with loopback.serve(likes) as server, caplog.at_level(logging.INFO):
+        bench = own_bench(tmp_path, labels, url=server.url)
+        method = build_prompting(bench, "", choose_prompting(bench, ""))
+        method.announce([episode])
+        method.predict(episode)
+        asked = [one for one in server.asked if "Review: " in one.text]
+
+    assert len(asked) == 14
+    assert "at most 14 requests and" in caplog.text
 
 
 def test_answers_without_demonstrations_are_asked_for_once_at_their_own_cost():

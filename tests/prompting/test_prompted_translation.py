@@ -123,14 +123,16 @@ def test_several_beams_of_an_endpoint_are_refused(tmp_path):
         bench, writing, {"template": "translate", "demonstrations": 0}
     )
 
-    with pytest.raises(SettingsError, match=r"4 beams at endpoint .*change `num_beams`"):
+    with pytest.raises(
+        SettingsError, match=r"4 beams at endpoint .*change `translation_prompting\.num_beams`"
+    ):
         method.predict(EPISODE)
 
 
 def test_a_template_that_is_none_is_refused(tmp_path):
     bench = make_bench("http://127.0.0.1:9", tmp_path)
 
-    with pytest.raises(SettingsError, match=r"'review'.*`translation_templates`"):
+    with pytest.raises(SettingsError, match=r"'review'.*\.translation_templates`"):
         build_prompted_translation(bench, WRITING, {"template": "review", "demonstrations": 0})
 
 

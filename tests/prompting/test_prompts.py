@@ -115,7 +115,7 @@ def test_labels_that_share_a_word_or_have_none_are_refused(labels):
     ],
 )
 def test_a_line_without_its_field_is_refused(query_line, answer_line):
-    with pytest.raises(SettingsError, match=r"cannot use the template 'odd'.*`prompting.template`"):
+    with pytest.raises(SettingsError, match=r"cannot use the template 'odd'.*`query_line` or"):
         Template("odd", "", query_line, answer_line)
 
 

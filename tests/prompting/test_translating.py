@@ -121,7 +121,7 @@ def test_translations_stand_where_labels_would(template, chat):
 
 
 def test_an_unknown_template_and_no_pair_are_refused():
-    with pytest.raises(SettingsError, match=r"template 'sonnet'.*`translation_templates`"):
+    with pytest.raises(SettingsError, match=r"template 'sonnet'.*\.translation_templates`"):
         find_translation_template("sonnet")
     with pytest.raises(EpisodeError, match="between the languages ''"):
         translate_in_context(Glossary(), PLAN)(replace(EPISODE, language=""))
@@ -220,8 +220,8 @@ def test_a_source_too_long_is_cut_and_counted_and_without_room_refused():
     assert (facts[0].demonstrations, facts[0].queries_cut) == (0, 2)
     with pytest.raises(
         EpisodeError,
-        match="a query of 2 tokens and an answer of 8 need a context of 16 tokens and it has 14; "
-        "lower `max_new_tokens`",
+        match=r"a query of 2 tokens and an answer of 8 need a context of 16 tokens and it has 14; "
+        r"lower `translation_prompting.max_new_tokens`, raise",
     ):
         translate_in_context(Glossary(14), PLAN)(EPISODE)
 

@@ -246,7 +246,7 @@ def test_compare_takes_labels_that_meta_training_never_saw(trained):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--methods", "joint"], "it needs a start"),
+        (["--methods", "joint"], "it needs a start: `--joint`"),
         (["--methods", "magic"], "one of"),
         (["--labels", "90"], "at most 27 leave enough to judge by"),
         (["--test-data", "other.csv"], "and, of the test table, odd"),

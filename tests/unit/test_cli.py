@@ -488,3 +488,15 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0
     assert "example:" in done.stdout and "default: 2000" in done.stdout
+
+
+def test_recommend_offers_no_method_whose_start_it_cannot_be_given(tmp_path, capsys):
+    rows = [f"text {n},{('bad', 'good')[n % 2]}" for n in range(40)]
+    table = tmp_path / "labeled.csv"
+    table.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+
+    assert main(["recommend", "--data", str(table), "--methods", "joint"]) == 2
+    assert "cannot compare the method 'joint': one of" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["recommend", "--help"])
+    assert "joint" not in capsys.readouterr().out

@@ -170,6 +170,29 @@ def test_rows_that_loading_left_out_are_told(results):
     )
 
 
+def test_prompts_are_told_as_they_were(results):
+    """By hand: 20 cells, two templates, one rule; a choice of old results is written as ever."""
+    choice = {"chosen": "inside each support set", "order_deviation": 0.0125}
+    prompts = {
+        "templates": {"review": 8, "sentiment": 12},
+        "scorings": {"sum": 20},
+        "demonstrations": {"0": [0, 0], "8": [0, 8]},
+    }
+    before = {"template": "review", "demonstrations": 0, "scoring": "sum"}
+    facts = results["methods"]
+    facts["prompting"] |= {"choice": choice, "prompts": prompts}
+    facts["lora"]["choice"] = before
+
+    assert entries_of(choices_table(results), "prompting SmolLM2-135M")[1][0] == (
+        "chosen inside each support set, order deviation 0.0125, template sentiment in 12 cells "
+        "and review in 8 cells, scoring sum, demonstrations 0 with 0 labels and 0 to 8 with 8 "
+        "labels"
+    )
+    assert entries_of(choices_table(results), "plain LoRA")[1][0] == (
+        "template review, demonstrations 0, scoring sum"
+    )
+
+
 def test_no_search_for_leaks_is_called_none(results):
     assert say_leaks(results) == [
         "No search for near-duplicates between training and test texts was made."

@@ -4,22 +4,25 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
+from nlp_meta.comparing import generating, retrieving
 from nlp_meta.comparing import methods as table
 from nlp_meta.comparing.bench import Bench, Method
 from nlp_meta.comparing.methods import KINDS, Kind, find_kind, no_choice
-from nlp_meta.comparing.running import Ran, draw_episodes, run_comparison
+from nlp_meta.comparing.running import Ran, draw_episodes, fingerprint, run_comparison
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import DataError, MissingPackageError, SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.evaluation.results import Analysis, analyze
+from nlp_meta.generation_settings import GenerationComparison
 from nlp_meta.launch import Share
 from nlp_meta.reading import read_settings
-from nlp_meta.settings import Comparison
+from nlp_meta.settings import Comparison, RetrievalComparison
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 
@@ -215,6 +218,54 @@ def test_a_method_is_not_judged_where_a_label_is_too_rare_for_it(tasks):
         *(False, True, False, True, False)
     ]
     assert not replace(method, without_labels=False).can_answer(Episode("x/y", (), (), (), 0))
+
+
+CHANGES = {  # setting: another value, and the methods whose answers it decides
+    "prompting.timeout": (5.0, ()),
+    "prompting.retries": (1, ()),
+    "prompting.requests_per_minute": (3.0, ()),
+    "prompting.price_per_million_tokens": (9.0, ()),
+    "prompting.orders": (7, ()),
+    "prompting.api_key_env": ("OTHER", ()),
+    "prompting.endpoint": ("http://127.0.0.1:9", ("prompting",)),
+    "prompting.templates": (["label"], ("prompting",)),
+    "prompting.scorings": (["mean"], ("prompting",)),
+    "adaptation.metric": ("macro_f1", ("prompting", "lora", "full")),
+    "adaptation.labels": (6, ("prompting", "lora", "full")),
+    "adaptation.draws": (7, ("prompting", "lora", "full")),
+    "adaptation.stack": (3, ()),
+    "adaptation.learning_rates": ([0.5], ("lora",)),
+    "rivals.folds": (3, ("lora", "ngrams")),
+    "rivals.scalings": (["plain"], ("prototypes",)),
+    "rivals.temperatures": ([1.0], ("prototypes", "memory")),
+}
+
+
+@pytest.mark.parametrize("setting", CHANGES)
+def test_a_method_is_made_again_where_a_setting_decides_its_answers_and_only_there(setting):
+    names = ("prompting", "lora", "full", "ngrams", "prototypes", "memory")
+    before = settings({name: name for name in names})
+    value, decided = CHANGES[setting]
+    section, key = setting.split(".")
+    after = replace(before, **{section: replace(getattr(before, section), **{key: value})})
+
+    changed = [name for name in names if fingerprint(before, name) != fingerprint(after, name)]
+    assert changed == [name for name in names if name in decided]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "whole"),
+    [
+        (KINDS, Comparison),
+        (retrieving.KINDS, RetrievalComparison),
+        (generating.KINDS, GenerationComparison),
+    ],
+)
+def test_what_decides_a_method_are_settings_that_there_are(kinds, whole):
+    sections = get_type_hints(whole)
+    for name in sorted({name for kind in kinds.values() for name in kind.settings}):
+        section, _, key = name.partition(".")
+        assert not key or key in get_type_hints(sections[section]), name
 
 
 def test_a_missing_package_leaves_its_method_out_and_says_so(tasks, tmp_path, monkeypatch):
