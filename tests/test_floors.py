@@ -132,6 +132,7 @@ ORDER = {
         "aligned_texts",
         "memory_writing",
         "memories",
+        "memory_facts",
         "units",
         "documents",
         "episodes",

@@ -10,6 +10,7 @@ from nlp_meta.cli.files import check_output_folder
 from nlp_meta.cli.push import check_push_after
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.data.memories import Memory, read_memory
+from nlp_meta.data.memory_facts import describe_memory, record_memory
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.quiet import quiet_libraries
 
@@ -36,14 +37,11 @@ def run_adapt_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
     to = check_push_after(options)
     with quiet_libraries():
         facts, record = _find_adapt(options.meta)(memory, options, screen)
-    show_facts(screen, {"saved to": str(options.output_dir), **_describe(memory), **facts})
+    show_facts(screen, {"saved to": str(options.output_dir), **describe_memory(memory), **facts})
     told: dict[str, object] = {
         "output_dir": str(options.output_dir),
         "languages": [options.source_lang, options.target_lang],
-        "pairs": len(memory.pairs),
-        "left_out": dict(memory.left_out),
-        "lines_left_out": {reason: list(lines) for reason, lines in memory.lines.items()},
-        "placeholders_lost": len(memory.losses),
+        **record_memory(memory),
         **record,
     }
     if to is not None:
@@ -176,17 +174,3 @@ def _adapt_translation(
         facts = {"language": f"{options.target_lang} is new to the model", **facts}
     told = {name: value for name, value in asdict(report).items() if name != "pairs"}
     return facts, told
-
-
-def _describe(memory: Memory) -> dict[str, str]:
-    facts = {"pairs": str(len(memory.pairs))}
-    told = [
-        f"{count} {reason} (line {', '.join(map(str, memory.lines[reason][:3]))}"
-        f"{', ...' if count > 3 else ''})"
-        for reason, count in memory.left_out.items()
-    ]
-    if told:
-        facts["left out"] = "; ".join(told)
-    if memory.losses:
-        facts["placeholders"] = f"{len(memory.losses)} pairs whose translation lost or added some"
-    return facts

@@ -45,18 +45,27 @@ def run_compare(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def show_compared(
-    answer: str, options: Namespace, screen: Screen, *, word: str
+    answer: str,
+    options: Namespace,
+    screen: Screen,
+    *,
+    word: str,
+    facts: Mapping[str, str] | None = None,
 ) -> Mapping[str, object]:
     """Show the scores of a finished comparison, for people, and give them for machines.
 
     Args:
         word: What support sets are counted in.
+        facts: What else people are told, of the data.
     """
     results = json.loads((options.output_dir / "results.json").read_text(encoding="utf-8"))
-    _show(results, answer, options, screen, word=word)
+    _show(results, screen, word=word)
+    left_out = {f"left out: {name}": reason for name, reason in _skipped(results).items()}
+    report = str(options.output_dir / "report.html")
+    show_facts(screen, {"answer": answer, **(facts or {}), **left_out, "report": report})
     return {
         "answer": answer,
-        "report": str(options.output_dir / "report.html"),
+        "report": report,
         "results": str(options.output_dir / "results.json"),
         "summary": results["summary"],
         "skipped": _skipped(results),
@@ -100,9 +109,7 @@ def _skipped(results: Mapping[str, Any]) -> dict[str, str]:
     return {name: facts["skipped"] for name, facts in methods if facts["skipped"]}
 
 
-def _show(
-    results: Mapping[str, Any], answer: str, options: Namespace, screen: Screen, *, word: str
-) -> None:
+def _show(results: Mapping[str, Any], screen: Screen, *, word: str) -> None:
     metric = str(results["metric"])
     summary = [one for one in results["summary"] if one["metric"] == metric]
     budgets = sorted({one["labels"] for one in summary})
@@ -113,6 +120,3 @@ def _show(
         (metric.replace("_", "-"), *(f"{count} {word}" for count in budgets)),
         [(name, *(cells.get((name, count), "-") for count in budgets)) for name in names],
     )
-    left_out = {f"left out: {name}": reason for name, reason in _skipped(results).items()}
-    report = str(options.output_dir / "report.html")
-    show_facts(screen, {"answer": answer, **left_out, "report": report})

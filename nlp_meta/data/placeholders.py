@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,6 +23,8 @@ _FORMS = (
     r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{0,31});",
     r"\\[nrt]",  # written out, as in resource files
 )
+# Losses that people are shown one by one.
+_SHOWN = 5
 _LINKS = (
     r"https?://[^\s<>\"')\]]*[^\s<>\"')\].,;:!?]",
     r"(?<![\w.+\-])[\w.+\-]{1,64}@[\w\-]{1,63}(?:\.[\w\-]{1,63})+",
@@ -79,6 +81,31 @@ def find_losses(
         if lost or added:
             losses.append(PlaceholderLoss(line, lost, added))
     return tuple(losses)
+
+
+def describe_losses(losses: Sequence[PlaceholderLoss]) -> str:
+    """Say how many translations are to be mended by hand, and where the first ones are."""
+    told = [
+        f"line {loss.line}"
+        + (f" lost {' '.join(loss.lost)}" if loss.lost else "")
+        + (f" added {' '.join(loss.added)}" if loss.added else "")
+        for loss in losses[:_SHOWN]
+    ]
+    more = ", ..." if len(losses) > _SHOWN else ""
+    one = len(losses) == 1
+    said = (
+        "1 translation does not keep its own"
+        if one
+        else f"{len(losses)} translations do not keep theirs"
+    )
+    return f"{said}: {', '.join(told)}{more}"
+
+
+def record_losses(losses: Iterable[PlaceholderLoss]) -> list[dict[str, object]]:
+    """All of them, for machines."""
+    return [
+        {"line": loss.line, "lost": list(loss.lost), "added": list(loss.added)} for loss in losses
+    ]
 
 
 @cache

@@ -126,9 +126,12 @@ def test_translate_leaves_what_is_translated_alone(adapted, tmp_path, capsys):
 
 def test_evaluate_scores_as_sacrebleu_does(adapted, tmp_path, capsys):
     """By the other route: sacrebleu's own corpus scores of the same translations."""
-    data = write_memory(tmp_path / "test.tsv", SOURCES[:5], TARGETS[:5])
+    sources, targets = [*SOURCES[:5], "two", "red"], [*TARGETS[:5], "two", ""]
+    data = write_memory(tmp_path / "test.tsv", sources, targets)
 
-    code, _, _ = run(["evaluate", adapted, "--data", data, "--output", tmp_path / "s.json"], capsys)
+    code, out, _ = run(
+        ["evaluate", adapted, "--data", data, "--output", tmp_path / "s.json"], capsys
+    )
 
     record = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     texts = TranslationModel.from_pretrained(adapted).translate(SOURCES[:5])
@@ -139,6 +142,8 @@ def test_evaluate_scores_as_sacrebleu_does(adapted, tmp_path, capsys):
     assert record["bleu"]["value"] == pytest.approx(bleu, abs=1e-6)
     assert "nw:2" in record["chrf"]["signature"]
     assert record["pairs"] == 5
+    assert record["lines_left_out"] == {"identical": [7], "one-sided": [8]}
+    assert "1 identical (line 7); 1 one-sided (line 8)" in out
 
 
 @pytest.mark.parametrize(
@@ -210,7 +215,7 @@ def test_a_start_does_not_translate_files_yet(start, tmp_path, capsys):
 def test_compare_judges_every_way_of_writing_pairs(start, tmp_path, capsys):
     sources = [f"{text} {tail}" for text in SOURCES for tail in ("red", "and two", "big")]
     targets = [f"{text} {tail}" for text in TARGETS for tail in ("two", "red", "eats")]
-    memory = write_memory(tmp_path / "memory.tsv", sources, targets)
+    memory = write_memory(tmp_path / "memory.tsv", ["two", *sources], ["two", *targets])
     folder = tmp_path / "report"
     words = ["compare", start, "--data", memory, *LANGUAGES, "--output-dir", folder, "--draws", "1"]
     words += ["--labels", "0,8", "--methods", "adapt,lora,zero_pairs", "--json"]
@@ -221,6 +226,10 @@ def test_compare_judges_every_way_of_writing_pairs(start, tmp_path, capsys):
     results = json.loads((folder / "results.json").read_text("utf-8"))
     assert results["metric"] == "chrf"
     assert results["ours"] == "adapt"
+    told = "1 identical (line 2)"
+    assert f"Your pairs, left out: {told}." in results["notes"]
+    assert told in (folder / "report.html").read_text("utf-8") and told in said
+    assert json.loads(out)["data"]["left_out"] == {"identical": 1}
     # One draw of one task, with 0 and 8 pairs; plain LoRA needs some.
     assert len(results["cells"]) == 5
     assert {one["method"] for one in json.loads(out)["summary"]} == {"adapt", "lora", "zero_pairs"}

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nlp_meta.data.memories import Memory, Pair, read_memory
+from nlp_meta.data.memory_facts import describe_memory, record_memory
 from nlp_meta.data.placeholders import PlaceholderLoss
 from nlp_meta.errors import DataError
 
@@ -381,6 +382,30 @@ def test_duplicates_are_kept_once_and_contradictions_are_reported(tmp_path):
     assert memory.lines == {"duplicate": (3,), "identical": (5,), "empty": (6,), "one-sided": (7,)}
     assert memory.contradictions == (memory.pairs[:2],)
     assert memory.losses == (PlaceholderLoss(8, (), ("%d",)),)
+
+
+def test_what_was_left_out_or_is_doubtful_is_told_with_its_lines(tmp_path):
+    rows = "one,satu\none,siji\ntwo,two\n,dua\nthree,\nfour,\nfive,\nlast %s,akhir\nb,\nc,\n"
+
+    memory = read_memory(put(tmp_path, "a.csv", f"source,target\n{rows}"))
+
+    assert describe_memory(memory) == {
+        "pairs": "3",
+        "left out": "1 identical (line 4); 6 one-sided (line 5, 6, 7, ...)",
+        "contradictions": "1 source with different targets, all used: line 2 and 3",
+        "placeholders": "1 translation does not keep its own: line 9 lost %s",
+    }
+    assert record_memory(memory) == {
+        "pairs": 3,
+        "left_out": {"identical": 1, "one-sided": 6},
+        "lines_left_out": {"identical": [4], "one-sided": [5, 6, 7, 8, 10, 11]},
+        "contradictions": [[2, 3]],
+        "placeholders": [{"line": 9, "lost": ["%s"], "added": []}],
+    }
+
+
+def test_a_memory_without_flaws_is_told_in_a_number(tmp_path):
+    assert describe_memory(read_memory(write(tmp_path, "csv"))) == {"pairs": "3"}
 
 
 BOMB = (
