@@ -197,6 +197,27 @@ def test_a_tsv_file_with_quotes_of_its_own_is_taken_as_written(tmp_path):
     assert texts(read_memory(path)) == (('"One" he said', '"Satu" katanya'), ('"two', "dua"))
 
 
+def test_quotes_of_one_side_join_no_rows_of_a_tsv_file(tmp_path):
+    """Both texts hold half of a quotation; every line has the header's two cells already."""
+    rows = '"Saya senang.\t«I am glad.\nDia juga."\tHe too.»\nsatu\tone\n'
+
+    memory = read_memory(put(tmp_path, "a.tsv", f"source\ttarget\n{rows}\n"))
+
+    assert memory.pairs == (
+        Pair('"Saya senang.', "«I am glad.", 2),
+        Pair('Dia juga."', "He too.»", 3),
+        Pair("satu", "one", 4),
+    )
+
+
+def test_a_quoted_cell_of_a_tsv_file_may_hold_tabs_and_line_breaks(tmp_path):
+    rows = '"one\tor\ntwo"\t"satu\tatau\ndua"\nthree\ttiga\n'
+
+    memory = read_memory(put(tmp_path, "a.tsv", f"source\ttarget\n{rows}"))
+
+    assert texts(memory) == (("one\tor\ntwo", "satu\tatau\ndua"), ("three", "tiga"))
+
+
 PO = """\
 msgid ""
 msgstr ""
