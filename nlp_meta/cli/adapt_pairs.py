@@ -101,12 +101,12 @@ def _adapt_alignment(
             learning_rate=options.learning_rate,
             seed=options.seed,
             long_texts=options.long_texts,
+            lines=[pair.line for pair in memory.pairs],
             companion=options.companion,
             on_step=on_step,
         )
     save_adapted(adapted, options.output_dir)
-    report = adapted.report
-    if report is None:
+    if (report := adapted.report) is None:
         return {}, {}
     words = ["nlp-meta", "align", str(options.output_dir), "--source", "a.txt"]
     facts = {
@@ -151,11 +151,11 @@ def _adapt_translation(
             learning_rate=options.learning_rate,
             seed=options.seed,
             long_texts=options.long_texts,
+            lines=[pair.line for pair in memory.pairs],
             on_step=on_step,
         )
     save_adapted(adapted, options.output_dir)
-    report = adapted.report
-    if report is None:
+    if (report := adapted.report) is None:
         return {}, {}
     held = report.held_out
     words = ["nlp-meta", "translate", str(options.output_dir), "--data", "new.txt"]

@@ -40,7 +40,7 @@ def run_translate(options: Namespace, screen: Screen) -> Mapping[str, object]:
         sources = read_sources(
             options.data, source_column=columns[0], target_column=columns[1], **languages
         )
-        cut = model.count_cut(sources.texts, long_texts=options.long_texts)
+        cut = model.count_cut(sources.texts, long_texts=options.long_texts, lines=sources.lines)
         texts = translate_all(model, sources.texts, screen, num_beams=options.num_beams)
     write_translations(options.output, sources, texts, **languages)
     losses = find_losses(zip(sources.lines, sources.texts, texts, strict=True))

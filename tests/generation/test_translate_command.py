@@ -168,15 +168,28 @@ def test_translate_says_what_is_wrong_in_one_sentence(adapted, tmp_path, capsys,
 
 
 def test_long_texts_stop_where_asked(adapted, tmp_path, capsys):
-    (tmp_path / "new.txt").write_text("red\n" + "the house " * 40 + "\n", encoding="utf-8")
+    (tmp_path / "new.txt").write_text("red\n\n\n" + "the house " * 40 + "\n", encoding="utf-8")
     words = ["--data", tmp_path / "new.txt", "--output", tmp_path / "out.txt"]
 
     code, _, err = run(["translate", adapted, *words, "--long-texts", "stop"], capsys)
 
     assert code == 2
-    assert "line 2 the first" in err
+    assert "1 of 2 texts, the source in line 4 the first" in err
     assert not (tmp_path / "out.txt").exists()
     assert run(["translate", adapted, *words], capsys)[0] == 0
+
+
+def test_a_long_sentence_of_a_memory_is_named_by_its_line(start, tmp_path, capsys):
+    """Two rows before it are left out, and the header is a line."""
+    sources = ["", "two", *SOURCES, "the river runs"]
+    targets = ["red", "two", *TARGETS, "house " * 60]
+    memory = write_memory(tmp_path / "memory.tsv", sources, targets)
+    words = ["adapt", start, "--data", memory, *LANGUAGES, "--output-dir", tmp_path / "new"]
+
+    code, _, err = run([*words, "--long-texts", "stop"], capsys)
+
+    assert code == 2
+    assert "1 of 26 texts, the target in line 16 the first" in err
 
 
 def test_an_unknown_language_lists_the_near_ones(start, tmp_path, capsys):

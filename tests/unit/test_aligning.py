@@ -261,8 +261,13 @@ def test_pairs_that_cannot_be_learned_from_are_refused(start, sources, targets, 
 
 
 def test_long_sentences_may_stop_an_adaptation(start):
-    with pytest.raises(DataError, match="1 of 22 texts"):
-        adapt_alignment(start, [*SOURCES[:-1], "house " * 40], TARGETS, long_texts="stop")
+    long, lines = "house " * 40, range(2, 13)
+    targets = [*TARGETS[:3], long, *TARGETS[4:]]
+
+    with pytest.raises(DataError, match="1 of 22 texts, source 11 the first"):
+        adapt_alignment(start, [*SOURCES[:-1], long], TARGETS, long_texts="stop")
+    with pytest.raises(DataError, match="1 of 22 texts, the target in line 5 the first"):
+        adapt_alignment(start, SOURCES, targets, long_texts="stop", lines=lines)
 
 
 @pytest.mark.parametrize(("sources", "targets"), [([], TARGETS), (SOURCES, [])])
