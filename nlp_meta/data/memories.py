@@ -92,7 +92,7 @@ def read_memory(
             by their languages (`memory.ind`, `memory.jav`) one is enough.
         source_lang: Tag of the language to translate from, in any of its spellings. Finds
             the languages of a TMX file and the second of two texts; a `.po` or XLIFF file
-            of the opposite direction is turned round.
+            of the opposite direction is turned round if it names both of its languages.
         target_lang: Of the language to translate into.
 
     Raises:
@@ -144,11 +144,8 @@ def save_memory(
 def _localized(file: UserFile, *, source_lang: str | None, target_lang: str | None) -> list[Entry]:
     if file.form == "tmx":
         return tmx_entries(file, source_lang=source_lang, target_lang=target_lang)
-    there: str | None = None
-    if file.form in ("po", "pot"):
-        entries, into = po_entries(file)
-    else:
-        entries, there, into = xliff_entries(file)
+    read = po_entries if file.form in ("po", "pot") else xliff_entries
+    entries, there, into = read(file)
     if check_direction(file, (there, into), source_lang=source_lang, target_lang=target_lang):
         return [Entry(one.target, one.source, one.line, one.reason) for one in entries]
     return entries
@@ -163,8 +160,12 @@ def check_direction(
 ) -> bool:
     """Whether a file of two languages translates the opposite way.
 
+    Args:
+        languages: Translated from and into; None where the file does not say. Only a file
+            that names both can be known to translate the opposite way.
+
     Raises:
-        DataError: It translates neither way.
+        DataError: It translates neither way, or does not say that it is the opposite one.
     """
     wanted = (source_lang, target_lang)
 
@@ -176,17 +177,20 @@ def check_direction(
 
     if fits(languages):
         return False
-    if fits(languages[::-1]):
+    may_be_turned = fits(languages[::-1])
+    if may_be_turned and None not in languages:
         return True
     known = [
         f"{name} {tag}"
         for name, tag in zip(("from", "into"), languages, strict=True)
         if tag is not None
     ]
+    unsaid = " and does not name its other language" if may_be_turned else ""
+    say_it = ", name it in the file (`X-Source-Language` in the header of a .po file)"
     raise DataError(
         f"cannot use '{file.path}' for {source_lang or '?'}-{target_lang or '?'}: it translates "
-        f"{' '.join(known)}, both languages must be those asked for; correct `--source-lang` and "
-        "`--target-lang` or name another file"
+        f"{' '.join(known)}{unsaid}, both languages must be those asked for; correct "
+        f"`--source-lang` and `--target-lang`{say_it if unsaid else ''} or name another file"
     )
 
 

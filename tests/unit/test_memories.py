@@ -307,12 +307,25 @@ def test_tmx_as_other_programs_write_it_is_read(tmp_path):
 
 
 def test_a_file_of_the_opposite_direction_is_turned_round(tmp_path):
-    path = put(tmp_path, "a.po", PO)
+    header = '"Language: id\\n"\n'
+    path = put(tmp_path, "a.po", PO.replace(header, f'{header}"X-Source-Language: en_US\\n"\n'))
 
     memory = read_memory(path, source_lang="ind", target_lang="eng")
 
     assert texts(memory)[0] == ("satu", "one")
     assert memory.left_out["fuzzy"] == 1
+
+
+@pytest.mark.parametrize("target", ["ban", "eng"])
+def test_a_file_that_names_one_language_is_not_turned_round(tmp_path, target):
+    """What the texts of a gettext file are written in is not known; English is a habit only."""
+    said = rf"for ind-{target}: it translates into id and does not name its .*X-Source-Language"
+    with pytest.raises(DataError, match=said):
+        read_memory(put(tmp_path, "a.po", PO), source_lang="ind", target_lang=target)
+    unit = "<trans-unit id='1'><source>a</source><target>b</target></trans-unit>"
+    path = put(tmp_path, "a.xlf", xliff(unit, languages=f'source-language="{target}"'))
+    with pytest.raises(DataError, match=f"it translates from {target} and does not name"):
+        read_memory(path, source_lang="ind", target_lang=target)
 
 
 def test_xliff_states_decide_what_is_finished(tmp_path):
