@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO, StringIO
 
-from nlp_meta.data.entries import Entry, UserFile, damaged, decode_lines, decode_text
+from nlp_meta.data.entries import (
+    Entry,
+    UserFile,
+    damaged,
+    decode_lines,
+    decode_text,
+    is_unicode,
+)
 from nlp_meta.errors import DataError
 
 TABLES = ("csv", "tsv", "jsonl", "parquet")
@@ -119,6 +126,8 @@ def _read_json_lines(file: UserFile) -> Iterator[tuple[int, Mapping[str, object]
             raise damaged(file, f"{error} in what must be JSON", line=number) from error
         if not isinstance(row, dict):
             raise damaged(file, "it is not a JSON object", line=number)
+        if "\\u" in line and not is_unicode(row):
+            raise damaged(file, "a text has half of a surrogate pair", line=number)
         yield number, row
 
 
@@ -128,9 +137,9 @@ def _read_parquet(file: UserFile) -> Rows:
 
     try:
         table = parquet.read_table(BytesIO(file.content))
+        cells = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(file, error) from error
-    cells = table.to_pylist()
     return Rows(tuple(table.column_names), tuple(cells), tuple(range(1, len(cells) + 1)))
 
 

@@ -464,6 +464,11 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
         ("a.csv", b"source,target\na,b\ncaf\xe9,c\n", r"byte 0xe9 in line 3 is not UTF-8"),
         ("a.jsonl", b'{"source":"caf\xe9"}', r"byte 0xe9 in line 1 is not UTF-8"),
         ("a.jsonl", '{"source":"a","target":"b"}\n\n{"so\n', r"line 3: .*must be JSON"),
+        (
+            "a.jsonl",
+            '{"source":"a","target":"b"}\n{"x":"\\ud800"}\n',
+            r"line 2: a text has half of",
+        ),
         ("a.jsonl", "[1]\n", r"line 1: it is not a JSON object"),
         ("a.jsonl", '{"source":["a"],"target":"b"}\n', r"line 1 has a list in column 'source'"),
         ("a.parquet", "x", r"a well-formed .parquet file is needed"),
@@ -502,6 +507,22 @@ def test_a_bad_memory_stops_with_one_sentence(tmp_path, name, content, message):
 
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_whole_pair_of_surrogates_is_a_character(tmp_path):
+    path = put(tmp_path, "a.jsonl", '{"source":"\\ud83d\\ude00 a","target":"b"}\n')
+
+    assert texts(read_memory(path)) == (("😀 a", "b"),)
+
+
+def test_a_parquet_text_that_is_no_unicode_stops(tmp_path):
+    """Arrow takes the bytes as they are: those of half of a surrogate pair."""
+    offsets, content = pa.array([0, 3], pa.int32()).buffers()[1], pa.py_buffer(b"\xed\xa0\x80")
+    column = pa.StringArray.from_buffers(1, offsets, content)
+    pq.write_table(pa.table({"source": column, "target": ["b"]}), tmp_path / "a.parquet")
+
+    with pytest.raises(DataError, match=r"a well-formed .parquet file is needed"):
+        read_memory(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize(
