@@ -148,7 +148,8 @@ def _add_align(command: ArgumentParser) -> None:
             required=True,
             type=Path,
             metavar="FILE",
-            help=f"text of {side} sentences, one a line, in any order; may be packed as .gz",
+            help=f"plain text of {side} sentences, one a line, in any order; may be packed as .gz; "
+            "of equal sentences the first one counts",
         )
     command.add_argument(
         "--output",

@@ -198,9 +198,20 @@ def test_each_sentence_is_mined_once_by_falling_margin(model):
 
 
 def test_a_sentence_is_no_translation_of_its_own_copy(model):
-    mined = model.align(SOURCES, [source + "." for source in SOURCES], threshold=0.01)
+    copies = [*(source + "." for source in SOURCES), *(f"({source})" for source in SOURCES)]
 
-    assert mined and all(one.source != one.target for one in mined)
+    mined = model.align(SOURCES, copies, threshold=0.01)
+
+    assert mined and all(one.source != one.target % len(SOURCES) for one in mined)
+
+
+def test_sentences_that_differ_in_a_sign_are_mined_apart(model):
+    """Without their signs there are two: C and 5."""
+    sources, targets = ["C#.", "C.", "-5", "5"], SOURCES[:4]
+
+    mined = model.align(sources, targets, threshold=0.001)
+
+    assert {one.source for one in mined} == {0, 1, 2, 3}
 
 
 def test_a_threshold_leaves_out_what_is_below_it(model):
