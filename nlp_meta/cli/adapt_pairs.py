@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from nlp_meta.cli.adapt import push_adapted, save_adapted
-from nlp_meta.cli.files import check_output_folder
+from nlp_meta.cli.files import check_output_folder, paths_of
 from nlp_meta.cli.push import check_push_after
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.data.memories import Memory, read_memory
@@ -29,9 +29,10 @@ def run_adapt_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
         target_lang=options.target_lang,
     )
     if len(memory.pairs) > options.max_rows:
+        shown = " and ".join(f"'{path}'" for path in paths_of(options.data))
         raise DataError(
-            f"cannot adapt to '{options.data}': it has {len(memory.pairs)} pairs and at most "
-            f"{options.max_rows} are taken; give a part of it, or raise `--max-rows`"
+            f"cannot adapt to {shown}: {len(memory.pairs)} pairs are there and at most "
+            f"{options.max_rows} are taken; give a part of them, or raise `--max-rows`"
         )
     check_output_folder(options.output_dir)
     to = check_push_after(options)

@@ -11,7 +11,8 @@ from pathlib import Path
 from nlp_meta.cli.evaluate_pairs import writes_translations
 from nlp_meta.cli.files import check_output_file, replace_file
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
-from nlp_meta.data.entries import decode_lines, is_blank, read_user_file
+from nlp_meta.data.aligned_texts import read_lines
+from nlp_meta.data.entries import is_blank
 from nlp_meta.data.memories import FORMS
 from nlp_meta.data.overlap import first_places
 from nlp_meta.errors import DataError
@@ -103,14 +104,7 @@ def _read(path: Path, side: str) -> _Text:
             f"cannot read '{path}': there is no such file, a text of one sentence a line is "
             f"needed; check the path given as `--{side}`"
         )
-    file = read_user_file(path)
-    if file.form in (*FORMS, "json"):
-        raise DataError(
-            f"cannot align '{path}': it is a .{file.form} file, a plain text of one sentence a line "
-            f"is needed; write its sentences into one and name that with `--{side}`, or adapt to "
-            "the file if its sentences are paired already"
-        )
-    lines = decode_lines(file)
+    lines = read_lines(path, known=FORMS)
     kept = [place for place, line in enumerate(lines, start=1) if not is_blank(line)]
     if not kept:
         raise DataError(

@@ -5,10 +5,10 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.comparison_options import METRICS
+from nlp_meta.cli.files import Data, one_table
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
 from nlp_meta.data.labels import parse_label_map
 from nlp_meta.data.tables import Table, read_table
@@ -95,9 +95,9 @@ def wanted_of(options: Namespace, *, metric: str) -> "OwnComparison":
     )
 
 
-def _read(options: Namespace, path: Path) -> Table:
+def _read(options: Namespace, data: Data) -> Table:
     return read_table(
-        path,
+        one_table(data),
         text_column=options.text_column,
         label_column=options.label_column,
         max_rows=sys.maxsize,

@@ -2,10 +2,10 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 
 from nlp_meta.cli.adapt_pairs import check_languages
 from nlp_meta.cli.compare import show_compared, wanted_of
+from nlp_meta.cli.files import Data
 from nlp_meta.cli.screen import Screen, show_progress
 from nlp_meta.data.memories import Memory, read_memory
 from nlp_meta.data.memory_facts import describe_memory, record_memory
@@ -38,9 +38,9 @@ def run_compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object
     return {**told, **{name.replace(" ", "_"): record_memory(one) for name, one in found.items()}}
 
 
-def _read(options: Namespace, path: Path) -> Memory:
+def _read(options: Namespace, data: Data) -> Memory:
     return read_memory(
-        path,
+        data,
         source_column=options.source_column,
         target_column=options.target_column,
         source_lang=options.source_lang,

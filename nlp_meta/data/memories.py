@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nlp_meta.data.aligned_texts import aligned_entries, find_aligned
+from nlp_meta.data.aligned_texts import aligned_entries, find_aligned, order_aligned
 from nlp_meta.data.entries import (
     DUPLICATE,
     EMPTY,
@@ -36,7 +36,10 @@ from nlp_meta.data.placeholders import PlaceholderLoss, find_losses
 from nlp_meta.errors import DataError
 
 FORMS = (*TABLES, "po", "pot", "tmx", "xlf", "xliff")
-_ALIGNED = ", or of two aligned texts named by `--source-lang` and `--target-lang`"
+_ALIGNED = (
+    ", or two aligned texts, both given or named by `--source-lang` and `--target-lang` (x.ind, "
+    "x.jav or x.ind.txt, x.jav.txt)"
+)
 
 # Lines that are listed for each reason.
 _LISTED = 20
@@ -88,8 +91,9 @@ def read_memory(
     Any of them may be packed as `.gz`, or alone in a `.zip`.
 
     Args:
-        path: Two paths name text files aligned line by line. Of such files that are named
-            by their languages (`memory.ind`, `memory.jav`) one is enough.
+        path: Two paths name text files aligned line by line, the source's first unless their
+            names say otherwise. Of files that are named by their languages (`memory.ind` and
+            `memory.jav`, or `memory.ind.txt` and `memory.jav.txt`) one is enough.
         source_lang: Tag of the language to translate from, in any of its spellings. Finds
             the languages of a TMX file and the second of two texts; a `.po` or XLIFF file
             of the opposite direction is turned round if it names both of its languages.
@@ -100,12 +104,14 @@ def read_memory(
             usable pair.
     """
     if isinstance(path, tuple):
-        shown, entries = f"{path[0]}' and '{path[1]}", aligned_entries(*map(Path, path))
+        shown, both = f"{path[0]}' and '{path[1]}", (Path(path[0]), Path(path[1]))
+        both = order_aligned(both, source_lang=source_lang, target_lang=target_lang)
+        entries = aligned_entries(*both, known=FORMS)
     else:
         shown, path = str(path), Path(path)
         other = find_aligned(path, known=FORMS, source_lang=source_lang, target_lang=target_lang)
         if other is not None:
-            entries = aligned_entries(*other)
+            entries = aligned_entries(*other, known=FORMS)
         else:
             file = read_user_file(path, forms=FORMS, also=_ALIGNED)
             if file.form in TABLES:

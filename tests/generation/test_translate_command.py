@@ -146,6 +146,25 @@ def test_evaluate_scores_as_sacrebleu_does(adapted, tmp_path, capsys):
     assert "1 identical (line 7); 1 one-sided (line 8)" in out
 
 
+def test_two_texts_of_any_names_are_a_memory(start, adapted, tmp_path, capsys):
+    (tmp_path / "train.src").write_text("\n".join(SOURCES), encoding="utf-8")
+    (tmp_path / "train.tgt").write_text("\n".join(TARGETS), encoding="utf-8")
+    data = ["--data", tmp_path / "train.src", tmp_path / "train.tgt"]
+    words = ["adapt", start, *data, *LANGUAGES, "--output-dir", tmp_path / "new", "--json"]
+
+    code, out, err = run(words, capsys)
+
+    assert code == 0, err
+    assert json.loads(out)["pairs"] == len(SOURCES)
+    score = ["evaluate", adapted, *data, "--output", tmp_path / "s.json"]
+    assert run(score, capsys)[0] == 0
+    assert json.loads((tmp_path / "s.json").read_text("utf-8"))["pairs"] == len(SOURCES)
+    code, _, err = run([*score[:-1], data[2]], capsys)
+    assert code == 2 and "is not overwritten" in err
+    code, _, err = run([*words, "--max-rows", "3"], capsys)
+    assert code == 2 and "train.src' and '" in err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -325,8 +325,10 @@ def test_what_align_cannot_do_is_one_sentence(train, adapted, mixed, texts, capf
     cases = [
         ({"--source": str(empty)}, "it has no sentence in 2 lines"),
         ({"--target": str(latin)}, "in line 2 is not UTF-8"),
-        ({"--source": str(table)}, "it is a .csv file, a plain text of one sentence a line is"),
-        ({"--target": str(table)}, "name that with `--target`"),
+        (
+            {"--source": str(table)},
+            "it is a .csv file, a plain text of one sentence a line is needed",
+        ),
         ({"--source": "missing.txt"}, "check the path given as `--source`"),
         ({"--output": str(train.root / "no.xlsx")}, "one of .tsv, .csv, .jsonl is needed"),
         ({"--output": right}, "it is the text given as `--target`"),

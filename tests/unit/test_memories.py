@@ -183,6 +183,43 @@ def test_the_other_text_is_found_by_its_language(tmp_path, given):
     assert memory.pairs == (Pair("satu", "siji", 1),)
 
 
+@pytest.mark.parametrize("packing", ["", ".gz"])
+def test_the_other_text_may_end_in_txt(tmp_path, packing):
+    put(tmp_path, "news.ind.txt", "satu\n")
+    content = b"siji\n"
+    put(tmp_path, f"news.jav.txt{packing}", gzip.compress(content) if packing else content)
+    put(tmp_path, "news.jav", "not this one\n")
+
+    memory = read_memory(tmp_path / "news.ind.txt", source_lang="ind", target_lang="jav")
+
+    assert memory.pairs == (Pair("satu", "siji", 1),)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "pair"),
+    [
+        ("train.src", "train.tgt", ("satu", "siji")),
+        ("a.jav", "b.ind", ("siji", "satu")),
+        ("a.jav.txt", "b.txt", ("satu", "siji")),
+        ("a.ind", "b.jav", ("satu", "siji")),
+        ("a", "b", ("satu", "siji")),
+    ],
+)
+def test_two_texts_come_source_first_unless_both_names_say_otherwise(tmp_path, first, second, pair):
+    paths = (put(tmp_path, first, "satu\n"), put(tmp_path, second, "siji\n"))
+
+    memory = read_memory(paths, source_lang="ind", target_lang="jav")
+
+    assert texts(memory) == (pair,)
+
+
+def test_a_table_is_no_aligned_text(tmp_path):
+    paths = (put(tmp_path, "a.txt", "satu\n"), put(tmp_path, "b.tmx", "<tmx/>\n"))
+
+    with pytest.raises(DataError, match=r"b.tmx' as a text: it is a .tmx file, a plain text"):
+        read_memory(paths)
+
+
 def test_columns_may_have_any_names(tmp_path):
     path = put(tmp_path, "a.csv", "\ufeffid,Indonesian,Javanese\n7,satu,siji\n")
 
@@ -561,7 +598,7 @@ def test_a_text_without_its_other_side_stops(tmp_path):
 
     with pytest.raises(DataError, match=r"beside it is no file named news.jav"):
         read_memory(path, source_lang="ind", target_lang="jav")
-    with pytest.raises(DataError, match=r"ending '.ind' is unknown, .*or of two aligned texts"):
+    with pytest.raises(DataError, match=r"ending '.ind' is unknown, .*or two aligned texts, both"):
         read_memory(path)
 
 
