@@ -29,7 +29,7 @@ def add_table_or_pairs(command: ArgumentParser, about: str) -> None:
         action=TakePaths,
         type=Path,
         metavar="FILE",
-        help=f"{about}; .csv, .tsv, .jsonl, .json or .parquet; of two aligned texts both paths, A B",
+        help=f"{about}; .csv, .tsv, .jsonl, .json or .parquet; of two texts both paths, A B",
     )
 
 
