@@ -15,6 +15,7 @@ from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.precision import choose_autocast, choose_device
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.errors import DataError, DivergedError
+from nlp_meta.long_texts import count_long_texts
 from nlp_meta.meta.adaptation import InnerLoop, Weights, adaptation_path, repeat
 from nlp_meta.meta.selection import held_out_path
 from nlp_meta.meta.step_sizes import STEP_SIZE, drop_step_sizes
@@ -240,23 +241,24 @@ def check_texts(texts: Sequence[str]) -> None:
 
 
 def count_cut(
-    objective: Classification | Retrieval, texts: Sequence[str], *, long_texts: str
+    objective: Classification | Retrieval,
+    texts: Sequence[str],
+    *,
+    long_texts: str,
+    name: Callable[[int], str] = lambda place: f"text {place + 1}",
 ) -> int:
     """Number of texts longer than the encoder takes.
+
+    Args:
+        name: What a text is called, by its place from 0.
 
     Raises:
         DataError: There are some and `long_texts` is `stop`.
     """
     longest = objective.backbone.max_tokens
     rows = tokenize(replace(objective.backbone, max_tokens=longest + 1), texts)
-    long = [place for place, row in enumerate(rows, start=1) if len(row) > longest]
-    if long and long_texts == "stop":
-        raise DataError(
-            f"cannot take {len(long)} of {len(texts)} texts, text {long[0]} the first: they have "
-            f"more than {longest} tokens and the encoder takes no more; shorten them, or cut them "
-            "with `--long-texts cut`"
-        )
-    return len(long)
+    lengths = list(map(len, rows))
+    return count_long_texts(lengths, longest=longest, long_texts=long_texts, name=name)
 
 
 def log_probabilities(answers: Sequence[Prediction], labels: Sequence[str]) -> Tensor:

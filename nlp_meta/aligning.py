@@ -7,6 +7,7 @@ dozen sentence pairs `adapt_alignment` makes of it an `AlignmentModel`.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from nlp_meta.adapting import check_texts, count_cut
 from nlp_meta.alignment_model import AlignmentModel, AlignmentReport
@@ -15,6 +16,7 @@ from nlp_meta.companion import check_when
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
 from nlp_meta.hub.pulling import tell_source
+from nlp_meta.long_texts import name_sentence
 from nlp_meta.mining import Mined
 from nlp_meta.pair_adapting import adapt_to_pairs
 from nlp_meta.ticker import Ticker
@@ -33,6 +35,7 @@ def adapt_alignment(
     seed: int = 0,
     long_texts: str = "cut",
     companion: str = "auto",
+    lines: Sequence[int] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> AlignmentModel:
     """Adapt to a language pair from a few dozen sentences and their translations.
@@ -44,6 +47,7 @@ def adapt_alignment(
             count them in the report, or `stop`.
         companion: Let the overlap of character n-grams count beside the encoder: `auto` where
             held-out pairs say that it pays, `ngrams` always, `none` never.
+        lines: Of the pairs in their file, to name a sentence that is too long by.
         on_step: Called with the steps done and their number.
 
     Raises:
@@ -56,7 +60,8 @@ def adapt_alignment(
     check_when(companion)
     check_sides(sources, targets)
     inner = meta_model.adaptation.instead(steps=steps, learning_rate=learning_rate)
-    cut = count_cut(meta_model.objective, [*sources, *targets], long_texts=long_texts)
+    name = partial(name_sentence, sources=len(sources), lines=lines)
+    cut = count_cut(meta_model.objective, [*sources, *targets], long_texts=long_texts, name=name)
     found = adapt_to_pairs(
         meta_model.objective,
         meta_model.weights,
@@ -68,17 +73,12 @@ def adapt_alignment(
         seed=seed,
         on_step=Ticker(on_step, total=2 * (inner.steps + 1)),
     )
-    rate, seconds = inner.learning_rate, time.monotonic() - began
-    report = AlignmentReport.of(found, len(sources), rate, cut, seconds)
-    return AlignmentModel(
-        replace(meta_model.objective, overlap=found.overlap),
-        found.weights,
-        meta_model.settings,
-        found.held_out.threshold,
-        languages,
-        report,
-        tell_source(meta_model.provenance, meta_model.source),
-    )
+    done = (len(sources), inner.learning_rate, cut, time.monotonic() - began)
+    report = AlignmentReport.of(found, *done)
+    objective = replace(meta_model.objective, overlap=found.overlap)
+    own = (objective, found.weights, meta_model.settings, found.held_out.threshold)
+    told = tell_source(meta_model.provenance, meta_model.source)
+    return AlignmentModel(*own, languages, report, told)
 
 
 def check_sides(sources: Sequence[str], targets: Sequence[str]) -> None:

@@ -155,8 +155,9 @@ class AlignmentModel(Pushable):
     ) -> list[Mined]:
         """Find the sentences of two texts that translate each other, each in one pair at most.
 
-        Of sentences that are equal up to case and punctuation the first stands for all, and
-        a sentence is no translation of its own copy. Memory holds the embeddings and one
+        Of sentences that are equal up to case, blanks and the stop at their end the first
+        stands for all, and a sentence is no translation of its own copy, whatever its
+        punctuation. Memory holds the embeddings and one
         block of cosines: a hundred thousand sentences a side need less than 1 GB beside the
         model, and about twice as much again while n-grams are counted, where they take part.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nlp_meta.adapting import check_texts
-from nlp_meta.data.overlap import text_key
+from nlp_meta.data.overlap import first_places, text_key
 from nlp_meta.encoders.neighbors import More, mine_pairs, ratio_margin
 from nlp_meta.encoders.overlap import Overlap
 from nlp_meta.errors import DataError
@@ -86,7 +86,7 @@ def mine_texts(
         )
     check_texts(sources)
     check_texts(targets)
-    firsts, seconds = _first_places(sources), _first_places(targets)
+    firsts, seconds = first_places(sources), first_places(targets)
     left, right = [sources[p] for p in firsts], [targets[p] for p in seconds]
     tick = Ticker(on_step, total=len(left) + len(right))
     mined = mine_pairs(
@@ -178,16 +178,10 @@ def _weigh_overlap(sources: Sequence[str], targets: Sequence[str], share: float)
     return lambda rows, columns: share * counted.cosines(rows, columns)
 
 
-def _first_places(texts: Sequence[str]) -> list[int]:
-    """Places of texts that no earlier one equals up to case and punctuation."""
-    firsts: dict[str, int] = {}
-    for place, text in enumerate(texts):
-        firsts.setdefault(text_key(text), place)
-    return list(firsts.values())
-
-
-def _find_copies(sources: Sequence[str], targets: Sequence[str]) -> dict[int, int]:
-    """The target that is each source's own copy; neither side has two equal texts."""
-    places = {text_key(text): place for place, text in enumerate(targets)}
+def _find_copies(sources: Sequence[str], targets: Sequence[str]) -> dict[int, list[int]]:
+    """The targets that are each source's own copies, up to case and punctuation."""
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(targets):
+        places.setdefault(text_key(text), []).append(place)
     keys = [text_key(text) for text in sources]
     return {place: places[key] for place, key in enumerate(keys) if key in places}

@@ -101,6 +101,7 @@ class TranslationMetaModel(Pushable):
         learning_rate: float | None = None,
         seed: int = 0,
         long_texts: str = "cut",
+        lines: Sequence[int] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> TranslationModel:
         """Adapt to a language pair, or to the words of an industry, from a few dozen pairs.
@@ -110,6 +111,7 @@ class TranslationMetaModel(Pushable):
             steps, learning_rate: In place of the defaults found on meta-validation.
             long_texts: What to do with sentences longer than the model takes: `cut` them and
                 count them in the report, or `stop`.
+            lines: Of the pairs in their file, to name a sentence that is too long by.
             on_step: Called with the steps done and their number.
 
         Raises:
@@ -122,7 +124,9 @@ class TranslationMetaModel(Pushable):
         check_sentences(sources, targets)
         language = f"{source_lang}-{target_lang}"
         direction = direct(self.objective.backbone, language)
-        cut = count_long(self.objective, sources, targets, language=language, long_texts=long_texts)
+        cut = count_long(
+            self.objective, sources, targets, language=language, long_texts=long_texts, lines=lines
+        )
         inner = self.adaptation.instead(steps=steps, learning_rate=learning_rate)
         found = adapt_generation(
             self.objective,
@@ -139,9 +143,8 @@ class TranslationMetaModel(Pushable):
         done = (len(sources), found.steps, inner.learning_rate, cut)
         report = TranslationReport(*done, found.held_out, found.mined, direction.is_new, seconds)
         told = tell_source(self.provenance, self.source)
-        return TranslationModel(
-            self.objective, found.weights, self.settings, source_lang, target_lang, report, told
-        )
+        own = (self.objective, found.weights, self.settings)
+        return TranslationModel(*own, source_lang, target_lang, report, told)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write an ordinary PEFT adapter, the tokenizer and a record."""

@@ -109,14 +109,25 @@ class TranslationModel(Pushable):
             self.objective, self.weights, texts, language=language, num_beams=num_beams
         )
 
-    def count_cut(self, texts: Sequence[str], *, long_texts: str = "cut") -> int:
+    def count_cut(
+        self,
+        texts: Sequence[str],
+        *,
+        long_texts: str = "cut",
+        lines: Sequence[int] | None = None,
+    ) -> int:
         """Number of texts longer than the model takes.
+
+        Args:
+            lines: Of the texts in their file, to name one that is too long by.
 
         Raises:
             DataError: There are some and `long_texts` is `stop`.
         """
         language = f"{self.source_lang}-{self.target_lang}"
-        return count_long(self.objective, texts, [], language=language, long_texts=long_texts)
+        return count_long(
+            self.objective, texts, [], language=language, long_texts=long_texts, lines=lines
+        )
 
     @property
     def threshold(self) -> float:

@@ -5,6 +5,7 @@ One set of weights at a time, in float32.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,8 +17,8 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.precision import choose_autocast, choose_device
 from nlp_meta.encoders.seq2seq import direct, load_seq2seq, tokenize_sources, tokenize_targets
-from nlp_meta.errors import DataError
 from nlp_meta.generation_settings import GenerationSettings
+from nlp_meta.long_texts import count_long_texts, name_sentence
 from nlp_meta.meta.adaptation import Weights, repeat
 from nlp_meta.mining import embed_in_blocks
 from nlp_meta.objectives.generation import Generation, build_generation
@@ -119,8 +120,12 @@ def count_long(
     *,
     language: str,
     long_texts: str,
+    lines: Sequence[int] | None = None,
 ) -> int:
     """Number of sentences, of both sides, longer than the model takes.
+
+    Args:
+        lines: Of the sources, and their targets, in their file.
 
     Raises:
         DataError: There are some and `long_texts` is `stop`.
@@ -132,15 +137,9 @@ def count_long(
         *tokenize_sources(backbone, sources, direction),
         *tokenize_targets(backbone, targets, direction),
     ]
-    long = [place for place, row in enumerate(ids) if len(row) > longest]
-    if long and long_texts == "stop":
-        first = long[0] % len(sources) + 1
-        raise DataError(
-            f"cannot take {len(long)} of {len(ids)} sentences, one in line {first} the first: they "
-            f"have more than {longest} tokens and the model takes no more; shorten them, or cut "
-            "them with `--long-texts cut`"
-        )
-    return len(long)
+    name = partial(name_sentence, sources=len(sources), lines=lines)
+    lengths = list(map(len, ids))
+    return count_long_texts(lengths, longest=longest, long_texts=long_texts, name=name)
 
 
 def episode_of(support: Sequence[Example], query: Sequence[Example], language: str) -> Episode:

@@ -13,6 +13,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 
+from nlp_meta.cli.options import repeat_data
 from nlp_meta.cli.parser import build_parser
 from nlp_meta.cli.screen import Screen, make_screen
 from nlp_meta.errors import NlpMetaError
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: After `--help`, `--version` or an option that is wrong.
     """
-    options = build_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    options = build_parser().parse_args(repeat_data(words))
     try:
         record = _run(options)
         if options.json:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from nlp_meta.cli.files import check_output_folder
+from nlp_meta.cli.files import check_output_folder, one_table
 from nlp_meta.cli.push import check_push_after, record_of, show_pushed
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.data.labels import describe_match, parse_label_map
@@ -25,7 +25,7 @@ def run_adapt(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Adapt, save, and tell what was done; nothing is saved unless all of it went well."""
     label_map = None if options.label_map is None else parse_label_map(options.label_map)
     table = read_table(
-        options.data,
+        one_table(options.data),
         text_column=options.text_column,
         label_column=options.label_column,
         max_rows=options.max_rows,

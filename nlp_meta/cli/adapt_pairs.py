@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from nlp_meta.cli.adapt import push_adapted, save_adapted
-from nlp_meta.cli.files import check_output_folder
+from nlp_meta.cli.files import check_output_folder, paths_of
 from nlp_meta.cli.push import check_push_after
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.data.memories import Memory, read_memory
+from nlp_meta.data.memory_facts import describe_memory, record_memory
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.quiet import quiet_libraries
 
@@ -28,22 +29,20 @@ def run_adapt_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
         target_lang=options.target_lang,
     )
     if len(memory.pairs) > options.max_rows:
+        shown = " and ".join(f"'{path}'" for path in paths_of(options.data))
         raise DataError(
-            f"cannot adapt to '{options.data}': it has {len(memory.pairs)} pairs and at most "
-            f"{options.max_rows} are taken; give a part of it, or raise `--max-rows`"
+            f"cannot adapt to {shown}: {len(memory.pairs)} pairs are there and at most "
+            f"{options.max_rows} are taken; give a part of them, or raise `--max-rows`"
         )
     check_output_folder(options.output_dir)
     to = check_push_after(options)
     with quiet_libraries():
         facts, record = _find_adapt(options.meta)(memory, options, screen)
-    show_facts(screen, {"saved to": str(options.output_dir), **_describe(memory), **facts})
+    show_facts(screen, {"saved to": str(options.output_dir), **describe_memory(memory), **facts})
     told: dict[str, object] = {
         "output_dir": str(options.output_dir),
         "languages": [options.source_lang, options.target_lang],
-        "pairs": len(memory.pairs),
-        "left_out": dict(memory.left_out),
-        "lines_left_out": {reason: list(lines) for reason, lines in memory.lines.items()},
-        "placeholders_lost": len(memory.losses),
+        **record_memory(memory),
         **record,
     }
     if to is not None:
@@ -103,12 +102,12 @@ def _adapt_alignment(
             learning_rate=options.learning_rate,
             seed=options.seed,
             long_texts=options.long_texts,
+            lines=[pair.line for pair in memory.pairs],
             companion=options.companion,
             on_step=on_step,
         )
     save_adapted(adapted, options.output_dir)
-    report = adapted.report
-    if report is None:
+    if (report := adapted.report) is None:
         return {}, {}
     words = ["nlp-meta", "align", str(options.output_dir), "--source", "a.txt"]
     facts = {
@@ -153,11 +152,11 @@ def _adapt_translation(
             learning_rate=options.learning_rate,
             seed=options.seed,
             long_texts=options.long_texts,
+            lines=[pair.line for pair in memory.pairs],
             on_step=on_step,
         )
     save_adapted(adapted, options.output_dir)
-    report = adapted.report
-    if report is None:
+    if (report := adapted.report) is None:
         return {}, {}
     held = report.held_out
     words = ["nlp-meta", "translate", str(options.output_dir), "--data", "new.txt"]
@@ -176,17 +175,3 @@ def _adapt_translation(
         facts = {"language": f"{options.target_lang} is new to the model", **facts}
     told = {name: value for name, value in asdict(report).items() if name != "pairs"}
     return facts, told
-
-
-def _describe(memory: Memory) -> dict[str, str]:
-    facts = {"pairs": str(len(memory.pairs))}
-    told = [
-        f"{count} {reason} (line {', '.join(map(str, memory.lines[reason][:3]))}"
-        f"{', ...' if count > 3 else ''})"
-        for reason, count in memory.left_out.items()
-    ]
-    if told:
-        facts["left out"] = "; ".join(told)
-    if memory.losses:
-        facts["placeholders"] = f"{len(memory.losses)} pairs whose translation lost or added some"
-    return facts

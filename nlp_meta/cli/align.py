@@ -11,21 +11,33 @@ from pathlib import Path
 from nlp_meta.cli.evaluate_pairs import writes_translations
 from nlp_meta.cli.files import check_output_file, replace_file
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
-from nlp_meta.data.entries import decode_lines, is_blank, read_user_file
+from nlp_meta.data.aligned_texts import read_lines
+from nlp_meta.data.entries import is_blank
+from nlp_meta.data.memories import FORMS
+from nlp_meta.data.overlap import first_places
 from nlp_meta.errors import DataError
 from nlp_meta.quiet import quiet_libraries
 
 COLUMNS = ("source", "target", "margin", "source_line", "target_line")
+# Lines that people are shown of each kind that is left out.
+SHOWN = 3
 Row = tuple[str, str, float, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """The sentences of a file and their lines; empty lines are counted and left out."""
+    """The sentences of a file.
+
+    Attributes:
+        lines: Of the sentences.
+        empty: Lines that are left out.
+        repeated: Lines of sentences that an earlier one stands for.
+    """
 
     sentences: tuple[str, ...]
     lines: tuple[int, ...]
     empty: tuple[int, ...]
+    repeated: tuple[int, ...]
 
 
 def run_align(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -70,7 +82,8 @@ def _tell(
         {
             "pairs": f"{pairs}, of {len(source.sentences)} and {len(target.sentences)} sentences",
             "threshold": f"{threshold:.3f}",
-            **_describe_empty(source, target),
+            **_describe("repeated sentences", source.repeated, target.repeated),
+            **_describe("empty lines", source.empty, target.empty),
             "written to": str(output),
         },
     )
@@ -80,6 +93,7 @@ def _tell(
         "threshold": threshold,
         "sentences": {"source": len(source.sentences), "target": len(target.sentences)},
         "empty_lines": {"source": len(source.empty), "target": len(target.empty)},
+        "repeated_lines": {"source": list(source.repeated), "target": list(target.repeated)},
         "columns": list(COLUMNS),
     }
 
@@ -90,7 +104,7 @@ def _read(path: Path, side: str) -> _Text:
             f"cannot read '{path}': there is no such file, a text of one sentence a line is "
             f"needed; check the path given as `--{side}`"
         )
-    lines = decode_lines(read_user_file(path))
+    lines = read_lines(path, known=FORMS)
     kept = [place for place, line in enumerate(lines, start=1) if not is_blank(line)]
     if not kept:
         raise DataError(
@@ -98,16 +112,20 @@ def _read(path: Path, side: str) -> _Text:
             f"needed; name another text with `--{side}`"
         )
     empty = sorted(set(range(1, len(lines) + 1)) - set(kept))
-    return _Text(tuple(lines[place - 1] for place in kept), tuple(kept), tuple(empty))
+    sentences = tuple(lines[place - 1] for place in kept)
+    firsts = set(first_places(sentences))
+    repeated = tuple(line for place, line in enumerate(kept) if place not in firsts)
+    return _Text(sentences, tuple(kept), tuple(empty), repeated)
 
 
-def _describe_empty(source: _Text, target: _Text) -> dict[str, str]:
+def _describe(name: str, source: Sequence[int], target: Sequence[int]) -> dict[str, str]:
     told = [
-        f"{len(text.empty)} of the {side} (line {text.empty[0]} the first)"
-        for side, text in (("source", source), ("target", target))
-        if text.empty
+        f"{len(lines)} of the {side} (line {', '.join(map(str, lines[:SHOWN]))}"
+        f"{', ...' if len(lines) > SHOWN else ''})"
+        for side, lines in (("source", source), ("target", target))
+        if lines
     ]
-    return {"empty lines": "; ".join(told)} if told else {}
+    return {name: "; ".join(told)} if told else {}
 
 
 def _find_writer(path: Path) -> Callable[[Path, Sequence[Row]], None]:

@@ -6,10 +6,10 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.comparison_options import METRICS
+from nlp_meta.cli.files import Data, one_table
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_remarks, show_table
 from nlp_meta.data.labels import parse_label_map
 from nlp_meta.data.tables import Table, read_table
@@ -56,18 +56,27 @@ def show_comparing(screen: Screen) -> Iterator[Callable[[int, int], None]]:
 
 
 def show_compared(
-    answer: str, options: Namespace, screen: Screen, *, word: str
+    answer: str,
+    options: Namespace,
+    screen: Screen,
+    *,
+    word: str,
+    facts: Mapping[str, str] | None = None,
 ) -> Mapping[str, object]:
     """Show the scores of a finished comparison, for people, and give them for machines.
 
     Args:
         word: What support sets are counted in.
+        facts: What else people are told, of the data.
     """
     results = json.loads((options.output_dir / "results.json").read_text(encoding="utf-8"))
-    _show(results, answer, options, screen, word=word)
+    _show(results, screen, word=word)
+    left_out = {f"left out: {name}": reason for name, reason in _skipped(results).items()}
+    report = str(options.output_dir / "report.html")
+    show_facts(screen, {"answer": answer, **(facts or {}), **left_out, "report": report})
     return {
         "answer": answer,
-        "report": str(options.output_dir / "report.html"),
+        "report": report,
         "results": str(options.output_dir / "results.json"),
         "summary": results["summary"],
         "skipped": _skipped(results),
@@ -99,9 +108,9 @@ def wanted_of(options: Namespace, *, metric: str) -> "OwnComparison":
     )
 
 
-def _read(options: Namespace, path: Path) -> Table:
+def _read(options: Namespace, data: Data) -> Table:
     return read_table(
-        path,
+        one_table(data),
         text_column=options.text_column,
         label_column=options.label_column,
         max_rows=sys.maxsize,
@@ -113,9 +122,7 @@ def _skipped(results: Mapping[str, Any]) -> dict[str, str]:
     return {name: facts["skipped"] for name, facts in methods if facts["skipped"]}
 
 
-def _show(
-    results: Mapping[str, Any], answer: str, options: Namespace, screen: Screen, *, word: str
-) -> None:
+def _show(results: Mapping[str, Any], screen: Screen, *, word: str) -> None:
     metric = str(results["metric"])
     summary = [one for one in results["summary"] if one["metric"] == metric]
     budgets = sorted({one["labels"] for one in summary})
@@ -126,6 +133,3 @@ def _show(
         (metric.replace("_", "-"), *(f"{count} {word}" for count in budgets)),
         [(name, *(cells.get((name, count), "-") for count in budgets)) for name in names],
     )
-    left_out = {f"left out: {name}": reason for name, reason in _skipped(results).items()}
-    report = str(options.output_dir / "report.html")
-    show_facts(screen, {"answer": answer, **left_out, "report": report})

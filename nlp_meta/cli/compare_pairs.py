@@ -2,12 +2,13 @@
 
 from argparse import Namespace
 from collections.abc import Mapping
-from pathlib import Path
 
 from nlp_meta.cli.adapt_pairs import check_languages
 from nlp_meta.cli.compare import show_compared, show_comparing, wanted_of
+from nlp_meta.cli.files import Data
 from nlp_meta.cli.screen import Screen
 from nlp_meta.data.memories import Memory, read_memory
+from nlp_meta.data.memory_facts import describe_memory, record_memory
 from nlp_meta.quiet import quiet_libraries
 
 
@@ -27,12 +28,19 @@ def run_compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object
             folder=options.output_dir,
             on_cell=on_cell,
         )
-    return show_compared(answer, options, screen, word="pairs")
+    found = {"data": memory} | ({} if test is None else {"test data": test})
+    facts = {
+        f"{name}: {word}": said
+        for name, one in found.items()
+        for word, said in describe_memory(one).items()
+    }
+    told = show_compared(answer, options, screen, word="pairs", facts=facts)
+    return {**told, **{name.replace(" ", "_"): record_memory(one) for name, one in found.items()}}
 
 
-def _read(options: Namespace, path: Path) -> Memory:
+def _read(options: Namespace, data: Data) -> Memory:
     return read_memory(
-        path,
+        data,
         source_column=options.source_column,
         target_column=options.target_column,
         source_lang=options.source_lang,

@@ -4,10 +4,12 @@ from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
 
 from nlp_meta.cli.options import (
+    TakePaths,
     above_zero,
     add_label_options,
     add_seed,
     add_table,
+    add_table_or_pairs,
     positive,
     whole,
 )
@@ -20,12 +22,15 @@ PAIR_METRICS = ("precision_at_1", "mrr", "chrf", "bleu", "spbleu")
 def add_compare(command: ArgumentParser) -> None:
     """Give `compare` its options."""
     command.add_argument("meta", metavar="META", help="meta-model: a folder, or a name on the Hub")
-    add_table(command, "labeled texts, or a translation memory; support sets are drawn from it")
+    add_table_or_pairs(
+        command, "labeled texts, or a translation memory; support sets are drawn from it"
+    )
     command.add_argument(
         "--test-data",
+        action=TakePaths,
         type=Path,
         metavar="FILE",
-        help="table that judges (default: what a support draw leaves of --data)",
+        help="table, or memory, that judges (default: what a support draw leaves of --data)",
     )
     command.add_argument(
         "--output-dir",

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from nlp_meta.cli.answering import predict_all
-from nlp_meta.cli.files import check_output_file, replace_file
+from nlp_meta.cli.files import check_output_file, one_table, replace_file
 from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import match_labels, parse_label_map
@@ -25,7 +25,7 @@ def run_evaluate(options: Namespace, screen: Screen) -> Mapping[str, object]:
     label_map = None if options.label_map is None else parse_label_map(options.label_map)
     check_output_file(options.output, data=options.data)
     table = read_table(
-        options.data,
+        one_table(options.data),
         text_column=options.text_column,
         label_column=options.label_column,
         max_rows=sys.maxsize,

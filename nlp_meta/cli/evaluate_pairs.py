@@ -8,7 +8,8 @@ from nlp_meta.cli.files import check_output_file, replace_file
 from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.cli.translate import translate_all
 from nlp_meta.data.answers import Translation
-from nlp_meta.data.memories import read_memory
+from nlp_meta.data.memories import Memory, read_memory
+from nlp_meta.data.memory_facts import describe_memory, record_memory
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.evaluation.statistics import interval_of_metric
 from nlp_meta.evaluation.translation_metrics import signature_of, spbleu_missing
@@ -48,14 +49,13 @@ def run_evaluate_pairs(options: Namespace, screen: Screen) -> Mapping[str, objec
     scores = score_translations(targets, texts, language=model.target_lang)
     record = {
         **scores,
-        "pairs": len(texts),
-        "left_out": dict(memory.left_out),
+        **record_memory(memory),
         "texts_cut": cut,
         "languages": [model.source_lang, model.target_lang],
     }
     with replace_file(options.output) as path:
         path.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    _show(scores, len(texts), options, screen)
+    _show(scores, memory, cut, options, screen)
     return record
 
 
@@ -80,7 +80,11 @@ def score_translations(
 
 
 def _show(
-    scores: Mapping[str, Mapping[str, object]], pairs: int, options: Namespace, screen: Screen
+    scores: Mapping[str, Mapping[str, object]],
+    memory: Memory,
+    cut: int,
+    options: Namespace,
+    screen: Screen,
 ) -> None:
     show_table(
         screen,
@@ -91,5 +95,8 @@ def _show(
         ],
     )
     signatures = {f"{name} signature": str(score["signature"]) for name, score in scores.items()}
-    facts = {"pairs": f"{pairs}; 95% intervals over pairs", **signatures}
-    show_facts(screen, {**facts, "written to": str(options.output)})
+    facts = describe_memory(memory)
+    facts["pairs"] += "; 95% intervals over pairs"
+    if cut:
+        facts["sentences cut"] = f"{cut} to the length that the model takes"
+    show_facts(screen, {**facts, **signatures, "written to": str(options.output)})

@@ -11,9 +11,28 @@ from pathlib import Path
 
 from nlp_meta.errors import DataError, MetaModelError
 
+Data = Path | tuple[Path, Path]
+"""What is given as `--data`: a file, or two aligned texts."""
+
+
+def paths_of(data: Data) -> tuple[Path, ...]:
+    """The path, or both."""
+    return data if isinstance(data, tuple) else (data,)
+
+
+def one_table(data: Data) -> Path:
+    """Refuse two aligned texts where a table of labels is needed."""
+    if isinstance(data, tuple):
+        raise DataError(
+            f"cannot read labels from '{data[0]}' and '{data[1]}': two paths are those of aligned "
+            "texts, for translations, and one table is needed; name one file with `--data`, or "
+            "the languages of the texts"
+        )
+    return data
+
 
 def check_output_file(
-    path: Path, *, data: Path, given: str = "the table given as `--data`"
+    path: Path, *, data: Data, given: str = "the table given as `--data`"
 ) -> None:
     """Stop before the work if its result could not be kept, or would replace the input.
 
@@ -23,7 +42,7 @@ def check_output_file(
     Raises:
         DataError: The path cannot be written, is a folder, a device or the input table.
     """
-    if path.resolve() == data.resolve():
+    if path.resolve() in [one.resolve() for one in paths_of(data)]:
         raise DataError(
             f"cannot write '{path}': it is {given}, which is not overwritten; "
             "name another path with `--output`"

@@ -2,8 +2,12 @@
 
 import math
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from pathlib import Path
+
+# Their data may be two aligned texts.
+_READ_PAIRS = ("adapt", "compare", "evaluate")
 
 
 def add_table(command: ArgumentParser, about: str) -> None:
@@ -15,6 +19,48 @@ def add_table(command: ArgumentParser, about: str) -> None:
         metavar="FILE",
         help=f"{about}; .csv, .tsv, .jsonl, .json or .parquet",
     )
+
+
+def add_table_or_pairs(command: ArgumentParser, about: str) -> None:
+    """Add `--data`, a table, or a translation memory of one file or of two aligned texts."""
+    command.add_argument(
+        "--data",
+        required=True,
+        action=TakePaths,
+        type=Path,
+        metavar="FILE",
+        help=f"{about}; .csv, .tsv, .jsonl, .json or .parquet; of two texts both paths, A B",
+    )
+
+
+class TakePaths(Action):
+    """One path, or two: both of aligned texts."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        if isinstance(before, tuple):
+            parser.error(f"{option_string}: more than the two paths of aligned texts")
+        setattr(namespace, self.dest, values if before is None else (before, values))
+
+
+def repeat_data(words: Sequence[str]) -> list[str]:
+    """Write `--data A B` as `--data A --data B`, which argparse can tell from `--data A MODEL`.
+
+    That is one path and the model, where the model does not stand before the options.
+    """
+    if len(words) < 2 or words[0] not in _READ_PAIRS or words[1].startswith("-"):
+        return list(words)
+    repeated = list(words[:2])
+    for option, first, word in zip(words, words[1:], words[2:], strict=False):
+        is_path = not any(one.startswith("-") for one in (first, word))
+        repeated += [option, word] if option in ("--data", "--test-data") and is_path else [word]
+    return repeated
 
 
 def add_text_column(command: ArgumentParser) -> None:

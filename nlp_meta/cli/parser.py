@@ -13,6 +13,7 @@ from nlp_meta.cli.options import (
     add_label_options,
     add_seed,
     add_table,
+    add_table_or_pairs,
     add_text_column,
     positive,
 )
@@ -109,7 +110,9 @@ def build_parser() -> ArgumentParser:
 
 def _add_adapt(command: ArgumentParser) -> None:
     command.add_argument("meta", metavar="META", help="meta-model: a folder, or a name on the Hub")
-    add_table(command, "table of labeled texts, 50 to 100 of them, at least 2 of each label")
+    add_table_or_pairs(
+        command, "table of labeled texts, 50 to 100 of them, at least 2 of each label"
+    )
     command.add_argument(
         "--output-dir",
         required=True,
@@ -148,7 +151,8 @@ def _add_align(command: ArgumentParser) -> None:
             required=True,
             type=Path,
             metavar="FILE",
-            help=f"text of {side} sentences, one a line, in any order; may be packed as .gz",
+            help=f"plain text of {side} sentences, one a line, in any order; may be packed as .gz; "
+            "of equal sentences the first one counts",
         )
     command.add_argument(
         "--output",
@@ -209,7 +213,7 @@ def _add_evaluate(command: ArgumentParser) -> None:
     command.add_argument(
         "model", metavar="MODEL", help="adapted model: a folder, or a name on the Hub"
     )
-    add_table(
+    add_table_or_pairs(
         command,
         "table of labeled texts, or translation memory, that the model has not learned from",
     )

@@ -12,7 +12,12 @@ from nlp_meta.data.documents import (
     read_sources,
     write_translations,
 )
-from nlp_meta.data.placeholders import PlaceholderLoss, find_losses
+from nlp_meta.data.placeholders import (
+    PlaceholderLoss,
+    describe_losses,
+    find_losses,
+    record_losses,
+)
 from nlp_meta.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -20,8 +25,6 @@ if TYPE_CHECKING:
 
 # Long enough for batches of texts of one length, short enough for the bar to move.
 BLOCK = 128
-# Losses of placeholders that are shown one by one.
-SHOWN = 5
 
 
 def run_translate(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -37,7 +40,7 @@ def run_translate(options: Namespace, screen: Screen) -> Mapping[str, object]:
         sources = read_sources(
             options.data, source_column=columns[0], target_column=columns[1], **languages
         )
-        cut = model.count_cut(sources.texts, long_texts=options.long_texts)
+        cut = model.count_cut(sources.texts, long_texts=options.long_texts, lines=sources.lines)
         texts = translate_all(model, sources.texts, screen, num_beams=options.num_beams)
     write_translations(options.output, sources, texts, **languages)
     losses = find_losses(zip(sources.lines, sources.texts, texts, strict=True))
@@ -48,10 +51,7 @@ def run_translate(options: Namespace, screen: Screen) -> Mapping[str, object]:
         "translated": len(texts),
         "left_out": dict(sources.left_out),
         "texts_cut": cut,
-        "placeholders": [
-            {"line": loss.line, "lost": list(loss.lost), "added": list(loss.added)}
-            for loss in losses
-        ],
+        "placeholders": record_losses(losses),
     }
 
 
@@ -84,19 +84,5 @@ def _show(
         facts["left alone"] = ", ".join(told)
     if cut:
         facts["cut"] = f"{cut} texts to the length that the model takes"
-    facts["placeholders"] = _describe(losses)
+    facts["placeholders"] = describe_losses(losses) if losses else "all kept"
     show_facts(screen, {**facts, "written to": str(options.output)})
-
-
-def _describe(losses: Sequence[PlaceholderLoss]) -> str:
-    """Which translations are to be mended by hand, and where they are."""
-    if not losses:
-        return "all kept"
-    told = [
-        f"line {loss.line}"
-        + (f" lost {' '.join(loss.lost)}" if loss.lost else "")
-        + (f" added {' '.join(loss.added)}" if loss.added else "")
-        for loss in losses[:SHOWN]
-    ]
-    more = ", ..." if len(losses) > SHOWN else ""
-    return f"{len(losses)} translations do not keep theirs: {', '.join(told)}{more}"

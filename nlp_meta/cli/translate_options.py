@@ -63,7 +63,7 @@ def add_pairs(command: ArgumentParser) -> None:
             f"--{side}-lang",
             metavar="CODE",
             help=f"language to translate {word}, such as {'ind' if side == 'source' else 'jav'}; "
-            "with it --data is a translation memory: .tmx, .xliff, .po, a table, or one of two "
-            "aligned texts",
+            "with it --data is a translation memory: .tmx, .xliff, .po, a table, or two aligned "
+            "texts, of which one is enough where they are named x.ind and x.jav, or x.ind.txt",
         )
     add_columns(command)

@@ -26,6 +26,7 @@ from nlp_meta.comparing.running import Contest, run_comparison
 from nlp_meta.data.card_parts import TRANSLATION
 from nlp_meta.data.leaks import check_leaks
 from nlp_meta.data.memories import Memory
+from nlp_meta.data.memory_facts import describe_memory
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.evaluation.kinds import KINDS as KINDS_OF_ANSWERS
@@ -87,6 +88,9 @@ def compare_pairs(
     ran = run_comparison(
         bench, (task,), folder=folder, share=Share(), on_cell=on_cell, contest=contest
     )
+    ran = replace(ran, notes=(*ran.notes, *_notes("Your pairs", memory)))
+    if test is not None:
+        ran = replace(ran, notes=(*ran.notes, *_notes("The pairs that judge", test)))
     return save_comparison(ran, bench, (task,), leaks, folder=folder)
 
 
@@ -108,6 +112,13 @@ def build_pair_task(memory: Memory, test: Memory | None, *, languages: tuple[str
 
 def _examples(memory: Memory) -> tuple[Example, ...]:
     return tuple(Example(pair.source.strip(), pair.target.strip()) for pair in memory.pairs)
+
+
+def _notes(whose: str, memory: Memory) -> list[str]:
+    """What was left out of a memory, and what is doubtful of the rest."""
+    facts = describe_memory(memory)
+    del facts["pairs"]
+    return [f"{whose}, {name}: {said}." for name, said in facts.items()]
 
 
 def _find_start(meta: str) -> Record:

@@ -181,10 +181,8 @@ def write_translations(
 
 
 def _localized(file: UserFile) -> tuple[list[Entry], tuple[str | None, str | None]]:
-    if _KINDS[file.form] == "po":
-        entries, into = po_entries(file)
-        return entries, (None, into)
-    entries, there, into = xliff_entries(file)
+    read = po_entries if _KINDS[file.form] == "po" else xliff_entries
+    entries, there, into = read(file)
     return entries, (there, into)
 
 

@@ -5,6 +5,7 @@ themselves which ones are no finished translations.
 """
 
 import gzip
+import json
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -119,6 +120,15 @@ def decode_lines(file: UserFile) -> list[str]:
 def is_blank(text: str | None) -> bool:
     """Whether there is nothing to read in a text, or no text."""
     return text is None or not text.strip()
+
+
+def is_unicode(value: object) -> bool:
+    """Whether the texts of a JSON value can be written down; half of a surrogate pair cannot."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def damaged(file: UserFile, reason: object, *, line: int | None = None) -> DataError:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nlp_meta.data.aligned_texts import aligned_entries, find_aligned
+from nlp_meta.data.aligned_texts import aligned_entries, find_aligned, order_aligned
 from nlp_meta.data.entries import (
     DUPLICATE,
     EMPTY,
@@ -36,7 +36,10 @@ from nlp_meta.data.placeholders import PlaceholderLoss, find_losses
 from nlp_meta.errors import DataError
 
 FORMS = (*TABLES, "po", "pot", "tmx", "xlf", "xliff")
-_ALIGNED = ", or of two aligned texts named by `--source-lang` and `--target-lang`"
+_ALIGNED = (
+    ", or two aligned texts, both given or named by `--source-lang` and `--target-lang` (x.ind, "
+    "x.jav or x.ind.txt, x.jav.txt)"
+)
 
 # Lines that are listed for each reason.
 _LISTED = 20
@@ -88,11 +91,12 @@ def read_memory(
     Any of them may be packed as `.gz`, or alone in a `.zip`.
 
     Args:
-        path: Two paths name text files aligned line by line. Of such files that are named
-            by their languages (`memory.ind`, `memory.jav`) one is enough.
+        path: Two paths name text files aligned line by line, the source's first unless their
+            names say otherwise. Of files that are named by their languages (`memory.ind` and
+            `memory.jav`, or `memory.ind.txt` and `memory.jav.txt`) one is enough.
         source_lang: Tag of the language to translate from, in any of its spellings. Finds
             the languages of a TMX file and the second of two texts; a `.po` or XLIFF file
-            of the opposite direction is turned round.
+            of the opposite direction is turned round if it names both of its languages.
         target_lang: Of the language to translate into.
 
     Raises:
@@ -100,12 +104,14 @@ def read_memory(
             usable pair.
     """
     if isinstance(path, tuple):
-        shown, entries = f"{path[0]}' and '{path[1]}", aligned_entries(*map(Path, path))
+        shown, both = f"{path[0]}' and '{path[1]}", (Path(path[0]), Path(path[1]))
+        both = order_aligned(both, source_lang=source_lang, target_lang=target_lang)
+        entries = aligned_entries(*both, known=FORMS)
     else:
         shown, path = str(path), Path(path)
         other = find_aligned(path, known=FORMS, source_lang=source_lang, target_lang=target_lang)
         if other is not None:
-            entries = aligned_entries(*other)
+            entries = aligned_entries(*other, known=FORMS)
         else:
             file = read_user_file(path, forms=FORMS, also=_ALIGNED)
             if file.form in TABLES:
@@ -144,11 +150,8 @@ def save_memory(
 def _localized(file: UserFile, *, source_lang: str | None, target_lang: str | None) -> list[Entry]:
     if file.form == "tmx":
         return tmx_entries(file, source_lang=source_lang, target_lang=target_lang)
-    there: str | None = None
-    if file.form in ("po", "pot"):
-        entries, into = po_entries(file)
-    else:
-        entries, there, into = xliff_entries(file)
+    read = po_entries if file.form in ("po", "pot") else xliff_entries
+    entries, there, into = read(file)
     if check_direction(file, (there, into), source_lang=source_lang, target_lang=target_lang):
         return [Entry(one.target, one.source, one.line, one.reason) for one in entries]
     return entries
@@ -163,8 +166,12 @@ def check_direction(
 ) -> bool:
     """Whether a file of two languages translates the opposite way.
 
+    Args:
+        languages: Translated from and into; None where the file does not say. Only a file
+            that names both can be known to translate the opposite way.
+
     Raises:
-        DataError: It translates neither way.
+        DataError: It translates neither way, or does not say that it is the opposite one.
     """
     wanted = (source_lang, target_lang)
 
@@ -176,17 +183,20 @@ def check_direction(
 
     if fits(languages):
         return False
-    if fits(languages[::-1]):
+    may_be_turned = fits(languages[::-1])
+    if may_be_turned and None not in languages:
         return True
     known = [
         f"{name} {tag}"
         for name, tag in zip(("from", "into"), languages, strict=True)
         if tag is not None
     ]
+    unsaid = " and does not name its other language" if may_be_turned else ""
+    say_it = ", name it in the file (`X-Source-Language` in the header of a .po file)"
     raise DataError(
         f"cannot use '{file.path}' for {source_lang or '?'}-{target_lang or '?'}: it translates "
-        f"{' '.join(known)}, both languages must be those asked for; correct `--source-lang` and "
-        "`--target-lang` or name another file"
+        f"{' '.join(known)}{unsaid}, both languages must be those asked for; correct "
+        f"`--source-lang` and `--target-lang`{say_it if unsaid else ''} or name another file"
     )
 
 

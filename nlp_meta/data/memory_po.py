@@ -44,22 +44,22 @@ class _Slot:
     forms: tuple[int, ...] = ()
 
 
-def po_entries(file: UserFile) -> tuple[list[Entry], str | None]:
+def po_entries(file: UserFile) -> tuple[list[Entry], str | None, str | None]:
     """Read a `.po` or `.pot` file.
 
     An entry with plural forms gives two: its singular, and its plural with the form that
     many things take; where a language has one form alone, that of the plural.
 
     Returns:
-        The entries, and the language of the translations where the header names one.
+        The entries, and the languages of the texts (`X-Source-Language`) and of their
+        translations (`Language`) where the header names them.
 
     Raises:
         DataError: It does not keep to its format; names the line.
     """
     catalog = _parse(file)
-    language = catalog.metadata.get("Language", "").strip()
-    named = re.fullmatch(r"[a-z]{2,3}([_@-].*)?", language)
-    return [slot.entry for slot in _slots(catalog)], language if named else None
+    there, into = (_language(catalog, name) for name in ("X-Source-Language", "Language"))
+    return [slot.entry for slot in _slots(catalog)], there, into
 
 
 def fill_po(
@@ -122,6 +122,11 @@ def _parse(file: UserFile) -> polib.POFile:
             place = int(found[1]) if found else None
             said = (found and found[2]) or "it is out of place"
             raise damaged(file, said, line=place) from error
+
+
+def _language(catalog: polib.POFile, name: str) -> str | None:
+    tag = catalog.metadata.get(name, "").strip()
+    return tag if re.fullmatch(r"[a-z]{2,3}([_@-].*)?", tag) else None
 
 
 def _find_encoding(content: bytes) -> str:

@@ -3,11 +3,20 @@
 import csv
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO, StringIO
 
-from nlp_meta.data.entries import Entry, UserFile, damaged, decode_lines, decode_text
+from nlp_meta.data.entries import (
+    Entry,
+    UserFile,
+    damaged,
+    decode_lines,
+    decode_text,
+    is_unicode,
+)
 from nlp_meta.errors import DataError
 
 TABLES = ("csv", "tsv", "jsonl", "parquet")
@@ -35,7 +44,7 @@ def read_rows_of(file: UserFile) -> Rows:
     """Read a table of one of the forms `TABLES`; blank rows at its end are left out.
 
     A TSV file whose quotes are not those of a table, as in most parallel corpora, is taken
-    as written.
+    as written: if its lines are rows of one width already, no quote joins two of them.
 
     Raises:
         DataError: It does not keep to its format; names the line.
@@ -46,12 +55,7 @@ def read_rows_of(file: UserFile) -> Rows:
         return Rows(columns, cells, lines)
     if file.form == "parquet":
         return _read_parquet(file)
-    try:
-        found = list(_read_delimited(file, quoting=csv.QUOTE_MINIMAL))
-    except DataError:
-        if file.form != "tsv":
-            raise
-        found = list(_read_delimited(file, quoting=csv.QUOTE_NONE))
+    found = _read_tabbed(file) if file.form == "tsv" else list(_read_delimited(file))
     while len(found) > 1 and not any(cell.strip() for cell in found[-1][1]):
         found.pop()
     header = tuple(found[0][1]) if found else ()
@@ -122,6 +126,8 @@ def _read_json_lines(file: UserFile) -> Iterator[tuple[int, Mapping[str, object]
             raise damaged(file, f"{error} in what must be JSON", line=number) from error
         if not isinstance(row, dict):
             raise damaged(file, "it is not a JSON object", line=number)
+        if "\\u" in line and not is_unicode(row):
+            raise damaged(file, "a text has half of a surrogate pair", line=number)
         yield number, row
 
 
@@ -131,13 +137,28 @@ def _read_parquet(file: UserFile) -> Rows:
 
     try:
         table = parquet.read_table(BytesIO(file.content))
+        cells = table.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(file, error) from error
-    cells = table.to_pylist()
     return Rows(tuple(table.column_names), tuple(cells), tuple(range(1, len(cells) + 1)))
 
 
-def _read_delimited(file: UserFile, *, quoting: int) -> Iterator[tuple[int, list[str]]]:
+def _read_tabbed(file: UserFile) -> list[tuple[int, list[str]]]:
+    plain = partial(_read_delimited, file, quoting=csv.QUOTE_NONE)
+    try:
+        found = list(_read_delimited(file))
+    except DataError:
+        return list(plain())
+    joined = any(re.search(r"[\t\r\n]", cell) for _, row in found for cell in row)
+    lines = StringIO(decode_text(file), newline="")
+    if joined and len({line.count("\t") for line in lines if line.strip()}) == 1:
+        return list(plain())
+    return found
+
+
+def _read_delimited(
+    file: UserFile, *, quoting: int = csv.QUOTE_MINIMAL
+) -> Iterator[tuple[int, list[str]]]:
     separator = _SEPARATORS[file.form]
     reader = csv.reader(
         StringIO(decode_text(file), newline=""),

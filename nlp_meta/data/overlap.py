@@ -1,7 +1,8 @@
-"""When two texts count as the same: the key that duplicates and leaks are found by."""
+"""When two texts count as the same: the keys that duplicates and leaks are found by."""
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 
 # Punctuation, separators, control and format characters, spacing accents such as the
@@ -23,6 +24,23 @@ def text_key(text: str) -> str:
     else:
         key = _folded_characters().sub("", folded)
     return key or "".join(folded.split())
+
+
+def sentence_key(text: str) -> str:
+    """Fold case, blanks and the stop after a word, so that only one sentence has a key.
+
+    Signs stay, other than in `text_key`: 5 is not -5, C not C#, a question no statement.
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return re.sub(r"(?<=[^\d\s])\s?[.!\u2026\u3002\uff01]+$", "", " ".join(folded.split()))
+
+
+def first_places(texts: Sequence[str]) -> list[int]:
+    """Places of the sentences that no earlier one equals."""
+    firsts: dict[str, int] = {}
+    for place, text in enumerate(texts):
+        firsts.setdefault(sentence_key(text), place)
+    return list(firsts.values())
 
 
 @cache

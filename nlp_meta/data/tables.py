@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.exceptions import DatasetGenerationError
 
+from nlp_meta.data.entries import is_unicode
 from nlp_meta.data.labels import label_text
 from nlp_meta.errors import DataError
 
@@ -73,7 +74,7 @@ def read_table(
         wanted["--label-column"] = label_column
     data = _load(path, form, columns=columns, wanted=wanted)
     return Table(
-        texts=_texts(data[text_column][:rows], path, text_column),
+        texts=_texts(_cells(data, path, text_column, rows), path, text_column),
         labels=None if label_column is None else _labels(data, path, label_column, rows),
         columns=tuple(columns or data.column_names),
         path=path,
@@ -127,11 +128,22 @@ def _survey_delimited(path: Path, *, separator: str) -> tuple[list[str], int]:
 
 def _survey_json(path: Path) -> tuple[None, int]:
     with path.open(encoding="utf-8-sig") as file:
-        if file.read(1) == "[":
-            file.seek(0)
-            return None, len(json.load(file))
+        is_array = file.read(1) == "["
         file.seek(0)
-        return None, sum(1 for line in file if line.strip())
+        found = json.load(file) if is_array else (line for line in file if line.strip())
+        rows = 0
+        for rows, row in enumerate(found, start=1):
+            if is_array or "\\u" in row:
+                _check_unicode(path, row if is_array else json.loads(row), rows)
+    return None, rows
+
+
+def _check_unicode(path: Path, row: object, number: int) -> None:
+    if not is_unicode(row):
+        raise DataError(
+            f"cannot read table {path}: row {number} has a text with half of a surrogate pair, "
+            "text that can be written in UTF-8 is needed; correct the row or remove it"
+        )
 
 
 def _survey_parquet(path: Path) -> tuple[list[str], int]:
@@ -226,6 +238,13 @@ def _check_columns(path: Path, columns: Sequence[str], wanted: dict[str, str]) -
             )
 
 
+def _cells(data: datasets.Dataset, path: Path, column: str, rows: int) -> Sequence[object]:
+    try:
+        return list(data[column][:rows])
+    except UnicodeDecodeError as error:
+        raise _damaged(path, error) from error
+
+
 def _texts(cells: Sequence[object], path: Path, column: str) -> tuple[str, ...]:
     _check_cells(cells, path, column, option="--text-column")
     texts = tuple("" if label_text(cell) is None else str(cell) for cell in cells)
@@ -240,7 +259,7 @@ def _texts(cells: Sequence[object], path: Path, column: str) -> tuple[str, ...]:
 
 
 def _labels(data: datasets.Dataset, path: Path, column: str, rows: int) -> tuple[str, ...]:
-    cells: Sequence[object] = data[column][:rows]
+    cells = _cells(data, path, column, rows)
     feature = data.features[column]
     if isinstance(feature, datasets.ClassLabel):
         # Number -1 stands for a missing label there.

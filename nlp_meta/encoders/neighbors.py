@@ -3,7 +3,7 @@
 All embeddings are rows of length 1 in float32, so that a product is a cosine.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -111,7 +111,7 @@ def mine_pairs(
     *,
     neighbors: int = NEIGHBORS,
     block: int = BLOCK,
-    never: Mapping[int, int] | None = None,
+    never: Mapping[int, Collection[int]] | None = None,
     more: More | None = None,
 ) -> list[tuple[int, int, float]]:
     """Pair rows one to one, the largest margins first.
@@ -120,7 +120,7 @@ def mine_pairs(
     is taken, its two rows are out, and so on.
 
     Args:
-        never: For some sources the one target that they are not paired with.
+        never: For some sources the targets that they are not paired with.
         more: Another likeness, added to the cosines of the rows.
 
     Returns:
@@ -144,7 +144,7 @@ def mine_pairs(
     pairs: list[tuple[int, int, float]] = []
     for margin, source, target in found:
         free = source not in taken[0] and target not in taken[1]
-        if free and apart.get(source) != target:
+        if free and target not in apart.get(source, ()):
             taken[0].add(source)
             taken[1].add(target)
             pairs.append((source, target, margin))

@@ -130,9 +130,12 @@ def test_translate_leaves_what_is_translated_alone(adapted, tmp_path, capsys):
 
 def test_evaluate_scores_as_sacrebleu_does(adapted, tmp_path, capsys):
     """By the other route: sacrebleu's own corpus scores of the same translations."""
-    data = write_memory(tmp_path / "test.tsv", SOURCES[:5], TARGETS[:5])
+    sources, targets = [*SOURCES[:5], "two", "red"], [*TARGETS[:5], "two", ""]
+    data = write_memory(tmp_path / "test.tsv", sources, targets)
 
-    code, _, _ = run(["evaluate", adapted, "--data", data, "--output", tmp_path / "s.json"], capsys)
+    code, out, _ = run(
+        ["evaluate", adapted, "--data", data, "--output", tmp_path / "s.json"], capsys
+    )
 
     record = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
     texts = TranslationModel.from_pretrained(adapted).translate(SOURCES[:5])
@@ -143,6 +146,27 @@ def test_evaluate_scores_as_sacrebleu_does(adapted, tmp_path, capsys):
     assert record["bleu"]["value"] == pytest.approx(bleu, abs=1e-6)
     assert "nw:2" in record["chrf"]["signature"]
     assert record["pairs"] == 5
+    assert record["lines_left_out"] == {"identical": [7], "one-sided": [8]}
+    assert "1 identical (line 7); 1 one-sided (line 8)" in out
+
+
+def test_two_texts_of_any_names_are_a_memory(start, adapted, tmp_path, capsys):
+    (tmp_path / "train.src").write_text("\n".join(SOURCES), encoding="utf-8")
+    (tmp_path / "train.tgt").write_text("\n".join(TARGETS), encoding="utf-8")
+    data = ["--data", tmp_path / "train.src", tmp_path / "train.tgt"]
+    words = ["adapt", start, *data, *LANGUAGES, "--output-dir", tmp_path / "new", "--json"]
+
+    code, out, err = run(words, capsys)
+
+    assert code == 0, err
+    assert json.loads(out)["pairs"] == len(SOURCES)
+    score = ["evaluate", adapted, *data, "--output", tmp_path / "s.json"]
+    assert run(score, capsys)[0] == 0
+    assert json.loads((tmp_path / "s.json").read_text("utf-8"))["pairs"] == len(SOURCES)
+    code, _, err = run([*score[:-1], data[2]], capsys)
+    assert code == 2 and "is not overwritten" in err
+    code, _, err = run([*words, "--max-rows", "3"], capsys)
+    assert code == 2 and "train.src' and '" in err
 
 
 @pytest.mark.parametrize(
@@ -167,15 +191,28 @@ def test_translate_says_what_is_wrong_in_one_sentence(adapted, tmp_path, capsys,
 
 
 def test_long_texts_stop_where_asked(adapted, tmp_path, capsys):
-    (tmp_path / "new.txt").write_text("red\n" + "the house " * 40 + "\n", encoding="utf-8")
+    (tmp_path / "new.txt").write_text("red\n\n\n" + "the house " * 40 + "\n", encoding="utf-8")
     words = ["--data", tmp_path / "new.txt", "--output", tmp_path / "out.txt"]
 
     code, _, err = run(["translate", adapted, *words, "--long-texts", "stop"], capsys)
 
     assert code == 2
-    assert "line 2 the first" in err
+    assert "1 of 2 texts, the source in line 4 the first" in err
     assert not (tmp_path / "out.txt").exists()
     assert run(["translate", adapted, *words], capsys)[0] == 0
+
+
+def test_a_long_sentence_of_a_memory_is_named_by_its_line(start, tmp_path, capsys):
+    """Two rows before it are left out, and the header is a line."""
+    sources = ["", "two", *SOURCES, "the river runs"]
+    targets = ["red", "two", *TARGETS, "house " * 60]
+    memory = write_memory(tmp_path / "memory.tsv", sources, targets)
+    words = ["adapt", start, "--data", memory, *LANGUAGES, "--output-dir", tmp_path / "new"]
+
+    code, _, err = run([*words, "--long-texts", "stop"], capsys)
+
+    assert code == 2
+    assert "1 of 26 texts, the target in line 16 the first" in err
 
 
 def test_an_unknown_language_lists_the_near_ones(start, tmp_path, capsys):
@@ -214,7 +251,7 @@ def test_a_start_does_not_translate_files_yet(start, tmp_path, capsys):
 def test_compare_judges_every_way_of_writing_pairs(start, tmp_path, capsys):
     sources = [f"{text} {tail}" for text in SOURCES for tail in ("red", "and two", "big")]
     targets = [f"{text} {tail}" for text in TARGETS for tail in ("two", "red", "eats")]
-    memory = write_memory(tmp_path / "memory.tsv", sources, targets)
+    memory = write_memory(tmp_path / "memory.tsv", ["two", *sources], ["two", *targets])
     folder = tmp_path / "report"
     words = ["compare", start, "--data", memory, *LANGUAGES, "--output-dir", folder, "--draws", "1"]
     words += ["--labels", "0,8", "--methods", "adapt,lora,zero_pairs", "--json"]
@@ -225,6 +262,10 @@ def test_compare_judges_every_way_of_writing_pairs(start, tmp_path, capsys):
     results = json.loads((folder / "results.json").read_text("utf-8"))
     assert results["metric"] == "chrf"
     assert results["ours"] == "adapt"
+    told = "1 identical (line 2)"
+    assert f"Your pairs, left out: {told}." in results["notes"]
+    assert told in (folder / "report.html").read_text("utf-8") and told in said
+    assert json.loads(out)["data"]["left_out"] == {"identical": 1}
     # One draw of one task, with 0 and 8 pairs; plain LoRA needs some.
     assert len(results["cells"]) == 5
     assert {one["method"] for one in json.loads(out)["summary"]} == {"adapt", "lora", "zero_pairs"}

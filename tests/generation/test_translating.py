@@ -236,7 +236,7 @@ def test_long_sentences_are_cut_and_counted_or_stop(model_folders):
     options = {"source_lang": "ind", "target_lang": "jav", "steps": 1}
 
     assert start.adapt(sources, targets, **options).report.texts_cut == 2
-    with pytest.raises(DataError, match=r"2 of 26 sentences, one in line 13 the first.*48 tokens"):
+    with pytest.raises(DataError, match=r"2 of 26 texts, source 13 the first.*48 tokens"):
         start.adapt(sources, targets, **options, long_texts="stop")
 
 

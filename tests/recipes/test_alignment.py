@@ -285,7 +285,22 @@ def test_align_takes_the_threshold_of_the_held_out_pairs(train, adapted, texts, 
 
     shown = capfd.readouterr().out
     assert f"{read_record(adapted)['adaptation']['threshold']:.3f}" in shown
-    assert "13 of the source (line 2 the first)" in shown
+    assert "13 of the source (line 2, 4, 6, ...)" in shown
+
+
+def test_sentences_that_are_said_again_are_left_out_and_told(train, adapted, texts, capfd):
+    """C and C# are two sentences, and so are 5 and -5."""
+    source = train.root / "again.txt"
+    source.write_text("C#.\nC.\n\n-5\n5\nc\nC  #\n C# !\n", encoding="utf-8")
+    words = ["align", str(adapted), "--source", str(source), "--target", str(texts[1])]
+    words += ["--output", str(train.root / "again.tsv")]
+
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capfd.readouterr().out)
+    assert told["sentences"]["source"] == 7
+    assert told["repeated_lines"] == {"source": [6, 8], "target": []}
+    assert main(words) == 0
+    assert "repeated sentences  2 of the source (line 6, 8)" in capfd.readouterr().out
 
 
 def test_mined_pairs_are_a_memory_again(train, adapted, texts, mixed, capfd):
@@ -303,11 +318,17 @@ def test_what_align_cannot_do_is_one_sentence(train, adapted, mixed, texts, capf
     left, right = map(str, texts)
     empty, latin = train.root / "empty.txt", train.root / "latin.txt"
     empty.write_text("\n \n", encoding="utf-8")
+    table = train.root / "pairs_already.csv"
+    table.write_text("source,target\na,b\n", encoding="utf-8")
     latin.write_bytes("uno\ndos a\u00f1os\n".encode("latin-1"))
     good = {"--source": left, "--target": right, "--output": str(train.root / "no.tsv")}
     cases = [
         ({"--source": str(empty)}, "it has no sentence in 2 lines"),
         ({"--target": str(latin)}, "in line 2 is not UTF-8"),
+        (
+            {"--source": str(table)},
+            "it is a .csv file, a plain text of one sentence a line is needed",
+        ),
         ({"--source": "missing.txt"}, "check the path given as `--source`"),
         ({"--output": str(train.root / "no.xlsx")}, "one of .tsv, .csv, .jsonl is needed"),
         ({"--output": right}, "it is the text given as `--target`"),

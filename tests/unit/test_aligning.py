@@ -198,9 +198,20 @@ def test_each_sentence_is_mined_once_by_falling_margin(model):
 
 
 def test_a_sentence_is_no_translation_of_its_own_copy(model):
-    mined = model.align(SOURCES, [source + "." for source in SOURCES], threshold=0.01)
+    copies = [*(source + "." for source in SOURCES), *(f"({source})" for source in SOURCES)]
 
-    assert mined and all(one.source != one.target for one in mined)
+    mined = model.align(SOURCES, copies, threshold=0.01)
+
+    assert mined and all(one.source != one.target % len(SOURCES) for one in mined)
+
+
+def test_sentences_that_differ_in_a_sign_are_mined_apart(model):
+    """Without their signs there are two: C and 5."""
+    sources, targets = ["C#.", "C.", "-5", "5"], SOURCES[:4]
+
+    mined = model.align(sources, targets, threshold=0.001)
+
+    assert {one.source for one in mined} == {0, 1, 2, 3}
 
 
 def test_a_threshold_leaves_out_what_is_below_it(model):
@@ -261,8 +272,13 @@ def test_pairs_that_cannot_be_learned_from_are_refused(start, sources, targets, 
 
 
 def test_long_sentences_may_stop_an_adaptation(start):
-    with pytest.raises(DataError, match="1 of 22 texts"):
-        adapt_alignment(start, [*SOURCES[:-1], "house " * 40], TARGETS, long_texts="stop")
+    long, lines = "house " * 40, range(2, 13)
+    targets = [*TARGETS[:3], long, *TARGETS[4:]]
+
+    with pytest.raises(DataError, match="1 of 22 texts, source 11 the first"):
+        adapt_alignment(start, [*SOURCES[:-1], long], TARGETS, long_texts="stop")
+    with pytest.raises(DataError, match="1 of 22 texts, the target in line 5 the first"):
+        adapt_alignment(start, SOURCES, targets, long_texts="stop", lines=lines)
 
 
 @pytest.mark.parametrize(("sources", "targets"), [([], TARGETS), (SOURCES, [])])

@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 
 from nlp_meta import __version__
 from nlp_meta.cli import main
+from nlp_meta.cli.options import repeat_data
+from nlp_meta.cli.parser import build_parser
 from nlp_meta.cli.predict import name_columns
 from nlp_meta.companion import CompanionReport
 from nlp_meta.data.answers import Prediction
@@ -294,6 +296,24 @@ def test_scores_agree_with_hand_arithmetic(capsys: pytest.CaptureFixture[str]) -
         assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]
 
 
+def test_options_may_stand_before_the_model() -> None:
+    data = ["--data", write("test.csv", ("good", "pos"), ("bad", "neg"))]
+
+    assert main(["evaluate", *data, "model", "--output", "s.json"]) == 0
+    assert main(["evaluate", "--output", "s.json", *data, "model"]) == 0
+
+
+def test_a_second_path_belongs_to_the_data() -> None:
+    words = ["adapt", "meta", "--data", "a", "b", "--json"]
+
+    assert repeat_data(words) == ["adapt", "meta", "--data", "a", "--data", "b", "--json"]
+    given = "adapt --data a meta", "predict m --data a b", "adapt m --data --json b", "adapt"
+    for others in (one.split() for one in given):
+        assert repeat_data(others) == others
+    options = build_parser().parse_args(repeat_data([*words, "--output-dir", "n"]))
+    assert options.data == (Path("a"), Path("b"))
+
+
 def test_label_unknown_to_the_model_stops_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
     data = write("test.csv", ("good", "pos"), ("bad", "mixed"))
     command = ["evaluate", "model", "--data", data, "--output", "s.json"]
@@ -329,6 +349,11 @@ def test_label_unknown_to_the_model_stops_evaluation(capsys: pytest.CaptureFixtu
         (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--text-column", "t"], "'t'"),
         (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--sed", "1"], "--sed"),
         (["adapt", "meta", "--output-dir", "n"], "--data"),
+        (["adapt", "meta", "--data", "d.csv", "e.csv", "--output-dir", "n"], "two paths are those"),
+        (["evaluate", "model", "--data", "d.csv", "e.csv", "--output", "s.json"], "one table is"),
+        (["compare", "meta", "--data", "d.csv", "e.csv", "--output-dir", "n"], "two paths are"),
+        (["adapt", "meta", "--data", "d.csv", "e.csv", "f.csv", "--output-dir", "n"], "f.csv"),
+        (["predict", "model", "--data", "d.csv", "e.csv", "--output", "p.csv"], "e.csv"),
         (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--companion", "x"], "'x'"),
         (["cards", "check", "nusaxx"], "nusax"),
         (["cards", "check", "nusaxx", "--json"], "nusax"),

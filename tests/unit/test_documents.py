@@ -323,7 +323,12 @@ def test_translations_of_a_gettext_file_may_be_a_plain_text(tmp_path):
         ("a.csv", "source,target\na,b\n", r"\(1 translated\).*another `--target-column`"),
         ("a.csv", "text\na\n", r"cannot find column 'source' .*'text'.*`--source-column`"),
         ("a.tmx", "<tmx/>", r"ending '.tmx' is unknown, one of .txt, .csv, .tsv, .jsonl, .po"),
-        ("a.po", PO, r"cannot translate .* from ind into eng: it is the other way round"),
+        ("a.po", PO, r"cannot use .* for ind-eng: it translates into id and does not name its"),
+        (
+            "a.po",
+            PO.replace('"Language', '"X-Source-Language: en\\n"\n"Language', 1),
+            r"cannot translate .* from ind into eng: it is the other way round",
+        ),
     ],
 )
 def test_a_file_with_nothing_to_translate_stops_with_one_sentence(tmp_path, name, content, message):

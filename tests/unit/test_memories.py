@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nlp_meta.data.memories import Memory, Pair, read_memory
+from nlp_meta.data.memory_facts import describe_memory, record_memory
 from nlp_meta.data.placeholders import PlaceholderLoss
 from nlp_meta.errors import DataError
 
@@ -182,6 +183,43 @@ def test_the_other_text_is_found_by_its_language(tmp_path, given):
     assert memory.pairs == (Pair("satu", "siji", 1),)
 
 
+@pytest.mark.parametrize("packing", ["", ".gz"])
+def test_the_other_text_may_end_in_txt(tmp_path, packing):
+    put(tmp_path, "news.ind.txt", "satu\n")
+    content = b"siji\n"
+    put(tmp_path, f"news.jav.txt{packing}", gzip.compress(content) if packing else content)
+    put(tmp_path, "news.jav", "not this one\n")
+
+    memory = read_memory(tmp_path / "news.ind.txt", source_lang="ind", target_lang="jav")
+
+    assert memory.pairs == (Pair("satu", "siji", 1),)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "pair"),
+    [
+        ("train.src", "train.tgt", ("satu", "siji")),
+        ("a.jav", "b.ind", ("siji", "satu")),
+        ("a.jav.txt", "b.txt", ("satu", "siji")),
+        ("a.ind", "b.jav", ("satu", "siji")),
+        ("a", "b", ("satu", "siji")),
+    ],
+)
+def test_two_texts_come_source_first_unless_both_names_say_otherwise(tmp_path, first, second, pair):
+    paths = (put(tmp_path, first, "satu\n"), put(tmp_path, second, "siji\n"))
+
+    memory = read_memory(paths, source_lang="ind", target_lang="jav")
+
+    assert texts(memory) == (pair,)
+
+
+def test_a_table_is_no_aligned_text(tmp_path):
+    paths = (put(tmp_path, "a.txt", "satu\n"), put(tmp_path, "b.tmx", "<tmx/>\n"))
+
+    with pytest.raises(DataError, match=r"b.tmx' as a text: it is a .tmx file, a plain text"):
+        read_memory(paths)
+
+
 def test_columns_may_have_any_names(tmp_path):
     path = put(tmp_path, "a.csv", "\ufeffid,Indonesian,Javanese\n7,satu,siji\n")
 
@@ -194,6 +232,27 @@ def test_a_tsv_file_with_quotes_of_its_own_is_taken_as_written(tmp_path):
     path = put(tmp_path, "a.tsv", 'source\ttarget\n"One" he said\t"Satu" katanya\n"two\tdua\n')
 
     assert texts(read_memory(path)) == (('"One" he said', '"Satu" katanya'), ('"two', "dua"))
+
+
+def test_quotes_of_one_side_join_no_rows_of_a_tsv_file(tmp_path):
+    """Both texts hold half of a quotation; every line has the header's two cells already."""
+    rows = '"Saya senang.\t«I am glad.\nDia juga."\tHe too.»\nsatu\tone\n'
+
+    memory = read_memory(put(tmp_path, "a.tsv", f"source\ttarget\n{rows}\n"))
+
+    assert memory.pairs == (
+        Pair('"Saya senang.', "«I am glad.", 2),
+        Pair('Dia juga."', "He too.»", 3),
+        Pair("satu", "one", 4),
+    )
+
+
+def test_a_quoted_cell_of_a_tsv_file_may_hold_tabs_and_line_breaks(tmp_path):
+    rows = '"one\tor\ntwo"\t"satu\tatau\ndua"\nthree\ttiga\n'
+
+    memory = read_memory(put(tmp_path, "a.tsv", f"source\ttarget\n{rows}"))
+
+    assert texts(memory) == (("one\tor\ntwo", "satu\tatau\ndua"), ("three", "tiga"))
 
 
 PO = """\
@@ -285,12 +344,25 @@ def test_tmx_as_other_programs_write_it_is_read(tmp_path):
 
 
 def test_a_file_of_the_opposite_direction_is_turned_round(tmp_path):
-    path = put(tmp_path, "a.po", PO)
+    header = '"Language: id\\n"\n'
+    path = put(tmp_path, "a.po", PO.replace(header, f'{header}"X-Source-Language: en_US\\n"\n'))
 
     memory = read_memory(path, source_lang="ind", target_lang="eng")
 
     assert texts(memory)[0] == ("satu", "one")
     assert memory.left_out["fuzzy"] == 1
+
+
+@pytest.mark.parametrize("target", ["ban", "eng"])
+def test_a_file_that_names_one_language_is_not_turned_round(tmp_path, target):
+    """What the texts of a gettext file are written in is not known; English is a habit only."""
+    said = rf"for ind-{target}: it translates into id and does not name its .*X-Source-Language"
+    with pytest.raises(DataError, match=said):
+        read_memory(put(tmp_path, "a.po", PO), source_lang="ind", target_lang=target)
+    unit = "<trans-unit id='1'><source>a</source><target>b</target></trans-unit>"
+    path = put(tmp_path, "a.xlf", xliff(unit, languages=f'source-language="{target}"'))
+    with pytest.raises(DataError, match=f"it translates from {target} and does not name"):
+        read_memory(path, source_lang="ind", target_lang=target)
 
 
 def test_xliff_states_decide_what_is_finished(tmp_path):
@@ -383,6 +455,30 @@ def test_duplicates_are_kept_once_and_contradictions_are_reported(tmp_path):
     assert memory.losses == (PlaceholderLoss(8, (), ("%d",)),)
 
 
+def test_what_was_left_out_or_is_doubtful_is_told_with_its_lines(tmp_path):
+    rows = "one,satu\none,siji\ntwo,two\n,dua\nthree,\nfour,\nfive,\nlast %s,akhir\nb,\nc,\n"
+
+    memory = read_memory(put(tmp_path, "a.csv", f"source,target\n{rows}"))
+
+    assert describe_memory(memory) == {
+        "pairs": "3",
+        "left out": "1 identical (line 4); 6 one-sided (line 5, 6, 7, ...)",
+        "contradictions": "1 source with different targets, all used: line 2 and 3",
+        "placeholders": "1 translation does not keep its own: line 9 lost %s",
+    }
+    assert record_memory(memory) == {
+        "pairs": 3,
+        "left_out": {"identical": 1, "one-sided": 6},
+        "lines_left_out": {"identical": [4], "one-sided": [5, 6, 7, 8, 10, 11]},
+        "contradictions": [[2, 3]],
+        "placeholders": [{"line": 9, "lost": ["%s"], "added": []}],
+    }
+
+
+def test_a_memory_without_flaws_is_told_in_a_number(tmp_path):
+    assert describe_memory(read_memory(write(tmp_path, "csv"))) == {"pairs": "3"}
+
+
 BOMB = (
     '<?xml version="1.0"?>\n<!DOCTYPE {0} [\n<!ENTITY a "ha">\n'
     '<!ENTITY b "&a;&a;">]>\n<{0} version="1.2">&b;</{0}>'
@@ -405,6 +501,11 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
         ("a.csv", b"source,target\na,b\ncaf\xe9,c\n", r"byte 0xe9 in line 3 is not UTF-8"),
         ("a.jsonl", b'{"source":"caf\xe9"}', r"byte 0xe9 in line 1 is not UTF-8"),
         ("a.jsonl", '{"source":"a","target":"b"}\n\n{"so\n', r"line 3: .*must be JSON"),
+        (
+            "a.jsonl",
+            '{"source":"a","target":"b"}\n{"x":"\\ud800"}\n',
+            r"line 2: a text has half of",
+        ),
         ("a.jsonl", "[1]\n", r"line 1: it is not a JSON object"),
         ("a.jsonl", '{"source":["a"],"target":"b"}\n', r"line 1 has a list in column 'source'"),
         ("a.parquet", "x", r"a well-formed .parquet file is needed"),
@@ -445,6 +546,22 @@ def test_a_bad_memory_stops_with_one_sentence(tmp_path, name, content, message):
     assert str(path) in str(caught.value)
 
 
+def test_a_whole_pair_of_surrogates_is_a_character(tmp_path):
+    path = put(tmp_path, "a.jsonl", '{"source":"\\ud83d\\ude00 a","target":"b"}\n')
+
+    assert texts(read_memory(path)) == (("😀 a", "b"),)
+
+
+def test_a_parquet_text_that_is_no_unicode_stops(tmp_path):
+    """Arrow takes the bytes as they are: those of half of a surrogate pair."""
+    offsets, content = pa.array([0, 3], pa.int32()).buffers()[1], pa.py_buffer(b"\xed\xa0\x80")
+    column = pa.StringArray.from_buffers(1, offsets, content)
+    pq.write_table(pa.table({"source": column, "target": ["b"]}), tmp_path / "a.parquet")
+
+    with pytest.raises(DataError, match=r"a well-formed .parquet file is needed"):
+        read_memory(tmp_path / "a.parquet")
+
+
 @pytest.mark.parametrize(
     ("languages", "message"),
     [
@@ -481,7 +598,7 @@ def test_a_text_without_its_other_side_stops(tmp_path):
 
     with pytest.raises(DataError, match=r"beside it is no file named news.jav"):
         read_memory(path, source_lang="ind", target_lang="jav")
-    with pytest.raises(DataError, match=r"ending '.ind' is unknown, .*or of two aligned texts"):
+    with pytest.raises(DataError, match=r"ending '.ind' is unknown, .*or two aligned texts, both"):
         read_memory(path)
 
 

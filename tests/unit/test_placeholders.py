@@ -9,6 +9,8 @@ from nlp_meta.data.placeholders import (
     lost_placeholders,
 )
 
+ICU = ["{count,number}", "{0,date,short}", "{0,number,#.##}"]
+
 
 @pytest.mark.parametrize(
     ("text", "found"),
@@ -22,7 +24,15 @@ from nlp_meta.data.placeholders import (
             "{0} and {name} and {} and {price:.2f} and {x!r}",
             "{0} {name} {} {price:.2f} {x!r}".split(),
         ),
-        ("{ $count } tabs in { -brand }", ["{ $count }", "{ -brand }"]),
+        ("{ $count } tabs in { -brand }", ["{$count}", "{-brand}"]),
+        ("{ name } and { user.name } and {{ x }}", ["{name}", "{user.name}", "{{x}}"]),
+        ("{name:{width}} {0:{a}.{b}f}", ["{name:{width}}", "{0:{a}.{b}f}"]),
+        ("%I64d of %I32u", ["%I64d", "%I32u"]),
+        ("<0>go</0> <1/> <12 />", ["<0>", "</0>", "<1/>", "<12/>"]),
+        ("{count,number} {0, date, short} {0,number,#.##}", ICU),
+        ("{n, plural, =0 {no} one {# item} other {# items}} of %s", ["{n,plural,", "%s"]),
+        ("{g, select, male {he} other {they}} {x}", ["{g,select,", "{x}"]),
+        ("{0,choice,0#no files|1#one file|1<{0,number} files}", ["{0,choice,", "{0,number}"]),
         ("{{user}} and {{{raw}}}", ["{{user}}", "{{{raw}}}"]),
         ("${HOME} and %{ruby}", ["${HOME}", "%{ruby}"]),
         (
@@ -42,11 +52,11 @@ def test_placeholders_of_every_kind_are_found_in_order(text, found):
     "text",
     [
         "50% discount, 100% sure, 40%ukhwa, 20 %-gui",
-        "<<La voix des consommateurs>> { nadie }",
+        "<<La voix des consommateurs>> { nadie sabe } { ñandú } { 7 }",
         "100%% sure, %%s",
-        "a < b > c, I <3 you",
+        "a < b > c, I <3 you, 1 <2 and 3> 2",
         "AT&T, R&D, {not a name at all}",
-        "set {1, 2}",
+        "set {1, 2}, {a, b}, { }, {time, and place}, {this, number one}",
         "one\nnew line",
     ],
 )
@@ -71,6 +81,21 @@ def test_addresses_count_where_they_are_asked_for():
         ("<b>Now</b>", "<b>Sekarang", ("</b>",), ()),
         ("line<br/>", "baris<br />", (), ()),
         ("Now", "Sekarang %d", (), ("%d",)),
+        ("{ name }", "{name}", (), ()),
+        ("<0>Now</0>", "<0>Sekarang", ("</0>",), ()),
+        (
+            "{n, plural, one {{who} has # item} other {{who} has # items}}",
+            "{n,plural,other{{who} punya #}}",
+            (),
+            (),
+        ),
+        (
+            "{n, plural, one {<b>{a}</b>} other {{m, select, x {{b} y} other {}}}} {a}",
+            "{n, plural, other {<b>{a}}}",
+            ("{a}", "</b>", "{m,select,", "{b}"),
+            (),
+        ),
+        ("{n, plural, one {a}", "{n, plural, satu {b}", ("{a}",), ("{b}",)),
     ],
 )
 def test_lost_and_added_placeholders_are_counted(source, target, lost, added):
@@ -87,3 +112,9 @@ def test_losses_are_reported_with_their_lines():
 def test_no_text_takes_long(text):
     """Unbounded repetition took minutes for each of these; pytest would be seen to hang."""
     assert find_placeholders(text) == find_placeholders(text, links=True) == ()
+
+
+@pytest.mark.parametrize("end", ["", "}}" * 20_000])
+def test_no_nesting_takes_long(end):
+    assert len(find_placeholders("{n,plural,x{" * 20_000 + end)) > 0
+    assert find_placeholders("{a:{" * 20_000 + "{ " * 20_000) == ()

@@ -132,6 +132,12 @@ def test_ten_thousand_rows_keep_their_order(tmp_path):
         ("a.csv", 'text,label\n"a,b\nc,d\n', r"a well-formed .csv file is needed"),
         ("a.jsonl", '{"text":"a","label":1}\n{"text": b}\n', r"a well-formed .jsonl file"),
         ("a.json", '[{"text":"a"', r"a well-formed .json file is needed"),
+        ("a.jsonl", '{"text":"a","label":1}\n{"text":"\\ud800","label":1}\n', r"row 2 .*half of a"),
+        (
+            "a.json",
+            '[{"text":"a","label":"\\udc00"}]',
+            r"row 1 has a text with half of a surrogate",
+        ),
         ("a.json", '{"text":["a"],"label":["b"]}', r"row 1 has a list in column 'text'"),
         ("a.parquet", "x", r"a well-formed .parquet file is needed"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nlp_meta.data.overlap import text_key
+from nlp_meta.data.overlap import sentence_key, text_key
 from nlp_meta.data.tasks import load_tasks
 from nlp_meta.errors import CardError, SettingsError
 
@@ -211,6 +211,25 @@ def test_no_card_and_the_same_card_twice_are_refused(make_shops):
 )
 def test_texts_are_equal_up_to_case_punctuation_and_blanks(one, other, equal):
     assert (text_key(one) == text_key(other)) is equal
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("Thank you.", "thank  YOU!", True),
+        ("Merci !", "merci", True),
+        ("Cafe\u0301\u2026", "caf\u00c9", True),
+        ("C#.", "C.", False),
+        ("-5", "5", False),
+        ("5.", ".5", False),
+        ("3!", "3", False),
+        ("You came?", "You came.", False),
+        ("(:", ":)", False),
+        ("...", "!", False),
+    ],
+)
+def test_only_case_blanks_and_the_stop_are_no_part_of_a_sentence(one, other, equal):
+    assert (sentence_key(one) == sentence_key(other)) is equal
 
 
 NOTES = """---
