@@ -16,6 +16,7 @@ from nlp_meta.adapting import check_texts
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.card_parts import TRANSLATION
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.language_tags import join_pair, split_pair
 from nlp_meta.data.tasks import Example
 from nlp_meta.data.units import join_units
 from nlp_meta.encoders.neighbors import NEIGHBORS
@@ -154,7 +155,7 @@ def _held_out_loss(objective: Generation, fast: Weights, episode: Episode, step:
 def _held_out_chrf(objective: Generation, fast: Weights, episode: Episode) -> float:
     greedy = replace(objective, num_beams=1)
     answers: list[Translation] = greedy.answer(fast, greedy.query_batches([episode]), [episode])[0]
-    target = episode.language.partition("-")[2]
+    _, target = split_pair(episode.language)
     return chrf([pair.target for pair in episode.query], answers, (target,))
 
 
@@ -167,13 +168,14 @@ def _held_out_mining(
 ) -> MinedPairs:
     """What mining by the adapted encoder makes of the held-out pairs, among all targets."""
     own = {name: value[0] for name, value in drop_step_sizes(fast).items()}
-    source, target = language.split("-")
+    source, target = split_pair(language)
     sides = (
         ([pair.source for pair in support], source),
         ([pair.target for pair in support], target),
     )
     left, right = (
-        embed_texts(objective, own, texts, language=f"{code}-{target}") for texts, code in sides
+        embed_texts(objective, own, texts, language=join_pair(code, target))
+        for texts, code in sides
     )
     margins = pair_margins(left @ right.T, tell_apart(support), neighbors=NEIGHBORS)
     held = set(judged)

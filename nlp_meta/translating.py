@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nlp_meta.data.language_tags import join_pair
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.generation_adapting import adapt_generation, check_sentences
@@ -87,7 +88,7 @@ class TranslationMetaModel(Pushable):
             BackboneError: The model does not know a language; lists the near ones.
         """
         weights = drop_step_sizes(self.weights)
-        language = f"{source_lang}-{target_lang}"
+        language = join_pair(source_lang, target_lang)
         return write_texts(self.objective, weights, texts, language=language, num_beams=num_beams)
 
     def adapt(
@@ -120,7 +121,7 @@ class TranslationMetaModel(Pushable):
         """
         began = time.monotonic()
         check_sentences(sources, targets)
-        language = f"{source_lang}-{target_lang}"
+        language = join_pair(source_lang, target_lang)
         direction = direct(self.objective.backbone, language)
         cut = count_long(self.objective, sources, targets, language=language, long_texts=long_texts)
         inner = self.adaptation.instead(steps=steps, learning_rate=learning_rate)

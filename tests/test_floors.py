@@ -109,6 +109,7 @@ ORDER = {
     ],
     "data": [
         "overlap",
+        "language_tags",
         "language_names",
         "near_duplicates",
         "front_matter",
@@ -121,7 +122,6 @@ ORDER = {
         "labels",
         "tables",
         "placeholders",
-        "language_tags",
         "entries",
         "memory_tables",
         "memory_po",

@@ -24,6 +24,7 @@ from nlp_meta.comparing.own_table import LEAST_ROWS, check_budgets
 from nlp_meta.comparing.reporting import save_comparison
 from nlp_meta.comparing.running import Contest, run_comparison
 from nlp_meta.data.card_parts import TRANSLATION
+from nlp_meta.data.language_tags import join_pair
 from nlp_meta.data.leaks import check_leaks
 from nlp_meta.data.memories import Memory
 from nlp_meta.data.tasks import Example, Task
@@ -103,7 +104,8 @@ def build_pair_task(memory: Memory, test: Memory | None, *, languages: tuple[str
             f"cannot compare on {len(train)} sentence pairs: at least {LEAST_ROWS} are needed, so "
             "that some are left to judge by; give more, or a second memory with `--test-data`"
         )
-    return Task("own/pairs", TRANSLATION, "-".join(languages), "", "meta-test", (), train, judged)
+    pair = join_pair(*languages)
+    return Task("own/pairs", TRANSLATION, pair, "", "meta-test", (), train, judged)
 
 
 def _examples(memory: Memory) -> tuple[Example, ...]:

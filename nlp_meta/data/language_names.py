@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from nlp_meta.errors import EpisodeError
-
 LANGUAGES: Mapping[str, str] = {
     "abs": "Ambonese Malay",
     "ace": "Acehnese",
@@ -210,18 +208,3 @@ def name_language(code: str) -> str:
         return code
     name = LANGUAGES[language]
     return f"{name} in {SCRIPTS.get(script, script)} script" if script else name
-
-
-def split_pair(pair: str) -> tuple[str, str]:
-    """Codes of the language that a pair translates from, and of the one it translates into.
-
-    Raises:
-        EpisodeError: Not two codes with a hyphen between them.
-    """
-    codes = pair.split("-")
-    if len(codes) != 2 or not all(codes):
-        raise EpisodeError(
-            f"cannot translate between the languages '{pair}': two codes with a hyphen between "
-            "them, such as ind-jav, are needed; change the language of the task"
-        )
-    return codes[0], codes[1]

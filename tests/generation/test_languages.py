@@ -5,9 +5,10 @@ import re
 import pytest
 import torch
 
+from nlp_meta.data.language_tags import join_pair
 from nlp_meta.encoders.languages import find_direction
 from nlp_meta.encoders.seq2seq import direct, load_seq2seq, tokenize_sources, tokenize_targets
-from nlp_meta.errors import BackboneError
+from nlp_meta.errors import BackboneError, EpisodeError
 
 MAX_TOKENS = 60  # of the tiny models
 TEXTS = ("the big house", "two doctor eats and sleeps", "red river")
@@ -33,6 +34,8 @@ def load(model_folders):
         ("m2m", "fuv-npi", "ff", "ne"),
         ("mbart", "eng-sin", "en_XX", "si_LK"),
         ("mbart50", "ind-swa", "id_ID", "sw_KE"),
+        ("mbart50", join_pair("pt-BR", "zh-CN"), "pt_XX", "zh_CN"),
+        ("nllb", join_pair("ind-Latn", "zh-Hant"), "ind_Latn", "zho_Hant"),
     ],
 )
 def test_codes_become_those_of_the_model(load, family, pair, source, target):
@@ -93,6 +96,11 @@ def test_unknown_codes_are_told_the_near_ones(load, family, pair, message):
         direct(load(family), pair)
 
     assert len(re.findall("cannot", str(stopped.value))) == 1
+
+
+def test_a_pair_of_three_parts_is_refused_not_guessed(load):
+    with pytest.raises(EpisodeError, match="'pt-BR-jav': two codes"):
+        direct(load("marian"), "pt-BR-jav")
 
 
 @pytest.mark.parametrize("family", ["nllb", "m2m", "mbart50"])

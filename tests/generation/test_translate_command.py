@@ -27,6 +27,13 @@ def write_memory(path, sources=SOURCES, targets=TARGETS):
     return str(path)
 
 
+def long_memory():
+    """Sides of a memory that a comparison has enough of."""
+    sources = [f"{text} {tail}" for text in SOURCES for tail in ("red", "and two", "big")]
+    targets = [f"{text} {tail}" for text in TARGETS for tail in ("two", "red", "eats")]
+    return sources, targets
+
+
 @pytest.fixture(scope="module")
 def start(model_folders, tmp_path_factory):
     """A start whose model knows `und`, saved as the recipe saves it."""
@@ -141,6 +148,33 @@ def test_evaluate_scores_as_sacrebleu_does(adapted, tmp_path, capsys):
     assert record["pairs"] == 5
 
 
+def test_tags_with_hyphens_adapt_translate_and_compare(start, tmp_path, capsys):
+    """`sin_Latn` is among the model's tags; so the tag that is chosen can be told."""
+    memory = write_memory(tmp_path / "memory.tsv")
+    languages = ["--source-lang", "pt-BR", "--target-lang", "sin-Latn"]
+    words = ["--data", memory, *languages, "--output-dir"]
+    (tmp_path / "new.txt").write_text("the river eats\n", encoding="utf-8")
+
+    code, out, said = run(["adapt", start, *words, tmp_path / "new", "--json"], capsys)
+    assert code == 0, said
+    assert json.loads(out)["languages"] == ["pt-BR", "sin-Latn"]
+    model = TranslationModel.from_pretrained(tmp_path / "new")
+    assert (model.source_lang, model.target_lang) == ("pt-BR", "sin-Latn")
+    record = json.loads((tmp_path / "new" / "nlp_meta.json").read_text("utf-8"))
+    assert record["adaptation"]["direction"]["prefix_text"] == ">>sin_Latn<< "
+
+    words = ["translate", tmp_path / "new", "--data", tmp_path / "new.txt"]
+    assert run([*words, "--output", tmp_path / "out.txt"], capsys)[0] == 0
+    written = (tmp_path / "out.txt").read_text("utf-8")
+    assert written.split() == " ".join(model.translate(["the river eats"])).split()
+
+    many = write_memory(tmp_path / "many.tsv", *long_memory())
+    words = ["compare", start, "--data", many, *languages, "--output-dir", tmp_path / "report"]
+    words += ["--draws", "1", "--labels", "8", "--methods", "adapt,copied_source"]
+    code, _, said = run(words, capsys)
+    assert code == 0, said
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -208,9 +242,7 @@ def test_a_start_does_not_translate_files_yet(start, tmp_path, capsys):
 
 
 def test_compare_judges_every_way_of_writing_pairs(start, tmp_path, capsys):
-    sources = [f"{text} {tail}" for text in SOURCES for tail in ("red", "and two", "big")]
-    targets = [f"{text} {tail}" for text in TARGETS for tail in ("two", "red", "eats")]
-    memory = write_memory(tmp_path / "memory.tsv", sources, targets)
+    memory = write_memory(tmp_path / "memory.tsv", *long_memory())
     folder = tmp_path / "report"
     words = ["compare", start, "--data", memory, *LANGUAGES, "--output-dir", folder, "--draws", "1"]
     words += ["--labels", "0,8", "--methods", "adapt,lora,zero_pairs", "--json"]
