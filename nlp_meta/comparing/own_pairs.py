@@ -24,7 +24,7 @@ from nlp_meta.comparing.own_table import LEAST_ROWS, check_budgets
 from nlp_meta.comparing.reporting import save_comparison
 from nlp_meta.comparing.running import Contest, run_comparison
 from nlp_meta.data.card_parts import TRANSLATION
-from nlp_meta.data.language_tags import join_pair
+from nlp_meta.data.language_tags import check_pair, join_pair
 from nlp_meta.data.leaks import check_leaks
 from nlp_meta.data.memories import Memory
 from nlp_meta.data.tasks import Example, Task
@@ -71,7 +71,7 @@ def compare_pairs(
         The sentence with the answer.
 
     Raises:
-        DataError: Too few pairs.
+        DataError: Too few pairs, or one language.
         MetaModelError: The meta-model learned no translation.
         SettingsError: An unknown method or metric, or a budget that no draw can give.
     """
@@ -95,8 +95,9 @@ def build_pair_task(memory: Memory, test: Memory | None, *, languages: tuple[str
     """Make a task of one or two memories.
 
     Raises:
-        DataError: Too few pairs to learn from some and to judge by others.
+        DataError: Too few pairs to learn from some and to judge by others, or one language.
     """
+    check_pair(*languages)
     train = _examples(memory)
     judged = () if test is None else _examples(test)
     if test is None and len(train) < LEAST_ROWS:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import NamedTuple
 
-from nlp_meta.errors import EpisodeError
+from nlp_meta.errors import DataError, EpisodeError
 
 # ISO 639-1 and what it is called in ISO 639-3.
 _TWO_LETTERS = (
@@ -107,6 +107,19 @@ def split_pair(pair: str) -> tuple[str, str]:
             "them, such as ind-jav or pt_BR-jav, are needed; change the language of the task"
         )
     return codes[0], codes[1]
+
+
+def check_pair(source: str, target: str) -> None:
+    """Refuse to translate a language into itself; into another script or region of it is fine.
+
+    Raises:
+        DataError: Both tags mean the same.
+    """
+    if parse_tag(source) == parse_tag(target):
+        raise DataError(
+            f"cannot translate from '{source}' into '{target}': both are the same language and "
+            "two different ones are needed; change `--source-lang` or `--target-lang`"
+        )
 
 
 def list_languages(language: str) -> tuple[str, ...]:

@@ -34,18 +34,20 @@ def long_memory():
     return sources, targets
 
 
-@pytest.fixture(scope="module")
-def start(model_folders, tmp_path_factory):
-    """A start whose model knows `und`, saved as the recipe saves it."""
-    settings = GenerationSettings(
-        str(model_folders("marian")), None, 48, 4, 8.0, "both", None, None, 0.1, 2
-    )
+def save_start(model, folder):
+    """Save a start as the recipe does."""
+    settings = GenerationSettings(str(model), None, 48, 4, 8.0, "both", None, None, 0.1, 2)
     objective = build_generator(settings, precision="no")
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
-    folder = tmp_path_factory.mktemp("start") / "translation"
     TranslationMetaModel(
         objective, weights, settings, InnerLoop(8, 0.02, "adam"), None, True, {"examples": 0}
     ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def start(model_folders, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start") / "translation"
+    save_start(model_folders("marian"), folder)
     return str(folder)
 
 
@@ -218,6 +220,34 @@ def test_an_unknown_language_lists_the_near_ones(start, tmp_path, capsys):
     assert "cannot translate to 'jvn'" in err
     assert "jav" in err
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("command", ["adapt", "compare"])
+def test_one_language_on_both_sides_is_refused(start, tmp_path, capsys, command):
+    memory = write_memory(tmp_path / "memory.tsv")
+    words = ["--source-lang", "id", "--target-lang", "ind", "--output-dir", tmp_path / "new"]
+
+    code, _, err = run([command, start, "--data", memory, *words], capsys)
+
+    assert code == 2
+    assert "both are the same language" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_language_that_is_new_to_the_model_is_told_with_the_near_ones(
+    save_tiny_marian, tmp_path, capsys
+):
+    save_tiny_marian(tmp_path, tags=("jav", "sun", "und"))
+    save_start(tmp_path, tmp_path / "start")
+    memory = write_memory(tmp_path / "memory.tsv")
+    words = ["--source-lang", "ind", "--target-lang", "jvn", "--output-dir", tmp_path / "new"]
+
+    code, out, err = run(["adapt", tmp_path / "start", "--data", memory, *words], capsys)
+
+    assert code == 0, err
+    assert "jvn is new to the model; of its own the most alike are jav, sun" in " ".join(
+        out.split()
+    )
 
 
 def test_ngrams_have_no_say_in_what_is_written(start, tmp_path, capsys):

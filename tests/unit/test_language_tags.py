@@ -4,6 +4,7 @@ import pytest
 
 from nlp_meta.data.language_tags import (
     LanguageTag,
+    check_pair,
     join_pair,
     list_languages,
     match_tags,
@@ -11,7 +12,7 @@ from nlp_meta.data.language_tags import (
     same_language,
     split_pair,
 )
-from nlp_meta.errors import EpisodeError
+from nlp_meta.errors import DataError, EpisodeError
 
 
 @pytest.mark.parametrize("tag", ["ind", "id", "ID", "in", "id-ID", "id_ID", "ind_Latn", "IND-ID"])
@@ -84,3 +85,16 @@ def test_what_is_no_pair_is_refused(pair):
 )
 def test_languages_of_a_tag_or_a_pair_have_no_script_and_no_region(language, codes):
     assert list_languages(language) == codes
+
+
+@pytest.mark.parametrize(("one", "other"), [("ind", "ind"), ("id", "ind"), ("pt-BR", "por_BR")])
+def test_a_language_is_not_translated_into_itself(one, other):
+    with pytest.raises(DataError, match=f"from '{one}' into '{other}': both are the same language"):
+        check_pair(one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("ind", "jav"), ("en-US", "en-GB"), ("zh-Hans", "zh-Hant"), ("sr", "hr")]
+)
+def test_another_script_or_region_is_another_language(one, other):
+    check_pair(one, other)
