@@ -10,7 +10,9 @@ from torch import Tensor
 
 from nlp_meta.adapting import PREDICTION_TOKENS, check_texts
 from nlp_meta.alignment_start import build_recorded, save_lora
+from nlp_meta.data.answers import Ranking
 from nlp_meta.encoders.neighbors import NEIGHBORS
+from nlp_meta.encoders.overlap import Overlap
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.hub.packaging import load_weights
 from nlp_meta.hub.pulling import Source, source_of
@@ -18,9 +20,10 @@ from nlp_meta.hub.pushable import Pushable
 from nlp_meta.hub.records import ALIGNMENT_MODEL, Record, find_model
 from nlp_meta.meta.adaptation import repeat
 from nlp_meta.mining import Mined, embed_in_blocks, mine_texts
-from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
+from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval, rank_candidates
 from nlp_meta.pair_adapting import AdaptedPairs
 from nlp_meta.settings import ModelSettings
+from nlp_meta.ticker import Ticker
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,30 @@ class AlignmentModel(Pushable):
         return embed_in_blocks(
             lambda some: exact.embed(stacked, [some])[0], texts, width=width, on_step=on_step
         )
+
+    def rank(
+        self,
+        sources: Sequence[str],
+        candidates: Sequence[str],
+        *,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> list[Ranking]:
+        """Order all candidates for each source, the likeliest translation first.
+
+        Memory grows with the product of both numbers; `align` is for whole texts.
+
+        Args:
+            on_step: Called with the sentences embedded and their number.
+
+        Raises:
+            DataError: A text is empty.
+        """
+        tick = Ticker(on_step, total=len(sources) + len(candidates))
+        left, right = (self.embed(texts, on_step=tick) for texts in (sources, candidates))
+        cosines, share = left @ right.T, self.objective.overlap
+        if share:
+            cosines += share * Overlap.of(sources, candidates).cosines().to(cosines.device)
+        return rank_candidates(cosines, neighbors=self.objective.neighbors)
 
     def align(
         self,

@@ -8,16 +8,14 @@ adapted to for as many steps.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nlp_meta.adapting import check_texts
 from nlp_meta.data.answers import Translation
-from nlp_meta.data.card_parts import TRANSLATION
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.language_tags import join_pair, split_pair
 from nlp_meta.data.tasks import Example
-from nlp_meta.data.units import join_units
 from nlp_meta.encoders.neighbors import NEIGHBORS
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.evaluation.translation_metrics import chrf
@@ -27,10 +25,11 @@ from nlp_meta.meta.validation import begin_episodes
 from nlp_meta.mining import MinedPairs, choose_threshold, pair_margins
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.objectives.retrieval import tell_apart
+from nlp_meta.pair_adapting import fold_pairs
 from nlp_meta.writing import embed_texts, episode_of
 
-HELD_OUT, LEAST_PAIRS = 4, 4
-"""One pair of so many is held out, and so many are needed at least."""
+HELD_OUT = 4
+"""One pair of so many is held out."""
 STOPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the inner steps after which an adaptation may stop early; a start can answer too."""
 
@@ -117,15 +116,9 @@ def hold_out(support: Sequence[Example], *, seed: int) -> tuple[list[Example], l
     Raises:
         DataError: Fewer than 4 pairs are distinct.
     """
-    units = join_units(support, TRANSLATION)
-    if len(units) < LEAST_PAIRS:
-        raise DataError(
-            f"cannot adapt to {len(support)} sentence pairs, {len(units)} of them distinct: at "
-            f"least {LEAST_PAIRS} are needed, some to learn from and some to hold out; give more"
-        )
-    order = np.random.default_rng(seed).permutation(len(units)).tolist()
-    held = {pair for place in order[::HELD_OUT] for pair in units[place]}
-    return [one for one in support if one not in held], [one for one in support if one in held]
+    held = fold_pairs(support, folds=HELD_OUT, seed=seed)[0]
+    rest = [pair for place, pair in enumerate(support) if place not in held]
+    return rest, [support[place] for place in sorted(held)]
 
 
 def check_sentences(sources: Sequence[str], targets: Sequence[str]) -> None:
@@ -154,7 +147,7 @@ def _held_out_loss(objective: Generation, fast: Weights, episode: Episode, step:
 def _held_out_chrf(objective: Generation, fast: Weights, episode: Episode) -> float:
     greedy = replace(objective, num_beams=1)
     answers: list[Translation] = greedy.answer(fast, greedy.query_batches([episode]), [episode])[0]
-    target = episode.language.partition("-")[2]
+    _, target = split_pair(episode.language)
     return chrf([pair.target for pair in episode.query], answers, (target,))
 
 
@@ -167,13 +160,14 @@ def _held_out_mining(
 ) -> MinedPairs:
     """What mining by the adapted encoder makes of the held-out pairs, among all targets."""
     own = {name: value[0] for name, value in drop_step_sizes(fast).items()}
-    source, target = language.split("-")
+    source, target = split_pair(language)
     sides = (
         ([pair.source for pair in support], source),
         ([pair.target for pair in support], target),
     )
     left, right = (
-        embed_texts(objective, own, texts, language=f"{code}-{target}") for texts, code in sides
+        embed_texts(objective, own, texts, language=join_pair(code, target))
+        for texts, code in sides
     )
     margins = pair_margins(left @ right.T, tell_apart(support), neighbors=NEIGHBORS)
     held = set(judged)

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nlp_meta.data.card_parts import TRANSLATION
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example
+from nlp_meta.data.units import join_units
 from nlp_meta.encoders.overlap import Overlap
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.meta.adaptation import InnerLoop, Weights, adaptation_path
@@ -103,26 +104,17 @@ def fold_pairs(support: Sequence[Example], *, folds: int, seed: int) -> list[set
     """Places of pairs in K folds; pairs that share a sentence stay together.
 
     Raises:
-        DataError: There are too few distinct pairs for 2 folds of 2.
+        DataError: Fewer than 4 pairs are distinct.
     """
-    unit_of: dict[tuple[str, str], list[int]] = {}
-    units: list[list[int]] = []
-    for place, pair in enumerate(support):
-        keys = [("source", text_key(pair.source)), ("target", text_key(pair.target))]
-        joined = next((unit_of[key] for key in keys if key in unit_of), None)
-        if joined is None:
-            joined = []
-            units.append(joined)
-        joined.append(place)
-        for key in keys:
-            unit_of.setdefault(key, joined)
+    units = join_units(support, TRANSLATION)
     if len(units) < LEAST_PAIRS:
         raise DataError(
             f"cannot adapt to {len(support)} sentence pairs, {len(units)} of them distinct: at "
             f"least {LEAST_PAIRS} are needed, some to learn from and some to hold out; give more"
         )
     order = np.random.default_rng(seed).permutation(len(units)).tolist()
-    return [{p for unit in order[fold::folds] for p in units[unit]} for fold in range(folds)]
+    parts = [{pair for unit in order[fold::folds] for pair in units[unit]} for fold in range(folds)]
+    return [{place for place, pair in enumerate(support) if pair in part} for part in parts]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from nlp_meta.data.answers import Translation
 from nlp_meta.data.card_parts import TRANSLATION
 from nlp_meta.data.cards import find_card, load_card
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.language_tags import split_pair
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.evaluation.translation_metrics import chrf, signature_of
@@ -167,6 +168,6 @@ def _score(objective: Generation, name: str, examples: Sequence[Example], langua
     answers: list[Translation] = objective.answer(
         weights, objective.query_batches([episode]), [episode]
     )[0]
-    target = language.partition("-")[2]
+    _, target = split_pair(language)
     score = chrf([example.target for example in episode.query], answers, (target,))
     return Score(name, language, True, len(answers), score)

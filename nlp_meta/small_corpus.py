@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nlp_meta.data.language_tags import join_pair, split_pair
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Task
 from nlp_meta.encoders.batching import by_length
@@ -33,13 +34,13 @@ class Pair:
 
     def turned(self) -> "Pair":
         """The pair backwards."""
-        source, _, target = self.language.partition("-")
-        return Pair(self.target, self.source, f"{target}-{source}")
+        source, target = split_pair(self.language)
+        return Pair(self.target, self.source, join_pair(target, source))
 
     def copied(self) -> "Pair":
         """The target, to be written as it is."""
-        target = self.language.partition("-")[2]
-        return Pair(self.target, self.target, f"{target}-{target}")
+        _, target = split_pair(self.language)
+        return Pair(self.target, self.target, join_pair(target, target))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,8 @@ def gather_pairs(
 
 def target_languages(pairs: Sequence[Pair], *, both_directions: bool) -> list[str]:
     """Languages that the model is to write."""
-    found = {pair.language.partition("-")[2] for pair in pairs}
-    if both_directions:
-        found |= {pair.language.partition("-")[0] for pair in pairs}
-    return sorted(found)
+    sides = [split_pair(pair.language) for pair in pairs]
+    return sorted({code for side in sides for code in (side if both_directions else side[1:])})
 
 
 def encode_corpus(backbone: Seq2Seq, pairs: Sequence[Pair], *, both_directions: bool) -> Corpus:

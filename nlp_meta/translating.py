@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nlp_meta.data.language_tags import check_pair, join_pair
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.generation_adapting import adapt_generation, check_sentences
@@ -85,9 +86,11 @@ class TranslationMetaModel(Pushable):
 
         Raises:
             BackboneError: The model does not know a language; lists the near ones.
+            DataError: Both languages are the same.
         """
+        check_pair(source_lang, target_lang)
         weights = drop_step_sizes(self.weights)
-        language = f"{source_lang}-{target_lang}"
+        language = join_pair(source_lang, target_lang)
         return write_texts(self.objective, weights, texts, language=language, num_beams=num_beams)
 
     def adapt(
@@ -107,7 +110,7 @@ class TranslationMetaModel(Pushable):
         """Adapt to a language pair, or to the words of an industry, from a few dozen pairs.
 
         Args:
-            source_lang, target_lang: ISO 639-3, or the model's own codes.
+            source_lang, target_lang: ISO 639, or the model's own codes.
             steps, learning_rate: In place of the defaults found on meta-validation.
             long_texts: What to do with sentences longer than the model takes: `cut` them and
                 count them in the report, or `stop`.
@@ -116,13 +119,14 @@ class TranslationMetaModel(Pushable):
 
         Raises:
             BackboneError: The model does not know a language; lists the near ones.
-            DataError: The sides differ in number, a sentence is empty or too long, or fewer
-                than 4 pairs are distinct.
+            DataError: Both languages are the same, the sides differ in number, a sentence is
+                empty or too long, or fewer than 4 pairs are distinct.
             DivergedError: A loss became infinite; nothing is returned.
         """
         began = time.monotonic()
+        check_pair(source_lang, target_lang)
         check_sentences(sources, targets)
-        language = f"{source_lang}-{target_lang}"
+        language = join_pair(source_lang, target_lang)
         direction = direct(self.objective.backbone, language)
         cut = count_long(
             self.objective, sources, targets, language=language, long_texts=long_texts, lines=lines

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nlp_meta.data.language_tags import join_pair
 from nlp_meta.encoders.neighbors import NEIGHBORS
 from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.generation_adapting import HeldOutPairs
@@ -95,6 +96,11 @@ class TranslationModel(Pushable):
         told, source = record.provenance, source_of(name, folder)
         return cls(objective, weights, settings, *languages, report, told, source)
 
+    @property
+    def pair(self) -> str:
+        """Its languages as one word, such as `ind-jav`."""
+        return join_pair(self.source_lang, self.target_lang)
+
     def translate(self, texts: Sequence[str], *, num_beams: int | None = None) -> list[str]:
         """One translation a text; longer ones than the model takes are cut.
 
@@ -104,9 +110,8 @@ class TranslationModel(Pushable):
         Raises:
             DataError: A text is empty.
         """
-        language = f"{self.source_lang}-{self.target_lang}"
         return write_texts(
-            self.objective, self.weights, texts, language=language, num_beams=num_beams
+            self.objective, self.weights, texts, language=self.pair, num_beams=num_beams
         )
 
     def count_cut(
@@ -124,9 +129,8 @@ class TranslationModel(Pushable):
         Raises:
             DataError: There are some and `long_texts` is `stop`.
         """
-        language = f"{self.source_lang}-{self.target_lang}"
         return count_long(
-            self.objective, texts, [], language=language, long_texts=long_texts, lines=lines
+            self.objective, texts, [], language=self.pair, long_texts=long_texts, lines=lines
         )
 
     @property
@@ -150,7 +154,7 @@ class TranslationModel(Pushable):
         Raises:
             DataError: A text is empty.
         """
-        pair = f"{language or self.source_lang}-{self.target_lang}"
+        pair = join_pair(language or self.source_lang, self.target_lang)
         return embed_texts(self.objective, self.weights, texts, language=pair, on_step=on_step)
 
     def align(
@@ -194,7 +198,7 @@ class TranslationModel(Pushable):
     def _direction(self) -> dict[str, object]:
         """What someone without this package tells the model of the languages."""
         backbone = self.objective.backbone
-        direction = direct(backbone, f"{self.source_lang}-{self.target_lang}")
+        direction = direct(backbone, self.pair)
         last = backbone.languages.last
         return {
             "source": direction.source,

@@ -112,6 +112,7 @@ ORDER = {
     "data": [
         "reuse",
         "overlap",
+        "language_tags",
         "language_names",
         "near_duplicates",
         "front_matter",
@@ -125,7 +126,6 @@ ORDER = {
         "entries",
         "tables",
         "placeholders",
-        "language_tags",
         "memory_tables",
         "memory_po",
         "inline_tags",

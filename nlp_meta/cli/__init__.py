@@ -70,8 +70,10 @@ def _name_command(options: Namespace) -> str:
     if options.command in ("adapt", "compare") and (options.source_lang or options.target_lang):
         return f"{options.command} pairs"
     if options.command == "evaluate":
-        from nlp_meta.cli.evaluate_pairs import writes_translations
+        from nlp_meta.cli.evaluate_pairs import finds_translations, writes_translations
 
+        if finds_translations(options.model):
+            return "evaluate alignment"
         return "evaluate pairs" if writes_translations(options.model) else "evaluate"
     return str(options.command)
 
@@ -92,6 +94,8 @@ def _find_command(name: str) -> Command:
             from nlp_meta.cli.evaluate import run_evaluate as command
         case "evaluate pairs":
             from nlp_meta.cli.evaluate_pairs import run_evaluate_pairs as command
+        case "evaluate alignment":
+            from nlp_meta.cli.evaluate_pairs import run_evaluate_alignment as command
         case "compare":
             from nlp_meta.cli.compare import run_compare as command
         case "compare pairs":

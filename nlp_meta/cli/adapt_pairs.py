@@ -4,15 +4,20 @@ import shlex
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from nlp_meta.cli.adapt import push_adapted, save_adapted
 from nlp_meta.cli.files import check_output_folder, paths_of
 from nlp_meta.cli.push import check_push_after
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
+from nlp_meta.data.language_tags import check_pair
 from nlp_meta.data.memories import Memory, read_memory
 from nlp_meta.data.memory_facts import describe_memory, record_memory
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.quiet import quiet_libraries
+
+if TYPE_CHECKING:
+    from nlp_meta.translation_model import TranslationReport
 
 Adapt = Callable[[Memory, Namespace, Screen], tuple[dict[str, str], dict[str, object]]]
 """A memory to a saved model: facts for people, and the same for machines."""
@@ -51,7 +56,7 @@ def run_adapt_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def check_languages(options: Namespace) -> None:
-    """Refuse one language without the other."""
+    """Refuse one language without the other, and one for both sides."""
     for option, value in (
         ("--source-lang", options.source_lang),
         ("--target-lang", options.target_lang),
@@ -61,6 +66,7 @@ def check_languages(options: Namespace) -> None:
                 f"cannot use sentence pairs without `{option}`: the languages translated from "
                 "and into are both needed; give their codes, such as ind and jav"
             )
+    check_pair(options.source_lang, options.target_lang)
 
 
 def _find_adapt(meta: str) -> Adapt:
@@ -138,6 +144,7 @@ def _refuse_ngrams(options: Namespace) -> None:
 def _adapt_translation(
     memory: Memory, options: Namespace, screen: Screen
 ) -> tuple[dict[str, str], dict[str, object]]:
+    from nlp_meta.encoders.languages import near_codes
     from nlp_meta.translating import TranslationMetaModel
 
     _refuse_ngrams(options)
@@ -158,9 +165,19 @@ def _adapt_translation(
     save_adapted(adapted, options.output_dir)
     if (report := adapted.report) is None:
         return {}, {}
+    facts = _describe_writing(report, options)
+    if report.is_new:
+        near = ", ".join(near_codes(start.objective.backbone.languages, options.target_lang))
+        note = f"{options.target_lang} is new to the model; of its own the most alike are {near}"
+        facts = {"language": note, **facts}
+    told = {name: value for name, value in asdict(report).items() if name != "pairs"}
+    return facts, told
+
+
+def _describe_writing(report: "TranslationReport", options: Namespace) -> dict[str, str]:
     held = report.held_out
     words = ["nlp-meta", "translate", str(options.output_dir), "--data", "new.txt"]
-    facts = {
+    return {
         "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
         "sentences cut": f"{report.texts_cut} to the length that the model takes",
         "held-out pairs": f"{held.pairs}: chrF++ {held.chrf:.1f}, {held.chrf_before:.1f} before; "
@@ -171,7 +188,3 @@ def _adapt_translation(
         "time": f"{report.seconds:.1f} s",
         "next": shlex.join([*words, "--output", "out.txt"]),
     }
-    if report.is_new:
-        facts = {"language": f"{options.target_lang} is new to the model", **facts}
-    told = {name: value for name, value in asdict(report).items() if name != "pairs"}
-    return facts, told

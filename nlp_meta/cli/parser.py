@@ -79,7 +79,7 @@ def build_parser() -> ArgumentParser:
     for name, about, add_options in (
         ("adapt", "Adapt a meta-model to the labels of one table, or to translations.", _add_adapt),
         ("predict", "Label the texts of a table with an adapted model.", _add_predict),
-        ("evaluate", "Score an adapted model on labels, or on translations.", _add_evaluate),
+        ("evaluate", "Score an adapted model on labels, or on sentence pairs.", _add_evaluate),
         ("translate", "Translate a file with a model adapted to sentence pairs.", add_translate),
         ("align", "Find sentences of two files that translate each other.", _add_align),
         ("quickstart", "Meta-train, adapt and compare on built-in reviews.", _add_quickstart),
@@ -222,8 +222,9 @@ def _add_evaluate(command: ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="FILE",
-        help="JSON file to write: accuracy, macro_f1 and ece (calibration error), or chrf (chrF++) "
-        "and bleu, each with a 95%% interval",
+        help="JSON file to write: accuracy, macro_f1 and ece (calibration error); chrf (chrF++) "
+        "and bleu of a model that writes translations; precision_at_1, mrr and xsim (error of "
+        "mining) of one that finds them; each with a 95%% interval",
     )
     add_label_options(command)
     add_columns(command)

@@ -62,8 +62,10 @@ def add_pairs(command: ArgumentParser) -> None:
         command.add_argument(
             f"--{side}-lang",
             metavar="CODE",
-            help=f"language to translate {word}, such as {'ind' if side == 'source' else 'jav'}; "
-            "with it --data is a translation memory: .tmx, .xliff, .po, a table, or two aligned "
-            "texts, of which one is enough where they are named x.ind and x.jav, or x.ind.txt",
+            help=f"language to translate {word}: a code such as "
+            f"{'ind, id or pt-BR' if side == 'source' else 'jav, jv or zh-Hant'}, or the model's "
+            "own; with it --data is a translation memory: .tmx, .xliff, .po, a table, or two "
+            "aligned texts, of which one is enough where they are named x.ind and x.jav, or "
+            "x.ind.txt",
         )
     add_columns(command)

@@ -24,6 +24,7 @@ from nlp_meta.comparing.own_table import LEAST_ROWS, check_budgets
 from nlp_meta.comparing.reporting import save_comparison
 from nlp_meta.comparing.running import Contest, run_comparison
 from nlp_meta.data.card_parts import TRANSLATION
+from nlp_meta.data.language_tags import check_pair, join_pair
 from nlp_meta.data.leaks import check_leaks
 from nlp_meta.data.memories import Memory
 from nlp_meta.data.memory_facts import describe_memory
@@ -71,7 +72,7 @@ def compare_pairs(
         The sentence with the answer.
 
     Raises:
-        DataError: Too few pairs.
+        DataError: Too few pairs, or one language.
         MetaModelError: The meta-model learned no translation.
         SettingsError: An unknown method or metric, or a budget that no draw can give.
     """
@@ -98,8 +99,9 @@ def build_pair_task(memory: Memory, test: Memory | None, *, languages: tuple[str
     """Make a task of one or two memories.
 
     Raises:
-        DataError: Too few pairs to learn from some and to judge by others.
+        DataError: Too few pairs to learn from some and to judge by others, or one language.
     """
+    check_pair(*languages)
     train = _examples(memory)
     judged = () if test is None else _examples(test)
     if test is None and len(train) < LEAST_ROWS:
@@ -107,7 +109,8 @@ def build_pair_task(memory: Memory, test: Memory | None, *, languages: tuple[str
             f"cannot compare on {len(train)} sentence pairs: at least {LEAST_ROWS} are needed, so "
             "that some are left to judge by; give more, or a second memory with `--test-data`"
         )
-    return Task("own/pairs", TRANSLATION, "-".join(languages), "", "meta-test", (), train, judged)
+    pair = join_pair(*languages)
+    return Task("own/pairs", TRANSLATION, pair, "", "meta-test", (), train, judged)
 
 
 def _examples(memory: Memory) -> tuple[Example, ...]:

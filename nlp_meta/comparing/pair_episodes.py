@@ -8,7 +8,6 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
 from nlp_meta.data.tasks import Task
-from nlp_meta.evaluation.kinds import target_language
 
 
 def draw_pair_episodes(
@@ -33,7 +32,7 @@ def draw_pair_episodes(
     plan, seed = settings.comparison, settings.run.seed
     found = []
     for draw, task in itertools.product(range(plan.draws), tasks):
-        others = [*(distractors or {}).get(target_language(task.language), ()), *fill]
+        others = [*(distractors or {}).get(task.pair[1], ()), *fill]
         reserved = draw_pairs(task, pairs=max(plan.labels), seed=seed, draw=draw)
         shown = {text_key(example.target) for example in reserved}
         kept = [text for text in others if text_key(text) not in shown]
@@ -57,7 +56,7 @@ def gather_texts(tasks: Sequence[Task]) -> dict[str, list[str]]:
     """Every sentence of some tasks, by its language."""
     found: dict[str, dict[str, None]] = {}
     for task in tasks:
-        source, _, target = task.language.partition("-")
+        source, target = task.pair
         for example in (*task.train, *task.test):
             found.setdefault(source, {})[example.source] = None
             found.setdefault(target, {})[example.target] = None

@@ -110,9 +110,3 @@ class DataCard:
     def label_names(self) -> tuple[str, ...]:
         """The label names, each once, in the order of the card."""
         return tuple(dict.fromkeys(self.labels.values()))
-
-
-def split_pair(language: str) -> tuple[str, str] | None:
-    """Take a pair such as `ind-jav` apart; None where it is not two codes."""
-    source, _, target = language.partition("-")
-    return (source, target) if source and target and "-" not in target else None

@@ -19,10 +19,10 @@ from nlp_meta.data.card_parts import (
     HubSource,
     HubTask,
     TaskCard,
-    split_pair,
 )
 from nlp_meta.data.front_matter import HUB_KEYS, Block, read_front_matter
-from nlp_meta.errors import CardError
+from nlp_meta.data.language_tags import split_pair
+from nlp_meta.errors import CardError, EpisodeError
 
 
 def cards_folder() -> Path:
@@ -207,13 +207,17 @@ def _read_task(block: Block, *, kind: str, labels: dict[str, str]) -> TaskCard:
 
 def _read_language(block: Block, *, kind: str) -> str:
     language = block.text("language")
-    if kind == TRANSLATION and split_pair(language) is None:
+    if kind != TRANSLATION:
+        return language
+    try:
+        split_pair(language)
+    except EpisodeError as error:
         raise block.error(
             "language",
             f"is '{language}'",
             needed="a translation goes from one language into another",
-            remedy="write both codes with a hyphen between them, such as ind-jav",
-        )
+            remedy="write both codes with a hyphen between them, such as ind-jav or pt_BR-jav",
+        ) from error
     return language
 
 

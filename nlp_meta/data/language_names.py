@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
-from nlp_meta.errors import EpisodeError
+from nlp_meta.data.language_tags import parse_tag
 
 LANGUAGES: Mapping[str, str] = {
     "abs": "Ambonese Malay",
     "ace": "Acehnese",
     "afr": "Afrikaans",
+    "aka": "Akan",
     "amh": "Amharic",
     "ara": "Arabic",
     "arb": "Arabic",
@@ -203,25 +204,12 @@ SCRIPTS: Mapping[str, str] = {
 def name_language(code: str) -> str:
     """Name a language in English: `jav` is Javanese, `sin_Latn` Sinhala in Latin script.
 
-    A code that is in neither table stands for itself.
+    Any spelling that `parse_tag` reads will do: `jv`, `pt-BR`. A language that is not in the
+    table stands for itself.
     """
-    language, _, script = code.partition("_")
-    if language not in LANGUAGES:
+    tag, written = parse_tag(code), code.replace("-", "_").partition("_")[0]
+    # A member of a macrolanguage may have a name of its own.
+    name = LANGUAGES.get(written) or LANGUAGES.get(tag.language)
+    if name is None:
         return code
-    name = LANGUAGES[language]
-    return f"{name} in {SCRIPTS.get(script, script)} script" if script else name
-
-
-def split_pair(pair: str) -> tuple[str, str]:
-    """Codes of the language that a pair translates from, and of the one it translates into.
-
-    Raises:
-        EpisodeError: Not two codes with a hyphen between them.
-    """
-    codes = pair.split("-")
-    if len(codes) != 2 or not all(codes):
-        raise EpisodeError(
-            f"cannot translate between the languages '{pair}': two codes with a hyphen between "
-            "them, such as ind-jav, are needed; change the language of the task"
-        )
-    return codes[0], codes[1]
+    return f"{name} in {SCRIPTS.get(tag.script, tag.script)} script" if tag.script else name

@@ -1,8 +1,14 @@
-"""When two tags name one language: `ind`, `id`, `id-ID` and `in` all mean Indonesian."""
+"""Language tags and pairs of them: when two tags name one language, and how a pair is written.
+
+`ind`, `id`, `id-ID` and `in` all mean Indonesian. A pair is one word, such as `ind-pt_BR`:
+the hyphen stands between the languages, so a tag's own are written as underscores.
+"""
 
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import NamedTuple
+
+from nlp_meta.errors import DataError, EpisodeError
 
 # ISO 639-1 and what it is called in ISO 639-3.
 _TWO_LETTERS = (
@@ -81,6 +87,48 @@ def match_tags(wanted: str, tags: Iterable[str]) -> tuple[str, ...]:
     matching = [tag for tag in tags if same_language(wanted, tag)]
     equal = [tag for tag in matching if parse_tag(tag) == parse_tag(wanted)]
     return tuple(dict.fromkeys(equal or matching))
+
+
+def join_pair(source: str, target: str) -> str:
+    """Write two languages as a pair: `pt-BR` and `jav` are `pt_BR-jav`."""
+    return "-".join(tag.replace("-", "_") for tag in (source, target))
+
+
+def split_pair(pair: str) -> tuple[str, str]:
+    """Codes of the language that a pair translates from, and of the one it translates into.
+
+    Raises:
+        EpisodeError: Not two codes with a hyphen between them.
+    """
+    codes = pair.split("-")
+    if len(codes) != 2 or not all(codes):
+        raise EpisodeError(
+            f"cannot translate between the languages '{pair}': two codes with a hyphen between "
+            "them, such as ind-jav or pt_BR-jav, are needed; change the language of the task"
+        )
+    return codes[0], codes[1]
+
+
+def check_pair(source: str, target: str) -> None:
+    """Refuse to translate a language into itself; into another script or region of it is fine.
+
+    Raises:
+        DataError: Both tags mean the same.
+    """
+    if parse_tag(source) == parse_tag(target):
+        raise DataError(
+            f"cannot translate from '{source}' into '{target}': both are the same language and "
+            "two different ones are needed; change `--source-lang` or `--target-lang`"
+        )
+
+
+def list_languages(language: str) -> tuple[str, ...]:
+    """Languages of a tag or of a pair, without script and region.
+
+    That is `pt` of `pt-BR`, and `ind` and `zh` of `ind-zh_Hant`.
+    """
+    # A region or a script begins with a capital, a language does not.
+    return tuple(part.split("_")[0] for part in language.split("-") if part[:1].islower())
 
 
 @cache

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from nlp_meta.data.card_parts import META_SPLITS, TRANSLATION, DataCard, TaskCard, split_pair
+from nlp_meta.data.card_parts import META_SPLITS, TRANSLATION, DataCard, TaskCard
 from nlp_meta.data.cards import find_card, list_cards, load_card
+from nlp_meta.data.language_tags import split_pair
 from nlp_meta.data.overlap import text_key
 from nlp_meta.data.sources import Row, read_rows
 from nlp_meta.errors import CardError, DataError, SettingsError
@@ -67,15 +68,15 @@ class Task:
 
         Raises:
             DataError: The task is no translation.
+            EpisodeError: Its language is no pair.
         """
-        found = split_pair(self.language) if self.kind == TRANSLATION else None
-        if found is None:
+        if self.kind != TRANSLATION:
             raise DataError(
                 f"cannot name the language pair of task '{self.name}': it is of kind "
-                f"'{self.kind}' in '{self.language}' and a translation is needed, in a pair such "
-                "as ind-jav; choose another task, or correct `language` in its card"
+                f"'{self.kind}' in '{self.language}' and a translation is needed; choose another "
+                "task"
             )
-        return found
+        return split_pair(self.language)
 
 
 @dataclass(frozen=True, slots=True)

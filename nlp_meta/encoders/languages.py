@@ -3,8 +3,8 @@
 NLLB, M2M-100 and mBART have a token for each language, set on the tokenizer and at the
 head of the decoder; T5 reads a sentence (`translate Indonesian to Javanese: `); Marian,
 the small model of this package and MADLAD read a tag of the target language, where their
-vocabulary has such tags. A code is the model's own (`jav_Latn`) or ISO 639-3 (`jav`,
-`sin_Sinh`).
+vocabulary has such tags. A code is the model's own (`jav_Latn`) or any that `parse_tag`
+reads (`jav`, `jv`, `sin_Sinh`).
 """
 
 import re
@@ -26,6 +26,9 @@ TAGS = (re.compile(r">>(\w+)<<"), re.compile(r"<2(\w+)>"))
 
 UNDETERMINED = "und"
 """ISO 639-3 for a language that is not known; a model with this tag takes any language."""
+
+_LANGUAGE = re.compile(r"[a-z]{3}")
+"""Any language as ISO 639-3 has it; of two letters `parse_tag` knows them all."""
 
 _CODE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
 
@@ -90,10 +93,11 @@ def find_direction(languages: Languages, source: str, target: str) -> Direction:
     """Tell a model its language pair.
 
     Args:
-        source, target: ISO 639-3, with a script where that matters, or the model's own codes.
+        source, target: ISO 639, with a script where that matters, or the model's own codes.
 
     Raises:
-        BackboneError: The model has no such language; lists the near ones.
+        BackboneError: The model has no such language, or takes any and this is no language's
+            code; lists the near ones.
     """
     begin = languages.begin
     if languages.family == "codes":
@@ -101,27 +105,40 @@ def find_direction(languages: Languages, source: str, target: str) -> Direction:
         token = int(languages.known[own[1]])
         start = (token,) if languages.last else (begin, token)
         return Direction(own[0], own[1], "", start)
+    if languages.family == "words":
+        names = [_name(languages, code, side) for code, side in ((source, "from"), (target, "to"))]
+        return Direction(None, None, f"translate {names[0]} to {names[1]}: ", (begin,))
+    _check_code(languages, source, "from")
+    _check_code(languages, target, "to")
     if languages.family == "tags":
         # Such models read the tag of the target alone.
         new = _match(target, languages) is None and UNDETERMINED in languages.known
         code = UNDETERMINED if new else _find(languages, target, "to")
         return Direction(None, code, f"{languages.known[code]} ", (begin,), new)
-    if languages.family == "words":
-        names = [_name(languages, code, side) for code, side in ((source, "from"), (target, "to"))]
-        return Direction(None, None, f"translate {names[0]} to {names[1]}: ", (begin,))
     return Direction(None, None, "", (begin,))
 
 
 def _find(languages: Languages, code: str, side: str) -> str:
     found = _match(code, languages)
     if found is None:
-        option = "--source-lang" if side == "from" else "--target-lang"
-        raise BackboneError(
-            f"cannot translate {side} '{code}' with '{languages.name}': one of the model's "
-            f"languages is needed, such as {', '.join(_near(code, languages))}; change `{option}`, "
-            "or leave such tasks out (`data.exclude`)"
-        )
+        raise _unknown(languages, code, side)
     return found
+
+
+def _check_code(languages: Languages, code: str, side: str) -> None:
+    """Refuse what is no language at all, where the model itself would not notice."""
+    if _match(code, languages) is None and not _LANGUAGE.fullmatch(parse_tag(code).language):
+        raise _unknown(languages, code, side)
+
+
+def _unknown(languages: Languages, code: str, side: str) -> BackboneError:
+    option = "--source-lang" if side == "from" else "--target-lang"
+    needed = "one of the model's languages" if languages.known else "the code of a language"
+    return BackboneError(
+        f"cannot translate {side} '{code}' with '{languages.name}': {needed} is needed, such as "
+        f"{', '.join(near_codes(languages, code))}; change `{option}`, or leave such tasks out "
+        "(`data.exclude`)"
+    )
 
 
 def _match(code: str, languages: Languages) -> str | None:
@@ -143,13 +160,14 @@ def _match(code: str, languages: Languages) -> str | None:
 def _name(languages: Languages, code: str, side: str) -> str:
     """The English name of a language; one that is written with a capital stands for itself."""
     if code[:1].isupper():
-        return code
-    tag = parse_tag(code)
-    known = _find(languages, tag.language, side)
-    return name_language(known if tag.script is None else f"{known}_{tag.script}")
+        return code.replace("_", "-")  # a pair has no other hyphen than its own
+    name = name_language(code)
+    if name == code:
+        raise _unknown(languages, code, side)
+    return name
 
 
-def _near(code: str, languages: Languages) -> list[str]:
+def near_codes(languages: Languages, code: str) -> list[str]:
     """Up to five of the model's codes, the most alike first; scripts of the same one before all."""
     wanted = {_language(code), parse_tag(code).language}
 
@@ -157,7 +175,8 @@ def _near(code: str, languages: Languages) -> list[str]:
         names = (_language(own), _parse(own).language)
         return max(SequenceMatcher(None, one, name).ratio() for one in wanted for name in names)
 
-    return sorted(languages.known, key=lambda own: (-likeness(own), own))[:5]
+    codes = [own for own in languages.known or LANGUAGES if own != UNDETERMINED]
+    return sorted(codes, key=lambda own: (-likeness(own), own))[:5]
 
 
 def _parse(own: str) -> LanguageTag:

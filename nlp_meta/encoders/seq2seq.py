@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from nlp_meta.data.language_tags import split_pair
 from nlp_meta.encoders.languages import Direction, Languages, find_direction, read_languages
 from nlp_meta.errors import BackboneError
 
@@ -107,9 +108,8 @@ def skeleton(backbone: Seq2Seq) -> PreTrainedModel:
 
 
 def direct(backbone: Seq2Seq, pair: str) -> Direction:
-    """Tell a backbone a language pair such as `ind-jav`."""
-    source, _, target = pair.partition("-")
-    return find_direction(backbone.languages, source, target)
+    """Tell a backbone a language pair such as `ind-jav`; see `find_direction` for errors."""
+    return find_direction(backbone.languages, *split_pair(pair))
 
 
 def tokenize_sources(backbone: Seq2Seq, texts: Sequence[str], direction: Direction) -> list[Tensor]:

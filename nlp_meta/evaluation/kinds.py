@@ -11,6 +11,7 @@ from typing import Any
 
 from nlp_meta.data.answers import Answer, Prediction, Ranking, Translation
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.language_tags import split_pair
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation import metrics, ranking_metrics, translation_metrics
 from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, RowSums, score_rows
@@ -144,17 +145,12 @@ def episode_scorer(
     return score
 
 
-def target_language(pair: str) -> str:
-    """Second half of a pair: `jav` of `ind-jav`."""
-    return pair.rpartition("-")[2]
-
-
 def _labels(episode: Episode) -> tuple[str, ...]:
     return episode.labels
 
 
 def _language(episode: Episode) -> tuple[str, ...]:
-    return (target_language(episode.language),)
+    return (split_pair(episode.language)[1],)
 
 
 def _nothing(_episode: Episode) -> tuple[str, ...]:

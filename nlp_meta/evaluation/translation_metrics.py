@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nlp_meta.data.answers import Translation
+from nlp_meta.data.language_tags import parse_tag
 from nlp_meta.errors import DataError, MissingPackageError
 from nlp_meta.evaluation.metrics import (
     STRINGS,
@@ -29,7 +30,7 @@ SPBLEU_TOKENIZER = "flores200"
 
 # What has no spaces between words, or pieces of words that space does not show.
 _TOKENIZERS = {
-    **dict.fromkeys(("zho", "cmn", "yue", "wuu"), "zh"),
+    **dict.fromkeys(("zho", "yue", "wuu"), "zh"),
     "jpn": "ja-mecab",
     "kor": "ko-mecab",
     **dict.fromkeys(("tha", "lao", "khm", "mya", "bod", "dzo"), "char"),
@@ -56,7 +57,7 @@ def bleu(true: Sequence[str], translations: Sequence[Translation], known: Sequen
     """BLEU of word n-grams up to 4, from 0 to 100, in the tokens that the language needs.
 
     Args:
-        known: The target language, ISO 639-3.
+        known: The target language.
 
     Raises:
         DataError: No row, or as many translations as rows were not given.
@@ -84,9 +85,9 @@ def choose_tokenizer(language: str) -> str:
     """Name sacrebleu's tokenizer for a target language; characters where its package is missing.
 
     Args:
-        language: ISO 639-3, with or without a script: `zho`, `zho_Hans`.
+        language: In any spelling that `parse_tag` reads: `zho_Hans`, `zh-CN`, `zh`.
     """
-    name = _TOKENIZERS.get(language.partition("_")[0], _DEFAULT_TOKENIZER)
+    name = _TOKENIZERS.get(parse_tag(language).language, _DEFAULT_TOKENIZER)
     missing = [one for one in _PACKAGES.get(name, ()) if importlib.util.find_spec(one) is None]
     return "char" if missing else name
 
@@ -149,7 +150,7 @@ def _terms(metric: str) -> Callable[[Sequence[str], Sequence[Any], Sequence[str]
         if metric == "bleu" and len(known) != 1:
             raise DataError(
                 f"cannot score by BLEU in the languages {list(known)}: one target language is "
-                "needed, as its words are told apart by it; give its ISO 639-3 code"
+                "needed, as its words are told apart by it; give its code"
             )
         tokenizer = _tokenizer(metric, known[0] if known else "")
         pairs = zip(translations, true, strict=True)
@@ -207,7 +208,7 @@ def _compute_chrf(*, predictions: Sequence[str], references: Sequence[str]) -> d
 def _compute_bleu(
     *, predictions: Sequence[str], references: Sequence[str], language: str
 ) -> dict[str, float]:
-    """`language` is the target language, ISO 639-3."""
+    """`language` is the target language."""
     return {"bleu": bleu(references, _translations(predictions), (language,))}
 
 

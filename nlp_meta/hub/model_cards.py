@@ -14,6 +14,7 @@ import yaml
 from huggingface_hub import ModelCardData, eval_result_entries_to_yaml
 
 from nlp_meta import __version__
+from nlp_meta.data.language_tags import list_languages
 from nlp_meta.errors import HubError
 from nlp_meta.hub.card_sections import (
     CardFacts,
@@ -183,7 +184,7 @@ def _languages(facts: CardFacts) -> Iterable[str]:
     for card in facts.trained_on:
         for task in card["tasks"]:
             if task["use"] != "unseen":
-                yield from (part.split("_")[0] for part in task["language"].split("-"))
+                yield from list_languages(task["language"])
 
 
 def _about_base(facts: CardFacts) -> str:

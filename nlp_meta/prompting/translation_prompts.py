@@ -7,7 +7,8 @@ translation, and behind the query it is left to be written.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nlp_meta.data.language_names import name_language, split_pair
+from nlp_meta.data.language_names import name_language
+from nlp_meta.data.language_tags import split_pair
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import SettingsError
 from nlp_meta.prompting.prompts import Chat, Prompt, Template, one_line, write_prompt

@@ -5,9 +5,10 @@ import re
 import pytest
 import torch
 
+from nlp_meta.data.language_tags import join_pair
 from nlp_meta.encoders.languages import find_direction
 from nlp_meta.encoders.seq2seq import direct, load_seq2seq, tokenize_sources, tokenize_targets
-from nlp_meta.errors import BackboneError
+from nlp_meta.errors import BackboneError, EpisodeError
 
 MAX_TOKENS = 60  # of the tiny models
 TEXTS = ("the big house", "two doctor eats and sleeps", "red river")
@@ -33,6 +34,8 @@ def load(model_folders):
         ("m2m", "fuv-npi", "ff", "ne"),
         ("mbart", "eng-sin", "en_XX", "si_LK"),
         ("mbart50", "ind-swa", "id_ID", "sw_KE"),
+        ("mbart50", join_pair("pt-BR", "zh-CN"), "pt_XX", "zh_CN"),
+        ("nllb", join_pair("ind-Latn", "zh-Hant"), "ind_Latn", "zho_Hant"),
     ],
 )
 def test_codes_become_those_of_the_model(load, family, pair, source, target):
@@ -46,6 +49,9 @@ def test_t5_reads_a_sentence(load):
 
     assert direct(backbone, "eng-jav").prefix_text == "translate English to Javanese: "
     assert direct(backbone, "swh-Klingon").prefix_text == "translate Swahili to Klingon: "
+    assert direct(backbone, "id-zh").prefix_text == "translate Indonesian to Chinese: "
+    named = direct(backbone, join_pair("eng", "Shipibo-Konibo")).prefix_text
+    assert named == "translate English to Shipibo-Konibo: "
 
 
 def test_marian_reads_a_tag_of_the_target(load):
@@ -93,6 +99,50 @@ def test_unknown_codes_are_told_the_near_ones(load, family, pair, message):
         direct(load(family), pair)
 
     assert len(re.findall("cannot", str(stopped.value))) == 1
+
+
+@pytest.fixture
+def open_marian(save_tiny_marian, tmp_path):
+    """A model that takes any language, as the small ones of this package do."""
+    save_tiny_marian(tmp_path, tags=("jav", "ind", "sun", "und"))
+    return load_seq2seq(str(tmp_path), max_tokens=40)
+
+
+@pytest.mark.parametrize("code", "bbc nij bug mad ace wol twi quy ban tw pt-BR zh-Hant ewe".split())
+def test_a_model_that_takes_any_language_takes_real_codes_on_both_sides(open_marian, code):
+    assert direct(open_marian, join_pair("ind", code)).is_new
+    assert not direct(open_marian, join_pair(code, "ind")).is_new
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("ind-indo", "to 'indo'.*such as ind, .*change `--target-lang`"),
+        ("java-ind", "from 'java'.*such as jav, .*change `--source-lang`"),
+        ("ind-Javanese", "to 'Javanese'.*such as jav, "),
+        ("xx-ind", "from 'xx'"),
+        ("ind-42", "to '42'"),
+    ],
+)
+def test_a_model_that_takes_any_language_refuses_words_and_lists_near_codes(
+    open_marian, pair, message
+):
+    with pytest.raises(BackboneError, match=message) as stopped:
+        direct(open_marian, pair)
+
+    assert "und" not in str(stopped.value).split("such as")[1]
+
+
+def test_a_model_of_one_pair_refuses_words_too(save_tiny_marian, tmp_path):
+    save_tiny_marian(tmp_path, tags=())
+
+    with pytest.raises(BackboneError, match="the code of a language is needed, such as ind, "):
+        direct(load_seq2seq(str(tmp_path), max_tokens=40), "eng-indo")
+
+
+def test_a_pair_of_three_parts_is_refused_not_guessed(load):
+    with pytest.raises(EpisodeError, match="'pt-BR-jav': two codes"):
+        direct(load("marian"), "pt-BR-jav")
 
 
 @pytest.mark.parametrize("family", ["nllb", "m2m", "mbart50"])

@@ -31,18 +31,27 @@ def write_memory(path, sources=SOURCES, targets=TARGETS):
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def start(model_folders, tmp_path_factory):
-    """A start whose model knows `und`, saved as the recipe saves it."""
-    settings = GenerationSettings(
-        str(model_folders("marian")), None, 48, 4, 8.0, "both", None, None, 0.1, 2
-    )
+def long_memory():
+    """Sides of a memory that a comparison has enough of."""
+    sources = [f"{text} {tail}" for text in SOURCES for tail in ("red", "and two", "big")]
+    targets = [f"{text} {tail}" for text in TARGETS for tail in ("two", "red", "eats")]
+    return sources, targets
+
+
+def save_start(model, folder):
+    """Save a start as the recipe does."""
+    settings = GenerationSettings(str(model), None, 48, 4, 8.0, "both", None, None, 0.1, 2)
     objective = build_generator(settings, precision="no")
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
-    folder = tmp_path_factory.mktemp("start") / "translation"
     TranslationMetaModel(
         objective, weights, settings, InnerLoop(8, 0.02, "adam"), None, True, {"examples": 0}
     ).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def start(model_folders, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start") / "translation"
+    save_start(model_folders("marian"), folder)
     return str(folder)
 
 
@@ -169,6 +178,33 @@ def test_two_texts_of_any_names_are_a_memory(start, adapted, tmp_path, capsys):
     assert code == 2 and "train.src' and '" in err
 
 
+def test_tags_with_hyphens_adapt_translate_and_compare(start, tmp_path, capsys):
+    """`sin_Latn` is among the model's tags; so the tag that is chosen can be told."""
+    memory = write_memory(tmp_path / "memory.tsv")
+    languages = ["--source-lang", "pt-BR", "--target-lang", "sin-Latn"]
+    words = ["--data", memory, *languages, "--output-dir"]
+    (tmp_path / "new.txt").write_text("the river eats\n", encoding="utf-8")
+
+    code, out, said = run(["adapt", start, *words, tmp_path / "new", "--json"], capsys)
+    assert code == 0, said
+    assert json.loads(out)["languages"] == ["pt-BR", "sin-Latn"]
+    model = TranslationModel.from_pretrained(tmp_path / "new")
+    assert (model.source_lang, model.target_lang) == ("pt-BR", "sin-Latn")
+    record = json.loads((tmp_path / "new" / "nlp_meta.json").read_text("utf-8"))
+    assert record["adaptation"]["direction"]["prefix_text"] == ">>sin_Latn<< "
+
+    words = ["translate", tmp_path / "new", "--data", tmp_path / "new.txt"]
+    assert run([*words, "--output", tmp_path / "out.txt"], capsys)[0] == 0
+    written = (tmp_path / "out.txt").read_text("utf-8")
+    assert written.split() == " ".join(model.translate(["the river eats"])).split()
+
+    many = write_memory(tmp_path / "many.tsv", *long_memory())
+    words = ["compare", start, "--data", many, *languages, "--output-dir", tmp_path / "report"]
+    words += ["--draws", "1", "--labels", "8", "--methods", "adapt,copied_source"]
+    code, _, said = run(words, capsys)
+    assert code == 0, said
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -227,6 +263,34 @@ def test_an_unknown_language_lists_the_near_ones(start, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize("command", ["adapt", "compare"])
+def test_one_language_on_both_sides_is_refused(start, tmp_path, capsys, command):
+    memory = write_memory(tmp_path / "memory.tsv")
+    words = ["--source-lang", "id", "--target-lang", "ind", "--output-dir", tmp_path / "new"]
+
+    code, _, err = run([command, start, "--data", memory, *words], capsys)
+
+    assert code == 2
+    assert "both are the same language" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_language_that_is_new_to_the_model_is_told_with_the_near_ones(
+    save_tiny_marian, tmp_path, capsys
+):
+    save_tiny_marian(tmp_path, tags=("jav", "sun", "und"))
+    save_start(tmp_path, tmp_path / "start")
+    memory = write_memory(tmp_path / "memory.tsv")
+    words = ["--source-lang", "ind", "--target-lang", "jvn", "--output-dir", tmp_path / "new"]
+
+    code, out, err = run(["adapt", tmp_path / "start", "--data", memory, *words], capsys)
+
+    assert code == 0, err
+    assert "jvn is new to the model; of its own the most alike are jav, sun" in " ".join(
+        out.split()
+    )
+
+
 def test_ngrams_have_no_say_in_what_is_written(start, tmp_path, capsys):
     memory = write_memory(tmp_path / "memory.tsv")
     words = ["--data", memory, *LANGUAGES, "--output-dir", tmp_path / "new"]
@@ -249,8 +313,7 @@ def test_a_start_does_not_translate_files_yet(start, tmp_path, capsys):
 
 
 def test_compare_judges_every_way_of_writing_pairs(start, tmp_path, capsys):
-    sources = [f"{text} {tail}" for text in SOURCES for tail in ("red", "and two", "big")]
-    targets = [f"{text} {tail}" for text in TARGETS for tail in ("two", "red", "eats")]
+    sources, targets = long_memory()
     memory = write_memory(tmp_path / "memory.tsv", ["two", *sources], ["two", *targets])
     folder = tmp_path / "report"
     words = ["compare", start, "--data", memory, *LANGUAGES, "--output-dir", folder, "--draws", "1"]

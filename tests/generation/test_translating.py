@@ -262,6 +262,15 @@ def test_an_unknown_language_stops_before_the_work(model_folders):
         )
 
 
+def test_a_language_is_not_translated_into_itself(model_folders):
+    start, languages = make_start(model_folders("marian")), {"source_lang": "jv"}
+
+    with pytest.raises(DataError, match="both are the same language"):
+        start.adapt(SOURCES, TARGETS, **languages, target_lang="jav")
+    with pytest.raises(DataError, match="both are the same language"):
+        start.translate(TEXTS, **languages, target_lang="jav")
+
+
 def test_beams_and_empty_texts(adapted):
     assert adapted.translate([]) == []
     assert len(adapted.translate(TEXTS, num_beams=1)) == 3

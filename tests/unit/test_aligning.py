@@ -6,14 +6,19 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from nlp_meta.adapting import build_objective, build_retriever
 from nlp_meta.aligning import AlignmentModel, adapt_alignment
 from nlp_meta.alignment_start import AlignmentMetaModel, describe_defaults
+from nlp_meta.cli import main
+from nlp_meta.encoders.neighbors import ratio_margin
+from nlp_meta.encoders.overlap import Overlap
 from nlp_meta.errors import DataError, MetaModelError
 from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.step_sizes import STEP_SIZE
@@ -285,3 +290,54 @@ def test_long_sentences_may_stop_an_adaptation(start):
 def test_a_side_without_sentences_is_refused(model, sources, targets):
     with pytest.raises(DataError, match="at least one on each side"):
         model.align(sources, targets)
+
+
+def write_memory(path: Path, pairs) -> Path:
+    lines = [f"{source}\t{target}\n" for source, target in [("source", "target"), *pairs]]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5])
+def test_evaluate_scores_what_is_found(model, overlap, tmp_path, capsys):
+    """By the other route: ranks by sorting cosines, in numpy; n-grams add to them."""
+    own = replace(model, objective=replace(model.objective, overlap=overlap))
+    own.save_pretrained(tmp_path / "model")
+    data = write_memory(tmp_path / "test.tsv", zip(SOURCES, TARGETS, strict=True))
+    words = ["evaluate", str(tmp_path / "model"), "--data", str(data)]
+
+    code = main([*words, "--output", str(tmp_path / "scores.json"), "--json"])
+
+    assert code == 0
+    record = json.loads((tmp_path / "scores.json").read_text("utf-8"))
+    assert record == json.loads(capsys.readouterr().out)
+    cosines = own.embed(SOURCES) @ own.embed(TARGETS).T
+    cosines += overlap * Overlap.of(SOURCES, TARGETS).cosines()
+    better = (cosines > cosines.diagonal().unsqueeze(1)).sum(1).numpy()
+    mined = ratio_margin(cosines, neighbors=4).argmax(1)
+    expected = {
+        "precision_at_1": np.mean(better == 0),
+        "mrr": np.mean(1 / (1 + better)),
+        "xsim": np.mean(mined.numpy() != np.arange(11)),
+    }
+    for metric, value in expected.items():
+        assert record[metric]["value"] == pytest.approx(value)
+        assert record[metric]["low"] <= value <= record[metric]["high"]
+    assert (record["pairs"], record["overlap"]) == (11, overlap)
+    assert record["languages"] == ["eng", "xxx"]
+
+
+def test_evaluate_leaves_out_pairs_whose_sentence_was_there_before(model, tmp_path, capsys):
+    """A source with two translations has no rank of the right one."""
+    model.save_pretrained(tmp_path / "model")
+    pairs = [*zip(SOURCES, TARGETS, strict=True), (SOURCES[0].upper(), "it was good")]
+    data = write_memory(tmp_path / "test.tsv", pairs)
+    words = ["evaluate", str(tmp_path / "model"), "--data", str(data)]
+
+    assert main([*words, "--output", str(tmp_path / "scores.json")]) == 0
+
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "precision-at-1" in shown
+    assert "11 of 12, each among 11 targets" in shown
+    record = json.loads((tmp_path / "scores.json").read_text("utf-8"))
+    assert (record["pairs"], record["pairs_given"]) == (11, 12)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from nlp_meta.data.language_names import LANGUAGES, name_language, split_pair
-from nlp_meta.errors import EpisodeError
+from nlp_meta.data.language_names import LANGUAGES, name_language
 
 
 @pytest.mark.parametrize(
@@ -13,6 +12,13 @@ from nlp_meta.errors import EpisodeError
         ("cni", "Asháninka"),
         ("sin_Latn", "Sinhala in Latin script"),
         ("hau_Xyzt", "Hausa in Xyzt script"),
+        ("id", "Indonesian"),
+        ("pt-BR", "Portuguese"),
+        ("tw", "Akan"),
+        ("twi", "Twi"),
+        ("nob", "Norwegian Bokmål"),
+        ("zh", "Chinese"),
+        ("zh-Hant", "Chinese in traditional Chinese script"),
         ("qqq", "qqq"),
         ("qqq_Latn", "qqq_Latn"),
     ],
@@ -24,14 +30,3 @@ def test_a_language_is_named_and_an_unknown_one_stands_for_itself(code, name):
 def test_codes_have_three_letters_and_stand_in_their_order():
     assert list(LANGUAGES) == sorted(LANGUAGES)
     assert {len(code) for code in LANGUAGES} == {3}
-
-
-def test_a_pair_is_two_codes():
-    assert split_pair("ind-jav") == ("ind", "jav")
-    assert split_pair("sin_Latn-eng") == ("sin_Latn", "eng")
-
-
-@pytest.mark.parametrize("pair", ["", "ind", "ind-", "-jav", "ind-jav-sun"])
-def test_what_is_no_pair_is_refused(pair):
-    with pytest.raises(EpisodeError, match=f"languages '{pair}': two codes with a hyphen"):
-        split_pair(pair)

@@ -2,7 +2,17 @@
 
 import pytest
 
-from nlp_meta.data.language_tags import LanguageTag, match_tags, parse_tag, same_language
+from nlp_meta.data.language_tags import (
+    LanguageTag,
+    check_pair,
+    join_pair,
+    list_languages,
+    match_tags,
+    parse_tag,
+    same_language,
+    split_pair,
+)
+from nlp_meta.errors import DataError, EpisodeError
 
 
 @pytest.mark.parametrize("tag", ["ind", "id", "ID", "in", "id-ID", "id_ID", "ind_Latn", "IND-ID"])
@@ -46,3 +56,45 @@ def test_an_equal_tag_is_taken_before_those_that_may_be():
     assert match_tags("eng", ["en-US", "fr", "en-GB"]) == ("en-US", "en-GB")
     assert match_tags("en-GB", ["en-US", "fr", "en"]) == ("en",)
     assert match_tags("jav", ["en-US"]) == ()
+
+
+@pytest.mark.parametrize("source", ["ind", "sin_Latn", "pt-BR", "zh-Hant-TW", "es-419", "sr@latin"])
+@pytest.mark.parametrize("target", ["jav", "zh-Hant", "jav_Java"])
+def test_two_tags_make_a_pair_that_comes_apart_into_the_same_languages(source, target):
+    there = split_pair(join_pair(source, target))
+
+    assert [parse_tag(code) for code in there] == [parse_tag(source), parse_tag(target)]
+    assert join_pair(*there) == join_pair(source, target)
+
+
+@pytest.mark.parametrize("pair", ["", "ind", "ind-", "-jav", "ind-jav-sun", "pt-BR-jav"])
+def test_what_is_no_pair_is_refused(pair):
+    with pytest.raises(EpisodeError, match=f"languages '{pair}': two codes with a hyphen"):
+        split_pair(pair)
+
+
+@pytest.mark.parametrize(
+    ("language", "codes"),
+    [
+        ("ind", ("ind",)),
+        ("pt-BR", ("pt",)),
+        ("zh_Hans", ("zh",)),
+        ("ind-jav", ("ind", "jav")),
+        ("pt_BR-zh_Hant", ("pt", "zh")),
+    ],
+)
+def test_languages_of_a_tag_or_a_pair_have_no_script_and_no_region(language, codes):
+    assert list_languages(language) == codes
+
+
+@pytest.mark.parametrize(("one", "other"), [("ind", "ind"), ("id", "ind"), ("pt-BR", "por_BR")])
+def test_a_language_is_not_translated_into_itself(one, other):
+    with pytest.raises(DataError, match=f"from '{one}' into '{other}': both are the same language"):
+        check_pair(one, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("ind", "jav"), ("en-US", "en-GB"), ("zh-Hans", "zh-Hant"), ("sr", "hr")]
+)
+def test_another_script_or_region_is_another_language(one, other):
+    check_pair(one, other)

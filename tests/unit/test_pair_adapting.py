@@ -76,6 +76,17 @@ def test_folds_hold_every_pair_once_and_copies_together(folds, seed):
         assert any({first, second} <= part for part in parts)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_pair_that_links_two_others_keeps_them_in_its_fold(seed):
+    """The last pair has the source of the first and the target of the second."""
+    linked = [Example("aaa", "bbb"), Example("ccc", "ddd"), Example("aaa", "ddd")]
+
+    parts = fold_pairs([*PAIRS, *linked], folds=4, seed=seed)
+
+    assert sum({11, 12, 13} <= part for part in parts) == 1
+    assert sorted(place for part in parts for place in part) == list(range(14))
+
+
 def test_folds_depend_on_the_seed_alone():
     one, two, other = (fold_pairs(PAIRS, folds=3, seed=seed) for seed in (0, 0, 1))
 
@@ -141,7 +152,8 @@ def test_ngrams_count_where_held_out_pairs_are_found_by_them(objective):
 def test_ngrams_are_left_out_where_they_mislead(objective):
     """Every target shares its n-grams with the next pair's source."""
     words = ("rumah", "makan", "pasar", "jalan", "bunga", "surat", "kapal", "gunung")
-    crossed = [Example(a, b) for a, b in zip(words, (*words[1:], words[0]), strict=True)]
+    following = (*words[1:], words[0])
+    crossed = [Example(f"{a} ini", f"{b} itu") for a, b in zip(words, following, strict=True)]
 
     assert adapt(objective, crossed, companion="auto").overlap == 0.0
     assert adapt(objective, crossed, companion="ngrams").overlap == min(SHARES)

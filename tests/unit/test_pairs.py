@@ -172,6 +172,7 @@ def test_an_evaluation_that_cannot_be_stops():
 
 def test_a_task_names_its_pair_and_one_that_is_no_translation_has_none():
     assert task(language="eng-sin_Latn").pair == ("eng", "sin_Latn")
-    for facts in ({"kind": "sentiment"}, {"language": "eng"}):
-        with pytest.raises(DataError, match=r"'notes/eng-deu'.*a translation is needed"):
-            _ = task(**facts).pair
+    with pytest.raises(DataError, match=r"'notes/eng-deu'.*a translation is needed"):
+        _ = task(kind="sentiment").pair
+    with pytest.raises(EpisodeError, match="languages 'eng': two codes"):
+        _ = task(language="eng").pair

@@ -133,6 +133,22 @@ def test_tokens_are_those_that_the_language_needs(monkeypatch):
     assert [choose_tokenizer(code) for code in ("jpn", "kor")] == ["ja-mecab", "ko-mecab"]
 
 
+@pytest.mark.parametrize(
+    ("spellings", "tokenizer"),
+    [
+        (("zh", "zho", "cmn", "zh-CN", "zh_CN", "zh-Hant", "zho_Hans"), "zh"),
+        (("ja", "jpn", "ja_XX"), "ja-mecab"),
+        (("ko", "kor", "ko_KR"), "ko-mecab"),
+        (("th", "tha", "lo", "lao", "km", "khm", "my", "my_MM", "bur", "bo"), "char"),
+        (("id", "ind", "pt-BR", "qqq", ""), "13a"),
+    ],
+)
+def test_every_spelling_of_a_language_has_its_tokens(monkeypatch, spellings, tokenizer):
+    monkeypatch.setattr(translation_metrics.importlib.util, "find_spec", lambda _: object())
+
+    assert {choose_tokenizer(code) for code in spellings} == {tokenizer}
+
+
 def test_spbleu_is_not_fetched_but_says_what_is_missing(tmp_path, monkeypatch):
     """No network: the vocabulary is looked for in a folder where it cannot be."""
     monkeypatch.setattr("sacrebleu.utils.SACREBLEU_DIR", str(tmp_path))
