@@ -24,7 +24,7 @@ def add_compare(command: ArgumentParser) -> None:
         "--test-data",
         type=Path,
         metavar="FILE",
-        help="table that judges (default: what a support draw leaves of --data)",
+        help="table that judges, 2 rows or more (default: what a support draw leaves of --data)",
     )
     command.add_argument(
         "--output-dir",
@@ -82,7 +82,7 @@ def _add_protocol(command: ArgumentParser) -> None:
 
 def add_recommend(command: ArgumentParser) -> None:
     """Give `recommend` its options."""
-    add_table(command, "table of labeled texts, 30 or more")
+    add_table(command, "table of labeled texts, 30 or more; near-duplicates are left out")
     command.add_argument(
         "--meta",
         metavar="META",
