@@ -30,7 +30,7 @@ def add_compare(command: ArgumentParser) -> None:
         action=TakePaths,
         type=Path,
         metavar="FILE",
-        help="table, or memory, that judges (default: what a support draw leaves of --data)",
+        help="table, or memory, that judges, 2 rows or more (default: what a draw leaves of --data)",
     )
     command.add_argument(
         "--output-dir",
@@ -89,7 +89,7 @@ def _add_protocol(command: ArgumentParser) -> None:
 
 def add_recommend(command: ArgumentParser) -> None:
     """Give `recommend` its options."""
-    add_table(command, "table of labeled texts, 30 or more")
+    add_table(command, "table of labeled texts, 30 or more; near-duplicates are left out")
     command.add_argument(
         "--meta",
         metavar="META",
