@@ -166,8 +166,10 @@ def _say_choice(results: Results, facts: Mapping[str, Any]) -> str:
 def _say_counts(counts: Mapping[str, int]) -> str:
     """Write names, the most frequent first, with the cells of each where there are several."""
     names = sorted(counts, key=lambda name: -counts[name])
-    several = len(names) > 1
-    return join_names([f"{name} in {counts[name]} cells" if several else name for name in names])
+    if len(names) == 1:
+        return names[0]
+    cells = {name: "1 cell" if counts[name] == 1 else f"{counts[name]} cells" for name in names}
+    return join_names([f"{name} in {cells[name]}" for name in names])
 
 
 def say_interval_meaning(results: Results) -> str:

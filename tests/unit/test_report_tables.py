@@ -174,7 +174,7 @@ def test_prompts_are_told_as_they_were(results):
     """By hand: 20 cells, two templates, one rule; a choice of old results is written as ever."""
     choice = {"chosen": "inside each support set", "order_deviation": 0.0125}
     prompts = {
-        "templates": {"review": 8, "sentiment": 12},
+        "templates": {"review": 1, "sentiment": 19},
         "scorings": {"sum": 20},
         "demonstrations": {"0": [0, 0], "8": [0, 8]},
     }
@@ -184,8 +184,8 @@ def test_prompts_are_told_as_they_were(results):
     facts["lora"]["choice"] = before
 
     assert entries_of(choices_table(results), "prompting SmolLM2-135M")[1][0] == (
-        "chosen inside each support set, order deviation 0.0125, template sentiment in 12 cells "
-        "and review in 8 cells, scoring sum, demonstrations 0 with 0 labels and 0 to 8 with 8 "
+        "chosen inside each support set, order deviation 0.0125, template sentiment in 19 cells "
+        "and review in 1 cell, scoring sum, demonstrations 0 with 0 labels and 0 to 8 with 8 "
         "labels"
     )
     assert entries_of(choices_table(results), "plain LoRA")[1][0] == (
