@@ -30,7 +30,7 @@ def add_compare(command: ArgumentParser) -> None:
         action=TakePaths,
         type=Path,
         metavar="FILE",
-        help="table, or memory, that judges, 2 rows or more (default: what a draw leaves of --data)",
+        help="table, or memory, that judges, 2 rows or more (default: what is left of --data)",
     )
     command.add_argument(
         "--output-dir",

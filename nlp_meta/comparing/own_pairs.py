@@ -29,6 +29,7 @@ from nlp_meta.data.leaks import check_leaks
 from nlp_meta.data.memories import Memory
 from nlp_meta.data.memory_facts import describe_memory
 from nlp_meta.data.tasks import Example, Task
+from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.evaluation.kinds import KINDS as KINDS_OF_ANSWERS
 from nlp_meta.evaluation.protocol import Stopwatch
@@ -72,6 +73,7 @@ def compare_pairs(
         The sentence with the answer.
 
     Raises:
+        BackboneError: A model that writes does not know a language; lists the near ones.
         DataError: Too few pairs, or one language.
         MetaModelError: The meta-model learned no translation.
         SettingsError: An unknown method or metric, or a budget that no draw can give.
@@ -172,7 +174,7 @@ def _enter_retrieval(
 
 
 def _enter_generation(
-    wanted: OwnComparison, record: Record, _task: Task, budgets: list[int], folder: str
+    wanted: OwnComparison, record: Record, task: Task, budgets: list[int], folder: str
 ) -> tuple[AnyBench, Contest]:
     methods = name_methods(wanted, kinds=generating.KINDS, ours=WRITERS)
     own = record.adaptation
@@ -192,4 +194,7 @@ def _enter_generation(
         translation_prompting=WRITING,
         run=plan_run(wanted, folder=folder),
     )
-    return generating.GenerationBench(settings, (), Stopwatch()), generating.CONTEST
+    bench = generating.GenerationBench(settings, (), Stopwatch())
+    # A language that the model does not know stops here, not in the first cell.
+    direct(bench.objective(settings.generation).backbone, task.language)
+    return bench, generating.CONTEST

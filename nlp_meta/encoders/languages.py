@@ -121,19 +121,18 @@ def find_direction(languages: Languages, source: str, target: str) -> Direction:
 def _find(languages: Languages, code: str, side: str) -> str:
     found = _match(code, languages)
     if found is None:
-        raise _unknown(languages, code, side)
+        raise _unknown(languages, code, side, needed="one of the model's languages")
     return found
 
 
 def _check_code(languages: Languages, code: str, side: str) -> None:
     """Refuse what is no language at all, where the model itself would not notice."""
     if _match(code, languages) is None and not _LANGUAGE.fullmatch(parse_tag(code).language):
-        raise _unknown(languages, code, side)
+        raise _unknown(languages, code, side, needed="the code of a language")
 
 
-def _unknown(languages: Languages, code: str, side: str) -> BackboneError:
+def _unknown(languages: Languages, code: str, side: str, *, needed: str) -> BackboneError:
     option = "--source-lang" if side == "from" else "--target-lang"
-    needed = "one of the model's languages" if languages.known else "the code of a language"
     return BackboneError(
         f"cannot translate {side} '{code}' with '{languages.name}': {needed} is needed, such as "
         f"{', '.join(near_codes(languages, code))}; change `{option}`, or leave such tasks out "
@@ -163,7 +162,7 @@ def _name(languages: Languages, code: str, side: str) -> str:
         return code.replace("_", "-")  # a pair has no other hyphen than its own
     name = name_language(code)
     if name == code:
-        raise _unknown(languages, code, side)
+        raise _unknown(languages, code, side, needed="one of the model's languages")
     return name
 
 

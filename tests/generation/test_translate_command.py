@@ -251,11 +251,12 @@ def test_a_long_sentence_of_a_memory_is_named_by_its_line(start, tmp_path, capsy
     assert "1 of 26 texts, the target in line 16 the first" in err
 
 
-def test_an_unknown_language_lists_the_near_ones(start, tmp_path, capsys):
-    memory = write_memory(tmp_path / "memory.tsv")
+@pytest.mark.parametrize("command", ["adapt", "compare"])
+def test_an_unknown_language_lists_the_near_ones(start, tmp_path, capsys, command):
+    memory = write_memory(tmp_path / "memory.tsv", *long_memory())
     words = ["--source-lang", "ind", "--target-lang", "jvn", "--output-dir", tmp_path / "new"]
 
-    code, _, err = run(["adapt", start, "--data", memory, *words], capsys)
+    code, _, err = run([command, start, "--data", memory, *words], capsys)
 
     assert code == 2
     assert "cannot translate to 'jvn'" in err
