@@ -201,7 +201,8 @@ class RivalSettings:
 class PromptingSettings:
     """The language model that is prompted, here or behind an OpenAI-compatible endpoint.
 
-    `price_per_million_tokens` null is an unknown price: the estimate tells tokens alone.
+    `price_per_million_tokens` null is an unknown price: the estimate tells tokens alone. The
+    prompt is chosen by the first `choosing_draws` of the judged draws of `adaptation`, null all.
     """
 
     model_name_or_path: str
@@ -213,6 +214,7 @@ class PromptingSettings:
     demonstrations: int | None
     selection: str
     chat: bool
+    choosing_draws: int | None
     orders: int
     endpoint: str | None
     api_key_env: str

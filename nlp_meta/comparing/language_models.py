@@ -4,7 +4,9 @@ import logging
 from pathlib import Path
 
 from nlp_meta.comparing.bench import AskingBench
+from nlp_meta.data.episodes import Episode
 from nlp_meta.encoders.precision import choose_autocast, choose_device
+from nlp_meta.errors import SettingsError
 from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
 from nlp_meta.prompting.language_model import (
     LanguageModel,
@@ -22,6 +24,21 @@ BATCH_TOKENS = 8192
 ENDPOINT_CONTEXT, ANSWER_TOKENS, MOST_NONSENSE, CONCURRENCY = 4096, 8, 0.5, 4
 ANSWERS = "answers"
 """Folder, below that of the comparison, where an endpoint's answers are kept."""
+
+
+def choosing_episodes(bench: AskingBench) -> tuple[Episode, ...]:
+    """The judged episodes that a prompt is chosen by: many prompts times many queries are costly.
+
+    Raises:
+        SettingsError: None of the draws that there are is to be chosen by.
+    """
+    draws = bench.settings.prompting.choosing_draws
+    if draws is not None and draws < 1:
+        raise SettingsError(
+            f"cannot choose a prompt by {draws} draws: at least 1 is needed, or null for all of "
+            "`adaptation.draws`; change `prompting.choosing_draws`"
+        )
+    return tuple(one for one in bench.judged if draws is None or one.index < draws)
 
 
 def load_scorer(bench: AskingBench) -> tuple[Scorer, Chat | None]:

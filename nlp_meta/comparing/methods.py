@@ -77,6 +77,7 @@ ASKED = _keys(
     "demonstrations",
     "selection",
     "chat",
+    "choosing_draws",
     "endpoint",
 )
 """What decides a language model's answers, whatever they are: not how patiently it is asked."""

@@ -41,6 +41,7 @@ PROMPTING = PromptingSettings(
     demonstrations=None,
     selection="balanced",
     chat=False,
+    choosing_draws=None,
     orders=1,
     endpoint=None,
     api_key_env="OPENAI_API_KEY",

@@ -9,6 +9,7 @@ from nlp_meta.comparing.folds import fold_episodes
 from nlp_meta.comparing.language_models import (
     ANSWER_TOKENS,
     ENDPOINT_CONTEXT,
+    choosing_episodes,
     load_scorer,
     say_cost,
     tell_model,
@@ -54,16 +55,17 @@ def choose_prompting(bench: Bench, _: str) -> dict[str, object]:
     of each that the settings name is taken.
     """
     prompting = bench.settings.prompting
-    if not bench.judged and prompting.endpoint is None:
+    judged = choosing_episodes(bench)
+    if not judged and prompting.endpoint is None:
         return {"chosen": "inside each support set"}
-    if not bench.judged:
+    if not judged:
         first = _suit_labels(bench, bench.labels)[0]
         fixed = _tell_choice(first, prompting.scorings[0])
         return {"chosen": "beforehand, as an endpoint's answers cost", **fixed}
     plans = _list_plans(bench, prompting.templates)
-    _announce(bench, plans, prompting.scorings, bench.judged, what="choosing a prompt")
+    _announce(bench, plans, prompting.scorings, judged, what="choosing a prompt")
     scorer, chat = load_scorer(bench)
-    found = _choose(bench, scorer, [replace(plan, chat=chat) for plan in plans], bench.judged)
+    found = _choose(bench, scorer, [replace(plan, chat=chat) for plan in plans], judged)
     return {
         "chosen": "on meta-validation",
         **_tell_choice(found.plan, found.scoring),

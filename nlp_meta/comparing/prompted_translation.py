@@ -7,6 +7,7 @@ from nlp_meta.comparing.bench import AskingBench, Method
 from nlp_meta.comparing.language_models import (
     BATCH_TOKENS,
     ENDPOINT_CONTEXT,
+    choosing_episodes,
     connect,
     load_local,
     say_cost,
@@ -47,17 +48,18 @@ def choose_prompted_translation(
         # A small model may do worse with pairs than without: both are tried.
         for number in dict.fromkeys([prompting.demonstrations, 0])
     ]
-    if not bench.judged:
+    judged = choosing_episodes(bench)
+    if not judged:
         return {
             "template": plans[0].template.name,
             "demonstrations": plans[0].demonstrations,
         }
-    _announce(bench, writing, plans, bench.judged, what="choosing a prompt")
+    _announce(bench, writing, plans, judged, what="choosing a prompt")
     writer, chat = load_writer(bench, writing)
     found = choose_translation_prompt(
         writer,
         [replace(plan, chat=chat) for plan in plans],
-        bench.judged,
+        judged,
         metric=episode_scorer(METRIC),
     )
     return {

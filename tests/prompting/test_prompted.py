@@ -13,6 +13,7 @@ import pytest
 
 from nlp_meta.comparing import prompted
 from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.language_models import choosing_episodes
 from nlp_meta.comparing.own_settings import PROMPTING
 from nlp_meta.comparing.prompted import (
     MOST_JUDGED,
@@ -165,6 +166,24 @@ def test_a_prompt_is_chosen_on_meta_validation_with_and_without_demonstrations(t
     assert choice["trials"] == 8
     assert choice["template"] in ("review", "sentiment")
     assert choice["demonstrations"] in (None, 0)
+
+
+@pytest.mark.parametrize(("draws", "chosen_by"), [(None, {0, 1}), (1, {0})])
+def test_a_prompt_may_be_chosen_by_fewer_draws_than_are_judged(tmp_path, draws, chosen_by):
+    bench = make_bench("", tmp_path)
+    prompting = replace(bench.settings.prompting, choosing_draws=draws)
+    judged = (*bench.judged, *(replace(one, index=1) for one in bench.judged))
+    bench = replace(bench, settings=replace(bench.settings, prompting=prompting), judged=judged)
+
+    assert {one.index for one in choosing_episodes(bench)} == chosen_by
+
+
+def test_a_prompt_cannot_be_chosen_by_no_draw(tmp_path):
+    bench = make_bench("", tmp_path)
+    prompting = replace(bench.settings.prompting, choosing_draws=0)
+
+    with pytest.raises(SettingsError, match="`prompting.choosing_draws`"):
+        choosing_episodes(replace(bench, settings=replace(bench.settings, prompting=prompting)))
 
 
 @pytest.mark.parametrize("misled_by_demonstrations", [True, False])

@@ -227,6 +227,7 @@ CHANGES = {  # setting: another value, and the methods whose answers it decides
     "prompting.price_per_million_tokens": (9.0, ()),
     "prompting.orders": (7, ()),
     "prompting.api_key_env": ("OTHER", ()),
+    "prompting.choosing_draws": (3, ("prompting",)),
     "prompting.endpoint": ("http://127.0.0.1:9", ("prompting",)),
     "prompting.templates": (["label"], ("prompting",)),
     "prompting.scorings": (["mean"], ("prompting",)),
