@@ -182,7 +182,7 @@ def test_a_prompt_cannot_be_chosen_by_no_draw(tmp_path):
     bench = make_bench("", tmp_path)
     prompting = replace(bench.settings.prompting, choosing_draws=0)
 
-    with pytest.raises(SettingsError, match="`prompting.choosing_draws`"):
+    with pytest.raises(SettingsError, match="choosing_draws"):
         choosing_episodes(replace(bench, settings=replace(bench.settings, prompting=prompting)))
 
 
