@@ -84,7 +84,8 @@ def build_setfit(bench: Bench, _: str, choice: Choice) -> Method:
         on_adapted=bench.stopwatch.adapted,
     )
     examples: Callable[[int], int] = lambda labels: 2 * pairs * 2 * labels  # noqa: E731
-    return Method(predict, 2, examples, _facts(backbone, choice))
+    told = {"chosen": "beforehand", "pairs_of_each_kind_an_example": pairs, **choice}
+    return Method(predict, 2, examples, _facts(backbone, told))
 
 
 def _objective(bench: Bench) -> Classification:
