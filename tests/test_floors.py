@@ -124,6 +124,7 @@ ORDER = {
         "leaks",
         "labels",
         "entries",
+        "tabbed",
         "tables",
         "placeholders",
         "memory_tables",

@@ -94,11 +94,17 @@ def read_sources(
     columns = (source_column, target_column)
     if _KINDS[file.form] in ("po", "xliff"):
         entries, languages = _localized(file)
-        if check_direction(file, languages, source_lang=source_lang, target_lang=target_lang):
+        if check_direction(
+            file,
+            languages,
+            source_lang=source_lang,
+            target_lang=target_lang,
+            remedy="name a model of these languages",
+        ):
             raise DataError(
                 f"cannot translate '{path}' from {source_lang} into {target_lang}: it is the other "
-                "way round, a file into that language is needed; exchange `--source-lang` and "
-                "`--target-lang` or name another file"
+                "way round, a file into that language is needed; name another file, or a model of "
+                "the opposite direction"
             )
     else:
         entries = _plain(file, columns)

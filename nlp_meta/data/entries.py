@@ -72,7 +72,7 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
     if not path.is_file():
         raise DataError(
             f"cannot read '{path}': there is no such file, one with sentences is needed; check the "
-            "path given as `--data`"
+            "path"
         )
     name, content = path.name, b""
     try:

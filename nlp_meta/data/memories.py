@@ -163,10 +163,12 @@ def check_direction(
     *,
     source_lang: str | None,
     target_lang: str | None,
+    remedy: str = "correct `--source-lang` and `--target-lang`",
 ) -> bool:
     """Whether a file of two languages translates the opposite way.
 
     Args:
+        remedy: What an error says first of what to change.
         languages: Translated from and into; None where the file does not say. Only a file
             that names both can be known to translate the opposite way.
 
@@ -195,8 +197,8 @@ def check_direction(
     say_it = ", name it in the file (`X-Source-Language` in the header of a .po file)"
     raise DataError(
         f"cannot use '{file.path}' for {source_lang or '?'}-{target_lang or '?'}: it translates "
-        f"{' '.join(known)}{unsaid}, both languages must be those asked for; correct "
-        f"`--source-lang` and `--target-lang`{say_it if unsaid else ''} or name another file"
+        f"{' '.join(known)}{unsaid}, both languages must be those asked for; {remedy}"
+        f"{say_it if unsaid else ''} or name another file"
     )
 
 

@@ -3,10 +3,8 @@
 import csv
 import difflib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO, StringIO
 
 from nlp_meta.data.entries import (
@@ -17,6 +15,7 @@ from nlp_meta.data.entries import (
     decode_text,
     is_unicode,
 )
+from nlp_meta.data.tabbed import tsv_quoting
 from nlp_meta.errors import DataError
 
 TABLES = ("csv", "tsv", "jsonl", "parquet")
@@ -55,7 +54,7 @@ def read_rows_of(file: UserFile) -> Rows:
         return Rows(columns, cells, lines)
     if file.form == "parquet":
         return _read_parquet(file)
-    found = _read_tabbed(file) if file.form == "tsv" else list(_read_delimited(file))
+    found = list(_read_delimited(file))
     while len(found) > 1 and not any(cell.strip() for cell in found[-1][1]):
         found.pop()
     header = tuple(found[0][1]) if found else ()
@@ -143,28 +142,13 @@ def _read_parquet(file: UserFile) -> Rows:
     return Rows(tuple(table.column_names), tuple(cells), tuple(range(1, len(cells) + 1)))
 
 
-def _read_tabbed(file: UserFile) -> list[tuple[int, list[str]]]:
-    plain = partial(_read_delimited, file, quoting=csv.QUOTE_NONE)
-    try:
-        found = list(_read_delimited(file))
-    except DataError:
-        return list(plain())
-    joined = any(re.search(r"[\t\r\n]", cell) for _, row in found for cell in row)
-    lines = StringIO(decode_text(file), newline="")
-    if joined and len({line.count("\t") for line in lines if line.strip()}) == 1:
-        return list(plain())
-    return found
-
-
-def _read_delimited(
-    file: UserFile, *, quoting: int = csv.QUOTE_MINIMAL
-) -> Iterator[tuple[int, list[str]]]:
-    separator = _SEPARATORS[file.form]
+def _read_delimited(file: UserFile) -> Iterator[tuple[int, list[str]]]:
+    separator, text = _SEPARATORS[file.form], decode_text(file)
     reader = csv.reader(
-        StringIO(decode_text(file), newline=""),
+        StringIO(text, newline=""),
         delimiter=separator,
         strict=True,
-        quoting=quoting,  # type: ignore[arg-type]
+        quoting=tsv_quoting(text) if file.form == "tsv" else csv.QUOTE_MINIMAL,  # type: ignore[arg-type]
     )
     width, line = None, 1
     try:

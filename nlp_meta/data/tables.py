@@ -24,6 +24,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from nlp_meta.data.entries import is_unicode
 from nlp_meta.data.labels import label_text
+from nlp_meta.data.tabbed import tsv_quoting
 from nlp_meta.errors import DataError
 
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
@@ -91,7 +92,7 @@ def _find_format(path: Path) -> str:
     if not path.is_file():
         raise DataError(
             f"cannot read table {path}: there is no such file, a table with a column of texts "
-            "is needed; check the path given as `--data`"
+            "is needed; check the path"
         )
     return form
 
@@ -110,9 +111,9 @@ def _survey(path: Path, form: str) -> tuple[list[str] | None, int]:
 
 
 def _survey_delimited(path: Path, *, separator: str) -> tuple[list[str], int]:
-    rows = 0
+    rows, quoting = 0, _quoting(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=separator)
+        reader = csv.reader(file, delimiter=separator, quoting=quoting)  # type: ignore[arg-type]
         header = next(reader, [])
         for row, cells in enumerate(reader, start=1):
             # pandas would take the first cells of such a row for an index and shift the rest.
@@ -124,6 +125,13 @@ def _survey_delimited(path: Path, *, separator: str) -> tuple[list[str], int]:
             if any(cell.strip() for cell in cells):
                 rows = row
     return header, rows
+
+
+def _quoting(path: Path) -> int:
+    if path.suffix.lower() != ".tsv":
+        return csv.QUOTE_MINIMAL
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return tsv_quoting(file.read())
 
 
 def _survey_json(path: Path) -> tuple[None, int]:
@@ -179,6 +187,7 @@ def _load(
                     pattern,
                     features=datasets.Features({name: datasets.Value("string") for name in names}),
                     sep="," if form == "csv" else "\t",
+                    quoting=_quoting(path),
                     usecols=names,
                     na_filter=False,
                     skip_blank_lines=False,

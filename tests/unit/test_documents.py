@@ -338,6 +338,7 @@ def test_a_file_with_nothing_to_translate_stops_with_one_sentence(tmp_path, name
         read_sources(path, source_lang="ind", target_lang="eng")
 
     assert "\n" not in str(caught.value)
+    assert "-lang`" not in str(caught.value)  # a model's languages are no options
 
 
 def test_what_cannot_be_written_stops_before_the_work(tmp_path):

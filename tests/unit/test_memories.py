@@ -603,7 +603,7 @@ def test_a_text_without_its_other_side_stops(tmp_path):
 
 
 def test_a_missing_file_stops(tmp_path):
-    with pytest.raises(DataError, match=r"there is no such file.*`--data`"):
+    with pytest.raises(DataError, match=r"there is no such file.*check the path"):
         read_memory(tmp_path / "nope.tmx")
 
 

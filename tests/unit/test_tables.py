@@ -153,7 +153,7 @@ def test_a_bad_table_stops_with_one_sentence(tmp_path, name, content, message):
 
 
 def test_a_missing_file_stops(tmp_path):
-    with pytest.raises(DataError, match=r"there is no such file.*`--data`"):
+    with pytest.raises(DataError, match=r"there is no such file.*check the path"):
         read_table(tmp_path / "nope.csv", max_rows=9)
 
 
@@ -164,6 +164,35 @@ def test_more_rows_than_are_taken_stop(tmp_path, ending):
     with pytest.raises(DataError, match=r"1000 rows where at most 999 are taken;.*`--max-rows`"):
         read_table(path, max_rows=999)
     assert len(read_table(path, max_rows=1000).texts) == 1000
+
+
+def test_quotes_of_texts_join_no_rows_of_a_tsv_file(tmp_path):
+    """Half a quotation in each of two rows: every line has the header's two cells already."""
+    rows = '"I was glad.\tpositive\nThen it broke."\tnegative\n'
+    path = raw(tmp_path, f"text\tlabel\n{rows}", "a.tsv")
+
+    table = read_table(path, max_rows=9)
+
+    assert table.texts == ('"I was glad.', 'Then it broke."')
+    assert table.labels == ("positive", "negative")
+
+
+def test_a_tsv_file_with_quotes_of_its_own_is_taken_as_written(tmp_path):
+    path = raw(tmp_path, 'text\tlabel\n"Good" value\tpositive\n', "a.tsv")
+
+    assert read_table(path, max_rows=9).texts == ('"Good" value',)
+
+
+def test_a_quoted_cell_of_a_tsv_file_may_hold_tabs_and_line_breaks(tmp_path):
+    path = raw(tmp_path, 'text\tlabel\n"one\tor\ttwo\nthree"\tpositive\n', "a.tsv")
+
+    assert read_table(path, max_rows=9).texts == ("one\tor\ttwo\nthree",)
+
+
+def test_a_tsv_file_of_one_column_may_quote_line_breaks(tmp_path):
+    path = raw(tmp_path, 'text\n"one\ntwo"\nthree\n', "a.tsv")
+
+    assert read_table(path, label_column=None, max_rows=9).texts == ("one\ntwo", "three")
 
 
 def test_nothing_is_left_behind_and_nothing_is_printed(tmp_path):
