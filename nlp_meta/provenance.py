@@ -101,12 +101,17 @@ def _common(
 
 
 def _find_start(init_from: str | None) -> Mapping[str, Any] | None:
-    """What a run went on from: where on the Hub that is, or no more than that it went on."""
+    """What a run went on from: its place on the Hub if it has one, and all tasks seen so far."""
     if init_from is None:
         return None
-    folder, _ = find_model(init_from, kind=META_MODEL, or_kind=OTHER_STARTS)
+    folder, record = find_model(init_from, kind=META_MODEL, or_kind=OTHER_STARTS)
     source = source_of(init_from, folder)
-    return {"name": None, "commit": None} if source is None else asdict(source)
+    place = {"name": None, "commit": None} if source is None else asdict(source)
+    own, earlier = record.provenance, record.provenance.get("init_from") or {}
+    return place | {
+        use: list(dict.fromkeys([*own.get(use, ()), *earlier.get(use, ())]))
+        for use in ("meta_train", "meta_validation")
+    }
 
 
 def _seconds(log: Path, *, steps: int) -> float | None:

@@ -50,8 +50,10 @@ def _seen_by(
     """Models that a method stands on, each with a meta-split and the names of its tasks."""
     if start:
         provenance = find_any_model(start)[1].provenance
+        earlier = provenance.get("init_from") or {}
         for key, meta_split in SPLITS.items():
             yield start, meta_split, provenance.get(key, ())
+            yield f"what {start} went on from", meta_split, earlier.get(key, ())
     for base in find_bases(settings, kind, start):
         path = Path(str(base["model_name_or_path"])) / TRAINING
         if path.is_file():

@@ -289,6 +289,7 @@ def test_meta_train_begins_from_it(trained):
     record = json.loads((trained.root / "runs/meta/nlp_meta.json").read_text(encoding="utf-8"))
     assert record["provenance"]["settings"]["outer"]["algorithm"] == "reptile"
     assert len(record["provenance"]["meta_train"]) == 8
+    assert record["provenance"]["init_from"]["meta_train"] == record["provenance"]["meta_train"]
     assert str(trained.root) not in json.dumps(record["provenance"])
 
 

@@ -50,6 +50,15 @@ def test_a_task_of_a_starts_own_training_is_not_judged(split, tmp_path):
     check(f"joint {start}", "x/new", "own/table")
 
 
+@pytest.mark.parametrize("split", ["meta_train", "meta_validation"])
+def test_a_task_of_what_a_start_went_on_from_is_not_judged(split, tmp_path):
+    start = save_start(tmp_path / "start", meta_train=["x/own"], init_from={split: ["x/seen"]})
+
+    with pytest.raises(SettingsError, match=rf"'x/seen': 'what {start} went on from' has it"):
+        check(f"start {start}", "x/new", "x/seen")
+    check(f"start {start}", "x/new")
+
+
 def test_a_task_that_a_base_model_was_built_from_is_not_judged(tmp_path):
     """A start stands on the base of its record; the rival on the one of the config."""
     base = save_base(tmp_path / "base")
