@@ -200,7 +200,7 @@ class _Texts:
     def grow(self, parents: Sequence[int], tokens: Sequence[int]) -> None:
         """Replace the texts by some of them, each with a token more."""
         self.rows = [(*self.rows[row], token) for row, token in zip(parents, tokens, strict=True)]
-        if self.past is not None:
+        if self.past is not None and [*parents] != [*range(len(self.past.mask))]:
             self.past = self.past.select(torch.tensor(parents, device=self.past.mask.device))
 
 
