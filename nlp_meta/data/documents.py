@@ -94,18 +94,7 @@ def read_sources(
     columns = (source_column, target_column)
     if _KINDS[file.form] in ("po", "xliff"):
         entries, languages = _localized(file)
-        if check_direction(
-            file,
-            languages,
-            source_lang=source_lang,
-            target_lang=target_lang,
-            remedy="name a model of these languages",
-        ):
-            raise DataError(
-                f"cannot translate '{path}' from {source_lang} into {target_lang}: it is the other "
-                "way round, a file into that language is needed; name another file, or a model of "
-                "the opposite direction"
-            )
+        _check_languages(file, languages, source_lang, target_lang)
     else:
         entries = _plain(file, columns)
     reasons = [_reason(entry) for entry in entries]
@@ -126,6 +115,26 @@ def read_sources(
         places=places,
         file=file,
     )
+
+
+def _check_languages(
+    file: UserFile,
+    languages: tuple[str | None, str | None],
+    source_lang: str | None,
+    target_lang: str | None,
+) -> None:
+    if check_direction(
+        file,
+        languages,
+        source_lang=source_lang,
+        target_lang=target_lang,
+        remedy="name a model of these languages",
+    ):
+        raise DataError(
+            f"cannot translate '{file.path}' from {source_lang} into {target_lang}: it is the "
+            "other way round, a file into that language is needed; name another file, or a model "
+            "of the opposite direction"
+        )
 
 
 def check_translations_path(

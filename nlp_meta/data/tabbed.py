@@ -1,8 +1,17 @@
-"""Quotes of a TSV file: those of a table, or the texts' own."""
+"""Quotes of delimited files: those of a table, or the texts' own."""
 
 import csv
 import re
 from io import StringIO
+from pathlib import Path
+
+
+def table_quoting(path: Path) -> int:
+    """How `csv` is to take the double quotes of a CSV or TSV file in UTF-8; see `tsv_quoting`."""
+    if path.suffix.lower() != ".tsv":
+        return csv.QUOTE_MINIMAL
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return tsv_quoting(file.read())
 
 
 def tsv_quoting(text: str) -> int:

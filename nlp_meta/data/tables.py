@@ -24,7 +24,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from nlp_meta.data.entries import is_unicode
 from nlp_meta.data.labels import label_text
-from nlp_meta.data.tabbed import tsv_quoting
+from nlp_meta.data.tabbed import table_quoting
 from nlp_meta.errors import DataError
 
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
@@ -111,7 +111,7 @@ def _survey(path: Path, form: str) -> tuple[list[str] | None, int]:
 
 
 def _survey_delimited(path: Path, *, separator: str) -> tuple[list[str], int]:
-    rows, quoting = 0, _quoting(path)
+    rows, quoting = 0, table_quoting(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=separator, quoting=quoting)  # type: ignore[arg-type]
         header = next(reader, [])
@@ -125,13 +125,6 @@ def _survey_delimited(path: Path, *, separator: str) -> tuple[list[str], int]:
             if any(cell.strip() for cell in cells):
                 rows = row
     return header, rows
-
-
-def _quoting(path: Path) -> int:
-    if path.suffix.lower() != ".tsv":
-        return csv.QUOTE_MINIMAL
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return tsv_quoting(file.read())
 
 
 def _survey_json(path: Path) -> tuple[None, int]:
@@ -187,7 +180,7 @@ def _load(
                     pattern,
                     features=datasets.Features({name: datasets.Value("string") for name in names}),
                     sep="," if form == "csv" else "\t",
-                    quoting=_quoting(path),
+                    quoting=table_quoting(path),
                     usecols=names,
                     na_filter=False,
                     skip_blank_lines=False,
