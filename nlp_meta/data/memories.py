@@ -168,9 +168,9 @@ def check_direction(
     """Whether a file of two languages translates the opposite way.
 
     Args:
-        remedy: What an error says first of what to change.
         languages: Translated from and into; None where the file does not say. Only a file
             that names both can be known to translate the opposite way.
+        remedy: What an error says first of what to change.
 
     Raises:
         DataError: It translates neither way, or does not say that it is the opposite one.

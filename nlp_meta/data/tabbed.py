@@ -27,6 +27,8 @@ def tsv_quoting(text: str) -> int:
     Returns:
         `csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` where quotes are the texts' own.
     """
+    if '"' not in text:
+        return csv.QUOTE_MINIMAL
     try:
         rows = list(csv.reader(StringIO(text, newline=""), delimiter="\t", strict=True))
     except csv.Error:

@@ -55,7 +55,7 @@ def read_table(
     """Read texts and labels from a CSV, TSV, JSONL, JSON or Parquet file.
 
     Integers, booleans and whole floats are labels too: 1, 1.0 and "1" are one label.
-    Blank rows at the end of a CSV or TSV file are left out.
+    Blank rows at the end of a CSV or TSV file are left out, quotes of a TSV file's texts kept.
 
     Args:
         label_column: None reads texts only.

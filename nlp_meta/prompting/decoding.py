@@ -198,7 +198,11 @@ class _Texts:
         return torch.cat(logits).log_softmax(-1)
 
     def grow(self, parents: Sequence[int], tokens: Sequence[int]) -> None:
-        """Replace the texts by some of them, each with a token more."""
+        """Replace the texts by some of them, each with a token more.
+
+        What was read is copied only where a text ended or changed its place, which in greedy
+        writing is seldom.
+        """
         self.rows = [(*self.rows[row], token) for row, token in zip(parents, tokens, strict=True)]
         if self.past is not None and [*parents] != [*range(len(self.past.mask))]:
             self.past = self.past.select(torch.tensor(parents, device=self.past.mask.device))

@@ -98,3 +98,5 @@ def test_a_language_is_not_translated_into_itself(one, other):
 )
 def test_another_script_or_region_is_another_language(one, other):
     check_pair(one, other)
+
+    assert not same_language(one, other)

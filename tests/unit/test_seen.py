@@ -9,7 +9,7 @@ import pytest
 from nlp_meta.comparing.methods import KINDS, find_kind
 from nlp_meta.comparing.seen import check_unseen
 from nlp_meta.data.tasks import Task, load_tasks, name_tasks
-from nlp_meta.errors import SettingsError
+from nlp_meta.errors import CardError, SettingsError
 from nlp_meta.reading import read_settings
 from nlp_meta.settings import Comparison
 
@@ -84,6 +84,8 @@ def test_cards_of_a_base_model_are_opened_only_where_one_of_theirs_is_judged(tmp
     base = save_base(tmp_path / "base", cards=["/nowhere/private.md"])
 
     check("lora", "own/table", "x/new", base=str(base))
+    with pytest.raises(CardError, match="private"):
+        check("lora", "private/task", base=str(base))
 
 
 @pytest.mark.parametrize("meta_split", ["meta-train", "meta-validation", "meta-test"])
