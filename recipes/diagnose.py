@@ -9,35 +9,18 @@ python recipes/diagnose.py --config recipes/configs/reptile_languages.yaml \
 """
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from nlp_meta.console import run_recipe
-from nlp_meta.errors import SettingsError
-from nlp_meta.meta.diagnostics import diagnose
-from nlp_meta.mixed_training import judged_inner, validation_episodes
-from nlp_meta.models import MetaModel
+from nlp_meta.diagnosing import diagnose_start, load_start
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training import episode_metric, load_splits
+from nlp_meta.training import load_splits
 
 
 def main(settings: MetaTraining) -> int:
-    if settings.run.init_from is None:
-        raise SettingsError(
-            "cannot diagnose the pretrained encoder: a meta-model is needed; set `run.init_from`"
-        )
-    adaptation = settings.adaptation
+    model = load_start(settings)
     (validation,) = load_splits(settings.data, "meta-validation")
-    model = MetaModel.from_pretrained(settings.run.init_from)
-    found = diagnose(
-        replace(model.objective, batch_tokens=settings.run.batch_tokens),
-        model.weights,
-        validation_episodes(validation, adaptation),
-        inner=judged_inner(adaptation),
-        minibatch=adaptation.batch_size,
-        at_steps=[0, *adaptation.steps],
-        stack=adaptation.stack,
-        metric=episode_metric(adaptation.metric),
-    )
+    found = diagnose_start(settings, model, validation)
     print(json.dumps({"meta_model": settings.run.init_from, **asdict(found)}, indent=1))
     return 0
 

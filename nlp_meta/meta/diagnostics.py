@@ -1,7 +1,7 @@
 """Diagnostics: what an adaptation does to a start, tensor by tensor and step by step."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -21,12 +21,16 @@ from nlp_meta.meta.validation import Metric, Objective, begin_episodes, in_stack
 
 _LAYER = re.compile(r"\.(\d+)\.")
 
+Lever = Callable[[Sequence[Episode], Weights], tuple[Loss, Weights]]
+"""From W episodes and their start: the loss that adaptation descends, and where it begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """Means over episodes, and the score of each.
 
     Attributes:
+        tasks: Of the episodes, in the order of the scores.
         scores: By number of steps, one an episode, so that two starts can be paired.
         support_loss: By number of steps, in nats, on the whole support set.
         query_loss: The same on the query set: where it rises, adaptation harms.
@@ -35,6 +39,7 @@ class Diagnosis:
             the length of its start; `layer 5`, or `head`.
     """
 
+    tasks: list[str]
     scores: dict[int, list[float]]
     support_loss: dict[int, float]
     query_loss: dict[int, float]
@@ -52,23 +57,24 @@ def diagnose(
     at_steps: Sequence[int],
     stack: int,
     metric: Metric,
+    lever: Lever | None = None,
 ) -> Diagnosis:
     """Follow the adaptation of a start to episodes whose query labels are known.
 
     Args:
         at_steps: Numbers of steps that losses are taken after; the last is the longest.
+        lever: Changes the adaptation; what is measured stays the objective's own loss. None
+            adapts as users do.
     """
-    scores: dict[int, list[float]] = {step: [] for step in at_steps}
-    support_loss: dict[int, list[float]] = {step: [] for step in at_steps}
-    query_loss: dict[int, list[float]] = {step: [] for step in at_steps}
-    sizes: dict[int, list[float]] = {step: [] for step in at_steps}
+    scores, support_loss, query_loss, sizes = (_by_step(at_steps) for _ in range(4))
     relative: dict[str, list[float]] = {}
     for stacked in in_stacks(episodes, size=stack):
         support, start = begin_episodes(objective, meta_parameters, stacked, minibatch=minibatch)
         (whole,) = objective.support_batches(stacked, minibatch=None)
         query = objective.query_batches(stacked)
+        loss, start = lever(stacked, start) if lever else (objective.loss, start)
         fast: Weights = start
-        path = adaptation_path(objective.loss, start, support, inner=inner)
+        path = adaptation_path(loss, start, support, inner=inner)
         for step, fast in enumerate(path):
             if step in support_loss:
                 support_loss[step] += _loss(objective.loss, fast, whole)
@@ -80,12 +86,17 @@ def diagnose(
             way, begun = _length(start, fast, names), _length(None, start, names)
             relative.setdefault(group, []).extend((way / begun.clamp(min=1e-12)).tolist())
     return Diagnosis(
+        [episode.task for episode in episodes],
         scores,
         {step: fmean(values) for step, values in support_loss.items()},
         {step: fmean(values) for step, values in query_loss.items()},
         {step: fmean(values) for step, values in sizes.items()},
         {group: fmean(values) for group, values in relative.items()},
     )
+
+
+def _by_step(at_steps: Sequence[int]) -> dict[int, list[float]]:
+    return {step: [] for step in at_steps}
 
 
 @torch.no_grad()
