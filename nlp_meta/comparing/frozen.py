@@ -11,6 +11,7 @@ from nlp_meta.baselines.ngrams import ngrams
 from nlp_meta.baselines.prototypes import prototypes
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method
 from nlp_meta.data.answers import Predict
+from nlp_meta.objectives.ngrams import FEATURES
 
 Choice = Mapping[str, object]
 
@@ -59,7 +60,9 @@ def build_ngrams(bench: Bench, _: str, choice: Choice) -> Method:
         seed=bench.settings.run.seed,
         on_adapted=bench.stopwatch.adapted,
     )
-    return Method(predict, 2, _once, {"examples_before": 0, "parameters": None, "bytes": None})
+    numbers = FEATURES * len(bench.labels)
+    facts = {"examples_before": 0, "parameters": numbers, "bytes": BYTES_A_NUMBER * numbers}
+    return Method(predict, 2, _once, facts)
 
 
 def _on_features(bench: Bench, predict: Predict, *, numbers: int) -> Method:

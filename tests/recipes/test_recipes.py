@@ -185,6 +185,8 @@ def test_compare_scores_every_method_on_the_same_draws(comparison):
         assert values["mean"] <= values["high"] + 1e-9
     assert {one["rival"] for one in results["paired"]} == METHODS.keys() - {"reptile"}
     assert not any(facts["skipped"] for facts in results["methods"].values())
+    stored = results["methods"]["ngrams"]["parameters"], results["methods"]["ngrams"]["bytes"]
+    assert stored == (2 * 2**16, 2 * 2**16 * 4)  # a weight for each label and n-gram, float32
     assert str(comparison.parent) not in json.dumps(results)
 
 
