@@ -43,16 +43,16 @@ def add_compare(command: ArgumentParser) -> None:
     command.add_argument(
         "--joint",
         metavar="START",
-        help="jointly trained start, for the rival that was trained on as many examples "
-        "(default: that rival is left out)",
+        help="jointly trained start, for the rivals that were trained on as many examples: "
+        "fine-tuned, and adapted just as START is (default: these rivals are left out)",
     )
     _add_methods(
         command,
         default=("all",),
         what="all",
-        starts="hybrid, adapt, joint",
-        pairs="for translations of hybrid, adapt, joint, lora, frozen_retrieval, ngram_overlap, "
-        "zero_pairs, copied_source, prompting; ",
+        starts="hybrid, adapt, joint, joint_hybrid, joint_adapt",
+        pairs="for translations of hybrid, adapt, joint, joint_hybrid, joint_adapt, lora, "
+        "frozen_retrieval, ngram_overlap, zero_pairs, copied_source, prompting; ",
     )
     _add_protocol(command)
     _add_prompting(command)

@@ -167,6 +167,11 @@ def name_start(model: MetaModel) -> str:
 
 def name_training(provenance: Mapping[str, Any]) -> str:
     """How a start was trained, read from its provenance."""
-    settings = provenance.get("settings", {})
-    algorithm = str(settings.get("outer", {}).get("algorithm", "a meta-model"))
+    algorithm = trained_by(provenance)
     return _SAID.get(algorithm, algorithm)
+
+
+def trained_by(provenance: Mapping[str, Any]) -> str:
+    """The algorithm of a start, by its name in the config."""
+    settings = provenance.get("settings", {})
+    return str(settings.get("outer", {}).get("algorithm", "a meta-model"))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nlp_meta.comparing.bench import AskingBench
 from nlp_meta.data.episodes import Episode
+from nlp_meta.encoders.backbone import BUILTIN
 from nlp_meta.encoders.precision import choose_autocast, choose_device
 from nlp_meta.errors import SettingsError
 from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
@@ -66,6 +67,12 @@ def load_local(bench: AskingBench) -> tuple[LanguageModel, Chat | None]:
 def connect(bench: AskingBench, endpoint: str, *, mode: str, answer_tokens: int) -> EndpointScorer:
     """Connect to the endpoint of the settings; its answers are kept in the run's folder."""
     prompting = bench.settings.prompting
+    if prompting.model_name_or_path.startswith(BUILTIN):
+        raise SettingsError(
+            f"cannot ask {endpoint} for '{prompting.model_name_or_path}', which is read here: the "
+            "name that the endpoint knows its model by is needed; give it as "
+            "`prompting.model_name_or_path` (`--prompting.model`)"
+        )
     return connect_endpoint(
         endpoint,
         model=prompting.model_name_or_path,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nlp_meta.comparing.adapted import build_lora, build_start, choose_lora, choose_start
-from nlp_meta.comparing.bench import Method
+from nlp_meta.comparing.bench import Method, trained_by
 from nlp_meta.comparing.frozen import build_memory, build_ngrams, build_probe, build_prototypes
 from nlp_meta.comparing.product import build_adapt, build_hybrid
 from nlp_meta.comparing.prompted import build_prompting, choose_prompting
@@ -16,6 +16,8 @@ from nlp_meta.comparing.whole import build_full, build_setfit, choose_full
 from nlp_meta.errors import SettingsError
 from nlp_meta.hub.companions import WEIGHTS
 from nlp_meta.hub.model_files import ADAPTER, HEAD, RECORD
+from nlp_meta.hub.records import find_any_model
+from nlp_meta.settings import ComparisonSettings
 
 Choose = Callable[[Any, str], dict[str, object]]
 Build = Callable[[Any, str, Mapping[str, object]], Method]
@@ -195,3 +197,13 @@ def find_kind(text: str, kinds: Mapping[str, Kind] | None = None) -> tuple[Kind,
             "`comparison.methods`"
         )
     return table[name], argument
+
+
+def group_of(plan: ComparisonSettings, name: str, kind: Kind, argument: str) -> str:
+    """A joint start that is adapted just as ours is, with n-grams or without, is its rival."""
+    ours = "" if plan.ours is None else plan.methods[plan.ours]
+    way, _, start = ours.partition(" ")
+    alike = kind.folder and plan.methods[name] == f"{way} {argument}" and argument != start
+    if alike and trained_by(find_any_model(argument)[1].provenance) == "joint":
+        return "rival"
+    return kind.group

@@ -214,11 +214,14 @@ def name_methods(
     lines = {name: name for name, kind in kinds.items() if not kind.folder}
     if wanted.meta is not None:
         lines = {**{name: f"{kind} {wanted.meta}" for name, kind in ours.items()}, **lines}
+    # What a joint start is worth as ours is adapted; where that is fine-tuning alone, `joint` is.
+    joint = {"joint": "joint"} if "joint" in kinds else {}
+    joint |= {f"joint_{name}": kind for name, kind in ours.items() if kind != "start"}
     if wanted.joint is not None:
-        lines["joint"] = f"joint {wanted.joint}"
+        lines |= {name: f"{kind} {wanted.joint}" for name, kind in joint.items()}
     if wanted.methods == ("all",):
         return lines
-    starts = {**dict.fromkeys(ours, "--meta"), **({"joint": "--joint"} if "joint" in kinds else {})}
+    starts = {**dict.fromkeys(ours, "--meta"), **dict.fromkeys(joint, "--joint")}
     for name in wanted.methods:
         if name not in lines:
             missing = f" (it needs a start: `{starts[name]}`)" if name in starts else ""

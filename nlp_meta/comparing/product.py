@@ -15,6 +15,7 @@ from nlp_meta.evaluation.protocol import hash_support
 from nlp_meta.meta.adaptation import repeat
 from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.models import AdaptedModel, MetaModel
+from nlp_meta.objectives.ngrams import FEATURES
 
 Choice = Mapping[str, object]
 
@@ -51,9 +52,9 @@ def _build(bench: Bench, folder: str, *, mixed: bool) -> Method:
         return answers
 
     moved = sum(value.numel() for value in drop_step_sizes(model.weights).values())
-    size = BYTES_A_NUMBER * moved
-    if mixed and model.companion is not None:
-        size += BYTES_A_NUMBER * model.companion.weight.size
+    if mixed:
+        prior = model.companion
+        moved += len(bench.labels) * (FEATURES if prior is None else prior.weight.shape[1])
     how = "with n-grams" if mixed else "without n-grams"
     facts = {
         "title": f"{name_start(model)}, `nlp-meta adapt` {how}",
@@ -61,7 +62,7 @@ def _build(bench: Bench, folder: str, *, mixed: bool) -> Method:
         "start": Path(folder).name,
         "pooling": model.settings.pooling,
         "parameters": moved,
-        "bytes": size,
+        "bytes": BYTES_A_NUMBER * moved,
         "choice": {"chosen": "by held-out folds of each support set"},
     }
 

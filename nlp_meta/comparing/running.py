@@ -14,7 +14,7 @@ from typing import Any
 from nlp_meta.comparing.bench import AnyBench, AnySettings, Method
 from nlp_meta.comparing.choices import choice_path, read_choice, save_choice
 from nlp_meta.comparing.fingerprints import fingerprint, hash_adapter
-from nlp_meta.comparing.methods import Kind, find_kind
+from nlp_meta.comparing.methods import Kind, find_kind, group_of
 from nlp_meta.comparing.seen import check_unseen
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task
@@ -213,7 +213,8 @@ def _build_methods(
     facts: dict[str, dict[str, object]] = {}
     for name, (kind, argument) in kinds.items():
         path = choice_path(folder, name, prints[name])
-        facts[name] = {"title": kind.title, "group": kind.group, "reads": kind.reads}
+        group = group_of(bench.settings.comparison, name, kind, argument)
+        facts[name] = {"title": kind.title, "group": group, "reads": kind.reads}
         try:
             choice = read_choice(path)
             choice = kind.choose(bench, argument) if choice is None else choice

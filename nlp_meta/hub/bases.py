@@ -77,15 +77,18 @@ def find_base(
     return BaseFacts(hub_id, str(info.sha), license_id if isinstance(license_id, str) else None)
 
 
-def hash_base(name: str, *, revision: str | None) -> str:
+def hash_base(name: str, *, revision: str | None, file: str | None = None) -> str:
     """Hash of a base's weights, in one file or several; empty where none are found.
 
     What is then missing is said where they are loaded.
+
+    Args:
+        file: Of a GGUF model; None takes the safetensors.
     """
     if is_local(name):
-        files = sorted(Path(resolve_name(name)).glob("*.safetensors"))
+        files = sorted(Path(resolve_name(name)).glob(file or "*.safetensors"))
     else:
-        files = _pull_weights(name, revision=revision)
+        files = _pull_weights(name, revision=revision, file=file)
     stats = [(path, path.stat()) for path in files]
     return " ".join(_hash_weights(path, one.st_size, one.st_mtime_ns) for path, one in stats)
 
@@ -96,11 +99,12 @@ def _hash_weights(path: Path, _size: int, _modified: int) -> str:
     return hash_file(path)
 
 
-def _pull_weights(name: str, *, revision: str | None) -> list[Path]:
+def _pull_weights(name: str, *, revision: str | None, file: str | None) -> list[Path]:
     try:
-        return [Path(hf_hub_download(name, WEIGHTS, revision=revision))]
+        return [Path(hf_hub_download(name, file or WEIGHTS, revision=revision))]
     except EntryNotFoundError:  # in several files, or not here and no Hub to ask
-        pass
+        if file is not None:
+            return []
     except FAILURES:
         return []
     try:

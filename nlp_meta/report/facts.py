@@ -187,7 +187,7 @@ def list_circumstances(results: Results) -> list[tuple[str, str]]:
     pairs = [
         ("Made", results.get("made")),
         (f"{words_of(results).given.title()}s of each task", counts),
-        ("Support draws", f"{results['draws']}, the same for all methods and nested"),
+        ("Support draws", _say_draws(results)),
         ("Main measure", measure_of(results).name),
         *list_signatures(results),
         ("Hardware", results.get("hardware")),
@@ -195,6 +195,16 @@ def list_circumstances(results: Results) -> list[tuple[str, str]]:
         ("Command", results.get("command")),
     ]
     return [(name, str(value)) for name, value in pairs if value]
+
+
+def _say_draws(results: Results) -> str:
+    """How many there were; `limits` let costly methods meet the first of them alone."""
+    of_method: dict[str, set[int]] = {}
+    for cell in results.get("cells") or ():
+        of_method.setdefault(cell["method"], set()).add(cell["draw"])
+    fewer = any(len(draws) < results["draws"] for draws in of_method.values())
+    told = f"{results['draws']}, nested and the same for all methods"
+    return f"{told}, of which costly ones meet the first" if fewer else told
 
 
 def list_signatures(results: Results) -> list[tuple[str, str]]:

@@ -230,3 +230,9 @@ def test_the_builtin_model_reads_sentiment():
 )
 def test_a_model_is_named_as_people_name_it(name, file, said):
     assert name_weights(name, file) == said
+
+
+def test_a_gguf_file_needs_the_model_that_holds_it():
+    """The built-in model is a file itself: another would be read as if it were not asked for."""
+    with pytest.raises(SettingsError, match=r"cannot read 'x\.gguf' of 'builtin:smollm2'"):
+        load_language_model("builtin:smollm2", gguf_file="x.gguf")

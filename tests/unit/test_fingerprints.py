@@ -1,5 +1,6 @@
 """Fingerprints: what decides a method's cells, by what files hold and not by their names."""
 
+import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -106,3 +107,33 @@ def test_a_start_on_the_hub_is_known_by_its_files(base, tmp_path, monkeypatch):
         tmp_path / f"cache/models--some--model/snapshots/{COMMIT}/adapter_model.safetensors"
     )
     assert fingerprint(own, "one") != before
+
+
+@pytest.mark.parametrize("file", [None, "toy.gguf"])
+def test_a_language_model_that_is_trained_again_in_its_folder_is_another_one(
+    file, base, tmp_path, monkeypatch
+):
+    """Of one behind an endpoint nothing can be read: its name is all that is known."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    (base / "toy.gguf").write_bytes(b"GGUF 1")
+    own = settings("prompting", tmp_path)
+    prompting = replace(own.prompting, model_name_or_path=str(base), gguf_file=file)
+    here = replace(own, prompting=prompting)
+    asked = replace(own, prompting=replace(prompting, endpoint="http://127.0.0.1:1"))
+    before = fingerprint(here, "one"), fingerprint(asked, "one")
+
+    if file is None:
+        train_again(base / "model.safetensors")
+    else:
+        (base / "toy.gguf").write_bytes(b"GGUF 2")
+
+    assert fingerprint(here, "one") != before[0]
+    assert fingerprint(asked, "one") == before[1]
+
+
+def test_a_gguf_file_on_the_hub_is_known_by_its_bytes(base, tmp_path, monkeypatch):
+    (base / "toy.gguf").write_bytes(b"GGUF 1")
+    put_on_hub(monkeypatch, base, tmp_path / "cache")
+
+    assert hash_base("some/model", revision=None, file="toy.gguf") == hash_file(base / "toy.gguf")
+    assert hash_base("some/model", revision=None, file="other.gguf") == ""
