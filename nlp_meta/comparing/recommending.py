@@ -12,7 +12,7 @@ import numpy as np
 from nlp_meta.comparing.bench import Bench, Method
 from nlp_meta.comparing.methods import find_kind
 from nlp_meta.data.answers import Prediction, only_predictions
-from nlp_meta.data.episodes import Episode, draw_support
+from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import DataError, MissingPackageError
 from nlp_meta.evaluation.judged import Judged
@@ -104,7 +104,7 @@ def recommend(
     best = ranked[0]
     sizes: dict[int, Answers] = {}
     for share in SHARES:
-        smaller = [[_shrink(one, share, seed=seed) for one in fold] for fold in rounds]
+        smaller = [[shrink(one, share, seed=seed) for one in fold] for fold in rounds]
         sizes[_support_size(smaller)] = _answer({best: methods[best]}, task, smaller, tick)[best]
     learned_from = _support_size(rounds)
     sizes[learned_from] = answers[best]
@@ -215,9 +215,15 @@ def _support_size(rounds: Sequence[Sequence[Episode]]) -> int:
     return round(np.mean([len(one.support) for episodes in rounds for one in episodes]))
 
 
-def _shrink(episode: Episode, share: float, *, seed: int) -> Episode:
-    """Keep a share of the support set, drawn as a smaller budget would be."""
-    pool = Task(episode.task, "sentiment", "", "", "", episode.labels, episode.support, ())
-    count = max(2 * len(episode.labels), round(share * len(episode.support)))
-    kept = draw_support(pool, labels_total=count, seed=seed, draw=episode.index)
-    return replace(episode, support=kept)
+def shrink(episode: Episode, share: float, *, seed: int) -> Episode:
+    """Keep a share of the support set, and of each label in it: what a smaller table would hold.
+
+    At least two examples of a label stay, as many as some methods ask for; the smaller support
+    set is part of the larger one.
+    """
+    order = np.random.default_rng([seed, episode.index]).permutation(len(episode.support))
+    kept: list[int] = []
+    for label in episode.labels:
+        own = [place for place in order if episode.support[place].target == label]
+        kept += own[: max(2, round(share * len(own)))]
+    return replace(episode, support=tuple(episode.support[place] for place in sorted(kept)))

@@ -151,10 +151,12 @@ def _differences(judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: A
         for (method, budget), cells in judged.items():
             if budget != labels or method == analysis.ours:
                 continue
-            shared = {(one.task, one.draw) for one in own} & {(c.task, c.draw) for c in cells}
+            shared = _places(own) & _places(cells)
+            if not shared:
+                continue
             found = paired_difference(
-                [one for one in own if (one.task, one.draw) in shared],
-                [one for one in cells if (one.task, one.draw) in shared],
+                _at(own, shared),
+                _at(cells, shared),
                 analysis.metric,
                 over_tasks=analysis.over_tasks,
                 level=analysis.level,
@@ -185,11 +187,12 @@ def _break_even(
             continue
         for rival in rivals:
             curve = {labels: cells for (name, labels), cells in judged.items() if name == rival}
-            draws = {one.draw for cells in curve.values() for one in cells}
-            draws &= {one.draw for one in own}
+            shared = set.intersection(*(_places(cells) for cells in (own, *curve.values())))
+            if not shared:
+                continue
             found = break_even(
-                [one for one in own if one.draw in draws],
-                {at: [one for one in some if one.draw in draws] for at, some in curve.items()},
+                _at(own, shared),
+                {labels: _at(cells, shared) for labels, cells in curve.items()},
                 analysis.metric,
                 over_tasks=analysis.over_tasks,
                 level=analysis.level,
@@ -203,6 +206,15 @@ def _break_even(
                 "at": at,
                 **asdict(found),
             }
+
+
+def _places(cells: Sequence[Judged]) -> set[tuple[str, int]]:
+    """The tasks and draws that a method was judged on: costly ones, or poor tasks, lack some."""
+    return {(one.task, one.draw) for one in cells}
+
+
+def _at(cells: Sequence[Judged], places: set[tuple[str, int]]) -> list[Judged]:
+    return [one for one in cells if (one.task, one.draw) in places]
 
 
 def _sentence_key(task: str, example: Example) -> str:

@@ -9,8 +9,9 @@ import pytest
 
 from nlp_meta.comparing.own_settings import PROMPTING, OwnComparison
 from nlp_meta.comparing.own_table import recommend_for_table
-from nlp_meta.comparing.recommending import Answers, Recommendation, chance_best
+from nlp_meta.comparing.recommending import Answers, Recommendation, chance_best, shrink
 from nlp_meta.data.answers import Prediction
+from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tables import read_table
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.evaluation.statistics import Interval
@@ -90,3 +91,18 @@ def test_near_copies_of_a_text_do_not_answer_for_it(tmp_path: Path):
     assert copied.near_duplicates == ROWS
     assert plain.near_duplicates == 0
     assert replace(copied, near_duplicates=0) == plain
+
+
+def test_a_smaller_support_set_has_the_labels_of_the_larger_one():
+    """By hand: of 64 good and 16 bad rows a half is 32 and 8, a twentieth 3 and the least, 2."""
+    rows = tuple(Example(f"row {row}", LABELS[row % 5 > 0]) for row in range(80))
+    episode = Episode("own/table", LABELS, rows, (), 0)
+
+    sizes = {share: shrink(episode, share, seed=0).support for share in (0.05, 0.5, 1.0)}
+
+    counts = {s: [sum(e.target == n for e in some) for n in LABELS] for s, some in sizes.items()}
+    assert counts == {0.05: [2, 3], 0.5: [8, 32], 1.0: [16, 64]}
+    assert set(sizes[0.05]) < set(sizes[0.5]) < set(sizes[1.0])
+    assert (
+        shrink(episode, 0.5, seed=0).support == sizes[0.5] != shrink(episode, 0.5, seed=1).support
+    )

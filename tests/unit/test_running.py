@@ -84,6 +84,33 @@ def test_methods_with_a_part_of_the_draws_are_paired_on_those_that_both_have(
     assert even["labels"] == 8
 
 
+def test_a_method_that_cannot_answer_a_task_is_paired_on_the_others(tasks, tmp_path):
+    """Whatever is missing of it, a finished comparison still has its numbers."""
+    methods = {"ngrams": "ngrams", "again": "ngrams"}
+    ran = run(bench(methods, ours="ngrams", labels=[4, 8], draws=1), tasks, tmp_path)
+    first = tasks[0].name
+    less = {
+        key: record
+        for key, record in ran.records.items()
+        if key.method == "ngrams" or (key.task != first and key.labels == 8)
+    }
+    analysis = Analysis("accuracy", "ngrams", over_tasks=False, resamples=50, seed=0)
+
+    results = analyze(less, ran.episodes, analysis)
+    nothing = analyze(
+        {k: r for k, r in ran.records.items() if (k.method == "ngrams") == (k.task == first)},
+        ran.episodes,
+        analysis,
+    )
+
+    assert [(one["labels"], one["difference"]) for one in results["paired"]] == [(8, 0.0)]
+    assert {(one["rival"], one["at"]) for one in results["break_even"]} == {
+        ("again", 4),
+        ("again", 8),
+    }
+    assert nothing["paired"] == nothing["break_even"] == []
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(tasks, tmp_path, monkeypatch):
     """The third of four cells is interrupted; the next run makes the two that are missing."""
     whole = run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "whole")
