@@ -87,28 +87,37 @@ class MaskedLanguage:
         Raises:
             BackboneError: The tokenizer has no token to hide others by.
         """
-        tokenizer = self.backbone.tokenizer
-        if tokenizer.mask_token_id is None:
-            raise BackboneError(
-                f"cannot hide tokens from '{self.backbone.name}': a tokenizer with a mask token is "
-                "needed; change `model.model_name_or_path`"
-            )
+        hiding = _hiding_token(self.backbone)
         tasks = []
         for pool in pools:
             drawn = torch.randperm(len(pool), generator=generator)[:texts].tolist()
             ids = tokenize(self.backbone, [pool[place] for place in drawn])
-            hidden = [_hide(row, int(tokenizer.mask_token_id), generator) for row in ids]
+            hidden = [_hide(row, hiding, generator) for row in ids]
             tasks.append([Row(row, 0, [True]) for row in hidden])
         return stack_batches(
             tasks,
-            padding=int(tokenizer.pad_token_id),
+            padding=int(self.backbone.tokenizer.pad_token_id),
             tokens=self.batch_tokens,
             device=self.backbone.device,
         )
 
 
-def _hide(true: Tensor, mask_id: int, generator: torch.Generator) -> Tensor:
+def _hiding_token(backbone: Backbone) -> int:
+    """The mask token; where a tokenizer has lost it, the unknown one says as much."""
+    tokenizer = backbone.tokenizer
+    found = tokenizer.mask_token_id
+    if found is None:
+        found = tokenizer.unk_token_id
+    if found is None:
+        raise BackboneError(
+            f"cannot hide tokens from '{backbone.name}': a tokenizer with a mask token, or one for "
+            "unknown words, is needed; change `model.model_name_or_path`"
+        )
+    return int(found)
+
+
+def _hide(true: Tensor, hiding: int, generator: torch.Generator) -> Tensor:
     """Ids as they are read beside ids as they are, `(tokens, 2)`; the first and last stay."""
     inside = len(true) - 2
     hidden = torch.randperm(inside, generator=generator)[: max(1, round(MASKED_SHARE * inside))]
-    return torch.stack([true.index_fill(0, 1 + hidden, mask_id), true], dim=1)
+    return torch.stack([true.index_fill(0, 1 + hidden, hiding), true], dim=1)

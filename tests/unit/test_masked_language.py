@@ -6,6 +6,7 @@ import torch
 from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.encoders.batching import tokenize
 from nlp_meta.encoders.lora import LORA_B
+from nlp_meta.errors import BackboneError
 from nlp_meta.meta.adaptation import InnerLoop, adapt, repeat
 from nlp_meta.objectives.classification import build_classification
 from nlp_meta.objectives.masked_language import Decoder, MaskedLanguage
@@ -60,6 +61,22 @@ def test_hides_inner_tokens_alone_and_at_least_one(masked):
     assert sum(batch.owners.counts[0] for batch in batches) == 3
     assert sum(batch.owners.counts[1] for batch in batches) == 1
     assert sum(float(batch.shares.sum()) for batch in batches) == pytest.approx(2)
+
+
+def test_without_a_mask_token_the_unknown_one_hides_and_without_both_nothing_can(
+    masked, monkeypatch
+):
+    tokenizer = masked.backbone.tokenizer
+    unknown = tokenizer.unk_token_id
+    monkeypatch.setattr(
+        tokenizer, "_special_tokens_map", {"unk_token": "[UNK]", "pad_token": "[PAD]"}
+    )
+    read, true = batches_of(masked, TEXTS)[0].states.unbind(-1)
+    assert (read[read != true] == unknown).all()
+
+    monkeypatch.setattr(tokenizer, "_special_tokens_map", {"pad_token": "[PAD]"})
+    with pytest.raises(BackboneError, match="for unknown words, is needed"):
+        batches_of(masked, TEXTS)
 
 
 def test_loss_is_the_cross_entropy_of_the_hidden_tokens_of_each_text(objective, masked):
