@@ -145,7 +145,7 @@ def _add_prompting(command: ArgumentParser) -> None:
         dest="prompting_model",
         metavar="NAME",
         help="causal language model: a folder or a name on the Hub, or the name that the "
-        "endpoint knows (default: builtin:smollm2)",
+        "endpoint knows, which needs one (default: builtin:smollm2)",
     )
     command.add_argument(
         "--prompting.gguf-file",

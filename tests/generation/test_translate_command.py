@@ -361,6 +361,7 @@ def test_what_an_endpoint_will_cost_is_told_before_it_is_asked(start, tmp_path, 
     with LOOPBACK["serve"](answer) as server:
         given = ["compare", start, "--data", memory, *LANGUAGES, "--draws", "1", "--labels", "0"]
         given += ["--methods", "prompting", "--prompting.endpoint", server.url, "--json", *words]
+        given += ["--prompting.model", "toy"]
         code = main([*given, "--output-dir", str(tmp_path / "report")])
 
     assert code == 0
