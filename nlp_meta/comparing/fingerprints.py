@@ -22,8 +22,6 @@ from nlp_meta.settings import PromptingSettings
 
 SECTIONS = ("model", "generation")
 """Of a config, what names a base model."""
-
-
 LANGUAGE_MODEL = "prompting"
 """The section that names a language model."""
 

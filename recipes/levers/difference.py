@@ -11,11 +11,14 @@ within each of these tasks, of n draws n - 1; query rows are not drawn again.
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES = 10_000
+from nlp_meta.evaluation.statistics import Interval, percentile_interval
+
+RESAMPLES, LEVEL = 10_000, 0.95
 
 
 def main() -> None:
@@ -29,17 +32,21 @@ def main() -> None:
     one, other = (json.loads(p.read_text("utf-8")) for p in (options.diagnosis, options.against))
     if one["tasks"] != other["tasks"]:
         parser.error("cannot pair these: the same tasks and draws are needed; diagnose both alike")
-    step, against = (str(steps) for steps in options.steps)
-    differences = np.array(one["scores"][step]) - np.array(other["scores"][against])
-    low, high = interval(differences, np.array(one["tasks"]))
-    print(
-        f"{np.mean(one['scores'][step]):.3f} minus {np.mean(other['scores'][against]):.3f}: "
-        f"{differences.mean():+.3f} [{low:+.3f}, {high:+.3f}], {len(differences)} episodes; query "
-        f"loss {other['query_loss'][against]:.3f} to {one['query_loss'][step]:.3f}"
+    print(tell(one, other, *(str(steps) for steps in options.steps)))
+
+
+def tell(one: dict[str, Any], other: dict[str, Any], step: str, against: str) -> str:
+    """The difference of two diagnoses, each after its number of steps."""
+    scores, others = (np.array(d["scores"][n]) for d, n in ((one, step), (other, against)))
+    found = interval(scores - others, np.array(one["tasks"]))
+    return (
+        f"{scores.mean():.3f} minus {others.mean():.3f}: {found.mean:+.3f} "
+        f"[{found.low:+.3f}, {found.high:+.3f}], {len(scores)} episodes; query loss "
+        f"{other['query_loss'][against]:.3f} to {one['query_loss'][step]:.3f}"
     )
 
 
-def interval(differences: NDArray[np.float64], tasks: NDArray[np.str_]) -> tuple[float, float]:
+def interval(differences: NDArray[np.float64], tasks: NDArray[np.str_]) -> Interval:
     """95 per cent of the means when the draws within each task are drawn again."""
     generator = np.random.default_rng(0)
     means = []
@@ -47,8 +54,7 @@ def interval(differences: NDArray[np.float64], tasks: NDArray[np.str_]) -> tuple
         own = differences[tasks == task]
         drawn = generator.integers(len(own), size=(RESAMPLES, max(1, len(own) - 1)))
         means.append(own[drawn].mean(1))
-    low, high = np.quantile(np.mean(means, axis=0), [0.025, 0.975])
-    return float(low), float(high)
+    return percentile_interval(float(differences.mean()), np.mean(means, axis=0), LEVEL)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from nlp_meta.diagnosing import diagnose_start, load_start
 from nlp_meta.encoders.batching import Batch
 from nlp_meta.meta.adaptation import Loss, Weights
 from nlp_meta.meta.diagnostics import Lever
+from nlp_meta.meta.step_sizes import drop_step_sizes
 from nlp_meta.meta.validation import adapt_episodes, in_stacks
 from nlp_meta.mixed_training import judged_inner, validation_episodes
 from nlp_meta.models import MetaModel
@@ -38,7 +39,7 @@ def main(settings: MetaTraining) -> int:
     model = load_start(settings)
     train, validation = load_splits(settings.data, "meta-train", "meta-validation")
     free = replace(settings.adaptation, anchor=0.0)
-    squares = learn_widths(model, train, free)
+    squares = square_widths(model, train, free)
     lever = hold(model, squares, anchor=settings.adaptation.anchor)
     found = diagnose_start(replace(settings, adaptation=free), model, validation, lever=lever)
     widths = {name: square**0.5 for name, square in squares.items()}
@@ -46,12 +47,13 @@ def main(settings: MetaTraining) -> int:
     return 0
 
 
-def learn_widths(
+def square_widths(
     model: MetaModel, train: Sequence[Task], adaptation: AdaptationSettings
 ) -> dict[str, float]:
     """Squared width of each tensor: the mean square of its way, one episode a meta-train task."""
     episodes = validation_episodes(train, replace(adaptation, draws=1, max_query=1))
-    squares = dict.fromkeys(model.weights, 0.0)
+    moving = drop_step_sizes(model.weights)
+    squares = dict.fromkeys(moving, 0.0)
     for stacked in in_stacks(episodes, size=adaptation.stack):
         fast = adapt_episodes(
             model.objective,
@@ -60,7 +62,7 @@ def learn_widths(
             inner=judged_inner(adaptation),
             minibatch=adaptation.batch_size,
         )
-        for name, begun in model.weights.items():
+        for name, begun in moving.items():
             way = (fast[name] - begun).square().flatten(1).mean(1)
             squares[name] += float(way.sum()) / len(episodes)
     return squares
