@@ -86,10 +86,11 @@ def hash_base(name: str, *, revision: str | None, file: str | None = None) -> st
         file: Of a GGUF model; None takes the safetensors.
     """
     if is_local(name):
-        files = sorted(Path(resolve_name(name)).glob(file or "*.safetensors"))
+        folder = Path(resolve_name(name))
+        files = sorted(folder.glob("*.safetensors")) if file is None else [folder / file]
     else:
         files = _pull_weights(name, revision=revision, file=file)
-    stats = [(path, path.stat()) for path in files]
+    stats = [(path, path.stat()) for path in files if path.is_file()]
     return " ".join(_hash_weights(path, one.st_size, one.st_mtime_ns) for path, one in stats)
 
 

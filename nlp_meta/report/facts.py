@@ -8,6 +8,7 @@ from nlp_meta.report.answer import join_names
 from nlp_meta.report.layout import NONE, Entry, Row, Table
 from nlp_meta.report.verdict import (
     Results,
+    judged_on,
     measured,
     rank_methods,
     score_of,
@@ -199,10 +200,8 @@ def list_circumstances(results: Results) -> list[tuple[str, str]]:
 
 def _say_draws(results: Results) -> str:
     """How many there were; `limits` let costly methods meet the first of them alone."""
-    of_method: dict[str, set[int]] = {}
-    for cell in results.get("cells") or ():
-        of_method.setdefault(cell["method"], set()).add(cell["draw"])
-    fewer = any(len(draws) < results["draws"] for draws in of_method.values())
+    counts = [judged_on(results, name) for name in measured(results)]
+    fewer = any(0 < count < results["draws"] for count in counts)
     told = f"{results['draws']}, nested and the same for all methods"
     return f"{told}, of which costly ones meet the first" if fewer else told
 

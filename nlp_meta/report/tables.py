@@ -23,6 +23,7 @@ from nlp_meta.report.verdict import (
     Score,
     is_significant,
     judge_ours,
+    judged_on,
     measured,
     p_of,
     paired_with,
@@ -199,10 +200,10 @@ def cost_of(results: Results, method: str, labels: int, field: str) -> float | N
 
 
 def _method_row(results: Results, name: str, entries: tuple[Entry, ...], *, note: str = "") -> Row:
-    draws = {c["draw"] for c in results.get("cells") or () if c["method"] == name}
-    fewer = 0 < len(draws) < results["draws"]
+    draws = judged_on(results, name)
+    fewer = 0 < draws < results["draws"]
     notes = ["reference"] if results["methods"][name].get("group") == "reference" else []
-    notes += [f"{len(draws)} of {results['draws']} draws"] if fewer else []
+    notes += [f"{draws} of {results['draws']} draws"] if fewer else []
     notes += [note] if note else []
     detail = f" ({', '.join(notes)})" if notes else ""
     return Row(Entry(title_of(results, name), detail), entries, name == results["ours"])

@@ -104,6 +104,11 @@ def measured(results: Results) -> list[str]:
     return [name for name, facts in results["methods"].items() if not facts.get("skipped")]
 
 
+def judged_on(results: Results, method: str) -> int:
+    """Count the support draws that a method was judged on; 0 where it has no cell."""
+    return len({c["draw"] for c in results.get("cells") or () if c["method"] == method})
+
+
 def skipped(results: Results) -> dict[str, str]:
     """Title to reason of the methods that were skipped."""
     return {
