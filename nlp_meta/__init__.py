@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nlp_meta.aligning import AlignmentMetaModel, AlignmentModel, adapt_alignment
-    from nlp_meta.models import AdaptedModel, MetaModel
+    from nlp_meta.models.meta_model import AdaptedModel, MetaModel
+    from nlp_meta.models.retrieval import AlignmentMetaModel, AlignmentModel, adapt_alignment
 
 __version__ = "0.1.0"
 

@@ -13,12 +13,13 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/compare.py --config 
 from pathlib import Path
 
 from nlp_meta.comparing.contests import SECTIONS, AnyComparison, enter, fitting_tasks
-from nlp_meta.comparing.reporting import save_comparison
-from nlp_meta.comparing.running import run_comparison
-from nlp_meta.console import run_recipe, show_cells
+from nlp_meta.comparing.outputs import save_comparison
+from nlp_meta.comparing.run import run_comparison
 from nlp_meta.data.leaks import check_leaks
-from nlp_meta.launch import share_cells
-from nlp_meta.training import load_splits
+from nlp_meta.progress import show_cells
+from nlp_meta.training.config import run_recipe
+from nlp_meta.training.launch import share_cells
+from nlp_meta.training.run import load_splits
 
 
 def main(settings: AnyComparison) -> int:

@@ -11,10 +11,10 @@ python recipes/diagnose.py --config recipes/configs/reptile_languages.yaml \
 import json
 from dataclasses import asdict
 
-from nlp_meta.console import run_recipe
-from nlp_meta.diagnosing import diagnose_start, load_start
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training import load_splits
+from nlp_meta.training.config import run_recipe
+from nlp_meta.training.diagnosis import diagnose_start, load_start
+from nlp_meta.training.run import load_splits
 
 
 def main(settings: MetaTraining) -> int:

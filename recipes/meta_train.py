@@ -12,13 +12,13 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py --conf
 from collections.abc import Callable
 from typing import Any
 
-from nlp_meta.console import run_recipe, show_steps
-from nlp_meta.generation_settings import GenerationTraining
-from nlp_meta.generation_training import train_translation_meta_model
-from nlp_meta.launch import start_accelerator
-from nlp_meta.pushing import check_push, push_finished
-from nlp_meta.settings import MetaTraining
-from nlp_meta.training import load_splits, train_meta_model
+from nlp_meta.progress import show_steps
+from nlp_meta.settings import GenerationTraining, MetaTraining
+from nlp_meta.training.config import run_recipe
+from nlp_meta.training.generation import train_translation_meta_model
+from nlp_meta.training.launch import start_accelerator
+from nlp_meta.training.pushes import check_push, push_finished
+from nlp_meta.training.run import load_splits, train_meta_model
 
 KINDS: dict[str, type[MetaTraining] | type[GenerationTraining]] = {
     "generation": GenerationTraining,

@@ -15,14 +15,14 @@ from typing import Any
 
 from meta_train import KINDS, main
 
-from nlp_meta.console import run_recipe, show_steps
 from nlp_meta.errors import SettingsError
-from nlp_meta.generation_settings import GenerationTraining, SmallTraining
-from nlp_meta.launch import start_accelerator
-from nlp_meta.settings import MetaTraining
-from nlp_meta.small_card import save_small_model, score_small_model
-from nlp_meta.small_model import train_small_model
-from nlp_meta.training import load_splits
+from nlp_meta.progress import show_steps
+from nlp_meta.settings import GenerationTraining, MetaTraining, SmallTraining
+from nlp_meta.training.config import run_recipe
+from nlp_meta.training.launch import start_accelerator
+from nlp_meta.training.run import load_splits
+from nlp_meta.training.small_card import save_small_model, score_small_model
+from nlp_meta.training.small_model import train_small_model
 
 
 def train_jointly(settings: MetaTraining | GenerationTraining) -> int:

@@ -18,12 +18,12 @@ from statistics import median
 
 import torch
 
-from nlp_meta.data.tables import read_table
-from nlp_meta.exporting.merging import merge
+from nlp_meta.exporting.graph import merge
 from nlp_meta.exporting.onnx_export import FLOAT32, INT8, export_onnx
 from nlp_meta.exporting.parity import Measured, measure
-from nlp_meta.models import AdaptedModel
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.tables import read_table
+from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.progress import quiet_libraries
 
 
 def main() -> None:

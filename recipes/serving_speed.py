@@ -21,10 +21,10 @@ import psutil
 import torch
 from peft import AutoPeftModelForSequenceClassification
 
-from nlp_meta.adapting import build_objective
 from nlp_meta.data.tasks import load_tasks
-from nlp_meta.models import AdaptedModel
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.progress import quiet_libraries
 from nlp_meta.serving.pack import DomainPack
 from nlp_meta.settings import ModelSettings
 

@@ -15,14 +15,14 @@ from statistics import median
 
 import torch
 
-from nlp_meta.adapting import build_objective
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.prefix import whole_network
-from nlp_meta.meta.adaptation import InnerLoop, adapt
-from nlp_meta.meta.validation import begin_episodes
+from nlp_meta.meta.inner_loop import InnerLoop, adapt
+from nlp_meta.meta.objective import begin_episodes
+from nlp_meta.models.adaptation import build_objective
 from nlp_meta.objectives.classification import Classification
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.progress import quiet_libraries
 from nlp_meta.settings import ModelSettings
 
 LABELS = ("negative", "positive")

@@ -12,7 +12,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from nlp_meta.report.markdown import fill_markdown, to_markdown
+from nlp_meta.report.page import fill_markdown, to_markdown
 from nlp_meta.report.verdict import Results
 
 RESULTS = Path(__file__).parent / "results"

@@ -54,7 +54,7 @@ def test_root_names_what_it_loads_lazily():
 
 
 def test_root_gives_the_models_of_the_models_file():
-    from nlp_meta import models
+    from nlp_meta.models import meta_model as models
 
     assert nlp_meta.MetaModel is models.MetaModel
     assert nlp_meta.AdaptedModel is models.AdaptedModel

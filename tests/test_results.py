@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nlp_meta.report.markdown import fill_markdown
+from nlp_meta.report.page import fill_markdown
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "recipes" / "results"

@@ -9,7 +9,8 @@ from typing import get_type_hints
 
 import pytest
 
-from nlp_meta import generation_settings, settings
+from nlp_meta import settings
+from nlp_meta import settings as generation_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIBRARY = sorted((REPOSITORY / "nlp_meta").rglob("*.py"))

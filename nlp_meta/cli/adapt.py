@@ -11,14 +11,14 @@ from nlp_meta.cli.files import check_output_folder, one_table
 from nlp_meta.cli.push import check_push_after, record_of, show_pushed
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.data.labels import describe_match, parse_label_map
-from nlp_meta.data.tables import Table, read_table
 from nlp_meta.errors import MetaModelError
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.tables import Table, read_table
+from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.companion import CompanionReport
     from nlp_meta.hub.destinations import Destination
-    from nlp_meta.models import AdaptedModel
+    from nlp_meta.models.companion import CompanionReport
+    from nlp_meta.models.meta_model import AdaptedModel
 
 
 def run_adapt(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -45,7 +45,7 @@ def run_adapt(options: Namespace, screen: Screen) -> Mapping[str, object]:
 def _adapt(
     table: Table, label_map: Mapping[str, str] | None, options: Namespace, screen: Screen
 ) -> "AdaptedModel":
-    from nlp_meta.models import MetaModel
+    from nlp_meta.models.meta_model import MetaModel
 
     model = MetaModel.from_pretrained(options.meta)
     with show_progress(screen, "adapting") as on_step:
@@ -84,8 +84,8 @@ def save_adapted(adapted: Saves, folder: Path) -> None:
 
 def push_adapted(options: Namespace, to: "Destination", screen: Screen) -> dict[str, object]:
     """Push what was just saved, and tell where it is."""
-    from nlp_meta.hub.publish import push_folder
-    from nlp_meta.hub.quiet import quiet_hub
+    from nlp_meta.hub.push import push_folder
+    from nlp_meta.hub.refusals import quiet_hub
 
     with quiet_libraries(), quiet_hub():
         pushed = push_folder(options.output_dir, to, hub_base_model=options.hub_base_model)

@@ -10,14 +10,14 @@ from nlp_meta.cli.adapt import push_adapted, save_adapted
 from nlp_meta.cli.files import check_output_folder, paths_of
 from nlp_meta.cli.push import check_push_after
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
-from nlp_meta.data.language_tags import check_pair
-from nlp_meta.data.memories import Memory, read_memory
-from nlp_meta.data.memory_facts import describe_memory, record_memory
+from nlp_meta.data.languages import check_pair
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.memories import Memory, describe_memory, read_memory, record_memory
+from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.translation_model import TranslationReport
+    from nlp_meta.models.generation import TranslationReport
+
 
 Adapt = Callable[[Memory, Namespace, Screen], tuple[dict[str, str], dict[str, object]]]
 """A memory to a saved model: facts for people, and the same for machines."""
@@ -95,7 +95,7 @@ def _find_adapt(meta: str) -> Adapt:
 def _adapt_alignment(
     memory: Memory, options: Namespace, screen: Screen
 ) -> tuple[dict[str, str], dict[str, object]]:
-    from nlp_meta.aligning import AlignmentMetaModel, adapt_alignment
+    from nlp_meta.models.retrieval import AlignmentMetaModel, adapt_alignment
 
     start = AlignmentMetaModel.from_pretrained(options.meta)
     with show_progress(screen, "adapting") as on_step:
@@ -144,8 +144,8 @@ def _refuse_ngrams(options: Namespace) -> None:
 def _adapt_translation(
     memory: Memory, options: Namespace, screen: Screen
 ) -> tuple[dict[str, str], dict[str, object]]:
-    from nlp_meta.encoders.languages import near_codes
-    from nlp_meta.translating import TranslationMetaModel
+    from nlp_meta.encoders.language_codes import near_codes
+    from nlp_meta.models.generation import TranslationMetaModel
 
     _refuse_ngrams(options)
     start = TranslationMetaModel.from_pretrained(options.meta)

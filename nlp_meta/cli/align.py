@@ -11,12 +11,12 @@ from pathlib import Path
 from nlp_meta.cli.evaluate_pairs import writes_translations
 from nlp_meta.cli.files import check_output_file, replace_file
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
-from nlp_meta.data.aligned_texts import read_lines
-from nlp_meta.data.entries import is_blank
-from nlp_meta.data.memories import FORMS
-from nlp_meta.data.overlap import first_places
+from nlp_meta.data.duplicates import first_places
 from nlp_meta.errors import DataError
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.entries import is_blank
+from nlp_meta.files.memories import FORMS
+from nlp_meta.files.parallel_texts import read_lines
+from nlp_meta.progress import quiet_libraries
 
 COLUMNS = ("source", "target", "margin", "source_line", "target_line")
 # Lines that people are shown of each kind that is left out.
@@ -49,8 +49,8 @@ def run_align(options: Namespace, screen: Screen) -> Mapping[str, object]:
     write = _find_writer(options.output)
     source, target = (_read(getattr(options, side), side) for side in ("source", "target"))
     with quiet_libraries():
-        from nlp_meta.aligning import AlignmentModel
-        from nlp_meta.translating import TranslationModel
+        from nlp_meta.models.generation import TranslationModel
+        from nlp_meta.models.retrieval import AlignmentModel
 
         kind = TranslationModel if writes_translations(options.model) else AlignmentModel
         model: AlignmentModel | TranslationModel = kind.from_pretrained(options.model)

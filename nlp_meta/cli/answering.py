@@ -7,7 +7,8 @@ from nlp_meta.cli.screen import Screen, show_progress
 from nlp_meta.data.answers import Prediction
 
 if TYPE_CHECKING:
-    from nlp_meta.models import AdaptedModel
+    from nlp_meta.models.meta_model import AdaptedModel
+
 
 # Long enough for batches of texts of one length, short enough for the bar to move.
 BLOCK = 512

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from nlp_meta.cli.hub_options import read_destination
 from nlp_meta.cli.push import record_of, show_pushed
 from nlp_meta.cli.screen import Screen, show_facts, show_table
-from nlp_meta.data.card_parts import META_SPLITS, DataCard
-from nlp_meta.data.cards import find_card, list_cards, load_card
+from nlp_meta.data.cards import META_SPLITS, DataCard, find_card, list_cards, load_card
 from nlp_meta.errors import CardError
 
 
@@ -55,7 +54,7 @@ def _split_tasks(card: DataCard) -> dict[str, list[str]]:
 
 def _check(names: list[str] | tuple[str, ...], screen: Screen) -> Mapping[str, object]:
     """Look at every card before stopping, so that one run shows all that is to mend."""
-    from nlp_meta.hub.data_cards import check_data_card
+    from nlp_meta.hub.push import check_data_card
 
     errors: dict[str, CardError] = {}
     for name in names:
@@ -77,8 +76,8 @@ def _check(names: list[str] | tuple[str, ...], screen: Screen) -> Mapping[str, o
 
 
 def _push(options: Namespace, screen: Screen) -> Mapping[str, object]:
-    from nlp_meta.hub.data_cards import push_card
-    from nlp_meta.hub.quiet import quiet_hub
+    from nlp_meta.hub.push import push_card
+    from nlp_meta.hub.refusals import quiet_hub
 
     with quiet_hub():
         pushed = push_card(options.card, read_destination(options))

@@ -12,9 +12,9 @@ from nlp_meta.cli.comparison_options import METRICS
 from nlp_meta.cli.files import Data, one_table
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_remarks, show_table
 from nlp_meta.data.labels import parse_label_map
-from nlp_meta.data.tables import Table, read_table
 from nlp_meta.errors import SettingsError
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.tables import Table, read_table
+from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.comparing.own_settings import OwnComparison
@@ -32,7 +32,7 @@ def run_compare(options: Namespace, screen: Screen) -> Mapping[str, object]:
     test = None if options.test_data is None else _read(options, options.test_data)
     label_map = None if options.label_map is None else parse_label_map(options.label_map)
     with quiet_libraries(), show_comparing(screen) as on_cell:
-        from nlp_meta.comparing.own_table import compare_table
+        from nlp_meta.comparing.own_tables import compare_table
 
         answer = compare_table(
             wanted_of(options, metric=metric),

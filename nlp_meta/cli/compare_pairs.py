@@ -7,9 +7,8 @@ from nlp_meta.cli.adapt_pairs import check_languages
 from nlp_meta.cli.compare import show_compared, show_comparing, wanted_of
 from nlp_meta.cli.files import Data
 from nlp_meta.cli.screen import Screen
-from nlp_meta.data.memories import Memory, read_memory
-from nlp_meta.data.memory_facts import describe_memory, record_memory
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.memories import Memory, describe_memory, read_memory, record_memory
+from nlp_meta.progress import quiet_libraries
 
 
 def run_compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -18,7 +17,7 @@ def run_compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object
     memory = _read(options, options.data)
     test = None if options.test_data is None else _read(options, options.test_data)
     with quiet_libraries(), show_comparing(screen) as on_cell:
-        from nlp_meta.comparing.own_pairs import compare_pairs
+        from nlp_meta.comparing.own_tables import compare_pairs
 
         answer = compare_pairs(
             wanted_of(options, metric=options.metric or ""),

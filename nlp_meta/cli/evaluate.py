@@ -11,11 +11,11 @@ from nlp_meta.cli.files import check_output_file, one_table, replace_file
 from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import match_labels, parse_label_map
-from nlp_meta.data.tables import read_table
 from nlp_meta.errors import LabelError
 from nlp_meta.evaluation.metrics import METRICS
 from nlp_meta.evaluation.statistics import interval_of_metric
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.tables import read_table
+from nlp_meta.progress import quiet_libraries
 
 RESAMPLES = 1000
 
@@ -31,7 +31,7 @@ def run_evaluate(options: Namespace, screen: Screen) -> Mapping[str, object]:
         max_rows=sys.maxsize,
     )
     with quiet_libraries():
-        from nlp_meta.models import AdaptedModel
+        from nlp_meta.models.meta_model import AdaptedModel
 
         model = AdaptedModel.from_pretrained(options.model)
         true = name_labels(table.labels or (), model.labels, label_map=label_map)

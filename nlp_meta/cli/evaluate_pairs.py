@@ -12,17 +12,16 @@ from nlp_meta.cli.files import check_output_file, replace_file
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
 from nlp_meta.cli.translate import translate_all
 from nlp_meta.data.answers import Translation
-from nlp_meta.data.card_parts import TRANSLATION
+from nlp_meta.data.cards import TRANSLATION
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.memories import Memory, read_memory
-from nlp_meta.data.memory_facts import describe_memory, record_memory
 from nlp_meta.data.pairs import evaluation_pairs
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.evaluation.ranking_metrics import ROW_SUMS, Placed, place_rankings
 from nlp_meta.evaluation.statistics import interval_of_metric
 from nlp_meta.evaluation.translation_metrics import signature_of, spbleu_missing
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.memories import Memory, describe_memory, read_memory, record_memory
+from nlp_meta.progress import quiet_libraries
 
 RESAMPLES = 1000
 CANDIDATES = 1000
@@ -49,7 +48,7 @@ def run_evaluate_pairs(options: Namespace, screen: Screen) -> Mapping[str, objec
     """Translate the sources of a memory, score the translations, and write the scores whole."""
     check_output_file(options.output, data=options.data, given="the file given as `--data`")
     with quiet_libraries():
-        from nlp_meta.translating import TranslationModel
+        from nlp_meta.models.generation import TranslationModel
 
         model = TranslationModel.from_pretrained(options.model)
         languages = model.source_lang, model.target_lang
@@ -71,8 +70,8 @@ def run_evaluate_alignment(options: Namespace, screen: Screen) -> Mapping[str, o
     """Look for the translation of every source among all targets, and write the scores whole."""
     check_output_file(options.output, data=options.data, given="the file given as `--data`")
     with quiet_libraries():
-        from nlp_meta.adapting import count_cut
-        from nlp_meta.aligning import AlignmentModel
+        from nlp_meta.models.adaptation import count_cut
+        from nlp_meta.models.retrieval import AlignmentModel
 
         model = AlignmentModel.from_pretrained(options.model)
         memory = _read(options, model.languages)

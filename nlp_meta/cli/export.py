@@ -7,11 +7,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.screen import Screen, show_facts, show_table
-from nlp_meta.data.tables import read_table
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.tables import read_table
+from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.exporting.onnx_export import ExportReport
+
 
 MOST_TEXTS = 2000
 
@@ -27,7 +28,7 @@ def run_export(options: Namespace, screen: Screen) -> Mapping[str, object]:
     with quiet_libraries():
         from nlp_meta.exporting.graph import check_packages
         from nlp_meta.exporting.onnx_export import check_export_folder, export_onnx
-        from nlp_meta.models import AdaptedModel
+        from nlp_meta.models.meta_model import AdaptedModel
 
         check_packages()
         check_export_folder(options.output_dir)

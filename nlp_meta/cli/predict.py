@@ -16,9 +16,9 @@ from nlp_meta.cli.answering import predict_all
 from nlp_meta.cli.files import check_output_file, replace_file
 from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.data.answers import Prediction
-from nlp_meta.data.tables import read_table
 from nlp_meta.errors import DataError
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.tables import read_table
+from nlp_meta.progress import quiet_libraries
 
 Columns = Mapping[str, Sequence[str | float]]
 
@@ -31,7 +31,7 @@ def run_predict(options: Namespace, screen: Screen) -> Mapping[str, object]:
         options.data, text_column=options.text_column, label_column=None, max_rows=sys.maxsize
     )
     with quiet_libraries():
-        from nlp_meta.models import AdaptedModel
+        from nlp_meta.models.meta_model import AdaptedModel
 
         model = AdaptedModel.from_pretrained(options.model)
         predictions = predict_all(model, table.texts, screen)

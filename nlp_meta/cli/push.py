@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from nlp_meta.cli.hub_options import read_destination
 from nlp_meta.cli.screen import Screen, show_facts
 from nlp_meta.errors import SettingsError
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.hub.destinations import Destination
-    from nlp_meta.hub.publish import Pushed
+    from nlp_meta.hub.push import Pushed
 
 
 def run_push(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Push a model and tell what was sent, what was not, and what its licences forbid."""
-    from nlp_meta.hub.publish import push_folder
-    from nlp_meta.hub.quiet import quiet_hub
+    from nlp_meta.hub.push import push_folder
+    from nlp_meta.hub.refusals import quiet_hub
 
     with quiet_libraries(), quiet_hub():
         pushed = push_folder(
@@ -45,7 +45,7 @@ def check_push_after(options: Namespace) -> "Destination | None":
             "both or neither"
         )
     from nlp_meta.hub.destinations import Destination, check_destination, check_replaceable, look
-    from nlp_meta.hub.quiet import quiet_hub
+    from nlp_meta.hub.refusals import quiet_hub
 
     to = Destination(
         options.hub_model_id,

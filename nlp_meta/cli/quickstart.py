@@ -5,13 +5,13 @@ from argparse import Namespace
 from collections.abc import Mapping
 
 from nlp_meta.cli.screen import Screen, show_facts, show_table
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.progress import quiet_libraries
 
 
 def run_quickstart_command(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Run it and compare the methods."""
     with quiet_libraries():
-        from nlp_meta.quickstart import run_quickstart
+        from nlp_meta.training.quickstart import run_quickstart
 
         result = run_quickstart(output_dir=options.output_dir, seed=options.seed, progress=True)
     show_table(

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
 from nlp_meta.data.labels import parse_label_map
-from nlp_meta.data.tables import read_table
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.tables import read_table
+from nlp_meta.progress import quiet_libraries
 
 
 def run_recommend(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -22,7 +22,7 @@ def run_recommend(options: Namespace, screen: Screen) -> Mapping[str, object]:
     label_map = None if options.label_map is None else parse_label_map(options.label_map)
     with quiet_libraries(), show_progress(screen, "cross-validating") as on_step:
         from nlp_meta.comparing.own_settings import PROMPTING, QUICK, WITH_META, OwnComparison
-        from nlp_meta.comparing.own_table import recommend_for_table
+        from nlp_meta.comparing.own_tables import recommend_for_table
 
         wanted = OwnComparison(
             meta=options.meta,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from nlp_meta.cli.screen import Screen, show_progress
 from nlp_meta.errors import SettingsError
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.progress import quiet_libraries
 from nlp_meta.serving.server import check_packages, listen, run_server
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -41,7 +42,7 @@ def run_serve(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def _load(options: Namespace, screen: Screen) -> tuple["FastAPI", Mapping[str, str]]:
-    from nlp_meta.models import MetaModel
+    from nlp_meta.models.meta_model import MetaModel
     from nlp_meta.serving.app import Adapting, build_app
     from nlp_meta.serving.limits import Limits, name_domains, read_token
     from nlp_meta.serving.pack import DomainPack

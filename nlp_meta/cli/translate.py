@@ -6,22 +6,18 @@ from typing import TYPE_CHECKING
 
 from nlp_meta.cli.files import check_output_file
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
-from nlp_meta.data.documents import (
+from nlp_meta.files.documents import (
     Sources,
     check_translations_path,
     read_sources,
     write_translations,
 )
-from nlp_meta.data.placeholders import (
-    PlaceholderLoss,
-    describe_losses,
-    find_losses,
-    record_losses,
-)
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.placeholders import PlaceholderLoss, describe_losses, find_losses, record_losses
+from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.translating import TranslationModel
+    from nlp_meta.models.generation import TranslationModel
+
 
 # Long enough for batches of texts of one length, short enough for the bar to move.
 BLOCK = 128
@@ -32,7 +28,7 @@ def run_translate(options: Namespace, screen: Screen) -> Mapping[str, object]:
     check_output_file(options.output, data=options.data, given="the file given as `--data`")
     columns = (options.source_column, options.target_column)
     with quiet_libraries():
-        from nlp_meta.translating import TranslationModel
+        from nlp_meta.models.generation import TranslationModel
 
         model = TranslationModel.from_pretrained(options.model)
         languages = {"source_lang": model.source_lang, "target_lang": model.target_lang}

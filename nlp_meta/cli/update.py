@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from nlp_meta.cli.files import check_new_folder
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
 from nlp_meta.data.labels import parse_label_map
-from nlp_meta.data.tables import Table, read_table
 from nlp_meta.errors import SettingsError
-from nlp_meta.quiet import quiet_libraries
+from nlp_meta.files.tables import Table, read_table
+from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.meta.progress import StepRecord
-    from nlp_meta.updating import UpdateReport
+    from nlp_meta.meta.state import StepRecord
+    from nlp_meta.training.update import UpdateReport
 
 
 def run_update(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -25,7 +25,7 @@ def run_update(options: Namespace, screen: Screen) -> Mapping[str, object]:
     tables = _read_domains(options)
     check_new_folder(options.output_dir)
     with quiet_libraries(), show_progress(screen, "outer steps") as on_step:
-        from nlp_meta.updating import update_meta_model
+        from nlp_meta.training.update import update_meta_model
 
         done = 0
 

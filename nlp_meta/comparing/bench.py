@@ -1,17 +1,25 @@
-"""The bench that methods are built on: settings, judged episodes, and models loaded once."""
+"""The bench that methods are built on: settings, judged episodes, and models loaded once.
+
+Choices that methods made before they met a support set, so that none is made twice.
+
+A folder holds one file a method, `choices/METHOD.FINGERPRINT.json`.
+
+Cross-validation inside a support set: each fold is the query set of the others.
+"""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from nlp_meta.adapting import build_objective
 from nlp_meta.data.answers import Predict
-from nlp_meta.data.episodes import Episode
-from nlp_meta.encoders.embedding import Embed, mean_pooled_embedder
+from nlp_meta.data.episodes import Episode, split_folds
+from nlp_meta.encoders.prefix import Embed, mean_pooled_embedder
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.models import AdaptedModel, MetaModel
+from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.meta_model import AdaptedModel, MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import (
     AdaptationSettings,
@@ -175,3 +183,49 @@ def trained_by(provenance: Mapping[str, Any]) -> str:
     """The algorithm of a start, by its name in the config."""
     settings = provenance.get("settings", {})
     return str(settings.get("outer", {}).get("algorithm", "a meta-model"))
+
+
+FOLDER = "choices"
+
+
+def choice_path(folder: Path, method: str, fingerprint: str) -> Path:
+    """Where a method's choice is."""
+    return folder / FOLDER / f"{method}.{fingerprint}.json"
+
+
+def read_choice(path: Path) -> dict[str, object] | None:
+    """What was chosen; None where there is no whole file, and it is to be made."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def save_choice(path: Path, choice: Mapping[str, object]) -> None:
+    """Write a choice; all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(choice) + "\n", encoding="utf-8")
+    beside.rename(path)
+
+
+def fold_episodes(episode: Episode, *, folds: int, seed: int) -> list[Episode]:
+    """Give one episode a fold; fewer folds where a label has fewer examples, none where one has 1.
+
+    Args:
+        episode: Its query set is not looked at.
+    """
+    counts = [sum(e.target == name for e in episode.support) for name in episode.labels]
+    fewest = min((count for count in counts if count), default=0)
+    if fewest < 2:
+        return []
+    parts = split_folds(episode.support, folds=min(folds, fewest), seed=seed)
+    return [
+        replace(
+            episode,
+            support=tuple(e for place, e in enumerate(episode.support) if place not in set(part)),
+            query=tuple(episode.support[place] for place in part),
+        )
+        for part in parts
+    ]

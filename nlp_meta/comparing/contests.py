@@ -4,18 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nlp_meta.comparing.bench import AnyBench, Bench
-from nlp_meta.comparing.generating import CONTEST, GenerationBench
-from nlp_meta.comparing.retrieving import RetrievalBench, retrieval_contest
-from nlp_meta.comparing.running import Contest
-from nlp_meta.data.card_parts import SENTIMENT, TRANSLATION
+from nlp_meta.comparing.generation import CONTEST, GenerationBench
+from nlp_meta.comparing.retrieval import RetrievalBench, retrieval_contest
+from nlp_meta.comparing.run import Contest
+from nlp_meta.data.cards import SENTIMENT, TRANSLATION
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.generation_settings import GenerationComparison
-from nlp_meta.generation_training import judged_pairs
-from nlp_meta.mixed_training import validation_episodes
-from nlp_meta.settings import Comparison, RetrievalComparison
-from nlp_meta.training import union_of_labels
+from nlp_meta.settings import Comparison, GenerationComparison, RetrievalComparison
+from nlp_meta.training.generation import judged_pairs
+from nlp_meta.training.plan import validation_episodes
+from nlp_meta.training.run import union_of_labels
 
 AnyComparison = Comparison | RetrievalComparison | GenerationComparison
 Tasks = Sequence[Task]

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from nlp_meta.comparing.bench import AskingBench
 from nlp_meta.data.episodes import Episode
-from nlp_meta.encoders.backbone import BUILTIN
-from nlp_meta.encoders.precision import choose_autocast, choose_device
+from nlp_meta.encoders.backbone import BUILTIN, choose_autocast, choose_device
 from nlp_meta.errors import SettingsError
 from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
 from nlp_meta.prompting.language_model import (

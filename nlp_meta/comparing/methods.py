@@ -7,16 +7,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nlp_meta.comparing.adapted import build_lora, build_start, choose_lora, choose_start
 from nlp_meta.comparing.bench import Method, trained_by
-from nlp_meta.comparing.frozen import build_memory, build_ngrams, build_probe, build_prototypes
-from nlp_meta.comparing.product import build_adapt, build_hybrid
+from nlp_meta.comparing.encoders import (
+    build_full,
+    build_memory,
+    build_ngrams,
+    build_probe,
+    build_prototypes,
+    build_setfit,
+    choose_full,
+)
 from nlp_meta.comparing.prompted import build_prompting, choose_prompting
-from nlp_meta.comparing.whole import build_full, build_setfit, choose_full
+from nlp_meta.comparing.starts import (
+    build_adapt,
+    build_hybrid,
+    build_lora,
+    build_start,
+    choose_lora,
+    choose_start,
+)
 from nlp_meta.errors import SettingsError
-from nlp_meta.hub.companions import WEIGHTS
-from nlp_meta.hub.model_files import ADAPTER, HEAD, RECORD
+from nlp_meta.hub.pulling import ADAPTER, HEAD, RECORD
 from nlp_meta.hub.records import find_any_model
+from nlp_meta.hub.storage import WEIGHTS
 from nlp_meta.settings import ComparisonSettings
 
 Choose = Callable[[Any, str], dict[str, object]]

@@ -3,23 +3,28 @@
 Steps and rate of every method that adapts come out of the same search on the
 meta-validation episodes. Where there are none, a method does what `nlp-meta adapt` does:
 held-out pairs of each support set choose the steps.
+
+Episodes of sentence pairs that a comparison judges its methods on.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from nlp_meta.baselines.fine_tune import fine_tune, without_labels
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, AnySettings, Method, name_training
 from nlp_meta.data.answers import Answer
+from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
+from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.meta.adaptation import InnerLoop, Weights, repeat
-from nlp_meta.meta.step_sizes import drop_step_sizes
-from nlp_meta.meta.validation import Objective
-from nlp_meta.training import episode_metric, find_adaptation
+from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes, repeat
+from nlp_meta.meta.objective import Objective
+from nlp_meta.rivals.fine_tune import fine_tune, without_labels
+from nlp_meta.training.run import episode_metric, find_adaptation
 
 Choice = Mapping[str, object]
 Own = TypeVar("Own", bound=Objective)
@@ -268,3 +273,56 @@ def _count_examples(steps: int, minibatch: int | None, pairs: int) -> int:
     """Support pairs through forward and backward."""
     batches = 1 if minibatch is None else max(1, round(pairs / minibatch))
     return round(steps * pairs / batches)
+
+
+def draw_pair_episodes(
+    settings: AnySettings,
+    tasks: Sequence[Task],
+    *,
+    candidates: int | None = None,
+    distractors: Mapping[str, Sequence[str]] | None = None,
+    fill: Sequence[str] = (),
+) -> tuple[Episode, ...]:
+    """Give every episode of pairs: draws, then tasks, then numbers of pairs.
+
+    Args:
+        candidates: Translations in each pool; None for methods that write.
+        distractors: Texts that fill pools up, by their language; those that a support set of
+            the draw may show are left out of its pools.
+        fill: Texts of whatever language, for what is then still missing.
+
+    Raises:
+        EpisodeError: A task has too few pairs.
+    """
+    plan, seed = settings.comparison, settings.run.seed
+    found = []
+    for draw, task in itertools.product(range(plan.draws), tasks):
+        others = [*(distractors or {}).get(task.pair[1], ()), *fill]
+        reserved = draw_pairs(task, pairs=max(plan.labels), seed=seed, draw=draw)
+        shown = {text_key(example.target) for example in reserved}
+        kept = [text for text in others if text_key(text) not in shown]
+        found += [
+            evaluation_pairs(
+                task,
+                pairs=pairs,
+                seed=seed,
+                draw=draw,
+                reserve=max(plan.labels),
+                max_query=plan.max_query,
+                candidates=candidates,
+                distractors=kept,
+            )
+            for pairs in plan.labels
+        ]
+    return tuple(found)
+
+
+def gather_texts(tasks: Sequence[Task]) -> dict[str, list[str]]:
+    """Every sentence of some tasks, by its language."""
+    found: dict[str, dict[str, None]] = {}
+    for task in tasks:
+        source, target = task.pair
+        for example in (*task.train, *task.test):
+            found.setdefault(source, {})[example.source] = None
+            found.setdefault(target, {})[example.target] = None
+    return {language: list(texts) for language, texts in found.items()}

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from nlp_meta.comparing.bench import Bench, Method
-from nlp_meta.comparing.folds import fold_episodes
+from nlp_meta.comparing.bench import Bench, Method, fold_episodes
 from nlp_meta.comparing.language_models import (
     ANSWER_TOKENS,
     ENDPOINT_CONTEXT,
@@ -19,8 +18,7 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.metrics import METRICS
 from nlp_meta.evaluation.protocol import Stopwatch, hide_query
-from nlp_meta.prompting.demonstrations import shuffle_balanced
-from nlp_meta.prompting.evidence import PromptFacts, PromptPlan, gather_evidence
+from nlp_meta.prompting.evidence import PromptFacts, PromptPlan, gather_evidence, shuffle_balanced
 from nlp_meta.prompting.in_context import (
     PromptChoice,
     choose_prompt,
@@ -29,13 +27,7 @@ from nlp_meta.prompting.in_context import (
     order_variance,
 )
 from nlp_meta.prompting.language_model import find_weights
-from nlp_meta.prompting.prompts import (
-    TEMPLATES,
-    AnswerScore,
-    Chat,
-    Prompt,
-    Scorer,
-)
+from nlp_meta.prompting.prompts import TEMPLATES, AnswerScore, Chat, Prompt, Scorer
 from nlp_meta.prompting.questions import count_at_most
 from nlp_meta.prompting.scoring import find_scoring, find_scorings
 

@@ -17,20 +17,19 @@ from nlp_meta.comparing.prompted import DEMONSTRATION_TOKENS, QUERY_TOKENS, Choi
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import SettingsError
-from nlp_meta.evaluation.kinds import episode_scorer
+from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.evaluation.protocol import hide_query
 from nlp_meta.prompting.decoding import LocalWriter
 from nlp_meta.prompting.evidence import PromptPlan
 from nlp_meta.prompting.language_model import find_weights
-from nlp_meta.prompting.prompts import Chat, Prompt, Writer, Written
+from nlp_meta.prompting.prompts import Chat, Prompt, Writer, Written, find_translation_template
 from nlp_meta.prompting.questions import count_at_most
-from nlp_meta.prompting.translating import (
+from nlp_meta.prompting.translation import (
     Translate,
     TranslationFacts,
     choose_translation_prompt,
     translate_in_context,
 )
-from nlp_meta.prompting.translation_prompts import find_translation_template
 from nlp_meta.settings import TranslationPrompting
 
 METRIC = "chrf"

@@ -2,29 +2,123 @@
 
 An example of the query set shares neither its text nor its group (the same
 sentence in another language) with any example of the support set.
+
+What streams of episodes share: units, examples that must stay on one side of an episode,
+and the random streams that these are drawn by.
+
+Two examples belong together if they share a text or a group (the same sentence in
+another language); of a translation both sentences count as its texts.
+
+The labels of a support set as numbers, and what a support set must have to be learned from.
+
+Mixing: episodes of several kinds from one stream, in a ratio that every stretch of it keeps.
 """
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 
-from nlp_meta.data.tasks import Example, Task
-from nlp_meta.data.units import (
-    QUERY,
-    SUPPORT,
-    TRAINING,
-    Unit,
-    check_shots,
-    choose_task,
-    draw_units,
-    join_units,
-    keep_some,
-    make_generator,
-    number_of,
-    tokens_of,
-)
+from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.tasks import Example, Task, texts_of
 from nlp_meta.errors import EpisodeError, SettingsError
+
+# Random streams that must not meet: which episode of training, which labels or pairs are bought
+# for an evaluation, which queries are kept of a long test part; which episode of pairs, which
+# order of candidates.
+TRAINING, SUPPORT, QUERY, PAIR_TRAINING, CANDIDATES = range(5)
+
+Unit = tuple[Example, ...]
+"""Examples that must stay on one side: they share a text or a group."""
+
+
+def tokens_of(example: Example, kind: str) -> tuple[Hashable, ...]:
+    """What an example may share with another: the keys of its texts, and its group."""
+    texts = tuple(("text", text_key(text)) for text in texts_of(example, kind))
+    return texts if example.group is None else (*texts, ("group", example.group))
+
+
+def join_units(examples: Sequence[Example], kind: str) -> list[Unit]:
+    """Put together what shares a text or a group; two units share neither."""
+    units: list[list[Example]] = []
+    unit_of: dict[Hashable, list[Example]] = {}
+    for example in examples:
+        tokens = tokens_of(example, kind)
+        joined = next((unit_of[token] for token in tokens if token in unit_of), None)
+        if joined is None:
+            joined = []
+            units.append(joined)
+        joined.append(example)
+        for token in tokens:
+            other = unit_of.setdefault(token, joined)
+            if other is not joined:
+                joined += other
+                for moved in other:
+                    unit_of.update((t, joined) for t in tokens_of(moved, kind))
+                other.clear()
+    return [tuple(unit) for unit in units if unit]
+
+
+def draw_units(units: Sequence[Unit], number: int, generator: np.random.Generator) -> list[Example]:
+    """One example of each of `number` different units, in random order."""
+    chosen = generator.permutation(len(units))[:number]
+    return [units[i][int(generator.integers(len(units[i])))] for i in chosen]
+
+
+def make_generator(seed: int, *key: int) -> np.random.Generator:
+    """A random stream that depends on the seed and on the numbers of its key alone."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def number_of(task: Task) -> int:
+    """A number for the task in the key of a random stream, from its name."""
+    return zlib.crc32(task.name.encode())
+
+
+def choose_task(
+    chances: Sequence[float], seed: int, stream: int, index: int
+) -> tuple[np.random.Generator, int]:
+    """Choose the task of episode `index`; the generator goes on with its examples.
+
+    Raises:
+        EpisodeError: `index` is below 0.
+    """
+    if index < 0:
+        raise EpisodeError(
+            f"cannot draw episode {index}: episodes are numbered from 0; ask for 0 or above"
+        )
+    generator = make_generator(seed, stream, index)
+    return generator, int(generator.choice(len(chances), p=chances))
+
+
+def check_shots(shots: Mapping[str, int]) -> None:
+    """Refuse a support set below 0 examples and a query set below 1, by their settings' names.
+
+    Args:
+        shots: First that of the support set, then that of the query set.
+
+    Raises:
+        SettingsError: One is too small.
+    """
+    for least, (name, value) in enumerate(shots.items()):
+        if value < least:
+            raise SettingsError(
+                f"cannot draw episodes with {name} {value}: at least {least} is needed; "
+                f"raise `episode.{name}`"
+            )
+
+
+def keep_some(
+    examples: Sequence[Example], most: int | None, generator: np.random.Generator
+) -> tuple[Example, ...]:
+    """Keep at most so many examples, drawn at random, in their order; None keeps all."""
+    if most is None or len(examples) <= most:
+        return tuple(examples)
+    kept = generator.choice(len(examples), size=most, replace=False)
+    return tuple(examples[place] for place in sorted(kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,3 +365,117 @@ def _label_pool(task: Task) -> dict[str, list[Unit]]:
         label = unit[0].target
         pool[label].append(tuple(e for e in unit if e.target == label))
     return pool
+
+
+def support_targets(episode: Episode, *, purpose: str) -> list[int]:
+    """Place of each support example's label among the episode's.
+
+    Args:
+        purpose: What cannot be done without, for the message: `fit a linear probe`.
+
+    Raises:
+        EpisodeError: Fewer than 2 labels.
+    """
+    found = {example.target for example in episode.support}
+    if len(found) < 2:
+        raise EpisodeError(
+            f"cannot {purpose} on task '{episode.task}': its support set of "
+            f"{len(episode.support)} examples has {len(found)} labels, at least 2 are needed; "
+            "raise the number of labels"
+        )
+    return [episode.labels.index(example.target) for example in episode.support]
+
+
+_FINEST = 10_000
+"""Shares are rounded to fractions with no larger denominator, so that positions are exact."""
+
+
+class Stream(Protocol):
+    """Episodes by number."""
+
+    def at(self, index: int) -> Episode: ...
+
+
+@dataclass(frozen=True, slots=True)
+class MixedStream:
+    """Endless episodes of several kinds; `at(i)` gives the i-th.
+
+    Each kind's own stream is taken from its beginning, one episode after another, so the
+    sentiment episodes of a mixed run are those of a run on sentiment alone.
+
+    Attributes:
+        shares: Part of the episodes that each kind gives, above 0, in any unit: 1 and 3
+            are a quarter and three quarters.
+    """
+
+    streams: Mapping[str, Stream]
+    shares: Mapping[str, float]
+    _parts: Mapping[str, Fraction] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_shares(self.shares)
+        if set(self.streams) != set(self.shares):
+            raise SettingsError(
+                f"cannot mix episodes of {', '.join(self.streams) or 'no kind'} by shares for "
+                f"{', '.join(self.shares)}: a share for each kind is needed; change "
+                "`episode.shares`"
+            )
+        object.__setattr__(self, "_parts", _conditional_parts(self.shares))
+
+    def at(self, index: int) -> Episode:
+        """Draw episode `index`: the same for the same streams, whatever was drawn before.
+
+        Any n episodes in a row hold a kind's share of n, less or more by 1 for two kinds.
+
+        Raises:
+            EpisodeError: `index` is below 0.
+        """
+        if index < 0:
+            raise EpisodeError(
+                f"cannot draw episode {index}: episodes are numbered from 0; ask for 0 or above"
+            )
+        *kinds, last = self._parts
+        for kind in kinds:
+            place = _taken(index, self._parts[kind])
+            if _taken(index + 1, self._parts[kind]) > place:
+                return self.streams[kind].at(place)
+            index -= place
+        return self.streams[last].at(index)
+
+
+def check_shares(shares: Mapping[str, float]) -> None:
+    """Stop unless there is a kind, and each has a share above 0.
+
+    Raises:
+        SettingsError: There is none, or one is 0, negative, infinite or not a number.
+    """
+    if not shares or not all(0 < share < float("inf") for share in shares.values()):
+        raise SettingsError(
+            f"cannot mix episodes by the shares {dict(shares)}: at least one kind, each with a "
+            "number above 0, is needed; change `episode.shares`, and leave out a kind that is not "
+            "wanted"
+        )
+
+
+def _taken(count: int, part: Fraction) -> int:
+    """How many of the first `count` places go to a kind with this part."""
+    return count * part.numerator // part.denominator
+
+
+def _conditional_parts(shares: Mapping[str, float]) -> dict[str, Fraction]:
+    """Each kind's part of what the kinds before it leave; that of the last is 1."""
+    left = sum(shares.values())
+    parts: dict[str, Fraction] = {}
+    for kind in sorted(shares):
+        last = len(parts) + 1 == len(shares)
+        parts[kind] = Fraction(1) if last else Fraction(shares[kind] / left)
+        parts[kind] = parts[kind].limit_denominator(_FINEST)
+        left -= shares[kind]
+    return parts
+
+
+def split_folds(examples: Sequence[Example], *, folds: int, seed: int) -> list[list[int]]:
+    """Places of examples in K folds with like shares of each label."""
+    order = np.random.default_rng(seed).permutation(len(examples)).tolist()
+    order.sort(key=lambda place: examples[place].target)
+    return [sorted(order[fold::folds]) for fold in range(folds)]

@@ -7,16 +7,16 @@ with any pair of the support set, and no two pairs of one set share any either.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from nlp_meta.data.card_parts import TRANSLATION
-from nlp_meta.data.episodes import Episode, check_names, sampling_chances
-from nlp_meta.data.overlap import text_key
-from nlp_meta.data.tasks import Example, Task
-from nlp_meta.data.units import (
+from nlp_meta.data.cards import TRANSLATION
+from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.episodes import (
     CANDIDATES,
     PAIR_TRAINING,
     QUERY,
     SUPPORT,
+    Episode,
     Unit,
+    check_names,
     check_shots,
     choose_task,
     draw_units,
@@ -24,8 +24,10 @@ from nlp_meta.data.units import (
     keep_some,
     make_generator,
     number_of,
+    sampling_chances,
     tokens_of,
 )
+from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import EpisodeError
 
 

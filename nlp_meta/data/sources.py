@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.data.card_parts import (
+from nlp_meta.data.cards import (
     COLUMN_KEYS,
     SENTIMENT,
     Columns,

@@ -10,10 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from nlp_meta.data.card_parts import META_SPLITS, TRANSLATION, DataCard, TaskCard
-from nlp_meta.data.cards import find_card, list_cards, load_card
-from nlp_meta.data.language_tags import split_pair
-from nlp_meta.data.overlap import text_key
+from nlp_meta.data.cards import (
+    META_SPLITS,
+    TRANSLATION,
+    DataCard,
+    TaskCard,
+    find_card,
+    list_cards,
+    load_card,
+)
+from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.languages import split_pair
 from nlp_meta.data.sources import Row, read_rows
 from nlp_meta.errors import CardError, DataError, SettingsError
 

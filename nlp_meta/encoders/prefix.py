@@ -5,19 +5,24 @@ model. The others know encoders of BERT's and RoBERTa's shape (embeddings, a lis
 layers, a head on the last states): `prefix_network` runs the lower layers once for each
 text, keeps their states in memory, and every pass afterwards starts from them;
 `lean_network` keeps nothing and leaves out what no head reads.
+
+Embeddings: what the frozen encoder says of a text, as one vector.
 """
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers.masking_utils import create_bidirectional_mask
 
-from nlp_meta.data.reuse import Kept
+from nlp_meta.data.cache import Kept
 from nlp_meta.encoders.backbone import Backbone, MeanPooled
-from nlp_meta.encoders.batching import by_length, pad_rows, tokenize
+from nlp_meta.encoders.batches import by_length, pad_rows, tokenize
 
 logger = logging.getLogger(__name__)
 
@@ -170,3 +175,45 @@ def _classify(backbone: Backbone, first: Tensor) -> Tensor:
 def _padding_id(backbone: Backbone) -> int:
     pad = backbone.tokenizer.pad_token_id
     return int(pad) if isinstance(pad, int) else 0
+
+
+Embed = Callable[[Sequence[str]], NDArray[Any]]
+"""Texts to features, `(texts, features)`."""
+
+
+def mean_pooled_embedder(backbone: Backbone, *, batch_tokens: int) -> Embed:
+    """Make features of texts: the mean of the encoder's last states over real tokens.
+
+    Features are float32 and kept by text, so that many draws of a task cost one pass.
+
+    Args:
+        batch_tokens: Most tokens of one padded batch.
+    """
+
+    def compute(texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        ids = tokenize(backbone, texts)
+        found = [np.zeros(0, dtype=np.float32)] * len(texts)
+        for group in by_length([len(row) for row in ids], tokens=batch_tokens):
+            means = _mean_states(backbone, [ids[row] for row in group])
+            for row, mean in zip(group, means, strict=True):
+                found[row] = mean
+        return found
+
+    kept = Kept(compute)
+
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        if not texts:
+            return np.zeros((0, int(backbone.config.hidden_size)), dtype=np.float32)
+        return np.stack(kept.take(texts))
+
+    return embed
+
+
+@torch.no_grad()
+def _mean_states(backbone: Backbone, ids: Sequence[Tensor]) -> NDArray[np.float32]:
+    padded, mask = pad_rows(ids, padding=backbone.tokenizer.pad_token_id or 0)
+    padded, mask = padded.to(backbone.device), mask.to(backbone.device)
+    states = backbone.encoder(input_ids=padded, attention_mask=mask).last_hidden_state.float()
+    real = mask.unsqueeze(-1).float()
+    means: NDArray[np.float32] = ((states * real).sum(1) / real.sum(1)).cpu().numpy()
+    return means

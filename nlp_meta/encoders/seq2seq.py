@@ -19,8 +19,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nlp_meta.data.language_tags import split_pair
-from nlp_meta.encoders.languages import Direction, Languages, find_direction, read_languages
+from nlp_meta.data.languages import split_pair
+from nlp_meta.encoders.language_codes import Direction, Languages, find_direction, read_languages
 from nlp_meta.errors import BackboneError
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation.kinds import Kept, find_metric
+from nlp_meta.evaluation.answers import Kept, find_metric
 from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, Numbers, RowSums
 
 

@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation.judged import Block, Judged, Table, find_blocks, tabulate
 from nlp_meta.evaluation.metrics import Numbers
-from nlp_meta.evaluation.resampling import resampled_means
-from nlp_meta.evaluation.statistics import check_settings, chunk_sizes, percentile_interval
+from nlp_meta.evaluation.statistics import (
+    check_settings,
+    chunk_sizes,
+    percentile_interval,
+    resampled_means,
+)
 
 Unit = Literal["task", "draw", "cell"]
 """What is exchanged as a whole: a task, a draw in all tasks, or one draw of one task."""

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from nlp_meta.data.answers import Answer, Predict
+from nlp_meta.data.cache import begin_job, work_time
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.reuse import begin_job, work_time
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation.kinds import Kept, Kind, kind_of, score_episode
+from nlp_meta.evaluation.answers import Kept, Kind, kind_of, score_episode
 from nlp_meta.evaluation.statistics import hierarchical_interval
 
 

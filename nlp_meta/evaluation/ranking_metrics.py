@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from nlp_meta.data.answers import Ranking
+from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.overlap import text_key
 from nlp_meta.errors import DataError
 from nlp_meta.evaluation.metrics import (
     STRINGS,

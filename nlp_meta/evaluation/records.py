@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from nlp_meta.data.episodes import Episode
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.kinds import KINDS, Kept, is_damaged, kind_of
+from nlp_meta.evaluation.answers import KINDS, Kept, is_damaged, kind_of
 from nlp_meta.evaluation.protocol import Cell, flatten_cell, hash_support, read_cell
 
 FOLDER = "cells"

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.evaluation.break_even import break_even
+from nlp_meta.evaluation.answers import KINDS, kind_of, missing_for
 from nlp_meta.evaluation.judged import Judged, worst_task
-from nlp_meta.evaluation.kinds import KINDS, kind_of, missing_for
+from nlp_meta.evaluation.learning_curve import break_even
 from nlp_meta.evaluation.pairing import holm, paired_difference
 from nlp_meta.evaluation.protocol import flatten_cell
 from nlp_meta.evaluation.records import Key, Record, row_key
-from nlp_meta.evaluation.resampling import resampled_interval
+from nlp_meta.evaluation.statistics import resampled_interval
 from nlp_meta.evaluation.translation_metrics import signature_of
 
 Table = list[dict[str, object]]

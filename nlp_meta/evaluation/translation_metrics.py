@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nlp_meta.data.answers import Translation
-from nlp_meta.data.language_tags import parse_tag
+from nlp_meta.data.languages import parse_tag
 from nlp_meta.errors import DataError, MissingPackageError
 from nlp_meta.evaluation.metrics import (
     STRINGS,

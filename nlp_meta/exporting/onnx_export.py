@@ -10,11 +10,10 @@ from pathlib import Path
 
 from nlp_meta.data.tasks import load_tasks
 from nlp_meta.errors import ExportError, SettingsError
-from nlp_meta.exporting.graph import check_packages, quantize, write_graph
-from nlp_meta.exporting.merging import merge
+from nlp_meta.exporting.graph import check_packages, merge, quantize, write_graph
 from nlp_meta.exporting.parity import Measured, check_parity, measure
 from nlp_meta.exporting.runner import LABELS, check_tokenizer, write_runner
-from nlp_meta.models import AdaptedModel
+from nlp_meta.models.meta_model import AdaptedModel
 
 FLOAT32, INT8, RECORD = "model.onnx", "model_int8.onnx", "export.json"
 QUANTIZATIONS = ("int8", "none")

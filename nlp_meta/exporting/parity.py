@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from nlp_meta.encoders.batching import Owners, tokenize
+from nlp_meta.encoders.batches import Owners, tokenize
 from nlp_meta.encoders.lora import stacked
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.errors import ExportError
 from nlp_meta.exporting import ngrams
-from nlp_meta.exporting.graph import INPUTS
-from nlp_meta.exporting.merging import Merged
-from nlp_meta.meta.adaptation import repeat
-from nlp_meta.models import AdaptedModel
+from nlp_meta.exporting.graph import INPUTS, Merged
+from nlp_meta.meta.inner_loop import repeat
+from nlp_meta.models.meta_model import AdaptedModel
 
 TOLERANCE = 1e-4
 """Largest difference of a logit, as a share of the largest logit where that is above 1."""

@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.errors import ExportError
 from nlp_meta.exporting import ngrams
-from nlp_meta.hub.companions import StoredCompanion, save_companion
-from nlp_meta.models import AdaptedModel
+from nlp_meta.hub.storage import StoredCompanion, save_companion
+from nlp_meta.models.meta_model import AdaptedModel
 
 RUNNER, LABELS, TOKENIZER, NGRAMS = "run.py", "labels.json", "tokenizer.json", "ngrams.py"
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nlp_meta.hub.comparisons import (
+from nlp_meta.hub.data_facts import is_non_commercial, is_unknown, strictest
+from nlp_meta.hub.scores import (
     Results,
     calibration_sentence,
     leaks_sentence,
     markdown_table,
     scores_table,
 )
-from nlp_meta.hub.licenses import is_non_commercial, is_unknown, strictest
 
 ADAPTED = ("adapted-model", "alignment-model", "translation-model")
 """Kinds that were adapted to one domain or language pair; the others are starts."""

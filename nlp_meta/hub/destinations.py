@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from nlp_meta.errors import HubError
-from nlp_meta.hub.model_files import RECORD
+from nlp_meta.hub.pulling import RECORD
 from nlp_meta.hub.refusals import FAILURES, TOKEN, explain
 
 MODEL, DATASET = "model", "dataset"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Unpack
 
 from nlp_meta.hub.destinations import Destination, PushOptions
-from nlp_meta.hub.publish import Pushed, push_folder
+from nlp_meta.hub.push import Pushed, push_folder
 
 
 class Pushable:

@@ -1,11 +1,17 @@
-"""What the Hub says when it refuses, in one sentence with what to do about it."""
+"""What the Hub says when it refuses, in one sentence with what to do about it.
+
+The Hub's client, kept off the screens of users.
+"""
 
 import errno
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 import httpx2
+from huggingface_hub import utils
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -180,3 +186,21 @@ def _first_line(error: BaseException) -> str:
 
 def _text(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Without its bars, and without its remarks on the tries that it makes again."""
+    # Its functions carry no types.
+    tools: Any = utils
+    verbosity, had_bars = tools.logging.get_verbosity(), not tools.are_progress_bars_disabled()
+    tools.logging.set_verbosity_error()
+    tools.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Warnings while validating metadata", UserWarning)
+            yield
+    finally:
+        tools.logging.set_verbosity(verbosity)
+        if had_bars:
+            tools.enable_progress_bars()

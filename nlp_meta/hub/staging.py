@@ -13,10 +13,9 @@ from safetensors import SafetensorError, safe_open
 
 from nlp_meta.errors import HubError
 from nlp_meta.hub.card_sections import BaseFacts, CardFacts
-from nlp_meta.hub.companions import WEIGHTS
 from nlp_meta.hub.data_facts import facts_of
-from nlp_meta.hub.model_cards import build_card, check_card, is_own, write_eval_results
-from nlp_meta.hub.model_files import (
+from nlp_meta.hub.model_card import build_card, check_card, is_own, write_eval_results
+from nlp_meta.hub.pulling import (
     ADAPTER,
     ADAPTER_CONFIG,
     CARD,
@@ -25,6 +24,7 @@ from nlp_meta.hub.model_files import (
     TENSORS,
     TOKENIZER,
 )
+from nlp_meta.hub.storage import WEIGHTS
 
 EMISSIONS = "emissions.csv"
 """What CodeCarbon leaves in the folder of a run."""

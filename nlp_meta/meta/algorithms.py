@@ -14,15 +14,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nlp_meta.meta.adaptation import (
+from nlp_meta.meta.inner_loop import (
+    STEP_SIZE,
     InnerLoop,
     Loss,
     Minibatch,
     Weights,
     adapt,
+    drop_step_sizes,
     mean_gradient,
 )
-from nlp_meta.meta.step_sizes import STEP_SIZE, drop_step_sizes
 
 Start = Callable[[Weights], Weights]
 """Completes stacked meta-parameters to the weights that adaptation starts from."""

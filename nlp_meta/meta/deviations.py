@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nlp_meta.encoders.lora import LORA_A, LORA_B
-from nlp_meta.meta.adaptation import Weights
+from nlp_meta.meta.inner_loop import Weights
 
 DEVIATION = "deviation."
 """Meta-parameters of this prefix go on with a task's name, a colon and a tensor's name."""

@@ -15,8 +15,8 @@ from torch import Tensor
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import Backbone
-from nlp_meta.encoders.batching import (
+from nlp_meta.encoders.backbone import Backbone, autocasting
+from nlp_meta.encoders.batches import (
     Batch,
     Row,
     count_minibatches,
@@ -34,7 +34,6 @@ from nlp_meta.encoders.lora import (
     stacked,
     start_weights,
 )
-from nlp_meta.encoders.precision import autocasting
 from nlp_meta.encoders.prefix import Network, build_network
 from nlp_meta.errors import SettingsError
 

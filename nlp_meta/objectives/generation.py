@@ -18,22 +18,18 @@ from transformers import PreTrainedModel
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.batching import Owners, count_minibatches, split_by_task
-from nlp_meta.encoders.lora import (
-    LoraPlan,
-    Weights,
-    plan_seq2seq_lora,
-    stacked,
-    start_weights,
-)
-from nlp_meta.encoders.pair_batching import (
+from nlp_meta.encoders.backbone import autocasting
+from nlp_meta.encoders.batches import (
     IGNORED,
+    Owners,
     PairBatch,
     PairRow,
+    count_minibatches,
     select_rows,
+    split_by_task,
     stack_pairs,
 )
-from nlp_meta.encoders.precision import autocasting
+from nlp_meta.encoders.lora import LoraPlan, Weights, plan_seq2seq_lora, stacked, start_weights
 from nlp_meta.encoders.seq2seq import Seq2Seq, direct, tokenize_sources, tokenize_targets
 from nlp_meta.errors import SettingsError
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nlp_meta.encoders.backbone import Backbone
-from nlp_meta.encoders.batching import Batch, Row, stack_batches, tokenize
+from nlp_meta.encoders.backbone import Backbone, autocasting
+from nlp_meta.encoders.batches import Batch, Row, stack_batches, tokenize
 from nlp_meta.encoders.lora import LoraPlan, Weights, stacked
-from nlp_meta.encoders.precision import autocasting
 from nlp_meta.errors import BackboneError
 
 MASKED_SHARE = 0.15

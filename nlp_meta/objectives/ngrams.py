@@ -9,6 +9,7 @@ number of features, so a hundred texts are cross-validated in a second.
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.sparse import csr_matrix, diags_array
+from scipy.sparse import csr_matrix, diags_array, vstack
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 
-from nlp_meta.data.tasks import Example
+from nlp_meta.data.episodes import split_folds
+from nlp_meta.data.tasks import Example, Task
 
 Array = NDArray[np.float64]
 
@@ -233,3 +235,68 @@ def log_softmax(logits: Array) -> Array:
     shifted = logits - logits.max(axis=1, keepdims=True)
     found: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return found
+
+
+def held_out_parts(examples: Sequence[Example], *, folds: int, seed: int) -> list[list[int]]:
+    """Places of examples to hold out, fold by fold; a label's only example stays in."""
+    counts = Counter(example.target for example in examples)
+    several = [place for place, one in enumerate(examples) if counts[one.target] > 1]
+    if not several:
+        return []
+    fewest = min(count for count in counts.values() if count > 1)
+    parts = split_folds([examples[p] for p in several], folds=min(folds, fewest), seed=seed)
+    return [[several[place] for place in part] for part in parts]
+
+
+def fit_prior(
+    tasks: Sequence[Task], labels: Sequence[str], *, seed: int, features: int = FEATURES
+) -> NgramModel:
+    """Fit one model to the training examples of many tasks, each weighing the same.
+
+    A task that lacks some of the labels says nothing of them.
+
+    Args:
+        labels: All those of the tasks.
+        seed: Of the examples that are taken of tasks that have more than their share.
+    """
+    parts = [
+        _take(task.train, _PRIOR_EXAMPLES // len(tasks), seed=seed, task=number)
+        for number, task in enumerate(tasks)
+    ]
+    counted = [count_ngrams([e.source for e in part], features=features) for part in parts]
+    rows = vstack(counted, format="csr")
+    rarity = rarity_of(rows)
+    targets = np.array([labels.index(e.target) for part in parts for e in part])
+    shares = np.concatenate([np.full(len(part), 1 / len(part)) for part in parts])
+    absent = [[_ABSENT * (name not in task.labels) for name in labels] for task in tasks]
+    offsets = np.repeat(np.array(absent), [len(part) for part in parts], axis=0)
+    own = fit_softmax(
+        rows @ diags_array(rarity),
+        targets,
+        offsets,
+        strength=_PRIOR_STRENGTH,
+        shares=shares * len(targets) / shares.sum(),
+        iterations=_PRIOR_ITERATIONS,
+    )
+    weight = (own[:-1] * rarity[:, None]).T
+    return NgramModel(tuple(labels), weight.astype(np.float32), own[-1].astype(np.float32))
+
+
+def _take(examples: Sequence[Example], share: int, *, seed: int, task: int) -> Sequence[Example]:
+    if len(examples) <= share:
+        return examples
+    order = np.random.default_rng([seed, task]).permutation(len(examples))
+    return [examples[place] for place in order[:share]]
+
+
+_PRIOR_ITERATIONS = 60
+
+
+_PRIOR_STRENGTH = 0.3
+
+
+_PRIOR_EXAMPLES = 20_000
+
+
+_ABSENT = -1e4
+"""Logit of a label that a task lacks."""

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from nlp_meta.data.answers import Ranking
+from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import Backbone
-from nlp_meta.encoders.batching import Batch, Row, count_minibatches, split_by_task, stack_batches
+from nlp_meta.encoders.backbone import Backbone, autocasting
+from nlp_meta.encoders.batches import Batch, Row, count_minibatches, split_by_task, stack_batches
 from nlp_meta.encoders.lora import (
     BIAS,
     WEIGHT,
@@ -29,10 +29,8 @@ from nlp_meta.encoders.lora import (
     stacked,
     start_weights,
 )
-from nlp_meta.encoders.neighbors import NEIGHBORS, ratio_margin
-from nlp_meta.encoders.overlap import Overlap
-from nlp_meta.encoders.precision import autocasting
 from nlp_meta.encoders.prefix import Network, build_network
+from nlp_meta.encoders.similarity import NEIGHBORS, Overlap, ratio_margin
 from nlp_meta.errors import EpisodeError, SettingsError
 
 TEMPERATURE = "temperature"

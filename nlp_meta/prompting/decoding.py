@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nlp_meta.encoders.batching import by_length
+from nlp_meta.encoders.batches import by_length
 from nlp_meta.errors import SettingsError
 from nlp_meta.prompting.language_model import LanguageModel, piece_ids
 from nlp_meta.prompting.prompts import Prompt, Written, one_line

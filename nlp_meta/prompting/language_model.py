@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nlp_meta.encoders.precision import autocasting, choose_device
+from nlp_meta.encoders.backbone import autocasting, choose_device
 from nlp_meta.errors import BackboneError, MissingPackageError, SettingsError
 from nlp_meta.prompting.prompts import Chat
 

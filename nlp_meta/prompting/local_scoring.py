@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from nlp_meta.encoders.batching import by_length
+from nlp_meta.encoders.batches import by_length
 from nlp_meta.errors import LabelError
 from nlp_meta.prompting.language_model import LanguageModel, piece_ids
 from nlp_meta.prompting.prompts import AnswerScore, Prompt

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from nlp_meta.encoders.batching import by_length, pad_rows
+from nlp_meta.encoders.batches import by_length, pad_rows
 from nlp_meta.errors import EpisodeError
 from nlp_meta.prompting.language_model import LanguageModel, piece_ids, start_ids
 from nlp_meta.prompting.prompts import Prompt

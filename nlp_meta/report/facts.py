@@ -1,20 +1,41 @@
-"""What stands beside the scores: break-even in words, leaks, tasks, choices, circumstances."""
+"""What stands beside the scores: break-even in words, leaks, tasks, choices, circumstances.
+
+What the page and its Markdown both say: sentences and tables by name.
+"""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from nlp_meta.report.answer import join_names
-from nlp_meta.report.layout import NONE, Entry, Row, Table
+from nlp_meta.report.tables import (
+    NONE,
+    SAID,
+    Entry,
+    Row,
+    Table,
+    cost_table,
+    domains_table,
+    glance_table,
+    measures_table,
+    paired_table,
+    scores_table,
+)
 from nlp_meta.report.verdict import (
+    METRICS,
     Results,
+    Verdict,
+    answer_sentence,
+    join_names,
     judged_on,
+    kind_of_results,
+    measure_of,
     measured,
     rank_methods,
     score_of,
+    skipped,
     title_of,
+    words_of,
 )
-from nlp_meta.report.words import METRICS, kind_of_results, measure_of, words_of
 
 _SHOWN_LEAKS = 5
 _LEAKS = {
@@ -254,3 +275,60 @@ def _text(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_text(one) for one in value) or NONE
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def contents_of(results: Results, verdict: Verdict) -> dict[str, Any]:
+    """Sentences and tables of the page by name: all that needs neither texts nor pictures."""
+    labels = verdict.labels
+    rival = title_of(results, verdict.rival) if verdict.rival else None
+    words = words_of(results)
+    return {
+        "title": results["title"],
+        "made": results.get("made") or "",
+        "sentence": answer_sentence(results, labels=labels),
+        "verdict": verdict,
+        "ours_title": title_of(results, results["ours"]) if results["ours"] else "",
+        "intervals": say_interval_meaning(results),
+        "rival_title": rival,
+        "outcome_in_words": SAID[verdict.outcome],
+        "labels": labels,
+        "kind": kind_of_results(results),
+        "words": words,
+        "given": words.count(labels),
+        "measure": measure_of(results),
+        "draws": results["draws"],
+        "glance": glance_table(results),
+        "scores": scores_table(results, labels),
+        "measures": measures_table(results, labels),
+        "domains": domains_table(results, labels),
+        "cost": cost_table(results, labels),
+        "paired": paired_table(results),
+        "break_even": say_break_even(results, verdict.rival),
+        "break_even_table": break_even_table(results),
+        "leaks": say_leaks(results),
+        "leaks_table": leaks_table(results),
+        "tasks": tasks_table(results),
+        "choices": choices_table(results),
+        "circumstances": list_circumstances(results),
+        "settings": list_settings(results),
+        "skipped": skipped(results),
+        "notes": [str(note) for note in results.get("notes") or ()],
+        "remarks": _remark(results, verdict),
+    }
+
+
+def _remark(results: Results, verdict: Verdict) -> list[str]:
+    """What a reader must know before trusting a number."""
+    remarks = []
+    if results["draws"] == 1:
+        remarks.append(
+            "One support draw was judged: intervals and tests, where there are any, speak of other "
+            "test texts and not of other support sets; another draw may turn the order round."
+        )
+    if verdict.outcome == "absent" and results["ours"]:
+        remarks.append(f"Ours has no score at {words_of(results).count(verdict.labels)}.")
+    if verdict.outcome == "untested" and results["draws"] > 1:
+        remarks.append("The difference from the best rival was not tested.")
+    if not verdict.rival:
+        remarks.append(f"No rival has a score at {words_of(results).count(verdict.labels)}.")
+    return remarks

@@ -7,21 +7,28 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nlp_meta.report.answer import join_names, say_number
-from nlp_meta.report.layout import say_quantity
 from nlp_meta.report.outcomes import Rows, bin_probabilities, count_confusions
 from nlp_meta.report.palette import NARROW, WIDE, drawable, save_figure, to_svg
-from nlp_meta.report.panels import plot_confusion, plot_domains
-from nlp_meta.report.plots import plot_calibration, plot_cost, plot_learning_curves
-from nlp_meta.report.tables import cost_of
+from nlp_meta.report.plots import (
+    plot_calibration,
+    plot_confusion,
+    plot_cost,
+    plot_domains,
+    plot_learning_curves,
+)
+from nlp_meta.report.tables import cost_of, say_quantity
 from nlp_meta.report.verdict import (
     Results,
     Verdict,
+    join_names,
+    kind_of_results,
+    measure_of,
     rank_methods,
+    say_number,
     score_of,
     title_of,
+    words_of,
 )
-from nlp_meta.report.words import kind_of_results, measure_of, words_of
 
 FIGURES = "figures"
 

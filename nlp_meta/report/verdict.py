@@ -2,6 +2,10 @@
 
 Everything that the page, its tables and its pictures say is read here from the dict of
 `results.json`, so that all of them say the same.
+
+Words: how a comparison is spoken of, by what its methods answered with.
+
+The answer in a sentence, and how scores are written everywhere: once, so that all agree.
 """
 
 import math
@@ -10,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation.kinds import KINDS
+from nlp_meta.evaluation.answers import KINDS, kind_of_metric
 
 Results = Mapping[str, Any]
 """What `results.json` holds."""
@@ -212,3 +216,221 @@ def _score(row: Mapping[str, Any], field: str) -> Score | None:
 
 def _finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How a metric is written.
+
+    Attributes:
+        top: The best score there is; the worst is 0.
+        places: Decimals in tables; pictures take one fewer, a sentence too where that hides
+            nothing.
+        fixed: Its first letter stays small.
+    """
+
+    name: str
+    top: int = 1
+    places: int = 3
+    fixed: bool = False
+
+    @property
+    def title(self) -> str:
+        """The name as a sentence begins with it."""
+        return self.name if self.fixed else self.name[:1].upper() + self.name[1:]
+
+
+METRICS: Mapping[str, Measure] = {
+    "accuracy": Measure("accuracy"),
+    "macro_f1": Measure("macro-F1"),
+    "ece": Measure("calibration error"),
+    "chrf": Measure("chrF++", 100, 2, fixed=True),
+    "bleu": Measure("BLEU", 100, 2),
+    "spbleu": Measure("spBLEU", 100, 2, fixed=True),
+    "precision_at_1": Measure("precision@1"),
+    "mrr": Measure("mean reciprocal rank"),
+    "xsim": Measure("xsim error"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the things of a comparison are called, in the singular.
+
+    Attributes:
+        given: What a support set counts; `given_at_first` where that is not yet clear.
+        task: What a task differs in from the others.
+    """
+
+    given: str
+    given_at_first: str
+    text: str
+    task: str
+
+    def count(self, number: int) -> str:
+        """Write a number of what support sets count."""
+        return f"{number} {self.given}" if number == 1 else f"{number} {self.given}s"
+
+
+_LABELS = Words("label", "label", "text", "domain")
+_PAIRS = Words("pair", "sentence pair", "sentence", "task")
+
+
+def kind_of_results(results: Mapping[str, Any]) -> str:
+    """Name the kind of answers that were judged, by the main metric."""
+    return kind_of_metric(results["metric"]).name
+
+
+def measures_of(results: Mapping[str, Any]) -> dict[str, Measure]:
+    """Give the metrics of these results by name, those that could be computed."""
+    there = {row["metric"] for row in results["summary"]}
+    names = kind_of_metric(results["metric"]).metrics
+    return {name: METRICS[name] for name in names if name in there}
+
+
+def words_of(results: Mapping[str, Any]) -> Words:
+    """Give the words that suit the answers."""
+    return _LABELS if kind_of_results(results) == "classification" else _PAIRS
+
+
+def measure_of(results: Mapping[str, Any]) -> Measure:
+    """Give the main metric."""
+    return METRICS[results["metric"]]
+
+
+def answer_sentence(results: Results, *, labels: int | None = None) -> str:
+    """Say the answer in one sentence, and name what was skipped in a second.
+
+    Args:
+        labels: The number of labels to speak of; the largest one unless told.
+
+    Raises:
+        DataError: Nothing was measured at that number of labels.
+    """
+    check_results(results)
+    verdict = judge_ours(results, headline_labels(results, labels))
+    parts = [_say_ours(results, verdict)]
+    if verdict.rival and verdict.rival_score:
+        title, places = title_of(results, verdict.rival), _decimals(results, verdict)
+        best = "the best rival" if verdict.ours else "the best method measured"
+        parts.append(f"{best} ({title}) gives {say_score(verdict.rival_score, places)}")
+    if verdict.difference:
+        parts.append(_say_difference(results, verdict, verdict.difference))
+    elif verdict.outcome == "alone":
+        parts.append("no rival was measured, so nothing says whether that is good")
+    parts += _say_prompting(results, verdict)
+    left_out = list(skipped(results))
+    return "; ".join(parts) + "." + (f" Skipped: {join_names(left_out)}." if left_out else "")
+
+
+def say_score(score: Score, places: int) -> str:
+    """Write a mean and its interval, such as `0.87 [0.85, 0.89]`."""
+    return say_number(score.mean, places) + say_interval(score, places)
+
+
+def say_interval(score: Score, places: int, *, sign: bool = False) -> str:
+    """Write an interval with a space before it, or nothing where there is none."""
+    if score.low is None or score.high is None:
+        return ""
+    low, high = (say_number(end, places, sign=sign) for end in (score.low, score.high))
+    return f" [{low}, {high}]"
+
+
+def say_number(value: float, places: int, *, sign: bool = False) -> str:
+    """Write a number, its sign too if asked; what rounds to zero has none."""
+    text = f"{value:{'+' if sign else ''}.{places}f}"
+    return text.lstrip("+-") if float(text) == 0 else text
+
+
+def say_p(p: float) -> str:
+    """Write a p as `p = 0.41` or `p < 0.001`."""
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def join_names(names: Sequence[str]) -> str:
+    """Write names as `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def _say_ours(results: Results, verdict: Verdict) -> str:
+    labels, metric, words = verdict.labels, measure_of(results).name, words_of(results)
+    whom = _say_tasks(results)
+    given = words.given_at_first
+    many = f"With {labels} {given}{'' if labels == 1 else 's'}"
+    lead = f"{many if labels else f'Without a {given}'}{whom}"
+    if not results["ours"]:
+        return f"{lead}, no method is named as ours"
+    title = title_of(results, results["ours"])
+    if verdict.ours is None:
+        return f"{lead}, ours ({title}) was not measured"
+    doing = "adapting our start" if labels else "our start"
+    once = ", from one support draw" if results["draws"] == 1 else ""
+    once += " and without an interval" if once and verdict.ours.low is None else ""
+    score = say_score(verdict.ours, _decimals(results, verdict))
+    return f"{lead}, {doing} ({title}) gives {metric} {score}{once}"
+
+
+def _say_tasks(results: Results) -> str:
+    tasks: Sequence[Mapping[str, Any]] = results["tasks"]
+    fields = {"domain": "domain", "language": "language"}
+    if kind_of_results(results) != "classification":
+        fields = {"language": "language pair", "domain": "domain"}
+    if not tasks:
+        return ""
+    if len(tasks) == 1:
+        name = next((tasks[0][field] for field in fields if tasks[0].get(field)), "")
+        return f" of {name}" if name else ""
+    for field, word in fields.items():
+        if len({task.get(field) for task in tasks if task.get(field)}) == len(tasks):
+            return f" of each of {len(tasks)} new {word}s"
+    return f" of each of {len(tasks)} new tasks"
+
+
+def _say_difference(results: Results, verdict: Verdict, difference: Score) -> str:
+    places = _decimals(results, verdict)
+    number = say_number(difference.mean, places, sign=True)
+    text = f"the difference {number}{say_interval(difference, places, sign=True)}"
+    if verdict.ours and verdict.rival_score:
+        of_means = verdict.ours.mean - verdict.rival_score.mean
+        apart = abs(of_means - difference.mean) > 0.0005 * measure_of(results).top
+        text += " on the draws that both have" if apart else ""
+    if verdict.p is None:
+        return f"{text} was not tested"
+    count = verdict.corrected_for
+    how = "not corrected" if count is None else f"corrected for {count} comparisons"
+    how = "the only comparison" if count == 1 else how
+    meaning = {"ahead": "significant, ours is better", "behind": "significant, the rival is better"}
+    said = meaning.get(verdict.outcome, "not significant")
+    return f"{text} is {said} ({say_p(verdict.p)}, {how})"
+
+
+def _say_prompting(results: Results, verdict: Verdict) -> list[str]:
+    """Prompting at the same number of labels, else at the most that fit its context."""
+    parts = []
+    for name in measured(results):
+        words = f"{name} {results['methods'][name].get('kind')} {title_of(results, name)}"
+        if "prompt" not in words or name in (verdict.rival, results["ours"]):
+            continue
+        for labels in sorted((n for n in results["labels"] if n <= verdict.labels), reverse=True):
+            if score := score_of(results, name, labels):
+                most = f" with {words_of(results).count(labels)}, the most it was given"
+                limit = "" if labels == verdict.labels else most
+                value = say_number(score.mean, _decimals(results, verdict))
+                parts.append(f"{title_of(results, name)} gives {value}{limit}")
+                break
+    return parts
+
+
+def _decimals(results: Results, verdict: Verdict) -> int:
+    """One fewer than in tables, or as many where that hides or contradicts a difference."""
+    most = measure_of(results).places
+    few = most - 1
+    if not (verdict.ours and verdict.rival_score and verdict.difference):
+        return few
+    gap, difference = verdict.difference, verdict.difference.mean
+    ends = [abs(x) for x in (difference, gap.low, gap.high) if x]
+    apart = round(verdict.ours.mean, few) - round(verdict.rival_score.mean, few)
+    clear = all(round(end, few) > 0 for end in ends)
+    return few if clear and abs(apart - round(difference, few)) < 1e-9 else most

@@ -18,14 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from nlp_meta import __version__
-from nlp_meta.companion import check_when
 from nlp_meta.errors import MetaModelError, NlpMetaError, RequestError
-from nlp_meta.models import MetaModel
+from nlp_meta.models.companion import check_when
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.serving.batches import Batcher
 from nlp_meta.serving.domains import Domain
-from nlp_meta.serving.gate import Gate
 from nlp_meta.serving.jobs import Jobs, Order
-from nlp_meta.serving.limits import Limits, check_name, check_request
+from nlp_meta.serving.limits import Gate, Limits, check_name, check_request
 from nlp_meta.serving.measures import Measures
 from nlp_meta.serving.pack import DomainPack
 

@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from nlp_meta.data.answers import Prediction
-from nlp_meta.encoders.batching import by_length
+from nlp_meta.encoders.batches import by_length
 from nlp_meta.errors import RequestError
 from nlp_meta.serving.domains import Domain
 from nlp_meta.serving.limits import Limits
-from nlp_meta.serving.pack import DomainPack, Question
-from nlp_meta.serving.passes import PASS_TOKENS
+from nlp_meta.serving.pack import PASS_TOKENS, DomainPack, Question
 
 
 @dataclass(frozen=True, slots=True, eq=False)

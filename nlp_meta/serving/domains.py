@@ -6,15 +6,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nlp_meta.adapted_model import AdaptedModel
-from nlp_meta.adapting import PREDICTION_TOKENS
-from nlp_meta.companion import FACTORS, Companion
 from nlp_meta.encoders.backbone import Backbone, resolve_name
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT
 from nlp_meta.errors import BackboneError
-from nlp_meta.hub.companions import load_companion
-from nlp_meta.hub.packaging import load_weights
 from nlp_meta.hub.records import ADAPTED_MODEL, find_model, read_settings
+from nlp_meta.hub.storage import load_companion, load_weights
+from nlp_meta.models.adaptation import PREDICTION_TOKENS
+from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.models.companion import FACTORS, Companion
 from nlp_meta.objectives.classification import build_classification
 from nlp_meta.settings import ModelSettings
 

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.adapting import check_pairs
 from nlp_meta.data.labels import check_labels, match_labels
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.lora import lowest_adapted_layer
 from nlp_meta.encoders.prefix import build_network
 from nlp_meta.errors import NlpMetaError, RequestError
-from nlp_meta.models import AdaptedModel, MetaModel
+from nlp_meta.models.adaptation import check_pairs
+from nlp_meta.models.meta_model import AdaptedModel, MetaModel
 from nlp_meta.serving.domains import check_base
 from nlp_meta.serving.pack import DomainPack
 

@@ -12,6 +12,7 @@ from nlp_meta.errors import MissingPackageError, SettingsError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
 

@@ -20,19 +20,18 @@ from dataclasses import asdict, replace
 import torch
 from torch import Tensor
 
-from nlp_meta.console import run_recipe
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Task
-from nlp_meta.diagnosing import diagnose_start, load_start
-from nlp_meta.encoders.batching import Batch
-from nlp_meta.meta.adaptation import Loss, Weights
-from nlp_meta.meta.diagnostics import Lever
-from nlp_meta.meta.step_sizes import drop_step_sizes
-from nlp_meta.meta.validation import adapt_episodes, in_stacks
-from nlp_meta.mixed_training import judged_inner, validation_episodes
-from nlp_meta.models import MetaModel
+from nlp_meta.encoders.batches import Batch
+from nlp_meta.meta.diagnosis import Lever
+from nlp_meta.meta.inner_loop import Loss, Weights, drop_step_sizes
+from nlp_meta.meta.objective import adapt_episodes, in_stacks
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import AdaptationSettings, MetaTraining
-from nlp_meta.training import load_splits
+from nlp_meta.training.config import run_recipe
+from nlp_meta.training.diagnosis import diagnose_start, load_start
+from nlp_meta.training.plan import judged_inner, validation_episodes
+from nlp_meta.training.run import load_splits
 
 
 def main(settings: MetaTraining) -> int:

@@ -14,14 +14,14 @@ from dataclasses import asdict
 
 import torch
 
-from nlp_meta.console import run_recipe
 from nlp_meta.data.episodes import Episode
-from nlp_meta.diagnosing import diagnose_start, load_start
-from nlp_meta.encoders.batching import tokenize
-from nlp_meta.meta.adaptation import InnerLoop, Loss, Weights, adapt, repeat
+from nlp_meta.encoders.batches import tokenize
+from nlp_meta.meta.inner_loop import InnerLoop, Loss, Weights, adapt, repeat
 from nlp_meta.objectives.masked_language import Decoder, MaskedLanguage
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training import load_splits
+from nlp_meta.training.config import run_recipe
+from nlp_meta.training.diagnosis import diagnose_start, load_start
+from nlp_meta.training.run import load_splits
 
 UNLABELED, TEXTS = 400, 16
 FITTING, FITTING_RATE = 300, 1e-3

@@ -13,19 +13,18 @@ import torch
 import yaml
 
 from nlp_meta.comparing import prompted_translation
-from nlp_meta.comparing.generating import KINDS, GenerationBench
-from nlp_meta.comparing.running import fingerprint
+from nlp_meta.comparing.generation import KINDS, GenerationBench
+from nlp_meta.comparing.run import fingerprint
 from nlp_meta.data.answers import Translation
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.evaluation.translation_metrics import bleu, chrf
-from nlp_meta.generation_settings import GenerationComparison, GenerationSettings
-from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.generation import TranslationMetaModel, build_generator
 from nlp_meta.prompting.prompts import Prompt, Written
-from nlp_meta.reading import read_settings
-from nlp_meta.report.markdown import to_markdown
-from nlp_meta.translating import TranslationMetaModel
-from nlp_meta.writing import build_generator
+from nlp_meta.report.page import to_markdown
+from nlp_meta.settings import GenerationComparison, GenerationSettings
+from nlp_meta.training.config import read_settings
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 CONFIG = RECIPES / "configs/compare_generation.yaml"

@@ -12,7 +12,7 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.seq2seq import direct, load_seq2seq
 from nlp_meta.errors import BackboneError, SettingsError
-from nlp_meta.meta.adaptation import InnerLoop, adapt, mean_gradient, repeat
+from nlp_meta.meta.inner_loop import InnerLoop, adapt, mean_gradient, repeat
 from nlp_meta.objectives.generation import build_generation
 
 TEXTS = (

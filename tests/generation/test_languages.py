@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
-from nlp_meta.data.language_tags import join_pair
-from nlp_meta.encoders.languages import find_direction
+from nlp_meta.data.languages import join_pair
+from nlp_meta.encoders.language_codes import find_direction
 from nlp_meta.encoders.seq2seq import direct, load_seq2seq, tokenize_sources, tokenize_targets
 from nlp_meta.errors import BackboneError, EpisodeError
 

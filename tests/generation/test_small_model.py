@@ -11,21 +11,30 @@ from accelerate import Accelerator
 from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from nlp_meta.data.tasks import Example, Task
-from nlp_meta.encoders.pair_batching import PairRow
-from nlp_meta.encoders.small_models import build_around_encoder, build_marian
-from nlp_meta.encoders.vocabulary import save_marian_vocabulary, save_trimmed_vocabulary
+from nlp_meta.encoders.batches import PairRow
+from nlp_meta.encoders.small_seq2seq import (
+    build_around_encoder,
+    build_marian,
+    save_marian_vocabulary,
+    save_trimmed_vocabulary,
+)
 from nlp_meta.errors import BackboneError, CheckpointError, SettingsError
-from nlp_meta.generation_settings import CorpusSettings, SmallModelSettings, SmallTraining
-from nlp_meta.settings import DataSettings, OuterSettings, RunSettings
-from nlp_meta.small_building import save_vocabulary
-from nlp_meta.small_corpus import (
+from nlp_meta.settings import (
+    CorpusSettings,
+    DataSettings,
+    OuterSettings,
+    RunSettings,
+    SmallModelSettings,
+    SmallTraining,
+)
+from nlp_meta.training.small_corpus import (
     Corpus,
     Pair,
     deal_batches,
     gather_pairs,
     target_languages,
 )
-from nlp_meta.small_model import train_small_model
+from nlp_meta.training.small_model import save_vocabulary, train_small_model
 
 NOUNS = "house river market doctor garden window letter river teacher bridge".split()
 VERBS = "sleeps eats runs falls sings opens waits burns grows moves".split()

@@ -11,10 +11,9 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 
 from nlp_meta.cli import main
-from nlp_meta.generation_settings import GenerationSettings
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.translating import TranslationMetaModel, TranslationModel
-from nlp_meta.writing import build_generator
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.generation import TranslationMetaModel, TranslationModel, build_generator
+from nlp_meta.settings import GenerationSettings
 
 LOOPBACK = runpy.run_path(str(Path(__file__).parents[1] / "prompting/server.py"))
 NOUNS, VERBS = "house river market doctor".split(), "sleeps eats runs".split()

@@ -15,17 +15,20 @@ from transformers import AutoModelForSeq2SeqLM
 
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.batching import Owners
+from nlp_meta.encoders.batches import Owners
 from nlp_meta.encoders.lora import stacked
 from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.errors import BackboneError, DataError, MetaModelError
 from nlp_meta.evaluation.translation_metrics import chrf
-from nlp_meta.generation_adapting import hold_out
-from nlp_meta.generation_settings import GenerationSettings
 from nlp_meta.hub.records import find_model
-from nlp_meta.meta.adaptation import InnerLoop, repeat
-from nlp_meta.translating import TranslationMetaModel, TranslationModel
-from nlp_meta.writing import build_generator
+from nlp_meta.meta.inner_loop import InnerLoop, repeat
+from nlp_meta.models.generation import (
+    TranslationMetaModel,
+    TranslationModel,
+    build_generator,
+    hold_out,
+)
+from nlp_meta.settings import GenerationSettings
 
 PAIRS = {
     "marian": ("ind", "jav"),

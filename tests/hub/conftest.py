@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from nlp_meta.adapting import build_objective
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.models import MetaModel
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import ModelSettings
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from nlp_meta.errors import MetaModelError
-from nlp_meta.hub.companions import FACTS, WEIGHTS, StoredCompanion, load_companion, save_companion
+from nlp_meta.hub.storage import FACTS, WEIGHTS, StoredCompanion, load_companion, save_companion
 from nlp_meta.objectives.ngrams import NgramModel
 
 LABELS = ("negative", "positive")

@@ -13,10 +13,9 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from nlp_meta.errors import HubError
 from nlp_meta.hub.card_sections import BaseFacts, CardFacts
-from nlp_meta.hub.comparisons import eval_entries, read_results
-from nlp_meta.hub.data_facts import facts_of
-from nlp_meta.hub.licenses import is_non_commercial, strictest
-from nlp_meta.hub.model_cards import build_card, check_card, is_own
+from nlp_meta.hub.data_facts import facts_of, is_non_commercial, strictest
+from nlp_meta.hub.model_card import build_card, check_card, is_own
+from nlp_meta.hub.scores import eval_entries, read_results
 from nlp_meta.hub.staging import check_portable, stage
 
 BASE = BaseFacts("base/tiny", "c" * 40, "apache-2.0")

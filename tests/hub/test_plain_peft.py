@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nlp_meta.adapting import build_objective
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.models import AdaptedModel, MetaModel
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.meta_model import AdaptedModel, MetaModel
 from nlp_meta.settings import ModelSettings
 
 SUPPORT = ("the agent was great", "i loved it", "awful food, slow staff", "never again", "a room")

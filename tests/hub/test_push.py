@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nlp_meta.models import AdaptedModel
+from nlp_meta.models.meta_model import AdaptedModel
 
 NAME = "me/real-estate"
 PLACE = f"models/{NAME}"

@@ -5,15 +5,13 @@ import json
 import pytest
 import torch
 
-from nlp_meta.adapting import build_retriever
-from nlp_meta.aligning import AlignmentMetaModel, adapt_alignment
 from nlp_meta.errors import MetaModelError
-from nlp_meta.generation_settings import GenerationSettings
-from nlp_meta.hub.model_files import RECORD
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.settings import ModelSettings
-from nlp_meta.translating import TranslationMetaModel
-from nlp_meta.writing import build_generator
+from nlp_meta.hub.pulling import RECORD
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import build_retriever
+from nlp_meta.models.generation import TranslationMetaModel, build_generator
+from nlp_meta.models.retrieval import AlignmentMetaModel, adapt_alignment
+from nlp_meta.settings import GenerationSettings, ModelSettings
 
 NAME, PLACE = "me/javanese", "models/me/javanese"
 SOURCES = [f"the {noun} {verb}" for noun in ("river", "house", "market") for verb in ("eats", "is")]
@@ -68,7 +66,7 @@ def test_a_start_that_writes_is_pushed_pulled_adapted_and_pushed_again(
     serve_base(hub, "base/t5", tiny_t5)
     start.save_pretrained(tmp_path / "start")
     code = (
-        "from nlp_meta.translating import TranslationMetaModel, TranslationModel\n"
+        "from nlp_meta.models.generation import TranslationMetaModel, TranslationModel\n"
         f"start = TranslationMetaModel.from_pretrained({str(tmp_path / 'start')!r}, device='cpu')\n"
         f"first = start.push_to_hub('{NAME}', hub_base_model='base/t5')\n"
         f"start = TranslationMetaModel.from_pretrained('{NAME}', device='cpu')\n"
@@ -111,7 +109,7 @@ def test_a_model_that_finds_pairs_is_pushed_and_pulled(hub, client, tiny_encoder
     adapted = adapt_alignment(start, SOURCES, TARGETS, languages=("eng", "jav"))
     adapted.save_pretrained(tmp_path / "pairs")
     code = (
-        "from nlp_meta.aligning import AlignmentModel\n"
+        "from nlp_meta.models.retrieval import AlignmentModel\n"
         f"model = AlignmentModel.from_pretrained({str(tmp_path / 'pairs')!r}, device='cpu')\n"
         f"model.push_to_hub('{NAME}', hub_base_model='base/tiny')\n"
         f"found = AlignmentModel.from_pretrained('{NAME}', device='cpu')"

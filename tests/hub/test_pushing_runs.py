@@ -9,9 +9,8 @@ import yaml
 from safetensors.torch import load_file
 
 from nlp_meta.errors import SettingsError
-from nlp_meta.hub.checkpoints import checkpoint_files
-from nlp_meta.pushing import destination_of
 from nlp_meta.settings import HubSettings
+from nlp_meta.training.pushes import checkpoint_files, destination_of
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 NAME = "me/joint"

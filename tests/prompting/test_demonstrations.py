@@ -7,7 +7,7 @@ import pytest
 
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import EpisodeError
-from nlp_meta.prompting.demonstrations import (
+from nlp_meta.prompting.evidence import (
     arrange,
     cut_text,
     fit_prompt,

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from nlp_meta.errors import DataError, EndpointError, LabelError, SettingsError
-from nlp_meta.prompting.answer_cache import AnswerCache
 from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
 from nlp_meta.prompting.prompts import AnswerScore, Prompt
-from nlp_meta.prompting.questions import count_at_most, estimate_cost
+from nlp_meta.prompting.questions import AnswerCache, count_at_most, estimate_cost
 from nlp_meta.prompting.replies import find_label, read_likelihood
-from nlp_meta.prompting.requesting import make_pace, read_address
+from nlp_meta.prompting.requests import make_pace, read_address
 
 
 def load_server() -> Any:

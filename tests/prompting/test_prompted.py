@@ -15,22 +15,17 @@ from nlp_meta.comparing import prompted
 from nlp_meta.comparing.bench import Bench
 from nlp_meta.comparing.language_models import choosing_episodes, load_scorer
 from nlp_meta.comparing.own_settings import PROMPTING
-from nlp_meta.comparing.prompted import (
-    MOST_JUDGED,
-    build_prompting,
-    choose_prompting,
-    remember,
-)
-from nlp_meta.comparing.running import run_comparison
+from nlp_meta.comparing.prompted import MOST_JUDGED, build_prompting, choose_prompting, remember
+from nlp_meta.comparing.run import run_comparison
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example, load_tasks
 from nlp_meta.errors import EndpointError, MissingPackageError, SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.launch import Share
-from nlp_meta.mixed_training import validation_episodes
 from nlp_meta.prompting.prompts import AnswerScore, Prompt
-from nlp_meta.reading import read_settings
 from nlp_meta.settings import Comparison
+from nlp_meta.training.config import read_settings
+from nlp_meta.training.launch import Share
+from nlp_meta.training.plan import validation_episodes
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 

@@ -20,8 +20,8 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.reading import read_settings
 from nlp_meta.settings import Comparison, TranslationPrompting
+from nlp_meta.training.config import read_settings
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 WRITING = TranslationPrompting(

@@ -4,13 +4,7 @@ import pytest
 
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import LabelError, SettingsError
-from nlp_meta.prompting.prompts import (
-    TEMPLATES,
-    Prompt,
-    Template,
-    build_premise,
-    build_prompt,
-)
+from nlp_meta.prompting.prompts import TEMPLATES, Prompt, Template, build_premise, build_prompt
 
 LABELS = ("negative", "positive")
 SHOWN = (Example("slow\n and  cold", "negative"), Example("a great room", "positive"))

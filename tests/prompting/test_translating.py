@@ -10,14 +10,15 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.errors import EpisodeError, SettingsError
 from nlp_meta.prompting.decoding import LocalWriter
 from nlp_meta.prompting.evidence import PromptPlan
-from nlp_meta.prompting.prompts import Written, build_prompt
-from nlp_meta.prompting.translating import choose_translation_prompt, translate_in_context
-from nlp_meta.prompting.translation_prompts import (
+from nlp_meta.prompting.prompts import (
     TRANSLATION_TEMPLATES,
+    Written,
+    build_prompt,
     build_translation_prompt,
     find_translation_template,
     name_languages,
 )
+from nlp_meta.prompting.translation import choose_translation_prompt, translate_in_context
 
 SUPPORT = tuple(
     Example(source, target)

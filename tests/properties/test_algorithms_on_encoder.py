@@ -11,12 +11,11 @@ from transformers import AutoModelForSequenceClassification
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import Backbone, load_backbone
-from nlp_meta.encoders.batching import Owners, pad_rows
+from nlp_meta.encoders.batches import Owners, pad_rows
 from nlp_meta.encoders.lora import LoraPlan, lowest_adapted_layer, plan_lora, stacked
 from nlp_meta.encoders.prefix import build_network, whole_network
-from nlp_meta.meta.adaptation import InnerLoop, repeat
 from nlp_meta.meta.algorithms import ALGORITHMS, fomaml, maml, reptile
-from nlp_meta.meta.step_sizes import learned_step_sizes
+from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes, repeat
 from nlp_meta.objectives.classification import Classification
 
 LABELS = ("negative", "positive")

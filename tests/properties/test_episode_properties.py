@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
+from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import EpisodeStream, draw_support, evaluation_episode
-from nlp_meta.data.overlap import text_key
 from nlp_meta.data.tasks import Example, Task
 
 SEEDS = range(5)

@@ -8,19 +8,17 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from nlp_meta.adapting import build_objective
-from nlp_meta.data.episodes import Episode, EpisodeStream, evaluation_episode
-from nlp_meta.data.mixing import MixedStream
+from nlp_meta.data.episodes import Episode, EpisodeStream, MixedStream, evaluation_episode
 from nlp_meta.data.tasks import Example, Task
-from nlp_meta.meta.adaptation import InnerLoop, repeat
 from nlp_meta.meta.algorithms import ALGORITHMS
-from nlp_meta.meta.meta_batch import Training, add_stack
-from nlp_meta.meta.outer_loop import meta_train
+from nlp_meta.meta.inner_loop import InnerLoop, repeat
+from nlp_meta.meta.objective import Validation
+from nlp_meta.meta.outer_loop import Training, add_stack, meta_train
 from nlp_meta.meta.schedule import OuterLoop
-from nlp_meta.meta.validation import Validation
-from nlp_meta.mixed_training import draw_meta_parameters, retrieval_beside
+from nlp_meta.models.adaptation import build_objective
 from nlp_meta.objectives.retrieval import TEMPERATURE
 from nlp_meta.settings import ModelSettings
+from nlp_meta.training.plan import draw_meta_parameters, retrieval_beside
 
 LABELS = ("negative", "positive")
 WORDS = {"negative": "bad awful hated slow".split(), "positive": "good great loved warm".split()}

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from nlp_meta.adapting import build_objective
 from nlp_meta.comparing.bench import Bench, Method
 from nlp_meta.comparing.methods import KINDS, find_kind
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Example, load_tasks
 from nlp_meta.evaluation.protocol import Stopwatch, judge
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.models import MetaModel
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel
-from nlp_meta.reading import read_settings
 from nlp_meta.settings import Comparison
+from nlp_meta.training.config import read_settings
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 LABELS = ("negative", "positive")

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from nlp_meta.data.overlap import text_key
+from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.pairs import PairStream, draw_pairs, evaluation_pairs
 from nlp_meta.data.tasks import Example, Task
 

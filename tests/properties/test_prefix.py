@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nlp_meta.encoders.backbone import load_backbone
-from nlp_meta.encoders.batching import Owners, pad_rows
+from nlp_meta.encoders.batches import Owners, pad_rows
 from nlp_meta.encoders.lora import lowest_adapted_layer, plan_lora, stacked, start_weights
 from nlp_meta.encoders.prefix import build_network, whole_network
 

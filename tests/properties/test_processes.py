@@ -20,7 +20,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv[1]).parent))
 import meta_train
-from nlp_meta.console import run_recipe
+from nlp_meta.training.config import run_recipe
 from nlp_meta.settings import MetaTraining
 whole = meta_train.train_meta_model
 

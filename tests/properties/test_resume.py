@@ -11,20 +11,17 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from nlp_meta.adapting import build_objective
 from nlp_meta.data.episodes import EpisodeStream, evaluation_episode
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import CheckpointError, DivergedError
-from nlp_meta.meta.adaptation import InnerLoop
 from nlp_meta.meta.algorithms import ALGORITHMS
-from nlp_meta.meta.checkpoints import load_checkpoint
 from nlp_meta.meta.deviations import begin_deviations
-from nlp_meta.meta.meta_batch import Training
-from nlp_meta.meta.outer_loop import MetaTrained, meta_train
-from nlp_meta.meta.progress import MEAN, META, StepRecord
+from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes
+from nlp_meta.meta.objective import Validation
+from nlp_meta.meta.outer_loop import MetaTrained, Training, meta_train
 from nlp_meta.meta.schedule import OuterLoop
-from nlp_meta.meta.step_sizes import learned_step_sizes
-from nlp_meta.meta.validation import Validation
+from nlp_meta.meta.state import MEAN, META, StepRecord, load_checkpoint
+from nlp_meta.models.adaptation import build_objective
 from nlp_meta.settings import ModelSettings
 
 STEPS = 6

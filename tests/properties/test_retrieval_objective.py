@@ -12,12 +12,10 @@ from transformers import AutoModel
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
-from nlp_meta.encoders.embedding import mean_pooled_embedder
 from nlp_meta.encoders.lora import lowest_adapted_layer, plan_lora
-from nlp_meta.encoders.prefix import build_network, whole_network
-from nlp_meta.meta.adaptation import InnerLoop, adapt, mean_gradient, repeat
+from nlp_meta.encoders.prefix import build_network, mean_pooled_embedder, whole_network
 from nlp_meta.meta.algorithms import ALGORITHMS
-from nlp_meta.meta.step_sizes import learned_step_sizes
+from nlp_meta.meta.inner_loop import InnerLoop, adapt, learned_step_sizes, mean_gradient, repeat
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval, rank_candidates
 
 WORDS = "the staff was not good and we loved a small house but hated slow cold food".split()

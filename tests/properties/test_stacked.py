@@ -9,9 +9,8 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.encoders.lora import lowest_adapted_layer, plan_lora
 from nlp_meta.encoders.prefix import build_network, whole_network
-from nlp_meta.meta.adaptation import InnerLoop, adapt, repeat
 from nlp_meta.meta.algorithms import fomaml, reptile
-from nlp_meta.meta.step_sizes import learned_step_sizes
+from nlp_meta.meta.inner_loop import InnerLoop, adapt, learned_step_sizes, repeat
 from nlp_meta.objectives.classification import Classification
 
 LABELS = ("negative", "neutral", "positive")

@@ -15,15 +15,14 @@ import yaml
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from nlp_meta.alignment_model import AlignmentModel
 from nlp_meta.cli import main
 from nlp_meta.data.tasks import load_tasks
-from nlp_meta.encoders.neighbors import ratio_margin
-from nlp_meta.encoders.overlap import Overlap
+from nlp_meta.encoders.similarity import Overlap, ratio_margin
 from nlp_meta.errors import MetaModelError, NlpMetaError
-from nlp_meta.reading import read_settings
+from nlp_meta.models.retrieval import AlignmentModel
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training import load_splits, train_meta_model
+from nlp_meta.training.config import read_settings
+from nlp_meta.training.run import load_splits, train_meta_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"

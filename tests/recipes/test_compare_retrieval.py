@@ -11,19 +11,19 @@ import pytest
 import torch
 import yaml
 
-from nlp_meta.adapting import build_retriever
-from nlp_meta.aligning import AlignmentMetaModel
 from nlp_meta.comparing.contests import SECTIONS, fitting_tasks
 from nlp_meta.comparing.fingerprints import fingerprint
-from nlp_meta.comparing.pair_episodes import draw_pair_episodes, gather_texts
-from nlp_meta.comparing.retrieving import KINDS, retrieval_contest
-from nlp_meta.data.overlap import text_key
+from nlp_meta.comparing.pairs import draw_pair_episodes, gather_texts
+from nlp_meta.comparing.retrieval import KINDS, retrieval_contest
+from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import MissingPackageError, SettingsError
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.reading import choose_by_section, read_settings
-from nlp_meta.report.markdown import to_markdown
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import build_retriever
+from nlp_meta.models.retrieval import AlignmentMetaModel
+from nlp_meta.report.page import to_markdown
 from nlp_meta.settings import ModelSettings, RetrievalComparison
+from nlp_meta.training.config import choose_by_section, read_settings
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 CONFIG = RECIPES / "configs/compare_retrieval.yaml"
@@ -251,8 +251,8 @@ def test_the_config_is_complete(compared):
 
 
 def test_a_metric_that_cannot_be_computed_here_stops_before_anything_is_judged(monkeypatch):
-    from nlp_meta.comparing.running import Contest, check_metric
-    from nlp_meta.evaluation import kinds
+    from nlp_meta.comparing.run import Contest, check_metric
+    from nlp_meta.evaluation import answers as kinds
 
     monkeypatch.setattr(kinds.translation_metrics, "spbleu_missing", lambda: "no vocabulary")
     settings = read_settings(RetrievalComparison, ["--config", str(CONFIG)])

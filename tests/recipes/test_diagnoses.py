@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from nlp_meta.diagnosing import diagnose_start, load_start
-from nlp_meta.reading import read_settings
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training import load_splits
+from nlp_meta.training.config import read_settings
+from nlp_meta.training.diagnosis import diagnose_start, load_start
+from nlp_meta.training.run import load_splits
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.models import AdaptedModel, MetaModel
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.meta_model import AdaptedModel, MetaModel
 
 # The file beside this one, from wherever the tests are started.
 _PLACE = importlib.util.spec_from_file_location(

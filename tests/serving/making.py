@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nlp_meta.adapting import build_objective
-from nlp_meta.companion import Companion
 from nlp_meta.data.answers import Prediction
-from nlp_meta.models import AdaptedModel
+from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.companion import Companion
+from nlp_meta.models.meta_model import AdaptedModel
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel
 from nlp_meta.settings import ModelSettings
 

@@ -5,7 +5,7 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from nlp_meta.serving.passes import PASS_OVERHEAD, PASS_TOKENS, plan_passes
+from nlp_meta.serving.pack import PASS_OVERHEAD, PASS_TOKENS, plan_passes
 
 
 def cost(lengths: list[int], groups: list[list[int]]) -> int:

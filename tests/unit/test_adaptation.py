@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from nlp_meta.errors import DivergedError, SettingsError
-from nlp_meta.meta.adaptation import (
+from nlp_meta.meta.inner_loop import (
+    STEP_SIZE,
     InnerLoop,
     adapt,
     adaptation_path,
     mean_gradient,
     repeat,
 )
-from nlp_meta.meta.step_sizes import STEP_SIZE
 
 
 def half_square(weights, targets):

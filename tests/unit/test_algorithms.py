@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from nlp_meta.meta.adaptation import InnerLoop, repeat
 from nlp_meta.meta.algorithms import ALGORITHMS, fomaml, joint, maml, reptile
-from nlp_meta.meta.step_sizes import STEP_SIZE, learned_step_sizes
+from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop, learned_step_sizes, repeat
 
 
 def half_square(weights, targets):

@@ -13,19 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-from nlp_meta.adapting import build_objective, build_retriever
-from nlp_meta.aligning import AlignmentModel, adapt_alignment
-from nlp_meta.alignment_start import AlignmentMetaModel, describe_defaults
 from nlp_meta.cli import main
-from nlp_meta.encoders.neighbors import ratio_margin
-from nlp_meta.encoders.overlap import Overlap
+from nlp_meta.encoders.similarity import Overlap, ratio_margin
 from nlp_meta.errors import DataError, MetaModelError
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.meta.step_sizes import STEP_SIZE
-from nlp_meta.mixed_training import draw_meta_parameters, retrieval_beside
-from nlp_meta.models import AdaptedModel, MetaModel
+from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
+from nlp_meta.models.adaptation import build_objective, build_retriever
+from nlp_meta.models.meta_model import AdaptedModel, MetaModel
+from nlp_meta.models.retrieval import (
+    AlignmentMetaModel,
+    AlignmentModel,
+    adapt_alignment,
+    describe_defaults,
+)
 from nlp_meta.objectives.retrieval import TEMPERATURE
 from nlp_meta.settings import ModelSettings
+from nlp_meta.training.plan import draw_meta_parameters, retrieval_beside
 
 THINGS = "house agent phone battery food staff room plot brake service money".split()
 SOURCES = [f"the good {thing}" for thing in THINGS]

@@ -3,8 +3,16 @@
 import pytest
 
 from nlp_meta.errors import DataError
-from nlp_meta.report.answer import answer_sentence, join_names, say_number, say_p
-from nlp_meta.report.verdict import judge_ours, rank_methods, score_of, title_of
+from nlp_meta.report.verdict import (
+    answer_sentence,
+    join_names,
+    judge_ours,
+    rank_methods,
+    say_number,
+    say_p,
+    score_of,
+    title_of,
+)
 
 LEAD = "With 50 labels of each of 2 new domains, adapting our start (Reptile) gives accuracy"
 RIVAL = "the best rival (joint training, then fine-tuning) gives"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nlp_meta.encoders.backbone import load_backbone
-from nlp_meta.encoders.batching import (
+from nlp_meta.encoders.batches import (
     Row,
     by_length,
     pad_rows,

@@ -7,8 +7,8 @@ import pytest
 
 from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation.break_even import BreakEven, break_even, labels_to_reach
 from nlp_meta.evaluation.judged import Judged
+from nlp_meta.evaluation.learning_curve import BreakEven, break_even, labels_to_reach
 
 LABELS = ("bad", "good")
 SETTINGS = {"over_tasks": False, "level": 0.95, "resamples": 200, "seed": 0}

@@ -7,8 +7,7 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from nlp_meta.data.card_parts import Columns
-from nlp_meta.data.cards import cards_folder, find_card, list_cards, load_card
+from nlp_meta.data.cards import Columns, cards_folder, find_card, list_cards, load_card
 from nlp_meta.errors import CardError
 
 GOOD = """---

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nlp_meta.errors import CheckpointError
-from nlp_meta.meta.checkpoints import (
+from nlp_meta.meta.state import (
     RECORD,
     TENSORS,
     Checkpoint,

@@ -10,12 +10,8 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.errors import SettingsError
-from nlp_meta.meta.adaptation import mean_gradient, repeat
-from nlp_meta.objectives.classification import (
-    build_classification,
-    prototype_head,
-    to_predictions,
-)
+from nlp_meta.meta.inner_loop import mean_gradient, repeat
+from nlp_meta.objectives.classification import build_classification, prototype_head, to_predictions
 
 LABELS = ("negative", "neutral", "positive")
 TEXTS = {

@@ -18,11 +18,11 @@ from nlp_meta.cli import main
 from nlp_meta.cli.options import repeat_data
 from nlp_meta.cli.parser import build_parser
 from nlp_meta.cli.predict import name_columns
-from nlp_meta.companion import CompanionReport
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.errors import DivergedError, MetaModelError
 from nlp_meta.evaluation.statistics import Interval
+from nlp_meta.models.companion import CompanionReport
 
 KNOWN = ("negative", "positive")
 
@@ -118,9 +118,9 @@ class Meta:
 @pytest.fixture(autouse=True)
 def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Stand-in models, an adapted one in `model/`, and an empty working folder."""
-    stand_in = ModuleType("nlp_meta.models")
+    stand_in = ModuleType("nlp_meta.models.meta_model")
     vars(stand_in).update(MetaModel=Meta, AdaptedModel=Adapted)
-    monkeypatch.setitem(sys.modules, "nlp_meta.models", stand_in)
+    monkeypatch.setitem(sys.modules, "nlp_meta.models.meta_model", stand_in)
     monkeypatch.chdir(tmp_path)
     Adapted().save_pretrained("model")
 
@@ -415,7 +415,7 @@ def test_adapt_replaces_an_adapted_model() -> None:
 
 
 def save_record(folder: Path, kind: str) -> None:
-    from nlp_meta.hub.model_files import RECORD
+    from nlp_meta.hub.pulling import RECORD
     from nlp_meta.hub.records import Record
 
     record: dict[str, object] = {name: {} for name in Record.__dataclass_fields__}
@@ -473,9 +473,9 @@ def test_quickstart_reports_its_methods(
         vars(result).update(methods=scores, seconds=1.0, meta_dir="q/meta", adapted_dir="q/r")
         return result
 
-    stand_in = ModuleType("nlp_meta.quickstart")
+    stand_in = ModuleType("nlp_meta.training.quickstart")
     vars(stand_in)["run_quickstart"] = run
-    monkeypatch.setitem(sys.modules, "nlp_meta.quickstart", stand_in)
+    monkeypatch.setitem(sys.modules, "nlp_meta.training.quickstart", stand_in)
 
     assert main(["quickstart", "--seed", "3", "--json"]) == 0
 

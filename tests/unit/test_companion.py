@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from nlp_meta.adapting import FOLDS, Calibrated, build_objective
-from nlp_meta.baselines.ngrams import fit_prior, held_out_parts
-from nlp_meta.companion import Companion, find_companion
 from nlp_meta.data.answers import Prediction
+from nlp_meta.data.episodes import split_folds
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import MetaModelError, SettingsError
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.meta.selection import split_folds
-from nlp_meta.models import AdaptedModel, MetaModel
-from nlp_meta.objectives.ngrams import NgramModel
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import FOLDS, Calibrated, build_objective
+from nlp_meta.models.companion import Companion, find_companion
+from nlp_meta.models.meta_model import AdaptedModel, MetaModel
+from nlp_meta.objectives.ngrams import NgramModel, fit_prior, held_out_parts
 from nlp_meta.settings import ModelSettings
 
 LABELS = ("negative", "positive")

@@ -2,14 +2,9 @@
 
 import torch
 
-from nlp_meta.meta.adaptation import InnerLoop, repeat
 from nlp_meta.meta.algorithms import deviations
-from nlp_meta.meta.deviations import (
-    DEVIATION,
-    begin_deviations,
-    drop_deviations,
-    join_deviations,
-)
+from nlp_meta.meta.deviations import DEVIATION, begin_deviations, drop_deviations, join_deviations
+from nlp_meta.meta.inner_loop import InnerLoop, repeat
 
 A, B = "layer.lora_A", "layer.lora_B"
 

@@ -9,15 +9,15 @@ import polib
 import pytest
 from lxml import etree
 
-from nlp_meta.data.documents import (
+from nlp_meta.errors import DataError
+from nlp_meta.files.documents import (
     TRANSLATED_FORMS,
     check_translations_path,
     read_sources,
     write_translations,
 )
-from nlp_meta.data.memories import Pair, read_memory, save_memory
-from nlp_meta.data.placeholders import find_placeholders
-from nlp_meta.errors import DataError
+from nlp_meta.files.memories import Pair, read_memory, save_memory
+from nlp_meta.files.placeholders import find_placeholders
 
 PAIRS = (
     Pair("Save %(name)s to {folder}?", "Simpan %(name)s ke {folder}?", 1),

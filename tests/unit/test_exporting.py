@@ -14,14 +14,12 @@ import torch
 import transformers
 from sklearn.utils import murmurhash3_32
 
-from nlp_meta.adapting import build_objective
 from nlp_meta.cli import main
-from nlp_meta.companion import Companion
 from nlp_meta.data.answers import Prediction
-from nlp_meta.encoders.batching import tokenize
+from nlp_meta.encoders.batches import tokenize
 from nlp_meta.errors import ExportError, SettingsError
 from nlp_meta.exporting import graph, ngrams, onnx_export
-from nlp_meta.exporting.merging import merge
+from nlp_meta.exporting.graph import merge
 from nlp_meta.exporting.onnx_export import FLOAT32, INT8, ExportReport, export_onnx
 from nlp_meta.exporting.parity import (
     FileReport,
@@ -31,9 +29,11 @@ from nlp_meta.exporting.parity import (
     open_graph,
     read_feeds,
 )
-from nlp_meta.hub.companions import StoredCompanion, save_companion
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.models import AdaptedModel, MetaModel
+from nlp_meta.hub.storage import StoredCompanion, save_companion
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.companion import Companion
+from nlp_meta.models.meta_model import AdaptedModel, MetaModel
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel
 from nlp_meta.settings import ModelSettings
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from nlp_meta.baselines.fine_tune import fine_tune, without_labels
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.meta.adaptation import InnerLoop
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.rivals.fine_tune import fine_tune, without_labels
 
 TOWARDS_1 = Episode("made/task", ("w",), (Example("1.0", "w"),), (Example("text", ""),), 0)
 START = {"w": torch.tensor(0.0)}

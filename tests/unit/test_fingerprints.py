@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from nlp_meta.comparing.fingerprints import fingerprint, hash_adapter
 from nlp_meta.hub.bases import hash_base
 from nlp_meta.hub.pulling import hash_file
-from nlp_meta.reading import read_settings
 from nlp_meta.settings import Comparison
+from nlp_meta.training.config import read_settings
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 COMMIT = "0123456789" * 4

@@ -7,16 +7,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nlp_meta.baselines import full_fine_tune as module
-from nlp_meta.baselines.full_fine_tune import (
-    FullFineTuning,
-    choose_full_fine_tuning,
-    full_fine_tune,
-)
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.errors import DivergedError, EpisodeError, SettingsError
+from nlp_meta.rivals import full_fine_tune as module
+from nlp_meta.rivals.full_fine_tune import FullFineTuning, choose_full_fine_tuning, full_fine_tune
 
 LABELS = ("bad", "fine", "good")
 GOOD = ("good phone", "great food and loved it", "loved the room", "great service")

@@ -11,8 +11,8 @@ from nlp_meta.data.answers import Answer, Prediction, Ranking, Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation import kinds
-from nlp_meta.evaluation.kinds import KINDS, episode_scorer, kind_of, kind_of_metric
+from nlp_meta.evaluation import answers as kinds
+from nlp_meta.evaluation.answers import KINDS, episode_scorer, kind_of, kind_of_metric
 from nlp_meta.evaluation.protocol import evaluate, hide_query, judge, scores_by_task
 from nlp_meta.evaluation.ranking_metrics import Placed
 from nlp_meta.evaluation.records import (

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nlp_meta.data.language_names import LANGUAGES, name_language
+from nlp_meta.data.languages import LANGUAGES, name_language
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nlp_meta.data.language_tags import (
+from nlp_meta.data.languages import (
     LanguageTag,
     check_pair,
     join_pair,

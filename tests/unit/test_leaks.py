@@ -8,8 +8,7 @@ from dataclasses import asdict
 
 import pytest
 
-from nlp_meta.data.leak_search import EXCLUDED, KEPT, KINDS, find_leaks
-from nlp_meta.data.leaks import check_leaks, exclude_leaks
+from nlp_meta.data.leaks import EXCLUDED, KEPT, KINDS, check_leaks, exclude_leaks, find_leaks
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import DataError, SettingsError
 

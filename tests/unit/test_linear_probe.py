@@ -8,15 +8,12 @@ from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from nlp_meta.baselines.linear_probe import (
-    choose_regularization,
-    linear_probe,
-)
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
-from nlp_meta.encoders.embedding import mean_pooled_embedder
+from nlp_meta.encoders.prefix import mean_pooled_embedder
 from nlp_meta.errors import EpisodeError, SettingsError
+from nlp_meta.rivals.linear_probe import choose_regularization, linear_probe
 
 LABELS = ("negative", "neutral", "positive")
 CORNERS = {"negative": (-2.0, 0.0), "neutral": (0.0, 2.0), "positive": (2.0, 0.0)}

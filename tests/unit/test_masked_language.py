@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from nlp_meta.encoders.backbone import load_backbone
-from nlp_meta.encoders.batching import tokenize
+from nlp_meta.encoders.batches import tokenize
 from nlp_meta.encoders.lora import LORA_B
 from nlp_meta.errors import BackboneError
-from nlp_meta.meta.adaptation import InnerLoop, adapt, repeat
+from nlp_meta.meta.inner_loop import InnerLoop, adapt, repeat
 from nlp_meta.objectives.classification import build_classification
 from nlp_meta.objectives.masked_language import Decoder, MaskedLanguage
 

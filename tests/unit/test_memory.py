@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from nlp_meta.baselines.memory import choose_temperature, memory
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import EpisodeError, SettingsError
+from nlp_meta.rivals.memory import choose_temperature, memory
 
 LABELS = ("negative", "neutral", "positive")
 TEMPERATURES = (1.0, 0.5, 0.1, 0.02)

@@ -9,13 +9,8 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
 from nlp_meta.evaluation import metrics
-from nlp_meta.evaluation.kinds import score_episode
-from nlp_meta.evaluation.metrics import (
-    METRICS,
-    accuracy,
-    expected_calibration_error,
-    macro_f1,
-)
+from nlp_meta.evaluation.answers import score_episode
+from nlp_meta.evaluation.metrics import METRICS, accuracy, expected_calibration_error, macro_f1
 
 LABELS = ("bad", "fair", "good")
 

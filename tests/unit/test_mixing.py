@@ -4,8 +4,7 @@ from collections import Counter
 
 import pytest
 
-from nlp_meta.data.episodes import Episode
-from nlp_meta.data.mixing import MixedStream
+from nlp_meta.data.episodes import Episode, MixedStream
 from nlp_meta.errors import EpisodeError, SettingsError
 
 

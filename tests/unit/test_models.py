@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nlp_meta.adapting import build_objective
 from nlp_meta.errors import DataError, DivergedError, LabelError, MetaModelError
-from nlp_meta.hub import packaging
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.meta.step_sizes import STEP_SIZE
-from nlp_meta.models import AdaptedModel, MetaModel
+from nlp_meta.hub import storage as packaging
+from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
+from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.meta_model import AdaptedModel, MetaModel
 from nlp_meta.settings import ModelSettings
 
 POSITIVE = (

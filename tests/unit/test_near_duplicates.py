@@ -5,8 +5,7 @@ import string
 
 import pytest
 
-from nlp_meta.data.near_duplicates import Match, find_near_duplicates, find_repeats
-from nlp_meta.data.overlap import text_key
+from nlp_meta.data.duplicates import Match, find_near_duplicates, find_repeats, text_key
 from nlp_meta.errors import SettingsError
 
 

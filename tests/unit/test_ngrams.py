@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from nlp_meta.baselines.ngrams import fit_prior, held_out_parts, ngrams
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import EpisodeError, SettingsError
-from nlp_meta.objectives.ngrams import CHARACTERS, NgramModel, count_ngrams, fit_ngrams
+from nlp_meta.objectives.ngrams import (
+    CHARACTERS,
+    NgramModel,
+    count_ngrams,
+    fit_ngrams,
+    fit_prior,
+    held_out_parts,
+)
+from nlp_meta.rivals.ngrams import ngrams
 
 LABELS = ("negative", "neutral", "positive")
 WORDS = {

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nlp_meta.encoders.overlap import Overlap
+from nlp_meta.encoders.similarity import Overlap
 
 SOURCES = ("rumah itu besar", "pasar", "", "saya 2026")
 TARGETS = ("rumah nang ganal", "pasar", "ulun 2026", "...")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.encoders import build_full, choose_full
 from nlp_meta.comparing.own_settings import (
     PROMPTING,
     Inner,
@@ -12,8 +13,7 @@ from nlp_meta.comparing.own_settings import (
     build_settings,
     read_start,
 )
-from nlp_meta.comparing.own_table import check_budgets
-from nlp_meta.comparing.whole import build_full, choose_full
+from nlp_meta.comparing.own_tables import check_budgets
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch

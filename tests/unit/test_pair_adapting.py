@@ -6,10 +6,10 @@ import torch
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.errors import DataError, DivergedError
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.mining import MinedPairs, choose_threshold
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.mining import MinedPairs, choose_threshold
+from nlp_meta.models.retrieval import SHARES, adapt_to_pairs, fold_pairs
 from nlp_meta.objectives.retrieval import TEMPERATURE, build_retrieval
-from nlp_meta.pair_adapting import SHARES, adapt_to_pairs, fold_pairs
 
 THINGS = "house agent phone battery food staff room plot brake service money".split()
 PAIRS = [Example(f"the good {thing}", f"{thing} was very good") for thing in THINGS]

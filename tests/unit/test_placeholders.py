@@ -2,7 +2,7 @@
 
 import pytest
 
-from nlp_meta.data.placeholders import (
+from nlp_meta.files.placeholders import (
     PlaceholderLoss,
     find_losses,
     find_placeholders,

@@ -19,8 +19,13 @@ from nlp_meta.report.palette import (
     spread,
     to_svg,
 )
-from nlp_meta.report.panels import plot_confusion, plot_domains
-from nlp_meta.report.plots import plot_calibration, plot_cost, plot_learning_curves
+from nlp_meta.report.plots import (
+    plot_calibration,
+    plot_confusion,
+    plot_cost,
+    plot_domains,
+    plot_learning_curves,
+)
 
 
 def curve_of(figure, color):

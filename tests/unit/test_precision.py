@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nlp_meta.encoders.precision import choose_autocast
+from nlp_meta.encoders.backbone import choose_autocast
 from nlp_meta.errors import SettingsError
 
 CPU = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 import torch
 
-from nlp_meta.meta.progress import Progress
+from nlp_meta.meta.state import Progress
 
 
 def make(value: float) -> Progress:

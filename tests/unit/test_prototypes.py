@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from nlp_meta.baselines.prototypes import SCALINGS, choose_scale, prototypes
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import EpisodeError, SettingsError
+from nlp_meta.rivals.prototypes import SCALINGS, choose_scale, prototypes
 
 LABELS = ("negative", "neutral", "positive")
 TEMPERATURES = (0.01, 0.1, 1.0, 3.0)

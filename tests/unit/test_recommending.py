@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from nlp_meta.comparing.own_settings import PROMPTING, OwnComparison
-from nlp_meta.comparing.own_table import recommend_for_table
-from nlp_meta.comparing.recommending import Answers, Recommendation, chance_best, shrink
+from nlp_meta.comparing.own_tables import recommend_for_table
+from nlp_meta.comparing.recommendation import Answers, Recommendation, chance_best, shrink
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.tables import read_table
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.evaluation.statistics import Interval
+from nlp_meta.files.tables import read_table
 
 LABELS = ("bad", "good")
 ROWS = 40

@@ -7,9 +7,8 @@ import pyarrow as pa
 import pytest
 
 from nlp_meta.errors import DataError
-from nlp_meta.report.answer import answer_sentence
-from nlp_meta.report.markdown import to_markdown
-from nlp_meta.report.page import write_report
+from nlp_meta.report.page import to_markdown, write_report
+from nlp_meta.report.verdict import answer_sentence
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
 

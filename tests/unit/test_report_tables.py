@@ -17,22 +17,20 @@ from nlp_meta.report.facts import (
     say_leaks,
     tasks_table,
 )
-from nlp_meta.report.layout import (
+from nlp_meta.report.tables import (
     Entry,
     Row,
     Table,
-    say_bytes,
-    say_count,
-    say_quantity,
-    to_markdown_table,
-)
-from nlp_meta.report.tables import (
     cost_table,
     domains_table,
     glance_table,
     measures_table,
     paired_table,
+    say_bytes,
+    say_count,
+    say_quantity,
     scores_table,
+    to_markdown_table,
 )
 
 

@@ -12,14 +12,13 @@ import pytest
 from nlp_meta.data.answers import Answer, Ranking, Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.evaluation import kinds
+from nlp_meta.evaluation import answers as kinds
 from nlp_meta.evaluation.protocol import judge
 from nlp_meta.evaluation.records import Record, columns_of, hash_query
 from nlp_meta.evaluation.results import Analysis, analyze
-from nlp_meta.report.answer import answer_sentence
 from nlp_meta.report.examples import Part, find_examples, mark_differences
-from nlp_meta.report.markdown import to_markdown
-from nlp_meta.report.page import write_report
+from nlp_meta.report.page import to_markdown, write_report
+from nlp_meta.report.verdict import answer_sentence
 
 SENTENCES = {
     "ind-jav": [

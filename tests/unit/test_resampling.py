@@ -13,8 +13,12 @@ from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation import statistics
 from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.metrics import METRICS
-from nlp_meta.evaluation.resampling import resampled_interval, resampled_means
-from nlp_meta.evaluation.statistics import Interval, interval_of_metric
+from nlp_meta.evaluation.statistics import (
+    Interval,
+    interval_of_metric,
+    resampled_interval,
+    resampled_means,
+)
 
 LABELS = ("bad", "good")
 RIGHT = Prediction("good", {"bad": 0.2, "good": 0.8})

@@ -10,10 +10,9 @@ from nlp_meta.data.answers import Ranking
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
-from nlp_meta.encoders.neighbors import margins_of, nearest, ratio_margin
-from nlp_meta.encoders.overlap import Overlap
+from nlp_meta.encoders.similarity import Overlap, margins_of, nearest, ratio_margin
 from nlp_meta.errors import EpisodeError, SettingsError
-from nlp_meta.meta.adaptation import mean_gradient, repeat
+from nlp_meta.meta.inner_loop import mean_gradient, repeat
 from nlp_meta.objectives.retrieval import (
     START_TEMPERATURE,
     TEMPERATURE,

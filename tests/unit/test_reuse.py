@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nlp_meta.data.answers import Prediction
+from nlp_meta.data.cache import Kept, begin_job, work_time
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.reuse import Kept, begin_job, work_time
 from nlp_meta.data.tasks import Example
 from nlp_meta.evaluation.protocol import Stopwatch, judge
 

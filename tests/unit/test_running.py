@@ -8,21 +8,21 @@ from typing import get_type_hints
 
 import pytest
 
-from nlp_meta.comparing import generating, retrieving
+from nlp_meta.comparing import generation as generating
 from nlp_meta.comparing import methods as table
+from nlp_meta.comparing import retrieval as retrieving
 from nlp_meta.comparing.bench import Bench, Method
 from nlp_meta.comparing.methods import KINDS, Kind, find_kind, no_choice
-from nlp_meta.comparing.running import Ran, draw_episodes, fingerprint, run_comparison
+from nlp_meta.comparing.run import Ran, draw_episodes, fingerprint, run_comparison
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import DataError, MissingPackageError, SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.evaluation.results import Analysis, analyze
-from nlp_meta.generation_settings import GenerationComparison
-from nlp_meta.launch import Share
-from nlp_meta.reading import read_settings
-from nlp_meta.settings import Comparison, RetrievalComparison
+from nlp_meta.settings import Comparison, GenerationComparison, RetrievalComparison
+from nlp_meta.training.config import read_settings
+from nlp_meta.training.launch import Share
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 

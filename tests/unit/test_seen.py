@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from nlp_meta.comparing.fingerprints import check_unseen
 from nlp_meta.comparing.methods import KINDS, find_kind
-from nlp_meta.comparing.seen import check_unseen
 from nlp_meta.data.tasks import Task, load_tasks, name_tasks
 from nlp_meta.errors import CardError, SettingsError
-from nlp_meta.reading import read_settings
 from nlp_meta.settings import Comparison
+from nlp_meta.training.config import read_settings
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 CARD = "nlp_meta_reviews"

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from nlp_meta.data.answers import Prediction
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.episodes import Episode, split_folds
 from nlp_meta.data.tasks import Example
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.meta.selection import Trial, choose_adaptation, held_out_path, split_folds
-from nlp_meta.meta.validation import adapt_episodes, in_stacks, score_path
+from nlp_meta.meta.choice import Trial, choose_adaptation, held_out_path
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.meta.objective import adapt_episodes, in_stacks, score_path
 
 SGD = InnerLoop(1, 0.1, "sgd")
 

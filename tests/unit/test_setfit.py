@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from nlp_meta.baselines.setfit import Reader, import_setfit, setfit
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
-from nlp_meta.encoders.embedding import mean_pooled_embedder
+from nlp_meta.encoders.prefix import mean_pooled_embedder
 from nlp_meta.errors import EpisodeError, MissingPackageError, SettingsError
+from nlp_meta.rivals.setfit import Reader, import_setfit, setfit
 
 LABELS = ("bad", "fine", "good")
 GOOD = ("good phone", "great food and loved it", "loved the room", "great service")

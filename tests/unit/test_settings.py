@@ -11,9 +11,8 @@ import yaml
 
 from nlp_meta.comparing.contests import SECTIONS
 from nlp_meta.errors import SettingsError
-from nlp_meta.generation_settings import GenerationTraining, SmallTraining
-from nlp_meta.reading import choose_by_section, read_settings
-from nlp_meta.settings import MetaTraining, fingerprint
+from nlp_meta.settings import GenerationTraining, MetaTraining, SmallTraining, fingerprint
+from nlp_meta.training.config import choose_by_section, read_settings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "recipes" / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value, are_progress_bars_disabled
 
-from nlp_meta.data.tables import read_table
 from nlp_meta.errors import DataError
+from nlp_meta.files.tables import read_table
 
 TEXTS = ("The agent called back, twice.", "NA", "null", 'A "quiet" street,\nthey said', "007")
 LABELS = ("1", "0", "1", "0", "1")
@@ -204,7 +204,7 @@ def test_nothing_is_left_behind_and_nothing_is_printed(tmp_path):
     temporary.mkdir()
     program = (
         "import sys\n"
-        "from nlp_meta.data.tables import read_table\n"
+        "from nlp_meta.files.tables import read_table\n"
         "from nlp_meta.errors import DataError\n"
         "read_table(sys.argv[1], max_rows=9)\n"
         "try:\n"

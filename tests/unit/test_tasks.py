@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nlp_meta.data.overlap import sentence_key, text_key
+from nlp_meta.data.duplicates import sentence_key, text_key
 from nlp_meta.data.tasks import load_tasks
 from nlp_meta.errors import CardError, SettingsError
 

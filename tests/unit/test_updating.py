@@ -10,17 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from nlp_meta import updating
-from nlp_meta.adapting import build_objective
 from nlp_meta.cli import main
-from nlp_meta.data.overlap import text_key
+from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
-from nlp_meta.forgetting import measure_forgetting
-from nlp_meta.meta.adaptation import InnerLoop
-from nlp_meta.meta.step_sizes import STEP_SIZE
-from nlp_meta.models import MetaModel
-from nlp_meta.replaying import drop_judged, hold_out, make_task, mix_streams
+from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
+from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import (
     AdaptationSettings,
     DataSettings,
@@ -30,8 +26,10 @@ from nlp_meta.settings import (
     ModelSettings,
     OuterSettings,
 )
-from nlp_meta.starting import begin
-from nlp_meta.updating import update_meta_model
+from nlp_meta.training import update as updating
+from nlp_meta.training.replay import drop_judged, hold_out, make_task, mix_streams
+from nlp_meta.training.start import begin
+from nlp_meta.training.update import measure_forgetting, update_meta_model
 
 CARD = "nlp_meta_reviews"
 OLD, JUDGING = (f"{CARD}/automotive", f"{CARD}/food"), f"{CARD}/finance"

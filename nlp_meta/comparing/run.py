@@ -1,0 +1,296 @@
+"""Running a comparison: choices first, then every cell once, shared among processes.
+
+Draws come one after the other, each with all methods, so that a run that is stopped has
+judged every method on the same support sets. Whatever is finished is on disk: choices in
+`choices/`, cells in `cells/`.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nlp_meta.comparing.bench import (
+    AnyBench,
+    AnySettings,
+    Method,
+    choice_path,
+    read_choice,
+    save_choice,
+)
+from nlp_meta.comparing.fingerprints import check_unseen, fingerprint, hash_adapter
+from nlp_meta.comparing.methods import Kind, find_kind, group_of
+from nlp_meta.data.episodes import Episode, evaluation_episode
+from nlp_meta.data.tasks import Task
+from nlp_meta.errors import MissingPackageError, SettingsError
+from nlp_meta.evaluation.answers import KINDS as KINDS_OF_ANSWERS
+from nlp_meta.evaluation.answers import missing_for
+from nlp_meta.evaluation.protocol import judge
+from nlp_meta.evaluation.records import (
+    Key,
+    Record,
+    append_record,
+    check_record,
+    hash_query,
+    key_of_episode,
+    read_records,
+)
+from nlp_meta.training.launch import Share
+
+logger = logging.getLogger(__name__)
+
+Draw = Callable[[Any, Sequence[Task]], tuple[Episode, ...]]
+"""The settings of a comparison and its tasks to every episode of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A finished comparison.
+
+    Attributes:
+        facts: By method, in the order of the settings; `skipped` says why one is missing.
+        episodes: In the order of draws, tasks and labels.
+    """
+
+    facts: Mapping[str, Mapping[str, object]]
+    episodes: tuple[Episode, ...]
+    records: Mapping[Key, Record]
+    notes: tuple[str, ...] = ()
+
+
+def draw_episodes(settings: AnySettings, tasks: Sequence[Task]) -> tuple[Episode, ...]:
+    """Give every episode of labels: draws, then tasks, then numbers of labels.
+
+    Raises:
+        EpisodeError: A task has too few examples.
+    """
+    plan = settings.comparison
+    return tuple(
+        evaluation_episode(
+            task,
+            labels_total=labels,
+            seed=settings.run.seed,
+            draw=draw,
+            reserve=max(plan.labels),
+            max_query=plan.max_query,
+        )
+        for draw in range(plan.draws)
+        for task in tasks
+        for labels in plan.labels
+    )
+
+
+def run_comparison(
+    bench: AnyBench,
+    tasks: Sequence[Task],
+    *,
+    folder: Path,
+    share: Share,
+    on_cell: Callable[[int, int], None] | None = None,
+    contest: "Contest | None" = None,
+) -> Ran:
+    """Judge every method on every episode; what an earlier run finished is not made again.
+
+    Args:
+        contest: What methods compete in; in telling labels unless told.
+        on_cell: Called with this process's finished cells and their number.
+
+    Raises:
+        SettingsError: An unknown method, one that was trained on a task to be judged, or a
+            folder with cells of other settings.
+        DataError: A folder with cells of other data.
+    """
+    settings, contest = bench.settings, contest or Contest()
+    table = contest.table
+    check_metric(settings, contest)
+    kinds = {name: find_kind(text, table) for name, text in settings.comparison.methods.items()}
+    check_names(settings)
+    check_unseen(settings, kinds, tasks)
+    prints = {name: fingerprint(settings, name, table) for name in kinds}
+    episodes = contest.draw(settings, tasks)
+    done = _read_done(folder, prints, episodes)
+    share.wait()  # or a quick process would write cells that a slow one then reads
+    _make_choices(bench, kinds, folder, prints, share)
+    share.wait()
+    methods, facts = _build_methods(bench, kinds, folder, prints)
+    wanted = [key_of_episode(name, one) for name, one in _plan(settings, methods, episodes)]
+    if not wanted:
+        raise _nothing_error(settings, facts)
+    _make_cells(bench, methods, episodes, done, folder, prints, share, on_cell)
+    share.wait()
+    records = read_records(folder, fingerprints={name: prints[name] for name in methods})
+    return Ran(facts, episodes, {key: records[key] for key in wanted}, contest.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """What methods compete in.
+
+    Attributes:
+        answers: Kind of the answers that every method gives.
+        draw: Gives the episodes, with the same budgets in the same order for each task.
+        table: Kinds of methods that the config may name; None takes those of labels.
+        notes: What a reader of the results must know.
+    """
+
+    answers: str = "classification"
+    draw: Draw = draw_episodes
+    table: Mapping[str, Kind] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def check_metric(settings: AnySettings, contest: Contest) -> None:
+    """Stop before anything is judged where a metric could not be reported or chosen by.
+
+    Raises:
+        SettingsError: One is not among those of which more is better, or is of other answers.
+        MissingPackageError: One cannot be computed here.
+    """
+    fitting = KINDS_OF_ANSWERS[contest.answers].main_metrics
+    metrics = {"comparison": settings.comparison.metric, "adaptation": settings.adaptation.metric}
+    for section, metric in metrics.items():
+        if metric not in fitting:
+            raise SettingsError(
+                f"cannot compare by '{metric}': one of {', '.join(fitting)} is needed; change "
+                f"`{section}.metric`"
+            )
+        missing = missing_for(metric)
+        if missing:
+            raise MissingPackageError(f"{missing}, or change `{section}.metric`")
+
+
+def check_names(settings: AnySettings) -> None:
+    """Stop where a setting names a method that is none of the comparison's."""
+    plan = settings.comparison
+    named = {"comparison.ours": [plan.ours] if plan.ours else [], "comparison.limits": plan.limits}
+    for setting, names in named.items():
+        for name in names:
+            if name not in plan.methods:
+                raise SettingsError(
+                    f"cannot find the method '{name}' of `{setting}`: one of "
+                    f"{', '.join(plan.methods)} is needed; correct it, or add it to "
+                    "`comparison.methods`"
+                )
+
+
+def _read_done(
+    folder: Path, prints: Mapping[str, str], episodes: Sequence[Episode]
+) -> dict[Key, Record]:
+    """Read what earlier runs finished, if it was made from these episodes."""
+    done = read_records(folder, fingerprints=prints)
+    by_key = {key_of_episode("", one): one for one in episodes}
+    for key, record in done.items():
+        episode = by_key.get(key._replace(method=""))
+        if episode is not None:  # else of a draw that is not asked for now
+            check_record(record, episode)
+    return done
+
+
+def _make_choices(
+    bench: AnyBench,
+    kinds: Mapping[str, tuple[Kind, str]],
+    folder: Path,
+    prints: Mapping[str, str],
+    share: Share,
+) -> None:
+    """Each process makes its part of the choices; files carry them to the others."""
+    for number, (name, (kind, argument)) in enumerate(kinds.items()):
+        path = choice_path(folder, name, prints[name])
+        if number % share.processes != share.rank or read_choice(path) is not None:
+            continue
+        again = " again: its file is damaged" if path.exists() else ""
+        logger.log(logging.WARNING if again else logging.INFO, "choosing for %s%s", name, again)
+        try:
+            choice = kind.choose(bench, argument)
+        except MissingPackageError:
+            continue  # building it says so again, in every process
+        save_choice(path, choice)
+
+
+def _build_methods(
+    bench: AnyBench,
+    kinds: Mapping[str, tuple[Kind, str]],
+    folder: Path,
+    prints: Mapping[str, str],
+) -> tuple[dict[str, Method], dict[str, dict[str, object]]]:
+    methods: dict[str, Method] = {}
+    facts: dict[str, dict[str, object]] = {}
+    for name, (kind, argument) in kinds.items():
+        path = choice_path(folder, name, prints[name])
+        group = group_of(bench.settings.comparison, name, kind, argument)
+        facts[name] = {"title": kind.title, "group": group, "reads": kind.reads}
+        try:
+            choice = read_choice(path)
+            choice = kind.choose(bench, argument) if choice is None else choice
+            methods[name] = kind.build(bench, argument, choice)
+        except MissingPackageError as error:
+            logger.warning("%s is left out: %s", name, error)
+            facts[name]["skipped"] = str(error)
+            continue
+        facts[name].update(methods[name].facts, skipped=None)
+        if kind.folder:
+            facts[name]["start_sha256"] = hash_adapter(argument)
+    return methods, facts
+
+
+def _make_cells(
+    bench: AnyBench,
+    methods: Mapping[str, Method],
+    episodes: Sequence[Episode],
+    done: Mapping[Key, Record],
+    folder: Path,
+    prints: Mapping[str, str],
+    share: Share,
+    on_cell: Callable[[int, int], None] | None,
+) -> None:
+    # Each task's numbers of labels go round the processes: the large ones are not all one's.
+    turns = {
+        key_of_episode("", one): place + place // len(bench.settings.comparison.labels)
+        for place, one in enumerate(episodes)
+    }
+    own = [
+        (name, episode)
+        for name, episode in _plan(bench.settings, methods, episodes)
+        if turns[key_of_episode("", episode)] % share.processes == share.rank
+    ]
+    missing = [(name, one) for name, one in own if key_of_episode(name, one) not in done]
+    for name, method in methods.items():
+        if method.announce is not None:
+            method.announce([one for other, one in missing if other == name])
+    for number, (name, episode) in enumerate(missing, start=len(own) - len(missing)):
+        if on_cell:
+            on_cell(number, len(own))
+        method = methods[name]
+        method.said.clear()
+        cell, predictions = judge(method.predict, episode, method=name, stopwatch=bench.stopwatch)
+        used = {"examples_adapt": method.examples(len(episode.support)), **method.said}
+        record = Record(name, cell, predictions, used, hash_query(episode))
+        append_record(folder, record, fingerprint=prints[name], rank=share.rank)
+    if on_cell:
+        on_cell(len(own), len(own))
+
+
+def _plan(
+    settings: AnySettings, methods: Mapping[str, Method], episodes: Sequence[Episode]
+) -> Iterator[tuple[str, Episode]]:
+    """Give every cell: an episode, then the methods that are judged on it."""
+    limits = settings.comparison.limits
+    for episode in episodes:
+        for name, method in methods.items():
+            last = limits.get(name, settings.comparison.draws)
+            if method.can_answer(episode) and episode.index < last:
+                yield name, episode
+
+
+def _nothing_error(
+    settings: AnySettings, facts: Mapping[str, Mapping[str, object]]
+) -> SettingsError:
+    budgets = ", ".join(map(str, settings.comparison.labels))
+    reasons = [f"{name}: {one['skipped']}" for name, one in facts.items() if one.get("skipped")]
+    missing = f" ({'; '.join(reasons)})" if reasons else ""
+    return SettingsError(
+        f"cannot compare {', '.join(facts)} at {budgets} labels: none of them can learn from so "
+        f"few, or from so few of one label{missing}, and one that can is needed; change "
+        "`comparison.labels` (`--labels`) or `comparison.methods` (`--methods`)"
+    )

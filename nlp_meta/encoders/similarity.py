@@ -1,0 +1,192 @@
+"""Nearest neighbors among embeddings, in blocks, and the margin by which a pair stands out.
+
+All embeddings are rows of length 1 in float32, so that a product is a cosine.
+
+Overlap of character n-grams: how much two sentences look alike, as a cosine.
+
+A translation in a related language looks like its source, and names and numbers do in any.
+An encoder's vocabulary breaks both apart, so the two kinds of cosine add to each other.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+from torch import Tensor
+
+NEIGHBORS = 4
+"""Nearest neighbors on either side that a margin is taken against."""
+
+SMALLEST = 1e-6
+"""Least mean cosine to divide by: random embeddings may have none above 0."""
+
+BLOCK = 4096
+"""Rows and columns of one block of cosines: 64 MiB."""
+
+
+More = Callable[[slice, slice], Tensor]
+"""What is added to the cosines of some sources with some targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbors:
+    """The k nearest of the other side for each row, the nearest first.
+
+    Attributes:
+        cosines: `(rows, k)`.
+        places: `(rows, k)`, rows of the other side.
+    """
+
+    cosines: Tensor
+    places: Tensor
+
+
+def ratio_margin(cosines: Tensor, *, neighbors: int) -> Tensor:
+    """Score every pair by its cosine over the mean cosine of both sides' neighbors.
+
+        margin(x, y) = cos(x, y) / (sum over z in N(x) of cos(x, z) / 2k
+                                    + sum over z in N(y) of cos(y, z) / 2k)
+
+    Args:
+        cosines: `(sources, targets)` of all pairs.
+        neighbors: k; no more than a side has rows.
+
+    Source:
+        Artetxe and Schwenk 2019, arXiv:1811.01136, section 3, ratio.
+    """
+    forward = cosines.topk(min(neighbors, cosines.shape[1]), dim=1).values.mean(1, keepdim=True)
+    backward = cosines.topk(min(neighbors, cosines.shape[0]), dim=0).values.mean(0, keepdim=True)
+    return cosines / ((forward + backward) / 2).clamp(min=SMALLEST)
+
+
+def nearest(
+    sources: Tensor,
+    targets: Tensor,
+    *,
+    neighbors: int,
+    block: int = BLOCK,
+    more: More | None = None,
+) -> tuple[Neighbors, Neighbors]:
+    """Find the neighbors of every source among the targets and of every target among the sources.
+
+    No more than one block of cosines is held at once, and each is computed once for both.
+    """
+    forward = _empty(len(sources), min(neighbors, len(targets)), sources.device)
+    backward = _empty(len(targets), min(neighbors, len(sources)), sources.device)
+    for rows in _slices(len(sources), block):
+        for columns in _slices(len(targets), block):
+            cosines = sources[rows] @ targets[columns].T
+            if more is not None:
+                cosines += more(rows, columns).to(cosines.device)
+            _keep_nearest(forward, rows, cosines, first=columns.start)
+            _keep_nearest(backward, columns, cosines.T, first=rows.start)
+    return forward, backward
+
+
+def margins_of(own: Neighbors, other: Neighbors) -> Tensor:
+    """Ratio margins of each row with its neighbors, `(rows, k)`."""
+    means, others = own.cosines.mean(1, keepdim=True), other.cosines.mean(1)
+    return own.cosines / ((means + others[own.places]) / 2).clamp(min=SMALLEST)
+
+
+def _empty(rows: int, neighbors: int, device: torch.device) -> Neighbors:
+    cosines = torch.full((rows, neighbors), -torch.inf, device=device)
+    return Neighbors(cosines, torch.zeros(rows, neighbors, dtype=torch.long, device=device))
+
+
+def _slices(count: int, block: int) -> Iterator[slice]:
+    for first in range(0, count, block):
+        yield slice(first, min(first + block, count))
+
+
+def _keep_nearest(found: Neighbors, rows: slice, cosines: Tensor, *, first: int) -> None:
+    """Let a block's nearest, whose places begin at `first`, take the places of farther ones."""
+    wanted = found.cosines.shape[1]
+    near = cosines.topk(min(wanted, cosines.shape[1]), dim=1)
+    both = torch.cat([found.cosines[rows], near.values], dim=1)
+    places = torch.cat([found.places[rows], near.indices + first], dim=1)
+    best = both.topk(wanted, dim=1)
+    found.cosines[rows] = best.values
+    found.places[rows] = places.gather(1, best.indices)
+
+
+def mine_pairs(
+    sources: Tensor,
+    targets: Tensor,
+    *,
+    neighbors: int = NEIGHBORS,
+    block: int = BLOCK,
+    never: Mapping[int, Collection[int]] | None = None,
+    more: More | None = None,
+) -> list[tuple[int, int, float]]:
+    """Pair rows one to one, the largest margins first.
+
+    Each row's neighbors, in both directions, are its candidates; the best candidate of all
+    is taken, its two rows are out, and so on.
+
+    Args:
+        never: For some sources the targets that they are not paired with.
+        more: Another likeness, added to the cosines of the rows.
+
+    Returns:
+        Place of the source, of the target and their margin, by falling margin.
+
+    Source:
+        Artetxe and Schwenk 2019, arXiv:1811.01136, section 4, max retrieval.
+    """
+    forward, backward = nearest(sources, targets, neighbors=neighbors, block=block, more=more)
+    found: list[tuple[float, int, int]] = []
+    for own, other, turned in ((forward, backward, False), (backward, forward, True)):
+        margins = margins_of(own, other)
+        rows = torch.arange(len(margins), device=margins.device).unsqueeze(1)
+        sides = (rows.expand_as(own.places), own.places)
+        first, second = sides[::-1] if turned else sides
+        each = (margins, first, second)
+        found += zip(*(value.flatten().tolist() for value in each), strict=True)
+    found.sort(key=lambda one: (-one[0], one[1], one[2]))
+    apart = never or {}
+    taken: tuple[set[int], set[int]] = (set(), set())
+    pairs: list[tuple[int, int, float]] = []
+    for margin, source, target in found:
+        free = source not in taken[0] and target not in taken[1]
+        if free and target not in apart.get(source, ()):
+            taken[0].add(source)
+            taken[1].add(target)
+            pairs.append((source, target, margin))
+    return pairs
+
+
+ORDERS = (2, 4)
+"""Characters of the shortest and of the longest n-gram, inside words."""
+WHOLE = slice(None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlap:
+    """TF-IDF vectors of two sides' n-grams, `(texts, n-grams)`, each of length 1 or 0.
+
+    Rarity is that of the n-grams in both sides together: it needs no translation.
+    """
+
+    sources: csr_matrix
+    targets: csr_matrix
+
+    @classmethod
+    def of(
+        cls, sources: Sequence[str], targets: Sequence[str], *, orders: tuple[int, int] = ORDERS
+    ) -> "Overlap":
+        """Count the n-grams of two sides, which may be one."""
+        vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=orders, sublinear_tf=True)
+        try:
+            vectors = vectorizer.fit_transform([*sources, *targets]).astype(np.float32)
+        except ValueError:  # no text has a character
+            vectors = csr_matrix((len(sources) + len(targets), 1), dtype=np.float32)
+        return cls(vectors[: len(sources)], vectors[len(sources) :])
+
+    def cosines(self, rows: slice = WHOLE, columns: slice = WHOLE) -> Tensor:
+        """Cosines of some sources with some targets, `(sources, targets)`, float32."""
+        product = self.sources[rows] @ self.targets[columns].T
+        return torch.from_numpy(product.toarray())

@@ -1,0 +1,267 @@
+"""Files to translate: what of them is to be translated, and the same files translated.
+
+A `.po`, XLIFF or table comes back as it was, with its gaps filled; a plain text line by line.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nlp_meta.errors import DataError
+from nlp_meta.files.entries import (
+    EMPTY,
+    UNTRANSLATED,
+    Entry,
+    UserFile,
+    decode_lines,
+    is_blank,
+    read_user_file,
+)
+from nlp_meta.files.gettext import fill_po, po_entries
+from nlp_meta.files.memories import (
+    WRITTEN_FORMS,
+    check_direction,
+    check_written_form,
+    ending_of,
+    render_pairs,
+    write_whole,
+)
+from nlp_meta.files.pair_tables import WRITTEN_TABLES, read_rows_of, render_table, table_entries
+from nlp_meta.files.xliff import fill_xliff, xliff_entries
+
+FORMS = ("txt", *WRITTEN_TABLES, "po", "pot", "xlf", "xliff")
+TRANSLATED_FORMS = ("txt", *WRITTEN_FORMS)
+
+TRANSLATED = "translated"
+
+_KINDS = {
+    "txt": "txt",
+    **dict.fromkeys(WRITTEN_TABLES, "table"),
+    **dict.fromkeys(("po", "pot"), "po"),
+    **dict.fromkeys(("xlf", "xliff"), "xliff"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The texts of a file that are to be translated, in its order.
+
+    Attributes:
+        lines: Where each begins in the file, from 1.
+        left_out: How many entries are not to be translated, by reason: `translated`,
+            `fuzzy`, `obsolete`, `locked`, `header`, `empty`. Only what there is.
+        columns: Of a table: that of the texts and that of the translations.
+        places: Of the texts among the file's entries, left out ones counted.
+    """
+
+    texts: tuple[str, ...]
+    lines: tuple[int, ...]
+    left_out: Mapping[str, int]
+    columns: tuple[str, str]
+    places: tuple[int, ...] = field(repr=False)
+    file: UserFile = field(repr=False)
+
+
+def read_sources(
+    path: str | Path,
+    *,
+    source_column: str = "source",
+    target_column: str = "target",
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+) -> Sources:
+    """Read what is to be translated from a `.txt`, CSV, TSV, JSONL, `.po`, `.pot` or XLIFF file.
+
+    Of a text these are its lines, of a table the rows whose target is empty, of the others
+    the untranslated entries. Fuzzy ones are somebody's work and are left alone.
+
+    Args:
+        target_column: A table need not have it yet.
+        source_lang, target_lang: Held against what a `.po` or XLIFF file says of itself.
+
+    Raises:
+        DataError: The file cannot be read as what it is, is of other languages or has
+            nothing to translate.
+    """
+    path = Path(path)
+    file = read_user_file(path, forms=FORMS)
+    columns = (source_column, target_column)
+    if _KINDS[file.form] in ("po", "xliff"):
+        entries, languages = _localized(file)
+        _check_languages(file, languages, source_lang, target_lang)
+    else:
+        entries = _plain(file, columns)
+    reasons = [_reason(entry) for entry in entries]
+    places = tuple(place for place, reason in enumerate(reasons) if reason is None)
+    left_out = dict(Counter(reason for reason in reasons if reason is not None))
+    if not places:
+        told = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no entries"
+        raise DataError(
+            f"cannot translate '{path}': nothing in it is to be translated ({told}), at least one "
+            "text without a translation is needed; name another file, or for a table another "
+            "`--target-column`"
+        )
+    return Sources(
+        texts=tuple(entries[place].source or "" for place in places),
+        lines=tuple(entries[place].line for place in places),
+        left_out=left_out,
+        columns=columns,
+        places=places,
+        file=file,
+    )
+
+
+def _check_languages(
+    file: UserFile,
+    languages: tuple[str | None, str | None],
+    source_lang: str | None,
+    target_lang: str | None,
+) -> None:
+    if check_direction(
+        file,
+        languages,
+        source_lang=source_lang,
+        target_lang=target_lang,
+        remedy="name a model of these languages",
+    ):
+        raise DataError(
+            f"cannot translate '{file.path}' from {source_lang} into {target_lang}: it is the "
+            "other way round, a file into that language is needed; name another file, or a model "
+            "of the opposite direction"
+        )
+
+
+def check_translations_path(
+    path: str | Path, *, source_lang: str | None = None, target_lang: str | None = None
+) -> None:
+    """Stop before the work if `write_translations` could not write such a file.
+
+    Raises:
+        DataError: An ending that is unknown, or TMX or XLIFF without languages.
+    """
+    check_written_form(
+        Path(path), TRANSLATED_FORMS, source_lang=source_lang, target_lang=target_lang
+    )
+
+
+def write_translations(
+    path: str | Path,
+    sources: Sources,
+    translations: Sequence[str],
+    *,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+) -> None:
+    """Write translations to a file that ends in one of the `TRANSLATED_FORMS`.
+
+    In the format that the texts came in, it is their file with the translations filled in:
+    marked fuzzy in `.po`, to be reviewed in XLIFF; other entries and columns stay, and so
+    do blank lines of a text. Any other format gets the pairs, a text the translations alone.
+    Blanks and line ends around a text are around its translation too.
+
+    Raises:
+        DataError: There are more or fewer translations than texts, or the ending is
+            unknown, or TMX or XLIFF is not told its languages.
+    """
+    path = Path(path)
+    form = ending_of(path)
+    if len(translations) != len(sources.texts):
+        raise DataError(
+            f"cannot write '{path}': there are {len(translations)} translations of "
+            f"{len(sources.texts)} texts, one of each is needed; translate them again"
+        )
+    framed = [_frame(*pair) for pair in zip(sources.texts, translations, strict=True)]
+    if form != "pot" and _KINDS.get(form) == _KINDS[sources.file.form]:
+        filled = dict(zip(sources.places, framed, strict=True))
+        content = _FILL[_KINDS[form]](sources, form, filled, target_lang)
+    elif form == "txt":
+        content = _join(framed)
+    else:
+        check_translations_path(path, source_lang=source_lang, target_lang=target_lang)
+        content = render_pairs(
+            list(zip(sources.texts, framed, strict=True)),
+            form,
+            source_lang=source_lang,
+            target_lang=target_lang,
+            reviewed=False,
+            columns=sources.columns,
+        )
+    write_whole(path, content)
+
+
+def _localized(file: UserFile) -> tuple[list[Entry], tuple[str | None, str | None]]:
+    read = po_entries if _KINDS[file.form] == "po" else xliff_entries
+    entries, there, into = read(file)
+    return entries, (there, into)
+
+
+def _plain(file: UserFile, columns: tuple[str, str]) -> list[Entry]:
+    if file.form == "txt":
+        return [Entry(line, None, place) for place, line in enumerate(decode_lines(file), start=1)]
+    rows = read_rows_of(file)
+    source, target = columns
+    return table_entries(
+        file,
+        rows,
+        source_column=source,
+        target_column=target if target in rows.columns else None,
+    )
+
+
+def _reason(entry: Entry) -> str | None:
+    """Why an entry is not to be translated; None if it is."""
+    if entry.reason not in (None, UNTRANSLATED):
+        return entry.reason
+    if not is_blank(entry.target):
+        return TRANSLATED
+    return EMPTY if is_blank(entry.source) else None
+
+
+def _frame(source: str, translation: str) -> str:
+    """Give a translation the blanks around its source; gettext checks its line ends."""
+    bare = source.strip()
+    before, _, after = source.partition(bare)
+    return before + translation.strip() + after
+
+
+def _join(texts: Sequence[str]) -> bytes:
+    return "".join(" ".join(text.split()) + "\n" for text in texts).encode()
+
+
+def _fill_text(
+    sources: Sources, form: str, filled: Mapping[int, str], target_lang: str | None
+) -> bytes:
+    return _join([filled.get(place, "") for place in range(len(decode_lines(sources.file)))])
+
+
+def _fill_table(
+    sources: Sources, form: str, filled: Mapping[int, str], target_lang: str | None
+) -> bytes:
+    rows = read_rows_of(sources.file)
+    target = sources.columns[1]
+    cells = [
+        {**row, target: filled[place]} if place in filled else row
+        for place, row in enumerate(rows.cells)
+    ]
+    return render_table(form, tuple(dict.fromkeys((*rows.columns, target))), cells)
+
+
+def _fill_po(
+    sources: Sources, form: str, filled: Mapping[int, str], target_lang: str | None
+) -> bytes:
+    return fill_po(sources.file, filled, target_lang=target_lang)
+
+
+def _fill_xliff(
+    sources: Sources, form: str, filled: Mapping[int, str], target_lang: str | None
+) -> bytes:
+    return fill_xliff(sources.file, filled, target_lang=target_lang)
+
+
+_FILL: Mapping[str, Callable[[Sources, str, Mapping[int, str], str | None], bytes]] = {
+    "txt": _fill_text,
+    "table": _fill_table,
+    "po": _fill_po,
+    "xliff": _fill_xliff,
+}

@@ -1,0 +1,147 @@
+"""Adapt and score: what meta-parameters are worth on episodes of unseen tasks."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from nlp_meta.data.answers import Answer
+from nlp_meta.data.episodes import Episode
+from nlp_meta.meta.inner_loop import (
+    Batch,
+    InnerLoop,
+    Minibatch,
+    Weights,
+    adapt,
+    adaptation_path,
+    repeat,
+)
+
+Metric = Callable[[Episode, Sequence[Answer]], float]
+
+
+class Objective(Protocol):
+    """What the meta floor needs to know of a kind of task."""
+
+    def loss(self, weights: Weights, batch: Batch) -> Tensor: ...
+
+    def start(self, weights: Weights, support: Sequence[Minibatch]) -> Weights: ...
+
+    def support_batches(
+        self, episodes: Sequence[Episode], *, minibatch: int | None
+    ) -> Sequence[Minibatch]: ...
+
+    def query_batches(self, episodes: Sequence[Episode]) -> Minibatch: ...
+
+    def answer(
+        self, weights: Weights, query: Minibatch, episodes: Sequence[Episode]
+    ) -> Sequence[Sequence[Answer]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """How meta-parameters are judged: adapted to episodes of unseen tasks.
+
+    Attributes:
+        inner: The adaptation that is judged, which may differ from the one in training.
+        stack: Episodes adapted in one pass.
+        metrics: By kind of episode. Each kind's mean counts as much as another's.
+    """
+
+    episodes: Sequence[Episode]
+    inner: InnerLoop
+    minibatch: int | None
+    stack: int
+    metrics: Mapping[str, Metric]
+
+
+def adapt_episodes(
+    objective: Objective,
+    meta_parameters: Weights,
+    episodes: Sequence[Episode],
+    *,
+    inner: InnerLoop,
+    minibatch: int | None,
+) -> dict[str, Tensor]:
+    """Fast weights of W episodes, stacked."""
+    support, start = begin_episodes(objective, meta_parameters, episodes, minibatch=minibatch)
+    return adapt(objective.loss, start, support, inner=inner)
+
+
+def begin_episodes(
+    objective: Objective,
+    meta_parameters: Weights,
+    episodes: Sequence[Episode],
+    *,
+    minibatch: int | None,
+) -> tuple[Sequence[Minibatch], Weights]:
+    """Support minibatches of W episodes and the stacked weights that adaptation starts from."""
+    support = objective.support_batches(episodes, minibatch=minibatch)
+    with torch.no_grad():
+        start = objective.start(repeat(meta_parameters, tasks=len(episodes)), support)
+    return support, start
+
+
+def score_path(
+    objective: Objective,
+    meta_parameters: Weights,
+    episodes: Sequence[Episode],
+    *,
+    inner: InnerLoop,
+    minibatch: int | None,
+    at_steps: Sequence[int],
+    metric: Metric,
+) -> dict[int, list[float]]:
+    """Score W episodes after several numbers of inner steps of one adaptation.
+
+    Returns:
+        For each of `at_steps`, one score an episode.
+    """
+    support, start = begin_episodes(objective, meta_parameters, episodes, minibatch=minibatch)
+    query = objective.query_batches(episodes)
+    scores: dict[int, list[float]] = {}
+    path = adaptation_path(objective.loss, start, support, inner=inner)
+    for step, fast in enumerate(path):
+        if step in at_steps:
+            answers = objective.answer(fast, query, episodes)
+            scores[step] = [metric(e, a) for e, a in zip(episodes, answers, strict=True)]
+    return scores
+
+
+def sum_scores(
+    objective: Objective,
+    meta_parameters: Weights,
+    episodes: Sequence[Episode],
+    validation: Validation,
+    kind: str,
+) -> float:
+    """Add up the scores of adapted episodes of one kind."""
+    steps, total = validation.inner.steps, 0.0
+    for stacked in in_stacks(episodes, size=validation.stack):
+        scores = score_path(
+            objective,
+            meta_parameters,
+            stacked,
+            inner=validation.inner,
+            minibatch=validation.minibatch,
+            at_steps=(steps,),
+            metric=validation.metrics[kind],
+        )
+        total += sum(scores[steps])
+    return total
+
+
+def by_kind(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
+    """Sort episodes by what they are of, each kind in its order."""
+    found: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        found.setdefault(episode.kind, []).append(episode)
+    return dict(sorted(found.items()))
+
+
+def in_stacks(items: Sequence[Any], *, size: int) -> Iterator[Sequence[Any]]:
+    """Cut episodes into stacks of at most `size`."""
+    for first in range(0, len(items), size):
+        yield items[first : first + size]

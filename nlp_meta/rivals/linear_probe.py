@@ -1,0 +1,135 @@
+"""Linear probe: logistic regression on what the frozen encoder says of a text."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from nlp_meta.data.answers import Predict, Prediction
+from nlp_meta.data.episodes import Episode, support_targets
+from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.prefix import Embed
+from nlp_meta.errors import SettingsError
+
+# Standardized features of a support set are fitted within some hundred iterations.
+_MAX_ITERATIONS = 5000
+
+
+def linear_probe(
+    embed: Embed,
+    *,
+    regularization: Sequence[float],
+    folds: int,
+    seed: int,
+    on_adapted: Callable[[], None] | None = None,
+) -> Predict:
+    """Make a predictor that fits logistic regression on the features of the support set.
+
+    Features are standardized by the support set's mean and deviation. A label of the
+    task that the support set lacks has probability 0.
+
+    Args:
+        regularization: Values of scikit-learn's `C` to choose from, smaller is stronger;
+            that of the smallest held-out loss is taken, of equal ones the strongest.
+        folds: Of the stratified cross-validation inside the support set; fewer where a
+            label has fewer examples. A label of one example is never held out; where all
+            have one, the strongest regularization is taken.
+        seed: Of the split into folds.
+        on_adapted: Called once an episode, between the fit and the query set.
+
+    Raises:
+        SettingsError: No value of `C`, one that is not above 0, or fewer than 2 folds.
+            The predictor raises EpisodeError for a support set of fewer than 2 labels.
+    """
+    if not regularization or min(regularization) <= 0 or folds < 2:
+        raise SettingsError(
+            f"cannot cross-validate regularization {list(regularization)} in {folds} folds: at "
+            "least one value, all above 0, and at least 2 folds are needed; change "
+            "`regularization` or `folds`"
+        )
+    strengths = sorted(regularization)
+
+    def predict(episode: Episode) -> list[Prediction]:
+        targets = np.array(support_targets(episode, purpose="fit a linear probe"))
+        support = _features(embed, episode.support)
+        strength = choose_regularization(support, targets, strengths, folds=folds, seed=seed)
+        model = _fit(support, targets, strength=strength)
+        if on_adapted is not None:
+            on_adapted()
+        query = _features(embed, episode.query)
+        rows = _probabilities(model, query, labels=len(episode.labels))
+        return [
+            Prediction(
+                episode.labels[int(row.argmax())],
+                dict(zip(episode.labels, row.tolist(), strict=True)),
+            )
+            for row in rows
+        ]
+
+    return predict
+
+
+def choose_regularization(
+    features: NDArray[np.float64],
+    targets: NDArray[np.int64],
+    regularization: Sequence[float],
+    *,
+    folds: int,
+    seed: int,
+) -> float:
+    """Find the value of `C` with the smallest held-out log loss, the first of equal ones."""
+    splits = list(_stratified_splits(targets, folds=folds, seed=seed))
+    if not splits or len(regularization) == 1:
+        return regularization[0]
+    labels = int(targets.max()) + 1
+    losses = []
+    for strength in regularization:
+        total = 0.0
+        for kept, held in splits:
+            model = _fit(features[kept], targets[kept], strength=strength)
+            rows = _probabilities(model, features[held], labels=labels)
+            found = rows[np.arange(len(held)), targets[held]]
+            total -= float(np.log(np.maximum(found, np.finfo(np.float64).tiny)).sum())
+        losses.append(total)
+    return regularization[int(np.argmin(losses))]
+
+
+def _features(embed: Embed, examples: Sequence[Example]) -> NDArray[np.float64]:
+    return np.asarray(embed([example.source for example in examples]), dtype=np.float64)
+
+
+def _fit(features: NDArray[np.float64], targets: NDArray[np.int64], *, strength: float) -> Pipeline:
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
+    )
+    return model.fit(features, targets)
+
+
+def _probabilities(
+    model: Pipeline, query: NDArray[np.float64], *, labels: int
+) -> NDArray[np.float64]:
+    """Probabilities `(queries, labels)`; 0 for a label without an example."""
+    probabilities = np.zeros((len(query), labels))
+    if len(query):
+        probabilities[:, model.classes_] = model.predict_proba(query)
+    return probabilities
+
+
+def _stratified_splits(
+    targets: NDArray[np.int64], *, folds: int, seed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Kept and held-out rows of each fold."""
+    counts = np.bincount(targets)
+    alone = np.flatnonzero(counts[targets] == 1)
+    shared = np.flatnonzero(counts[targets] > 1)
+    if not len(shared):
+        return
+    splitter = StratifiedKFold(
+        min(folds, int(counts[counts > 1].min())), shuffle=True, random_state=seed
+    )
+    for kept, held in splitter.split(shared, targets[shared]):
+        yield np.concatenate([shared[kept], alone]), shared[held]

@@ -1,0 +1,392 @@
+"""A small encoder-decoder, from nothing to a folder that transformers loads.
+
+It is for machines without a hub and for tests: about ten million weights that have seen
+a few ten thousand sentence pairs. Its training on all meta-train pairs together is also
+where meta-training begins.
+
+Building a small encoder-decoder as its config describes it: the vocabulary, then the model.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from nlp_meta.data.cards import TRANSLATION
+from nlp_meta.data.tasks import Task
+from nlp_meta.encoders.backbone import choose_autocast
+from nlp_meta.encoders.batches import PairBatch, PairRow, stack_pairs
+from nlp_meta.encoders.language_codes import read_languages
+from nlp_meta.encoders.seq2seq import Seq2Seq
+from nlp_meta.encoders.small_seq2seq import (
+    build_around_encoder,
+    build_marian,
+    save_marian_vocabulary,
+    save_trimmed_vocabulary,
+    tag_of,
+)
+from nlp_meta.errors import DivergedError, SettingsError
+from nlp_meta.meta.outer_loop import CHECKPOINTS
+from nlp_meta.meta.schedule import OuterLoop, build_optimizer, clip, is_due, rate_at
+from nlp_meta.meta.state import (
+    Progress,
+    StepRecord,
+    begin_log,
+    load_checkpoint,
+    save_checkpoint,
+    stop_signals,
+    write_log,
+)
+from nlp_meta.objectives.generation import token_losses
+from nlp_meta.settings import SmallModelSettings, SmallTraining, fingerprint
+from nlp_meta.training.launch import with_trackers
+from nlp_meta.training.small_corpus import (
+    Pair,
+    deal_batches,
+    encode_corpus,
+    encode_pairs,
+    gather_pairs,
+    target_languages,
+)
+
+
+def save_vocabulary(
+    settings: SmallTraining, folder: Path, pairs: Sequence[Pair], languages: Sequence[str]
+) -> None:
+    """Make the tokenizer of a run from the texts that it trains on, and keep it in a folder.
+
+    A run that goes on from an earlier model keeps that one's.
+
+    Raises:
+        SettingsError: The earlier model has no tag for a language of the pairs.
+    """
+    if settings.run.init_from is not None:
+        _keep_vocabulary(settings.run.init_from, folder, languages)
+        return
+    texts = _texts(pairs)
+    small = settings.small_model
+    if small.encoder_init is None:
+        save_marian_vocabulary(
+            folder,
+            texts,
+            languages=languages,
+            size=small.vocabulary,
+            max_tokens=small.max_tokens,
+        )
+    else:
+        save_trimmed_vocabulary(
+            folder,
+            texts,
+            encoder=small.encoder_init,
+            languages=languages,
+            size=small.vocabulary,
+            max_tokens=small.max_tokens,
+        )
+
+
+def _keep_vocabulary(earlier: str, folder: Path, languages: Sequence[str]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(earlier)
+    known = tokenizer.get_vocab().keys()
+    missing = [language for language in languages if tag_of(language) not in known]
+    if missing:
+        raise SettingsError(
+            f"cannot go on from '{earlier}': it has no tag for {', '.join(missing)}, and one for "
+            "every language of the pairs is needed; change `run.init_from`, or set it to null"
+        )
+    tokenizer.save_pretrained(folder)
+
+
+def _texts(pairs: Sequence[Pair]) -> list[str]:
+    return list(dict.fromkeys(text for pair in pairs for text in (pair.source, pair.target)))
+
+
+def build_backbone(settings: SmallTraining, folder: Path, device: torch.device) -> Seq2Seq:
+    """Begin with the model of a run: its kept tokenizer and the weights before any step."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    small, seed = settings.small_model, settings.run.seed
+    if settings.run.init_from is not None:
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
+            settings.run.init_from, dtype=torch.float32, use_safetensors=True
+        )
+    else:
+        model = _build_model(small, tokenizer, seed=seed)
+    model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its types
+    name, begin = settings.run.output_dir, int(model.config.decoder_start_token_id)
+    languages = read_languages(model.config, tokenizer, name=name, begin=begin)
+    return Seq2Seq(model.eval(), tokenizer, name, languages, small.max_tokens)
+
+
+def _build_model(
+    small: SmallModelSettings, tokenizer: PreTrainedTokenizerBase, *, seed: int
+) -> PreTrainedModel:
+    if small.encoder_init is not None:
+        return build_around_encoder(
+            small.encoder_init,
+            tokenizer,
+            encoder_layers=small.encoder_layers,
+            decoder_layers=small.decoder_layers,
+            dropout=small.dropout,
+            seed=seed,
+        )
+    return build_marian(
+        tokenizer,
+        hidden=small.hidden,
+        encoder_layers=small.encoder_layers,
+        decoder_layers=small.decoder_layers,
+        attention_heads=small.attention_heads,
+        feed_forward=small.feed_forward,
+        dropout=small.dropout,
+        max_tokens=small.max_tokens,
+        seed=seed,
+    )
+
+
+VOCABULARY = f"{CHECKPOINTS}/vocabulary"
+"""Where a run keeps its tokenizer, so that a resumed one has the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class SmallTrained:
+    """The end of a training.
+
+    Attributes:
+        backbone: The best judged model; the last where nothing was judged.
+        held_out: Pairs that it did not learn from.
+        loss: Of the held-out pairs, in nats a token, at the best judgement.
+        pairs: That the model learned from, each in one direction.
+        interrupted: Stopped by a signal; a checkpoint holds the state.
+    """
+
+    backbone: Seq2Seq
+    held_out: Sequence[Pair]
+    pairs: int
+    step: int
+    best_step: int
+    loss: float | None
+    interrupted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A training that has begun.
+
+    Attributes:
+        moving: The parameters themselves; `progress` holds views of them.
+        judged: Held-out pairs, in batches.
+    """
+
+    settings: SmallTraining
+    accelerator: Accelerator
+    outer: OuterLoop
+    backbone: Seq2Seq
+    moving: dict[str, torch.nn.Parameter]
+    progress: Progress
+    judged: Sequence[PairBatch]
+    autocast: torch.dtype | None
+
+
+def train_small_model(
+    settings: SmallTraining,
+    train: Sequence[Task],
+    *,
+    accelerator: Accelerator,
+    on_step: Callable[[StepRecord], None] | None = None,
+) -> SmallTrained:
+    """Build the vocabulary and the model of a config and train them on all pairs together.
+
+    Every process deals itself its share of each step's batches, so that two processes
+    make the same steps as one.
+
+    Raises:
+        CheckpointError: There is nothing to resume from, or it is of another run.
+        DivergedError: The gradient is infinite or not a number.
+    """
+    corpus, seed = settings.corpus, settings.run.seed
+    pairs, held_out = gather_pairs(train, held_out=corpus.held_out, seed=seed)
+    run = _begin(settings, pairs, held_out, accelerator)
+    interrupted = False
+    rows = deal_batches(
+        encode_corpus(run.backbone, pairs, both_directions=corpus.both_directions),
+        copies=corpus.copies,
+        undetermined=corpus.undetermined,
+        tokens=settings.run.batch_tokens,
+        seed=seed,
+        after=run.progress.step * run.outer.meta_batch_size,
+    )
+    report = with_trackers(accelerator, on_step)
+    with stop_signals() as stopped:
+        while not interrupted and run.progress.step < run.outer.steps and not _is_tired(run):
+            batches = [next(rows) for _ in range(run.outer.meta_batch_size)]
+            record = _judged_step(run, batches)
+            interrupted = _any_process(stopped.is_set(), accelerator)
+            _keep(run, record, interrupted=interrupted)
+            report(record)
+    progress = run.progress
+    _put(run, progress.best or progress.found)
+    loss = None if progress.best_score is None else -progress.best_score
+    ended = (progress.step, progress.best_step, loss, interrupted)
+    return SmallTrained(run.backbone, held_out, len(pairs), *ended)
+
+
+def _begin(
+    settings: SmallTraining,
+    pairs: Sequence[Pair],
+    held_out: Sequence[Pair],
+    accelerator: Accelerator,
+) -> _Run:
+    languages = target_languages(pairs, both_directions=settings.corpus.both_directions)
+    folder = Path(settings.run.output_dir)
+    if accelerator.is_main_process and not settings.run.resume:
+        begin_log(folder, after=0)
+        save_vocabulary(settings, folder / VOCABULARY, pairs, languages)
+    accelerator.wait_for_everyone()
+    backbone = build_backbone(settings, folder / VOCABULARY, accelerator.device)
+    values = asdict(settings.outer)
+    del values["algorithm"], values["deviation_r"]
+    outer = OuterLoop(**values)
+    moving = {n: value for n, value in backbone.model.named_parameters() if value.requires_grad}
+    views = {name: value.detach() for name, value in moving.items()}
+    progress = Progress(views, build_optimizer(moving, outer))
+    if settings.run.resume:
+        progress.restore(load_checkpoint(folder / CHECKPOINTS), fingerprint(settings))
+    if accelerator.is_main_process:
+        begin_log(folder, after=progress.step)
+    judged = _stack(settings, backbone, encode_pairs(backbone, held_out))
+    autocast = choose_autocast(settings.run.mixed_precision, accelerator.device)
+    return _Run(settings, accelerator, outer, backbone, moving, progress, judged, autocast)
+
+
+def _stack(settings: SmallTraining, backbone: Seq2Seq, rows: Sequence[PairRow]) -> list[PairBatch]:
+    return stack_pairs(
+        [rows],
+        padding=backbone.padding,
+        tokens=settings.run.batch_tokens,
+        device=backbone.device,
+    )
+
+
+def _judged_step(run: _Run, batches: Sequence[Sequence[PairRow]]) -> StepRecord:
+    """One step, judged on the held-out pairs where that is due."""
+    began = time.monotonic()
+    progress, outer = run.progress, run.outer
+    loss, norm = _step(run, batches)
+    if progress.step > outer.steps - outer.average_last:
+        progress.average()
+    score = None
+    if run.judged and is_due(progress.step, outer.validate_every, outer):
+        score = -_judge(run)
+        progress.judge(score)
+    return StepRecord(
+        step=progress.step,
+        examples=progress.examples,
+        learning_rate=rate_at(progress.step, outer),
+        loss_before=loss,
+        loss_after=loss,
+        adaptation_size=0.0,
+        gradient_norm=norm,
+        kinds={TRANSLATION: {"loss_before": loss, "loss_after": loss}},
+        score=score,
+        best_score=progress.best_score,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _step(run: _Run, batches: Sequence[Sequence[PairRow]]) -> tuple[float, float]:
+    """Move along the mean gradient of all target tokens of a step; its loss and its length."""
+    progress, accelerator = run.progress, run.accelerator
+    tokens = sum(len(row.target) for rows in batches for row in rows)
+    total = torch.zeros((), device=accelerator.device)
+    run.backbone.model.train()
+    mine = range(accelerator.process_index, len(batches), accelerator.num_processes)
+    for place in mine:
+        # Dropout is a function of the seed and of the batch's number, whoever computes it.
+        with torch.random.fork_rng():
+            torch.manual_seed(hash((run.settings.run.seed, progress.step, place)))
+            for piece in _stack(run.settings, run.backbone, batches[place]):
+                loss = _loss(run, piece) / tokens
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.detach()
+    run.backbone.model.eval()
+    gradient = {n: _gradient(value, accelerator) for n, value in run.moving.items()}
+    clipped, norm = clip(gradient, longest=run.outer.max_gradient_norm)
+    progress.step += 1
+    progress.examples += sum(len(rows) for rows in batches)
+    _check_finite(norm, progress.step)
+    for group in progress.optimizer.param_groups:
+        group["lr"] = rate_at(progress.step, run.outer)
+    for name, value in run.moving.items():
+        value.grad = clipped[name]
+    progress.optimizer.step()
+    progress.optimizer.zero_grad()
+    return float(accelerator.reduce(total, reduction="sum")), norm
+
+
+def _gradient(value: torch.nn.Parameter, accelerator: Accelerator) -> Tensor:
+    own = torch.zeros_like(value) if value.grad is None else value.grad
+    summed: Tensor = accelerator.reduce(own, reduction="sum")
+    return summed
+
+
+def _loss(run: _Run, batch: PairBatch) -> Tensor:
+    """Sum over the target tokens of a batch, in nats."""
+    model, smoothing = run.backbone.model, 0.0
+    if model.training:
+        smoothing = run.settings.corpus.label_smoothing
+    device, on = run.accelerator.device.type, run.autocast is not None
+    with torch.autocast(device, dtype=run.autocast, enabled=on):
+        losses = token_losses(model, batch, padding=run.backbone.padding, label_smoothing=smoothing)
+    return losses.sum()
+
+
+@torch.no_grad()
+def _judge(run: _Run) -> float:
+    """Loss of the held-out pairs, in nats a token, at what the run has found so far."""
+    moving = {name: value.clone() for name, value in run.progress.meta_parameters.items()}
+    _put(run, run.progress.found)
+    tokens = sum(int((batch.labels >= 0).sum()) for batch in run.judged)
+    loss = sum(float(_loss(run, batch)) for batch in run.judged) / tokens
+    _put(run, moving)
+    return loss
+
+
+def _put(run: _Run, weights: dict[str, Tensor]) -> None:
+    for name, view in run.progress.meta_parameters.items():
+        view.copy_(weights[name])
+
+
+def _is_tired(run: _Run) -> bool:
+    return run.outer.patience is not None and run.progress.judged_since_best >= run.outer.patience
+
+
+def _any_process(stopped: bool, accelerator: Accelerator) -> bool:
+    flag = torch.tensor(float(stopped), device=accelerator.device)
+    return float(accelerator.reduce(flag, reduction="sum")) > 0
+
+
+def _keep(run: _Run, record: StepRecord, *, interrupted: bool) -> None:
+    """Log a step, and leave a checkpoint where one is due or a signal came."""
+    if not run.accelerator.is_main_process:
+        return
+    folder = Path(run.settings.run.output_dir)
+    write_log(folder, record)
+    if interrupted or is_due(record.step, run.outer.checkpoint_every, run.outer):
+        mark = fingerprint(run.settings)
+        save_checkpoint(folder / CHECKPOINTS, run.progress.checkpoint(mark))
+
+
+def _check_finite(norm: float, step: int) -> None:
+    if norm != norm or norm == float("inf"):
+        raise DivergedError(
+            f"cannot take step {step}: the gradient's length is {norm} and a finite one is "
+            "needed; lower `outer.learning_rate` or set `outer.max_gradient_norm`"
+        )
