@@ -18,11 +18,11 @@ __all__ = [
 ]
 
 _FILES = {
-    "AdaptedModel": "models",
-    "AlignmentMetaModel": "aligning",
-    "AlignmentModel": "aligning",
-    "MetaModel": "models",
-    "adapt_alignment": "aligning",
+    "AdaptedModel": "models.meta_model",
+    "AlignmentMetaModel": "models.retrieval",
+    "AlignmentModel": "models.retrieval",
+    "MetaModel": "models.meta_model",
+    "adapt_alignment": "models.retrieval",
 }
 
 
