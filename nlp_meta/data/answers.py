@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.errors import DataError
 
 
@@ -41,6 +41,28 @@ class Ranking:
 
 
 Answer = Prediction | Translation | Ranking
+
+Learned = Callable[[Queries], Sequence[Answer]]
+"""A method that has learned a support set: query texts to one answer for each."""
+
+Rival = Callable[[SupportSet], Learned]
+"""A method: it learns from a support set, then answers. It never meets a query's target."""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedWithFacts:
+    """A learned method that also says what it did: steps it chose, demonstrations it showed.
+
+    Attributes:
+        facts: JSON-able, read after the queries are answered; `answer` may still add to it.
+    """
+
+    answer: Learned
+    facts: Mapping[str, object]
+
+    def __call__(self, queries: Queries) -> Sequence[Answer]:
+        return self.answer(queries)
+
 
 Predict = Callable[[Episode], Sequence[Answer]]
 """A predictor: sees an episode's support set and the texts of its query set, no query target."""

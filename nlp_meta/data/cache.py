@@ -29,6 +29,11 @@ def begin_job() -> None:
     _Work.job += 1
 
 
+def charge(seconds: float) -> None:
+    """Move the clock on by what an earlier job has paid for and this one uses."""
+    _Work.spared += seconds
+
+
 class Kept(Generic[Value]):
     """Values by text, each computed once."""
 
@@ -45,7 +50,7 @@ class Kept(Generic[Value]):
         missing = [text for text in asked if text not in self._values]
         for text in asked:
             if self._charged.get(text, _Work.job) != _Work.job:
-                _Work.spared += self._seconds[text]
+                charge(self._seconds[text])
                 self._charged[text] = _Work.job
         self._add(missing)
         return [self._values[text] for text in texts]

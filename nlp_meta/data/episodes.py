@@ -122,6 +122,50 @@ def keep_some(
 
 
 @dataclass(frozen=True, slots=True)
+class Queries:
+    """What a method is asked once it has learned: texts, and nothing that tells their targets.
+
+    Attributes:
+        candidates: Translations among which each text's own is to be found; none where a
+            method tells a label or writes.
+    """
+
+    texts: tuple[str, ...]
+    candidates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SupportSet:
+    """What a method learns from: the labeled half of an episode.
+
+    Attributes are those of `Episode`; `examples` are its `support`.
+    """
+
+    task: str
+    labels: tuple[str, ...]
+    examples: tuple[Example, ...]
+    index: int
+    skill: str
+    language: str
+
+    def ask(self, queries: Queries) -> "Episode":
+        """The episode as a method may see it: its queries have texts and no targets.
+
+        Groups are not there either: in a parallel corpus they lead to translations with a label.
+        """
+        return Episode(
+            task=self.task,
+            labels=self.labels,
+            support=self.examples,
+            query=tuple(Example(text, "") for text in queries.texts),
+            index=self.index,
+            kind=self.skill,
+            language=self.language,
+            candidates=queries.candidates,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Episode:
     """One few-shot problem.
 
@@ -141,6 +185,23 @@ class Episode:
     kind: str = "sentiment"
     language: str = ""
     candidates: tuple[str, ...] = ()
+
+    @property
+    def support_set(self) -> SupportSet:
+        """The half that a method learns from."""
+        return SupportSet(
+            task=self.task,
+            labels=self.labels,
+            examples=self.support,
+            index=self.index,
+            skill=self.kind,
+            language=self.language,
+        )
+
+    @property
+    def queries(self) -> Queries:
+        """The half that a method is then asked, without targets."""
+        return Queries(tuple(example.source for example in self.query), self.candidates)
 
 
 @dataclass(frozen=True, slots=True)
