@@ -1,0 +1,108 @@
+"""Values of a YAML file as dataclasses: what is read, and what each fault is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from nlp_meta.data.schema import FieldError, read_strict
+from nlp_meta.errors import CardError, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class Cup:
+    material: str
+    colors: tuple[str, ...] | str
+    handle: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.material == "paper" and self.handle:
+            raise FieldError("handle", "holds nothing", needed="paper has none", remedy="drop it")
+
+
+@dataclass(frozen=True, slots=True)
+class Kitchen:
+    size: Literal["small", "large"]
+    cups: tuple[Cup, ...]
+    names: Mapping[str, str]
+    price: float
+    chairs: int | None
+    open: bool
+
+
+GOOD = {
+    "size": "small",
+    "cups": [{"material": "glass", "colors": ["red"]}],
+    "names": {True: "yes", 2: "two"},
+    "price": 1,
+    "chairs": None,
+    "open": True,
+}
+
+
+def read(changes: dict[str, Any]) -> Kitchen:
+    values = {key: value for key, value in (GOOD | changes).items() if value != "nothing"}
+    return read_strict(Kitchen, values, where="card 'a.md'", error=CardError, key="nlp_meta")
+
+
+def test_lists_mappings_and_keys_become_what_the_fields_say():
+    kitchen = read({})
+
+    assert kitchen.cups == (Cup("glass", ("red",)),)
+    assert kitchen.names == {"True": "yes", "2": "two"}
+    assert (kitchen.price, kitchen.chairs) == (1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": "smal"}, "`nlp_meta.size` is 'smal'; it must be one of small, large; write 'sma"),
+        ({"sise": 1}, "`nlp_meta.sise` is unknown; the keys here are chairs, cups, names, open, "),
+        ({"sise": 1, "size": "nothing"}, "; write `size` for it"),
+        ({"zzz": 1}, "take it out"),
+        ({"names": "nothing"}, "`nlp_meta.names` is missing; that key is needed; add the key"),
+        ({"names": {1: 2}}, "`nlp_meta.names.1` is 2; a text is needed; write it in quotes"),
+        ({"price": True}, "`nlp_meta.price` is True; a number is needed"),
+        ({"price": "cheap"}, "`nlp_meta.price` is 'cheap'; a number is needed; correct it"),
+        ({"chairs": "3"}, "`nlp_meta.chairs` is '3'; a whole number is needed"),
+        ({"open": "no"}, "`nlp_meta.open` is 'no'; true or false is needed"),
+        (
+            {"cups": [{"material": 1, "colors": []}]},
+            "`nlp_meta.cups[0].material` is 1; a text is needed; write",
+        ),
+        ({"cups": [{"matter": "x"}]}, "`nlp_meta.cups[0].matter` is unknown; the keys here are co"),
+        ({"cups": [{"material": "x", "colors": 3}]}, "[0].colors` is 3; a list or a text is nee"),
+        ({"cups": [3]}, "`nlp_meta.cups[0]` is 3; a mapping is needed"),
+        (
+            {"cups": [{"material": "paper", "colors": [], "handle": "round"}]},
+            "`nlp_meta.cups[0].handle` holds nothing; paper has none; drop it",
+        ),
+    ],
+)
+def test_fault_names_full_key_value_and_remedy(changes, message):
+    with pytest.raises(CardError) as caught:
+        read(changes)
+
+    assert str(caught.value).startswith("cannot use card 'a.md': key `")
+    assert message in str(caught.value)
+
+
+def test_what_is_no_mapping_at_all_is_refused():
+    with pytest.raises(
+        SettingsError, match=r"cannot use config 'b': it is \[1\]; a mapping is nee"
+    ):
+        read_strict(Kitchen, [1], where="config 'b'", error=SettingsError)
+
+
+@pytest.mark.parametrize(
+    ("written", "remedy"), [("1e-3", "0.001 or 1.0e-3"), ("2.5e4", "25000.0 or 2.5e+4")]
+)
+def test_number_that_yaml_takes_for_a_text_is_answered_with_one_that_it_reads(written, remedy):
+    """PyYAML is the other route: it reads both spellings of the remedy as the number."""
+    with pytest.raises(CardError, match="YAML takes it for a text") as caught:
+        read({"price": written})
+
+    assert str(caught.value).endswith(f"write {remedy}")
+    assert {yaml.safe_load(spelling) for spelling in remedy.split(" or ")} == {float(written)}
