@@ -21,7 +21,7 @@ from nlp_meta.report.examples import find_examples, shorten_text
 from nlp_meta.report.facts import contents_of
 from nlp_meta.report.outcomes import Rows, find_disagreements, one_label_tasks, rows_of
 from nlp_meta.report.pictures import plan_drawings, save_pictures
-from nlp_meta.report.tables import Table, to_markdown_table
+from nlp_meta.report.tables import Table, scores_table, to_markdown_table
 from nlp_meta.report.verdict import (
     Results,
     check_results,
@@ -111,7 +111,8 @@ def _keep_together(text: str) -> str:
 
 
 _MARKED = re.compile(
-    r"(?P<begin><!-- results of (?P<name>[\w-]+): (?P<parts>[\w, ]+) -->\n)"
+    r"(?P<begin><!-- results of (?P<name>[\w-]+): (?P<parts>[\w, ]+)"
+    r"(?: \((?P<methods>[\w, ]+) at (?P<labels>[\d, ]+)\))? -->\n)"
     r"(?P<body>.*?)(?P<end>^<!-- end of results -->$)",
     re.DOTALL | re.MULTILINE,
 )
@@ -154,23 +155,38 @@ PARTS: Mapping[str, Callable[[Any], list[str]]] = {
 
 
 def to_markdown(
-    results: Results, *, labels: int | None = None, parts: Sequence[str] | None = None
+    results: Results,
+    *,
+    labels: int | None = None,
+    parts: Sequence[str] | None = None,
+    methods: Sequence[str] | None = None,
+    columns: Sequence[int] | None = None,
 ) -> str:
     """Write what the page says as Markdown.
 
     Args:
         labels: The number of labels that it speaks of; the largest unless told.
         parts: Names of `PARTS`, in the order wanted; all of them under a heading unless told.
+        methods: Those that the table of scores shows; None shows all.
+        columns: Numbers of labels that the table of scores shows; None shows all.
 
     Raises:
-        DataError: Results of another format, a part that there is not, or nothing was measured
-            at `labels`.
+        DataError: Results of another format, a part, method or number of labels that there is
+            not, or nothing was measured at `labels`.
     """
     check_results(results)
-    unknown = [part for part in parts or () if part not in PARTS]
-    if unknown:
-        raise DataError(f"there is no part {unknown[0]!r} of results; there are {', '.join(PARTS)}")
-    contents = contents_of(results, judge_ours(results, headline_labels(results, labels)))
+    for name, asked, known in (
+        ("part", parts, PARTS),
+        ("method", methods, results["methods"]),
+        ("number of labels", columns, results["labels"]),
+    ):
+        if missing := [value for value in asked or () if value not in known]:
+            names = ", ".join(map(str, known))
+            raise DataError(f"there is no {name} {missing[0]!r} of results; there are {names}")
+    verdict = judge_ours(results, headline_labels(results, labels))
+    contents = contents_of(results, verdict)
+    if methods is not None or columns is not None:
+        contents["scores"] = scores_table(results, verdict.labels, methods=methods, columns=columns)
     paragraphs = [f"## {results['title']}"] if parts is None else []
     for part in PARTS if parts is None else parts:
         paragraphs += PARTS[part](contents[part])
@@ -181,7 +197,8 @@ def fill_markdown(document: str, read: Callable[[str], Results]) -> str:
     """Write results anew wherever a document asks for them.
 
     It asks with a line `<!-- results of NAME: PART, PART -->`; what follows, as far as a line
-    `<!-- end of results -->`, is replaced.
+    `<!-- end of results -->`, is replaced. `scores (METHOD, METHOD at 0, 100)` asks for some
+    rows and columns of the table of scores.
 
     Args:
         read: From a name to its results.
@@ -196,8 +213,17 @@ def fill_markdown(document: str, read: Callable[[str], Results]) -> str:
         )
 
     def fill(found: re.Match[str]) -> str:
-        parts = [part.strip() for part in found["parts"].split(",")]
-        body = to_markdown(read(found["name"]), parts=parts)
+        labels = _split(found["labels"])
+        body = to_markdown(
+            read(found["name"]),
+            parts=_split(found["parts"]),
+            methods=_split(found["methods"]),
+            columns=None if labels is None else [int(number) for number in labels],
+        )
         return f"{found['begin']}\n{body}\n{found['end']}"
 
     return _MARKED.sub(fill, document)
+
+
+def _split(listed: str | None) -> list[str] | None:
+    return None if listed is None else [item.strip() for item in listed.split(",")]

@@ -162,18 +162,28 @@ def glance_table(results: Results) -> Table:
     )
 
 
-def scores_table(results: Results, labels: int) -> Table:
-    """Every method's mean and interval at each number of labels, best first at `labels`."""
-    best = {
-        n: _best(score_of(results, name, n) for name in measured(results))
-        for n in results["labels"]
-    }
+def scores_table(
+    results: Results,
+    labels: int,
+    *,
+    methods: Sequence[str] | None = None,
+    columns: Sequence[int] | None = None,
+) -> Table:
+    """Mean and interval of methods at numbers of labels, best first at `labels`.
+
+    Args:
+        methods: Names of those to show; None shows all. The best is marked among all of them.
+        columns: Numbers of labels to show; None shows all.
+    """
+    shown = results["labels"] if columns is None else columns
+    best = {n: _best(score_of(results, name, n) for name in measured(results)) for n in shown}
     rows, measure, words = [], measure_of(results), words_of(results)
     for name in rank_methods(results, labels):
-        scores = {n: score_of(results, name, n) for n in results["labels"]}
-        entries = tuple(_score_entry(one, measure, best[n]) for n, one in scores.items())
-        rows.append(_method_row(results, name, entries))
-    heads = [words.count(n) for n in results["labels"]]
+        if methods is None or name in methods:
+            scores = {n: score_of(results, name, n) for n in shown}
+            entries = tuple(_score_entry(one, measure, best[n]) for n, one in scores.items())
+            rows.append(_method_row(results, name, entries))
+    heads = [words.count(n) for n in shown]
     caption = f"{measure.title} by number of {words.given}s"
     return Table(caption, ("method", *heads), tuple(rows))
 

@@ -36,12 +36,35 @@ def test_each_mark_gets_the_results_that_it_names(results):
     assert names == ["shelves", "two_shelves"]
 
 
+def test_a_document_may_ask_for_some_methods_at_some_numbers_of_labels(results):
+    """By hand: two rows, two columns, and no bold where the best method is not shown."""
+    asking = ASKING.format("").replace("sentence, scores", "scores (lora, joint at 8, 50)")
+
+    lines = fill_markdown(asking, lambda _: results).splitlines()
+
+    rows = [line for line in lines if line.startswith("| ")]
+    assert rows[0] == "| method | 8 labels | 50 labels |"
+    assert [row.split(" | ")[0] for row in rows[2:]] == [
+        "| joint training, then fine-tuning",
+        "| plain LoRA",
+    ]
+    assert "**0." not in "".join(rows)
+
+
 @pytest.mark.parametrize(
     ("document", "says"),
     [
         ("<!-- results of shelves: scores -->\n\nNo end.\n", "not closed"),
         ("<!-- results of shelves scores -->\n<!-- end of results -->\n", "written otherwise"),
         (ASKING.format("").replace("scores", "score"), "no part 'score' of results; there are"),
+        (
+            ASKING.format("").replace("scores", "scores (magic at 0)"),
+            "no method 'magic' of results; there are reptile",
+        ),
+        (
+            ASKING.format("").replace("scores", "scores (reptile at 9)"),
+            "no number of labels 9 of results; there are 0, 8, 50",
+        ),
     ],
 )
 def test_a_document_that_asks_wrongly_is_told(results, document, says):
