@@ -364,7 +364,7 @@ def test_a_missing_translation_stops_and_leaves_what_was_there(tmp_path):
 
 def test_importing_takes_none_of_the_readers(tmp_path):
     program = (
-        "import sys, nlp_meta.data.documents\n"
+        "import sys, nlp_meta.files.documents\n"
         "print([name for name in ('translate', 'lxml', 'defusedxml', 'pyarrow', 'torch') "
         "if name in sys.modules])"
     )
