@@ -4,13 +4,15 @@ A file is unpacked and decoded here; formats turn it into entries, among which t
 themselves which ones are no finished translations.
 """
 
+import csv
 import gzip
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path, PurePosixPath
 
 from nlp_meta.errors import DataError
@@ -183,3 +185,29 @@ def _check_form(path: Path, form: str, forms: Sequence[str] | None, also: str) -
 
 def _ending(name: str) -> str:
     return PurePosixPath(name).suffix.lower().removeprefix(".")
+
+
+def tsv_quoting(text: str) -> int:
+    """How `csv` is to take the double quotes of a TSV file.
+
+    Most corpora write texts as they are, quotes included. So quotes are the texts' own where
+    they do not keep to the form of a table, and where they would join lines that are rows of
+    one width already.
+
+    Args:
+        text: The whole file.
+
+    Returns:
+        `csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` where quotes are the texts' own.
+    """
+    if '"' not in text:
+        return csv.QUOTE_MINIMAL
+    try:
+        rows = list(csv.reader(StringIO(text, newline=""), delimiter="\t", strict=True))
+    except csv.Error:
+        return csv.QUOTE_NONE
+    if any(len(row) > len(rows[0]) for row in rows):
+        return csv.QUOTE_NONE
+    joined = any(re.search(r"[\t\r\n]", cell) for row in rows for cell in row)
+    tabs = {line.count("\t") for line in StringIO(text, newline="") if line.strip()}
+    return csv.QUOTE_NONE if joined and len(tabs) == 1 and 0 not in tabs else csv.QUOTE_MINIMAL

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from io import BytesIO, StringIO
 
 from nlp_meta.errors import DataError
-from nlp_meta.files.entries import Entry, UserFile, damaged, decode_lines, decode_text, is_unicode
-from nlp_meta.files.tables import tsv_quoting
+from nlp_meta.files.entries import (
+    Entry,
+    UserFile,
+    damaged,
+    decode_lines,
+    decode_text,
+    is_unicode,
+    tsv_quoting,
+)
 
 TABLES = ("csv", "tsv", "jsonl", "parquet")
 WRITTEN_TABLES = ("csv", "tsv", "jsonl")

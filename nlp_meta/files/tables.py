@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from nlp_meta.data.labels import label_text
 from nlp_meta.errors import DataError
-from nlp_meta.files.entries import is_unicode
+from nlp_meta.files.entries import is_unicode, tsv_quoting
 
 
 def table_quoting(path: Path) -> int:
@@ -36,32 +35,6 @@ def table_quoting(path: Path) -> int:
         return csv.QUOTE_MINIMAL
     with path.open(encoding="utf-8-sig", newline="") as file:
         return tsv_quoting(file.read())
-
-
-def tsv_quoting(text: str) -> int:
-    """How `csv` is to take the double quotes of a TSV file.
-
-    Most corpora write texts as they are, quotes included. So quotes are the texts' own where
-    they do not keep to the form of a table, and where they would join lines that are rows of
-    one width already.
-
-    Args:
-        text: The whole file.
-
-    Returns:
-        `csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` where quotes are the texts' own.
-    """
-    if '"' not in text:
-        return csv.QUOTE_MINIMAL
-    try:
-        rows = list(csv.reader(StringIO(text, newline=""), delimiter="\t", strict=True))
-    except csv.Error:
-        return csv.QUOTE_NONE
-    if any(len(row) > len(rows[0]) for row in rows):
-        return csv.QUOTE_NONE
-    joined = any(re.search(r"[\t\r\n]", cell) for row in rows for cell in row)
-    tabs = {line.count("\t") for line in StringIO(text, newline="") if line.strip()}
-    return csv.QUOTE_NONE if joined and len(tabs) == 1 and 0 not in tabs else csv.QUOTE_MINIMAL
 
 
 _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
