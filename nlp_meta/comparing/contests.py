@@ -7,7 +7,7 @@ from nlp_meta.comparing.bench import AnyBench, Bench
 from nlp_meta.comparing.generation import CONTEST, GenerationBench
 from nlp_meta.comparing.retrieval import RetrievalBench, retrieval_contest
 from nlp_meta.comparing.run import Contest
-from nlp_meta.data.cards import SENTIMENT, TRANSLATION
+from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.protocol import Stopwatch
@@ -73,7 +73,7 @@ def _enter_retrieval(
 
 
 _TASKS: Mapping[type, str] = {
-    Comparison: SENTIMENT,
+    Comparison: CLASSIFICATION,
     RetrievalComparison: TRANSLATION,
     GenerationComparison: TRANSLATION,
 }

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, AnySettings, Method, name_training
 from nlp_meta.data.answers import Answer
 from nlp_meta.data.duplicates import text_key
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Episode
 from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.protocol import Stopwatch
@@ -311,6 +311,7 @@ def draw_pair_episodes(
                 max_query=plan.max_query,
                 candidates=candidates,
                 distractors=kept,
+                skill=GENERATION if candidates is None else RETRIEVAL,
             )
             for pairs in plan.labels
         ]

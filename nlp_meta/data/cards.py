@@ -25,11 +25,11 @@ from nlp_meta.errors import CardError, EpisodeError
 
 META_SPLITS = ("meta-train", "meta-validation", "meta-test")
 
-SENTIMENT, TRANSLATION = "sentiment", "translation"
-KINDS = (SENTIMENT, TRANSLATION)
+CLASSIFICATION, TRANSLATION = "classification", "translation"
+KINDS = (CLASSIFICATION, TRANSLATION)
 
 # What cards of a kind call the columns of a row's two parts.
-COLUMN_KEYS = {SENTIMENT: ("text", "label"), TRANSLATION: ("source", "target")}
+COLUMN_KEYS = {CLASSIFICATION: ("text", "label"), TRANSLATION: ("source", "target")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Columns:
     """Names of the columns that hold a row's parts; `group` only in parallel corpora.
 
     Attributes:
-        source: Of the text; cards of kind `sentiment` write `text`.
-        target: Of its label, or of its translation; cards of kind `sentiment` write `label`.
+        source: Of the text; cards of kind `classification` write `text`.
+        target: Of its label, or of its translation; cards of kind `classification` write `label`.
     """
 
     source: str
@@ -376,7 +376,7 @@ def load_card(path: str | os.PathLike[str]) -> DataCard:
     source.check_keys(("files", "builtin", "hub", "obtain"))
     files, builtin = _read_patterns(source)
     columns = _read_columns(own.block("columns"), kind=kind)
-    labels = own.text_mapping("labels") if kind == SENTIMENT else {}
+    labels = own.text_mapping("labels") if kind == CLASSIFICATION else {}
     return DataCard(
         name=Path(path).stem,
         path=Path(path),
@@ -403,7 +403,7 @@ def _read_kind(own: Block) -> str:
 
 
 def _label_keys(kind: str) -> tuple[str, ...]:
-    return ("labels",) if kind == SENTIMENT else ()
+    return ("labels",) if kind == CLASSIFICATION else ()
 
 
 def _read_license(top: Block) -> str:

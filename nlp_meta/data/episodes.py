@@ -11,7 +11,7 @@ another language); of a translation both sentences count as its texts.
 
 The labels of a support set as numbers, and what a support set must have to be learned from.
 
-Mixing: episodes of several kinds from one stream, in a ratio that every stretch of it keeps.
+Mixing: episodes of several skills from one stream, in a ratio that every stretch of it keeps.
 """
 
 import zlib
@@ -22,9 +22,16 @@ from typing import Protocol
 
 import numpy as np
 
+from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.tasks import Example, Task, texts_of
 from nlp_meta.errors import EpisodeError, SettingsError
+
+RETRIEVAL, GENERATION = "retrieval", "generation"
+SKILLS = (CLASSIFICATION, RETRIEVAL, GENERATION)
+"""What a model does with a text: name its label, find its translation, write its translation."""
+ROWS = {CLASSIFICATION: CLASSIFICATION, RETRIEVAL: TRANSLATION, GENERATION: TRANSLATION}
+"""By skill, the kind of tasks that it learns from."""
 
 # Random streams that must not meet: which episode of training, which labels or pairs are bought
 # for an evaluation, which queries are kept of a long test part; which episode of pairs, which
@@ -172,7 +179,7 @@ class Episode:
     Attributes:
         labels: The task's, in its order; none in a translation.
         index: Its number in the stream, or the number of the draw in an evaluation.
-        kind: `sentiment` or `translation`.
+        skill: What is asked: `classification`, `retrieval` or `generation`.
         language: Of the texts; the pair of a translation, such as `ind-jav`.
         candidates: Translations among which a query's own is to be found, each once.
     """
@@ -182,7 +189,7 @@ class Episode:
     support: tuple[Example, ...]
     query: tuple[Example, ...]
     index: int
-    kind: str = "sentiment"
+    skill: str = CLASSIFICATION
     language: str = ""
     candidates: tuple[str, ...] = ()
 
@@ -253,7 +260,6 @@ class EpisodeStream:
             support=tuple(support[i] for i in generator.permutation(len(support))),
             query=tuple(query[i] for i in generator.permutation(len(query))),
             index=index,
-            kind=task.kind,
             language=task.language,
         )
 
@@ -348,7 +354,6 @@ def evaluation_episode(
         support=reserved[:labels_total],
         query=query,
         index=draw,
-        kind=task.kind,
         language=task.language,
     )
 
@@ -459,13 +464,13 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MixedStream:
-    """Endless episodes of several kinds; `at(i)` gives the i-th.
+    """Endless episodes of several skills; `at(i)` gives the i-th.
 
-    Each kind's own stream is taken from its beginning, one episode after another, so the
+    Each skill's own stream is taken from its beginning, one episode after another, so the
     sentiment episodes of a mixed run are those of a run on sentiment alone.
 
     Attributes:
-        shares: Part of the episodes that each kind gives, above 0, in any unit: 1 and 3
+        shares: Part of the episodes that each skill gives, above 0, in any unit: 1 and 3
             are a quarter and three quarters.
     """
 
@@ -477,8 +482,8 @@ class MixedStream:
         check_shares(self.shares)
         if set(self.streams) != set(self.shares):
             raise SettingsError(
-                f"cannot mix episodes of {', '.join(self.streams) or 'no kind'} by shares for "
-                f"{', '.join(self.shares)}: a share for each kind is needed; change "
+                f"cannot mix episodes of {', '.join(self.streams) or 'no skill'} by shares for "
+                f"{', '.join(self.shares)}: a share for each skill is needed; change "
                 "`episode.shares`"
             )
         object.__setattr__(self, "_parts", _conditional_parts(self.shares))
@@ -486,7 +491,7 @@ class MixedStream:
     def at(self, index: int) -> Episode:
         """Draw episode `index`: the same for the same streams, whatever was drawn before.
 
-        Any n episodes in a row hold a kind's share of n, less or more by 1 for two kinds.
+        Any n episodes in a row hold a skill's share of n, less or more by 1 for two skills.
 
         Raises:
             EpisodeError: `index` is below 0.
@@ -495,43 +500,43 @@ class MixedStream:
             raise EpisodeError(
                 f"cannot draw episode {index}: episodes are numbered from 0; ask for 0 or above"
             )
-        *kinds, last = self._parts
-        for kind in kinds:
-            place = _taken(index, self._parts[kind])
-            if _taken(index + 1, self._parts[kind]) > place:
-                return self.streams[kind].at(place)
+        *skills, last = self._parts
+        for skill in skills:
+            place = _taken(index, self._parts[skill])
+            if _taken(index + 1, self._parts[skill]) > place:
+                return self.streams[skill].at(place)
             index -= place
         return self.streams[last].at(index)
 
 
 def check_shares(shares: Mapping[str, float]) -> None:
-    """Stop unless there is a kind, and each has a share above 0.
+    """Stop unless there is a skill, and each has a share above 0.
 
     Raises:
         SettingsError: There is none, or one is 0, negative, infinite or not a number.
     """
     if not shares or not all(0 < share < float("inf") for share in shares.values()):
         raise SettingsError(
-            f"cannot mix episodes by the shares {dict(shares)}: at least one kind, each with a "
-            "number above 0, is needed; change `episode.shares`, and leave out a kind that is not "
+            f"cannot mix episodes by the shares {dict(shares)}: at least one skill, each with a "
+            "number above 0, is needed; change `episode.shares`, and leave out a skill that is not "
             "wanted"
         )
 
 
 def _taken(count: int, part: Fraction) -> int:
-    """How many of the first `count` places go to a kind with this part."""
+    """How many of the first `count` places go to a skill with this part."""
     return count * part.numerator // part.denominator
 
 
 def _conditional_parts(shares: Mapping[str, float]) -> dict[str, Fraction]:
-    """Each kind's part of what the kinds before it leave; that of the last is 1."""
+    """Each skill's part of what the skills before it leave; that of the last is 1."""
     left = sum(shares.values())
     parts: dict[str, Fraction] = {}
-    for kind in sorted(shares):
+    for skill in sorted(shares):
         last = len(parts) + 1 == len(shares)
-        parts[kind] = Fraction(1) if last else Fraction(shares[kind] / left)
-        parts[kind] = parts[kind].limit_denominator(_FINEST)
-        left -= shares[kind]
+        parts[skill] = Fraction(1) if last else Fraction(shares[skill] / left)
+        parts[skill] = parts[skill].limit_denominator(_FINEST)
+        left -= shares[skill]
     return parts
 
 

@@ -13,6 +13,7 @@ from nlp_meta.data.episodes import (
     CANDIDATES,
     PAIR_TRAINING,
     QUERY,
+    RETRIEVAL,
     SUPPORT,
     Episode,
     Unit,
@@ -41,6 +42,7 @@ class PairStream:
         shot: Support pairs; 0 for joint training, which looks at none.
         query_shot: Query pairs.
         sampling: As in `EpisodeStream`.
+        skill: `retrieval`, or `generation` where translations are to be written.
     """
 
     tasks: tuple[Task, ...]
@@ -48,6 +50,7 @@ class PairStream:
     query_shot: int
     sampling: str | float
     seed: int
+    skill: str = RETRIEVAL
     _pools: tuple[list[Unit], ...] = field(init=False, repr=False, compare=False)
     _chances: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
@@ -68,7 +71,11 @@ class PairStream:
         generator, number = choose_task(self._chances, self.seed, PAIR_TRAINING, index)
         drawn = draw_units(self._pools[number], self.shot + self.query_shot, generator)
         return _make_episode(
-            self.tasks[number], drawn[: self.shot], drawn[self.shot :], index=index
+            self.tasks[number],
+            drawn[: self.shot],
+            drawn[self.shot :],
+            index=index,
+            skill=self.skill,
         )
 
 
@@ -113,6 +120,7 @@ def evaluation_pairs(
     max_query: int | None = None,
     candidates: int | None = None,
     distractors: Sequence[str] = (),
+    skill: str = RETRIEVAL,
 ) -> Episode:
     """Give the episode of pairs that every method is judged on.
 
@@ -129,6 +137,7 @@ def evaluation_pairs(
             targets of its query set, always all; then those of the task's other pairs
             that share nothing with the reserve; then `distractors`. None leaves them empty.
         distractors: Texts in the language of the targets, such as those of other tasks.
+        skill: What is asked: `retrieval` or `generation`.
 
     Raises:
         EpisodeError: Too few pairs, or a reserve below `pairs`.
@@ -149,7 +158,7 @@ def evaluation_pairs(
         shown = found[: max(candidates, len(query))]
         order = make_generator(seed, CANDIDATES, number_of(task), draw).permutation(len(shown))
         pool = tuple(shown[i] for i in order)
-    return _make_episode(task, reserved[:pairs], query, index=draw, candidates=pool)
+    return _make_episode(task, reserved[:pairs], query, index=draw, skill=skill, candidates=pool)
 
 
 def _make_episode(
@@ -158,6 +167,7 @@ def _make_episode(
     query: Sequence[Example],
     *,
     index: int,
+    skill: str,
     candidates: tuple[str, ...] = (),
 ) -> Episode:
     return Episode(
@@ -166,7 +176,7 @@ def _make_episode(
         support=tuple(support),
         query=tuple(query),
         index=index,
-        kind=TRANSLATION,
+        skill=skill,
         language=task.language,
         candidates=candidates,
     )

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from nlp_meta.data.cards import (
+    CLASSIFICATION,
     COLUMN_KEYS,
-    SENTIMENT,
     Columns,
     DataCard,
     HubSource,
@@ -110,7 +110,7 @@ def _normalize(
         source, value = _normalize_value(record[columns.source]), record[columns.target]
         if not source:
             continue
-        if card.kind == SENTIMENT:
+        if card.kind == CLASSIFICATION:
             target = _name_label(str(value), card=card, task=task, labels=labels, place=place)
         else:
             target = _normalize_value(value)

@@ -49,7 +49,7 @@ class Task:
 
     Attributes:
         name: `corpus/task`, unique within a run.
-        kind: `sentiment` or `translation`.
+        kind: What its rows hold: `classification` or `translation`.
         language: Of the texts; the pair of a translation, such as `ind-jav`.
         labels: Label names in the card's order; only those that the task has; none of a
             translation.

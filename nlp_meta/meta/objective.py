@@ -47,7 +47,7 @@ class Validation:
     Attributes:
         inner: The adaptation that is judged, which may differ from the one in training.
         stack: Episodes adapted in one pass.
-        metrics: By kind of episode. Each kind's mean counts as much as another's.
+        metrics: By skill. Each skill's mean counts as much as another's.
     """
 
     episodes: Sequence[Episode]
@@ -115,9 +115,9 @@ def sum_scores(
     meta_parameters: Weights,
     episodes: Sequence[Episode],
     validation: Validation,
-    kind: str,
+    skill: str,
 ) -> float:
-    """Add up the scores of adapted episodes of one kind."""
+    """Add up the scores of adapted episodes of one skill."""
     steps, total = validation.inner.steps, 0.0
     for stacked in in_stacks(episodes, size=validation.stack):
         scores = score_path(
@@ -127,17 +127,17 @@ def sum_scores(
             inner=validation.inner,
             minibatch=validation.minibatch,
             at_steps=(steps,),
-            metric=validation.metrics[kind],
+            metric=validation.metrics[skill],
         )
         total += sum(scores[steps])
     return total
 
 
-def by_kind(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
-    """Sort episodes by what they are of, each kind in its order."""
+def by_skill(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
+    """Sort episodes by their skill, each in its order."""
     found: dict[str, list[Episode]] = {}
     for episode in episodes:
-        found.setdefault(episode.kind, []).append(episode)
+        found.setdefault(episode.skill, []).append(episode)
     return dict(sorted(found.items()))
 
 

@@ -5,7 +5,7 @@ r of P takes the episodes r, r + P, ... of each meta-batch, the meta-gradients a
 up once per outer step, and every process makes the same step. Resuming needs the
 number of the last step and the tensors, nothing else.
 
-A meta-batch: meta-gradients of its episodes added up, kind by kind, and what they measured.
+A meta-batch: meta-gradients of its episodes added up, skill by skill, and what they measured.
 """
 
 import time
@@ -26,7 +26,7 @@ from nlp_meta.errors import DivergedError
 from nlp_meta.meta.algorithms import Algorithm
 from nlp_meta.meta.deviations import drop_deviations, join_deviations
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, repeat
-from nlp_meta.meta.objective import Objective, Validation, by_kind, in_stacks, sum_scores
+from nlp_meta.meta.objective import Objective, Validation, by_skill, in_stacks, sum_scores
 from nlp_meta.meta.schedule import OuterLoop, build_optimizer, clip, is_due, rate_at
 from nlp_meta.meta.state import (
     Progress,
@@ -48,9 +48,9 @@ class Training:
     """What the episodes of a meta-batch are and how they adapt.
 
     Attributes:
-        objectives: By the kind of episode that they serve; all move the same meta-parameters,
+        objectives: By the skill of episode that they serve; all move the same meta-parameters,
             and one that has no part in a loss stays where it is.
-        weights: Of each kind: its meta-gradients are multiplied by it before the mean over
+        weights: Of each skill: its meta-gradients are multiplied by it before the mean over
             all episodes is taken.
         minibatch: Support examples of one inner step; None takes the whole support set.
     """
@@ -65,17 +65,17 @@ class Training:
 
 def add_stack(
     training: Training,
-    kind: str,
+    skill: str,
     meta_parameters: Weights,
     episodes: Sequence[Episode],
     sums: Mapping[str, Tensor],
 ) -> Tensor:
-    """Add the weighted meta-gradients of episodes of one kind to `sums`, in place.
+    """Add the weighted meta-gradients of episodes of one skill to `sums`, in place.
 
     Returns:
         What they measured, `(MEASURES,)` in float64.
     """
-    objective = training.objectives[kind]
+    objective = training.objectives[skill]
     tasks = [episode.task for episode in episodes]
     support = objective.support_batches(episodes, minibatch=training.minibatch)
     found = training.algorithm(
@@ -87,7 +87,7 @@ def add_stack(
         start=lambda weights: objective.start(join_deviations(weights, tasks), support),
     )
     for name, total in sums.items():
-        total += training.weights[kind] * found.gradient[name].sum(0)
+        total += training.weights[skill] * found.gradient[name].sum(0)
     # Reptile only measures its query sets; they count all the same, since the counts decide
     # how much a rival may train, and a rival should rather get too much.
     shown = sum(len(episode.support) for episode in episodes) * training.inner.steps
@@ -119,19 +119,19 @@ def sum_processes(
     return total, counts
 
 
-def describe_kinds(kinds: Sequence[str], measured: Tensor) -> dict[str, dict[str, float]]:
-    """Means over the episodes of each kind that the meta-batch held.
+def describe_skills(skills: Sequence[str], measured: Tensor) -> dict[str, dict[str, float]]:
+    """Means over the episodes of each skill that the meta-batch held.
 
     Args:
-        measured: `(kinds, MEASURES)`, over all processes.
+        measured: `(skills, MEASURES)`, over all processes.
     """
     return {
-        kind: {
+        skill: {
             "loss_before": float(row[LOSS_BEFORE] / row[EPISODES]),
             "loss_after": float(row[LOSS_AFTER] / row[EPISODES]),
             "episodes": float(row[EPISODES]),
         }
-        for kind, row in zip(kinds, measured, strict=True)
+        for skill, row in zip(skills, measured, strict=True)
         if row[EPISODES] > 0
     }
 
@@ -228,8 +228,8 @@ def _judged_step(
         scores = _validate(training.objectives, progress, validation, accelerator)
         score = fmean(scores.values())
         progress.judge(score)
-        for kind, its in scores.items():
-            report["kinds"].setdefault(kind, {})["score"] = its
+        for skill, its in scores.items():
+            report["skills"].setdefault(skill, {})["score"] = its
     record = StepRecord(
         step=progress.step,
         examples=progress.examples,
@@ -249,14 +249,14 @@ def _outer_step(
     stopped: Event,
 ) -> dict[str, Any]:
     """One meta-batch, one move; what it measured, averaged over the episodes."""
-    kinds = sorted(training.objectives)
+    skills = sorted(training.objectives)
     names = sorted(progress.meta_parameters)
     sums = {name: torch.zeros_like(progress.meta_parameters[name]) for name in names}
-    measured = torch.zeros(len(kinds), MEASURES, dtype=torch.float64)
-    for kind, some in by_kind(_own_share(training, progress, outer, accelerator)).items():
+    measured = torch.zeros(len(skills), MEASURES, dtype=torch.float64)
+    for skill, some in by_skill(_own_share(training, progress, outer, accelerator)).items():
         for episodes in in_stacks(some, size=outer.stack):
-            measured[kinds.index(kind)] += add_stack(
-                training, kind, progress.meta_parameters, episodes, sums
+            measured[skills.index(skill)] += add_stack(
+                training, skill, progress.meta_parameters, episodes, sums
             )
     told = torch.cat([measured.flatten(), torch.tensor([float(stopped.is_set())]).double()])
     total, told = sum_processes(sums, told, _reducer(accelerator))
@@ -276,7 +276,7 @@ def _outer_step(
         "loss_after": after,
         "adaptation_size": size,
         "gradient_norm": norm,
-        "kinds": describe_kinds(kinds, measured),
+        "skills": describe_skills(skills, measured),
         "stopped": float(told[-1]),
     }
 
@@ -317,14 +317,14 @@ def _validate(
     validation: Validation,
     accelerator: Accelerator,
 ) -> dict[str, float]:
-    """Mean score over the validation episodes of each kind, each process adapting its share."""
+    """Mean score over the validation episodes of each skill, each process adapting its share."""
     scores: dict[str, float] = {}
     found = drop_deviations(progress.found)
-    for kind, judged in by_kind(validation.episodes).items():
+    for skill, judged in by_skill(validation.episodes).items():
         mine = judged[accelerator.process_index :: accelerator.num_processes]
-        total = sum_scores(objectives[kind], found, mine, validation, kind)
+        total = sum_scores(objectives[skill], found, mine, validation, skill)
         summed = accelerator.reduce(torch.tensor(total, device=accelerator.device), reduction="sum")
-        scores[kind] = float(summed) / len(judged)
+        scores[skill] = float(summed) / len(judged)
     return scores
 
 

@@ -253,7 +253,7 @@ class StepRecord:
             has died.
         adaptation_size: Mean length of the way from the start to the fast weights.
         gradient_norm: Length of the mean meta-gradient, before clipping.
-        kinds: The losses and the number of episodes of each kind in the meta-batch, and its
+        skills: The losses and the number of episodes of each skill in the meta-batch, and its
             score where this step was judged.
         score: Validation score, where this step was judged.
         seconds: Of this step, judgement included.
@@ -266,7 +266,7 @@ class StepRecord:
     loss_after: float
     adaptation_size: float
     gradient_norm: float
-    kinds: dict[str, dict[str, float]]
+    skills: dict[str, dict[str, float]]
     score: float | None
     best_score: float | None
     seconds: float

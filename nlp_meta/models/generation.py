@@ -25,8 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nlp_meta.data.answers import Translation
-from nlp_meta.data.cards import TRANSLATION
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.languages import check_pair, join_pair, split_pair
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import choose_autocast, choose_device
@@ -192,7 +191,7 @@ def count_long(
 def episode_of(support: Sequence[Example], query: Sequence[Example], language: str) -> Episode:
     """One episode of pairs that its user holds."""
     return Episode(
-        "pairs", (), tuple(support), tuple(query), 0, kind=TRANSLATION, language=language
+        "pairs", (), tuple(support), tuple(query), 0, skill=GENERATION, language=language
     )
 
 

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from nlp_meta.data.answers import Ranking
 from nlp_meta.data.cards import TRANSLATION
-from nlp_meta.data.episodes import Episode, join_units
+from nlp_meta.data.episodes import RETRIEVAL, Episode, join_units
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap
@@ -348,7 +348,7 @@ def _judge(
 
 
 def _episode(pairs: Sequence[Example]) -> Episode:
-    return Episode("support", (), tuple(pairs), (), 0, kind="translation")
+    return Episode("support", (), tuple(pairs), (), 0, skill=RETRIEVAL)
 
 
 def _do_nothing() -> None:

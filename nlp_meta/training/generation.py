@@ -8,8 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from nlp_meta.data.cards import TRANSLATION
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.pairs import PairStream, evaluation_pairs
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import MetaModelError, SettingsError
@@ -30,9 +29,6 @@ from nlp_meta.training.launch import with_trackers
 from nlp_meta.training.plan import VALIDATION_SEED, judged_inner
 from nlp_meta.training.provenance import describe_draft, describe_run
 from nlp_meta.training.pushes import with_pushes
-
-WRITES = "generation"
-"""What `evaluation.kinds` calls metrics of written translations."""
 
 
 def train_translation_meta_model(
@@ -78,7 +74,7 @@ def train_translation_meta_model(
     chosen, trials = find_writing_adaptation(
         greedy, ended.meta_parameters, judged, settings.adaptation
     )
-    told = describe_run(settings, train, validation, ended, {TRANSLATION: trials})
+    told = describe_run(settings, train, validation, ended, {GENERATION: trials})
     return _build_model(settings, objective, ended.meta_parameters, chosen, told), ended
 
 
@@ -120,6 +116,7 @@ def judged_pairs(tasks: Sequence[Task], adaptation: AdaptationSettings) -> tuple
             seed=VALIDATION_SEED,
             draw=draw,
             max_query=adaptation.max_query,
+            skill=GENERATION,
         )
         for draw in range(adaptation.draws)
         for task in tasks
@@ -152,10 +149,10 @@ def find_metric(name: str) -> Metric:
     Raises:
         SettingsError: There is no such metric, or it is of other answers.
     """
-    if kind_of_metric(name, setting="adaptation.metric").name != WRITES:
+    if kind_of_metric(name, setting="adaptation.metric").name != GENERATION:
         raise SettingsError(
             f"cannot judge translations by '{name}': one of "
-            f"{', '.join(KINDS[WRITES].main_metrics)} is needed; change `adaptation.metric`"
+            f"{', '.join(KINDS[GENERATION].main_metrics)} is needed; change `adaptation.metric`"
         )
     return episode_scorer(name)
 
@@ -188,14 +185,15 @@ def _training(
 ) -> Training:
     episode, inner = settings.episode, settings.inner
     return Training(
-        {TRANSLATION: objective},
-        {TRANSLATION: 1.0},
+        {GENERATION: objective},
+        {GENERATION: 1.0},
         PairStream(
             tuple(train),
             episode.pairs,
             episode.query_pairs,
             episode.sampling,
             settings.run.seed,
+            GENERATION,
         ),
         ALGORITHMS[settings.outer.algorithm],
         InnerLoop(inner.steps, inner.learning_rate, inner.optimizer, inner.anchor),
@@ -207,7 +205,7 @@ def _validation(
     adaptation: AdaptationSettings, judged: Sequence[Episode], metric: Metric
 ) -> Validation:
     inner, size = judged_inner(adaptation), adaptation.batch_size
-    return Validation(judged, inner, size, adaptation.stack, {TRANSLATION: metric})
+    return Validation(judged, inner, size, adaptation.stack, {GENERATION: metric})
 
 
 def _outer_loop(settings: GenerationTraining) -> OuterLoop:
@@ -235,10 +233,10 @@ def _check_algorithm(settings: GenerationTraining) -> None:
             f"cannot take {inner.steps} inner steps with `episode.pairs` {episode.pairs}: support "
             "pairs are needed; raise it to 1 or more"
         )
-    if set(episode.shares) != {TRANSLATION}:
+    if set(episode.shares) != {GENERATION}:
         raise SettingsError(
-            f"cannot train an encoder-decoder on {' and '.join(episode.shares)}: translation "
-            "alone is needed; set `episode.shares` and `episode.weights` to {translation: 1.0}"
+            f"cannot train an encoder-decoder on {' and '.join(episode.shares)}: generation "
+            "alone is needed; set `episode.shares` and `episode.weights` to {generation: 1.0}"
         )
     if inner.learned_step_sizes and algorithm not in ("fomaml", "maml"):
         raise SettingsError(

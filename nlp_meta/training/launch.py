@@ -75,8 +75,8 @@ def with_trackers(
         if accelerator.log_with and not accelerator.trackers:
             accelerator.init_trackers("nlp_meta")
         values = asdict(record)
-        kinds = values.pop("kinds")
-        values |= {f"{kind}.{name}": v for kind, its in kinds.items() for name, v in its.items()}
+        skills = values.pop("skills")
+        values |= {f"{skill}.{name}": v for skill, its in skills.items() for name, v in its.items()}
         told = {name: value for name, value in values.items() if value is not None}
         accelerator.log(told, step=record.step)
         if on_step:

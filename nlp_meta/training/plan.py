@@ -1,7 +1,7 @@
-"""What a run is made of, by kind of episode: objectives, streams, judged draws and metrics.
+"""What a run is made of, by skill: objectives, streams, judged draws and metrics.
 
 Sentiment and translation share one backbone, one cache of frozen states and one set of
-LoRA matrices. The meta-parameters are the union of what the kinds have: LoRA, the
+LoRA matrices. The meta-parameters are the union of what the skills have: LoRA, the
 classifier's head, the temperature of retrieval.
 """
 
@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from nlp_meta.data.cards import KINDS, SENTIMENT, TRANSLATION
+from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.episodes import (
+    RETRIEVAL,
+    ROWS,
     Episode,
     EpisodeStream,
     MixedStream,
@@ -38,64 +40,66 @@ Objectives = Mapping[str, Classification | Retrieval]
 VALIDATION_SEED = 7
 """Support draws of meta-validation are the same in every run, so that runs can be compared."""
 
-_ANSWERED = {SENTIMENT: "classification", TRANSLATION: "retrieval"}
 _USUAL = {"classification": "macro_f1", "retrieval": "mrr"}
 
+LEARNED_TOGETHER = (CLASSIFICATION, RETRIEVAL)
+"""Skills that share one encoder."""
 CANDIDATES_A_QUERY = 3
 """Judged pools hold so many translations for each query: more make a draw harder, and slower."""
 
 
-def check_kinds(episode: EpisodeSettings) -> None:
-    """Stop unless shares and weights name the same kinds, all known.
+def check_skills(episode: EpisodeSettings) -> None:
+    """Stop unless shares and weights name the same skills, all known.
 
     Raises:
         SettingsError: They do not, or a share or a weight is not above 0.
     """
     check_shares(episode.shares)
-    unknown = [kind for kind in episode.shares if kind not in KINDS]
+    unknown = [skill for skill in episode.shares if skill not in LEARNED_TOGETHER]
     if unknown:
         raise SettingsError(
-            f"cannot mix episodes of the kind '{unknown[0]}': {' and '.join(KINDS)} are there; "
-            "change `episode.shares`"
+            f"cannot mix episodes of the skill '{unknown[0]}': one of "
+            f"{', '.join(LEARNED_TOGETHER)} is needed; change `episode.shares`"
         )
     if set(episode.weights) != set(episode.shares) or min(episode.weights.values()) <= 0:
         raise SettingsError(
             f"cannot weigh {', '.join(episode.shares)} by {dict(episode.weights)}: a weight above "
-            "0 for each kind of `episode.shares` is needed; change `episode.weights`"
+            "0 for each skill of `episode.shares` is needed; change `episode.weights`"
         )
 
 
 def choose_tasks(tasks: Sequence[Task], shares: Mapping[str, float]) -> tuple[Task, ...]:
-    """Leave out tasks of kinds that a run has no share for.
+    """Leave out tasks that no skill of a run learns from.
 
     Raises:
-        SettingsError: A kind that has a share has no task.
+        SettingsError: A skill that has a share has no task.
     """
-    for kind in shares:
-        if not any(task.kind == kind for task in tasks):
+    for skill in shares:
+        if not any(task.kind == ROWS[skill] for task in tasks):
             raise SettingsError(
-                f"cannot draw episodes of {kind}: of {len(tasks)} tasks none is of that kind and "
-                "at least one is needed for training and one for meta-validation; add a card to "
-                "`data.cards`, or take the kind out of `episode.shares` and `episode.weights`"
+                f"cannot draw episodes of {skill}: of {len(tasks)} tasks none has rows of "
+                f"{ROWS[skill]} and at least one is needed for training and one for "
+                "meta-validation; add a card to `data.cards`, or take the skill out of "
+                "`episode.shares` and `episode.weights`"
             )
-    return tuple(task for task in tasks if task.kind in shares)
+    return tuple(task for task in tasks if task.kind in {ROWS[skill] for skill in shares})
 
 
 def build_objectives(
     settings: MetaTraining, *, labels: Sequence[str], device: torch.device | None = None
 ) -> dict[str, Classification | Retrieval]:
-    """Load the backbone once, with what each kind of the run needs of it."""
-    model, kinds = settings.model, settings.episode.shares
+    """Load the backbone once, with what each skill of the run needs of it."""
+    model, skills = settings.model, settings.episode.shares
     precision, tokens = settings.run.mixed_precision, settings.run.batch_tokens
-    if SENTIMENT not in kinds:
+    if CLASSIFICATION not in skills:
         retriever = build_retriever(model, device=device, precision=precision, batch_tokens=tokens)
-        return {TRANSLATION: retriever}
+        return {RETRIEVAL: retriever}
     classification = build_objective(
         model, labels=labels, device=device, precision=precision, batch_tokens=tokens
     )
-    if TRANSLATION not in kinds:
-        return {SENTIMENT: classification}
-    return {SENTIMENT: classification, TRANSLATION: retrieval_beside(classification)}
+    if RETRIEVAL not in skills:
+        return {CLASSIFICATION: classification}
+    return {CLASSIFICATION: classification, RETRIEVAL: retrieval_beside(classification)}
 
 
 def retrieval_beside(objective: Classification) -> Retrieval:
@@ -110,7 +114,7 @@ def retrieval_beside(objective: Classification) -> Retrieval:
 
 
 def draw_meta_parameters(objectives: Objectives, generator: torch.Generator) -> dict[str, Tensor]:
-    """Draw the union of what the kinds move; LoRA matrices once, for all."""
+    """Draw the union of what the skills move; LoRA matrices once, for all."""
     first, *others = objectives.values()
     drawn = first.meta_parameters(generator)
     for objective in others:
@@ -126,7 +130,7 @@ def build_training(
     *,
     stream: Stream | None = None,
 ) -> Training:
-    """Streams of each kind, mixed, and the algorithm that learns from them.
+    """Streams of each skill, mixed, and the algorithm that learns from them.
 
     Args:
         stream: In place of these streams.
@@ -155,13 +159,13 @@ def judged_inner(adaptation: AdaptationSettings) -> InnerLoop:
 
 
 def build_validation(adaptation: AdaptationSettings, judged: Sequence[Episode]) -> Validation:
-    """Judge by each kind's metric."""
+    """Judge by each skill's metric."""
     return Validation(
         judged,
         judged_inner(adaptation),
         adaptation.batch_size,
         adaptation.stack,
-        find_metrics(adaptation.metric, {episode.kind for episode in judged}),
+        find_metrics(adaptation.metric, {episode.skill for episode in judged}),
     )
 
 
@@ -169,7 +173,7 @@ def validation_episodes(
     tasks: Sequence[Task], adaptation: AdaptationSettings
 ) -> tuple[Episode, ...]:
     """Fixed support draws of each meta-validation task; pairs have a pool of candidates."""
-    draw_one = {SENTIMENT: _judged_sentiment, TRANSLATION: _judged_pairs}
+    draw_one = {CLASSIFICATION: _judged_sentiment, TRANSLATION: _judged_pairs}
     return tuple(
         draw_one[task.kind](task, adaptation, draw)
         for draw in range(adaptation.draws)
@@ -177,27 +181,25 @@ def validation_episodes(
     )
 
 
-def find_metrics(name: str, kinds: Iterable[str]) -> dict[str, Metric]:
-    """Metrics as functions of an episode and its answers, by kind.
+def find_metrics(name: str, skills: Iterable[str]) -> dict[str, Metric]:
+    """Metrics as functions of an episode and its answers, by skill.
 
     Args:
-        name: Of a metric of one of the kinds; the other, where there is one, is judged by its
+        name: Of a metric of one of the skills; the other, where there is one, is judged by its
             own: macro F1 or the mean reciprocal rank.
 
     Raises:
-        SettingsError: There is no such metric, or it is of neither kind.
+        SettingsError: There is no such metric, or it is of neither skill.
     """
-    found = {kind: _ANSWERED[kind] for kind in kinds}
-    answers = kind_of_metric(name, setting="adaptation.metric").name
-    if answers not in found.values():
-        fitting = [one for kind in found.values() for one in KINDS_OF_ANSWERS[kind].main_metrics]
+    judged = list(skills)
+    answered = kind_of_metric(name, setting="adaptation.metric").name
+    if answered not in judged:
+        fitting = [metric for skill in judged for metric in KINDS_OF_ANSWERS[skill].main_metrics]
         raise SettingsError(
-            f"cannot judge episodes of {' and '.join(found)} by '{name}': one of "
+            f"cannot judge episodes of {' and '.join(judged)} by '{name}': one of "
             f"{', '.join(fitting)} is needed; change `adaptation.metric`"
         )
-    return {
-        kind: episode_scorer(name if its == answers else _USUAL[its]) for kind, its in found.items()
-    }
+    return {skill: episode_scorer(name if skill == answered else _USUAL[skill]) for skill in judged}
 
 
 def _judged_sentiment(task: Task, adaptation: AdaptationSettings, draw: int) -> Episode:
@@ -222,14 +224,14 @@ def _judged_pairs(task: Task, adaptation: AdaptationSettings, draw: int) -> Epis
 
 
 def build_stream(settings: MetaTraining, train: Sequence[Task]) -> Stream:
-    """Episodes of the tasks, of each kind that has a share."""
+    """Episodes of the tasks, of each skill that has a share."""
     episode, seed = settings.episode, settings.run.seed
     streams: dict[str, Stream] = {}
-    for kind in episode.shares:
-        tasks = tuple(task for task in train if task.kind == kind)
-        streams[kind] = (
+    for skill in episode.shares:
+        tasks = tuple(task for task in train if task.kind == ROWS[skill])
+        streams[skill] = (
             EpisodeStream(tasks, episode.shot, episode.query_shot, episode.sampling, seed)
-            if kind == SENTIMENT
+            if skill == CLASSIFICATION
             else PairStream(tasks, episode.pairs, episode.query_pairs, episode.sampling, seed)
         )
     return MixedStream(streams, episode.shares)
@@ -258,17 +260,17 @@ def _check_algorithm(settings: MetaTraining) -> None:
 def _check_sizes(settings: MetaTraining) -> None:
     episode, inner = settings.episode, settings.inner
     prototype = settings.model.head != "shared"
-    if SENTIMENT in episode.shares and episode.shot == 0 and (inner.steps or prototype):
+    if CLASSIFICATION in episode.shares and episode.shot == 0 and (inner.steps or prototype):
         raise SettingsError(
             "cannot train with `episode.shot` 0: inner steps and the prototype head need support "
             "examples; raise it to 1 or more"
         )
-    if TRANSLATION in episode.shares and (episode.pairs < 2 and inner.steps):
+    if RETRIEVAL in episode.shares and (episode.pairs < 2 and inner.steps):
         raise SettingsError(
             f"cannot take inner steps with `episode.pairs` {episode.pairs}: a pair is told from "
             "others, so at least 2 are needed; raise it to 2 or more"
         )
-    if TRANSLATION in episode.shares and episode.query_pairs < 2:
+    if RETRIEVAL in episode.shares and episode.query_pairs < 2:
         raise SettingsError(
             f"cannot train with `episode.query_pairs` {episode.query_pairs}: a pair is told from "
             "others, so at least 2 are needed; raise it to 2 or more"

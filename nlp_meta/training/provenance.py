@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nlp_meta.data.cards import SENTIMENT
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.tasks import Task
 from nlp_meta.hub.data_facts import describe_data
 from nlp_meta.hub.pulling import source_of
@@ -40,8 +40,10 @@ def describe_run(
         "examples": ended.examples + examples_before(settings.run.init_from),
         "init_from": _find_start(settings.run.init_from),
         **{
-            "trials" if kind == SENTIMENT else f"{kind}_trials": [asdict(one) for one in some]
-            for kind, some in trials.items()
+            ("trials" if skill == CLASSIFICATION else f"{skill}_trials"): [
+                asdict(one) for one in some
+            ]
+            for skill, some in trials.items()
         },
     }
 

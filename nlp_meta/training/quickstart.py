@@ -15,7 +15,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from nlp_meta.data.answers import Predict, Prediction
-from nlp_meta.data.cards import SENTIMENT
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.prefix import mean_pooled_embedder
@@ -67,8 +67,8 @@ EPISODE = EpisodeSettings(
     pairs=0,
     query_pairs=16,
     sampling="uniform",
-    shares={SENTIMENT: 1.0},
-    weights={SENTIMENT: 1.0},
+    shares={CLASSIFICATION: 1.0},
+    weights={CLASSIFICATION: 1.0},
 )
 ADAPTATION = AdaptationSettings(
     labels=LABELS,
@@ -210,7 +210,7 @@ def _compare(
     plain = replace(settings, model=replace(MODEL, pooling="mean"))
     plain = replace(plain, run=replace(plain.run, init_from=None))
     objective = build_training_objective(plain, labels=model.labels)
-    fresh = begin({SENTIMENT: objective}, plain, tasks=())
+    fresh = begin({CLASSIFICATION: objective}, plain, tasks=())
     chosen, _ = find_adaptation(
         objective, fresh, validation_episodes(judged, ADAPTATION), ADAPTATION
     )

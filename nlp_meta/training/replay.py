@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from nlp_meta.data.cards import META_SPLITS, SENTIMENT, find_card, load_card
+from nlp_meta.data.cards import CLASSIFICATION, META_SPLITS, find_card, load_card
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import (
     EpisodeStream,
@@ -112,7 +112,9 @@ def make_task(
     check_labels([row.target for row in rows], min_per_label=FEWEST)
     ordered = [label for label in known if label in counts]
     ordered += sorted(counts.keys() - set(ordered))
-    found = Task(f"{ADDED}/{name}", SENTIMENT, "und", name, "meta-train", tuple(ordered), rows, ())
+    found = Task(
+        f"{ADDED}/{name}", CLASSIFICATION, "und", name, "meta-train", tuple(ordered), rows, ()
+    )
     return hold_out(found, fewest=2)
 
 
@@ -122,7 +124,7 @@ def hold_out(task: Task, *, fewest: int) -> Task:
     Args:
         fewest: Units of each label that stay, so that training can still draw its episodes.
     """
-    if task.test or task.kind != SENTIMENT:
+    if task.test or task.kind != CLASSIFICATION:
         return task
     pools: dict[str, list[Unit]] = {}
     for unit in join_units(task.train, task.kind):

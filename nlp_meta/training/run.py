@@ -8,14 +8,14 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from nlp_meta.data.cards import SENTIMENT, TRANSLATION
-from nlp_meta.data.episodes import Episode, Stream
+from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.episodes import RETRIEVAL, Episode, Stream
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.meta.choice import Trial, choose_adaptation
 from nlp_meta.meta.deviations import drop_deviations
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.meta.objective import Metric, Objective, Validation, by_kind
+from nlp_meta.meta.objective import Metric, Objective, Validation, by_skill
 from nlp_meta.meta.outer_loop import MetaTrained, meta_train
 from nlp_meta.meta.schedule import OuterLoop
 from nlp_meta.meta.state import Checkpoint, StepRecord, best_parameters
@@ -32,7 +32,7 @@ from nlp_meta.training.plan import (
     build_objectives,
     build_training,
     build_validation,
-    check_kinds,
+    check_skills,
     choose_tasks,
     find_metrics,
     judged_inner,
@@ -43,7 +43,7 @@ from nlp_meta.training.pushes import with_pushes
 from nlp_meta.training.start import begin
 
 Found = dict[str, tuple[InnerLoop, tuple[Trial, ...]]]
-"""By kind, the adaptation that was found best and all that were tried."""
+"""By skill, the adaptation that was found best and all that were tried."""
 
 
 def train_meta_model(
@@ -58,7 +58,7 @@ def train_meta_model(
 ) -> tuple[MetaModel | AlignmentMetaModel | None, MetaTrained]:
     """Meta-train, then find the defaults of users' adaptation on the validation tasks.
 
-    Tasks of a kind that has no share in the run are left out.
+    Tasks that no skill of the run learns from are left out.
 
     Args:
         labels: In the order of the logits, those of `train` among them; None takes just those.
@@ -68,7 +68,7 @@ def train_meta_model(
         The meta-model, of translation alone an alignment meta-model, None where a signal
         ended the run; and how the run ended.
     """
-    check_kinds(settings.episode)
+    check_skills(settings.episode)
     train = choose_tasks(train, settings.episode.shares)
     validation = choose_tasks(validation, settings.episode.shares)
     objectives = build_objectives(
@@ -93,7 +93,7 @@ def train_meta_model(
     if ended.interrupted:
         return None, ended
     found = _find_adaptations(objectives, ended.meta_parameters, judge, settings.adaptation)
-    trials = {kind: tried for kind, (_, tried) in found.items()}
+    trials = {skill: tried for skill, (_, tried) in found.items()}
     told = describe_run(settings, train, validation, ended, trials)
     return _build_model(settings, objectives, ended.meta_parameters, found, told, train), ended
 
@@ -105,10 +105,10 @@ def _find_adaptations(
     adaptation: AdaptationSettings,
 ) -> Found:
     return {
-        kind: find_adaptation(
-            objectives[kind], meta_parameters, some, adaptation, metric=judge.metrics[kind]
+        skill: find_adaptation(
+            objectives[skill], meta_parameters, some, adaptation, metric=judge.metrics[skill]
         )
-        for kind, some in by_kind(judge.episodes).items()
+        for skill, some in by_skill(judge.episodes).items()
     }
 
 
@@ -121,13 +121,13 @@ def _build_model(
     train: Sequence[Task],
 ) -> MetaModel | AlignmentMetaModel | None:
     """Put together what users hold; without n-grams where no tasks are given to fit them on."""
-    labeled = [task for task in train if task.kind == SENTIMENT]
+    labeled = [task for task in train if task.kind == CLASSIFICATION]
     adaptation = settings.adaptation
     minibatch, early_stop = adaptation.batch_size, adaptation.early_stop
-    retrieval, classification = objectives.get(TRANSLATION), objectives.get(SENTIMENT)
+    retrieval, classification = objectives.get(RETRIEVAL), objectives.get(CLASSIFICATION)
     aligning = None
     if isinstance(retrieval, Retrieval):
-        inner, _ = found[TRANSLATION]
+        inner, _ = found[RETRIEVAL]
         aligning = AlignmentMetaModel(
             retrieval, weights, settings.model, inner, minibatch, early_stop, provenance
         )
@@ -137,7 +137,7 @@ def _build_model(
         classification,
         {name: value for name, value in weights.items() if name != TEMPERATURE},
         settings.model,
-        found[SENTIMENT][0],
+        found[CLASSIFICATION][0],
         minibatch,
         early_stop,
         provenance,
@@ -160,7 +160,7 @@ def _drafts(
     """
 
     def save(checkpoint: Checkpoint, folder: Path) -> None:
-        found: Found = {kind: (judged_inner(settings.adaptation), ()) for kind in objectives}
+        found: Found = {skill: (judged_inner(settings.adaptation), ()) for skill in objectives}
         weights = drop_deviations(best_parameters(checkpoint))
         told = describe_draft(settings, train, validation, checkpoint)
         model = _build_model(settings, objectives, weights, found, told, ())
@@ -212,12 +212,12 @@ def find_adaptation(
     *,
     metric: Metric | None = None,
 ) -> tuple[InnerLoop, tuple[Trial, ...]]:
-    """Choose steps and rate on episodes of the meta-validation tasks, all of one kind.
+    """Choose steps and rate on episodes of the meta-validation tasks, all of one skill.
 
     Args:
         metric: In place of the one that `adaptation` names.
     """
-    (kind,) = {episode.kind for episode in episodes}
+    (skill,) = {episode.skill for episode in episodes}
     return choose_adaptation(
         objective,
         meta_parameters,
@@ -227,12 +227,12 @@ def find_adaptation(
         steps=adaptation.steps,
         learning_rates=adaptation.learning_rates,
         stack=adaptation.stack,
-        metric=metric or find_metrics(adaptation.metric, {kind})[kind],
+        metric=metric or find_metrics(adaptation.metric, {skill})[skill],
     )
 
 
 def episode_metric(name: str) -> Metric:
-    """A metric of any kind as a function of an episode and its answers.
+    """A metric of any skill as a function of an episode and its answers.
 
     Raises:
         SettingsError: There is none of that name.

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from nlp_meta.data.answers import Translation
-from nlp_meta.data.cards import TRANSLATION, find_card, load_card
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.cards import find_card, load_card
+from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.languages import split_pair
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.seq2seq import Seq2Seq
@@ -161,7 +161,7 @@ def _objective(backbone: Seq2Seq, settings: SmallTraining) -> Generation:
 
 def _score(objective: Generation, name: str, examples: Sequence[Example], language: str) -> Score:
     episode = Episode(
-        name, (), (), tuple(examples[:JUDGED_PAIRS]), 0, kind=TRANSLATION, language=language
+        name, (), (), tuple(examples[:JUDGED_PAIRS]), 0, skill=GENERATION, language=language
     )
     weights = repeat(objective.meta_parameters(torch.Generator().manual_seed(0)), tasks=1)
     answers: list[Translation] = objective.answer(

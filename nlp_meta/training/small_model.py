@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nlp_meta.data.cards import TRANSLATION
+from nlp_meta.data.episodes import GENERATION
 from nlp_meta.data.tasks import Task
 from nlp_meta.encoders.backbone import choose_autocast
 from nlp_meta.encoders.batches import PairBatch, PairRow, stack_pairs
@@ -294,7 +294,7 @@ def _judged_step(run: _Run, batches: Sequence[Sequence[PairRow]]) -> StepRecord:
         loss_after=loss,
         adaptation_size=0.0,
         gradient_norm=norm,
-        kinds={TRANSLATION: {"loss_before": loss, "loss_after": loss}},
+        skills={GENERATION: {"loss_before": loss, "loss_after": loss}},
         score=score,
         best_score=progress.best_score,
         seconds=time.monotonic() - began,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nlp_meta.data.cards import SENTIMENT
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.encoders.lora import BIAS, WEIGHT, start_weights
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.hub.records import ALIGNMENT_META_MODEL, META_MODEL, OTHER_STARTS, find_model
@@ -28,7 +28,7 @@ def begin(
         tasks: Names of those that get a deviation of their own, where the config asks for one.
 
     Raises:
-        MetaModelError: `run.init_from` is of another backbone, adapter, label set or kind.
+        MetaModelError: `run.init_from` is of another backbone, adapter, label set or skill.
     """
     generator = torch.Generator().manual_seed(settings.run.seed)
     fresh = draw_meta_parameters(objectives, generator)
@@ -39,7 +39,7 @@ def begin(
             if name not in saved or saved[name].shape != value.shape:
                 raise MetaModelError(
                     f"cannot begin from '{settings.run.init_from}': its '{name}' does not fit and "
-                    "a meta-model of the same backbone, adapter, labels and kinds of episodes is "
+                    "a meta-model of the same backbone, adapter, labels and skills is "
                     "needed; change `run.init_from`, or set it to null"
                 )
         fresh = {name: saved[name].clone() for name in fresh}
@@ -63,7 +63,7 @@ def _load_start(init_from: str, objectives: Objectives) -> dict[str, Tensor]:
     """The tensors of another meta-model, with its temperature and step sizes where it has some."""
     one = next(iter(objectives.values()))
     folder, record = find_model(init_from, kind=META_MODEL, or_kind=ALIGNMENT_META_MODEL)
-    labeled = SENTIMENT in objectives and bool(record.labels)
+    labeled = CLASSIFICATION in objectives and bool(record.labels)
     saved = load_weights(folder, backbone=one.backbone, plan=one.plan, with_head=labeled)
     device = one.backbone.device
     saved |= restore_step_sizes(record.step_sizes, device)
@@ -81,7 +81,7 @@ def examples_before(init_from: str | None) -> int:
 
 def _adapted(objectives: Objectives, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
     """Every tensor that adapts, the head of prototypes included."""
-    if SENTIMENT not in objectives:
+    if CLASSIFICATION not in objectives:
         return fresh
-    last = objectives[SENTIMENT].plan.head[-1]
+    last = objectives[CLASSIFICATION].plan.head[-1]
     return {**{last + suffix: fresh[next(iter(fresh))] for suffix in (WEIGHT, BIAS)}, **fresh}

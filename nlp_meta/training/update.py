@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import torch
 from accelerate import Accelerator
 
-from nlp_meta.data.cards import SENTIMENT
+from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.episodes import ROWS
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.judged import Judged
@@ -105,7 +106,7 @@ def measure_forgetting(
     second: list[Judged] = []
     for added, tasks in ((False, old), (True, new)):
         for task in tasks:
-            if task.kind != SENTIMENT or len({row_key(one.source) for one in task.test}) < 2:
+            if task.kind != CLASSIFICATION or len({row_key(one.source) for one in task.test}) < 2:
                 continue
             one, other = (_judge(model, task, adaptation) for model in (before, after))
             if not added:
@@ -155,8 +156,8 @@ _SINCE: Mapping[str, Mapping[str, object]] = {
     "episode": {
         "pairs": 0,
         "query_pairs": 0,
-        "shares": {SENTIMENT: 1.0},
-        "weights": {SENTIMENT: 1.0},
+        "shares": {CLASSIFICATION: 1.0},
+        "weights": {CLASSIFICATION: 1.0},
     },
     "outer": {"deviation_r": 0, "average_last": 0},
     "adaptation": {"average": 0.0},
@@ -259,12 +260,13 @@ def _plan(settings: MetaTraining, record: Record, new: Sequence[Task], *, replay
     fewest = settings.episode.shot + settings.episode.query_shot
     found: Recalled = recall(settings.data, names, fewest=fewest)
     old = [found.tasks[name] for name in trained if name in found.tasks]
-    kinds = set(settings.episode.shares) if replay else {SENTIMENT}
-    lost = kinds.difference(task.kind for task in old)
+    skills = set(settings.episode.shares) if replay else {CLASSIFICATION}
+    kinds = {task.kind for task in old}
+    lost = {skill for skill in skills if ROWS[skill] not in kinds}
     if replay and lost:
         reason = next(iter(found.missing.values()), "the record names none").rstrip(".")
         raise SettingsError(
-            f"cannot replay old tasks of the kind {', '.join(sorted(lost))}: none of "
+            f"cannot replay old tasks for {', '.join(sorted(lost))}: none of "
             f"{len(trained)} is here ({reason}); the data of at least one are needed; name their "
             "folder with `--data-root`, or go on without them with `--replay 0`"
         )

@@ -52,7 +52,7 @@ def make_episode(pair: str, *, support: int, query: int, shift: int) -> Episode:
             for i in range(count)
         )
 
-    return Episode(f"made/{shift}", (), examples(support), examples(query), 0, "translation", pair)
+    return Episode(f"made/{shift}", (), examples(support), examples(query), 0, "generation", pair)
 
 
 def build(folder, **options):

@@ -34,7 +34,7 @@ EPISODE = Episode(
     (Example("cold water", "kalt Wasser"), Example("big house", "groß Haus")),
     (Example("cold house", "kalt Haus"), Example("big road", "groß Straße")),
     0,
-    kind="translation",
+    skill="generation",
     language="eng-deu",
 )
 

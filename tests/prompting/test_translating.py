@@ -33,7 +33,7 @@ QUERY = tuple(
     Example(source, target)
     for source, target in [("air besar", "banyu gedhe"), ("jalan panas", "dalan panas")]
 )
-EPISODE = Episode("made/ind-jav", (), SUPPORT, QUERY, 3, kind="translation", language="ind-jav")
+EPISODE = Episode("made/ind-jav", (), SUPPORT, QUERY, 3, skill="generation", language="ind-jav")
 PLAN = PromptPlan(
     TRANSLATION_TEMPLATES["pair"],
     demonstrations=None,

@@ -25,7 +25,7 @@ def tangled_task(name: str, seed: int, *, size: int = 120, test: int = 40) -> Ta
 
     return Task(
         name=name,
-        kind="sentiment",
+        kind="classification",
         language="eng",
         domain="any",
         meta_split="meta-train",
@@ -151,7 +151,7 @@ def test_tasks_come_as_often_as_sampling_says(sampling, chances):
     given = tuple(
         Task(
             name=f"c/{size}",
-            kind="sentiment",
+            kind="classification",
             language="eng",
             domain="any",
             meta_split="meta-train",
@@ -175,7 +175,7 @@ def test_every_example_comes_up_on_both_sides():
     """24 examples, half of them in each of 200 episodes: never on one side has chance 2**-200."""
     given = Task(
         name="c/t",
-        kind="sentiment",
+        kind="classification",
         language="eng",
         domain="any",
         meta_split="meta-train",
@@ -195,7 +195,7 @@ def test_translations_of_one_sentence_never_meet_across_the_sides():
     """A task of three languages: 20 sentences a label, each thrice, give 20 units of 3."""
     given = Task(
         name="parallel/all",
-        kind="sentiment",
+        kind="classification",
         language="mul",
         domain="any",
         meta_split="meta-train",

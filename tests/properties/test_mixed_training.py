@@ -23,7 +23,7 @@ from nlp_meta.training.plan import draw_meta_parameters, retrieval_beside
 LABELS = ("negative", "positive")
 WORDS = {"negative": "bad awful hated slow".split(), "positive": "good great loved warm".split()}
 THINGS = "house agent phone battery food staff room plot brake service".split()
-WEIGHTS = {"sentiment": 0.7, "translation": 2.0}
+WEIGHTS = {"classification": 0.7, "retrieval": 2.0}
 OUTER = OuterLoop(
     steps=6,
     meta_batch_size=4,
@@ -48,7 +48,9 @@ def make_task() -> Task:
         for word in words
         for thing in THINGS
     )
-    return Task("made/sentiment", "sentiment", "eng", "made", "meta-train", LABELS, examples, ())
+    return Task(
+        "made/sentiment", "classification", "eng", "made", "meta-train", LABELS, examples, ()
+    )
 
 
 class Pairs:
@@ -68,7 +70,7 @@ class Pairs:
 
         query = pairs(4)
         pool = tuple(e.target for e in query)
-        return Episode("made/pairs", (), pairs(0), query, index, "translation", "a-b", pool)
+        return Episode("made/pairs", (), pairs(0), query, index, "retrieval", "a-b", pool)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +88,7 @@ def objectives(tiny_encoder):
         lora_target_modules=["query", "value"],
     )
     sentiment = build_objective(settings, labels=LABELS, device="cpu", precision="no")
-    return {"sentiment": sentiment, "translation": retrieval_beside(sentiment)}
+    return {"classification": sentiment, "retrieval": retrieval_beside(sentiment)}
 
 
 def begin(objectives) -> dict[str, torch.Tensor]:
@@ -98,10 +100,10 @@ def begin(objectives) -> dict[str, torch.Tensor]:
 
 def build_training(objectives, algorithm="fomaml") -> Training:
     streams = {
-        "sentiment": EpisodeStream((make_task(),), 2, 2, "uniform", 0),
-        "translation": Pairs(),
+        "classification": EpisodeStream((make_task(),), 2, 2, "uniform", 0),
+        "retrieval": Pairs(),
     }
-    stream = MixedStream(streams, {"sentiment": 0.5, "translation": 0.5})
+    stream = MixedStream(streams, {"classification": 0.5, "retrieval": 0.5})
     return Training(
         objectives, WEIGHTS, stream, ALGORITHMS[algorithm], InnerLoop(2, 0.05, "sgd"), 2
     )
@@ -115,7 +117,7 @@ def run(objectives, folder: Path, *, outer=OUTER, training=None, **options):
         ),
         Pairs().at(1000),
     )
-    metrics = {"sentiment": certainty, "translation": first_place}
+    metrics = {"classification": certainty, "retrieval": first_place}
     return meta_train(
         training or build_training(objectives),
         begin(objectives),
@@ -183,9 +185,9 @@ def test_the_mixed_gradient_is_the_weighted_sum_of_the_two_kinds(objectives, tmp
         )
     lora = next(name for name in meta if name.endswith("lora_A"))
     assert all(sums[kind][lora].any() for kind in objectives)
-    assert not sums["sentiment"][TEMPERATURE].any() and sums["translation"][TEMPERATURE].any()
-    assert sums["sentiment"]["classifier.weight"].any()
-    assert not sums["translation"]["classifier.weight"].any()
+    assert not sums["classification"][TEMPERATURE].any() and sums["retrieval"][TEMPERATURE].any()
+    assert sums["classification"]["classifier.weight"].any()
+    assert not sums["retrieval"]["classifier.weight"].any()
 
 
 def test_losses_of_each_kind_are_logged_apart(objectives, tmp_path):
@@ -198,13 +200,13 @@ def test_losses_of_each_kind_are_logged_apart(objectives, tmp_path):
     for kind in objectives:
         episodes = [e for e in map(training.stream.at, range(4)) if e.kind == kind]
         before, after, _, count, _ = add_stack(training, kind, meta, episodes, {}).tolist()
-        assert first["kinds"][kind]["episodes"] == count == 2
-        assert first["kinds"][kind]["loss_before"] == pytest.approx(before / 2, rel=1e-5)
-        assert first["kinds"][kind]["loss_after"] == pytest.approx(after / 2, rel=1e-5)
-        assert "score" not in first["kinds"][kind]
-    both = [first["kinds"][kind]["loss_after"] for kind in objectives]
+        assert first["skills"][kind]["episodes"] == count == 2
+        assert first["skills"][kind]["loss_before"] == pytest.approx(before / 2, rel=1e-5)
+        assert first["skills"][kind]["loss_after"] == pytest.approx(after / 2, rel=1e-5)
+        assert "score" not in first["skills"][kind]
+    both = [first["skills"][kind]["loss_after"] for kind in objectives]
     assert first["loss_after"] == pytest.approx(sum(both) / 2)
-    scores = [second["kinds"][kind]["score"] for kind in objectives]
+    scores = [second["skills"][kind]["score"] for kind in objectives]
     assert second["score"] == pytest.approx(sum(scores) / 2)
 
 
@@ -227,13 +229,13 @@ def test_a_mixed_run_that_died_and_was_resumed_equals_one_that_lived(objectives,
 
 def test_sentiment_alone_is_what_it_was_before_there_were_kinds(objectives, tmp_path):
     """Another route: the sum of the episodes' gradients over their number, by hand."""
-    kinds = {"sentiment": objectives["sentiment"]}
+    kinds = {"classification": objectives["classification"]}
     stream = EpisodeStream((make_task(),), 2, 2, "uniform", 0)
     training = replace(
         build_training(objectives),
         objectives=kinds,
-        weights={"sentiment": 1.0},
-        stream=MixedStream({"sentiment": stream}, {"sentiment": 1.0}),
+        weights={"classification": 1.0},
+        stream=MixedStream({"classification": stream}, {"classification": 1.0}),
     )
     meta = {n: v for n, v in begin(objectives).items() if n != TEMPERATURE}
     outer = replace(OUTER, steps=1, learning_rate=1.0, options={}, validate_every=9)
@@ -247,7 +249,7 @@ def test_sentiment_alone_is_what_it_was_before_there_were_kinds(objectives, tmp_
         fingerprint="",
     )
 
-    total = alone(kinds, training, meta, "sentiment", [stream.at(i) for i in range(4)])
+    total = alone(kinds, training, meta, "classification", [stream.at(i) for i in range(4)])
     for name, value in meta.items():
         torch.testing.assert_close(
             ended.meta_parameters[name], value - total[name] / 4, rtol=1e-4, atol=1e-6

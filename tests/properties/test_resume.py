@@ -46,7 +46,7 @@ def make_task(name: str, things: list[str]) -> Task:
         for thing in things
     )
     labels = tuple(WORDS)
-    return Task(name, "sentiment", "eng", name, "meta-train", labels, examples, ())
+    return Task(name, "classification", "eng", name, "meta-train", labels, examples, ())
 
 
 class KilledError(Exception):
@@ -130,9 +130,9 @@ def run(objective, tmp_path) -> Run:
         )
         stream = EpisodeStream(tasks, shot=2, query_shot=2, sampling="uniform", seed=0)
         judged = [evaluation_episode(t, labels_total=4, seed=1, draw=0, max_query=8) for t in tasks]
-        one, metrics = {"sentiment": objective}, {"sentiment": mean_certainty}
+        one, metrics = {"classification": objective}, {"classification": mean_certainty}
         return meta_train(
-            Training(one, {"sentiment": 1.0}, stream, ALGORITHMS[algorithm], inner, 2),
+            Training(one, {"classification": 1.0}, stream, ALGORITHMS[algorithm], inner, 2),
             meta_parameters,
             outer=outer,
             validation=Validation(judged, InnerLoop(2, 0.005, "adam"), None, 2, metrics),

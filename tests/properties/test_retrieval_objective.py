@@ -36,7 +36,7 @@ def make_episode(*, support: int, query: int, seed: int) -> Episode:
 
     pool = tuple(dict.fromkeys(text() for _ in range(9)))
     return Episode(
-        f"made/{seed}", (), pairs(support), pairs(query), seed, "translation", "aaa-bbb", pool
+        f"made/{seed}", (), pairs(support), pairs(query), seed, "retrieval", "aaa-bbb", pool
     )
 
 

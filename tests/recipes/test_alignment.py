@@ -78,7 +78,7 @@ def mixed(train: Train) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(train: Train) -> Path:
-    words = ["--episode.shares", "{translation: 1.0}", "--episode.weights", "{translation: 1.0}"]
+    words = ["--episode.shares", "{retrieval: 1.0}", "--episode.weights", "{retrieval: 1.0}"]
     return train("alone", *words, "--adaptation.metric", "precision_at_1")
 
 
@@ -111,9 +111,9 @@ def test_a_mixed_run_logs_both_kinds(mixed):
     """By hand: of 4 episodes two are of each kind."""
     log = [json.loads(line) for line in (mixed / "log.jsonl").read_text("utf-8").splitlines()]
 
-    assert [set(line["kinds"]) for line in log] == [{"sentiment", "translation"}] * 4
-    assert {its["episodes"] for line in log for its in line["kinds"].values()} == {2.0}
-    scores = [its["score"] for its in log[1]["kinds"].values()]
+    assert [set(line["skills"]) for line in log] == [{"classification", "retrieval"}] * 4
+    assert {its["episodes"] for line in log for its in line["skills"].values()} == {2.0}
+    scores = [its["score"] for its in log[1]["skills"].values()]
     assert log[1]["score"] == pytest.approx(sum(scores) / 2)
 
 
@@ -179,9 +179,9 @@ def test_a_mixed_run_cannot_begin_at_a_start_of_translation_alone(train, alone):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--episode.shares", "{sentiment: 1.0, translation: 0.0}"], "`episode.shares`"),
+        (["--episode.shares", "{classification: 1.0, retrieval: 0.0}"], "`episode.shares`"),
         (["--episode.shares", "{poetry: 1.0}"], "'poetry': sentiment and translation are there"),
-        (["--episode.weights", "{sentiment: 1.0}"], "`episode.weights`"),
+        (["--episode.weights", "{classification: 1.0}"], "`episode.weights`"),
         (["--data.cards", "[nlp_meta_reviews]"], "cannot draw episodes of translation"),
         (["--model.pooling", "native"], "set `model.pooling` to mean"),
         (["--episode.pairs", "1"], "`episode.pairs` 1"),

@@ -43,7 +43,7 @@ def test_the_rival_is_trained_on_as_many_examples(data, algorithm):
 def count_kind(config: dict[str, Any], kind: str) -> float:
     """The same of one kind of a run that may mix them: its share of the episodes."""
     episode, inner, outer = config["episode"], config["inner"], config["outer"]
-    pairs = kind == "translation"
+    pairs = kind == "retrieval"
     labels = 1 if pairs else LABELS["languages"]
     support = episode["pairs" if pairs else "shot"] * labels
     batches = max(1, round(support / (inner["batch_size"] or support or 1)))
@@ -56,8 +56,8 @@ def count_kind(config: dict[str, Any], kind: str) -> float:
 @pytest.mark.parametrize(
     ("ours", "start", "kinds"),
     [
-        ("retrieval_multilingual", "multitask_retrieval", ["translation"]),
-        ("mixed_multilingual", "multitask_mixed", ["sentiment", "translation"]),
+        ("retrieval_multilingual", "multitask_retrieval", ["retrieval"]),
+        ("mixed_multilingual", "multitask_mixed", ["classification", "retrieval"]),
     ],
 )
 def test_the_rival_is_trained_on_as_many_examples_of_each_kind(ours, start, kinds):
@@ -66,7 +66,7 @@ def test_the_rival_is_trained_on_as_many_examples_of_each_kind(ours, start, kind
 
     assert config["run"]["init_from"] == rival["run"]["init_from"] == f"runs/{start}"
     assert sorted(config["episode"]["shares"]) == kinds
-    further = {"translation": 17_920, "sentiment": 19_200}
+    further = {"retrieval": 17_920, "classification": 19_200}
     for kind in kinds:
         assert count_kind(config, kind) == pytest.approx(further[kind])
         assert count_kind(rival, kind) == pytest.approx(further[kind])

@@ -103,7 +103,7 @@ def test_a_mixed_start_serves_both_kinds(settings, tmp_path):
     """Sentiment finds its head, translation the temperature; a later save loses neither."""
     sentiment = build_objective(settings, labels=("n", "p"), device="cpu", precision="no")
     retrieval = retrieval_beside(sentiment)
-    both = {"sentiment": sentiment, "translation": retrieval}
+    both = {"classification": sentiment, "retrieval": retrieval}
     weights = move(draw_meta_parameters(both, torch.Generator().manual_seed(0)))
     own = AlignmentMetaModel(retrieval, weights, settings, INNER, 4, True, PROVENANCE)
     rest = {name: value for name, value in weights.items() if name != TEMPERATURE}

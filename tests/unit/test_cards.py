@@ -84,7 +84,12 @@ def test_label_values_that_yaml_reads_as_numbers_or_booleans_become_text(tmp_pat
         ("license: mit\n", "", "`license`", "license: unknown"),
         ("license: mit", "license: other", "`license_name`", "add the key"),
         ("meta-train", "meta-tain", "`nlp_meta.tasks[0].meta_split`", "write 'meta-train'"),
-        ("kind: sentiment", "kind: sentimental", "`nlp_meta.kind`", "write 'sentiment'"),
+        (
+            "kind: classification",
+            "kind: classifications",
+            "`nlp_meta.kind`",
+            "write 'classification'",
+        ),
         ("name: hats", "name: tea", "`nlp_meta.tasks[1].name`", "rename"),
         ("parallel: false", "parallel: 'no'", "`nlp_meta.parallel`", "true or false"),
         ("domain: food", "domain: 3", "`nlp_meta.tasks[0].domain`", "a text is needed"),
@@ -170,7 +175,7 @@ def test_shipped_cards_load_and_are_valid_on_the_hub(name):
 
     assert isinstance(hub, DatasetCardData)
     assert hub.pretty_name == card.pretty_name and hub.license == card.license
-    categories = {"sentiment": ["text-classification"], "translation": ["translation"]}
+    categories = {"classification": ["text-classification"], "translation": ["translation"]}
     assert hub.task_categories == categories[card.kind]
     assert all(isinstance(code, str) and 2 <= len(code) <= 3 for code in hub.language)
     assert yaml.safe_load(str(hub))["nlp_meta"]["kind"] == card.kind

@@ -33,7 +33,7 @@ FILES = ("companion.json", "companion.safetensors")
 
 @pytest.fixture(scope="module")
 def prior() -> NgramModel:
-    task = Task("made/task", "sentiment", "eng", "made", "meta-train", LABELS, TELLING, ())
+    task = Task("made/task", "classification", "eng", "made", "meta-train", LABELS, TELLING, ())
     return fit_prior([task], LABELS, seed=0, features=2**10)
 
 

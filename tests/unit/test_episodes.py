@@ -17,7 +17,7 @@ def task(name="reviews/kitchen", *, test=(), **counts: int) -> Task:
     """A task with so many training examples of each label, all texts different."""
     return Task(
         name=name,
-        kind="sentiment",
+        kind="classification",
         language="eng",
         domain="kitchen",
         meta_split="meta-train",

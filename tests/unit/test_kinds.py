@@ -41,7 +41,9 @@ def pairs(draw: int = 0, *, task: str = "nusax/ind-jav", candidates: bool = Fals
     support = tuple(Example(f"support {draw} {row}", f"pair {row}") for row in range(2))
     query = tuple(Example(f"{task} text {row}", f"{word} iku") for row, word in enumerate(WORDS))
     pool = tuple(f"{word} iku" for word in reversed(WORDS)) if candidates else ()
-    return Episode(task, (), support, query, draw, "translation", "ind-jav", pool)
+    return Episode(
+        task, (), support, query, draw, "retrieval" if pool else "generation", "ind-jav", pool
+    )
 
 
 def write(wrong: int):

@@ -31,7 +31,7 @@ def task(name: str, *, train=(), test=(), filled=2) -> Task:
     number = sum(map(ord, name)) * 100
     return Task(
         name=name,
-        kind="sentiment",
+        kind="classification",
         language="eng",
         domain="d",
         meta_split="meta-test",

@@ -27,14 +27,14 @@ def test_equal_shares_take_turns():
 
     kinds = [stream.at(i).kind for i in range(6)]
 
-    assert kinds == ["translation", "sentiment"] * 3
+    assert kinds == ["retrieval", "classification"] * 3
 
 
 @pytest.mark.parametrize(
     ("shares", "counts"),
     [
-        ({"sentiment": 0.25, "translation": 0.75}, {"sentiment": 2, "translation": 6}),
-        ({"sentiment": 3, "translation": 1}, {"sentiment": 6, "translation": 2}),
+        ({"classification": 0.25, "retrieval": 0.75}, {"classification": 2, "retrieval": 6}),
+        ({"classification": 3, "retrieval": 1}, {"classification": 6, "retrieval": 2}),
         ({"a": 1, "b": 1, "c": 2}, {"a": 2, "b": 2, "c": 4}),
     ],
 )
@@ -53,7 +53,7 @@ def test_any_stretch_has_the_share_but_for_one(share, length):
     kinds = [stream.at(i).kind for i in range(1000)]
 
     for first in range(1000 - length):
-        count = kinds[first : first + length].count("sentiment")
+        count = kinds[first : first + length].count("classification")
         assert abs(count - share * length) < 1 + 1e-9
 
 
@@ -62,7 +62,7 @@ def test_each_kind_gives_its_episodes_one_after_another():
     found: dict[str, list[int]] = {"a": [], "b": [], "c": []}
     for i in range(80):
         episode = stream.at(i)
-        found[episode.kind].append(episode.index)
+        found[episode.skill].append(episode.index)
 
     assert found == {"a": list(range(20)), "b": list(range(50)), "c": list(range(10))}
 
@@ -86,7 +86,7 @@ def test_no_kind_at_all_is_refused():
 
 def test_every_stream_needs_a_share():
     with pytest.raises(SettingsError, match="a share for each kind"):
-        MixedStream({"sentiment": Counting("sentiment")}, {"translation": 1.0})
+        MixedStream({"classification": Counting("classification")}, {"retrieval": 1.0})
 
 
 def test_episodes_are_numbered_from_0():

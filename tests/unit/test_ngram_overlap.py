@@ -20,7 +20,7 @@ def episode(support=()) -> Episode:
     query = tuple(Example(source, "") for source, _ in PAIRS)
     candidates = tuple(target for _, target in reversed(PAIRS))
     pairs = tuple(Example(*pair) for pair in support)
-    return Episode("a/ind-jav", (), pairs, query, 0, "translation", "ind-jav", candidates)
+    return Episode("a/ind-jav", (), pairs, query, 0, "retrieval", "ind-jav", candidates)
 
 
 def test_cognates_names_and_numbers_find_the_translation():

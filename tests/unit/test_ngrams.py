@@ -46,7 +46,7 @@ def episode(labels=LABELS, count: int = 8) -> Episode:
 
 
 def task(examples, labels, name: str = "made/train") -> Task:
-    return Task(name, "sentiment", "eng", "made", "meta-train", tuple(labels), examples, ())
+    return Task(name, "classification", "eng", "made", "meta-train", tuple(labels), examples, ())
 
 
 def fit(support, labels=LABELS, *, parts=(), strengths=(1.0,), prior=None):

@@ -33,7 +33,7 @@ def table(rows: int, test: int = 0) -> Task:
         return tuple(Example(f"{mark} {i}", ("bad", "good")[i % 2]) for i in range(count))
 
     labels, parts = ("bad", "good"), (examples("row", rows), examples("test", test))
-    return Task("own/table", "sentiment", "", "", "meta-test", labels, *parts)
+    return Task("own/table", "classification", "", "", "meta-test", labels, *parts)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_an_episode_has_so_many_pairs_and_says_what_it_is():
     episode = stream(task()).at(5)
 
     assert (len(episode.support), len(episode.query)) == (3, 4)
-    assert (episode.kind, episode.language, episode.labels) == ("translation", "eng-deu", ())
+    assert (episode.skill, episode.language, episode.labels) == ("retrieval", "eng-deu", ())
     assert (episode.task, episode.index, episode.candidates) == ("notes/eng-deu", 5, ())
 
 
@@ -67,8 +67,8 @@ def test_streams_that_cannot_be_stop():
         stream()
     with pytest.raises(EpisodeError, match="2 have that name"):
         stream(task(), task())
-    with pytest.raises(EpisodeError, match="of kind 'sentiment' and a translation is needed"):
-        stream(task(kind="sentiment"))
+    with pytest.raises(EpisodeError, match="of kind 'classification' and a translation is needed"):
+        stream(task(kind="classification"))
     with pytest.raises(EpisodeError, match="numbered from 0"):
         stream(task()).at(-1)
     with pytest.raises(SettingsError, match=r"`episode\.pairs`"):
@@ -95,7 +95,7 @@ def test_query_set_is_the_test_part_in_order_without_what_support_has():
     episode = evaluation_pairs(given, pairs=3, seed=0, draw=2)
 
     assert episode.query == given.test[:4]
-    assert (episode.index, episode.kind, episode.candidates) == (2, "translation", ())
+    assert (episode.index, episode.skill, episode.candidates) == (2, "retrieval", ())
 
 
 def test_of_query_pairs_that_share_a_sentence_the_first_stays():
@@ -167,12 +167,12 @@ def test_an_evaluation_that_cannot_be_stops():
     with pytest.raises(EpisodeError, match="from a reserve of 2"):
         evaluation_pairs(task(), pairs=4, seed=0, draw=0, reserve=2)
     with pytest.raises(EpisodeError, match="a translation is needed"):
-        evaluation_pairs(task(kind="sentiment"), pairs=1, seed=0, draw=0)
+        evaluation_pairs(task(kind="classification"), pairs=1, seed=0, draw=0)
 
 
 def test_a_task_names_its_pair_and_one_that_is_no_translation_has_none():
     assert task(language="eng-sin_Latn").pair == ("eng", "sin_Latn")
     with pytest.raises(DataError, match=r"'notes/eng-deu'.*a translation is needed"):
-        _ = task(kind="sentiment").pair
+        _ = task(kind="classification").pair
     with pytest.raises(EpisodeError, match="languages 'eng': two codes"):
         _ = task(language="eng").pair

@@ -21,7 +21,7 @@ TRUE = ("banyu", "geni", "Omah!")
 
 def episode() -> Episode:
     query = tuple(Example(f"text {row}", target) for row, target in enumerate(TRUE))
-    return Episode("a/b", (), (), query, 0, "translation", "ind-jav", CANDIDATES)
+    return Episode("a/b", (), (), query, 0, "retrieval", "ind-jav", CANDIDATES)
 
 
 RANKINGS = (
@@ -50,7 +50,7 @@ def test_scores_of_three_rankings():
 
 def test_a_translation_that_is_no_candidate_is_refused():
     query = (Example("text", "segara"),)
-    without = Episode("a/b", (), (), query, 3, "translation", "ind-jav", CANDIDATES)
+    without = Episode("a/b", (), (), query, 3, "retrieval", "ind-jav", CANDIDATES)
 
     with pytest.raises(DataError, match=r"task 'a/b', draw 3: the translation of text 0"):
         place_rankings(without, RANKINGS[:1])

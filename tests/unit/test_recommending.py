@@ -19,7 +19,7 @@ from nlp_meta.files.tables import read_table
 LABELS = ("bad", "good")
 ROWS = 40
 TASK = Task(
-    *("own/table", "sentiment", "", "", "meta-test", LABELS),
+    *("own/table", "classification", "", "", "meta-test", LABELS),
     tuple(Example(f"row {row}", LABELS[row % 2]) for row in range(ROWS)),
     (),
 )

@@ -144,7 +144,9 @@ def test_leaks_are_told_as_the_check_found_them(results):
     examples = [Example("the staff was kind to us", "good"), Example("a cold room", "bad")]
     tests = (Example("the staff was kind to us!", "good"), Example("we slept badly", "bad"))
     train = (*examples, Example("breakfast was lovely", "good"))
-    task = Task("own/inn", "sentiment", "eng", "inn", "meta-test", ("bad", "good"), train, tests)
+    task = Task(
+        "own/inn", "classification", "eng", "inn", "meta-test", ("bad", "good"), train, tests
+    )
     _, report = check_leaks((), (task,), overlap="exclude", threshold=0.8)
     results["leaks"] = asdict(report)
 

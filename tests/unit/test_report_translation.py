@@ -46,7 +46,16 @@ def episode(pair: str, pairs: int, draw: int, *, candidates: bool) -> Episode:
     support = tuple(Example(f"source {draw} {row}", f"target {row}") for row in range(pairs))
     query = tuple(Example(source, target) for source, target in SENTENCES[pair])
     pool = tuple(one.target for one in reversed(query)) if candidates else ()
-    return Episode(f"nusax_mt/{pair}", (), support, query, draw, "translation", pair, pool)
+    return Episode(
+        f"nusax_mt/{pair}",
+        (),
+        support,
+        query,
+        draw,
+        "retrieval" if pool else "generation",
+        pair,
+        pool,
+    )
 
 
 def predict(method: str, given: Episode) -> list[Answer]:

@@ -40,7 +40,7 @@ def build(tiny_encoder):
 
 def episode(*support: tuple[str, str], candidates: tuple[str, ...] = ()) -> Episode:
     pairs = tuple(Example(source, target) for source, target in support)
-    return Episode("made/pair", (), pairs, pairs, 0, "translation", "aaa-bbb", candidates)
+    return Episode("made/pair", (), pairs, pairs, 0, "retrieval", "aaa-bbb", candidates)
 
 
 THREE = (("good food", "the house"), ("bad room", "a slow agent"), ("cold", "warm service"))

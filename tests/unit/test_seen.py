@@ -37,7 +37,7 @@ def save_base(folder: Path, **data: object) -> Path:
 def check(line: str, *names: str, base: str = "none") -> None:
     read = read_settings(Comparison, ["--config", str(CONFIG)])
     settings = replace(read, model=replace(read.model, model_name_or_path=base))
-    tasks = [Task(name, "sentiment", "eng", "", "meta-test", (), (), ()) for name in names]
+    tasks = [Task(name, "classification", "eng", "", "meta-test", (), (), ()) for name in names]
     check_unseen(settings, {"ngrams": find_kind("ngrams"), "one": find_kind(line, KINDS)}, tasks)
 
 

@@ -273,7 +273,9 @@ def test_rows_and_label_counts_of_every_task_equal_the_index():
         for task in card.tasks if card.builtin is None else ():
             for split in task.splits:
                 rows = read_rows(card, task, split, source="files", data_root=DATA)
-                counts = Counter(row.target for row in rows) if card.kind == "sentiment" else {}
+                counts = (
+                    Counter(row.target for row in rows) if card.kind == "classification" else {}
+                )
                 found[card.name, task.name, split] = {"rows": len(rows), **counts}
 
     joined = {}

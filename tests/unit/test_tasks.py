@@ -72,7 +72,7 @@ def test_each_meta_split_gives_its_own_tasks_in_the_order_of_the_card(make_shops
 
     assert [task.name for task in load(card, tmp_path)] == ["shops/tea", "shops/hats"]
     (cars,) = load(card, tmp_path, meta_split="meta-test")
-    assert (cars.name, cars.kind, cars.meta_split) == ("shops/cars", "sentiment", "meta-test")
+    assert (cars.name, cars.kind, cars.meta_split) == ("shops/cars", "classification", "meta-test")
     assert texts(cars.train) == ["fast"] and texts(cars.test) == ["loud"]
 
 

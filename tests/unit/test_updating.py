@@ -37,7 +37,7 @@ LABELS = ("positive", "negative")  # not the order in which any task would give 
 WORDS = {"negative": "bad awful hated slow".split(), "positive": "good great loved".split()}
 THINGS = "house agent phone battery food staff room plot brake service money".split()
 DATA = DataSettings([CARD], None, "files", {"meta-validation": [JUDGING]}, [f"{CARD}/travel"])
-EPISODE = EpisodeSettings(4, 2, 0, 0, "uniform", {"sentiment": 1.0}, {"sentiment": 1.0})
+EPISODE = EpisodeSettings(4, 2, 0, 0, "uniform", {"classification": 1.0}, {"classification": 1.0})
 INNER = InnerSettings(1, 0.01, "sgd", None, 0.0, learned_step_sizes=False)
 OUTER = OuterSettings(
     "reptile", 0, 8, 4, 4, "SGD", 0.5, {}, 0, "constant", None, 8, None, 8, 0
@@ -192,7 +192,7 @@ def test_quarter_of_each_label_is_held_out_where_there_is_no_test_part():
     """By hand: 20 of each give 5 and leave 15; where 18 must stay, 2 and 18."""
     texts, labels = table(rows=20)
     rows = tuple(Example(text, label) for text, label in zip(texts, labels, strict=True))
-    task = Task("a/b", "sentiment", "eng", "b", "meta-train", LABELS, rows, ())
+    task = Task("a/b", "classification", "eng", "b", "meta-train", LABELS, rows, ())
 
     held = hold_out(task, fewest=2)
 
@@ -308,7 +308,7 @@ def test_learned_step_sizes_go_on(make_meta: Callable[..., MetaModel], tmp_path:
         outer=replace(OUTER, algorithm="fomaml"),
     )
 
-    fresh = begin({"sentiment": model.objective}, settings, tasks=())
+    fresh = begin({"classification": model.objective}, settings, tasks=())
 
     sizes = [value for name, value in fresh.items() if name.startswith(STEP_SIZE)]
     assert len(sizes) > 4 and all(float(value) == -0.5 for value in sizes)
