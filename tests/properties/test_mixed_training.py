@@ -175,7 +175,7 @@ def test_the_mixed_gradient_is_the_weighted_sum_of_the_two_kinds(objectives, tmp
 
     episodes = [training.stream.at(i) for i in range(outer.meta_batch_size)]
     sums = {
-        kind: alone(objectives, training, meta, kind, [e for e in episodes if e.kind == kind])
+        kind: alone(objectives, training, meta, kind, [e for e in episodes if e.skill == kind])
         for kind in objectives
     }
     for name, value in meta.items():
@@ -198,7 +198,7 @@ def test_losses_of_each_kind_are_logged_apart(objectives, tmp_path):
 
     training, meta = build_training(objectives), begin(objectives)
     for kind in objectives:
-        episodes = [e for e in map(training.stream.at, range(4)) if e.kind == kind]
+        episodes = [e for e in map(training.stream.at, range(4)) if e.skill == kind]
         before, after, _, count, _ = add_stack(training, kind, meta, episodes, {}).tolist()
         assert first["skills"][kind]["episodes"] == count == 2
         assert first["skills"][kind]["loss_before"] == pytest.approx(before / 2, rel=1e-5)

@@ -126,7 +126,7 @@ def test_a_mixed_meta_model_holds_the_defaults_of_both_kinds(mixed):
     assert set(translation) == {*record["adaptation"], "temperature"}
     assert 0 < translation["temperature"] < 1
     assert len(record["provenance"]["trials"]) == 2
-    assert len(record["provenance"]["translation_trials"]) == 2
+    assert len(record["provenance"]["retrieval_trials"]) == 2
     kinds = {name.partition("/")[0] for name in record["provenance"]["meta_train"]}
     assert kinds == {"nlp_meta_reviews", "nlp_meta_phrases"}
     assert (mixed / "head.safetensors").is_file()
@@ -172,7 +172,7 @@ def test_a_mixed_run_begins_at_a_mixed_start(train, mixed):
 
 
 def test_a_mixed_run_cannot_begin_at_a_start_of_translation_alone(train, alone):
-    with pytest.raises(MetaModelError, match=r"its 'classifier.*kinds of episodes"):
+    with pytest.raises(MetaModelError, match=r"its 'classifier.*labels and skills"):
         train("never", "--run.init_from", str(alone))
 
 
@@ -180,9 +180,12 @@ def test_a_mixed_run_cannot_begin_at_a_start_of_translation_alone(train, alone):
     ("words", "message"),
     [
         (["--episode.shares", "{classification: 1.0, retrieval: 0.0}"], "`episode.shares`"),
-        (["--episode.shares", "{poetry: 1.0}"], "'poetry': sentiment and translation are there"),
+        (
+            ["--episode.shares", "{poetry: 1.0}"],
+            "'poetry': one of classification, retrieval is needed",
+        ),
         (["--episode.weights", "{classification: 1.0}"], "`episode.weights`"),
-        (["--data.cards", "[nlp_meta_reviews]"], "cannot draw episodes of translation"),
+        (["--data.cards", "[nlp_meta_reviews]"], "cannot draw episodes of retrieval"),
         (["--model.pooling", "native"], "set `model.pooling` to mean"),
         (["--episode.pairs", "1"], "`episode.pairs` 1"),
         (["--episode.query_pairs", "1"], "`episode.query_pairs` 1"),

@@ -18,7 +18,7 @@ task_categories: [text-classification]
 size_categories: [n<1K]
 source_datasets: [original]
 nlp_meta:
-  kind: sentiment
+  kind: classification
   parallel: false
   source:
     files: "shops/{task}.{split}.jsonl"
