@@ -166,7 +166,7 @@ class SupportSet:
             support=self.examples,
             query=tuple(Example(text, "") for text in queries.texts),
             index=self.index,
-            kind=self.skill,
+            skill=self.skill,
             language=self.language,
             candidates=queries.candidates,
         )
@@ -201,7 +201,7 @@ class Episode:
             labels=self.labels,
             examples=self.support,
             index=self.index,
-            skill=self.kind,
+            skill=self.skill,
             language=self.language,
         )
 
