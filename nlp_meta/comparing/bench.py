@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from nlp_meta.data.answers import Predict
+from nlp_meta.data.answers import Rival
 from nlp_meta.data.episodes import Episode, split_folds
 from nlp_meta.encoders.prefix import Embed, mean_pooled_embedder
-from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.models.adaptation import build_objective
 from nlp_meta.models.meta_model import AdaptedModel, MetaModel
 from nlp_meta.objectives.classification import Classification
@@ -37,7 +36,7 @@ _SAID = {"reptile": "Reptile", "fomaml": "FOMAML", "maml": "exact MAML", "joint"
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A predictor, and what is worth saying of it beside its scores.
+    """A method that learns and answers, and what is worth saying of it beside its scores.
 
     Attributes:
         least_labels: Fewest support examples that it can learn from, `least_a_label` of each
@@ -45,16 +44,14 @@ class Method:
         examples: Support examples to examples through forward and backward, or forward
             alone where nothing is differentiated.
         facts: JSON-able: what was chosen, examples before, parameters moved, bytes to store.
-        said: Filled by the predictor, emptied by the run: facts of the cell being made.
         announce: Told the episodes that are to come, before the first: says what they cost.
         without_labels: It also answers without any support example.
     """
 
-    predict: Predict
+    learn: Rival
     least_labels: int
     examples: Callable[[int], int]
     facts: Mapping[str, object]
-    said: dict[str, object] = field(default_factory=dict)
     announce: Callable[[Sequence[Episode]], None] | None = None
     without_labels: bool = False
     least_a_label: int = 0
@@ -92,9 +89,6 @@ class AnyBench(Protocol):
     @property
     def settings(self) -> AnySettings: ...
 
-    @property
-    def stopwatch(self) -> Stopwatch: ...
-
 
 class AskingSettings(AnySettings, Protocol):
     """Settings that name a language model to prompt."""
@@ -112,9 +106,6 @@ class AskingBench(Protocol):
     @property
     def judged(self) -> tuple[Episode, ...]: ...
 
-    @property
-    def stopwatch(self) -> Stopwatch: ...
-
 
 @dataclass(frozen=True, slots=True)
 class Bench:
@@ -124,7 +115,6 @@ class Bench:
         labels: Of all tasks that methods will meet.
         judged: Episodes of the meta-validation tasks, for every choice there is; without
             any, a method chooses inside each support set.
-        stopwatch: Its `adapted` is every predictor's `on_adapted`.
         adapted: The last adaptation of a meta-model with its seconds, by start and support
             set, for methods that read it in two ways.
     """
@@ -132,7 +122,6 @@ class Bench:
     settings: Comparison
     labels: tuple[str, ...]
     judged: tuple[Episode, ...]
-    stopwatch: Stopwatch
     adapted: dict[str, tuple[AdaptedModel, float]] = field(default_factory=dict, repr=False)
     _loaded: dict[str, Classification] = field(default_factory=dict, repr=False)
     _embedders: dict[str, Embed] = field(default_factory=dict, repr=False)

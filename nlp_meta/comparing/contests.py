@@ -10,7 +10,6 @@ from nlp_meta.comparing.run import Contest
 from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
-from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.settings import Comparison, GenerationComparison, RetrievalComparison
 from nlp_meta.training.generation import judged_pairs
 from nlp_meta.training.plan import validation_episodes
@@ -61,14 +60,14 @@ def _enter_labels(
 ) -> tuple[AnyBench, Contest]:
     judged = validation_episodes(validation, settings.adaptation)
     labels = union_of_labels((*validation, *test))
-    return Bench(settings, labels, judged, Stopwatch()), Contest()
+    return Bench(settings, labels, judged), Contest()
 
 
 def _enter_retrieval(
     settings: RetrievalComparison, train: Tasks, validation: Tasks, test: Tasks
 ) -> tuple[AnyBench, Contest]:
     judged = validation_episodes(validation, settings.adaptation)
-    bench = RetrievalBench(settings, judged, Stopwatch())
+    bench = RetrievalBench(settings, judged)
     return bench, retrieval_contest(settings, (*test, *validation, *train))
 
 
@@ -83,7 +82,7 @@ def _enter_generation(
     settings: GenerationComparison, _train: Tasks, validation: Tasks, _test: Tasks
 ) -> tuple[AnyBench, Contest]:
     judged = judged_pairs(validation, settings.adaptation)
-    return GenerationBench(settings, judged, Stopwatch()), CONTEST
+    return GenerationBench(settings, judged), CONTEST
 
 
 _ENTER: Mapping[type, Callable[[Any, Tasks, Tasks, Tasks], tuple[AnyBench, Contest]]] = {

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, fold_episodes
-from nlp_meta.data.answers import Answer, Predict
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import LearnedWithFacts, Rival
+from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import FEATURES
@@ -47,25 +47,24 @@ def choose_full(bench: Bench, _: str) -> dict[str, object]:
 def build_full(bench: Bench, _: str, choice: Choice) -> Method:
     """Every parameter of the encoder and a fresh head."""
     objective, rivals = _objective(bench), bench.settings.rivals
-    said: dict[str, object] = {}
 
-    def predict(episode: Episode) -> Sequence[Answer]:
+    def learn(support_set: SupportSet) -> LearnedWithFacts:
         tuning = _first(bench)
         if "steps" in choice:
             tuning = _chosen(tuning, int(str(choice["steps"])), float(str(choice["learning_rate"])))
         else:
+            episode = support_set.ask(Queries(()))
             held_out = fold_episodes(episode, folds=INSIDE_FOLDS, seed=bench.settings.run.seed)
             if held_out:
                 tuning, _ = _search(bench, objective, held_out)
-        said.update(steps=tuning.steps, learning_rate=tuning.learning_rate)
-        ready = full_fine_tune(
+        adapt = full_fine_tune(
             objective.backbone,
             tuning=tuning,
             batch_tokens=bench.settings.run.batch_tokens,
             autocast=objective.autocast,
-            on_adapted=bench.stopwatch.adapted,
         )
-        return ready(episode)
+        facts = {"steps": tuning.steps, "learning_rate": tuning.learning_rate}
+        return LearnedWithFacts(adapt(support_set), facts)
 
     steps, trainings = int(str(choice.get("steps", max(rivals.full_steps)))), 1
     if "steps" not in choice:  # each copy of the search learns from all folds but one
@@ -76,21 +75,20 @@ def build_full(bench: Bench, _: str, choice: Choice) -> Method:
         batches = max(1, round(labels / rivals.full_batch_size))
         return round(trainings * steps * labels / batches)
 
-    return Method(predict, 2, examples, _facts(objective.backbone, choice), said)
+    return Method(learn, 2, examples, _facts(objective.backbone, choice))
 
 
 def build_setfit(bench: Bench, _: str, choice: Choice) -> Method:
     """SetFit, by its own package, on the same encoder."""
     backbone, pairs = _objective(bench).backbone, bench.settings.rivals.setfit_pairs
-    predict = setfit(
+    learn = setfit(
         backbone,
         pairs=pairs,
         seed=bench.settings.run.seed,
-        on_adapted=bench.stopwatch.adapted,
     )
     examples: Callable[[int], int] = lambda labels: 2 * pairs * 2 * labels  # noqa: E731
     told = {"chosen": "beforehand", "pairs_of_each_kind_an_example": pairs, **choice}
-    return Method(predict, 2, examples, _facts(backbone, told))
+    return Method(learn, 2, examples, _facts(backbone, told))
 
 
 def _objective(bench: Bench) -> Classification:
@@ -147,60 +145,56 @@ def _search(
 def build_probe(bench: Bench, _: str, choice: Choice) -> Method:
     """Logistic regression on the frozen encoder's features."""
     rivals = bench.settings.rivals
-    predict = linear_probe(
+    learn = linear_probe(
         bench.embed(),
         regularization=rivals.regularization,
         folds=rivals.folds,
         seed=bench.settings.run.seed,
-        on_adapted=bench.stopwatch.adapted,
     )
-    return _on_features(bench, predict, numbers=_width(bench) * len(bench.labels))
+    return _on_features(learn, numbers=_width(bench) * len(bench.labels))
 
 
 def build_prototypes(bench: Bench, _: str, choice: Choice) -> Method:
     """The nearest class mean of the support set."""
     rivals = bench.settings.rivals
-    predict = prototypes(
+    learn = prototypes(
         bench.embed(),
         scalings=rivals.scalings,
         temperatures=rivals.temperatures,
-        on_adapted=bench.stopwatch.adapted,
     )
-    return _on_features(bench, predict, numbers=_width(bench) * len(bench.labels))
+    return _on_features(learn, numbers=_width(bench) * len(bench.labels))
 
 
 def build_memory(bench: Bench, _: str, choice: Choice) -> Method:
     """The support set itself, read by attention."""
-    predict = memory(
+    learn = memory(
         bench.embed(),
         temperatures=bench.settings.rivals.temperatures,
-        on_adapted=bench.stopwatch.adapted,
     )
-    return _on_features(bench, predict, numbers=_width(bench) * max(_budgets(bench)))
+    return _on_features(learn, numbers=_width(bench) * max(_budgets(bench)))
 
 
 def build_ngrams(bench: Bench, _: str, choice: Choice) -> Method:
     """Logistic regression on TF-IDF of character n-grams."""
     rivals = bench.settings.rivals
-    predict = ngrams(
+    learn = ngrams(
         regularization=rivals.regularization,
         folds=rivals.folds,
         seed=bench.settings.run.seed,
-        on_adapted=bench.stopwatch.adapted,
     )
     numbers = FEATURES * len(bench.labels)
     facts = {"examples_before": 0, "parameters": numbers, "bytes": BYTES_A_NUMBER * numbers}
-    return Method(predict, 2, _once, facts)
+    return Method(learn, 2, _once, facts)
 
 
-def _on_features(bench: Bench, predict: Predict, *, numbers: int) -> Method:
+def _on_features(learn: Rival, *, numbers: int) -> Method:
     facts = {
         "examples_before": 0,
         "pooling": "mean",
         "parameters": numbers,
         "bytes": BYTES_A_NUMBER * numbers,
     }
-    return Method(predict, 2, _once, facts)
+    return Method(learn, 2, _once, facts)
 
 
 def _once(labels: int) -> int:

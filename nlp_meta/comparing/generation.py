@@ -25,8 +25,7 @@ from nlp_meta.comparing.prompted_translation import (
     choose_prompted_translation,
 )
 from nlp_meta.comparing.run import Contest
-from nlp_meta.data.episodes import Episode
-from nlp_meta.evaluation.protocol import Stopwatch
+from nlp_meta.data.episodes import Episode, SupportSet
 from nlp_meta.hub.pulling import ADAPTER, RECORD
 from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.generation import (
@@ -46,13 +45,11 @@ class GenerationBench:
 
     Attributes:
         judged: Episodes of the meta-validation tasks, for every choice; answered greedily.
-        stopwatch: Its `adapted` is every predictor's `on_adapted`.
     """
 
     passes: ClassVar[float] = 1.75  # its own, and three quarters beside the held-out pairs
     settings: GenerationComparison
     judged: tuple[Episode, ...]
-    stopwatch: Stopwatch
     _loaded: dict[str, Generation] = field(default_factory=dict, repr=False)
 
     def objective(self, model: GenerationSettings) -> Generation:
@@ -84,7 +81,7 @@ class GenerationBench:
         self,
         objective: Generation,
         weights: Weights,
-        episode: Episode,
+        support_set: SupportSet,
         *,
         inside: Inside,
     ) -> tuple[Generation, AdaptedGeneration]:
@@ -92,8 +89,8 @@ class GenerationBench:
         found = adapt_generation(
             objective,
             weights,
-            episode.support,
-            language=episode.language,
+            support_set.examples,
+            language=support_set.language,
             inner=inside.inner,
             minibatch=inside.minibatch,
             early_stop=inside.early_stop,
@@ -118,8 +115,7 @@ def build_prompting(bench: GenerationBench, _: str, choice: Choice) -> Method:
 
 def build_copied(bench: GenerationBench, _: str, choice: Choice) -> Method:
     """Every source as its own translation."""
-    predict = copied_source(on_adapted=bench.stopwatch.adapted)
-    return Method(predict, 0, lambda _pairs: 0, UNMOVED)
+    return Method(copied_source, 0, lambda _pairs: 0, UNMOVED)
 
 
 _MODEL = "the adapted encoder-decoder"

@@ -41,7 +41,6 @@ from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.evaluation.answers import KINDS as KINDS_OF_ANSWERS
-from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.files.memories import Memory, describe_memory
 from nlp_meta.files.tables import Table
 from nlp_meta.hub.records import (
@@ -91,7 +90,7 @@ def compare_table(
     task, leaks = _open(wanted, table, test, known=known, label_map=label_map)
     budgets = check_budgets(wanted.labels, task)
     settings = build_settings(wanted, model, inner, budgets, folder=str(folder))
-    bench = Bench(settings, task.labels, (), Stopwatch())
+    bench = Bench(settings, task.labels, ())
     ran = run_comparison(bench, (task,), folder=folder, share=Share(), on_cell=on_cell)
     return save_comparison(ran, bench, (task,), leaks, folder=folder)
 
@@ -119,7 +118,7 @@ def recommend_for_table(
     task, leaks = _open(wanted, table, None, known=known, label_map=label_map)
     kinds = {name: kind for name, kind in KINDS.items() if name != "joint"}
     settings = build_settings(wanted, model, inner, [len(task.train)], folder="", kinds=kinds)
-    bench = Bench(settings, task.labels, (), Stopwatch())
+    bench = Bench(settings, task.labels, ())
     found = recommend(bench, task, folds=folds, repeats=repeats, seed=wanted.seed, on_step=on_step)
     return replace(found, near_duplicates=leaks.excluded.get(task.name, {}).get("train", 0))
 
@@ -325,7 +324,7 @@ def _enter_retrieval(
         adaptation=plan_adaptation(wanted, _inner(record), budgets),
         run=plan_run(wanted, folder=folder),
     )
-    bench = retrieving.RetrievalBench(settings, (), Stopwatch())
+    bench = retrieving.RetrievalBench(settings, ())
     return bench, retrieving.retrieval_contest(settings, (task,))
 
 
@@ -350,7 +349,7 @@ def _enter_generation(
         translation_prompting=WRITING,
         run=plan_run(wanted, folder=folder),
     )
-    bench = generating.GenerationBench(settings, (), Stopwatch())
+    bench = generating.GenerationBench(settings, ())
     # A language that the model does not know stops here, not in the first cell.
     direct(bench.objective(settings.generation).backbone, task.language)
     return bench, generating.CONTEST

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, AnySettings, Method, name_training
-from nlp_meta.data.answers import Answer
+from nlp_meta.data.answers import LearnedWithFacts
 from nlp_meta.data.duplicates import text_key
-from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Episode
+from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Episode, SupportSet
 from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
 from nlp_meta.data.tasks import Task
-from nlp_meta.evaluation.protocol import Stopwatch
-from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes, repeat
+from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes
 from nlp_meta.meta.objective import Objective
-from nlp_meta.rivals.fine_tune import fine_tune, without_labels
+from nlp_meta.rivals.fine_tune import answer_by, fine_tune, keep_start
 from nlp_meta.training.run import episode_metric, find_adaptation
 
 Choice = Mapping[str, object]
@@ -94,9 +93,6 @@ class PairBench(Protocol[Own]):
     @property
     def judged(self) -> tuple[Episode, ...]: ...
 
-    @property
-    def stopwatch(self) -> Stopwatch: ...
-
     def start(self, folder: str) -> PairModel[Own]:
         """Load a meta-model; those of one backbone share it."""
 
@@ -107,7 +103,7 @@ class PairBench(Protocol[Own]):
         self,
         objective: Own,
         weights: Weights,
-        episode: Episode,
+        support_set: SupportSet,
         *,
         inside: "Inside",
     ) -> tuple[Own, Adapted]:
@@ -173,8 +169,7 @@ def build_lora(bench: PairBench[Own], _: str, choice: Choice) -> Method:
 
 def build_pretrained(bench: PairBench[Own], _: str, choice: Choice) -> Method:
     """The pretrained backbone as it is; pairs change nothing."""
-    predict = without_labels(*bench.pretrained(), on_adapted=bench.stopwatch.adapted)
-    return Method(predict, 0, lambda _pairs: 0, UNMOVED)
+    return Method(keep_start(*bench.pretrained()), 0, lambda _pairs: 0, UNMOVED)
 
 
 INSIDE: Mapping[str, object] = {"chosen": "by held-out pairs of each support set"}
@@ -218,16 +213,15 @@ def _build_adapting(
     """
     adaptation = bench.settings.adaptation
     steps, rate = int(str(choice["steps"])), float(str(choice["learning_rate"]))
-    predict = fine_tune(
+    learn = fine_tune(
         objective,
         weights,
         inner=InnerLoop(steps, rate, adaptation.optimizer, adaptation.anchor, adaptation.average),
         minibatch=adaptation.batch_size,
-        on_adapted=bench.stopwatch.adapted,
     )
     examples = partial(_count_examples, steps, adaptation.batch_size)
     told = {**facts, **_count_numbers(weights), "choice": dict(choice)}
-    return Method(predict, LEAST_PAIRS, examples, told, without_labels=without_pairs)
+    return Method(learn, LEAST_PAIRS, examples, told, without_labels=without_pairs)
 
 
 def _build_inside(
@@ -240,22 +234,19 @@ def _build_inside(
     without_pairs: bool,
 ) -> Method:
     """Adapt to each support set as users do, as long as its held-out pairs advise."""
-    said: dict[str, object] = {}
 
-    def predict(episode: Episode) -> Sequence[Answer]:
-        ready, own = objective, weights
-        if episode.support:
-            ready, found = bench.adapt_inside(objective, weights, episode, inside=inside)
-            own, said["steps"] = found.weights, found.steps
-        bench.stopwatch.adapted()
-        stacked = repeat(own, tasks=1)
-        return ready.answer(stacked, ready.query_batches([episode]), [episode])[0]
+    def learn(support_set: SupportSet) -> LearnedWithFacts:
+        if not support_set.examples:
+            return LearnedWithFacts(answer_by(objective, weights, support_set), {})
+        ready, adapted = bench.adapt_inside(objective, weights, support_set, inside=inside)
+        answer = answer_by(ready, adapted.weights, support_set)
+        return LearnedWithFacts(answer, {"steps": adapted.steps})
 
     def examples(pairs: int) -> int:
         return round(bench.passes * _count_examples(inside.inner.steps, inside.minibatch, pairs))
 
     told = {**facts, **_count_numbers(weights), "choice": dict(INSIDE)}
-    return Method(predict, FOLDED_PAIRS, examples, told, said, without_labels=without_pairs)
+    return Method(learn, FOLDED_PAIRS, examples, told, without_labels=without_pairs)
 
 
 def _count_numbers(weights: Weights) -> dict[str, object]:

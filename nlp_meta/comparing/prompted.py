@@ -13,11 +13,11 @@ from nlp_meta.comparing.language_models import (
     say_cost,
     tell_model,
 )
-from nlp_meta.data.answers import Answer, Predict
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import Answer, LearnedWithFacts, Predict
+from nlp_meta.data.cache import charge, work_time
+from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.metrics import METRICS
-from nlp_meta.evaluation.protocol import Stopwatch, hide_query
 from nlp_meta.prompting.evidence import PromptFacts, PromptPlan, gather_evidence, shuffle_balanced
 from nlp_meta.prompting.in_context import (
     PromptChoice,
@@ -75,16 +75,23 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
     prompting = bench.settings.prompting
     if prompting.endpoint is None:
         find_weights(prompting.model_name_or_path, prompting.gguf_file)
-    said: dict[str, object] = {}
     ready: list[_Prompting] = []
     chosen = _read_choice(bench, choice) if "template" in choice else None
 
-    def predict(episode: Episode) -> Sequence[Answer]:
+    def learn(support_set: SupportSet) -> LearnedWithFacts:
         if not ready:
-            ready.append(_Prompting(bench, *load_scorer(bench), said))
-            bench.stopwatch.start()  # loading is not adapting
-        plan, scoring = chosen or ready[0].choose(episode)
-        return ready[0].answer(plan, scoring, episode)
+            began = work_time()
+            ready.append(_Prompting(bench, *load_scorer(bench), {}))
+            charge(began - work_time())  # loading is not learning
+        plan, scoring = chosen or ready[0].choose(support_set.ask(Queries(())))
+        facts: dict[str, object] = {}
+
+        def answer(queries: Queries) -> Sequence[Answer]:
+            answers = ready[0].answer(plan, scoring, support_set.ask(queries))
+            facts.update(ready[0].said)
+            return answers
+
+        return LearnedWithFacts(answer, facts)
 
     def announce(episodes: Sequence[Episode]) -> None:
         if chosen is not None:
@@ -92,7 +99,7 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
             _announce(bench, [plan], [scoring], episodes, what="prompting")
 
     facts = {**tell_model(bench), "choice": dict(choice)}
-    return Method(predict, 1, lambda _labels: 0, facts, said, announce, without_labels=True)
+    return Method(learn, 1, lambda _labels: 0, facts, announce, without_labels=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,7 @@ class _Prompting:
 
     def answer(self, plan: PromptPlan, scoring: str, episode: Episode) -> Sequence[Answer]:
         (taken,) = find_scorings([scoring], graded=self.scorer.graded)
+        self.said.clear()
         self.said.update(template=plan.template.name, scoring=taken, demonstrations=0)
         key = plan, taken
         if key not in self.predictors:
@@ -129,20 +137,17 @@ class _Prompting:
                 self.scorer,
                 replace(plan, chat=self.chat),
                 scoring=taken,
-                on_adapted=self.bench.stopwatch.adapted,
                 on_prompt=self._note,
             )
             alike = plan.demonstrations == 0
-            self.predictors[key] = remember(asked, self.bench.stopwatch) if alike else asked
+            self.predictors[key] = remember(asked) if alike else asked
         return self.predictors[key](episode)
 
     def _note(self, facts: PromptFacts) -> None:
         self.said.update(demonstrations=facts.demonstrations, queries_cut=facts.queries_cut)
 
 
-def remember(
-    predict: Callable[[Episode], Sequence[Given]], stopwatch: Stopwatch
-) -> Callable[[Episode], Sequence[Given]]:
+def remember(predict: Callable[[Episode], Sequence[Given]]) -> Callable[[Episode], Sequence[Given]]:
     """Answer a query set once, at its own cost ever after: no support set has a say in it."""
     known: dict[tuple[object, ...], tuple[Sequence[Given], float]] = {}
 
@@ -151,11 +156,11 @@ def remember(
         key = (episode.task, episode.labels, queries)
         if key in known:
             answers, seconds = known[key]
-            stopwatch.adapted()
-            stopwatch.credit_answers(seconds)
+            charge(seconds)
             return answers
+        began = work_time()
         answers = predict(episode)
-        known[key] = answers, stopwatch.read()[1]
+        known[key] = answers, work_time() - began
         return answers
 
     return answer
@@ -235,7 +240,7 @@ def _announce(
     rules = [find_scoring(name) for name in scorings]
     for plan in plans:
         for episode in episodes:
-            gather_evidence(dry, plan, hide_query(episode), scorings=rules)
+            gather_evidence(dry, plan, episode.support_set.ask(episode.queries), scorings=rules)
     say_cost(bench, dry.asked, mode="auto", answer_tokens=ANSWER_TOKENS, what=what)
 
 

@@ -14,11 +14,11 @@ from nlp_meta.comparing.language_models import (
     tell_model,
 )
 from nlp_meta.comparing.prompted import DEMONSTRATION_TOKENS, QUERY_TOKENS, Choice, remember
-from nlp_meta.data.answers import Translation
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import LearnedWithFacts, Translation
+from nlp_meta.data.cache import charge, work_time
+from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.answers import episode_scorer
-from nlp_meta.evaluation.protocol import hide_query
 from nlp_meta.prompting.decoding import LocalWriter
 from nlp_meta.prompting.evidence import PromptPlan
 from nlp_meta.prompting.language_model import find_weights
@@ -86,18 +86,26 @@ def build_prompted_translation(
     said: dict[str, object] = {}
     ready: list[Translate] = []
 
-    def predict(episode: Episode) -> Sequence[Translation]:
+    def learn(support_set: SupportSet) -> LearnedWithFacts:
         if not ready:
+            began = work_time()
             ready.append(_load_predictor(bench, writing, first, note=_note_in(said)))
-            bench.stopwatch.start()  # loading is not adapting
-        said["demonstrations"] = 0
-        return ready[0](episode)
+            charge(began - work_time())  # loading is not learning
+        facts: dict[str, object] = {"demonstrations": 0}
+
+        def answer(queries: Queries) -> Sequence[Translation]:
+            said.clear()
+            answers = ready[0](support_set.ask(queries))
+            facts.update(said)
+            return answers
+
+        return LearnedWithFacts(answer, facts)
 
     def announce(episodes: Sequence[Episode]) -> None:
         _announce(bench, writing, [first], episodes, what="prompting")
 
     facts = {**tell_model(bench), "num_beams": writing.num_beams, "choice": dict(choice)}
-    return Method(predict, 1, lambda _pairs: 0, facts, said, announce, without_labels=True)
+    return Method(learn, 1, lambda _pairs: 0, facts, announce, without_labels=True)
 
 
 def load_writer(bench: AskingBench, writing: TranslationPrompting) -> tuple[Writer, Chat | None]:
@@ -151,7 +159,7 @@ def _announce(
     dry = _Dry(prompting.context_tokens or ENDPOINT_CONTEXT, writing.max_new_tokens, [])
     for plan in plans:
         for episode in episodes:
-            translate_in_context(dry, plan)(hide_query(episode))
+            translate_in_context(dry, plan)(episode.support_set.ask(episode.queries))
     say_cost(bench, dry.asked, mode="written", answer_tokens=dry.answer_tokens, what=what)
 
 
@@ -163,10 +171,8 @@ def _load_predictor(
     note: Callable[[TranslationFacts], None],
 ) -> Translate:
     writer, chat = load_writer(bench, writing)
-    asked = translate_in_context(
-        writer, replace(plan, chat=chat), on_adapted=bench.stopwatch.adapted, on_prompt=note
-    )
-    return asked if plan.demonstrations != 0 else remember(asked, bench.stopwatch)
+    asked = translate_in_context(writer, replace(plan, chat=chat), on_prompt=note)
+    return asked if plan.demonstrations != 0 else remember(asked)
 
 
 def _note_in(said: dict[str, object]) -> Callable[[TranslationFacts], None]:

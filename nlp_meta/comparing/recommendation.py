@@ -18,7 +18,6 @@ from nlp_meta.errors import DataError, MissingPackageError
 from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.learning_curve import gain_of_doubling, scores_of_answers
 from nlp_meta.evaluation.metrics import METRICS
-from nlp_meta.evaluation.protocol import hide_query
 from nlp_meta.evaluation.statistics import Interval, resampled_means
 from nlp_meta.progress import Ticker
 
@@ -122,17 +121,15 @@ def recommend(
 
 
 def fold_task(task: Task, *, folds: int, seed: int) -> list[Episode]:
-    """Give one episode a fold: the fold's rows, without their labels, and all others."""
+    """Give one episode a fold: the fold's rows are its queries."""
     parts = split_folds(task.train, folds=folds, seed=seed)
     return [
-        hide_query(
-            Episode(
-                task.name,
-                task.labels,
-                tuple(e for place, e in enumerate(task.train) if place not in set(part)),
-                tuple(task.train[place] for place in part),
-                number,
-            )
+        Episode(
+            task.name,
+            task.labels,
+            tuple(e for place, e in enumerate(task.train) if place not in set(part)),
+            tuple(task.train[place] for place in part),
+            number,
         )
         for number, part in enumerate(parts)
     ]
@@ -185,9 +182,9 @@ def _answer(
         by_text: dict[str, dict[str, Prediction]] = {name: {} for name in methods}
         for episode in episodes:
             for name, method in methods.items():
-                answers = only_predictions(method.predict(episode))
-                pairs = zip(episode.query, answers, strict=True)
-                by_text[name] |= {example.source: answer for example, answer in pairs}
+                queries = episode.queries
+                answers = only_predictions(method.learn(episode.support_set)(queries))
+                by_text[name] |= dict(zip(queries.texts, answers, strict=True))
                 tick()
         for name, texts in by_text.items():
             found[name].append([texts[example.source] for example in task.train])

@@ -25,9 +25,8 @@ from nlp_meta.comparing.pairs import (
     gather_texts,
 )
 from nlp_meta.comparing.run import Contest
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.episodes import Episode, SupportSet
 from nlp_meta.data.tasks import Task
-from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.hub.pulling import ADAPTER, RECORD
 from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.adaptation import build_retriever
@@ -45,13 +44,11 @@ class RetrievalBench:
 
     Attributes:
         judged: Episodes of the meta-validation tasks, with candidates, for every choice.
-        stopwatch: Its `adapted` is every predictor's `on_adapted`.
     """
 
     passes: ClassVar[float] = 4.0  # its own, and copies of three quarters on four folds
     settings: RetrievalComparison
     judged: tuple[Episode, ...]
-    stopwatch: Stopwatch
     _loaded: dict[str, Retrieval] = field(default_factory=dict, repr=False)
 
     def objective(self, model: ModelSettings) -> Retrieval:
@@ -80,7 +77,7 @@ class RetrievalBench:
         self,
         objective: Retrieval,
         weights: Weights,
-        episode: Episode,
+        support_set: SupportSet,
         *,
         inside: Inside,
     ) -> tuple[Retrieval, AdaptedPairs]:
@@ -88,7 +85,7 @@ class RetrievalBench:
         found = adapt_to_pairs(
             objective,
             weights,
-            episode.support,
+            support_set.examples,
             inner=inside.inner,
             minibatch=inside.minibatch,
             early_stop=inside.early_stop,
@@ -114,8 +111,7 @@ def build_hybrid(bench: RetrievalBench, folder: str, choice: Choice) -> Method:
 def build_overlap(bench: RetrievalBench, _: str, choice: Choice) -> Method:
     """Overlap of character n-grams."""
     orders = bench.settings.retrieval.ngrams
-    predict = ngram_overlap(orders=orders, on_adapted=bench.stopwatch.adapted)
-    return Method(predict, 0, lambda pairs: pairs, UNMOVED)
+    return Method(ngram_overlap(orders=orders), 0, lambda pairs: pairs, UNMOVED)
 
 
 _ENCODER = "the adapted encoder's mean-pooled states"

@@ -262,10 +262,9 @@ def _make_cells(
         if on_cell:
             on_cell(number, len(own))
         method = methods[name]
-        method.said.clear()
-        cell, predictions = judge(method.predict, episode, method=name, stopwatch=bench.stopwatch)
-        used = {"examples_adapt": method.examples(len(episode.support)), **method.said}
-        record = Record(name, cell, predictions, used, hash_query(episode))
+        judgment = judge(method.learn, episode, method=name)
+        used = {"examples_adapt": method.examples(len(episode.support)), **judgment.facts}
+        record = Record(name, judgment.cell, judgment.answers, used, hash_query(episode))
         append_record(folder, record, fingerprint=prints[name], rank=share.rank)
     if on_cell:
         on_cell(len(own), len(own))

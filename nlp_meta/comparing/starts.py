@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, name_start
-from nlp_meta.data.answers import Prediction
-from nlp_meta.data.cache import work_time
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import Learned, LearnedWithFacts, Prediction
+from nlp_meta.data.cache import charge, work_time
+from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.evaluation.protocol import hash_support
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes, repeat
 from nlp_meta.models.adaptation import narrow_labels
@@ -102,28 +102,22 @@ def _build(
     *,
     without_labels: bool,
 ) -> Method:
-    said: dict[str, object] = {}
     minibatch, chosen = bench.settings.adaptation.batch_size, read_choice(bench, choice)
-    on_adapted = bench.stopwatch.adapted
     if chosen is not None:
-        predict = fine_tune(
-            objective, weights, inner=chosen, minibatch=minibatch, on_adapted=on_adapted
-        )
+        learn = fine_tune(objective, weights, inner=chosen, minibatch=minibatch)
     else:
-        predict = fine_tune_inside(
+        learn = fine_tune_inside(
             objective,
             weights,
             inner=judged_inner(bench.settings.adaptation),
             minibatch=minibatch,
             search=_search(bench),
-            said=said,
-            on_adapted=on_adapted,
         )
     moved = sum(value.numel() for value in drop_step_sizes(weights).values())
     cost = {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
     examples = partial(count_examples, bench, chosen)
     told = {**facts, **cost, "choice": dict(choice)}
-    return Method(predict, 2, examples, told, said, without_labels=without_labels)
+    return Method(learn, 2, examples, told, without_labels=without_labels)
 
 
 def read_choice(bench: Bench, choice: Choice) -> InnerLoop | None:
@@ -174,19 +168,20 @@ def build_hybrid(bench: Bench, folder: str, choice: Choice) -> Method:
 
 def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
     model = bench.start(folder)
-    said: dict[str, object] = {}
 
-    def predict(episode: Episode) -> Sequence[Prediction]:
-        if not episode.support:
-            bench.stopwatch.adapted()
-            return _answer(model, episode)
-        adapted = _adapt(bench, folder, model, episode)
-        bench.stopwatch.adapted()
-        answers = _answer(adapted, replace(episode, labels=adapted.labels))
-        said.update(_tell(adapted, mixed=mixed))
-        if mixed and adapted.companion is not None:
-            return adapted.companion.mix([one.source for one in episode.query], answers)
-        return answers
+    def learn(support_set: SupportSet) -> Learned:
+        if not support_set.examples:
+            return lambda queries: _answer(model, support_set.ask(queries))
+        adapted = _adapt(bench, folder, model, support_set)
+
+        def answer(queries: Queries) -> Sequence[Prediction]:
+            episode = replace(support_set.ask(queries), labels=adapted.labels)
+            answers = _answer(adapted, episode)
+            if mixed and adapted.companion is not None:
+                return adapted.companion.mix(queries.texts, answers)
+            return answers
+
+        return LearnedWithFacts(answer, _tell(adapted, mixed=mixed))
 
     moved = sum(value.numel() for value in drop_step_sizes(model.weights).values())
     if mixed:
@@ -208,23 +203,23 @@ def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
         return round(FOLDED * model.adaptation.steps * labels / batches)
 
     alone, each = bench.knows(model), EXAMPLES_A_LABEL
-    return Method(predict, each * len(bench.labels), examples, facts, said, None, alone, each)
+    return Method(learn, each * len(bench.labels), examples, facts, None, alone, each)
 
 
-def _adapt(bench: Bench, folder: str, model: MetaModel, episode: Episode) -> AdaptedModel:
+def _adapt(bench: Bench, folder: str, model: MetaModel, support_set: SupportSet) -> AdaptedModel:
     """Adapt, or give what the other method has just adapted, at its cost."""
-    key = f"{folder} {hash_support(episode)}"
+    key = f"{folder} {hash_support(support_set)}"
     if key not in bench.adapted:
         began = work_time()
         adapted = model.adapt(
-            [example.source for example in episode.support],
-            [example.target for example in episode.support],
+            support_set.texts,
+            [example.target for example in support_set.examples],
             seed=bench.settings.run.seed,
         )
         bench.adapted.clear()
         bench.adapted[key] = adapted, work_time() - began
     else:
-        bench.stopwatch.credit(bench.adapted[key][1])
+        charge(bench.adapted[key][1])
     return bench.adapted[key][0]
 
 

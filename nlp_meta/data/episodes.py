@@ -155,6 +155,11 @@ class SupportSet:
     skill: str
     language: str
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Sources of the examples."""
+        return tuple(example.source for example in self.examples)
+
     def ask(self, queries: Queries) -> "Episode":
         """The episode as a method may see it: its queries have texts and no targets.
 
@@ -433,8 +438,8 @@ def _label_pool(task: Task) -> dict[str, list[Unit]]:
     return pool
 
 
-def support_targets(episode: Episode, *, purpose: str) -> list[int]:
-    """Place of each support example's label among the episode's.
+def support_targets(support_set: SupportSet, *, purpose: str) -> list[int]:
+    """Place of each support example's label among the labels of the task.
 
     Args:
         purpose: What cannot be done without, for the message: `fit a linear probe`.
@@ -442,14 +447,14 @@ def support_targets(episode: Episode, *, purpose: str) -> list[int]:
     Raises:
         EpisodeError: Fewer than 2 labels.
     """
-    found = {example.target for example in episode.support}
-    if len(found) < 2:
+    targets = [example.target for example in support_set.examples]
+    if len(set(targets)) < 2:
         raise EpisodeError(
-            f"cannot {purpose} on task '{episode.task}': its support set of "
-            f"{len(episode.support)} examples has {len(found)} labels, at least 2 are needed; "
+            f"cannot {purpose} on task '{support_set.task}': its support set of "
+            f"{len(targets)} examples has {len(set(targets))} labels, at least 2 are needed; "
             "raise the number of labels"
         )
-    return [episode.labels.index(example.target) for example in episode.support]
+    return [support_set.labels.index(target) for target in targets]
 
 
 _FINEST = 10_000

@@ -2,12 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
-from nlp_meta.data.answers import Answer, Predict
+from nlp_meta.data.answers import Answer, LearnedWithFacts, Rival
 from nlp_meta.data.cache import begin_job, work_time
-from nlp_meta.data.episodes import Episode
-from nlp_meta.data.tasks import Example
+from nlp_meta.data.episodes import Episode, SupportSet
 from nlp_meta.errors import DataError
 from nlp_meta.evaluation.answers import Kept, Kind, kind_of, score_episode
 from nlp_meta.evaluation.statistics import hierarchical_interval
@@ -22,7 +21,7 @@ class Cell:
         draw: Number of the support draw, the episode's index.
         rows: Query examples.
         scores: By every metric of the kind of answers; None where one could not be computed.
-        seconds_adapt: From the support set to a predictor of this domain.
+        seconds_adapt: From the support set to what answers in this domain.
         ms_per_prediction: From a query text to its answer, in batches.
         support_hash: Of the support set: methods of the same hash learned from the same.
     """
@@ -60,67 +59,40 @@ def read_cell(values: Mapping[str, object], kind: Kind) -> Cell:
     return Cell(**rest, scores=scores)  # type: ignore[arg-type]
 
 
-class Stopwatch:
-    """Tells adaptation from prediction: a predictor is handed `adapted` as its `on_adapted`.
+def evaluate(rival: Rival, episodes: Sequence[Episode], *, method: str) -> Scores:
+    """Score a method on episodes; arguments and errors are those of `judge`."""
+    return Scores(method, tuple(judge(rival, one, method=method).cell for one in episodes))
 
-    What the encoder had said of a text in an earlier episode counts as if it were computed anew.
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """A method's answers to one episode, and their scores.
+
+    Attributes:
+        facts: What the method said of itself: steps it chose, demonstrations it showed.
     """
 
-    def __init__(self) -> None:
-        self._began = self._adapted = work_time()
-
-    def start(self) -> None:
-        """Begin an episode; until `adapted` is called, adapting has taken no time."""
-        begin_job()
-        self._began = self._adapted = work_time()
-
-    def credit(self, seconds: float) -> None:
-        """Count adaptation that was done before this episode and is used in it."""
-        self._began -= seconds
-
-    def credit_answers(self, seconds: float) -> None:
-        """Count answers that were given before this episode and are used in it."""
-        self._began -= seconds
-        self._adapted -= seconds
-
-    def adapted(self) -> None:
-        """The support set has been learned, answering begins."""
-        self._adapted = work_time()
-
-    def read(self) -> tuple[float, float]:
-        """Seconds of adaptation, and seconds since."""
-        return self._adapted - self._began, work_time() - self._adapted
+    cell: Cell
+    answers: tuple[Kept, ...]
+    facts: Mapping[str, object]
 
 
-def evaluate(
-    predict: Predict,
-    episodes: Sequence[Episode],
-    *,
-    method: str,
-    stopwatch: Stopwatch | None = None,
-) -> Scores:
-    """Score a predictor on episodes; arguments and errors are those of `judge`."""
-    judged = (judge(predict, one, method=method, stopwatch=stopwatch) for one in episodes)
-    return Scores(method, tuple(cell for cell, _ in judged))
+def judge(rival: Rival, episode: Episode, *, method: str) -> Judgment:
+    """Let a method learn from an episode's support set, then answer its queries, and score it.
 
-
-def judge(
-    predict: Predict, episode: Episode, *, method: str, stopwatch: Stopwatch | None = None
-) -> tuple[Cell, tuple[Kept, ...]]:
-    """Score a predictor on an episode, handing it the query texts without their targets.
-
-    Args:
-        stopwatch: The one whose `adapted` the predictor calls; without it all the time
-            counts as prediction.
+    The clock is read between the two. What the encoder has said of a text in an earlier
+    episode counts as if it were computed anew.
 
     Raises:
         DataError: Not one answer for each query text, or one that is not such as the task
             asks for; names method, task and draw.
     """
-    watch = stopwatch or Stopwatch()
-    watch.start()
-    answers = tuple(predict(hide_query(episode)))
-    adapting, predicting = watch.read()
+    begin_job()
+    began = work_time()
+    learned = rival(episode.support_set)
+    learned_at = work_time()
+    answers = tuple(learned(episode.queries))
+    predicting = work_time() - learned_at
     kind = _check_answers(answers, episode, method=method)
     kept = kind.keep(episode, answers)
     cell = Cell(
@@ -129,28 +101,20 @@ def judge(
         draw=episode.index,
         rows=len(episode.query),
         scores=score_episode(episode, kept),
-        seconds_adapt=adapting,
+        seconds_adapt=learned_at - began,
         ms_per_prediction=1000 * predicting / len(episode.query),
-        support_hash=hash_support(episode),
+        support_hash=hash_support(episode.support_set),
     )
-    return cell, kept
+    facts = learned.facts if isinstance(learned, LearnedWithFacts) else {}
+    return Judgment(cell, kept, facts)
 
 
-def hash_support(episode: Episode) -> str:
+def hash_support(support_set: SupportSet) -> str:
     """Sixteen hexadecimal digits that two support sets share if they are the same."""
     digest = hashlib.blake2b(digest_size=8)
-    for example in episode.support:
+    for example in support_set.examples:
         digest.update(f"{example.source}\x1f{example.target}\x1e".encode())
     return digest.hexdigest()
-
-
-def hide_query(episode: Episode) -> Episode:
-    """Copy an episode with nothing left of its query set but the texts.
-
-    Groups go too: in a parallel corpus they lead to translations with a label. Candidates
-    stay, which say nothing of whose translation each is.
-    """
-    return replace(episode, query=tuple(Example(one.source, "") for one in episode.query))
 
 
 def summarize(
@@ -214,7 +178,7 @@ def _check_answers(answers: Sequence[Answer], episode: Episode, *, method: str) 
     if len(answers) != len(episode.query) or not answers:
         raise DataError(
             f"{where}: it gave {len(answers)} predictions for {len(episode.query)} texts, one for "
-            "each of at least one is needed; correct its predictor"
+            "each of at least one is needed; correct the method"
         )
     kind = kind_of(answers)
     for row, one in enumerate(answers):

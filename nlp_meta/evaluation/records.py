@@ -105,7 +105,7 @@ def check_record(record: Record, episode: Episode) -> None:
     Raises:
         DataError: The data, or what the cell's file holds, have changed since.
     """
-    same = record.cell.support_hash == hash_support(episode)
+    same = record.cell.support_hash == hash_support(episode.support_set)
     same &= record.query_hash == hash_query(episode)
     if not same or len(record.predictions) != len(episode.query):
         raise DataError(

@@ -4,18 +4,14 @@ Related languages share names, numbers and much of their words, so what a model 
 worth something only beyond what the source alone scores.
 """
 
-from collections.abc import Callable
-
-from nlp_meta.data.answers import Predict, Translation
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import Learned, Translation
+from nlp_meta.data.episodes import Queries, SupportSet
 
 
-def copied_source(*, on_adapted: Callable[[], None] | None = None) -> Predict:
-    """Make a predictor that answers each source with itself and never reads the pairs."""
+def copied_source(_support_set: SupportSet) -> Learned:
+    """Answer each source with itself; the pairs are never read. A `Rival`."""
 
-    def predict(episode: Episode) -> list[Translation]:
-        if on_adapted is not None:
-            on_adapted()
-        return [Translation(example.source) for example in episode.query]
+    def answer(queries: Queries) -> list[Translation]:
+        return [Translation(text) for text in queries.texts]
 
-    return predict
+    return answer

@@ -1,18 +1,18 @@
-"""Fine-tuning from a start: the same predictor for every start there is.
+"""Fine-tuning from a start: the same method for every start there is.
 
 From the pretrained encoder it is plain LoRA, from jointly trained meta-parameters it is
-multi-task training then fine-tuning, from meta-learned ones it is ours. What differs is
-the start alone. Without a support set the start itself answers, with its shared head.
+multi-task training then fine-tuning, from meta-learned ones it is ours. Only the start
+differs. Without a support set the start itself answers, with its shared head.
 """
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nlp_meta.data.answers import Answer, Predict, only_predictions
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import Answer, Learned, LearnedWithFacts, Rival, only_predictions
+from nlp_meta.data.episodes import Queries, SupportSet
 from nlp_meta.errors import DivergedError
 from nlp_meta.meta.choice import held_out_path
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, repeat
@@ -25,39 +25,44 @@ def fine_tune(
     *,
     inner: InnerLoop,
     minibatch: int | None,
-    on_adapted: Callable[[], None] | None = None,
-) -> Predict:
-    """Make a predictor that adapts to each support set, as long and as fast as `inner` says."""
+) -> Rival:
+    """Make a method that adapts to each support set, as long and as fast as `inner` says."""
 
-    def predict(episode: Episode) -> Sequence[Answer]:
-        if not episode.support:
-            fast = repeat(meta_parameters, tasks=1)
-        else:
-            fast = adapt_episodes(
-                objective, meta_parameters, [episode], inner=inner, minibatch=minibatch
-            )
-        if on_adapted:
-            on_adapted()
+    def learn(support_set: SupportSet) -> Learned:
+        if not support_set.examples:
+            return answer_by(objective, meta_parameters, support_set)
+        fast = adapt_episodes(
+            objective,
+            meta_parameters,
+            [support_set.ask(Queries(()))],
+            inner=inner,
+            minibatch=minibatch,
+        )
+        return _answer_by_stacked(objective, fast, support_set)
+
+    return learn
+
+
+def keep_start(objective: Objective, meta_parameters: Weights) -> Rival:
+    """Make a method that learns nothing: the start itself answers, with its shared head."""
+
+    def learn(support_set: SupportSet) -> Learned:
+        return answer_by(objective, meta_parameters, support_set)
+
+    return learn
+
+
+def answer_by(objective: Objective, weights: Weights, support_set: SupportSet) -> Learned:
+    """Answer queries with the weights of one model, `(...)` without a task dimension."""
+    return _answer_by_stacked(objective, repeat(weights, tasks=1), support_set)
+
+
+def _answer_by_stacked(objective: Objective, fast: Weights, support_set: SupportSet) -> Learned:
+    def answer(queries: Queries) -> Sequence[Answer]:
+        episode = support_set.ask(queries)
         return objective.answer(fast, objective.query_batches([episode]), [episode])[0]
 
-    return predict
-
-
-def without_labels(
-    objective: Objective,
-    meta_parameters: Weights,
-    *,
-    on_adapted: Callable[[], None] | None = None,
-) -> Predict:
-    """Make a predictor that looks at no label: the start itself, with its shared head."""
-
-    def predict(episode: Episode) -> Sequence[Answer]:
-        if on_adapted:
-            on_adapted()
-        fast = repeat(meta_parameters, tasks=1)
-        return objective.answer(fast, objective.query_batches([episode]), [episode])[0]
-
-    return predict
+    return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,51 +87,47 @@ def fine_tune_inside(
     inner: InnerLoop,
     minibatch: int | None,
     search: Search,
-    said: dict[str, object] | None = None,
-    on_adapted: Callable[[], None] | None = None,
-) -> Predict:
-    """Make a predictor that chooses steps and rate inside each support set.
+) -> Rival:
+    """Make a method that chooses steps and rate inside each support set.
 
     For a new domain without meta-validation tasks beside it: every rate is tried on all
     folds at once, each example is answered by the copy that has not seen it, and the
-    least held-out log loss decides, of equal ones the fewest steps.
+    least held-out log loss decides, of equal ones the fewest steps. What was chosen is
+    among the facts of the learned method.
 
     Args:
         inner: Optimizer and anchor; its steps and rate are replaced.
-        said: What was chosen is put here.
     """
 
-    def predict(episode: Episode) -> Sequence[Answer]:
+    def learn(support_set: SupportSet) -> LearnedWithFacts:
         chosen = inner
-        if episode.support:
+        if support_set.examples:
             chosen = _choose_inside(
                 objective,
                 meta_parameters,
-                episode,
+                support_set,
                 inner=inner,
                 minibatch=minibatch,
                 search=search,
             )
-        if said is not None:
-            said.update(steps=chosen.steps, learning_rate=chosen.learning_rate)
-        ready = fine_tune(
-            objective, meta_parameters, inner=chosen, minibatch=minibatch, on_adapted=on_adapted
-        )
-        return ready(episode)
+        adapt = fine_tune(objective, meta_parameters, inner=chosen, minibatch=minibatch)
+        facts = {"steps": chosen.steps, "learning_rate": chosen.learning_rate}
+        return LearnedWithFacts(adapt(support_set), facts)
 
-    return predict
+    return learn
 
 
 def _choose_inside(
     objective: Objective,
     meta_parameters: Weights,
-    episode: Episode,
+    support_set: SupportSet,
     *,
     inner: InnerLoop,
     minibatch: int | None,
     search: Search,
 ) -> InnerLoop:
-    fewest = min(sum(e.target == name for e in episode.support) for name in episode.labels)
+    targets = [example.target for example in support_set.examples]
+    fewest = min(targets.count(label) for label in support_set.labels)
     if fewest < 2:
         # Nothing can be held out of a label with one example: the most cautious choice.
         return replace(inner, steps=min(search.steps), learning_rate=min(search.learning_rates))
@@ -136,27 +137,28 @@ def _choose_inside(
             answers = held_out_path(
                 objective,
                 meta_parameters,
-                episode,
+                support_set.ask(Queries(())),
                 inner=replace(inner, steps=max(search.steps), learning_rate=rate),
                 minibatch=minibatch,
                 at_steps=search.steps,
                 folds=min(search.folds, fewest),
                 seed=search.seed,
             )
-            trials += [(_log_loss(episode, rows), step, rate) for step, rows in answers.items()]
+            trials += [(_log_loss(targets, rows), step, rate) for step, rows in answers.items()]
     if not trials:
         raise DivergedError(
-            f"cannot adapt to task '{episode.task}': a loss became infinite at each of the rates "
-            f"{list(search.learning_rates)} and a finite one is needed; add lower ones to "
+            f"cannot adapt to task '{support_set.task}': a loss became infinite at each of the "
+            f"rates {list(search.learning_rates)} and a finite one is needed; add lower ones to "
             "`adaptation.learning_rates`"
         )
     _, steps, rate = min(trials)
     return replace(inner, steps=steps, learning_rate=rate)
 
 
-def _log_loss(episode: Episode, answers: Sequence[Answer]) -> float:
-    found = [
-        answer.probabilities[example.target]
-        for example, answer in zip(episode.support, only_predictions(answers), strict=True)
+def _log_loss(targets: Sequence[str], answers: Sequence[Answer]) -> float:
+    predictions = only_predictions(answers)
+    given = [
+        prediction.probabilities[target]
+        for target, prediction in zip(targets, predictions, strict=True)
     ]
-    return float(-np.log(np.maximum(found, np.finfo(np.float64).tiny)).mean())
+    return float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())

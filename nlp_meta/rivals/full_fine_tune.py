@@ -6,7 +6,7 @@ stays off, as everywhere in this package, so that an episode and a seed decide e
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import fmean
@@ -14,9 +14,8 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from nlp_meta.data.answers import Predict, Prediction
-from nlp_meta.data.episodes import Episode, support_targets
-from nlp_meta.data.tasks import Example
+from nlp_meta.data.answers import Learned, Prediction, Rival
+from nlp_meta.data.episodes import Episode, Queries, SupportSet, support_targets
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import by_length, pad_rows, tokenize
 from nlp_meta.errors import DivergedError, SettingsError
@@ -115,9 +114,8 @@ def full_fine_tune(
     tuning: FullFineTuning,
     batch_tokens: int,
     autocast: torch.dtype | None,
-    on_adapted: Callable[[], None] | None = None,
-) -> Predict:
-    """Make a predictor that fine-tunes a copy of the whole encoder on each support set.
+) -> Rival:
+    """Make a method that fine-tunes a copy of the whole encoder on each support set.
 
     The backbone itself never changes, whatever its head: texts are read by the mean of
     the encoder's last states. A label of the task that the support set lacks has
@@ -126,10 +124,9 @@ def full_fine_tune(
     Args:
         batch_tokens: Most tokens of one padded batch; a minibatch is cut into several.
         autocast: Dtype of the matrix products; None computes in float32.
-        on_adapted: Called once an episode, between the last update and the query set.
 
     Raises:
-        DivergedError, EpisodeError: By the predictor, for a loss that is not finite and for
+        DivergedError, EpisodeError: In learning, for a loss that is not finite and for
             a support set of fewer than 2 labels.
 
     Source:
@@ -137,15 +134,17 @@ def full_fine_tune(
         few examples seem to need: Mosbach et al. 2021, arXiv:2006.04884, section 6.
     """
 
-    def predict(episode: Episode) -> list[Prediction]:
-        network = _start(backbone, episode, batch_tokens=batch_tokens, autocast=autocast)
-        for _ in _path(network, episode, tuning=tuning):
+    def learn(support_set: SupportSet) -> Learned:
+        network = _start(backbone, support_set, batch_tokens=batch_tokens, autocast=autocast)
+        for _ in _path(network, support_set, tuning=tuning):
             pass
-        if on_adapted is not None:
-            on_adapted()
-        return _answer(network, episode)
 
-    return predict
+        def answer(queries: Queries) -> list[Prediction]:
+            return _answer(network, queries, labels=support_set.labels)
+
+        return answer
+
+    return learn
 
 
 def choose_full_fine_tuning(
@@ -187,13 +186,15 @@ def choose_full_fine_tuning(
         scores: dict[int, list[float]] = {step: [] for step in steps}
         try:
             for episode in episodes:
-                network = _start(backbone, episode, batch_tokens=batch_tokens, autocast=autocast)
-                for step in _path(network, episode, tuning=run):
+                given = episode.support_set
+                network = _start(backbone, given, batch_tokens=batch_tokens, autocast=autocast)
+                for step in _path(network, given, tuning=run):
                     if step in scores:
-                        scores[step].append(metric(episode, _answer(network, episode)))
+                        answers = _answer(network, episode.queries, labels=given.labels)
+                        scores[step].append(metric(episode, answers))
         except DivergedError:
             scores = {step: [float("-inf")] for step in steps}
-        trials += [Trial(step, run.learning_rate, fmean(found)) for step, found in scores.items()]
+        trials += [Trial(step, run.learning_rate, fmean(values)) for step, values in scores.items()]
     best = max(trials, key=lambda trial: (trial.score, -trial.steps))
     if best.score == float("-inf"):
         raise DivergedError(
@@ -206,29 +207,28 @@ def choose_full_fine_tuning(
 
 
 def _start(
-    backbone: Backbone, episode: Episode, *, batch_tokens: int, autocast: torch.dtype | None
+    backbone: Backbone, support_set: SupportSet, *, batch_tokens: int, autocast: torch.dtype | None
 ) -> _Network:
     """Copy the encoder, in float32 whatever the backbone is in: small updates would be lost."""
-    found = set(support_targets(episode, purpose="fine-tune"))
+    present = set(support_targets(support_set, purpose="fine-tune"))
+    labels = len(support_set.labels)
     encoder = copy.deepcopy(backbone.encoder).float().requires_grad_(True)
-    shape = len(episode.labels), int(backbone.config.hidden_size)
+    shape = labels, int(backbone.config.hidden_size)
     return _Network(
         backbone,
         encoder,
         weight=nn.Parameter(torch.zeros(shape, device=backbone.device)),
         bias=nn.Parameter(torch.zeros(shape[0], device=backbone.device)),
-        absent=torch.tensor([place not in found for place in range(len(episode.labels))]).to(
-            backbone.device
-        ),
+        absent=torch.tensor([place not in present for place in range(labels)]).to(backbone.device),
         batch_tokens=batch_tokens,
         autocast=autocast,
     )
 
 
-def _path(network: _Network, episode: Episode, *, tuning: FullFineTuning) -> Iterator[int]:
+def _path(network: _Network, support_set: SupportSet, *, tuning: FullFineTuning) -> Iterator[int]:
     """Move the network in place; yield the number of each update when it has been made."""
-    ids = _tokenize(network, episode.support)
-    targets = torch.tensor([episode.labels.index(e.target) for e in episode.support])
+    ids = tokenize(network.backbone, support_set.texts)
+    targets = torch.tensor(support_targets(support_set, purpose="fine-tune"))
     head = [network.weight, network.bias]
     body = list(network.encoder.parameters())
     highest = tuning.learning_rate, tuning.head_learning_rate
@@ -239,8 +239,8 @@ def _path(network: _Network, episode: Episode, *, tuning: FullFineTuning) -> Ite
         loss = _backward(network, [ids[row] for row in rows], targets[rows])
         if not loss < float("inf"):
             raise DivergedError(
-                f"cannot fine-tune on task '{episode.task}': its support loss at step {step} is "
-                f"{loss}; a finite loss is needed; lower `rivals.full_learning_rates`"
+                f"cannot fine-tune on task '{support_set.task}': its support loss at step "
+                f"{step} is {loss}; a finite loss is needed; lower `rivals.full_learning_rates`"
             )
         nn.utils.clip_grad_norm_([*body, *head], _LONGEST_GRADIENT)
         for group, rate in zip(optimizer.param_groups, highest, strict=True):
@@ -272,13 +272,9 @@ def _backward(network: _Network, ids: Sequence[Tensor], targets: Tensor) -> floa
 
 
 @torch.no_grad()
-def _answer(network: _Network, episode: Episode) -> list[Prediction]:
-    ids = _tokenize(network, episode.query)
-    logs = torch.empty(len(ids), len(episode.labels))
+def _answer(network: _Network, queries: Queries, *, labels: Sequence[str]) -> list[Prediction]:
+    ids = tokenize(network.backbone, queries.texts)
+    logs = torch.empty(len(ids), len(labels))
     for rows in network.groups(ids):
         logs[rows] = network.run([ids[row] for row in rows]).log_softmax(-1).cpu()
-    return to_predictions(logs, episode.labels, episode.labels)
-
-
-def _tokenize(network: _Network, examples: Sequence[Example]) -> list[Tensor]:
-    return tokenize(network.backbone, [example.source for example in examples])
+    return to_predictions(logs, labels, labels)

@@ -1,6 +1,6 @@
 """Linear probe: logistic regression on what the frozen encoder says of a text."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from nlp_meta.data.answers import Predict, Prediction
-from nlp_meta.data.episodes import Episode, support_targets
-from nlp_meta.data.tasks import Example
+from nlp_meta.data.answers import Learned, Prediction, Rival
+from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.encoders.prefix import Embed
 from nlp_meta.errors import SettingsError
 
@@ -19,15 +18,8 @@ from nlp_meta.errors import SettingsError
 _MAX_ITERATIONS = 5000
 
 
-def linear_probe(
-    embed: Embed,
-    *,
-    regularization: Sequence[float],
-    folds: int,
-    seed: int,
-    on_adapted: Callable[[], None] | None = None,
-) -> Predict:
-    """Make a predictor that fits logistic regression on the features of the support set.
+def linear_probe(embed: Embed, *, regularization: Sequence[float], folds: int, seed: int) -> Rival:
+    """Make a method that fits logistic regression on the features of the support set.
 
     Features are standardized by the support set's mean and deviation. A label of the
     task that the support set lacks has probability 0.
@@ -39,11 +31,10 @@ def linear_probe(
             label has fewer examples. A label of one example is never held out; where all
             have one, the strongest regularization is taken.
         seed: Of the split into folds.
-        on_adapted: Called once an episode, between the fit and the query set.
 
     Raises:
         SettingsError: No value of `C`, one that is not above 0, or fewer than 2 folds.
-            The predictor raises EpisodeError for a support set of fewer than 2 labels.
+            Learning raises EpisodeError for a support set of fewer than 2 labels.
     """
     if not regularization or min(regularization) <= 0 or folds < 2:
         raise SettingsError(
@@ -53,24 +44,23 @@ def linear_probe(
         )
     strengths = sorted(regularization)
 
-    def predict(episode: Episode) -> list[Prediction]:
-        targets = np.array(support_targets(episode, purpose="fit a linear probe"))
-        support = _features(embed, episode.support)
+    def learn(support_set: SupportSet) -> Learned:
+        targets = np.array(support_targets(support_set, purpose="fit a linear probe"))
+        support = _features(embed, support_set.texts)
         strength = choose_regularization(support, targets, strengths, folds=folds, seed=seed)
         model = _fit(support, targets, strength=strength)
-        if on_adapted is not None:
-            on_adapted()
-        query = _features(embed, episode.query)
-        rows = _probabilities(model, query, labels=len(episode.labels))
-        return [
-            Prediction(
-                episode.labels[int(row.argmax())],
-                dict(zip(episode.labels, row.tolist(), strict=True)),
-            )
-            for row in rows
-        ]
+        labels = support_set.labels
 
-    return predict
+        def answer(queries: Queries) -> list[Prediction]:
+            rows = _probabilities(model, _features(embed, queries.texts), labels=len(labels))
+            return [
+                Prediction(labels[int(row.argmax())], dict(zip(labels, row.tolist(), strict=True)))
+                for row in rows
+            ]
+
+        return answer
+
+    return learn
 
 
 def choose_regularization(
@@ -98,8 +88,8 @@ def choose_regularization(
     return regularization[int(np.argmin(losses))]
 
 
-def _features(embed: Embed, examples: Sequence[Example]) -> NDArray[np.float64]:
-    return np.asarray(embed([example.source for example in examples]), dtype=np.float64)
+def _features(embed: Embed, texts: Sequence[str]) -> NDArray[np.float64]:
+    return np.asarray(embed(texts), dtype=np.float64)
 
 
 def _fit(features: NDArray[np.float64], targets: NDArray[np.int64], *, strength: float) -> Pipeline:

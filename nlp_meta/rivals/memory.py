@@ -1,26 +1,20 @@
 """Memory: the support set is kept as it is, and a query text reads it by attention."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nlp_meta.data.answers import Predict, Prediction
-from nlp_meta.data.episodes import Episode, support_targets
-from nlp_meta.data.tasks import Example
+from nlp_meta.data.answers import Learned, Prediction, Rival
+from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.encoders.prefix import Embed
 from nlp_meta.errors import SettingsError
 from nlp_meta.objectives.classification import to_predictions
 
 
-def memory(
-    embed: Embed,
-    *,
-    temperatures: Sequence[float],
-    on_adapted: Callable[[], None] | None = None,
-) -> Predict:
-    """Make a predictor that attends to the support examples that a query text resembles.
+def memory(embed: Embed, *, temperatures: Sequence[float]) -> Rival:
+    """Make a method that attends to the support examples that a query text resembles.
 
     A matching network on the encoder as it is. Attention is the softmax of cosines over a
     temperature, between features that are centered on the support set's mean; with a low
@@ -32,10 +26,9 @@ def memory(
     Args:
         temperatures: To choose from, above 0; that of the smallest leave-one-out log loss
             is taken, of equal ones the highest; so too where every label has one example.
-        on_adapted: Called once an episode, between the choice and the query set.
 
     Raises:
-        SettingsError: No temperature, or one that is not above 0. The predictor raises
+        SettingsError: No temperature, or one that is not above 0. Learning raises
             EpisodeError for a support set of fewer than 2 labels.
 
     Source:
@@ -48,22 +41,25 @@ def memory(
         )
     highest_first = sorted(temperatures, reverse=True)
 
-    def predict(episode: Episode) -> list[Prediction]:
-        targets = torch.tensor(support_targets(episode, purpose="keep a memory"))
-        support = _features(embed, episode.support)
+    def learn(support_set: SupportSet) -> Learned:
+        targets = torch.tensor(support_targets(support_set, purpose="keep a memory"))
+        support = _features(embed, support_set.texts)
         center = support.mean(0)
         keys = torch.nn.functional.normalize(support - center, dim=-1)
-        labels = len(episode.labels)
+        labels = len(support_set.labels)
         temperature = choose_temperature(
             keys @ keys.T, targets, labels=labels, temperatures=highest_first
         )
-        if on_adapted is not None:
-            on_adapted()
-        query = torch.nn.functional.normalize(_features(embed, episode.query) - center, dim=-1)
-        logits = _mean_attention(query @ keys.T / temperature, targets, labels=labels)
-        return to_predictions(logits.log_softmax(-1), episode.labels, episode.labels)
 
-    return predict
+        def answer(queries: Queries) -> list[Prediction]:
+            centered = _features(embed, queries.texts) - center
+            cosines = torch.nn.functional.normalize(centered, dim=-1) @ keys.T
+            logits = _mean_attention(cosines / temperature, targets, labels=labels)
+            return to_predictions(logits.log_softmax(-1), support_set.labels, support_set.labels)
+
+        return answer
+
+    return learn
 
 
 def choose_temperature(
@@ -102,5 +98,5 @@ def _mean_attention(scores: Tensor, targets: Tensor, *, labels: int) -> Tensor:
     return sums - counts.clamp(min=1).log()
 
 
-def _features(embed: Embed, examples: Sequence[Example]) -> Tensor:
-    return torch.from_numpy(np.asarray(embed([e.source for e in examples]), dtype=np.float64))
+def _features(embed: Embed, texts: Sequence[str]) -> Tensor:
+    return torch.from_numpy(np.asarray(embed(texts), dtype=np.float64))

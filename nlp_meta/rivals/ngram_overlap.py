@@ -4,22 +4,20 @@ Nothing is learned from the support pairs but which n-grams to count, and by tha
 there are some: names, numbers and cognates do the work.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from nlp_meta.data.answers import Predict, Ranking
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import Learned, Ranking, Rival
+from nlp_meta.data.episodes import Queries, SupportSet
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap
 from nlp_meta.errors import SettingsError
 from nlp_meta.objectives.retrieval import rank_candidates
 
 
-def ngram_overlap(
-    *, orders: Sequence[int], on_adapted: Callable[[], None] | None = None
-) -> Predict:
-    """Make a predictor that ranks candidates by the cosine of TF-IDF of character n-grams.
+def ngram_overlap(*, orders: Sequence[int]) -> Rival:
+    """Make a method that ranks candidates by the cosine of TF-IDF of character n-grams.
 
     n-grams are taken inside words, from the shortest order on; the longest one is chosen by
     how often a source's own target is the nearest among the support pairs, of equal ones the
@@ -38,15 +36,18 @@ def ngram_overlap(
             "ascending, is needed; change `retrieval.ngrams`"
         )
 
-    def predict(episode: Episode) -> list[Ranking]:
-        longest = _choose_longest(episode, orders)
-        if on_adapted is not None:
-            on_adapted()
-        queries = [example.source for example in episode.query]
-        cosines = compare_ngrams(queries, episode.candidates, shortest=orders[0], longest=longest)
-        return rank_candidates(cosines, neighbors=NEIGHBORS)
+    def learn(support_set: SupportSet) -> Learned:
+        longest = _choose_longest(support_set, orders)
 
-    return predict
+        def answer(queries: Queries) -> list[Ranking]:
+            cosines = compare_ngrams(
+                queries.texts, queries.candidates, shortest=orders[0], longest=longest
+            )
+            return rank_candidates(cosines, neighbors=NEIGHBORS)
+
+        return answer
+
+    return learn
 
 
 def compare_ngrams(
@@ -56,15 +57,15 @@ def compare_ngrams(
     return Overlap.of(sources, targets, orders=(shortest, longest)).cosines()
 
 
-def _choose_longest(episode: Episode, orders: Sequence[int]) -> int:
-    sources = [example.source for example in episode.support]
-    targets = [example.target for example in episode.support]
-    found = orders[-1], -1
+def _choose_longest(support_set: SupportSet, orders: Sequence[int]) -> int:
+    sources = support_set.texts
+    targets = [example.target for example in support_set.examples]
+    best, most_right = orders[-1], -1
     if not sources:
-        return found[0]
+        return best
     for longest in reversed(orders):
         cosines = compare_ngrams(sources, targets, shortest=orders[0], longest=longest)
         right = int((cosines.argmax(1) == torch.arange(len(sources))).sum())
-        if right > found[1]:
-            found = longest, right
-    return found[0]
+        if right > most_right:
+            best, most_right = longest, right
+    return best

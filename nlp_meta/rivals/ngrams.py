@@ -1,11 +1,11 @@
 """Character n-grams: TF-IDF with logistic regression, alone or begun at a meta-trained prior."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nlp_meta.data.answers import Predict, Prediction
-from nlp_meta.data.episodes import Episode, support_targets
+from nlp_meta.data.answers import Learned, Prediction, Rival
+from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.errors import SettingsError
 from nlp_meta.objectives.ngrams import (
     Array,
@@ -20,10 +20,9 @@ def ngrams(
     regularization: Sequence[float],
     folds: int,
     seed: int,
-    on_adapted: Callable[[], None] | None = None,
     prior: NgramModel | None = None,
-) -> Predict:
-    """Make a predictor that fits logistic regression on the n-grams of the support set.
+) -> Rival:
+    """Make a method that fits logistic regression on the n-grams of the support set.
 
     A label of the task that the support set lacks has probability 0.
 
@@ -33,12 +32,11 @@ def ngrams(
         folds: Of the cross-validation inside the support set; fewer where a label has
             fewer examples. A label of one example is never held out; where all have one,
             the strongest regularization is taken, and the whole of the prior.
-        on_adapted: Called once an episode, before its query texts are answered.
         prior: Weights to start from, as far as the folds advise.
 
     Raises:
         SettingsError: No value of `C`, one that is not above 0, or fewer than 2 folds.
-            The predictor raises EpisodeError for a support set of fewer than 2 labels.
+            Learning raises EpisodeError for a support set of fewer than 2 labels.
     """
     if not regularization or min(regularization) <= 0 or folds < 2:
         raise SettingsError(
@@ -47,29 +45,31 @@ def ngrams(
             "`regularization` or `folds`"
         )
 
-    def predict(episode: Episode) -> list[Prediction]:
-        present = _present_labels(episode)
+    def learn(support_set: SupportSet) -> Learned:
+        present = _present_labels(support_set)
         fitted = fit_ngrams(
-            episode.support,
+            support_set.examples,
             present,
-            parts=held_out_parts(episode.support, folds=folds, seed=seed),
+            parts=held_out_parts(support_set.examples, folds=folds, seed=seed),
             regularization=regularization,
             prior=prior,
         )
-        if on_adapted:
-            on_adapted()
-        rows = np.exp(fitted.model.log_probabilities([one.source for one in episode.query]))
-        return [_prediction(row, present, episode.labels) for row in rows]
 
-    return predict
+        def answer(queries: Queries) -> list[Prediction]:
+            rows = np.exp(fitted.model.log_probabilities(queries.texts))
+            return [_prediction(row, present, support_set.labels) for row in rows]
+
+        return answer
+
+    return learn
 
 
-def _present_labels(episode: Episode) -> tuple[str, ...]:
-    found = support_targets(episode, purpose="fit n-grams")
-    return tuple(episode.labels[place] for place in sorted(set(found)))
+def _present_labels(support_set: SupportSet) -> tuple[str, ...]:
+    places = support_targets(support_set, purpose="fit n-grams")
+    return tuple(support_set.labels[place] for place in sorted(set(places)))
 
 
 def _prediction(row: Array, present: Sequence[str], labels: Sequence[str]) -> Prediction:
-    found: Mapping[str, float] = dict(zip(present, row.tolist(), strict=True))
-    probabilities = {name: found.get(name, 0.0) for name in labels}
+    given: Mapping[str, float] = dict(zip(present, row.tolist(), strict=True))
+    probabilities = {name: given.get(name, 0.0) for name in labels}
     return Prediction(max(labels, key=probabilities.__getitem__), probabilities)

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nlp_meta.data.answers import Predict, Prediction
-from nlp_meta.data.episodes import Episode, support_targets
-from nlp_meta.data.tasks import Example
+from nlp_meta.data.answers import Learned, Prediction, Rival
+from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.encoders.prefix import Embed
 from nlp_meta.errors import SettingsError
 from nlp_meta.objectives.classification import prototype_head, to_predictions
@@ -37,14 +36,8 @@ SCALINGS: Mapping[str, Scale] = {"plain": _plain, "unit": _unit, "standard": _st
 """Features as they are; centered and of length 1; each centered and of deviation 1."""
 
 
-def prototypes(
-    embed: Embed,
-    *,
-    scalings: Sequence[str],
-    temperatures: Sequence[float],
-    on_adapted: Callable[[], None] | None = None,
-) -> Predict:
-    """Make a predictor that answers with the nearest class mean of the support set.
+def prototypes(embed: Embed, *, scalings: Sequence[str], temperatures: Sequence[float]) -> Rival:
+    """Make a method that answers with the nearest class mean of the support set.
 
     A prototypical network on the encoder as it is: probabilities are the softmax of
     negative squared distances to the class means, in units of the spread within classes
@@ -55,11 +48,10 @@ def prototypes(
         temperatures: To choose from, above 0; a smaller one is surer. The pair of the
             smallest leave-one-out log loss is taken, of equal ones the first scaling and
             the largest temperature; so too where every label has one example.
-        on_adapted: Called once an episode, between the class means and the query set.
 
     Raises:
         SettingsError: Nothing to choose from, an unknown scaling, a temperature that is not
-            above 0. The predictor raises EpisodeError for a support set of fewer than 2 labels.
+            above 0. Learning raises EpisodeError for a support set of fewer than 2 labels.
 
     Source:
         Snell et al. 2017, arXiv:1703.05175, section 2; centered unit features: Wang et al.
@@ -68,21 +60,22 @@ def prototypes(
     _check_choices(scalings, temperatures)
     softest_first = sorted(temperatures, reverse=True)
 
-    def predict(episode: Episode) -> list[Prediction]:
-        targets = torch.tensor(support_targets(episode, purpose="take class means"))
-        support = _features(embed, episode.support)
-        labels = len(episode.labels)
+    def learn(support_set: SupportSet) -> Learned:
+        targets = torch.tensor(support_targets(support_set, purpose="take class means"))
+        support = _features(embed, support_set.texts)
+        labels = len(support_set.labels)
         scaling, temperature = choose_scale(
             support, targets, labels=labels, scalings=scalings, temperatures=softest_first
         )
         head = _class_means(support, targets, labels=labels, scaling=scaling)
-        if on_adapted is not None:
-            on_adapted()
-        query = _features(embed, episode.query)
-        logs = (head(query) / temperature).log_softmax(-1)
-        return to_predictions(logs, episode.labels, episode.labels)
 
-    return predict
+        def answer(queries: Queries) -> list[Prediction]:
+            logits = head(_features(embed, queries.texts)) / temperature
+            return to_predictions(logits.log_softmax(-1), support_set.labels, support_set.labels)
+
+        return answer
+
+    return learn
 
 
 def choose_scale(
@@ -147,8 +140,8 @@ def _without(features: Tensor, targets: Tensor, place: int) -> tuple[Tensor, Ten
     return features[kept], targets[kept]
 
 
-def _features(embed: Embed, examples: Sequence[Example]) -> Tensor:
-    return torch.from_numpy(np.asarray(embed([e.source for e in examples]), dtype=np.float64))
+def _features(embed: Embed, texts: Sequence[str]) -> Tensor:
+    return torch.from_numpy(np.asarray(embed(texts), dtype=np.float64))
 
 
 def _check_choices(scalings: Sequence[str], temperatures: Sequence[float]) -> None:

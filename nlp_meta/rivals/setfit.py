@@ -12,7 +12,7 @@ import os
 import random
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,8 +21,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from nlp_meta.data.answers import Predict, Prediction
-from nlp_meta.data.episodes import Episode, support_targets
+from nlp_meta.data.answers import Learned, Prediction, Rival
+from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import pad_rows, tokenize
 from nlp_meta.errors import DivergedError, MissingPackageError, SettingsError
@@ -64,9 +64,8 @@ def setfit(
     epochs: int = 1,
     learning_rate: float = 2e-5,
     batch_size: int = 16,
-    on_adapted: Callable[[], None] | None = None,
-) -> Predict:
-    """Make a predictor that trains a copy of the encoder by the package `setfit`.
+) -> Rival:
+    """Make a method that trains a copy of the encoder by the package `setfit`.
 
     The training is the package's own, dropout included, drawn from `seed`; the random
     states of everything else are as before. Nothing is kept on disk and nothing is asked
@@ -79,13 +78,12 @@ def setfit(
         epochs: Over all pairs, for the encoder; this and the next two are as the package
             has them.
         batch_size: Pairs of an update, and texts of a batch that is answered.
-        on_adapted: Called once an episode, between the regression and the query set.
 
     Raises:
         MissingPackageError: The package is missing or does not work with the others here,
             or several processes share the comparison.
         SettingsError: A number that is not above 0.
-        DivergedError, EpisodeError: By the predictor, for parameters that became infinite
+        DivergedError, EpisodeError: In learning, for parameters that became infinite
             and for a support set of fewer than 2 labels.
 
     Source:
@@ -99,8 +97,8 @@ def setfit(
         )
     package = import_setfit()
 
-    def predict(episode: Episode) -> list[Prediction]:
-        support_targets(episode, purpose="pair examples")
+    def learn(support_set: SupportSet) -> Learned:
+        targets = support_targets(support_set, purpose="pair examples")
         with _quiet(), _own_randomness(backbone.device), tempfile.TemporaryDirectory() as folder:
             arguments = package.TrainingArguments(
                 output_dir=folder,
@@ -114,13 +112,15 @@ def setfit(
                 logging_strategy="no",
                 show_progress_bar=False,
             )
-            model = _train(package, backbone, episode, arguments)
-        if on_adapted is not None:
-            on_adapted()
-        with _quiet():
-            return _answer(model, episode, batch_size=batch_size)
+            model = _train(package, backbone, support_set, targets, arguments)
 
-    return predict
+        def answer(queries: Queries) -> list[Prediction]:
+            with _quiet():
+                return _answer(model, queries.texts, support_set.labels, batch_size=batch_size)
+
+        return answer
+
+    return learn
 
 
 def import_setfit() -> Any:
@@ -155,11 +155,16 @@ def import_setfit() -> Any:
         ) from error
 
 
-def _train(package: Any, backbone: Backbone, episode: Episode, arguments: Any) -> Any:
+def _train(
+    package: Any,
+    backbone: Backbone,
+    support_set: SupportSet,
+    targets: Sequence[int],
+    arguments: Any,
+) -> Any:
     from transformers import PrinterCallback, ProgressCallback
 
-    texts = [example.source for example in episode.support]
-    targets = [episode.labels.index(example.target) for example in episode.support]
+    texts, places = list(support_set.texts), list(targets)
     sentences: Any = importlib.import_module("sentence_transformers")
     body = sentences.SentenceTransformer(modules=[Reader(backbone)], device=str(backbone.device))
     head = LogisticRegression(max_iter=_MAX_ITERATIONS)
@@ -168,25 +173,26 @@ def _train(package: Any, backbone: Backbone, episode: Episode, arguments: Any) -
     for bar in (ProgressCallback, PrinterCallback):
         trainer.remove_callback(bar)
     # The two halves of `trainer.train()`, which would first describe the data for a model card.
-    trainer.train_embeddings(texts, targets, args=arguments)
+    trainer.train_embeddings(texts, places, args=arguments)
     if not all(bool(parameter.isfinite().all()) for parameter in body.parameters()):
         raise DivergedError(
-            f"cannot train by `setfit` on task '{episode.task}': a parameter became infinite at a "
-            f"rate of {arguments.body_embedding_learning_rate}; finite ones are needed; lower the "
-            "learning rate"
+            f"cannot train by `setfit` on task '{support_set.task}': a parameter became infinite "
+            f"at a rate of {arguments.body_embedding_learning_rate}; finite ones are needed; lower "
+            "the learning rate"
         )
-    trainer.train_classifier(texts, targets, args=arguments)
+    trainer.train_classifier(texts, places, args=arguments)
     return model
 
 
-def _answer(model: Any, episode: Episode, *, batch_size: int) -> list[Prediction]:
-    texts = [example.source for example in episode.query]
-    found = np.zeros((len(texts), len(episode.labels)))
+def _answer(
+    model: Any, texts: Sequence[str], labels: Sequence[str], *, batch_size: int
+) -> list[Prediction]:
+    probabilities = np.zeros((len(texts), len(labels)))
     if texts:
-        found[:, model.model_head.classes_] = model.predict_proba(
-            texts, batch_size=batch_size, as_numpy=True, show_progress_bar=False
+        probabilities[:, model.model_head.classes_] = model.predict_proba(
+            list(texts), batch_size=batch_size, as_numpy=True, show_progress_bar=False
         )
-    return to_predictions(torch.from_numpy(found).log(), episode.labels, episode.labels)
+    return to_predictions(torch.from_numpy(probabilities).log(), labels, labels)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from nlp_meta.data.answers import Predict, Prediction
+from nlp_meta.data.answers import Learned, Rival
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task, load_tasks
@@ -25,7 +25,7 @@ from nlp_meta.hub.storage import check_replaceable
 from nlp_meta.models.companion import REGULARIZATION as NGRAM_REGULARIZATION
 from nlp_meta.models.meta_model import AdaptedModel, MetaModel
 from nlp_meta.progress import show_steps
-from nlp_meta.rivals.fine_tune import fine_tune, without_labels
+from nlp_meta.rivals.fine_tune import fine_tune, keep_start
 from nlp_meta.rivals.linear_probe import linear_probe
 from nlp_meta.rivals.ngrams import ngrams
 from nlp_meta.settings import (
@@ -218,15 +218,15 @@ def _compare(
     # The hybrid differs from ours in its companion alone, so one adaptation serves both.
     mixed = {episode.index: _adapt(model, episode, seed=seed) for episode in episodes}
     ours = {index: replace(adapted, companion=None) for index, adapted in mixed.items()}
-    predictors: dict[str, Predict] = {
-        "zero labels": without_labels(model.objective, model.weights),
+    methods: dict[str, Rival] = {
+        "zero labels": keep_start(model.objective, model.weights),
         "plain LoRA": fine_tune(objective, fresh, inner=chosen, minibatch=ADAPTATION.batch_size),
         "linear probe": linear_probe(embed, regularization=REGULARIZATION, folds=FOLDS, seed=seed),
         "n-grams": ngrams(regularization=NGRAM_REGULARIZATION, folds=FOLDS, seed=seed),
-        "ours": lambda episode: _answer(ours[episode.index], episode),
-        "ours with n-grams": lambda episode: _answer(mixed[episode.index], episode),
+        "ours": lambda support_set: _answer_by(ours[support_set.index]),
+        "ours with n-grams": lambda support_set: _answer_by(mixed[support_set.index]),
     }
-    scores = [evaluate(predict, episodes, method=name) for name, predict in predictors.items()]
+    scores = [evaluate(rival, episodes, method=name) for name, rival in methods.items()]
     found = summarize(scores, metric="accuracy", over_tasks=False, resamples=RESAMPLES, seed=seed)
     return {name: Interval(**values) for name, values in found.items()}
 
@@ -236,8 +236,8 @@ def _adapt(model: MetaModel, episode: Episode, *, seed: int) -> AdaptedModel:
     return model.adapt(texts, [example.target for example in episode.support], seed=seed)
 
 
-def _answer(adapted: AdaptedModel, episode: Episode) -> list[Prediction]:
-    return adapted.predict([one.source for one in episode.query])
+def _answer_by(adapted: AdaptedModel) -> Learned:
+    return lambda queries: adapted.predict(queries.texts)
 
 
 def _write_results(path: Path, result: QuickstartResult, *, seed: int) -> None:

@@ -121,7 +121,7 @@ def measure_forgetting(
 def _judge(model: MetaModel, task: Task, adaptation: AdaptationSettings) -> list[Judged]:
     # Draws of nearly all rows would be one and the same.
     labels = min(adaptation.labels, 3 * len(task.train) // 4)
-    predict = fine_tune(
+    rival = fine_tune(
         model.objective, model.weights, inner=model.adaptation, minibatch=model.minibatch
     )
     return [
@@ -131,7 +131,7 @@ def _judge(model: MetaModel, task: Task, adaptation: AdaptationSettings) -> list
             task.labels,
             tuple(row_key(one.source) for one in episode.query),
             tuple(one.target for one in episode.query),
-            judge(predict, episode, method="meta-model")[1],
+            judge(rival, episode, method="meta-model").answers,
         )
         for episode in validation_episodes([task], replace(adaptation, labels=labels))
     ]

@@ -17,7 +17,6 @@ from nlp_meta.comparing.generation import KINDS, GenerationBench
 from nlp_meta.comparing.run import fingerprint
 from nlp_meta.data.answers import Translation
 from nlp_meta.errors import SettingsError
-from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.evaluation.translation_metrics import bleu, chrf
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.generation import TranslationMetaModel, build_generator
@@ -180,7 +179,7 @@ def test_the_page_has_signatures_and_says_what_was_left_out(compared):
 
 def test_beams_are_those_of_the_comparison(compared):
     settings = read(compared, "--generation.num_beams", "3")
-    bench = GenerationBench(settings, (), Stopwatch())
+    bench = GenerationBench(settings, ())
 
     assert bench.start(str(compared / "start")).objective.num_beams == 3
     assert bench.pretrained()[0].num_beams == 3

@@ -4,22 +4,22 @@ import importlib.util
 import json
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.bench import Bench, Method
 from nlp_meta.comparing.prompted_translation import (
     build_prompted_translation,
     choose_prompted_translation,
 )
-from nlp_meta.data.answers import Translation
+from nlp_meta.data.answers import Answer, Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import MissingPackageError, SettingsError
-from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.settings import Comparison, TranslationPrompting
 from nlp_meta.training.config import read_settings
 
@@ -52,6 +52,12 @@ def load_server() -> Any:
 loopback = load_server()
 
 
+def answer(method: Method) -> tuple[Sequence[Answer], Mapping[str, object]]:
+    """A method's answers to an episode, and what it says of itself."""
+    learned: Any = method.learn(EPISODE.support_set)
+    return learned(EPISODE.queries), learned.facts
+
+
 def make_bench(url: str | None, folder: Path, *judged: Episode) -> Bench:
     read = read_settings(Comparison, ["--config", str(CONFIG)])
     prompting = replace(
@@ -64,7 +70,7 @@ def make_bench(url: str | None, folder: Path, *judged: Episode) -> Bench:
     )
     run = replace(read.run, output_dir=str(folder))
     settings = replace(read, prompting=prompting, run=run)
-    return Bench(settings, (), judged, Stopwatch())
+    return Bench(settings, (), judged)
 
 
 def knowing(asked: Any) -> Any:
@@ -82,14 +88,14 @@ def test_the_template_with_the_best_chrf_is_chosen_and_translates(tmp_path):
         choice = choose_prompted_translation(bench, WRITING)
         method = build_prompted_translation(bench, WRITING, json.loads(json.dumps(choice)))
         asked = len(server.asked)
-        answers = method.predict(EPISODE)
+        answers, facts = answer(method)
 
     assert (choice["template"], choice["demonstrations"]) == ("translation", None)
     assert (choice["trials"], choice["validation_score"]) == (4, pytest.approx(100))
     assert answers == [Translation("kalt Haus"), Translation("groß Straße")]
     assert len(server.asked) == asked  # the choice asked the same
-    assert (method.said["demonstrations"], method.said["answer_tokens"]) == (2, 16)
-    assert (method.said["empty"], method.said["unfinished"]) == (0, 0)
+    assert (facts["demonstrations"], facts["answer_tokens"]) == (2, 16)
+    assert (facts["empty"], facts["unfinished"]) == (0, 0)
     assert method.can_answer(replace(EPISODE, support=()))
 
 
@@ -126,7 +132,7 @@ def test_several_beams_of_an_endpoint_are_refused(tmp_path):
     with pytest.raises(
         SettingsError, match=r"4 beams at endpoint .*change `translation_prompting\.num_beams`"
     ):
-        method.predict(EPISODE)
+        answer(method)
 
 
 def test_a_template_that_is_none_is_refused(tmp_path):
@@ -148,7 +154,7 @@ def test_a_model_here_translates_too(tmp_path, tiny_language_model):
     choice = {"template": "translate", "demonstrations": None}
 
     first, second = (
-        build_prompted_translation(bench, writing, choice).predict(EPISODE) for _ in range(2)
+        answer(build_prompted_translation(bench, writing, choice))[0] for _ in range(2)
     )
 
     assert first == second and len(first) == 2

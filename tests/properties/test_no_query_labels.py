@@ -13,7 +13,7 @@ from nlp_meta.comparing.bench import Bench, Method
 from nlp_meta.comparing.methods import KINDS, find_kind
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Example, load_tasks
-from nlp_meta.evaluation.protocol import Stopwatch, judge
+from nlp_meta.evaluation.protocol import judge
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import build_objective
 from nlp_meta.models.meta_model import MetaModel
@@ -42,7 +42,7 @@ def bench(tiny_encoder: Path) -> Bench:
     words += ["--adaptation.steps", "[1, 2]", "--adaptation.learning_rates", "[0.01]"]
     words += ["--rivals.full_steps", "[2]", "--rivals.full_learning_rates", "[0.001]"]
     settings = read_settings(Comparison, [*words, "--comparison.methods", json.dumps({})])
-    return Bench(settings, LABELS, (), Stopwatch())
+    return Bench(settings, LABELS, ())
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +78,9 @@ def test_shuffled_query_labels_change_no_answer(bench, start, name):
     episode = evaluation_episode(task, labels_total=12, seed=0, draw=0, max_query=10)
     method = build(bench, start, name)
 
-    _, honest = judge(method.predict, episode, method=name, stopwatch=bench.stopwatch)
+    honest = judge(method.learn, episode, method=name).answers
     bench.adapted.clear()  # else the second is answered by what the first has adapted
-    _, shuffled = judge(method.predict, shuffle(episode), method=name, stopwatch=bench.stopwatch)
+    shuffled = judge(method.learn, shuffle(episode), method=name).answers
 
     assert shuffle(episode) != episode
     assert honest == shuffled

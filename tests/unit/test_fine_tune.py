@@ -7,7 +7,7 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.rivals.fine_tune import fine_tune, without_labels
+from nlp_meta.rivals.fine_tune import fine_tune, keep_start
 
 TOWARDS_1 = Episode("made/task", ("w",), (Example("1.0", "w"),), (Example("text", ""),), 0)
 START = {"w": torch.tensor(0.0)}
@@ -18,9 +18,6 @@ class Watched:
 
     def __init__(self):
         self.happened = []
-
-    def adapted(self):
-        self.happened.append("adapted")
 
     def loss(self, weights, targets):
         return 0.5 * (weights["w"] - targets).square()
@@ -45,17 +42,19 @@ def test_the_support_set_is_learned_before_the_query_set_is_read():
     objective = Watched()
     inner = InnerLoop(2, 0.1, "sgd")
 
-    predict = fine_tune(objective, START, inner=inner, minibatch=None, on_adapted=objective.adapted)
-    answers = predict(TOWARDS_1)
+    rival = fine_tune(objective, START, inner=inner, minibatch=None)
+    learned = rival(TOWARDS_1.support_set)
+    objective.happened.append("learned")
+    answers = learned(TOWARDS_1.queries)
 
     assert answers[0].probabilities["w"] == pytest.approx(0.19)
-    assert objective.happened == ["support", "adapted", "query"]
+    assert objective.happened == ["support", "learned", "query"]
 
 
-def test_without_labels_nothing_is_learned():
+def test_a_start_that_is_kept_learns_nothing():
     objective = Watched()
 
-    answers = without_labels(objective, START, on_adapted=objective.adapted)(TOWARDS_1)
+    answers = keep_start(objective, START)(TOWARDS_1.support_set)(TOWARDS_1.queries)
 
     assert answers[0].probabilities["w"] == 0
-    assert objective.happened == ["adapted", "query"]
+    assert objective.happened == ["query"]

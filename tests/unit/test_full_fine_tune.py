@@ -31,10 +31,13 @@ def episode(*, good=GOOD, bad=BAD, query=GOOD + BAD) -> Episode:
     return Episode("made/task", LABELS, tuple(support), hidden, 0)
 
 
-def tune(backbone, tuning=TUNING, *, batch_tokens=512, on_adapted=None):
-    return full_fine_tune(
-        backbone, tuning=tuning, batch_tokens=batch_tokens, autocast=None, on_adapted=on_adapted
-    )
+def ask(rival, one: Episode):
+    """Let a method learn the support set of an episode, then answer its queries."""
+    return rival(one.support_set)(one.queries)
+
+
+def tune(backbone, tuning=TUNING, *, batch_tokens=512):
+    return full_fine_tune(backbone, tuning=tuning, batch_tokens=batch_tokens, autocast=None)
 
 
 def choose(backbone, *, steps, rates, metric, episodes=None):
@@ -60,7 +63,7 @@ def rows(answers) -> torch.Tensor:
 
 
 def test_support_examples_are_learned(backbone):
-    answers = tune(backbone, replace(TUNING, steps=30, decay_steps=30))(episode())
+    answers = ask(tune(backbone, replace(TUNING, steps=30, decay_steps=30)), episode())
 
     assert [answer.label for answer in answers] == ["good"] * 4 + ["bad"] * 4
     for answer in answers:
@@ -73,11 +76,11 @@ def test_no_episode_leaves_a_trace(backbone):
     """The same episode has the same answers, whatever was answered between; nothing moved."""
     before = copy.deepcopy(backbone.model.state_dict())
     random_state = torch.get_rng_state()
-    predict = tune(backbone)
+    rival = tune(backbone)
 
-    first = predict(episode())
-    predict(episode(good=BAD, bad=GOOD))
-    again = predict(episode())
+    first = ask(rival, episode())
+    ask(rival, episode(good=BAD, bad=GOOD))
+    again = ask(rival, episode())
 
     assert first == again
     assert torch.equal(random_state, torch.get_rng_state())
@@ -96,7 +99,7 @@ def test_every_parameter_of_the_encoder_moves(backbone, monkeypatch):
         return copies[-1]
 
     monkeypatch.setattr(module, "copy", SimpleNamespace(deepcopy=remember))
-    tune(backbone)(episode())
+    ask(tune(backbone), episode())
 
     (moved,) = copies
     assert not moved.training
@@ -132,7 +135,7 @@ def test_training_is_that_of_adamw_under_a_schedule(backbone):
     expected = logits(one.query).softmax(-1)
 
     tuning = replace(TUNING, steps=2, decay_steps=20, batch_size=5)
-    found = rows(tune(backbone, tuning)(one))
+    found = rows(ask(tune(backbone, tuning), one))
 
     torch.testing.assert_close(found[:, [0, 2]], expected, atol=1e-4, rtol=0)
     assert (found[:, 0] - 0.5).abs().max() > 1e-3
@@ -148,7 +151,7 @@ def test_rates_rise_for_a_tenth_and_fall_to_the_end():
 
 
 def test_a_minibatch_may_be_cut_into_any_pieces(backbone):
-    whole, pieces = (rows(tune(backbone, batch_tokens=size)(episode())) for size in (4096, 1))
+    whole, pieces = (rows(ask(tune(backbone, batch_tokens=size), episode())) for size in (4096, 1))
 
     torch.testing.assert_close(whole, pieces, atol=1e-4, rtol=0)
 
@@ -156,7 +159,7 @@ def test_a_minibatch_may_be_cut_into_any_pieces(backbone):
 def test_the_seed_decides_the_order_of_the_examples(backbone):
     tuning = replace(TUNING, batch_size=2)
 
-    one, other = (tune(backbone, replace(tuning, seed=seed))(episode()) for seed in (0, 1))
+    one, other = (ask(tune(backbone, replace(tuning, seed=seed)), episode()) for seed in (0, 1))
 
     assert one != other
 
@@ -164,7 +167,7 @@ def test_the_seed_decides_the_order_of_the_examples(backbone):
 def test_native_backbones_are_read_by_their_mean_states_too(backbone, tiny_encoder):
     native = load_backbone(str(tiny_encoder), pooling="native", max_tokens=24)
 
-    found, expected = (rows(tune(one)(episode())) for one in (native, backbone))
+    found, expected = (rows(ask(tune(one), episode())) for one in (native, backbone))
 
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
@@ -178,14 +181,16 @@ def test_the_support_set_is_learned_before_the_query_set_is_read(backbone, monke
         return tokenize(one, texts)
 
     monkeypatch.setattr(module, "tokenize", watched)
-    predict = tune(backbone, on_adapted=lambda: happened.append("adapted"))
-    predict(episode(query=("quiet house",)))
+    one = episode(query=("quiet house",))
+    learned = tune(backbone)(one.support_set)
+    happened.append("learned")
+    learned(one.queries)
 
-    assert happened == [GOOD[0], "adapted", "quiet house"]
+    assert happened == [GOOD[0], "learned", "quiet house"]
 
 
 def test_no_query_has_no_answer(backbone):
-    assert tune(backbone)(episode(query=())) == []
+    assert ask(tune(backbone), episode(query=())) == []
 
 
 def test_what_was_judged_is_what_the_chosen_tuning_does(backbone):
@@ -206,7 +211,7 @@ def test_what_was_judged_is_what_the_chosen_tuning_does(backbone):
             learning_rate=trial.learning_rate,
             head_learning_rate=10 * trial.learning_rate,
         )
-        judged = surest(episode(), tune(backbone, tuning)(episode()))
+        judged = surest(episode(), ask(tune(backbone, tuning), episode()))
         assert trial.score == pytest.approx(judged, abs=1e-6)
     best = max(trials, key=lambda trial: trial.score)
     assert (chosen.steps, chosen.decay_steps) == (best.steps, 5)
@@ -235,7 +240,7 @@ def test_a_rate_that_diverges_scores_nothing(backbone):
 
 def test_a_loss_that_is_not_finite_is_refused(backbone):
     with pytest.raises(DivergedError, match=r"task 'made/task'.*lower `rivals\.full_"):
-        tune(backbone, replace(TUNING, learning_rate=1e30))(episode())
+        ask(tune(backbone, replace(TUNING, learning_rate=1e30)), episode())
     with pytest.raises(DivergedError, match=r"add lower ones to `rivals\.full_learning_rates`"):
         choose(backbone, steps=[3], rates=[1e30], metric=surest)
 
@@ -243,7 +248,7 @@ def test_a_loss_that_is_not_finite_is_refused(backbone):
 @pytest.mark.parametrize("support", [{"good": (), "bad": ()}, {"good": (), "bad": BAD}])
 def test_a_support_set_of_fewer_than_two_labels_is_refused(backbone, support):
     with pytest.raises(EpisodeError, match=r"task 'made/task'.*at least 2 are needed"):
-        tune(backbone)(episode(**support))
+        ask(tune(backbone), episode(**support))
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nlp_meta.data.answers import Answer, Prediction, Ranking, Translation
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import Answer, Prediction, Ranking, Rival, Translation
+from nlp_meta.data.episodes import Episode, Queries
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation import answers as kinds
 from nlp_meta.evaluation.answers import KINDS, episode_scorer, kind_of, kind_of_metric
-from nlp_meta.evaluation.protocol import evaluate, hide_query, judge, scores_by_task
+from nlp_meta.evaluation.protocol import evaluate, judge, scores_by_task
 from nlp_meta.evaluation.ranking_metrics import Placed
 from nlp_meta.evaluation.records import (
     Record,
@@ -47,33 +47,33 @@ def pairs(draw: int = 0, *, task: str = "nusax/ind-jav", candidates: bool = Fals
 
 
 def write(wrong: int):
-    """A predictor that writes the last words wrongly."""
+    """A method that writes the last words wrongly."""
 
-    def predict(episode: Episode) -> list[Answer]:
-        good = len(episode.query) - wrong
+    def answer(queries: Queries) -> list[Answer]:
+        good = len(queries.texts) - wrong
         return [
             Translation(f"{WORDS[row]} iku" if row < good else "ora ngerti")
-            for row in range(len(episode.query))
+            for row in range(len(queries.texts))
         ]
 
-    return predict
+    return lambda _: answer
 
 
 def rank(wrong: int):
-    """A predictor that puts the right one last and mines the first for the last queries."""
+    """A method that puts the right one last and mines the first for the last queries."""
 
-    def predict(episode: Episode) -> list[Answer]:
-        pool = list(range(len(episode.candidates)))
+    def answer(queries: Queries) -> list[Answer]:
+        pool = list(range(len(queries.candidates)))
         found = []
-        for row in range(len(episode.query)):
+        for row in range(len(queries.texts)):
             right = len(WORDS) - 1 - row
             others = [place for place in pool if place != right]
-            good = row < len(episode.query) - wrong
+            good = row < len(queries.texts) - wrong
             order = (right, *others) if good else (*others, right)
             found.append(Ranking(order, order[0]))
         return found
 
-    return predict
+    return lambda _: answer
 
 
 PREDICTORS = {"generation": write, "retrieval": rank}
@@ -87,13 +87,17 @@ def episodes(kind: str, *, tasks=("nusax/ind-jav", "nusax/ind-sun"), draws: int 
     ]
 
 
+def record(method: str, one: Episode, rival: Rival) -> Record:
+    judgment = judge(rival, one, method=method)
+    return Record(method, judgment.cell, judgment.answers, {}, hash_query(one))
+
+
 def records(kind: str) -> list[Record]:
     """Ours errs on 1 of 6 rows, the rival on 3."""
     found = []
     for method, wrong in (("ours", 1), ("rival", 3)):
         for one in episodes(kind):
-            cell, answers = judge(PREDICTORS[kind](wrong), one, method=method)
-            found.append(Record(method, cell, answers, {}, hash_query(one)))
+            found.append(record(method, one, PREDICTORS[kind](wrong)))
     return found
 
 
@@ -184,16 +188,6 @@ def test_an_error_that_is_a_mean_is_not_moved_as_a_calibration_error_is():
     assert row["low"] == 0 and (12 * row["high"]) == pytest.approx(round(12 * row["high"]))
 
 
-def test_hidden_queries_keep_the_candidates_and_lose_their_translations():
-    given = pairs(candidates=True)
-
-    hidden = hide_query(given)
-
-    assert hidden.candidates == given.candidates
-    assert {example.target for example in hidden.query} == {""}
-    assert hidden.language == "ind-jav"
-
-
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
@@ -206,26 +200,25 @@ def test_hidden_queries_keep_the_candidates_and_lose_their_translations():
 )
 def test_answers_that_are_not_of_their_kind_are_refused(answer, message):
     with pytest.raises(DataError, match=message):
-        judge(lambda _: [answer] * 6, pairs(candidates=True), method="broken")
+        judge(lambda _: lambda _: [answer] * 6, pairs(candidates=True), method="broken")
 
 
 def test_two_kinds_in_one_set_of_answers_are_refused():
     mixed = [Translation("omah"), Ranking(tuple(range(6)), 0), *[Translation("banyu")] * 4]
 
     with pytest.raises(DataError, match="for text 1 it gave Ranking"):
-        judge(lambda _: mixed, pairs(candidates=True), method="mixed")
+        judge(lambda _: lambda _: mixed, pairs(candidates=True), method="mixed")
 
 
 def test_a_pool_of_other_candidates_is_other_data():
     one = pairs(candidates=True)
-    cell, answers = judge(rank(0), one, method="ours")
-    record = Record("ours", cell, answers, {}, hash_query(one))
+    ours = record("ours", one, rank(0))
 
-    check_record(record, one)
+    check_record(ours, one)
     with pytest.raises(DataError, match="other rows"):
-        check_record(record, replace(one, candidates=one.candidates[::-1]))
+        check_record(ours, replace(one, candidates=one.candidates[::-1]))
     with pytest.raises(DataError, match="other rows or languages"):
-        check_record(record, replace(one, language="ind-mad"))
+        check_record(ours, replace(one, language="ind-mad"))
 
 
 @pytest.mark.parametrize("kind", PREDICTORS)
@@ -243,22 +236,20 @@ def test_stored_answers_that_were_altered_are_refused(kind):
 @pytest.mark.parametrize("damage", [{"rank": 0}, {"rank": 7}, {"right": 6}, {"mined": -1}])
 def test_a_stored_place_outside_of_the_pool_is_refused(damage):
     one = pairs(candidates=True)
-    cell, answers = judge(rank(0), one, method="ours")
-    altered = (*answers[:-1], replace(answers[-1], **damage))
+    ours = record("ours", one, rank(0))
+    altered = (*ours.predictions[:-1], replace(ours.predictions[-1], **damage))
 
     with pytest.raises(DataError, match="are damaged"):
-        check_record(Record("ours", cell, altered, {}, hash_query(one)), one)
+        check_record(replace(ours, predictions=altered), one)
 
 
 def test_answers_become_rows_with_what_was_found_in_place_of_the_right_one():
     """By hand: the last query's right candidate is the first of the pool, ranked last of six."""
     one = pairs(candidates=True)
-    cell, answers = judge(rank(1), one, method="ours")
-    columns = columns_of(
-        [Record("ours", cell, answers, {}, hash_query(one))], {(one.task, 2, 0): one}
-    )
+    ours = record("ours", one, rank(1))
+    columns = columns_of([ours], {(one.task, 2, 0): one})
 
-    assert answers[5] == Placed(6, 0, 1, 1)
+    assert ours.predictions[5] == Placed(6, 0, 1, 1)
     assert columns["true"][5] == "srengenge iku"
     assert (columns["predicted"][5], columns["mined"][5], columns["rank"][5]) == (
         "angin iku",
@@ -270,21 +261,22 @@ def test_answers_become_rows_with_what_was_found_in_place_of_the_right_one():
 
 def test_written_answers_become_rows_with_a_score_each():
     one = pairs()
-    cell, answers = judge(write(1), one, method="ours")
-    columns = columns_of(
-        [Record("ours", cell, answers, {}, hash_query(one))], {(one.task, 2, 0): one}
-    )
+    columns = columns_of([record("ours", one, write(1))], {(one.task, 2, 0): one})
 
     assert columns["predicted"][5] == "ora ngerti"
     assert columns["chrf"][:5] == pytest.approx([100] * 5)
     assert columns["chrf"][5] < 20
 
 
-def test_a_metric_scores_what_a_predictor_said():
+def ask(rival: Rival, one: Episode):
+    return rival(one.support_set)(one.queries)
+
+
+def test_a_metric_scores_what_a_method_answers():
     one = pairs(candidates=True)
 
-    assert episode_scorer("precision_at_1")(one, rank(3)(one)) == 0.5
-    assert episode_scorer("chrf")(one, write(0)(one)) == pytest.approx(100)
+    assert episode_scorer("precision_at_1")(one, ask(rank(3), one)) == 0.5
+    assert episode_scorer("chrf")(one, ask(write(0), one)) == pytest.approx(100)
     assert kind_of_metric("bleu").name == "generation"
     with pytest.raises(SettingsError, match=r"'rouge'.*change `adaptation\.metric`"):
         episode_scorer("rouge", setting="adaptation.metric")

@@ -26,11 +26,16 @@ def episode(support: dict[str, list[str]], query: list[str]) -> Episode:
     return Episode("made/task", LABELS, examples, tuple(Example(text, "") for text in query), 0)
 
 
+def ask(rival, one: Episode):
+    """Let a method learn the support set of an episode, then answer its queries."""
+    return rival(one.support_set)(one.queries)
+
+
 def test_attention_is_the_softmax_of_cosines_over_the_temperature():
     """By hand: cosines 1 and -1 with center 0; at 0.5 the odds are exp(2 / 0.5)."""
     one = episode({"negative": ["-1 0"], "positive": ["1 0"]}, ["3 0", "0 2"])
 
-    first, second = memory(embed, temperatures=[0.5])(one)
+    first, second = ask(memory(embed, temperatures=[0.5]), one)
 
     assert first.label == "positive"
     assert first.probabilities["positive"] == pytest.approx(1 / (1 + math.exp(-4)))
@@ -41,7 +46,7 @@ def test_a_label_does_not_gain_by_having_more_examples():
     """By hand: negative is there twice, on the same side of center 0; the odds stay exp(2)."""
     one = episode({"negative": ["-1 0", "-1 0"], "positive": ["2 0"]}, ["5 0"])
 
-    answer = memory(embed, temperatures=[1.0])(one)[0]
+    answer = ask(memory(embed, temperatures=[1.0]), one)[0]
 
     assert answer.probabilities["positive"] == pytest.approx(1 / (1 + math.exp(-2)))
 
@@ -60,7 +65,7 @@ def test_a_low_temperature_reads_the_nearest_example_alone():
     nearest = ((query - center) @ keys.T).argmax(1)
     expected = [one.support[place].target for place in nearest]
 
-    answers = memory(embed, temperatures=[1e-4])(one)
+    answers = ask(memory(embed, temperatures=[1e-4]), one)
 
     assert [answer.label for answer in answers] == expected
 
@@ -101,13 +106,15 @@ def test_temperature_is_that_of_the_smallest_leave_one_out_loss(counts, signal):
 def test_with_one_example_a_label_the_highest_temperature_is_taken():
     one = episode({"negative": ["-1 0"], "positive": ["1 0"]}, ["3 1"])
 
-    assert memory(embed, temperatures=[0.1, 1.0])(one) == memory(embed, temperatures=[1.0])(one)
+    assert ask(memory(embed, temperatures=[0.1, 1.0]), one) == ask(
+        memory(embed, temperatures=[1.0]), one
+    )
 
 
 def test_a_label_without_support_has_probability_zero():
     one = episode({"negative": ["-1 0", "-1 1"], "positive": ["1 0", "2 1"]}, ["3 1", "-2 0"])
 
-    for answer in memory(embed, temperatures=TEMPERATURES)(one):
+    for answer in ask(memory(embed, temperatures=TEMPERATURES), one):
         assert list(answer.probabilities) == list(LABELS)
         assert answer.probabilities["neutral"] == 0
         assert sum(answer.probabilities.values()) == pytest.approx(1)
@@ -120,18 +127,18 @@ def test_the_support_set_is_learned_before_the_query_set_is_read():
         happened.append("query" if "3 1" in texts else "support")
         return embed(texts)
 
-    predict = memory(
-        watched, temperatures=[0.1, 1.0], on_adapted=lambda: happened.append("adapted")
-    )
-    predict(episode({"negative": ["-1 0", "-1 1"], "positive": ["1 0"]}, ["3 1"]))
+    one = episode({"negative": ["-1 0", "-1 1"], "positive": ["1 0"]}, ["3 1"])
+    learned = memory(watched, temperatures=[0.1, 1.0])(one.support_set)
+    happened.append("learned")
+    learned(one.queries)
 
-    assert happened == ["support", "adapted", "query"]
+    assert happened == ["support", "learned", "query"]
 
 
 @pytest.mark.parametrize("support", [{}, {"neutral": ["1", "2"]}])
 def test_a_support_set_of_fewer_than_two_labels_is_refused(support):
     with pytest.raises(EpisodeError, match=r"task 'made/task'.*at least 2 are needed"):
-        memory(embed, temperatures=[1.0])(episode(support, ["1"]))
+        ask(memory(embed, temperatures=[1.0]), episode(support, ["1"]))
 
 
 @pytest.mark.parametrize("temperatures", [[], [0.0, 1.0]])

@@ -23,9 +23,14 @@ def episode(support=()) -> Episode:
     return Episode("a/ind-jav", (), pairs, query, 0, "retrieval", "ind-jav", candidates)
 
 
+def ask(rival, one: Episode):
+    """Let a method learn the support set of an episode, then answer its queries."""
+    return rival(one.support_set)(one.queries)
+
+
 def test_cognates_names_and_numbers_find_the_translation():
     """By hand: every pair shares a word, the right candidate of query i stands at 3 - i."""
-    rankings = ngram_overlap(orders=(2, 3))(episode())
+    rankings = ask(ngram_overlap(orders=(2, 3)), episode())
 
     assert [one.order[0] for one in rankings] == [3, 2, 1, 0]
     assert [one.mined for one in rankings] == [3, 2, 1, 0]
@@ -54,18 +59,13 @@ def test_support_pairs_choose_the_longest_n_gram(monkeypatch):
 
     monkeypatch.setattr("nlp_meta.rivals.ngram_overlap.compare_ngrams", note)
 
-    ngram_overlap(orders=(1, 2, 4))(episode([("a b", "b a"), ("c d", "d c"), ("e f", "f e")]))
-    ngram_overlap(orders=(1, 2, 4))(episode())
+    rival = ngram_overlap(orders=(1, 2, 4))
+    learned = rival(episode([("a b", "b a"), ("c d", "d c"), ("e f", "f e")]).support_set)
+    assert asked == [(4, 3), (2, 3), (1, 3)]
+    learned(episode().queries)
+    ask(rival, episode())
 
     assert asked == [(4, 3), (2, 3), (1, 3), (2, 4), (4, 4)]
-
-
-def test_the_stopwatch_is_told_between_choosing_and_answering():
-    told = []
-
-    ngram_overlap(orders=(2,), on_adapted=lambda: told.append(True))(episode(PAIRS))
-
-    assert told == [True]
 
 
 @pytest.mark.parametrize("orders", [(), (0, 2), (3, 2), (2, 2)])

@@ -26,6 +26,11 @@ def episode(support: dict[str, list[str]], query: list[str]) -> Episode:
     return Episode("made/task", LABELS, examples, tuple(Example(text, "") for text in query), 0)
 
 
+def ask(rival, one: Episode):
+    """Let a method learn the support set of an episode, then answer its queries."""
+    return rival(one.support_set)(one.queries)
+
+
 def random_support(*counts: int, seed: int = 0, noise: float = 1.0):
     """Features `(examples, 4)` around a corner for each label, and targets."""
     generator = np.random.default_rng(seed)
@@ -39,7 +44,7 @@ def test_probabilities_are_those_of_distances_to_class_means():
     """By hand: means 1 and 5, spread 1; from 3.5 the squares are 6.25 and 2.25, 4 apart."""
     one = episode({"negative": ["0", "2"], "positive": ["4", "6"]}, ["3.5", "1"])
 
-    first, second = prototypes(embed, scalings=["plain"], temperatures=[2.0])(one)
+    first, second = ask(prototypes(embed, scalings=["plain"], temperatures=[2.0]), one)
 
     assert first.label == "positive"
     assert first.probabilities["positive"] == pytest.approx(1 / (1 + math.exp(-4 / 2)))
@@ -50,7 +55,7 @@ def test_probabilities_are_those_of_distances_to_class_means():
 def test_a_label_without_support_has_probability_zero():
     one = episode({"negative": ["0", "2"], "positive": ["4", "6"]}, ["3.5", "1"])
 
-    for answer in prototypes(embed, scalings=list(SCALINGS), temperatures=TEMPERATURES)(one):
+    for answer in ask(prototypes(embed, scalings=list(SCALINGS), temperatures=TEMPERATURES), one):
         assert list(answer.probabilities) == list(LABELS)
         assert answer.probabilities["neutral"] == 0
         assert sum(answer.probabilities.values()) == pytest.approx(1)
@@ -108,7 +113,7 @@ def test_unit_features_tell_directions_from_the_center_and_not_distances():
     support = {"negative": ["-1 0", "0 -1"], "positive": ["1 0", "0 1"]}
     one = episode(support, ["0.2 0.1", "2 1"])
 
-    near, far = prototypes(embed, scalings=["unit"], temperatures=[1.0])(one)
+    near, far = ask(prototypes(embed, scalings=["unit"], temperatures=[1.0]), one)
 
     assert near.probabilities == pytest.approx(far.probabilities)
     assert near.label == "positive"
@@ -117,7 +122,7 @@ def test_unit_features_tell_directions_from_the_center_and_not_distances():
 def test_a_feature_that_never_changes_is_harmless():
     one = episode({"negative": ["0 7", "2 7"], "positive": ["4 7", "6 7"]}, ["3.5 7"])
 
-    answer = prototypes(embed, scalings=["standard"], temperatures=[1.0])(one)[0]
+    answer = ask(prototypes(embed, scalings=["standard"], temperatures=[1.0]), one)[0]
 
     assert answer.label == "positive"
 
@@ -136,7 +141,7 @@ def test_the_order_of_temperatures_does_not_matter():
     one = episode({"negative": ["0", "2", "3"], "positive": ["4", "6"]}, ["3.5"])
 
     up, down = (
-        prototypes(embed, scalings=["plain"], temperatures=order)(one)
+        ask(prototypes(embed, scalings=["plain"], temperatures=order), one)
         for order in (TEMPERATURES, TEMPERATURES[::-1])
     )
 
@@ -150,21 +155,19 @@ def test_the_support_set_is_learned_before_the_query_set_is_read():
         happened.append("query" if "3.5" in texts else "support")
         return embed(texts)
 
-    predict = prototypes(
-        watched,
-        scalings=["plain"],
-        temperatures=[1.0, 2.0],
-        on_adapted=lambda: happened.append("adapted"),
-    )
-    predict(episode({"negative": ["0", "2"], "positive": ["4", "6"]}, ["3.5"]))
+    one = episode({"negative": ["0", "2"], "positive": ["4", "6"]}, ["3.5"])
+    rival = prototypes(watched, scalings=["plain"], temperatures=[1.0, 2.0])
+    learned = rival(one.support_set)
+    happened.append("learned")
+    learned(one.queries)
 
-    assert happened == ["support", "adapted", "query"]
+    assert happened == ["support", "learned", "query"]
 
 
 @pytest.mark.parametrize("support", [{}, {"neutral": ["1", "2"]}])
 def test_a_support_set_of_fewer_than_two_labels_is_refused(support):
     with pytest.raises(EpisodeError, match=r"task 'made/task'.*at least 2 are needed"):
-        prototypes(embed, scalings=["plain"], temperatures=[1.0])(episode(support, ["1"]))
+        ask(prototypes(embed, scalings=["plain"], temperatures=[1.0]), episode(support, ["1"]))
 
 
 @pytest.mark.parametrize(

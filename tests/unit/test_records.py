@@ -35,8 +35,8 @@ def episode(draw: int = 0, *, rows: int = 3, word: str = "support", mark: str = 
 def record(method: str = "probe", draw: int = 0) -> Record:
     given = episode(draw)
     answers = [Prediction("good", {"bad": 0.1 + draw / 7, "good": 0.9 - draw / 7})] * 3
-    cell, predictions = judge(lambda _: answers, given, method=method)
-    return Record(method, cell, predictions, {"steps": 5}, hash_query(given))
+    judgment = judge(lambda _: lambda _: answers, given, method=method)
+    return Record(method, judgment.cell, judgment.answers, {"steps": 5}, hash_query(given))
 
 
 def test_what_was_written_is_read_as_it_was(tmp_path: Path):

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from nlp_meta.data.answers import Answer, Ranking, Translation
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import Answer, Ranking, Rival, Translation
+from nlp_meta.data.episodes import Episode, Queries
 from nlp_meta.data.tasks import Example
 from nlp_meta.evaluation import answers as kinds
 from nlp_meta.evaluation.protocol import judge
@@ -58,14 +58,18 @@ def episode(pair: str, pairs: int, draw: int, *, candidates: bool) -> Episode:
     )
 
 
-def predict(method: str, given: Episode) -> list[Answer]:
+def know(method: str) -> Rival:
+    return lambda support_set: lambda queries: answer(method, support_set.language, queries)
+
+
+def answer(method: str, language: str, queries: Queries) -> list[Answer]:
     """Ours errs on the first query, the rivals on the last, the frozen encoder on two more."""
     wrong = {"ours": {0}, "joint": {3}, "frozen": {1, 2, 3}}[method]
-    texts = [target for _, target in SENTENCES[given.language]]
+    texts = [target for _, target in SENTENCES[language]]
     answers: list[Answer] = []
     for row, text in enumerate(texts):
         right = len(texts) - 1 - row
-        if not given.candidates:
+        if not queries.candidates:
             answers.append(Translation(text.replace("a", "e") if row in wrong else text))
         elif row in wrong:
             order = [place for place in range(len(texts)) if place != right]
@@ -87,8 +91,9 @@ def build(kind: str, metric: str) -> tuple[dict[str, Any], pa.Table]:
     records = {}
     for method in TITLES:
         for one in episodes:
-            cell, answers = judge(lambda e, m=method: predict(m, e), one, method=method)
-            record = Record(method, cell, answers, {"examples_adapt": 5}, hash_query(one))
+            judgment = judge(know(method), one, method=method)
+            facts = {"examples_adapt": 5}
+            record = Record(method, judgment.cell, judgment.answers, facts, hash_query(one))
             records[record.key] = record
     results = {
         "format": 1,

@@ -9,7 +9,7 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.cache import Kept, begin_job, work_time
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.evaluation.protocol import Stopwatch, judge
+from nlp_meta.evaluation.protocol import judge
 
 TEXTS = ("well made", "it broke", "a fine thing")
 SLOW = 0.03
@@ -71,18 +71,19 @@ def test_texts_of_one_computation_share_its_cost_by_their_length(kept):
 
 
 def test_a_method_judged_second_takes_as_long_as_the_first(kept):
-    def predict(given):
-        kept.take([example.source for example in given.support])
-        watch.adapted()
-        kept.take([example.source for example in given.query])
-        return [Prediction("bad", {"bad": 1.0, "good": 0.0}) for _ in given.query]
+    def answer(queries):
+        kept.take(queries.texts)
+        return [Prediction("bad", {"bad": 1.0, "good": 0.0}) for _ in queries.texts]
 
-    watch = Stopwatch()
+    def learn(support_set):
+        kept.take(support_set.texts)
+        return answer
+
     support = (Example("s", "bad"), Example("t", "good"))
     query = tuple(Example(text, "bad") for text in TEXTS)
     episode = Episode("reviews/kitchen", ("bad", "good"), support, query, 0)
 
-    cells = [judge(predict, episode, method="kept", stopwatch=watch)[0] for _ in range(2)]
+    cells = [judge(learn, episode, method="kept").cell for _ in range(2)]
 
     assert min(cell.seconds_adapt for cell in cells) >= SLOW - 1e-3
     assert min(cell.ms_per_prediction for cell in cells) >= 1000 * (SLOW - 1e-3) / len(TEXTS)

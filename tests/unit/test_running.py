@@ -14,11 +14,10 @@ from nlp_meta.comparing import retrieval as retrieving
 from nlp_meta.comparing.bench import Bench, Method
 from nlp_meta.comparing.methods import KINDS, Kind, find_kind, no_choice
 from nlp_meta.comparing.run import Ran, draw_episodes, fingerprint, run_comparison
-from nlp_meta.data.answers import Prediction
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import Learned
+from nlp_meta.data.episodes import Episode, SupportSet
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import DataError, MissingPackageError, SettingsError
-from nlp_meta.evaluation.protocol import Stopwatch
 from nlp_meta.evaluation.results import Analysis, analyze
 from nlp_meta.settings import Comparison, GenerationComparison, RetrievalComparison
 from nlp_meta.training.config import read_settings
@@ -35,7 +34,7 @@ def settings(methods: dict[str, str], **plan: object) -> Comparison:
 
 
 def bench(methods: dict[str, str], **plan: object) -> Bench:
-    return Bench(settings(methods, **plan), ("negative", "positive"), (), Stopwatch())
+    return Bench(settings(methods, **plan), ("negative", "positive"), ())
 
 
 @pytest.fixture(scope="module")
@@ -114,19 +113,19 @@ def test_a_method_that_cannot_answer_a_task_is_paired_on_the_others(tasks, tmp_p
 def test_an_interrupted_run_goes_on_where_it_stopped(tasks, tmp_path, monkeypatch):
     """The third of four cells is interrupted; the next run makes the two that are missing."""
     whole = run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "whole")
-    asked: list[Episode] = []
+    asked: list[SupportSet] = []
     original = KINDS["ngrams"].build
 
     def counting(one: Bench, argument: str, choice: object) -> Method:
         method = original(one, argument, choice)  # type: ignore[arg-type]
 
-        def predict(episode: Episode) -> Sequence[Prediction]:
-            asked.append(episode)
+        def learn(support_set: SupportSet) -> Learned:
+            asked.append(support_set)
             if len(asked) == 3:
                 raise KeyboardInterrupt
-            return method.predict(episode)
+            return method.learn(support_set)
 
-        return replace(method, predict=predict)
+        return replace(method, learn=learn)
 
     kinds = {**KINDS, "ngrams": replace(KINDS["ngrams"], build=counting)}
     monkeypatch.setattr(table, "KINDS", kinds)
