@@ -13,6 +13,8 @@ from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from pydantic import TypeAdapter, ValidationError
+
 from nlp_meta.errors import NlpMetaError
 
 Model = TypeVar("Model")
@@ -20,6 +22,7 @@ Path = tuple[str | int, ...]
 """Keys and places in lists, from the outermost value to the one that is meant."""
 
 _UNKNOWN, _MISSING, _CHOICE = "unexpected_keyword_argument", "missing", "literal_error"
+_ABSENT = ("is missing", "that key is needed", "add the key")
 _NEEDED = {
     "bool": "true or false",
     "dataclass": "a mapping",
@@ -43,10 +46,31 @@ class FieldError(ValueError):
         key: The key below the mapping; empty for the mapping itself.
     """
 
-    def __init__(self, key: str, state: str, *, needed: str, remedy: str) -> None:
+    def __init__(self, key: str, state: str, needed: str, remedy: str) -> None:
         """Say of `key` what it is or holds, what was needed and what to change."""
         super().__init__(f"{state}; {needed}; {remedy}")
         self.key = key
+
+
+def check_keys(
+    key: str, values: Mapping[str, object], *, needed: Sequence[str], optional: Sequence[str] = ()
+) -> None:
+    """Refuse a mapping with unknown or missing keys, where another key decides which they are.
+
+    Args:
+        key: Of the mapping, below the class that checks it.
+
+    Raises:
+        FieldError: Names the first such key.
+    """
+    for name in values:
+        if name not in (*needed, *optional):
+            raise FieldError(
+                f"{key}.{name}".lstrip("."), *_describe_unknown(name, (*needed, *optional))
+            )
+    for name in needed:
+        if values.get(name) is None:
+            raise FieldError(f"{key}.{name}".lstrip("."), *_ABSENT)
 
 
 def read_strict(
@@ -68,8 +92,6 @@ def read_strict(
     Raises:
         NlpMetaError: As `error`; names the full key, its value and what to write instead.
     """
-    from pydantic import TypeAdapter, ValidationError  # 0.2 s
-
     text = json.dumps(_name_keys(values), default=str)
     try:
         # JSON, since a list may then stand for a tuple and a mapping for a dataclass.
@@ -92,29 +114,35 @@ def _describe_first(
     """Path and message of the fault that a writer mends first: a misspelled key before all."""
     first = next((item for item in errors if item["type"] == _UNKNOWN), errors[0])
     path = _path_in(values, first["loc"])
-    if first["type"] == _UNKNOWN:
-        return path, _describe_unknown(str(path[-1]), _keys_at(model_class, path[:-1]))
-    if first["type"] == _MISSING:
-        return (*path, first["loc"][-1]), "is missing; that key is needed; add the key"
+    for item in errors:
+        # A union gives one error for each of its types; the one that got furthest was meant.
+        inner = _path_in(values, item["loc"])
+        if len(inner) > len(path) and inner[: len(path)] == path:
+            first, path = item, inner
     fault = first.get("ctx", {}).get("error")
     if isinstance(fault, FieldError):
         return (*path, *((fault.key,) if fault.key else ())), str(fault)
-    if first["type"] == _CHOICE:
-        return path, _describe_choice(first["input"], first["ctx"]["expected"])
-    # A union gives one error for each of its types.
-    kinds = [item["type"] for item in errors if _path_in(values, item["loc"]) == path]
-    return path, _describe_type(first["input"], kinds)
+    if first["type"] == _UNKNOWN:
+        parts = _describe_unknown(str(path[-1]), _keys_at(model_class, path[:-1]))
+    elif first["type"] == _MISSING:
+        path, parts = (*path, first["loc"][-1]), _ABSENT
+    elif first["type"] == _CHOICE:
+        parts = _describe_choice(first["input"], first["ctx"]["expected"])
+    else:
+        kinds = [item["type"] for item in errors if _path_in(values, item["loc"]) == path]
+        parts = _describe_type(first["input"], kinds)
+    return path, "; ".join(parts)
 
 
 def _path_in(values: object, loc: Path) -> Path:
-    """The part of an error's place that is there in the values; the rest names types."""
+    """The parts of an error's place that are there in the values; the others name types."""
     value: Any = _name_keys(values)
     path: Path = ()
     for part in loc:
         try:
             value = value[part]
         except (KeyError, IndexError, TypeError):
-            break
+            continue
         path = (*path, part)
     return path
 
@@ -133,28 +161,27 @@ def _find_dataclass(hint: Any) -> type | None:
     return next(filter(None, map(_find_dataclass, get_args(hint))), None)
 
 
-def _describe_unknown(key: str, known: Sequence[str]) -> str:
+def _describe_unknown(key: str, known: Sequence[str]) -> tuple[str, str, str]:
     nearest = get_close_matches(key, known, n=1)
     remedy = f"write `{nearest[0]}` for it" if nearest else "take it out"
-    return f"is unknown; the keys here are {', '.join(sorted(known))}; {remedy}"
+    return "is unknown", f"the keys here are {', '.join(sorted(known))}", remedy
 
 
-def _describe_choice(value: object, expected: str) -> str:
+def _describe_choice(value: object, expected: str) -> tuple[str, str, str]:
     choices = re.findall(r"'([^']*)'", expected)
     nearest = get_close_matches(str(value), choices, n=1)
     remedy = f"write '{nearest[0]}'" if nearest else "write one of these"
-    return f"is {value!r}; it must be one of {', '.join(choices)}; {remedy}"
+    return f"is {value!r}", f"it must be one of {', '.join(choices)}", remedy
 
 
-def _describe_type(value: object, kinds: Sequence[str]) -> str:
+def _describe_type(value: object, kinds: Sequence[str]) -> tuple[str, str, str]:
     needed = dict.fromkeys(_NEEDED.get(kind.partition("_")[0], "another value") for kind in kinds)
+    remedy = "correct it"
     if isinstance(value, str) and _NUMBER.fullmatch(value) and "a number" in needed:
         remedy = f"YAML takes it for a text; write {float(value)!r} or {_with_point(value)}"
     elif "a text" in needed and isinstance(value, int | float):
         remedy = "write it in quotes"
-    else:
-        remedy = "correct it"
-    return f"is {value!r}; {' or '.join(needed)} is needed; {remedy}"
+    return f"is {value!r}", f"{' or '.join(needed)} is needed", remedy
 
 
 def _with_point(number: str) -> str:

@@ -234,7 +234,7 @@ def _read_hub(card: DataCard, task: TaskCard, split: str) -> tuple[Row, ...]:
         return ()
     place = f"Hub dataset '{card.hub.id}'"
     records = _load_hub(card.hub, task.hub, split, card=card)
-    kept = [row for row in records if _passes(card, row, task.hub.filter, place=place)]
+    kept = [row for row in records if _passes(card, row, task.hub.filter or {}, place=place)]
     return _normalize(
         kept,
         card=card,

@@ -22,8 +22,8 @@ from huggingface_hub import (
     HfApi,
 )
 
-from nlp_meta.data.cards import Block, find_card, load_card, read_front_matter
-from nlp_meta.errors import HubError
+from nlp_meta.data.cards import find_card, load_card, read_front_matter
+from nlp_meta.errors import CardError, HubError
 from nlp_meta.hub.bases import find_base
 from nlp_meta.hub.card_sections import ADAPTED, license_sentences
 from nlp_meta.hub.data_facts import is_non_commercial, is_unknown
@@ -224,22 +224,21 @@ def check_data_card(name_or_path: str) -> Path:
     """
     path = find_card(name_or_path)
     load_card(path)
-    top = read_front_matter(path)
-    values = {str(key): value for key, value in top.values.items()}
+    values = read_front_matter(path)
     try:
         kept = DatasetCardData(**values).to_dict()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError) as error:
-        raise top.error(
-            "license",
-            f"or another key is refused by the Hub's DatasetCardData ({error})",
-            needed="a card that it reads is needed",
-            remedy="correct that key",
+        raise CardError(
+            f"cannot use card '{path}': the Hub's DatasetCardData refuses a key ({error}); a card "
+            "that it reads is needed; correct that key"
         ) from error
-    _check_kept(top, values, kept)
+    _check_kept(path, values, kept)
     for key, choices in CHOICES.items():
-        _check_values(top, key, re.compile("|".join(map(re.escape, choices))), ", ".join(choices))
-    _check_values(top, "source_datasets", _SOURCES, "original, or extended")
-    _check_values(top, "language", _LANGUAGE, "ISO 639 codes of two or three letters")
+        _check_values(
+            path, values, key, re.compile("|".join(map(re.escape, choices))), ", ".join(choices)
+        )
+    _check_values(path, values, "source_datasets", _SOURCES, "original, or extended")
+    _check_values(path, values, "language", _LANGUAGE, "ISO 639 codes of two or three letters")
     return path
 
 
@@ -260,22 +259,24 @@ def push_card(name_or_path: str, to: Destination) -> "Pushed":
     return push_data_card(path, to, notes=notes)
 
 
-def _check_kept(top: Block, values: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
+def _check_kept(path: Path, values: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
     """What the Hub's class reads must be what is written, key by key."""
     for key, value in values.items():
         if value is not None and kept.get(key) != value:
-            raise top.error(
-                key,
-                f"becomes {kept.get(key)!r} in the Hub's DatasetCardData",
-                needed="a value that it keeps is needed",
-                remedy="write it as the Hub's documentation of dataset cards has it",
+            raise CardError(
+                f"cannot use card '{path}': key `{key}` becomes {kept.get(key)!r} in the Hub's "
+                "DatasetCardData; a value that it keeps is needed; write it as the Hub's "
+                "documentation of dataset cards has it"
             )
 
 
-def _check_values(top: Block, key: str, pattern: re.Pattern[str], shown: str) -> None:
-    found = top.values.get(key)
-    for value in [found] if isinstance(found, str) else found or []:
+def _check_values(
+    path: Path, values: Mapping[str, Any], key: str, pattern: re.Pattern[str], shown: str
+) -> None:
+    written = values.get(key)
+    for value in [written] if isinstance(written, str) else written or []:
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise top.error(
-                key, f"has '{value}'", needed=f"the Hub knows {shown}", remedy="write one of these"
+            raise CardError(
+                f"cannot use card '{path}': key `{key}` has '{value}'; the Hub knows {shown}; "
+                "write one of these"
             )

@@ -102,7 +102,7 @@ def test_label_values_that_yaml_reads_as_numbers_or_booleans_become_text(tmp_pat
         ("hub: null", "hub: {revision: null}", "`nlp_meta.source.hub.id`", "add the key"),
         ("hub: null", "hub: {id: a/b, labels: {1: sad}}", "source.hub.labels`", "'sad'"),
         ("  tasks:\n", "  tasks: []\n  x:\n", "`nlp_meta.x`", "take it out"),
-        ("language: en\n", "language: [1]\n", "`language`", "a list of texts"),
+        ("language: en\n", "language: [1]\n", "`language[0]`", "a text is needed"),
     ],
 )
 def test_a_bad_card_names_file_key_and_remedy(tmp_path, old, new, key, remedy):

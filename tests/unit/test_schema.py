@@ -19,7 +19,7 @@ class Cup:
 
     def __post_init__(self) -> None:
         if self.material == "paper" and self.handle:
-            raise FieldError("handle", "holds nothing", needed="paper has none", remedy="drop it")
+            raise FieldError("handle", "holds nothing", "paper has none", "drop it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,10 @@ def test_lists_mappings_and_keys_become_what_the_fields_say():
         ),
         ({"cups": [{"matter": "x"}]}, "`nlp_meta.cups[0].matter` is unknown; the keys here are co"),
         ({"cups": [{"material": "x", "colors": 3}]}, "[0].colors` is 3; a list or a text is nee"),
+        (
+            {"cups": [{"material": "x", "colors": [3]}]},
+            "`nlp_meta.cups[0].colors[0]` is 3; a text ",
+        ),
         ({"cups": [3]}, "`nlp_meta.cups[0]` is 3; a mapping is needed"),
         (
             {"cups": [{"material": "paper", "colors": [], "handle": "round"}]},
