@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from nlp_meta.training.run import load_splits
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
 STEPS = ["0", "1", "3"]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def config(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def config(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory, run_here: Run) -> Path:
     """A joint start of the built-in corpus, and a config that begins there."""
     root = tmp_path_factory.mktemp("diagnoses")
     values = yaml.safe_load((RECIPES / "configs/multitask_reviews.yaml").read_text("utf-8"))
@@ -34,27 +35,26 @@ def config(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     values["run"] |= {"output_dir": str(root / "joint"), "mixed_precision": "no"}
     path = root / "config.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    assert run(path, "multitask_train.py").returncode == 0
+    assert run_here(root, "multitask_train", "--config", str(path)).returncode == 0
     values["run"]["init_from"] = values["run"]["output_dir"]
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path
 
 
-def run(config: Path, recipe: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(RECIPES / recipe), "--config", str(config), *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=config.parent, timeout=240
-    )
+@pytest.fixture
+def tell(run_here: Run, config: Path) -> Callable[..., dict[str, Any]]:
+    """Run a recipe on the config; the JSON object that it prints."""
+
+    def run(recipe: str, *words: str) -> dict[str, Any]:
+        done = run_here(config.parent, recipe, "--config", str(config), *words)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
 
 
-def found(config: Path, recipe: str, *words: str) -> dict[str, Any]:
-    done = run(config, recipe, *words)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_diagnose_tells_a_score_for_each_episode_and_what_each_layer_moved(config):
-    told = found(config, "diagnose.py")
+def test_diagnose_tells_a_score_for_each_episode_and_what_each_layer_moved(tell):
+    told = tell("diagnose")
 
     assert list(told["scores"]) == STEPS
     assert {len(scores) for scores in told["scores"].values()} == {2}
@@ -63,25 +63,25 @@ def test_diagnose_tells_a_score_for_each_episode_and_what_each_layer_moved(confi
     assert set(told["relative_size"]) == {"layer 2", "layer 3", "head"}
 
 
-def test_diagnose_needs_a_start(config):
-    done = run(config, "diagnose.py", "--run.init_from", "null")
+def test_diagnose_needs_a_start(config, run_here):
+    done = run_here(config.parent, "diagnose", "--config", str(config), "--run.init_from", "null")
 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: cannot diagnose the pretrained encoder")
 
 
-def test_a_prior_without_strength_leaves_the_adaptation_as_it_is(config):
+def test_a_prior_without_strength_leaves_the_adaptation_as_it_is(tell):
     """By hand: 0 times any way is nothing."""
-    plain = found(config, "diagnose.py")
-    free = found(config, "levers/gaussian_prior.py")
+    plain = tell("diagnose")
+    free = tell("levers/gaussian_prior")
 
     assert free["scores"] == plain["scores"]
     assert free["query_loss"] == pytest.approx(plain["query_loss"], abs=1e-6)
 
 
-def test_a_prior_holds_each_tensor_the_more_the_narrower_it_is(config):
-    plain = found(config, "diagnose.py")
-    held = found(config, "levers/gaussian_prior.py", "--adaptation.anchor", "1000")
+def test_a_prior_holds_each_tensor_the_more_the_narrower_it_is(tell):
+    plain = tell("diagnose")
+    held = tell("levers/gaussian_prior", "--adaptation.anchor", "1000")
 
     assert held["adaptation_size"]["3"] < plain["adaptation_size"]["3"]
     assert all(width > 0 for width in held["widths"].values())
@@ -109,16 +109,16 @@ def test_widths_all_alike_are_the_anchor_itself(config, monkeypatch):
     assert by_lever.adaptation_size == pytest.approx(by_anchor.adaptation_size, rel=1e-4)
 
 
-def test_reading_unlabeled_texts_comes_before_the_support_set(config):
-    plain = found(config, "diagnose.py")
-    read = found(config, "levers/masked_language.py")
+def test_reading_unlabeled_texts_comes_before_the_support_set(tell):
+    plain = tell("diagnose")
+    read = tell("levers/masked_language")
 
     assert read["decoder_loss"]["last"] < read["decoder_loss"]["first"]
     assert list(read["scores"]) == STEPS
     assert read["query_loss"]["0"] != plain["query_loss"]["0"]
 
 
-def test_difference_pairs_episodes_and_needs_the_same_ones(config, tmp_path):
+def test_difference_pairs_episodes_and_needs_the_same_ones(run_here, tmp_path):
     """By hand: task a is better by 0.1 and 0.3, task b by 0 twice: 0.1 on the mean.
 
     One of a's two draws is drawn: its mean is 0.1 or 0.3, that of both tasks 0.05 or 0.15.
@@ -129,10 +129,10 @@ def test_difference_pairs_episodes_and_needs_the_same_ones(config, tmp_path):
     for path, (_, tasks, scores) in zip(paths, told, strict=True):
         found = {"tasks": tasks, "scores": {"20": scores}, "query_loss": {"20": 0.5}}
         path.write_text(json.dumps(found), encoding="utf-8")
-    command = [sys.executable, str(RECIPES / "levers/difference.py"), str(paths[0])]
 
-    done = subprocess.run([*command, str(paths[1])], capture_output=True, text=True, check=True)
-    refused = subprocess.run([*command, str(paths[2])], capture_output=True, text=True, check=False)
+    done, refused = (
+        run_here(tmp_path, "levers/difference", str(paths[0]), str(path)) for path in paths[1:]
+    )
 
     assert done.stdout == (
         "0.500 minus 0.400: +0.100 [+0.050, +0.150], 4 episodes; query loss 0.500 to 0.500\n"

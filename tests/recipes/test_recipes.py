@@ -3,12 +3,12 @@
 import csv
 import json
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from nlp_meta.cli import main
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
 CORPUS = REPOSITORY / "nlp_meta" / "data" / "corpus"
-COMMAND = [sys.executable, "-m", "nlp_meta"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Trained:
 
     root: Path
     config: Path
+    run: Callable[..., subprocess.CompletedProcess[str]]
     joint: subprocess.CompletedProcess[str]
     meta: subprocess.CompletedProcess[str]
 
@@ -50,18 +50,6 @@ def make_config(encoder: Path) -> dict[str, Any]:
     return config
 
 
-def start(command: Sequence[str], root: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        timeout=240,
-    )
-
-
 def write_table(path: Path, rows: Sequence[dict[str, str]]) -> str:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -71,18 +59,21 @@ def write_table(path: Path, rows: Sequence[dict[str, str]]) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(
+    tiny_encoder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    run_here: Callable[..., subprocess.CompletedProcess[str]],
+) -> Trained:
     root = tmp_path_factory.mktemp("recipes")
     config = root / "config.yaml"
     config.write_text(yaml.safe_dump(make_config(tiny_encoder)), encoding="utf-8")
     words = ["--config", str(config), "--run.output_dir"]
-    joint = start([sys.executable, str(RECIPES / "multitask_train.py"), *words, "joint"], root)
+    run = partial(run_here, root)
+    joint = run("multitask_train", *words, "joint")
     further = ["--outer.algorithm", "reptile", "--outer.optimizer", "SGD", "--outer.options", "{}"]
     further += ["--outer.learning_rate", "0.5", "--inner.steps", "2", "--run.init_from", "joint"]
     further += ["--run.report_to", "[tensorboard]"]
-    meta = start(
-        [sys.executable, str(RECIPES / "meta_train.py"), *words, "runs/meta", *further], root
-    )
+    meta = run("meta_train", *words, "runs/meta", *further)
     lines = (CORPUS / "real_estate.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     by_label = [
@@ -95,7 +86,7 @@ def trained(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Tra
     )
     write_table(root / "new.csv", [{"review": row["text"]} for row in mixed[24:40]])
     write_table(root / "test.csv", [{"text": r["text"], "label": r["label"]} for r in mixed[24:64]])
-    return Trained(root, config, joint, meta)
+    return Trained(root, config, run, joint, meta)
 
 
 def words_of(trained: Trained) -> list[str]:
@@ -104,8 +95,19 @@ def words_of(trained: Trained) -> list[str]:
 
 @pytest.fixture(scope="module")
 def adapted(trained: Trained) -> dict[str, Any]:
+    """By a process of its own: nothing but the object may reach its standard output."""
     words = ["adapt", "runs/meta", *words_of(trained), "--output-dir", "adapted", "--json"]
-    return one_object(start([*COMMAND, *words], trained.root))
+    return one_object(
+        subprocess.run(
+            [sys.executable, "-m", "nlp_meta", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=trained.root,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            timeout=240,
+        )
+    )
 
 
 def one_object(run: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def comparison(trained: Trained) -> Path:
     config["run"]["output_dir"] = "comparison"
     path = trained.root / "compare.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    run = start([sys.executable, str(RECIPES / "compare.py"), "--config", str(path)], trained.root)
+    run = trained.run("compare", "--config", str(path))
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("gives accuracy") == 1
     return trained.root / "comparison"
@@ -208,7 +210,7 @@ def test_compare_leaves_every_answer_and_a_page(comparison):
 def test_compare_makes_no_cell_twice(trained, comparison):
     before = {path: path.read_bytes() for path in (comparison / "cells").iterdir()}
     config = str(trained.root / "compare.yaml")
-    run = start([sys.executable, str(RECIPES / "compare.py"), "--config", config], trained.root)
+    run = trained.run("compare", "--config", config)
 
     assert run.returncode == 0, run.stderr
     assert {path: path.read_bytes() for path in (comparison / "cells").iterdir()} == before
@@ -221,7 +223,7 @@ def test_compare_on_own_labels_judges_what_a_draw_leaves(trained):
     """By hand: 40 rows, a reserve of 12 leaves 28 to judge; a joint start was not given."""
     words = ["compare", "runs/meta", "--data", "test.csv", *COMPARE]
     words += ["--methods", "hybrid,lora,linear_probe,ngrams"]
-    found = one_object(start([*COMMAND, *words], trained.root))
+    found = one_object(trained.run("nlp-meta", *words))
 
     results = json.loads((trained.root / "own/results.json").read_text(encoding="utf-8"))
     assert {cell["rows"] for cell in results["cells"]} == {28}
@@ -241,7 +243,7 @@ def test_compare_takes_labels_that_meta_training_never_saw(trained):
     words = ["compare", "runs/meta", "--data", "hot.csv", "--labels", "0,8", "--draws", "1"]
     names = ("adapt", "joint", "joint_adapt", "joint_hybrid", "ngrams")
     words += ["--methods", ",".join(names), "--joint", "joint", "--json"]
-    found = one_object(start([*COMMAND, *words, "--output-dir", "hot"], trained.root))
+    found = one_object(trained.run("nlp-meta", *words, "--output-dir", "hot"))
 
     rows = [one for one in found["summary"] if one["metric"] == "accuracy"]
     assert {(one["method"], one["labels"]) for one in rows} == {(name, 8) for name in names}
@@ -268,7 +270,7 @@ def test_compare_says_in_one_sentence_what_it_cannot_do(trained, words, message)
     write_table(trained.root / "other.csv", [{"text": "a b", "label": "odd"}] * 3)
     write_table(trained.root / "single.csv", [{"text": "a b", "label": "positive"}])
     given = ["compare", "runs/meta", "--data", "test.csv", "--output-dir", "bad", *words]
-    run = start([*COMMAND, *given], trained.root)
+    run = trained.run("nlp-meta", *given)
 
     assert run.returncode == 2
     assert message in run.stderr
@@ -279,7 +281,7 @@ def test_compare_says_in_one_sentence_what_it_cannot_do(trained, words, message)
 def test_recommend_names_the_best_method_and_how_sure_it_is(trained):
     words = ["recommend", "--data", "test.csv", "--meta", "runs/meta", "--json"]
     words += ["--methods", "adapt,ngrams,linear_probe", "--folds", "2", "--repeats", "2"]
-    found = one_object(start([*COMMAND, *words], trained.root))
+    found = one_object(trained.run("nlp-meta", *words))
 
     assert found["best"] == max(found["scores"], key=found["scores"].get)
     assert set(found["scores"]) == {"adapt", "ngrams", "linear_probe"}
@@ -323,7 +325,7 @@ def test_adapt_tells_what_it_did(trained, adapted):
 def test_predict_writes_one_row_a_text(trained, adapted):
     words = ["predict", "adapted", "--data", "new.csv", "--text-column", "review"]
     words += ["--output", "predictions.csv", "--json"]
-    result = one_object(start([*COMMAND, *words], trained.root))
+    result = one_object(trained.run("nlp-meta", *words))
 
     assert result["rows"] == 16
     with (trained.root / "predictions.csv").open(encoding="utf-8", newline="") as file:
@@ -421,18 +423,12 @@ def test_a_missing_model_stops_with_one_sentence(trained, adapted, capfd, name):
 
 
 @pytest.fixture
-def recipe(trained, monkeypatch, capfd) -> Callable[..., tuple[int, str]]:
-    """Run a recipe in this process; its exit code and what it said on standard error."""
+def recipe(trained) -> Callable[..., tuple[int, str]]:
+    """Run joint training; its exit code and what it said on standard error."""
 
     def run(*words: str, config: Path | None = None) -> tuple[int, str]:
-        monkeypatch.syspath_prepend(str(RECIPES))
-        monkeypatch.chdir(trained.root)
-        path = RECIPES / "multitask_train.py"
-        config_words = ["--config", str(config or trained.config)]
-        monkeypatch.setattr(sys, "argv", [str(path), *config_words, *words])
-        with pytest.raises(SystemExit) as left:
-            runpy.run_path(str(path), run_name="__main__")
-        return left.value.code, capfd.readouterr().err
+        done = trained.run("multitask_train", "--config", str(config or trained.config), *words)
+        return done.returncode, done.stderr
 
     return run
 

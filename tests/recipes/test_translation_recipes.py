@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
 PHRASES = REPOSITORY / "nlp_meta" / "data" / "corpus" / "translation"
-COMMAND = [sys.executable, "-m", "nlp_meta"]
 
 
 def read_config(name: str) -> dict[str, Any]:
@@ -64,14 +63,18 @@ def meta_config(name: str) -> dict[str, Any]:
     return config
 
 
-def run_recipe(root: Path, recipe: str, config: dict[str, Any], *words: str):
-    path = root / f"{recipe}_{config['run']['output_dir']}.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return start(root, sys.executable, str(RECIPES / f"{recipe}.py"), "--config", str(path), *words)
+@pytest.fixture(scope="module")
+def run_recipe(run_here):
+    def run(root: Path, recipe: str, config: dict[str, Any], *words: str):
+        path = root / f"{recipe}_{config['run']['output_dir']}.yaml"
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        return run_here(root, recipe, "--config", str(path), *words)
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
+def root(tmp_path_factory, run_recipe):
     """A folder with the small model, trained; and a memory and a text of the meta-test pair."""
     root = tmp_path_factory.mktemp("translation")
     ran = run_recipe(root, "multitask_train", small_config())
@@ -90,7 +93,7 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def meta(root):
+def meta(root, run_recipe):
     ran = run_recipe(root, "meta_train", meta_config("translation_generation"))
     assert ran.returncode == 0, ran.stderr
     return ran
@@ -119,7 +122,7 @@ def test_small_model_never_saw_meta_test_text(root):
     assert not any("ñ" in piece or "¿" in piece for piece in pieces)
 
 
-def test_a_stopped_training_of_the_small_model_goes_on(root):
+def test_a_stopped_training_of_the_small_model_goes_on(root, run_recipe):
     config = small_config()
     config["run"] |= {"output_dir": "again"}
     config["outer"] |= {"steps": 20, "average_last": 0}
@@ -135,7 +138,7 @@ def test_a_stopped_training_of_the_small_model_goes_on(root):
     assert "saved under other settings" in other.stderr
 
 
-def test_two_processes_build_the_same_small_model(root):
+def test_two_processes_build_the_same_small_model(root, run_here):
     """Two batches a step: one process works through both, each of two through one."""
     config = small_config()
     config["outer"] |= {"steps": 3, "optimizer": "SGD", "options": {}, "average_last": 0}
@@ -144,9 +147,12 @@ def test_two_processes_build_the_same_small_model(root):
         config["run"] |= {"output_dir": f"by_{processes}", "num_processes": processes}
         path = root / f"by_{processes}.yaml"
         path.write_text(yaml.safe_dump(config), encoding="utf-8")
-        launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2"] if processes == 2 else []
         recipe = str(RECIPES / "multitask_train.py")
-        ran = start(root, sys.executable, *launch, recipe, "--config", str(path))
+        if processes == 1:
+            ran = run_here(root, "multitask_train", "--config", str(path))
+        else:
+            launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
+            ran = start(root, sys.executable, *launch, recipe, "--config", str(path))
         assert ran.returncode == 0, ran.stderr
         states.append(load_file(root / f"by_{processes}" / "model.safetensors"))
 
@@ -173,7 +179,7 @@ def test_meta_training_judges_and_saves_a_start(root, meta):
         ("multitask_translation_long", "multitask_train"),
     ],
 )
-def test_rivals_save_starts_of_the_same_kind(root, name, recipe):
+def test_rivals_save_starts_of_the_same_kind(root, run_recipe, name, recipe):
     ran = run_recipe(root, recipe, meta_config(name))
 
     assert ran.returncode == 0, ran.stderr
@@ -181,22 +187,22 @@ def test_rivals_save_starts_of_the_same_kind(root, name, recipe):
     assert record["kind"] == "translation-meta-model"
 
 
-def test_adapt_translate_and_evaluate_a_held_out_pair(root, meta):
+def test_adapt_translate_and_evaluate_a_held_out_pair(root, meta, run_here):
     languages = ["--source-lang", "eng", "--target-lang", "spa"]
     adapt = ["adapt", "translation_generation", "--data", "memory.tsv", *languages]
-    ran = start(root, *COMMAND, *adapt, "--output-dir", "eng-spa", "--json")
+    ran = run_here(root, "nlp-meta", *adapt, "--output-dir", "eng-spa", "--json")
     assert ran.returncode == 0, ran.stderr
     told = json.loads(ran.stdout)
     assert (told["pairs"], told["is_new"]) == (20, True)
 
     words = ["translate", "eng-spa", "--data", "new.txt", "--output", "out.txt", "--json"]
-    ran = start(root, *COMMAND, *words)
+    ran = run_here(root, "nlp-meta", *words)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["translated"] == 4
     assert len((root / "out.txt").read_text(encoding="utf-8").splitlines()) == 4
 
     words = ["evaluate", "eng-spa", "--data", "test.tsv", "--output", "scores.json", "--json"]
-    ran = start(root, *COMMAND, *words)
+    ran = run_here(root, "nlp-meta", *words)
     assert ran.returncode == 0, ran.stderr
     scores = json.loads(ran.stdout)
     assert 0 <= scores["chrf"]["low"] <= scores["chrf"]["value"] <= scores["chrf"]["high"] <= 100
@@ -213,7 +219,7 @@ def test_adapt_translate_and_evaluate_a_held_out_pair(root, meta):
         (("--generation.max_tokens", "97"), "`generation.max_tokens`"),
     ],
 )
-def test_settings_that_do_not_fit_stop_in_one_sentence(root, words, message):
+def test_settings_that_do_not_fit_stop_in_one_sentence(root, run_recipe, words, message):
     config = meta_config("translation_generation")
     config["run"] |= {"output_dir": "refused"}
 
