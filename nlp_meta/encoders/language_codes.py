@@ -15,7 +15,7 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from nlp_meta.data.languages import LANGUAGES, LanguageTag, name_language, parse_tag
+from nlp_meta.data.languages import COMMON_CODES, LanguageTag, name_language, parse_tag
 from nlp_meta.errors import BackboneError
 
 CODED = ("m2m_100", "nllb-moe", "mbart")
@@ -84,7 +84,7 @@ def read_languages(
     if tags:
         return Languages(name, "tags", tags, begin)
     if config.model_type in WORDED:
-        return Languages(name, "words", LANGUAGES, begin)
+        return Languages(name, "words", {}, begin)
     return Languages(name, "none", {}, begin)
 
 
@@ -173,7 +173,7 @@ def near_codes(languages: Languages, code: str) -> list[str]:
         names = (_language(own), _parse(own).language)
         return max(SequenceMatcher(None, one, name).ratio() for one in wanted for name in names)
 
-    codes = [own for own in languages.known or LANGUAGES if own != UNDETERMINED]
+    codes = [own for own in languages.known or COMMON_CODES if own != UNDETERMINED]
     return sorted(codes, key=lambda own: (-likeness(own), own))[:5]
 
 

@@ -136,7 +136,7 @@ def test_a_model_that_takes_any_language_refuses_words_and_lists_near_codes(
 def test_a_model_of_one_pair_refuses_words_too(save_tiny_marian, tmp_path):
     save_tiny_marian(tmp_path, tags=())
 
-    with pytest.raises(BackboneError, match="the code of a language is needed, such as ind, "):
+    with pytest.raises(BackboneError, match="the code of a language is needed, such as ido, ind, "):
         direct(load_seq2seq(str(tmp_path), max_tokens=40), "eng-indo")
 
 
