@@ -50,7 +50,7 @@ def show_comparing(screen: Screen) -> Iterator[Callable[[int, int], None]]:
     """Show how far a comparison is, and what an endpoint will be asked before it is."""
     with (
         show_progress(screen, "comparing") as on_cell,
-        show_remarks(screen, "nlp_meta.comparing.language_models"),
+        show_remarks(screen, "nlp_meta.comparing.prompted"),
     ):
         yield on_cell
 

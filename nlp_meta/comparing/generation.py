@@ -20,10 +20,7 @@ from nlp_meta.comparing.pairs import (
     choose_start,
     draw_pair_episodes,
 )
-from nlp_meta.comparing.prompted_translation import (
-    build_prompted_translation,
-    choose_prompted_translation,
-)
+from nlp_meta.comparing.prompted import build_prompting, choose_prompting
 from nlp_meta.comparing.run import Contest
 from nlp_meta.data.episodes import Episode, SupportSet
 from nlp_meta.hub.pulling import ADAPTER, RECORD
@@ -101,16 +98,6 @@ class GenerationBench:
     def while_choosing(self, objective: Generation) -> Generation:
         """Choices are made by greedy translations, which take a fraction of the time."""
         return replace(objective, num_beams=1)
-
-
-def choose_prompting(bench: GenerationBench, _: str) -> dict[str, object]:
-    """Template, and pairs or none, of a causal language model."""
-    return choose_prompted_translation(bench, bench.settings.translation_prompting)
-
-
-def build_prompting(bench: GenerationBench, _: str, choice: Choice) -> Method:
-    """The support pairs as demonstrations."""
-    return build_prompted_translation(bench, bench.settings.translation_prompting, choice)
 
 
 def build_copied(bench: GenerationBench, _: str, choice: Choice) -> Method:

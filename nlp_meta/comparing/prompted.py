@@ -1,218 +1,306 @@
-"""Prompting a causal language model, here or behind an endpoint, as a method."""
+"""Prompting a causal language model, here or behind an endpoint, for labels or translations.
 
+The support set is shown as demonstrations. The prompt is chosen on the meta-validation
+episodes, or inside each support set where there are none. An endpoint's answers cost: their
+price is said before anything is sent.
+"""
+
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from pathlib import Path
+from statistics import stdev
+from typing import Any
 
-from nlp_meta.comparing.bench import Bench, Method, fold_episodes
-from nlp_meta.comparing.language_models import (
-    ANSWER_TOKENS,
-    ENDPOINT_CONTEXT,
-    choosing_episodes,
-    load_scorer,
-    say_cost,
-    tell_model,
-)
-from nlp_meta.data.answers import Answer, LearnedWithFacts, Predict
+from nlp_meta.comparing.bench import AskingBench, Bench, Method, fold_episodes
+from nlp_meta.data.answers import Answer, LearnedWithFacts
 from nlp_meta.data.cache import charge, work_time
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
+from nlp_meta.encoders.backbone import BUILTIN, choose_autocast, choose_device
 from nlp_meta.errors import SettingsError
-from nlp_meta.evaluation.metrics import METRICS
-from nlp_meta.prompting.evidence import PromptFacts, PromptPlan, gather_evidence, shuffle_balanced
+from nlp_meta.evaluation.answers import episode_scorer
+from nlp_meta.prompting.demonstrations import PromptPlan, shuffle_balanced
+from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
 from nlp_meta.prompting.in_context import (
-    PromptChoice,
-    choose_prompt,
-    fitting_templates,
+    WRITTEN,
+    LabelPrompter,
+    LearnsWithFacts,
+    Prompter,
+    PromptTrial,
+    TranslationPrompter,
     in_context,
-    order_variance,
+    score_orders,
+    try_prompts,
 )
-from nlp_meta.prompting.language_model import find_weights
-from nlp_meta.prompting.prompts import TEMPLATES, AnswerScore, Chat, Prompt, Scorer
-from nlp_meta.prompting.questions import count_at_most
-from nlp_meta.prompting.scoring import find_scoring, find_scorings
+from nlp_meta.prompting.language_model import (
+    LanguageModel,
+    chat_of,
+    find_weights,
+    load_language_model,
+    name_weights,
+)
+from nlp_meta.prompting.local_scorer import LocalScorer
+from nlp_meta.prompting.local_writer import LocalWriter
+from nlp_meta.prompting.prompts import (
+    TEMPLATES,
+    TRANSLATION_TEMPLATES,
+    AnswerScore,
+    Chat,
+    Prompt,
+    Scorer,
+    Template,
+    Writer,
+    Written,
+    fitting_templates,
+)
+from nlp_meta.prompting.questions import count_at_most, estimate_cost
+from nlp_meta.settings import TranslationPrompting
+
+logger = logging.getLogger(__name__)
 
 Choice = Mapping[str, object]
-Given = TypeVar("Given", bound=Answer)
 
-DEMONSTRATION_TOKENS, QUERY_TOKENS = 128, 160
+DEMONSTRATION_TOKENS, QUERY_TOKENS, BATCH_TOKENS = 128, 160, 8192
+ENDPOINT_CONTEXT, ANSWER_TOKENS, MOST_NONSENSE, CONCURRENCY = 4096, 8, 0.5, 4
 INSIDE_FOLDS, MOST_JUDGED = 2, 24
 """Of the choice inside a support set: each prompt reads as many demonstrations as there are
 labels, a half at a time, and answers so many queries at most."""
+TRANSLATION_METRIC = "chrf"
+"""By which a template for translations is chosen."""
+ANSWERS = "answers"
+"""Folder, below that of the comparison, where an endpoint's answers are kept."""
 
 
-def choose_prompting(bench: Bench, _: str) -> dict[str, object]:
-    """Template, demonstrations or none, and scoring rule, on the meta-validation episodes.
+@dataclass(frozen=True, slots=True)
+class _Prompted:
+    """What differs between prompting for labels and for translations.
 
-    Without such episodes each support set chooses. An endpoint's answers cost: then the first
-    of each that the settings name is taken.
+    Attributes:
+        templates: All there are, by name; the setting `setting` lists those to choose among.
+        labels: That methods will meet; none of translations.
+        scorings: Rules to choose among.
+        metric: By which a prompt is chosen.
+        mode: How an endpoint is asked.
+        load: Gives the language model, and its chat template where it is wanted.
+        prompter: Given a language model and rules, what asks it.
+        facts: Of the method, beside those of the language model.
     """
-    prompting = bench.settings.prompting
-    judged = choosing_episodes(bench)
-    if not judged and prompting.endpoint is None:
-        return {"chosen": "inside each support set"}
+
+    templates: Mapping[str, Template]
+    setting: str
+    names: Sequence[str]
+    labels: tuple[str, ...]
+    scorings: Sequence[str]
+    metric: str
+    mode: str
+    answer_tokens: int
+    load: Callable[[], tuple[Any, Chat | None]]
+    prompter: Callable[[Any, Sequence[str]], Prompter]
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+def _read_row(bench: Any) -> _Prompted:
+    settings = bench.settings
+    if isinstance(bench, Bench):
+        return _Prompted(
+            templates=TEMPLATES,
+            setting="prompting.templates",
+            names=settings.prompting.templates,
+            labels=bench.labels,
+            scorings=settings.prompting.scorings,
+            metric=settings.adaptation.metric,
+            mode="auto",
+            answer_tokens=ANSWER_TOKENS,
+            load=lambda: load_scorer(bench),
+            prompter=LabelPrompter,
+        )
+    writing = settings.translation_prompting
+    return _Prompted(
+        templates=TRANSLATION_TEMPLATES,
+        setting="translation_prompting.translation_templates",
+        names=writing.translation_templates,
+        labels=(),
+        scorings=(WRITTEN,),
+        metric=TRANSLATION_METRIC,
+        mode="written",
+        answer_tokens=writing.max_new_tokens,
+        load=lambda: load_writer(bench, writing),
+        prompter=lambda writer, _: TranslationPrompter(writer),
+        facts={"num_beams": writing.num_beams},
+    )
+
+
+def choose_prompting(bench: AskingBench, _: str) -> dict[str, object]:
+    """Template, demonstrations or none, and rule of scoring, on the meta-validation episodes.
+
+    Without such episodes each support set chooses, among prompts for labels. Of those for
+    translations the first is taken, and of an endpoint's too, as its answers cost.
+    """
+    row, judged = _read_row(bench), choosing_episodes(bench)
     if not judged:
-        first = _suit_labels(bench, bench.labels)[0]
-        fixed = _tell_choice(first, prompting.scorings[0])
-        return {"chosen": "beforehand, as an endpoint's answers cost", **fixed}
-    plans = _list_plans(bench, prompting.templates)
-    _announce(bench, plans, prompting.scorings, judged, what="choosing a prompt")
-    scorer, chat = load_scorer(bench)
-    found = _choose(bench, scorer, [replace(plan, chat=chat) for plan in plans], judged)
+        if row.labels and bench.settings.prompting.endpoint is None:
+            return {"chosen": "inside each support set"}
+        first = _list_plans(bench, row, row.labels)[0]
+        chosen = {"chosen": "beforehand, as an endpoint's answers cost"} if row.labels else {}
+        return {**chosen, **_tell_choice(first, row.scorings[0])}
+    plans = _list_plans(bench, row)
+    _announce(bench, row, plans, row.scorings, judged, what="choosing a prompt")
+    model, chat = row.load()
+    trials = _try(row, model, [replace(plan, chat=chat) for plan in plans], judged)
+    best = trials[0]
     return {
         "chosen": "on meta-validation",
-        **_tell_choice(found.plan, found.scoring),
-        "validation_score": max(trial.score for trial in found.trials),
-        "trials": len(found.trials),
-        **_vary_order(bench, scorer, found),
+        **_tell_choice(best.plan, best.scoring),
+        "validation_score": best.score,
+        "trials": len(trials),
+        **_vary_order(bench, row, row.prompter(model, [best.scoring]), best.plan),
     }
 
 
-def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
-    """The support set as demonstrations, the labels scored by their likelihood.
+def build_prompting(bench: AskingBench, _: str, choice: Choice) -> Method:
+    """The support set as demonstrations; labels are scored by likelihood, translations written.
 
     The model is loaded when the first episode comes: a finished comparison needs none.
     """
-    prompting = bench.settings.prompting
+    prompting, row = bench.settings.prompting, _read_row(bench)
     if prompting.endpoint is None:
         find_weights(prompting.model_name_or_path, prompting.gguf_file)
-    ready: list[_Prompting] = []
-    chosen = _read_choice(bench, choice) if "template" in choice else None
-
-    def learn(support_set: SupportSet) -> LearnedWithFacts:
-        if not ready:
-            began = work_time()
-            ready.append(_Prompting(bench, *load_scorer(bench), {}))
-            charge(began - work_time())  # loading is not learning
-        plan, scoring = chosen or ready[0].choose(support_set.ask(Queries(())))
-        facts: dict[str, object] = {}
-
-        def answer(queries: Queries) -> Sequence[Answer]:
-            answers = ready[0].answer(plan, scoring, support_set.ask(queries))
-            facts.update(ready[0].said)
-            return answers
-
-        return LearnedWithFacts(answer, facts)
+    chosen = None
+    if "template" in choice:
+        number = choice["demonstrations"]
+        shown = None if number is None else int(str(number))
+        plan = _plan(bench, row, str(choice["template"]), demonstrations=shown)
+        chosen = plan, str(choice.get("scoring", WRITTEN))
 
     def announce(episodes: Sequence[Episode]) -> None:
         if chosen is not None:
             plan, scoring = chosen
-            _announce(bench, [plan], [scoring], episodes, what="prompting")
+            _announce(bench, row, [plan], [scoring], episodes, what="prompting")
 
-    facts = {**tell_model(bench), "choice": dict(choice)}
-    return Method(learn, 1, lambda _labels: 0, facts, announce, without_labels=True)
+    learn = _PromptedMethod(bench, row, chosen)
+    facts = {**tell_model(bench), **row.facts, "choice": dict(choice)}
+    return Method(learn, 1, lambda _examples: 0, facts, announce, without_labels=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Prompting:
-    """A language model that is ready to be prompted, and what it said of the cell being made."""
+@dataclass(slots=True)
+class _PromptedMethod:
+    """A `Rival` that loads its language model when the first support set comes.
 
-    bench: Bench
-    scorer: Scorer
-    chat: Chat | None
-    said: dict[str, object]
-    predictors: dict[tuple[PromptPlan, str], Predict] = field(default_factory=dict)
+    Attributes:
+        chosen: Plan and rule; None where each support set chooses.
+    """
 
-    def choose(self, episode: Episode) -> tuple[PromptPlan, str]:
+    bench: AskingBench
+    row: _Prompted
+    chosen: tuple[PromptPlan, str] | None
+    _loaded: tuple[Any, Chat | None] | None = None
+    _rivals: dict[tuple[PromptPlan, str], LearnsWithFacts] = field(default_factory=dict)
+
+    def __call__(self, support_set: SupportSet) -> LearnedWithFacts:
+        if self._loaded is None:
+            began = work_time()
+            self._loaded = self.row.load()
+            charge(began - work_time())  # loading is not learning
+        model, chat = self._loaded
+        plan, scoring = self.chosen or self._choose(support_set, model, chat)
+        if (plan, scoring) not in self._rivals:
+            prompter = self.row.prompter(model, [scoring])
+            rival = in_context(prompter, replace(plan, chat=chat))
+            self._rivals[plan, scoring] = remember(rival) if plan.demonstrations == 0 else rival
+        return self._rivals[plan, scoring](support_set)
+
+    def _choose(
+        self, support_set: SupportSet, model: Any, chat: Chat | None
+    ) -> tuple[PromptPlan, str]:
         """Choose by folds of a support set; the first of all where a label has too few examples."""
-        plans = _suit_labels(self.bench, episode.labels)
+        plans = _list_plans(self.bench, self.row, support_set.labels)
         seed = self.bench.settings.run.seed
+        episode = support_set.ask(Queries(()))
         folds = [
-            replace(one, query=tuple(some[: MOST_JUDGED // INSIDE_FOLDS]))
-            for one in fold_episodes(episode, folds=INSIDE_FOLDS, seed=seed)
-            if (some := shuffle_balanced(one.query, seed=seed))
+            replace(fold, query=tuple(queries[: MOST_JUDGED // INSIDE_FOLDS]))
+            for fold in fold_episodes(episode, folds=INSIDE_FOLDS, seed=seed)
+            if (queries := shuffle_balanced(fold.query, seed=seed))
         ]
         if not folds:
-            return plans[0], self.bench.settings.prompting.scorings[0]
-        chats = [replace(plan, chat=self.chat) for plan in plans]
-        found = _choose(self.bench, self.scorer, chats, folds)
-        return found.plan, found.scoring
-
-    def answer(self, plan: PromptPlan, scoring: str, episode: Episode) -> Sequence[Answer]:
-        (taken,) = find_scorings([scoring], graded=self.scorer.graded)
-        self.said.clear()
-        self.said.update(template=plan.template.name, scoring=taken, demonstrations=0)
-        key = plan, taken
-        if key not in self.predictors:
-            asked = in_context(
-                self.scorer,
-                replace(plan, chat=self.chat),
-                scoring=taken,
-                on_prompt=self._note,
-            )
-            alike = plan.demonstrations == 0
-            self.predictors[key] = remember(asked) if alike else asked
-        return self.predictors[key](episode)
-
-    def _note(self, facts: PromptFacts) -> None:
-        self.said.update(demonstrations=facts.demonstrations, queries_cut=facts.queries_cut)
+            return plans[0], self.row.scorings[0]
+        best = _try(self.row, model, [replace(plan, chat=chat) for plan in plans], folds)[0]
+        return best.plan, best.scoring
 
 
-def remember(predict: Callable[[Episode], Sequence[Given]]) -> Callable[[Episode], Sequence[Given]]:
+def remember(rival: LearnsWithFacts) -> LearnsWithFacts:
     """Answer a query set once, at its own cost ever after: no support set has a say in it."""
-    known: dict[tuple[object, ...], tuple[Sequence[Given], float]] = {}
+    known: dict[tuple[object, ...], tuple[Sequence[Answer], Mapping[str, object], float]] = {}
 
-    def answer(episode: Episode) -> Sequence[Given]:
-        queries = tuple(example.source for example in episode.query)
-        key = (episode.task, episode.labels, queries)
-        if key in known:
-            answers, seconds = known[key]
-            charge(seconds)
+    def learn(support_set: SupportSet) -> LearnedWithFacts:
+        learned = rival(support_set)
+        facts: dict[str, object] = {}
+
+        def answer(queries: Queries) -> Sequence[Answer]:
+            key = (support_set.task, support_set.labels, queries.texts)
+            if key in known:
+                answers, shown, seconds = known[key]
+                charge(seconds)
+            else:
+                began = work_time()
+                answers, shown = learned(queries), learned.facts
+                known[key] = answers, shown, work_time() - began
+            facts.update(shown)
             return answers
-        began = work_time()
-        answers = predict(episode)
-        known[key] = answers, work_time() - began
-        return answers
 
-    return answer
+        return LearnedWithFacts(answer, facts)
+
+    return learn
 
 
-def _choose(
-    bench: Bench, scorer: Scorer, plans: Sequence[PromptPlan], episodes: Sequence[Episode]
-) -> PromptChoice:
-    return choose_prompt(
-        scorer,
-        plans,
-        episodes,
-        scorings=bench.settings.prompting.scorings,
-        metric=METRICS[bench.settings.adaptation.metric],
-    )
+def choosing_episodes(bench: AskingBench) -> tuple[Episode, ...]:
+    """The judged episodes that a prompt is chosen by: many prompts times many queries are costly.
+
+    Raises:
+        SettingsError: None of the draws that there are is to be chosen by.
+    """
+    draws = bench.settings.prompting.choosing_draws
+    if draws is not None and draws < 1:
+        raise SettingsError(
+            f"cannot choose a prompt by {draws} draws: at least 1 is needed, or null for all of "
+            "`adaptation.draws`; change `prompting.choosing_draws`"
+        )
+    return tuple(one for one in bench.judged if draws is None or one.index < draws)
+
+
+def _try(
+    row: _Prompted, model: Any, plans: Sequence[PromptPlan], episodes: Sequence[Episode]
+) -> list[PromptTrial]:
+    metric = episode_scorer(row.metric, setting="adaptation.metric")
+    return try_prompts(row.prompter(model, row.scorings), plans, episodes, metric=metric)
 
 
 def _tell_choice(plan: PromptPlan, scoring: str) -> dict[str, object]:
-    return {
+    choice: dict[str, object] = {
         "template": plan.template.name,
         "demonstrations": plan.demonstrations,
-        "scoring": scoring,
     }
+    return choice if scoring == WRITTEN else {**choice, "scoring": scoring}
 
 
-def _read_choice(bench: Bench, choice: Choice) -> tuple[PromptPlan, str]:
-    number = choice["demonstrations"]
-    shown = None if number is None else int(str(number))
-    return _plan(bench, str(choice["template"]), demonstrations=shown), str(choice["scoring"])
-
-
-def _vary_order(bench: Bench, scorer: Scorer, found: PromptChoice) -> dict[str, object]:
-    """How much the order of the demonstrations matters, on one meta-validation episode."""
-    prompting = bench.settings.prompting
-    if prompting.orders < 2 or found.plan.demonstrations == 0 or prompting.selection == "nearest":
+def _vary_order(
+    bench: AskingBench, row: _Prompted, prompter: Prompter, plan: PromptPlan
+) -> dict[str, object]:
+    """How much the order of the demonstrations matters to labels, on one judged episode."""
+    orders = bench.settings.prompting.orders
+    varied = row.labels and plan.demonstrations != 0 and plan.selection == "balanced"
+    if orders < 2 or not varied:
         return {}
-    varied = order_variance(
-        scorer,
-        found.plan,
-        bench.judged[0],
-        scoring=found.scoring,
-        orders=prompting.orders,
-        metric=METRICS[bench.settings.adaptation.metric],
-    )
-    return {"order_scores": list(varied.scores), "order_deviation": varied.deviation}
+    metric = episode_scorer(row.metric)
+    scores = score_orders(prompter, plan, bench.judged[0], orders=orders, metric=metric)
+    return {"order_scores": scores, "order_deviation": stdev(scores)}
 
 
 @dataclass(frozen=True, slots=True)
 class _Dry:
-    """A scorer that notes what it would be asked, for a price."""
+    """A scorer and writer that notes what it would be asked, for a price."""
 
     context_tokens: int
+    answer_tokens: int
     asked: list[tuple[Prompt, Sequence[str]]]
     name: str = "dry"
     graded: bool = True
@@ -224,44 +312,60 @@ class _Dry:
         self.asked.append((prompt, tuple(queries)))
         return [tuple(AnswerScore(0.0, 1) for _ in prompt.answers) for _ in queries]
 
+    def write(self, prompt: Prompt, queries: Sequence[str]) -> list[Written]:
+        self.asked.append((prompt, tuple(queries)))
+        return [Written("", True) for _ in queries]
+
 
 def _announce(
-    bench: Bench,
+    bench: AskingBench,
+    row: _Prompted,
     plans: Sequence[PromptPlan],
     scorings: Sequence[str],
     episodes: Sequence[Episode],
     *,
     what: str,
 ) -> None:
-    """Say what an endpoint will be asked, before anything is sent."""
-    if bench.settings.prompting.endpoint is None or not episodes:
+    """Say what an endpoint will be asked and cost at most, before anything is sent."""
+    prompting = bench.settings.prompting
+    if prompting.endpoint is None or not episodes:
         return
-    dry = _Dry(bench.settings.prompting.context_tokens or ENDPOINT_CONTEXT, [])
-    rules = [find_scoring(name) for name in scorings]
+    dry = _Dry(prompting.context_tokens or ENDPOINT_CONTEXT, row.answer_tokens, [])
+    prompter = row.prompter(dry, scorings)
     for plan in plans:
         for episode in episodes:
-            gather_evidence(dry, plan, episode.support_set.ask(episode.queries), scorings=rules)
-    say_cost(bench, dry.asked, mode="auto", answer_tokens=ANSWER_TOKENS, what=what)
+            prompter.answer(plan, episode.support_set, episode.queries)
+    cost = estimate_cost(
+        dry.asked,
+        mode=row.mode,
+        answer_tokens=row.answer_tokens,
+        price_per_million_tokens=prompting.price_per_million_tokens,
+        requests_per_minute=prompting.requests_per_minute,
+    )
+    logger.info("%s at %s: %s", what, prompting.endpoint, cost)
 
 
-def _suit_labels(bench: Bench, labels: Sequence[str]) -> list[PromptPlan]:
-    return _list_plans(bench, fitting_templates(bench.settings.prompting.templates, labels))
+def _list_plans(bench: AskingBench, row: _Prompted, labels: Sequence[str] = ()) -> list[PromptPlan]:
+    """Give every template with demonstrations and without: a small model may do worse with them.
 
-
-def _list_plans(bench: Bench, templates: Sequence[str]) -> list[PromptPlan]:
-    """Give every template with demonstrations and without: a small model may do worse with them."""
+    Args:
+        labels: Leave out templates that do not suit these.
+    """
+    names = fitting_templates(row.names, labels) if labels else row.names
     shown = dict.fromkeys([bench.settings.prompting.demonstrations, 0])
-    return [_plan(bench, name, demonstrations=number) for name in templates for number in shown]
+    return [_plan(bench, row, name, demonstrations=number) for name in names for number in shown]
 
 
-def _plan(bench: Bench, template: str, *, demonstrations: int | None) -> PromptPlan:
-    if template not in TEMPLATES:
+def _plan(
+    bench: AskingBench, row: _Prompted, template: str, *, demonstrations: int | None
+) -> PromptPlan:
+    if template not in row.templates:
         raise SettingsError(
-            f"cannot prompt with the template '{template}': one of {', '.join(TEMPLATES)} is "
-            "needed; change `prompting.templates`"
+            f"cannot prompt with the template '{template}': one of {', '.join(row.templates)} is "
+            f"needed; change `{row.setting}`"
         )
     return PromptPlan(
-        template=TEMPLATES[template],
+        template=row.templates[template],
         demonstrations=demonstrations,
         selection=bench.settings.prompting.selection,
         seed=bench.settings.run.seed,
@@ -270,3 +374,82 @@ def _plan(bench: Bench, template: str, *, demonstrations: int | None) -> PromptP
         demonstration_tokens=DEMONSTRATION_TOKENS,
         query_tokens=QUERY_TOKENS,
     )
+
+
+def load_scorer(bench: AskingBench) -> tuple[Scorer, Chat | None]:
+    """Load the language model, or connect to the endpoint, that the settings name."""
+    endpoint = bench.settings.prompting.endpoint
+    if endpoint is not None:
+        return _connect(bench, endpoint, mode="auto", answer_tokens=ANSWER_TOKENS), None
+    model, chat = _load_local(bench)
+    return LocalScorer(model, batch_tokens=BATCH_TOKENS), chat
+
+
+def load_writer(bench: AskingBench, writing: TranslationPrompting) -> tuple[Writer, Chat | None]:
+    """Load the language model, or connect to the endpoint, that the settings name.
+
+    Raises:
+        SettingsError: Several beams of an endpoint, or a number out of range.
+    """
+    endpoint = bench.settings.prompting.endpoint
+    if endpoint is None:
+        model, chat = _load_local(bench)
+        return LocalWriter(model, BATCH_TOKENS, writing.max_new_tokens, writing.num_beams), chat
+    if writing.num_beams != 1:
+        raise SettingsError(
+            f"cannot search {writing.num_beams} beams at endpoint {endpoint}: it writes one line "
+            "by itself, 1 is needed; change `translation_prompting.num_beams`"
+        )
+    tokens = writing.max_new_tokens
+    return _connect(bench, endpoint, mode="written", answer_tokens=tokens), None
+
+
+def _load_local(bench: AskingBench) -> tuple[LanguageModel, Chat | None]:
+    """Load the language model that the settings name, and its chat template if they want it."""
+    prompting = bench.settings.prompting
+    model = load_language_model(
+        prompting.model_name_or_path,
+        gguf_file=prompting.gguf_file,
+        revision=prompting.revision,
+        context_tokens=prompting.context_tokens,
+        autocast=choose_autocast(bench.settings.run.mixed_precision, choose_device()),
+    )
+    return model, chat_of(model) if prompting.chat else None
+
+
+def _connect(bench: AskingBench, endpoint: str, *, mode: str, answer_tokens: int) -> EndpointScorer:
+    """Connect to the endpoint of the settings; its answers are kept in the run's folder."""
+    prompting = bench.settings.prompting
+    if prompting.model_name_or_path.startswith(BUILTIN):
+        raise SettingsError(
+            f"cannot ask {endpoint} for '{prompting.model_name_or_path}', which is read here: the "
+            "name that the endpoint knows its model by is needed; change "
+            "`prompting.model_name_or_path`"
+        )
+    return connect_endpoint(
+        endpoint,
+        model=prompting.model_name_or_path,
+        context_tokens=prompting.context_tokens or ENDPOINT_CONTEXT,
+        mode=mode,
+        answer_tokens=answer_tokens,
+        most_nonsense=MOST_NONSENSE,
+        timeout=prompting.timeout,
+        retries=prompting.retries,
+        concurrency=CONCURRENCY,
+        requests_per_minute=prompting.requests_per_minute,
+        cache_dir=Path(bench.settings.run.output_dir) / ANSWERS,
+        api_key_env=prompting.api_key_env,
+    )
+
+
+def tell_model(bench: AskingBench) -> dict[str, object]:
+    """Facts of the language model: nothing of it is trained here, or moves."""
+    prompting = bench.settings.prompting
+    name = name_weights(prompting.model_name_or_path, prompting.gguf_file)
+    return {
+        "title": f"prompting {name}",
+        "examples_before": None,
+        "parameters": 0,
+        "bytes": 0,
+        "model": prompting.model_name_or_path,
+    }

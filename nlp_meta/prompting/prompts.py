@@ -174,6 +174,18 @@ TEMPLATES: Mapping[str, Template] = {
     )
 }
 """All but `label` ask for sentiment; `ask` is for chats."""
+ANY_LABELS = ("label",)
+"""Names of templates that suit any labels that are words."""
+SENTIMENTS = frozenset({"negative", "neutral", "positive"})
+
+
+def fitting_templates(names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Leave out templates that ask for sentiment where the labels are another thing, unless all do.
+
+    For labels that are sentiments, templates that suit any labels are left out.
+    """
+    sentiment = SENTIMENTS.issuperset(labels)
+    return [name for name in names if (name in ANY_LABELS) != sentiment] or list(names)
 
 
 def one_line(text: str) -> str:
@@ -328,21 +340,6 @@ TRANSLATION_TEMPLATES: Mapping[str, Template] = {
     )
 }
 """`{source}` and `{target}` become the names of the languages; `ask` is for chats."""
-
-
-def find_translation_template(name: str) -> Template:
-    """Look a template up in `TRANSLATION_TEMPLATES`.
-
-    Raises:
-        SettingsError: There is none of that name.
-    """
-    if name not in TRANSLATION_TEMPLATES:
-        raise SettingsError(
-            f"cannot prompt for translations with the template '{name}': one of "
-            f"{', '.join(TRANSLATION_TEMPLATES)} is needed; change "
-            "`translation_prompting.translation_templates`"
-        )
-    return TRANSLATION_TEMPLATES[name]
 
 
 def name_languages(template: Template, pair: str) -> Template:

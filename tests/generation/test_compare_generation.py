@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from nlp_meta.comparing import prompted_translation
+from nlp_meta.comparing import prompted
 from nlp_meta.comparing.generation import KINDS, GenerationBench
 from nlp_meta.comparing.run import fingerprint
 from nlp_meta.data.answers import Translation
@@ -85,8 +85,8 @@ def compared(save_tiny_marian: Any, tmp_path_factory: pytest.TempPathFactory) ->
         root / "start"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prompted_translation, "load_writer", lambda *_: (Copier(), None))
-        patch.setattr(prompted_translation, "find_weights", lambda *_: None)
+        patch.setattr(prompted, "load_writer", lambda *_: (Copier(), None))
+        patch.setattr(prompted, "find_weights", lambda *_: None)
         assert COMPARE(read(root)) == 0
     return root
 

@@ -7,7 +7,7 @@ import pytest
 
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import EpisodeError
-from nlp_meta.prompting.evidence import (
+from nlp_meta.prompting.demonstrations import (
     arrange,
     cut_text,
     fit_prompt,
@@ -46,6 +46,8 @@ def fit(context: int, *, demonstrations=None, query_tokens=5, candidates=SUPPORT
         task="made/task",
         demonstrations=demonstrations,
         query_tokens=query_tokens,
+        fewest=1,
+        answer_tokens=0,
     )
 
 

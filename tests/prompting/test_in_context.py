@@ -3,20 +3,19 @@
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from math import log
-from statistics import stdev
 
 import pytest
 
+from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import EpisodeError, SettingsError
-from nlp_meta.evaluation.metrics import accuracy
-from nlp_meta.evaluation.protocol import evaluate
-from nlp_meta.prompting.evidence import PromptPlan
-from nlp_meta.prompting.in_context import choose_prompt, in_context, order_variance
-from nlp_meta.prompting.local_scoring import LocalScorer
+from nlp_meta.evaluation.answers import episode_scorer
+from nlp_meta.prompting.demonstrations import PromptPlan
+from nlp_meta.prompting.in_context import LabelPrompter, in_context, score_orders, try_prompts
+from nlp_meta.prompting.local_scorer import LocalScorer
 from nlp_meta.prompting.prompts import TEMPLATES, AnswerScore
-from nlp_meta.prompting.scoring import CONTENT_FREE
+from nlp_meta.prompting.scoring_rules import CONTENT_FREE
 
 LABELS = ("negative", "positive")
 SUPPORT = tuple(
@@ -84,20 +83,28 @@ class Copier:
         return rows
 
 
-def answer(scorer, episode=EPISODE, *, scoring="sum", **changes):
-    predict = in_context(scorer, replace(PLAN, **changes), scoring=scoring)
-    return predict(episode)
+accuracy = episode_scorer("accuracy")
+
+
+def learn(scorer, episode=EPISODE, *, scoring="sum", **changes):
+    """What learns nothing of the queries before it is asked."""
+    return in_context(LabelPrompter(scorer, [scoring]), replace(PLAN, **changes))(
+        episode.support_set
+    )
+
+
+def answer(scorer, episode=EPISODE, **changes) -> list[Prediction]:
+    return learn(scorer, episode, **changes)(episode.queries)
+
+
+def questions(scorer) -> list:
+    """What was asked, without the readings of a prompt that nothing stands behind."""
+    return [(prompt, queries) for prompt, queries in scorer.asked if queries]
 
 
 @pytest.mark.parametrize("selection", ["balanced", "nearest"])
 def test_words_of_the_demonstrations_tell_the_label(selection):
-    found = evaluate(
-        in_context(Copier(), replace(PLAN, selection=selection), scoring="sum"),
-        [EPISODE],
-        method="in context",
-    )
-
-    assert found.cells[0].scores["accuracy"] == 1
+    assert accuracy(EPISODE, answer(Copier(), selection=selection)) == 1
 
 
 def test_probabilities_are_the_beliefs_made_to_add_up_to_one():
@@ -123,10 +130,10 @@ def test_written_answers_are_taken_as_they_are(scoring):
     """A writer answers texts without content by its favorite label too; it is asked for none."""
     writer = Copier(bias=(0.5, 1.0), graded=False)
     found = answer(writer, scoring=scoring)
-    chosen = choose_prompt(writer, [PLAN], [EPISODE], scorings=[scoring], metric=accuracy)
+    trials = try_prompts(LabelPrompter(writer, [scoring]), [PLAN], [EPISODE], metric=accuracy)
 
     assert found == answer(Copier(bias=(0.5, 1.0)), scoring="sum")
-    assert {trial.scoring for trial in chosen.trials} == {"sum"}
+    assert {trial.scoring for trial in trials} == {"sum"}
     texts = {one.source for one in QUERY}
     assert {query for _, queries in writer.asked for query in queries} == texts
 
@@ -148,7 +155,7 @@ def test_all_queries_share_one_prompt_or_each_has_its_own():
     answer(shared, scoring="calibrated")
     answer(own, scoring="calibrated", selection="nearest", demonstrations=2)
 
-    assert [queries for _, queries in shared.asked] == [
+    assert [queries for _, queries in questions(shared)] == [
         list(CONTENT_FREE),
         [example.source for example in QUERY],
     ]
@@ -166,7 +173,7 @@ def test_a_query_text_is_never_a_demonstration(selection):
 
     answer(scorer, replace(EPISODE, support=copies + SUPPORT), selection=selection)
 
-    shown = " ".join(prompt.prefix for prompt, _ in scorer.asked)
+    shown = " ".join(prompt.prefix for prompt, _ in questions(scorer))
     assert not any(example.source in shown for example in copies)
     assert all(example.source in shown for example in SUPPORT)
 
@@ -177,35 +184,31 @@ def test_query_labels_change_nothing():
     assert answer(Copier()) == answer(Copier(), replace(EPISODE, query=turned))
 
 
-def test_the_prompt_is_read_before_answering_begins_and_its_facts_are_told():
-    """By hand: three words a demonstration are cut to two, the query of four words to three."""
-    scorer, calls, facts = Copier(), [], []
-    plan = replace(PLAN, demonstration_tokens=2, query_tokens=3, demonstrations=3)
-    predict = in_context(
-        scorer,
-        plan,
-        scoring="sum",
-        on_adapted=lambda: calls.append(len(scorer.asked)),
-        on_prompt=facts.append,
-    )
+def test_the_prompt_is_read_when_learning_and_the_queries_when_answering():
+    """By hand: the query of four words is cut to three, of four demonstrations three are shown."""
+    scorer = Copier()
 
-    predict(EPISODE)
+    learned = learn(scorer, demonstration_tokens=2, query_tokens=3, demonstrations=3)
+    before = [queries for _, queries in scorer.asked]
+    learned(EPISODE.queries)
 
-    assert calls == [1] and [len(queries) for _, queries in scorer.asked] == [0, 4]
-    assert scorer.asked[1][1] == ["the food was", "a warm room", "what an awful", "the agent was"]
-    [fact] = facts
-    assert (fact.task, fact.draw, fact.labels_total) == ("made/task", 3, 4)
-    assert (fact.demonstrations, fact.demonstrations_cut) == (3, 4)
-    assert (fact.queries, fact.queries_cut) == (4, 3)
+    assert before == [[]] and learned.facts["demonstrations"] == 3
+    (first, _), (second, queries) = scorer.asked
+    assert first == second
+    assert queries == ["the food was", "a warm room", "what an awful", "the agent was"]
+    assert learned.facts["queries_cut"] == 3
+    assert (learned.facts["template"], learned.facts["scoring"]) == ("review", "sum")
 
 
 def test_a_short_context_shows_fewer_demonstrations():
     """By hand: 6 words a demonstration; 2 + 1 + 4 stand beside the query of 4 words."""
-    facts = []
+    counts = []
     for context in (17, 23, 35):
-        in_context(Copier(context), PLAN, scoring="sum", on_prompt=facts.append)(EPISODE)
+        learned = learn(Copier(context))
+        learned(EPISODE.queries)
+        counts.append(learned.facts["demonstrations"])
 
-    assert [fact.demonstrations for fact in facts] == [1, 2, 4]
+    assert counts == [1, 2, 4]
     with pytest.raises(EpisodeError, match="one demonstration and a query of 4 tokens"):
         answer(Copier(16))
 
@@ -215,39 +218,44 @@ def test_the_best_template_and_rule_are_chosen_in_one_pass_a_template():
     scorer = Copier(bias=(0.1, 0.9))
     plans = [replace(PLAN, demonstrations=0), PLAN]
 
-    choice = choose_prompt(
-        scorer, plans, [EPISODE], scorings=("sum", "calibrated", "pmi"), metric=accuracy
-    )
+    prompter = LabelPrompter(scorer, ("sum", "calibrated", "pmi"))
+    trials = try_prompts(prompter, plans, [EPISODE], metric=accuracy)
 
-    assert (choice.plan, choice.scoring) == (PLAN, "calibrated")
-    scores = {(t.plan.demonstrations, t.scoring): t.score for t in choice.trials}
+    assert (trials[0].plan, trials[0].scoring) == (PLAN, "calibrated")
+    scores = {(t.plan.demonstrations, t.scoring): t.score for t in trials}
     assert scores[0, "sum"] == scores[0, "calibrated"] == scores[None, "sum"] == 0.5
     assert scores[None, "calibrated"] == scores[None, "pmi"] == 1
-    assert choice.texts == 8
     texts = [example.source for example in QUERY]
     assert sum(queries == texts for _, queries in scorer.asked) == 2
 
 
-def test_nothing_to_choose_from_is_refused():
-    with pytest.raises(SettingsError, match="among 1 prompts and 1 rules on 0 episodes"):
-        choose_prompt(Copier(), [PLAN], [], scorings=["sum"], metric=accuracy)
+@pytest.mark.parametrize(
+    ("plans", "scorings", "episodes"), [(1, ["sum"], 0), (0, ["sum"], 1), (1, [], 1)]
+)
+def test_nothing_to_choose_from_is_refused(plans, scorings, episodes):
+    prompter = LabelPrompter(Copier(), scorings)
+
+    with pytest.raises(
+        SettingsError,
+        match=rf"among {plans} prompts on {episodes} episodes.*`prompting\.templates`, `prompting",
+    ):
+        try_prompts(prompter, [PLAN] * plans, [EPISODE] * episodes, metric=accuracy)
 
 
-def test_the_variance_over_orders_is_that_of_the_orders_one_by_one():
+def test_each_order_is_scored_with_its_own_last_demonstration():
     """A model that believes the last label twice answers two texts of unknown words by it."""
     scorer = Copier(recency=True)
     strange = (Example("x", "negative"), Example("y", "negative"), *QUERY[:2])
     episode = replace(EPISODE, query=strange)
 
-    found = order_variance(scorer, PLAN, episode, scoring="sum", orders=6, metric=accuracy)
+    prompter = LabelPrompter(scorer, ["sum"])
+    scores = score_orders(prompter, PLAN, episode, orders=6, metric=accuracy)
 
     last = [
         prompt.prefix.endswith("negative") for prompt, queries in scorer.asked if "x" in queries
     ]
     assert len(set(last)) == 2
-    assert found.scores == tuple(1.0 if negative else 0.5 for negative in last)
-    assert found.mean == pytest.approx(sum(found.scores) / 6)
-    assert found.deviation == pytest.approx(stdev(found.scores))
+    assert scores == [1.0 if negative else 0.5 for negative in last]
 
 
 @pytest.mark.parametrize(("orders", "selection"), [(1, "balanced"), (3, "nearest")])
@@ -255,7 +263,9 @@ def test_orders_that_cannot_be_compared_are_refused(orders, selection):
     plan = replace(PLAN, selection=selection)
 
     with pytest.raises(SettingsError, match=f"{orders} orders of {selection} demonstrations"):
-        order_variance(Copier(), plan, EPISODE, scoring="sum", orders=orders, metric=accuracy)
+        score_orders(
+            LabelPrompter(Copier(), ["sum"]), plan, EPISODE, orders=orders, metric=accuracy
+        )
 
 
 @pytest.mark.parametrize(
@@ -274,7 +284,7 @@ def test_a_plan_out_of_range_is_refused(change, message):
 
 def test_an_unknown_rule_is_refused_at_once():
     with pytest.raises(SettingsError, match=r"change `prompting\.scorings`"):
-        in_context(Copier(), PLAN, scoring="best")
+        LabelPrompter(Copier(), ["best"])
 
 
 @pytest.mark.parametrize("selection", ["balanced", "nearest"])
@@ -282,16 +292,18 @@ def test_a_tiny_model_answers_within_its_context(tiny_language_model, selection)
     """Texts longer than the context are cut, by the tokens of a real tokenizer."""
     scorer = LocalScorer(tiny_language_model("llama", context_tokens=100), batch_tokens=300)
     long = (*QUERY, Example("the staff never called back " * 20, "negative"))
-    facts = []
+    episode = replace(EPISODE, query=long)
 
-    predict = in_context(
+    learned = learn(
         scorer,
-        replace(PLAN, selection=selection, demonstration_tokens=8, query_tokens=30),
+        episode,
         scoring="calibrated",
-        on_prompt=facts.append,
+        selection=selection,
+        demonstration_tokens=8,
+        query_tokens=30,
     )
-    found = predict(replace(EPISODE, query=long))
+    found = learned(episode.queries)
 
     assert len(found) == 5
     assert all(sum(one.probabilities.values()) == pytest.approx(1) for one in found)
-    assert facts[0].queries_cut == 1 and facts[0].demonstrations >= 1
+    assert learned.facts["queries_cut"] == 1 and learned.facts["demonstrations"] >= 1

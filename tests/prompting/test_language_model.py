@@ -9,7 +9,7 @@ from transformers import BertConfig, BertLMHeadModel
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import BackboneError, SettingsError
-from nlp_meta.prompting.evidence import PromptPlan
+from nlp_meta.prompting.demonstrations import PromptPlan
 from nlp_meta.prompting.in_context import in_context
 from nlp_meta.prompting.language_model import (
     chat_of,
@@ -18,7 +18,7 @@ from nlp_meta.prompting.language_model import (
     piece_ids,
     start_ids,
 )
-from nlp_meta.prompting.local_scoring import LocalScorer
+from nlp_meta.prompting.local_scorer import LocalScorer
 from nlp_meta.prompting.prompts import TEMPLATES
 
 

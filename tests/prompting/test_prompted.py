@@ -14,13 +14,19 @@ import pytest
 
 from nlp_meta.comparing import prompted
 from nlp_meta.comparing.bench import Bench, Method
-from nlp_meta.comparing.language_models import choosing_episodes, load_scorer
 from nlp_meta.comparing.own_settings import PROMPTING
-from nlp_meta.comparing.prompted import MOST_JUDGED, build_prompting, choose_prompting, remember
+from nlp_meta.comparing.prompted import (
+    MOST_JUDGED,
+    build_prompting,
+    choose_prompting,
+    choosing_episodes,
+    load_scorer,
+    remember,
+)
 from nlp_meta.comparing.run import run_comparison
-from nlp_meta.data.answers import Answer
+from nlp_meta.data.answers import Answer, LearnedWithFacts
 from nlp_meta.data.cache import work_time
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.data.tasks import Example, load_tasks
 from nlp_meta.errors import EndpointError, MissingPackageError, SettingsError
 from nlp_meta.prompting.prompts import AnswerScore, Prompt
@@ -137,7 +143,7 @@ def test_the_price_is_said_before_the_first_call_and_no_question_is_asked_twice(
                 if "requests" in record.getMessage():
                     seen.append(len(server.asked))
 
-        logging.getLogger("nlp_meta.comparing.language_models").addHandler(watch := Watch())
+        logging.getLogger("nlp_meta.comparing.prompted").addHandler(watch := Watch())
         run = lambda: run_comparison(  # noqa: E731
             make_bench(server.url, tmp_path), tasks, folder=tmp_path, share=Share()
         )
@@ -148,7 +154,7 @@ def test_the_price_is_said_before_the_first_call_and_no_question_is_asked_twice(
             path.unlink()
         third = run()
         after = len(server.asked)
-        logging.getLogger("nlp_meta.comparing.language_models").removeHandler(watch)
+        logging.getLogger("nlp_meta.comparing.prompted").removeHandler(watch)
 
     assert seen[0] == 0
     assert "a price of 0." in caplog.text
@@ -270,20 +276,25 @@ def test_answers_without_demonstrations_are_asked_for_once_at_their_own_cost():
     """By hand: two support draws of one query set, then another query set."""
     asked: list[int] = []
 
-    def slow(episode: Episode) -> list[str]:
-        time.sleep(0.05)
-        asked.append(episode.index)
-        return [one.source.upper() for one in episode.query]
+    def slow(support_set: SupportSet) -> LearnedWithFacts:
+        def answer(queries: Queries) -> Any:
+            time.sleep(0.05)
+            asked.append(support_set.index)
+            return [text.upper() for text in queries.texts]
 
-    predict = remember(slow)
+        return LearnedWithFacts(answer, {"queries_cut": 3})
+
+    learn = remember(slow)
     first, second, other = (
         Episode("task", ("a", "b"), (), (Example(text, "a"),), index)
         for index, text in enumerate(("one", "one", "two"))
     )
     told = []
     for episode in (first, second, other):
+        learned = learn(episode.support_set)
         began = work_time()
-        told.append((predict(episode), work_time() - began))
+        told.append((learned(episode.queries), work_time() - began))
+        assert learned.facts == {"queries_cut": 3}
 
     assert asked == [0, 2]
     assert [answers for answers, _ in told] == [["ONE"], ["ONE"], ["TWO"]]

