@@ -54,7 +54,7 @@ def _split_tasks(card: DataCard) -> dict[str, list[str]]:
 
 def _check(names: list[str] | tuple[str, ...], screen: Screen) -> Mapping[str, object]:
     """Look at every card before stopping, so that one run shows all that is to mend."""
-    from nlp_meta.hub.push import check_data_card
+    from nlp_meta.hub.data_cards import check_data_card
 
     errors: dict[str, CardError] = {}
     for name in names:
@@ -76,7 +76,7 @@ def _check(names: list[str] | tuple[str, ...], screen: Screen) -> Mapping[str, o
 
 
 def _push(options: Namespace, screen: Screen) -> Mapping[str, object]:
-    from nlp_meta.hub.push import push_card
+    from nlp_meta.hub.data_cards import push_card
     from nlp_meta.hub.refusals import quiet_hub
 
     with quiet_hub():

@@ -10,8 +10,7 @@ from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.hub.destinations import Destination
-    from nlp_meta.hub.push import Pushed
+    from nlp_meta.hub.destinations import Destination, Pushed
 
 
 def run_push(options: Namespace, screen: Screen) -> Mapping[str, object]:

@@ -21,7 +21,7 @@ from nlp_meta.comparing.methods import Kind, find_kind
 from nlp_meta.data.tasks import Task, name_tasks
 from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.hub.bases import hash_base
-from nlp_meta.hub.pulling import ADAPTER, TRAINING, hash_file
+from nlp_meta.hub.pull import ADAPTER, TRAINING, hash_file
 from nlp_meta.hub.records import find_any_model
 from nlp_meta.prompting.language_model import find_weights
 from nlp_meta.settings import PromptingSettings

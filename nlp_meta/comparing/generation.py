@@ -23,7 +23,7 @@ from nlp_meta.comparing.pairs import (
 from nlp_meta.comparing.prompted import build_prompting, choose_prompting
 from nlp_meta.comparing.run import Contest
 from nlp_meta.data.episodes import Episode, SupportSet
-from nlp_meta.hub.pulling import ADAPTER, RECORD
+from nlp_meta.hub.pull import ADAPTER, RECORD
 from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.generation import (
     AdaptedGeneration,

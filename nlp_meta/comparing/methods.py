@@ -27,9 +27,8 @@ from nlp_meta.comparing.starts import (
     choose_start,
 )
 from nlp_meta.errors import SettingsError
-from nlp_meta.hub.pulling import ADAPTER, HEAD, RECORD
+from nlp_meta.hub.pull import ADAPTER, COMPANION_WEIGHTS, HEAD, RECORD
 from nlp_meta.hub.records import find_any_model
-from nlp_meta.hub.storage import WEIGHTS
 from nlp_meta.settings import ComparisonSettings
 
 Choose = Callable[[Any, str], dict[str, object]]
@@ -100,7 +99,7 @@ ASKED = _keys(
 _ENCODER, _TEXT = "the adapted encoder", "the text's characters"
 _FROZEN = "the frozen encoder's mean-pooled states"
 _LM = "a causal language model"
-_PRODUCT = (ADAPTER, HEAD, RECORD, WEIGHTS)
+_PRODUCT = (ADAPTER, HEAD, RECORD, COMPANION_WEIGHTS)
 _FITTED = ("rivals.regularization", "rivals.folds")
 _SCALED = ("rivals.scalings", "rivals.temperatures")
 _ADAPTED = (*ADAPTED, "rivals.folds")

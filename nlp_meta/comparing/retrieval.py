@@ -27,7 +27,7 @@ from nlp_meta.comparing.pairs import (
 from nlp_meta.comparing.run import Contest
 from nlp_meta.data.episodes import Episode, SupportSet
 from nlp_meta.data.tasks import Task
-from nlp_meta.hub.pulling import ADAPTER, RECORD
+from nlp_meta.hub.pull import ADAPTER, RECORD
 from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.adaptation import build_retriever
 from nlp_meta.models.retrieval import AdaptedPairs, AlignmentMetaModel, adapt_to_pairs

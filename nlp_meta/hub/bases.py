@@ -5,7 +5,8 @@ and what it holds must be what the adapter was trained on.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,11 @@ from safetensors import safe_open
 
 from nlp_meta.encoders.backbone import BUILTIN, resolve_name
 from nlp_meta.errors import HubError
-from nlp_meta.hub.card_sections import BaseFacts
-from nlp_meta.hub.pulling import hash_file
+from nlp_meta.hub.pull import hash_file
 from nlp_meta.hub.refusals import FAILURES, explain
 
-WEIGHTS, SHARDS, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-BUILTIN_ON_HUB = {"builtin:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+_WEIGHTS, _SHARDS, _CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
+_BUILTIN_ON_HUB = {"builtin:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 _SIZES = (
     "model_type",
     "vocab_size",
@@ -36,6 +36,20 @@ _SIZES = (
     "intermediate_size",
     "max_position_embeddings",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFacts:
+    """The base model on the Hub.
+
+    Attributes:
+        revision: The commit that the adapter is for.
+        license: As its own card says; None where it says none.
+    """
+
+    id: str
+    revision: str
+    license: str | None
 
 
 def find_base(
@@ -52,17 +66,17 @@ def find_base(
         HubError: It has no name on the Hub, is not there, or another model is.
     """
     local = is_local(name)
-    wanted = hub_base_model or (BUILTIN_ON_HUB.get(name) if local else name)
+    wanted = hub_base_model or (_BUILTIN_ON_HUB.get(name) if local else name)
     if wanted is None:
         raise HubError(
             f"cannot push: the base model is the folder '{Path(name).name}' of this machine and a "
-            "name on the Hub is needed, which others can load; give it with `--hub-base-model`"
+            "name on the Hub is needed, which others can load; give it with `hub_base_model`"
         )
     hub_id, _, asked = wanted.partition("@")
     if not local and hub_id != name:
         raise HubError(
             f"cannot push with the base model '{hub_id}': the adapter was trained on '{name}' from "
-            "the Hub and that base is needed; leave out `--hub-base-model`"
+            "the Hub and that base is needed; leave out `hub_base_model`"
         )
     try:
         info = HfApi(token=token).model_info(
@@ -91,7 +105,7 @@ def hash_base(name: str, *, revision: str | None, file: str | None = None) -> st
     else:
         files = _pull_weights(name, revision=revision, file=file)
     stats = [(path, path.stat()) for path in files if path.is_file()]
-    return " ".join(_hash_weights(path, one.st_size, one.st_mtime_ns) for path, one in stats)
+    return " ".join(_hash_weights(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
 
 
 @cache
@@ -102,14 +116,14 @@ def _hash_weights(path: Path, _size: int, _modified: int) -> str:
 
 def _pull_weights(name: str, *, revision: str | None, file: str | None) -> list[Path]:
     try:
-        return [Path(hf_hub_download(name, file or WEIGHTS, revision=revision))]
+        return [Path(hf_hub_download(name, file or _WEIGHTS, revision=revision))]
     except EntryNotFoundError:  # in several files, or not here and no Hub to ask
         if file is not None:
             return []
     except FAILURES:
         return []
     try:
-        index = Path(hf_hub_download(name, SHARDS, revision=revision))
+        index = Path(hf_hub_download(name, _SHARDS, revision=revision))
         shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         return [Path(hf_hub_download(name, shard, revision=revision)) for shard in shards]
     except FAILURES:
@@ -124,51 +138,49 @@ def is_local(name: str) -> bool:
 
 def _compare(folder: Path, hub_id: str, info: ModelInfo, *, token: str | None) -> None:
     """Hold a folder's sizes and weights against those on the Hub."""
-    own = _read_config(folder / CONFIG)
-    there = _read_config(Path(hf_hub_download(hub_id, CONFIG, revision=info.sha, token=token)))
+    here = _read_config(folder / _CONFIG)
+    there = _read_config(Path(hf_hub_download(hub_id, _CONFIG, revision=info.sha, token=token)))
     for key in _SIZES:
-        if own.get(key) != there.get(key):
+        if here.get(key) != there.get(key):
             raise HubError(
                 f"cannot push with the base model '{hub_id}': its {key} is {there.get(key)} and "
-                f"{own.get(key)}, that of the base trained on, is needed: it is another model; "
-                "correct `--hub-base-model`"
+                f"{here.get(key)}, that of the base trained on, is needed: it is another model; "
+                "correct `hub_base_model`"
             )
-    hashes = {one.rfilename: one.lfs.sha256 if one.lfs else None for one in info.siblings or []}
-    local = folder / WEIGHTS
+    hashes = {file.rfilename: file.lfs.sha256 if file.lfs else None for file in info.siblings or []}
+    local = folder / _WEIGHTS
     # Weights in several files have sizes to be compared by, and no more.
-    if not local.is_file() or WEIGHTS not in hashes or hashes[WEIGHTS] == hash_file(local):
+    if not local.is_file() or _WEIGHTS not in hashes or hashes[_WEIGHTS] == hash_file(local):
         return
-    remote = Path(hf_hub_download(hub_id, WEIGHTS, revision=info.sha, token=token))
+    remote = Path(hf_hub_download(hub_id, _WEIGHTS, revision=info.sha, token=token))
     if not _same_tensors(local, remote):
         raise HubError(
             f"cannot push with the base model '{hub_id}': its weights differ from those of the "
-            "base trained on, which are needed: it is another model; correct `--hub-base-model`, "
+            "base trained on, which are needed: it is another model; correct `hub_base_model`, "
             "or push the base too and name that"
         )
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise HubError(
             f"cannot compare the base model: '{path.name}' of '{path.parent.name}' is missing or "
             "damaged and the base that was trained on is needed; put it back in its place"
         ) from error
-    return dict(found) if isinstance(found, dict) else {}
+    return dict(config) if isinstance(config, dict) else {}
 
 
 def _same_tensors(local: Path, remote: Path) -> bool:
     """Whether every tensor that both files have is the same; a prefix may stand before names."""
-    with safe_open(local, framework="pt") as own, safe_open(remote, framework="pt") as there:
-        pairs = list(_pairs(list(own.keys()), list(there.keys())))
+    with safe_open(local, framework="pt") as here, safe_open(remote, framework="pt") as there:
+        pairs = [
+            (name, other)
+            for name in list(here.keys())
+            for other in list(there.keys())
+            if name == other or name.endswith(f".{other}") or other.endswith(f".{name}")
+        ]
         return bool(pairs) and all(
-            torch.equal(own.get_tensor(one), there.get_tensor(other)) for one, other in pairs
+            torch.equal(here.get_tensor(name), there.get_tensor(other)) for name, other in pairs
         )
-
-
-def _pairs(own: list[str], there: list[str]) -> Iterator[tuple[str, str]]:
-    for name in own:
-        for other in there:
-            if name == other or name.endswith(f".{other}") or other.endswith(f".{name}"):
-                yield name, other

@@ -1,14 +1,27 @@
-"""Where a push goes: everything that can be refused is refused before anything is sent."""
+"""A place on the Hub that is pushed to, looked at before anything is sent, and the push itself.
+
+One push is one commit, so that no repository is ever half pushed. Large files go ahead of the
+commit, and the Hub keeps them under their hashes: a push that was cut off goes on where it
+stopped when it is repeated, and one that repeats a finished push changes nothing.
+"""
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import httpx2
-from huggingface_hub import HfApi, get_token, hf_hub_download
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    get_token,
+    hf_hub_download,
+)
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -18,12 +31,13 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from nlp_meta.errors import HubError
-from nlp_meta.hub.pulling import RECORD
-from nlp_meta.hub.refusals import FAILURES, TOKEN, explain
+from nlp_meta.hub.pull import RECORD, VOCABULARIES
+from nlp_meta.hub.refusals import FAILURES, LOG_IN, explain, patiently
 
 MODEL, DATASET = "model", "dataset"
 _EMPTY = {".gitattributes", "README.md"}
 """What a repository made on the Hub's pages holds from the start."""
+_PATH = re.compile(r"(/[^/\s]+/|~/|[A-Za-z]:\\|\\\\|file:).*")
 
 
 class PushOptions(TypedDict, total=False):
@@ -63,7 +77,7 @@ class Destination:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Contents:
     """What is at a destination already.
 
     Attributes:
@@ -75,6 +89,26 @@ class Found:
     exists: bool
     commit: str | None
     files: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """The end of a push.
+
+    Attributes:
+        commit: Its hash; that of the newest commit where nothing had changed.
+        pr_url: Address of the pull request, where one was asked for.
+        left_out: What the folder holds besides the model, which stayed here.
+        notes: What whoever shares this has to know; licenses above all.
+    """
+
+    repo_id: str
+    commit: str
+    url: str
+    pr_url: str | None
+    files: tuple[str, ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def check_destination(to: Destination) -> HfApi:
@@ -92,25 +126,25 @@ def check_destination(to: Destination) -> HfApi:
     if to.create_pr and (to.tag or to.revision):
         raise HubError(
             f"cannot push to '{to.repo_id}': a pull request has no branch or tag of its own, and "
-            "one of these is needed; leave out `--create-pr`, or `--revision` and `--tag`"
+            "one of these is needed; leave out `create_pr`, or `revision` and `tag`"
         )
     token = to.token or get_token()
     if token is None:
         raise HubError(
             f"cannot push to '{to.repo_id}': there is no token and one that may write is needed; "
-            f"{TOKEN}"
+            f"{LOG_IN}"
         )
     api = HfApi(token=token)
     if _role(api, to) == "read":
         raise HubError(
             f"cannot push to '{to.repo_id}': the token is read-only and one that may write is "
             "needed; make one in the Hub's settings under Access Tokens, and give it by HF_TOKEN "
-            "or `--token`"
+            "or `token`"
         )
     return api
 
 
-def look(api: HfApi, to: Destination) -> Found:
+def look(api: HfApi, to: Destination) -> Contents:
     """Look at what a destination holds, and whether its tag is free.
 
     Raises:
@@ -120,17 +154,17 @@ def look(api: HfApi, to: Destination) -> Found:
         if to.tag and to.tag in _tags(api, to):
             raise HubError(
                 f"cannot tag the push to '{to.repo_id}' as '{to.tag}': that tag exists and a new "
-                "name is needed; change `--tag`"
+                "name is needed; change `tag`"
             )
         info = _info(api, to)
     except FAILURES as error:
         raise explain(error, doing=f"push to '{to.repo_id}'") from error
     if info is None:
-        return Found(False, None, frozenset())
-    return Found(True, info.sha, frozenset(one.rfilename for one in info.siblings or []))
+        return Contents(False, None, frozenset())
+    return Contents(True, info.sha, frozenset(file.rfilename for file in info.siblings or []))
 
 
-def check_replaceable(to: Destination, found: Found, record: dict[str, Any] | None) -> None:
+def check_replaceable(to: Destination, there: Contents, record: Mapping[str, Any] | None) -> None:
     """Refuse to push a model over anything but an earlier version of it.
 
     Args:
@@ -139,53 +173,138 @@ def check_replaceable(to: Destination, found: Found, record: dict[str, Any] | No
     Raises:
         HubError: The repository holds something else and `exist_ok` is not given.
     """
-    if to.exist_ok or to.create_pr or not found.exists or found.files <= _EMPTY:
+    if to.exist_ok or to.create_pr or not there.exists or there.files <= _EMPTY:
         return
-    if RECORD not in found.files:
-        shown = ", ".join(sorted(found.files - _EMPTY)[:3])
+    if RECORD not in there.files:
+        shown = ", ".join(sorted(there.files - _EMPTY)[:3])
         raise _taken(to, f"it holds other things ({shown})")
     if record is None:
         return
-    there = _read_record(to, found)
-    for key, said in (("kind", "a model of the kind"), ("labels", "a model of the labels")):
-        if there.get(key) != record[key]:
-            value = there.get(key)
+    earlier = _read_record(to, there)
+    for key, words in (("kind", "a model of the kind"), ("labels", "a model of the labels")):
+        value = earlier.get(key)
+        if value != record[key]:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            raise _taken(to, f"it holds {said} {shown}")
-    base = (there.get("model") or {}).get("model_name_or_path")
+            raise _taken(to, f"it holds {words} {shown}")
+    base = (earlier.get("model") or {}).get("model_name_or_path")
     if base != record["model"]["model_name_or_path"]:
         raise _taken(to, f"it holds a model for the base '{base}'")
 
 
-def make_place(api: HfApi, to: Destination, found: Found) -> Found:
-    """Make the repository and the branch where they are missing.
+def check_portable(files: Mapping[str, Path], *places: Path) -> None:
+    """Refuse files that name a folder of this machine.
 
-    Returns:
-        What is there now.
+    Args:
+        files: By their paths in the repository.
+        places: Folders that must not be named anywhere, not even in a vocabulary.
     """
-    if not found.exists:
-        api.create_repo(to.repo_id, repo_type=to.repo_type, private=to.private)
-    if to.revision and (not found.exists or found.commit is None):
-        api.create_branch(to.repo_id, branch=to.revision, repo_type=to.repo_type, exist_ok=True)
-    return found
+    known = [str(place.resolve()) for place in places if len(place.resolve().parts) > 2]
+    for name, path in sorted(files.items()):
+        if path.suffix == ".safetensors":
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        named = next((place for place in known if place in text), None)
+        if named is None and path.suffix == ".json" and name not in VOCABULARIES:
+            named = next(_paths_in(json.loads(text)), None)
+        if named is not None:
+            raise HubError(
+                f"cannot push: '{name}' names '{named}', a place on this machine, and names "
+                "that others can use are needed; take it out of that file"
+            )
 
 
-def url_prefix(to: Destination) -> str:
-    """What stands before the name in an address."""
-    return "datasets/" if to.repo_type == DATASET else ""
+def commit(
+    api: HfApi,
+    to: Destination,
+    there: Contents,
+    sent: Mapping[str, Path],
+    *,
+    message: str,
+    gone: Sequence[str] = (),
+    left_out: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Pushed:
+    """Make the repository and the branch where they are missing, commit once, tag.
+
+    Args:
+        sent: Files by their paths in the repository.
+        message: Summary of the commit, where the destination has none.
+        gone: Paths to delete.
+        left_out, notes: Told with the push.
+
+    Raises:
+        HubError: The Hub refuses; it kept nothing then that anybody sees.
+    """
+    try:
+        if not there.exists:
+            api.create_repo(to.repo_id, repo_type=to.repo_type, private=to.private)
+        if to.revision and there.commit is None:
+            api.create_branch(to.repo_id, branch=to.revision, repo_type=to.repo_type, exist_ok=True)
+        done = patiently(lambda: _commit_once(api, to, there, sent, message=message, gone=gone))
+    except FAILURES as error:
+        raise explain(error, doing=f"push to '{to.repo_id}'") from error
+    if to.tag:
+        try:
+            api.create_tag(to.repo_id, tag=to.tag, revision=done.oid, repo_type=to.repo_type)
+        except FAILURES as error:
+            tagging = f"tag '{to.repo_id}' as '{to.tag}' (the push itself, {done.oid}, is there)"
+            raise explain(error, doing=tagging) from error
+    return Pushed(
+        to.repo_id,
+        done.oid,
+        str(done.commit_url),
+        done.pr_url,
+        files=tuple(sent),
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+    )
+
+
+def _commit_once(
+    api: HfApi,
+    to: Destination,
+    there: Contents,
+    sent: Mapping[str, Path],
+    *,
+    message: str,
+    gone: Sequence[str],
+) -> CommitInfo:
+    # Anew at every try: the client notes in them what it has sent.
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        *(CommitOperationAdd(name, path) for name, path in sent.items()),
+        *(CommitOperationDelete(name) for name in gone),
+    ]
+    return api.create_commit(
+        to.repo_id,
+        operations,
+        commit_message=to.commit_message or message,
+        repo_type=to.repo_type,
+        revision=to.revision,
+        create_pr=to.create_pr,
+        # Refused if somebody pushed since we looked.
+        parent_commit=None if to.create_pr else there.commit,
+    )
+
+
+def _paths_in(value: object) -> Iterator[str]:
+    if isinstance(value, str) and _PATH.fullmatch(value):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _paths_in(part)
 
 
 def _role(api: HfApi, to: Destination) -> str | None:
     """What the token may do; None where the Hub does not say."""
     try:
-        found = api.whoami()
+        account = api.whoami()
     except HfHubHTTPError as error:
         if error.response.status_code == 401:
             raise explain(error, doing=f"push to '{to.repo_id}'") from error
         return None
     except (httpx2.HTTPError, OSError) as error:
         raise explain(error, doing=f"push to '{to.repo_id}'") from error
-    access = (found.get("auth") or {}).get("accessToken") or {}
+    access = (account.get("auth") or {}).get("accessToken") or {}
     return access.get("role")
 
 
@@ -209,13 +328,13 @@ def _info(api: HfApi, to: Destination) -> Any:
 def _tags(api: HfApi, to: Destination) -> Iterable[str]:
     with suppress(RepositoryNotFoundError):
         refs = api.list_repo_refs(to.repo_id, repo_type=to.repo_type)
-        return [one.name for one in refs.tags]
+        return [tag.name for tag in refs.tags]
     return []
 
 
-def _read_record(to: Destination, found: Found) -> dict[str, Any]:
+def _read_record(to: Destination, there: Contents) -> dict[str, Any]:
     try:
-        revision = found.commit or to.revision
+        revision = there.commit or to.revision
         path = hf_hub_download(to.repo_id, RECORD, revision=revision, token=to.token)
         record = json.loads(Path(path).read_text(encoding="utf-8"))
     except FAILURES as error:
@@ -226,5 +345,5 @@ def _read_record(to: Destination, found: Found) -> dict[str, Any]:
 def _taken(to: Destination, reason: str) -> HubError:
     return HubError(
         f"cannot push to '{to.repo_id}': {reason}, and a new repository, or one with an earlier "
-        "version of this model, is needed; change the name, or push over it with `--exist-ok`"
+        "version of this model, is needed; change the name, or push over it with `exist_ok`"
     )

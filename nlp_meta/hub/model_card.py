@@ -2,148 +2,30 @@
 
 A card ends with a hash of itself. Whoever edits it by hand breaks the hash, and from then on
 it is theirs: it is checked, and never written over.
-
-How to use a saved model, with this package and without: the lines of its card.
 """
 
 import hashlib
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import ModelCardData, eval_result_entries_to_yaml
+from huggingface_hub import (
+    EvalResult,
+    EvalResultEntry,
+    ModelCardData,
+    eval_result_entries_to_yaml,
+)
 
 from nlp_meta import __version__
 from nlp_meta.data.languages import list_languages
 from nlp_meta.errors import HubError
-from nlp_meta.hub.card_sections import (
-    CardFacts,
-    adaptation_section,
-    calibration_section,
-    cost_section,
-    leaks_section,
-    licences_section,
-    licenses_of,
-    limits_section,
-    scores_section,
-    selection_section,
-    training_section,
-)
-from nlp_meta.hub.data_facts import facts_of, is_unknown, strictest
-from nlp_meta.hub.scores import HUB_METRICS, eval_entries, eval_results
+from nlp_meta.hub.card_sections import CardFacts, Results, build_sections
+from nlp_meta.hub.data_cards import is_unstated, strictest
 
-NATIVE = """\
-```python
-from peft import AutoPeftModelForSequenceClassification
-from transformers import AutoTokenizer
-
-model = AutoPeftModelForSequenceClassification.from_pretrained({name}, num_labels={count}, \
-dtype="float32").eval()
-inputs = AutoTokenizer.from_pretrained({name})({texts}, padding=True, truncation=True, \
-max_length={length}, return_tensors="pt")
-probabilities = model(**inputs).logits.softmax(-1)  # {labels}
-```
-"""
-
-MEAN = """\
-```python
-from peft import AutoPeftModelForFeatureExtraction
-from safetensors.torch import load_file
-from transformers import AutoTokenizer
-{where}
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoPeftModelForFeatureExtraction.from_pretrained(folder, dtype="float32").eval()
-head = load_file(folder + "/head.safetensors")
-inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
-states, mask = model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
-pooled = (states * mask).sum(1) / mask.sum(1)
-logits = pooled @ head["classifier.weight"].T + head["classifier.bias"]
-probabilities = logits.softmax(-1)  # {labels}
-```
-"""
-
-EMBEDDING = """\
-```python
-import torch
-from peft import AutoPeftModelForFeatureExtraction
-from transformers import AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained({name})
-model = AutoPeftModelForFeatureExtraction.from_pretrained({name}, dtype="float32").eval()
-inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
-states, mask = model(**inputs).last_hidden_state, inputs["attention_mask"].unsqueeze(-1)
-pooled = (states * mask).sum(1) / mask.sum(1)
-embeddings = torch.nn.functional.normalize(pooled, dim=-1)  # a product of two is their cosine
-```
-"""
-
-TRANSLATION = """\
-```python
-import torch
-from peft import PeftConfig, PeftModel
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-
-tokenizer = AutoTokenizer.from_pretrained({name}{chosen})
-base = PeftConfig.from_pretrained({name}).base_model_name_or_path
-model = AutoModelForSeq2SeqLM.from_pretrained(base, dtype=torch.float32)
-model = PeftModel.from_pretrained(model, {name}).eval()
-inputs = tokenizer({texts}, return_tensors="pt", padding=True, truncation=True, max_length={length})
-written = model.generate(**inputs, num_beams={beams}, max_new_tokens={length}{begun})
-translations = tokenizer.batch_decode(written, skip_special_tokens=True)
-```
-"""
-
-OWN = {
-    "meta-model": """\
-```python
-from nlp_meta import MetaModel
-
-model = MetaModel.from_pretrained({name}).adapt(texts, labels)
-model.predict(new_texts)
-```
-""",
-    "adapted-model": """\
-```python
-from nlp_meta import AdaptedModel
-
-AdaptedModel.from_pretrained({name}).predict(texts)
-```
-""",
-    "alignment-meta-model": """\
-```python
-from nlp_meta import AlignmentMetaModel, adapt_alignment
-
-start = AlignmentMetaModel.from_pretrained({name})
-model = adapt_alignment(start, sources, targets)
-```
-""",
-    "alignment-model": """\
-```python
-from nlp_meta import AlignmentModel
-
-pairs = AlignmentModel.from_pretrained({name}).align(sources, targets)
-```
-""",
-    "translation-meta-model": """\
-```python
-from nlp_meta.models.generation import TranslationMetaModel
-
-start = TranslationMetaModel.from_pretrained({name})
-model = start.adapt(sources, targets, source_lang="ind", target_lang="jav")
-```
-""",
-    "translation-model": """\
-```python
-from nlp_meta.models.generation import TranslationModel
-
-translations = TranslationModel.from_pretrained({name}).translate(texts)
-```
-""",
-}
-
-TITLES = {
+_TITLES = {
     "meta-model": "A meta-learned start for LoRA adapters",
     "adapted-model": "A LoRA adapter adapted to one domain",
     "alignment-meta-model": "A meta-learned start for LoRA adapters that find translations",
@@ -151,125 +33,34 @@ TITLES = {
     "translation-meta-model": "A meta-learned start for LoRA adapters that write translations",
     "translation-model": "A LoRA adapter that translates one language pair",
 }
-
-
-NGRAMS = {
-    "meta-model": """
-The character n-grams in `companion.safetensors` are where those of a new domain start; PEFT does \
-not read them.
-""",
-    "adapted-model": """
-This gives the encoder alone: the character n-grams in `companion.safetensors` are mixed into its \
-answers by `nlp-meta` only.
-""",
+_PIPELINES = {
+    "meta-model": "text-classification",
+    "adapted-model": "text-classification",
+    "alignment-meta-model": "sentence-similarity",
+    "alignment-model": "sentence-similarity",
+    "translation-meta-model": "translation",
+    "translation-model": "translation",
 }
-
-
-def usage(
-    kind: str,
-    *,
-    labels: Sequence[str],
-    model: Mapping[str, Any],
-    companion: bool,
-    repo_id: str | None,
-    direction: Mapping[str, Any] | None = None,
-) -> str:
-    """Write the lines of code that use a model, as Markdown.
-
-    Args:
-        companion: Character n-grams lie beside the adapter.
-        repo_id: Its name on the Hub; None for a model in a `folder` of the reader's.
-        direction: How a model that writes translations is told its languages.
-    """
-    name = "folder" if repo_id is None else f'"{repo_id}"'
-    own = OWN[kind].format(name=name)
-    if kind.startswith("translation"):
-        plain = _write_translation(name, model, direction or {})
-        return f"With `nlp-meta`:\n\n{own}\nWith PEFT alone:\n\n{plain}"
-    prefix = model["prefix_text"]
-    with_labels = MEAN if model["pooling"] == "mean" else NATIVE
-    plain = (with_labels if labels else EMBEDDING).format(
-        name=name,
-        where="" if repo_id is None else _WHERE.format(name=name),
-        count=len(labels),
-        texts=f'["{prefix}" + text for text in texts]' if prefix else "texts",
-        length=model["max_tokens"],
-        labels=", ".join(labels),
-    )
-    with_head = kind != "meta-model" or model["head"] == "shared"
-    note = "" if with_head else "Its head is rebuilt from each support set, so adapt it first.\n\n"
-    return (
-        f"{note}With `nlp-meta`:\n\n{own}\nWith PEFT alone:\n\n{plain}"
-        f"{NGRAMS[kind] if companion else ''}"
-    )
-
-
-# PEFT takes names on the Hub; the file of a head of our own has to be fetched.
-_WHERE = "from huggingface_hub import snapshot_download\n\nfolder = snapshot_download({name})"
-
-
-def _write_translation(name: str, model: Mapping[str, Any], direction: Mapping[str, Any]) -> str:
-    """Show how PEFT alone translates; without a direction the languages are the reader's."""
-    chosen, begun, texts = "", "", "texts"
-    if direction.get("source"):
-        chosen = f', src_lang="{direction["source"]}", tgt_lang="{direction["target"]}"'
-        begun = f", {direction['option']}={direction['token']}"
-    elif direction.get("prefix_text"):
-        texts = f'["{direction["prefix_text"]}" + text for text in texts]'
-    return TRANSLATION.format(
-        name=name,
-        chosen=chosen,
-        begun=begun,
-        texts=texts,
-        length=model["max_tokens"],
-        beams=model["num_beams"],
-    )
-
-
-CARD = "README.md"
+"""The Hub's words for what models do."""
 EVAL_FOLDER = ".eval_results"
+_HUB_METRICS = {"macro_f1": "f1"}
+"""Names on the Hub of metrics that are called otherwise here."""
+_RESULTS_FORMAT = 1
+_RESULTS_KEYS = set("metric labels draws ours methods summary by_task leaks made".split())
 _SEAL = re.compile(r"\n<!-- written by nlp-meta, sha256 ([0-9a-f]{64}) -->\n?$")
 _FENCE = "---\n"
 
 
 def build_card(facts: CardFacts) -> str:
     """Write the card of a model."""
-    record = facts.record
-    sections = {
-        "How to use it": usage(
-            record["kind"],
-            labels=record["labels"],
-            model=record["model"],
-            companion=facts.companion,
-            repo_id=facts.repo_id,
-            direction=record["adaptation"].get("direction"),
-        ),
-        "What it was trained on": training_section(facts),
-        "Adaptation": adaptation_section(facts),
-        "How it was selected": selection_section(facts),
-        "Scores, beside every rival": scores_section(facts),
-        "Calibration": calibration_section(facts),
-        "Leaks": leaks_section(facts),
-        "Licences": licences_section(facts),
-        "What it cost": cost_section(facts),
-        "What it must not be used for": limits_section(facts),
-    }
-    body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in sections.items())
-    about = f"{_about_base(facts)} Written by nlp-meta {__version__}."
+    sections = build_sections(facts).items()
+    body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in sections)
+    title, about = _TITLES[facts.record["kind"]], f"Written by nlp-meta {__version__}."
     text = (
-        f"{_FENCE}{_front_matter(facts)}{_FENCE}\n# {TITLES[record['kind']]}\n\n{about}\n\n{body}\n"
+        f"{_FENCE}{_front_matter(facts)}{_FENCE}\n# {title}\n\n{_about_base(facts)} {about}\n\n"
+        f"{body}\n"
     )
     return f"{text}\n<!-- written by nlp-meta, sha256 {_hash(text)} -->\n"
-
-
-def write_card(folder: Path, record: Mapping[str, Any], *, companion: bool) -> None:
-    """Write the card of a model that is saved to a folder.
-
-    Args:
-        record: What is saved beside it, as JSON.
-    """
-    facts = CardFacts(record, facts_of(record.get("provenance") or {}), companion)
-    (folder / CARD).write_text(build_card(facts), encoding="utf-8")
 
 
 def write_eval_results(folder: Path, facts: CardFacts) -> tuple[str, ...]:
@@ -302,8 +93,9 @@ def check_card(path: Path) -> Mapping[str, Any]:
         text = path.read_text(encoding="utf-8")
         if not text.startswith(_FENCE):
             raise ValueError("there is no front matter")
-        values = yaml.safe_load(text[len(_FENCE) :].partition(f"\n{_FENCE}")[0])
-        if not isinstance(values, dict) or f"\n{_FENCE}" not in text[len(_FENCE) :]:
+        block, fence, _ = text[len(_FENCE) :].partition(f"\n{_FENCE}")
+        values = yaml.safe_load(block)
+        if not isinstance(values, dict) or not fence:
             raise ValueError("the front matter is no mapping between two lines ---")
         ModelCardData(**{str(key): value for key, value in values.items()})
         _check_types(values)
@@ -316,22 +108,114 @@ def check_card(path: Path) -> Mapping[str, Any]:
     return values
 
 
+def read_results(path: Path, *, adapter_sha256: str | None) -> Results:
+    """Read the results of a comparison that judged this model; what is called ours is then it.
+
+    Args:
+        adapter_sha256: Hash of its adapter; of an adapted model, of that of its start.
+
+    Raises:
+        HubError: It is no comparison, or one of other models.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        if results["format"] != _RESULTS_FORMAT or not results.keys() >= _RESULTS_KEYS:
+            raise ValueError("another format")
+        methods = {n: facts for n, facts in results["methods"].items() if not facts.get("skipped")}
+        judged = [n for n, facts in methods.items() if facts.get("start_sha256") == adapter_sha256]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise HubError(
+            f"cannot put the scores of '{path}' into the card: it is not the results.json of a "
+            "comparison, and such a file is needed; give the one that `nlp-meta compare` or "
+            "recipes/compare.py left, or leave out `results`"
+        ) from error
+    if not judged or adapter_sha256 is None:
+        starts = ", ".join(str(facts["start"]) for facts in methods.values() if facts.get("start"))
+        raise HubError(
+            f"cannot put the scores of '{path}' into the card: they are of the starts "
+            f"{starts or 'none'} and not of this one, and a comparison of this model is needed; "
+            "correct `results`"
+        )
+    return {**results, "ours": results["ours"] if results["ours"] in judged else judged[0]}
+
+
+def eval_entries(
+    results: Results, data: Sequence[Mapping[str, Any]]
+) -> dict[str, list[EvalResultEntry]]:
+    """Entries of `.eval_results/*.yaml` by card: the main metric, for corpora on the Hub."""
+    entries: dict[str, list[EvalResultEntry]] = {}
+    for row, place in _list_scores(results, data):
+        if place["hub"] is None or row["metric"] != results["metric"]:
+            continue
+        entries.setdefault(place["card"], []).append(
+            EvalResultEntry(
+                dataset_id=place["hub"]["id"],
+                task_id=place["config"] or "default",
+                value=row["mean"],
+                dataset_revision=place["hub"]["revision"],
+                date=results["made"],
+                notes=f"{row['metric']} of {row['task']} at {row['labels']} labels, mean of "
+                f"{results['draws']} support draws",
+            )
+        )
+    return entries
+
+
+def _eval_results(
+    results: Results, data: Sequence[Mapping[str, Any]], *, task: str
+) -> list[EvalResult]:
+    """Entries of `model-index`: ours on each task, at the most labels.
+
+    Args:
+        task: The Hub's word for what the model does.
+    """
+    return [
+        EvalResult(
+            task_type=task,
+            dataset_type=place["hub"]["id"] if place["hub"] else place["card"],
+            dataset_name=f"{place['pretty_name']}, task {row['task']}",
+            dataset_config=place["config"] or row["task"].split("/", 1)[-1],
+            dataset_split="test",
+            dataset_revision=place["hub"]["revision"] if place["hub"] else None,
+            metric_type=_HUB_METRICS.get(row["metric"], row["metric"]),
+            metric_name=f"{row['metric']} at {row['labels']} labels",
+            metric_value=row["mean"],
+        )
+        for row, place in _list_scores(results, data)
+        if row["metric"] in ("accuracy", results["metric"])
+    ]
+
+
+def _list_scores(
+    results: Results, data: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Mean scores of ours at the most labels, each with what is known of its task."""
+    places = {
+        task["name"]: {**card, "config": task["config"]} for card in data for task in card["tasks"]
+    }
+    most = max(results["labels"])
+    for row in results["by_task"]:
+        if row["method"] == results["ours"] and row["labels"] == most:
+            corpus = row["task"].split("/")[0]
+            unknown = {"card": corpus, "pretty_name": corpus, "hub": None, "config": None}
+            yield row, places.get(row["task"], unknown)
+
+
 def _check_types(values: Mapping[str, Any]) -> None:
     for key in ("license", "library_name", "pipeline_tag"):
         if values.get(key) is not None and not isinstance(values[key], str):
             raise ValueError(f"`{key}` is {values[key]!r} and a text is needed there")
     for key in ("language", "tags", "datasets", "metrics", "base_model"):
-        found = values.get(key) or []
-        texts = [found] if isinstance(found, str) else found
-        if not isinstance(texts, list) or not all(isinstance(one, str) for one in texts):
-            raise ValueError(f"`{key}` is {found!r} and a text or a list of texts is needed there")
+        value = values.get(key) or []
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"`{key}` is {value!r} and a text or a list of texts is needed there")
 
 
 def _front_matter(facts: CardFacts) -> str:
     # Where no comparison is given there is no score that could stand in the front matter.
-    task = _pipeline(facts.record)
-    scores = eval_results(facts.results, facts.data, task=task) if facts.results else None
-    licenses = list(licenses_of(facts))
+    task = _PIPELINES[facts.record["kind"]]
+    scores = _eval_results(facts.results, facts.data, task=task) if facts.results else None
     metrics = [facts.results["metric"], "accuracy"] if facts.results else []
     extra: dict[str, Any] = {}
     if facts.carbon_grams is not None:
@@ -344,9 +228,9 @@ def _front_matter(facts: CardFacts) -> str:
         library_name="peft",
         tags=["nlp-meta", facts.record["kind"], "meta-learning", "few-shot", "lora"],
         language=_unique(_languages(facts)) or None,
-        license=_license(licenses),
-        datasets=_unique(one["hub"]["id"] for one in facts.trained_on if one["hub"]) or None,
-        metrics=_unique(HUB_METRICS.get(one, one) for one in metrics) or None,
+        license=_license(facts.licenses),
+        datasets=_unique(card["hub"]["id"] for card in facts.trained_on if card["hub"]) or None,
+        metrics=_unique(_HUB_METRICS.get(metric, metric) for metric in metrics) or None,
         pipeline_tag=task,
         model_name=name if scores else None,
         eval_results=scores or None,
@@ -355,24 +239,18 @@ def _front_matter(facts: CardFacts) -> str:
     return str(data.to_yaml()) + "\n"
 
 
-def _license(licenses: list[str]) -> str | None:
+def _license(licenses: Sequence[str]) -> str | None:
     """The strictest; `unknown` where that is attribution at most and some state none."""
     if not licenses:
         return None
     strict = strictest(licenses)
     restricts = strict is not None and any(part in strict for part in ("-nc", "-nd", "-sa", "gpl"))
-    if strict is None or (not restricts and any(is_unknown(one) for one in licenses)):
+    if strict is None or (not restricts and any(map(is_unstated, licenses))):
         return "unknown"
     return strict
 
 
-def _pipeline(record: Mapping[str, Any]) -> str:
-    """The Hub's word for what a model does, by its kind."""
-    words = {"alignment": "sentence-similarity", "translation": "translation"}
-    return words.get(record["kind"].partition("-")[0], "text-classification")
-
-
-def _languages(facts: CardFacts) -> Iterable[str]:
+def _languages(facts: CardFacts) -> Iterator[str]:
     for card in facts.trained_on:
         for task in card["tasks"]:
             if task["use"] != "unseen":

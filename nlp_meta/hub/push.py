@@ -1,68 +1,68 @@
-"""Pushing to the Hub: one commit for one push, so that no repository is ever half pushed.
+"""Pushing a saved model: its files, freed of everything that is of one machine, and its card.
 
-Everything that can be checked is checked first. Large files go ahead of the commit and are kept
-by the Hub under their hashes: a push that was cut off goes on where it stopped when it is
-repeated, and one that repeats a finished push changes nothing.
-
-Data cards as cards of dataset repositories: what the Hub understands of them.
+Everything that can be checked is checked before anything is sent.
 """
 
-import re
+import csv
+import json
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import (
-    CommitInfo,
-    CommitOperationAdd,
-    CommitOperationDelete,
-    DatasetCardData,
-    HfApi,
-)
+from safetensors import SafetensorError, safe_open
 
-from nlp_meta.data.cards import find_card, load_card, read_front_matter
-from nlp_meta.errors import CardError, HubError
-from nlp_meta.hub.bases import find_base
-from nlp_meta.hub.card_sections import ADAPTED, license_sentences
-from nlp_meta.hub.data_facts import is_non_commercial, is_unknown
+from nlp_meta.errors import HubError
+from nlp_meta.hub.bases import BaseFacts, find_base
+from nlp_meta.hub.card_sections import CardFacts, Results, license_sentences
 from nlp_meta.hub.destinations import (
-    DATASET,
     Destination,
-    Found,
+    Pushed,
     check_destination,
+    check_portable,
     check_replaceable,
+    commit,
     look,
-    make_place,
 )
-from nlp_meta.hub.pulling import ADAPTER, CARD, MODEL_FILES, hash_file
-from nlp_meta.hub.records import Record, read_record
-from nlp_meta.hub.refusals import FAILURES, explain, patiently
-from nlp_meta.hub.scores import Results, read_results
-from nlp_meta.hub.staging import check_portable, stage
+from nlp_meta.hub.model_card import (
+    build_card,
+    check_card,
+    is_own,
+    read_results,
+    write_eval_results,
+)
+from nlp_meta.hub.pull import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    CARD,
+    COMPANION_WEIGHTS,
+    MODEL_FILES,
+    RECORD,
+    TENSORS,
+    hash_file,
+)
+from nlp_meta.hub.records import ADAPTED_MODELS, Record, read_record
 
-Operation = CommitOperationAdd | CommitOperationDelete
+_EMISSIONS = "emissions.csv"
+"""What CodeCarbon leaves in the folder of a run."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
-    """The end of a push.
+class Staged:
+    """A folder ready to be pushed.
 
     Attributes:
-        commit: Its hash; that of the newest commit where nothing had changed.
-        pr_url: Address of the pull request, where one was asked for.
-        left_out: What the folder holds besides the model, which stayed here.
-        notes: What whoever shares this has to know; licences above all.
+        files: By their paths in the repository.
+        left_out: What the user's folder holds besides, which stays here.
+        own_card: The card is edited by hand and goes as it is.
     """
 
-    repo_id: str
-    commit: str
-    url: str
-    pr_url: str | None
-    files: tuple[str, ...]
+    facts: CardFacts
+    files: Mapping[str, Path]
     left_out: tuple[str, ...]
-    notes: tuple[str, ...]
+    own_card: bool
 
 
 def push_folder(
@@ -102,181 +102,120 @@ def push_folder(
     )
     with tempfile.TemporaryDirectory(prefix="nlp_meta_push_") as place:
         staged = stage(folder, Path(place), repo_id=to.repo_id, base=base, results=scores)
-        found = look(api, to)
-        check_replaceable(to, found, dict(staged.facts.record))
-        sent = {name: Path(place) / name for name in staged.files} | dict(beside or {})
-        gone = found.files.intersection(MODEL_FILES) - sent.keys()
-        message = to.commit_message or f"Push a model ({record.kind}) with nlp-meta"
-        commit = _commit(api, replace(to, commit_message=message), found, sent, sorted(gone))
-    notes = list(license_sentences(staged.facts))
-    if staged.own_card:
-        notes.append(f"{CARD} was edited by hand and is pushed as it is.")
-    return _pushed(to, commit, tuple(sent), staged.left_out, notes)
+        there = look(api, to)
+        check_replaceable(to, there, staged.facts.record)
+        notes = list(license_sentences(staged.facts))
+        if staged.own_card:
+            notes.append(f"{CARD} was edited by hand and is pushed as it is.")
+        sent = {**staged.files, **(beside or {})}
+        return commit(
+            api,
+            to,
+            there,
+            sent,
+            message=f"Push a model ({record.kind}) with nlp-meta",
+            gone=sorted(there.files.intersection(MODEL_FILES) - sent.keys()),
+            left_out=staged.left_out,
+            notes=notes,
+        )
+
+
+def stage(
+    folder: Path, to: Path, *, repo_id: str, base: BaseFacts, results: Results | None
+) -> Staged:
+    """Copy a saved model, name its base as the Hub does, write its card, and check it all.
+
+    Raises:
+        HubError: A file is missing or damaged, names a folder of this machine, or the card
+            was edited into something that the Hub does not understand.
+    """
+    for name in MODEL_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, to / name)
+    for name in (RECORD, ADAPTER_CONFIG, ADAPTER):
+        if not (to / name).is_file():
+            raise HubError(
+                f"cannot push '{folder}': its {name} is missing and a whole model is needed; save "
+                "it again"
+            )
+    _check_tensors(folder, to)
+    facts = CardFacts(
+        _name_base(to, base),
+        (to / COMPANION_WEIGHTS).is_file(),
+        repo_id=repo_id,
+        base=base,
+        results=results,
+        carbon_grams=_read_emissions(folder / _EMISSIONS),
+    )
+    own_card = _place_card(to / CARD, facts)
+    scores = write_eval_results(to, facts)
+    files = {name: to / name for name in (*MODEL_FILES, *scores) if (to / name).is_file()}
+    check_portable(files, to, folder)
+    left_out = sorted(path.name for path in folder.iterdir() if path.name not in MODEL_FILES)
+    return Staged(facts, files, tuple(left_out), own_card)
 
 
 def _read_scores(folder: Path, record: Record, results: Path) -> Results:
-    adapted = record.kind in ADAPTED
-    stored = record.provenance.get("adapter_sha256")
-    return read_results(
-        results,
-        adapter_sha256=stored if adapted else hash_file(folder / ADAPTER),
-        examples=record.provenance.get("examples"),
-        folder=folder.resolve().name,
-    )
+    if record.kind in ADAPTED_MODELS:
+        return read_results(results, adapter_sha256=record.provenance.get("adapter_sha256"))
+    return read_results(results, adapter_sha256=hash_file(folder / ADAPTER))
 
 
-def push_data_card(path: Path, to: Destination, *, notes: Sequence[str]) -> Pushed:
-    """Push a data card as the card of a dataset repository; rows are not pushed.
-
-    Args:
-        notes: What the card's licence forbids.
-
-    Raises:
-        HubError: The repository holds a card that is not an earlier version of this one, or
-            the Hub refuses.
-    """
-    to = replace(to, repo_type=DATASET)
-    api = check_destination(to)
-    with tempfile.TemporaryDirectory(prefix="nlp_meta_push_") as place:
-        card = Path(place) / CARD
-        card.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-        check_portable(Path(place), path.parent)
-        found = look(api, to)
-        if CARD in found.files and not (to.exist_ok or to.create_pr):
-            raise HubError(
-                f"cannot push the card '{path.name}' to '{to.repo_id}': that dataset has a card "
-                "and one without is needed; change `--repo-id`, or replace it with `--exist-ok`"
-            )
-        message = to.commit_message or f"Push the data card {path.stem} with nlp-meta"
-        commit = _commit(api, replace(to, commit_message=message), found, {CARD: card}, [])
-    return _pushed(to, commit, (CARD,), (), notes)
-
-
-def _commit(
-    api: HfApi, to: Destination, found: Found, sent: Mapping[str, Path], gone: Sequence[str]
-) -> CommitInfo:
-    """Make what is missing, commit once, tag."""
-    doing = f"push to '{to.repo_id}'"
-    try:
-        make_place(api, to, found)
-        commit = patiently(lambda: _commit_once(api, to, found, sent, gone))
-    except FAILURES as error:
-        raise explain(error, doing=doing) from error
-    if to.tag:
+def _check_tensors(folder: Path, to: Path) -> None:
+    for name in TENSORS:
+        path = to / name
         try:
-            api.create_tag(to.repo_id, tag=to.tag, revision=commit.oid, repo_type=to.repo_type)
-        except FAILURES as error:
-            pushed = f"tag '{to.repo_id}' as '{to.tag}' (the push itself, {commit.oid}, is there)"
-            raise explain(error, doing=pushed) from error
-    return commit
+            if path.is_file():
+                with safe_open(path, framework="np") as file:
+                    if not list(file.keys()):
+                        raise ValueError("it holds no tensor")
+        except (OSError, SafetensorError, ValueError) as error:
+            raise HubError(
+                f"cannot push '{folder}': its {name} is damaged ({error}) and the file as it was "
+                "saved is needed; save the model again"
+            ) from error
 
 
-def _commit_once(
-    api: HfApi, to: Destination, found: Found, sent: Mapping[str, Path], gone: Sequence[str]
-) -> CommitInfo:
-    # Anew at every try: the client notes in them what it has sent.
-    operations: list[Operation] = [
-        *(CommitOperationAdd(name, path) for name, path in sent.items()),
-        *(CommitOperationDelete(name) for name in gone),
-    ]
-    return api.create_commit(
-        to.repo_id,
-        operations,
-        commit_message=to.commit_message or "Push with nlp-meta",
-        repo_type=to.repo_type,
-        revision=to.revision,
-        create_pr=to.create_pr,
-        # Refused if somebody pushed since we looked.
-        parent_commit=None if to.create_pr else found.commit,
-    )
-
-
-def _pushed(
-    to: Destination,
-    commit: CommitInfo,
-    files: tuple[str, ...],
-    left_out: tuple[str, ...],
-    notes: Sequence[Any],
-) -> Pushed:
-    return Pushed(
-        to.repo_id, commit.oid, str(commit.commit_url), commit.pr_url, files, left_out, tuple(notes)
-    )
-
-
-_SIZES = "n<1K 1K<n<10K 10K<n<100K 100K<n<1M 1M<n<10M 10M<n<100M 100M<n<1B n>1B other unknown"
-_CREATORS = ("found", "crowdsourced", "expert-generated", "machine-generated", "other")
-# The values that the Hub's own class names in its description.
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "annotations_creators": (*_CREATORS, "no-annotation"),
-    "language_creators": _CREATORS,
-    "multilinguality": ("monolingual", "multilingual", "translation", "other"),
-    "size_categories": tuple(_SIZES.split()),
-}
-_SOURCES = re.compile(r"original|extended(\|.+)?")
-_LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9-]+)?|code|multilingual")
-
-
-def check_data_card(name_or_path: str) -> Path:
-    """Check a card against our block and against the Hub's `DatasetCardData`; its path.
-
-    Raises:
-        CardError: One of the two would not understand it.
-    """
-    path = find_card(name_or_path)
-    load_card(path)
-    values = read_front_matter(path)
+def _name_base(to: Path, base: BaseFacts) -> dict[str, Any]:
+    """Write the base's name and commit into both files that name it; the record."""
     try:
-        kept = DatasetCardData(**values).to_dict()  # type: ignore[no-untyped-call]
-    except (TypeError, ValueError) as error:
-        raise CardError(
-            f"cannot use card '{path}': the Hub's DatasetCardData refuses a key ({error}); a card "
-            "that it reads is needed; correct that key"
+        record: dict[str, Any] = json.loads((to / RECORD).read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads((to / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HubError(
+            f"cannot push: {RECORD} or {ADAPTER_CONFIG} is damaged and the files as they were "
+            "saved are needed; save the model again"
         ) from error
-    _check_kept(path, values, kept)
-    for key, choices in CHOICES.items():
-        _check_values(
-            path, values, key, re.compile("|".join(map(re.escape, choices))), ", ".join(choices)
-        )
-    _check_values(path, values, "source_datasets", _SOURCES, "original, or extended")
-    _check_values(path, values, "language", _LANGUAGE, "ISO 639 codes of two or three letters")
-    return path
+    record["model"] |= {"model_name_or_path": base.id, "revision": base.revision}
+    config |= {"base_model_name_or_path": base.id, "revision": base.revision}
+    for name, values, indent in ((RECORD, record, 1), (ADAPTER_CONFIG, config, 2)):
+        text = json.dumps(values, indent=indent, ensure_ascii=False)
+        (to / name).write_text(text + "\n", encoding="utf-8")
+    return record
 
 
-def push_card(name_or_path: str, to: Destination) -> "Pushed":
-    """Check a data card and push it as the card of a dataset repository.
-
-    Raises:
-        CardError: The card is wrong.
-        HubError: The Hub refuses, or the repository has a card.
-    """
-    path = check_data_card(name_or_path)
-    card = load_card(path)
-    notes = ["The card is pushed, not the rows."]
-    if is_non_commercial(card.license):
-        notes.append(f"Its licence, {card.license}, forbids commercial use.")
-    if is_unknown(card.license):
-        notes.append("It states no licence, so nothing is granted: ask the owners of the data.")
-    return push_data_card(path, to, notes=notes)
+def _place_card(path: Path, facts: CardFacts) -> bool:
+    """Write the card, unless somebody made it theirs; whether it is theirs."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else None
+    except UnicodeDecodeError:
+        text = ""
+    if text is None or is_own(text):
+        path.write_text(build_card(facts), encoding="utf-8")
+        return False
+    check_card(path)
+    return True
 
 
-def _check_kept(path: Path, values: Mapping[str, Any], kept: Mapping[str, Any]) -> None:
-    """What the Hub's class reads must be what is written, key by key."""
-    for key, value in values.items():
-        if value is not None and kept.get(key) != value:
-            raise CardError(
-                f"cannot use card '{path}': key `{key}` becomes {kept.get(key)!r} in the Hub's "
-                "DatasetCardData; a value that it keeps is needed; write it as the Hub's "
-                "documentation of dataset cards has it"
-            )
-
-
-def _check_values(
-    path: Path, values: Mapping[str, Any], key: str, pattern: re.Pattern[str], shown: str
-) -> None:
-    written = values.get(key)
-    for value in [written] if isinstance(written, str) else written or []:
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise CardError(
-                f"cannot use card '{path}': key `{key}` has '{value}'; the Hub knows {shown}; "
-                "write one of these"
-            )
+def _read_emissions(path: Path) -> float | None:
+    """Grams of CO2 equivalent over all rows of CodeCarbon's file, which gives kilograms."""
+    if not path.is_file():
+        return None
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return 1000 * sum(float(row["emissions"]) for row in csv.DictReader(file))
+    except (KeyError, ValueError) as error:
+        raise HubError(
+            f"cannot read the carbon emissions in '{path}': a column `emissions` of numbers, as "
+            "CodeCarbon writes it, is needed; mend the file or take it away"
+        ) from error

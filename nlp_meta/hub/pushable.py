@@ -5,8 +5,8 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Unpack
 
-from nlp_meta.hub.destinations import Destination, PushOptions
-from nlp_meta.hub.push import Pushed, push_folder
+from nlp_meta.hub.destinations import Destination, Pushed, PushOptions
+from nlp_meta.hub.push import push_folder
 
 
 class Pushable:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nlp_meta.errors import MetaModelError
-from nlp_meta.hub.pulling import RECORD, check_base, pull
+from nlp_meta.hub.pull import RECORD, check_base, pull
 
 META_MODEL, ADAPTED_MODEL = "meta-model", "adapted-model"
 ALIGNMENT_META_MODEL, ALIGNMENT_MODEL = "alignment-meta-model", "alignment-model"

@@ -1,6 +1,6 @@
-"""What the Hub says when it refuses, in one sentence with what to do about it.
+"""Refusals of the Hub: each becomes one sentence that says what to do about it.
 
-The Hub's client, kept off the screens of users.
+The remarks of the Hub's own client are kept off the screens of users.
 """
 
 import errno
@@ -26,15 +26,15 @@ from nlp_meta.errors import HubError
 
 FAILURES = (httpx2.HTTPError, OSError, ValueError, RuntimeError, EntryNotFoundError)
 """What the Hub's client raises. `explain` makes one sentence of any of them."""
-TOKEN = "log in with `hf auth login`, set HF_TOKEN or give `--token`"  # noqa: S105  no secret
-MOST_TRIES, LONGEST_WAIT = 4, 60
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-TOO_MANY, CONFLICT, IN_BETWEEN = 429, 409, 412
+LOG_IN = "log in with `hf auth login`, set HF_TOKEN or give `token`"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOO_MANY = 429
+_MOST_TRIES, _LONGEST_WAIT = 4, 60  # seconds
 
 Result = TypeVar("Result")
 
 
-class Refusal(NamedTuple):
+class _Refusal(NamedTuple):
     """The parts of an error: why, what was needed, what to change."""
 
     reason: str
@@ -48,119 +48,119 @@ def explain(error: BaseException, *, doing: str) -> HubError:
     Args:
         doing: What could not be done, such as "push to 'me/x'".
     """
-    reason, needed, remedy = refusal_of(error)
+    reason, needed, remedy = _find_refusal(error)
     return HubError(f"cannot {doing}: {reason} and {needed} is needed; {remedy}")
 
 
 def patiently(call: Callable[[], Result]) -> Result:
     """Call, and again after as long as the Hub asks for; its client does so for some calls only."""
-    for _ in range(MOST_TRIES - 1):
+    for _ in range(_MOST_TRIES - 1):
         try:
             return call()
         except HfHubHTTPError as error:
-            wait = seconds_to_wait(error)
-            if error.response.status_code != TOO_MANY or wait is None or wait > LONGEST_WAIT:
+            wait = _seconds_to_wait(error)
+            if error.response.status_code != _TOO_MANY or wait is None or wait > _LONGEST_WAIT:
                 raise
             time.sleep(wait)
     return call()
 
 
-def seconds_to_wait(error: HfHubHTTPError) -> int | None:
+def _seconds_to_wait(error: HfHubHTTPError) -> int | None:
     """The header `Retry-After`, where it is a number."""
     written = error.response.headers.get("Retry-After", "")
     return int(written) if written.isdecimal() else None
 
 
-def refusal_of(error: BaseException) -> Refusal:
+def _find_refusal(error: BaseException) -> _Refusal:
     """Say why, by the innermost error that tells."""
-    for one in _chain(error):
-        if isinstance(one, LocalEntryNotFoundError | OfflineModeIsEnabled):
+    for cause in _chain(error):
+        if isinstance(cause, LocalEntryNotFoundError | OfflineModeIsEnabled):
             continue
-        if isinstance(one, HfHubHTTPError):
-            return _by_answer(one)
-        if isinstance(one, HFValidationError):
-            return Refusal(
-                f"that is no name of a repository ({_first_line(one)})",
+        if isinstance(cause, HfHubHTTPError):
+            return _by_answer(cause)
+        if isinstance(cause, HFValidationError):
+            return _Refusal(
+                f"that is no name of a repository ({_first_line(cause)})",
                 "a name such as me/real-estate-sentiment, of letters, digits, '-', '_' and '.',",
                 "correct it",
             )
-        if isinstance(one, OSError) and one.errno in FULL:
-            return Refusal(
-                f"the disk has no room left ({one.strerror})",
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return _Refusal(
+                f"the disk has no room left ({cause.strerror})",
                 "room for the model's files",
                 "free some, or set HF_HOME to a folder on another disk, and repeat the command",
             )
-    return _by_kind(error)
+    return _without_answer(error)
 
 
-def _by_kind(error: BaseException) -> Refusal:
+def _without_answer(error: BaseException) -> _Refusal:
     chain = list(_chain(error))
-    if any(isinstance(one, OfflineModeIsEnabled) for one in chain) or "offline" in str(error):
-        return Refusal(
+    if any(isinstance(cause, OfflineModeIsEnabled) for cause in chain) or "offline" in str(error):
+        return _Refusal(
             "the Hub may not be asked (HF_HUB_OFFLINE) and no copy is in the cache",
             "a copy in the cache, or the Hub,",
             "unset HF_HUB_OFFLINE",
         )
-    if any(isinstance(one, httpx2.HTTPError) for one in chain):
-        return Refusal(
+    if any(isinstance(cause, httpx2.HTTPError) for cause in chain):
+        return _Refusal(
             f"the connection to the Hub failed ({_first_line(chain[-1])})",
             "a connection that lasts",
             "check it, and HF_ENDPOINT, and repeat the command: what is complete is not sent again",
         )
     if isinstance(error, LocalEntryNotFoundError):
-        return Refusal(
+        return _Refusal(
             "the Hub does not answer and no copy is in the cache",
             "a connection to the Hub",
             "check it, HF_ENDPOINT and HF_HOME, and repeat the command",
         )
     last = chain[-1]
-    reason = last.strerror or _first_line(last) if isinstance(last, OSError) else _text(last)
-    return Refusal(
+    reason = last.strerror or _first_line(last) if isinstance(last, OSError) else _one_line(last)
+    return _Refusal(
         f"it failed ({reason})", "another answer of the Hub", "mend that and repeat the command"
     )
 
 
-def _by_answer(error: HfHubHTTPError) -> Refusal:
+def _by_answer(error: HfHubHTTPError) -> _Refusal:
     status = error.response.status_code
     if isinstance(error, RevisionNotFoundError):
-        return Refusal("it has no such revision", "a branch, tag or commit of it", "correct it")
+        return _Refusal("it has no such revision", "a branch, tag or commit of it", "correct it")
     if isinstance(error, RepositoryNotFoundError) or status == 404:
-        return Refusal(
+        return _Refusal(
             f"the Hub knows no such repository, or does not show it to you ({status})",
             "the name of one that you may read",
-            f"correct the name, or {TOKEN} where it is private",
+            f"correct the name, or {LOG_IN} where it is private",
         )
-    if status == TOO_MANY:
-        wait = seconds_to_wait(error)
+    if status == _TOO_MANY:
+        wait = _seconds_to_wait(error)
         when = "later" if wait is None else f"in {wait} seconds"
-        return Refusal("the Hub takes no more requests for now (429)", "a pause", f"try {when}")
+        return _Refusal("the Hub takes no more requests for now (429)", "a pause", f"try {when}")
     if status >= 500:
-        return Refusal(
+        return _Refusal(
             f"the Hub has a fault of its own ({status})",
             "a Hub that works",
             "repeat the command later: nothing is pushed or pulled by halves",
         )
-    return _REFUSALS.get(status) or Refusal(
-        f"the Hub refuses ({status}: {_server_words(error)})",
+    return _REFUSALS.get(status) or _Refusal(
+        f"the Hub refuses ({status}: {_one_line(error.server_message or error)})",
         "something that it takes",
         "mend what it names and repeat the command",
     )
 
 
 _REFUSALS = {
-    401: Refusal("the Hub does not accept the token (401)", "a valid token", TOKEN),
-    402: Refusal("the Hub asks for payment (402)", "a plan that allows it", "see its settings"),
-    403: Refusal(
+    401: _Refusal("the Hub does not accept the token (401)", "a valid token", LOG_IN),
+    402: _Refusal("the Hub asks for payment (402)", "a plan that allows it", "see its settings"),
+    403: _Refusal(
         "this token may not do that there (403)",
         "a token of the role write and a namespace of yours",
-        f"change the name, or {TOKEN}",
+        f"change the name, or {LOG_IN}",
     ),
-    CONFLICT: Refusal(
+    409: _Refusal(
         "it exists already, or is being changed right now (409)",
         "a name that is free, or a repository at rest",
         "change the name or repeat the command",
     ),
-    IN_BETWEEN: Refusal(
+    412: _Refusal(
         "somebody else pushed there in between (412)",
         "a repository at rest",
         "look at what they pushed and repeat the command",
@@ -169,14 +169,10 @@ _REFUSALS = {
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
-
-
-def _server_words(error: HfHubHTTPError) -> str:
-    return " ".join((error.server_message or str(error)).split())
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _first_line(error: BaseException) -> str:
@@ -184,7 +180,7 @@ def _first_line(error: BaseException) -> str:
     return lines[0].strip().rstrip(".") if lines else type(error).__name__
 
 
-def _text(error: BaseException) -> str:
+def _one_line(error: object) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

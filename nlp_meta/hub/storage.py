@@ -5,10 +5,8 @@ what PEFT has no place for, character n-grams where the model has them, and a mo
 that shows how to read it without this package. It is written beside its place and renamed:
 what was there before stays whole until the new one is complete.
 
-Storing a model of character n-grams beside an adapter: safetensors and JSON.
-
-Only the columns that hold a weight are written. PEFT knows nothing of these two files and
-reads the adapter as if they were not there.
+N-grams are two files, safetensors and JSON, of which PEFT knows nothing: it reads the adapter
+as if they were not there. Only the columns that hold a weight are written.
 """
 
 import copy
@@ -31,15 +29,18 @@ from nlp_meta.encoders.backbone import Backbone, resolve_name
 from nlp_meta.encoders.lora import LORA_A, LORA_B, LoraPlan, lora_shapes
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import MetaModelError
-from nlp_meta.hub.model_card import write_card
-from nlp_meta.hub.pulling import ADAPTER, COMPANION_FACTS, COMPANION_WEIGHTS, HEAD, RECORD
+from nlp_meta.hub.card_sections import CardFacts
+from nlp_meta.hub.model_card import build_card
+from nlp_meta.hub.pull import ADAPTER, CARD, COMPANION_FACTS, COMPANION_WEIGHTS, HEAD, RECORD
 from nlp_meta.hub.records import Record
 from nlp_meta.objectives.ngrams import CHARACTERS, ORDERS, NgramModel
 
-WEIGHTS, FACTS = COMPANION_WEIGHTS, COMPANION_FACTS
-_FORMAT = 1
+_RUN_LOG = "log.jsonl"
+"""What a run of the outer loop leaves in the folder that its meta-model is saved to."""
+_FORMAT, _NGRAMS_FORMAT = 1, 1
+_PEFT_PREFIX = "base_model.model."
 _MOST_FEATURES = 2**24
-_READ_AS = {"format": _FORMAT, "orders": list(ORDERS), "characters": CHARACTERS}
+_READ_AS = {"format": _NGRAMS_FORMAT, "orders": list(ORDERS), "characters": CHARACTERS}
 """How texts become n-grams; weights that were fitted otherwise mean nothing here."""
 
 
@@ -65,7 +66,7 @@ def save_companion(folder: Path, companion: StoredCompanion) -> None:
         "weight": np.ascontiguousarray(model.weight[:, columns], dtype=np.float32),
         "bias": model.bias.astype(np.float32),
     }
-    numpy_tensors.save_file(tensors, folder / WEIGHTS)
+    numpy_tensors.save_file(tensors, folder / COMPANION_WEIGHTS)
     facts = {
         **_READ_AS,
         "labels": list(model.labels),
@@ -73,7 +74,7 @@ def save_companion(folder: Path, companion: StoredCompanion) -> None:
         "factors": dict(companion.factors),
     }
     text = json.dumps(facts, indent=1, ensure_ascii=False)
-    (folder / FACTS).write_text(text + "\n", encoding="utf-8")
+    (folder / COMPANION_FACTS).write_text(text + "\n", encoding="utf-8")
 
 
 def load_companion(
@@ -89,28 +90,30 @@ def load_companion(
     Raises:
         MetaModelError: A file is missing or damaged, or belongs to another model.
     """
-    if not required and not any((folder / name).exists() for name in (WEIGHTS, FACTS)):
+    names = (COMPANION_WEIGHTS, COMPANION_FACTS)
+    if not required and not any((folder / name).exists() for name in names):
         return None
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        tensors = numpy_tensors.load_file(folder / WEIGHTS)
-        found = _read(facts, tensors)
+        facts = json.loads((folder / COMPANION_FACTS).read_text(encoding="utf-8"))
+        tensors = numpy_tensors.load_file(folder / COMPANION_WEIGHTS)
+        companion = _read_companion(facts, tensors)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise MetaModelError(
-            f"cannot load the n-grams in '{folder}': {WEIGHTS} or {FACTS} is missing or damaged "
+            f"cannot load the n-grams in '{folder}': {' or '.join(names)} is missing or damaged "
             "and the files as they were saved are needed; save or download the model again"
         ) from error
-    if found.model.labels != tuple(labels) or set(found.factors) != set(factors):
+    stored = companion.model.labels
+    if stored != tuple(labels) or set(companion.factors) != set(factors):
         raise MetaModelError(
-            f"cannot use the n-grams in '{folder}': they are of the labels "
-            f"{', '.join(found.model.labels)} with factors for {sorted(found.factors)}, and those "
-            f"of the model beside them, {', '.join(labels)} and {sorted(factors)}, are needed; "
-            "save or download the model again"
+            f"cannot use the n-grams in '{folder}': they are of the labels {', '.join(stored)} "
+            f"with factors for {sorted(companion.factors)}, and those of the model beside them, "
+            f"{', '.join(labels)} and {sorted(factors)}, are needed; save or download the model "
+            "again"
         )
-    return found
+    return companion
 
 
-def _read(
+def _read_companion(
     facts: Mapping[str, object], tensors: Mapping[str, NDArray[np.generic]]
 ) -> StoredCompanion:
     """Check and unpack; any of several errors says that something is damaged."""
@@ -133,14 +136,8 @@ def _read(
         raise ValueError("columns do not rise within the features")
     whole = np.zeros((len(labels), features), dtype=np.float32)
     whole[:, columns] = weight
-    own = dict(zip(factors, numbers, strict=True))
-    return StoredCompanion(NgramModel(tuple(labels), whole, bias.astype(np.float32)), own)
-
-
-RUN_LOG = "log.jsonl"
-"""What a run of the outer loop leaves in the folder that its meta-model is saved to."""
-FORMAT = 1
-PEFT_PREFIX = "base_model.model."
+    model = NgramModel(tuple(labels), whole, bias.astype(np.float32))
+    return StoredCompanion(model, dict(zip(factors, numbers, strict=True)))
 
 
 def save_model(
@@ -164,7 +161,8 @@ def save_model(
         stored = _write(beside, record, weights, backbone=backbone, plan=plan)
         if companion is not None:
             save_companion(beside, companion)
-        write_card(beside, stored, companion=companion is not None)
+        card = build_card(CardFacts(stored, companion is not None))
+        (beside / CARD).write_text(card, encoding="utf-8")
         beside.chmod(0o755)
         keep_finished(beside, folder)
     finally:
@@ -176,7 +174,7 @@ def check_replaceable(folder: Path) -> None:
     if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
         raise MetaModelError(
             f"cannot save a model to '{folder}': it holds other things and an empty or new folder, "
-            "or one with a model of this package, is needed; change `--output-dir`"
+            "or one with a model of this package, is needed; change `output_dir`"
         )
 
 
@@ -247,7 +245,7 @@ def _write(
     config.revision = getattr(backbone.config, "_commit_hash", None) or record.model.get("revision")
     config.save_pretrained(str(folder))
     backbone.tokenizer.save_pretrained(str(folder))
-    stored = {"format": FORMAT, **asdict(record)}
+    stored = {"format": _FORMAT, **asdict(record)}
     stored["model"]["revision"] = config.revision
     text = json.dumps(stored, indent=1, ensure_ascii=False)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
@@ -268,19 +266,19 @@ def _unmoved(backbone: Backbone | Seq2Seq, plan: LoraPlan) -> dict[str, Tensor]:
 def _peft_name(name: str) -> str:
     for suffix in (LORA_A, LORA_B):
         if name.endswith(suffix):
-            return f"{PEFT_PREFIX}{name}.weight"
-    return PEFT_PREFIX + name
+            return f"{_PEFT_PREFIX}{name}.weight"
+    return _PEFT_PREFIX + name
 
 
 def _own_name(name: str, inner: str) -> str:
-    if not name.startswith(PEFT_PREFIX):
+    if not name.startswith(_PEFT_PREFIX):
         return name
-    name = name.removeprefix(PEFT_PREFIX)
+    name = name.removeprefix(_PEFT_PREFIX)
     return inner + (name.removesuffix(".weight") if ".lora_" in name else name)
 
 
 def _is_ours(folder: Path) -> bool:
-    marks = (RECORD, RUN_LOG)
+    marks = (RECORD, _RUN_LOG)
     return any((folder / mark).is_file() for mark in marks) or not any(folder.iterdir())
 
 
@@ -293,6 +291,6 @@ def keep_finished(beside: Path, folder: Path) -> None:
     folder.rename(old)
     beside.rename(folder)
     for path in old.iterdir():
-        if path.is_dir() or path.name == RUN_LOG:
+        if path.is_dir() or path.name == _RUN_LOG:
             path.rename(folder / path.name)
     shutil.rmtree(old)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch
-from nlp_meta.hub.pulling import Source, source_of
+from nlp_meta.hub.pull import Source, source_of
 from nlp_meta.hub.pushable import Pushable
 from nlp_meta.hub.records import ADAPTED_MODEL, Record, find_model, read_settings
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights, save_model

@@ -33,7 +33,7 @@ from nlp_meta.encoders.seq2seq import direct, load_seq2seq, tokenize_sources, to
 from nlp_meta.encoders.similarity import NEIGHBORS
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.evaluation.translation_metrics import chrf
-from nlp_meta.hub.pulling import Source, source_of, tell_source
+from nlp_meta.hub.pull import Source, source_of, tell_source
 from nlp_meta.hub.pushable import Pushable
 from nlp_meta.hub.records import (
     TRANSLATION_META_MODEL,

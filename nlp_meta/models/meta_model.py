@@ -12,7 +12,7 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import check_labels, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import LabelError
-from nlp_meta.hub.pulling import ADAPTER, Source, hash_file, source_of, tell_source
+from nlp_meta.hub.pull import ADAPTER, Source, hash_file, source_of, tell_source
 from nlp_meta.hub.pushable import Pushable
 from nlp_meta.hub.records import META_MODEL, Record, find_model
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights, save_model

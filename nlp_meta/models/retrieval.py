@@ -34,7 +34,7 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap
 from nlp_meta.errors import DataError, DivergedError, MetaModelError
-from nlp_meta.hub.pulling import Source, source_of, tell_source
+from nlp_meta.hub.pull import Source, source_of, tell_source
 from nlp_meta.hub.pushable import Pushable
 from nlp_meta.hub.records import (
     ALIGNMENT_META_MODEL,

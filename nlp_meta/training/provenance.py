@@ -11,8 +11,8 @@ import torch
 
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.tasks import Task
-from nlp_meta.hub.data_facts import describe_data
-from nlp_meta.hub.pulling import source_of
+from nlp_meta.hub.data_cards import describe_data
+from nlp_meta.hub.pull import source_of
 from nlp_meta.hub.records import META_MODEL, OTHER_STARTS, find_model
 from nlp_meta.meta.choice import Trial
 from nlp_meta.meta.outer_loop import MetaTrained

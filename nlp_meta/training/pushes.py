@@ -16,8 +16,14 @@ from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError
 
 from nlp_meta.errors import HubError, SettingsError
 from nlp_meta.hub.bases import find_base
-from nlp_meta.hub.destinations import Destination, check_destination, check_replaceable, look
-from nlp_meta.hub.push import Pushed, push_folder
+from nlp_meta.hub.destinations import (
+    Destination,
+    Pushed,
+    check_destination,
+    check_replaceable,
+    look,
+)
+from nlp_meta.hub.push import push_folder
 from nlp_meta.hub.refusals import FAILURES, explain
 from nlp_meta.meta.outer_loop import CHECKPOINTS
 from nlp_meta.meta.state import RECORD, TENSORS, Checkpoint, StepRecord, load_checkpoint

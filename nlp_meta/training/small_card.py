@@ -16,7 +16,7 @@ from nlp_meta.data.languages import split_pair
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.evaluation.translation_metrics import chrf, signature_of
-from nlp_meta.hub.pulling import TRAINING
+from nlp_meta.hub.pull import TRAINING
 from nlp_meta.hub.storage import keep_finished
 from nlp_meta.meta.inner_loop import repeat
 from nlp_meta.objectives.generation import Generation, build_generation

@@ -29,7 +29,6 @@ from nlp_meta.evaluation.pairing import Paired, paired_difference
 from nlp_meta.evaluation.protocol import judge
 from nlp_meta.evaluation.records import row_key
 from nlp_meta.evaluation.statistics import Interval, resampled_interval
-from nlp_meta.hub.data_facts import facts_of
 from nlp_meta.hub.records import META_MODEL, Record, find_model
 from nlp_meta.meta.state import StepRecord
 from nlp_meta.models.meta_model import MetaModel
@@ -346,7 +345,7 @@ def _provenance(
     return {
         **first,
         "meta_train": list(dict.fromkeys(names)),
-        "data": [*facts_of(first), *(_describe_table(task) for task in plan.new)],
+        "data": [*(first.get("data") or ()), *(_describe_table(task) for task in plan.new)],
         "examples": ran["examples"],
         "trials": ran["trials"],
         "updates": [*first.get("updates", []), told],

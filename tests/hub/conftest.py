@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import build_objective
 from nlp_meta.models.meta_model import MetaModel
@@ -169,11 +170,15 @@ def make_meta_model(encoder: Path, *, pooling: str = "native", **provenance: Any
     return MetaModel(objective, weights, settings, inner, None, False, provenance)
 
 
+TASKS = {
+    "meta_train": ["nusax/ace", "nusax/min", "bangla_social/ben.social_media"],
+    "meta_validation": ["nusax/sun"],
+}
 PROVENANCE = {
     "settings": {"adaptation": {"metric": "accuracy"}},
     "seed": 3,
-    "meta_train": ["nusax/ace", "nusax/min", "bangla_social/ben.social_media"],
-    "meta_validation": ["nusax/sun"],
+    **TASKS,
+    "data": describe_data(["nusax", "bangla_social"], TASKS),
     "outer_steps": 40,
     "best_step": 20,
     "best_score": 0.75,

@@ -136,7 +136,7 @@ def test_an_upload_with_another_hash_is_no_push(hub, client, saved):
         ({"name": "me/real--estate"}, {}, "no name of a repository"),
         ({"name": "me/../x"}, {}, "no name of a repository"),
         ({"name": "me/x.git"}, {}, "no name of a repository"),
-        ({"base": []}, {}, "give it with `--hub-base-model`"),
+        ({"base": []}, {}, "which others can load; give it"),
         ({"base": ["--hub-base-model", "base/none"]}, {}, "knows no such repository"),
         ({"base": ["--hub-base-model", "base/wide"]}, {}, "its hidden_size is 64"),
         ({"base": ["--hub-base-model", "base/other"]}, {}, "its weights differ"),
@@ -196,7 +196,7 @@ def test_a_name_that_exists_is_not_written_over(hub, client, saved, there, says)
     answer = push(client, saved["meta"])
 
     assert says in answer.refusal
-    assert "`--exist-ok`" in answer.refusal
+    assert "push over it with" in answer.refusal
     assert state(hub) == before
     assert push(client, saved["meta"], "--exist-ok").value == 0
     assert "nlp_meta.json" in hub.files(PLACE)

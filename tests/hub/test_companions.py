@@ -9,7 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from nlp_meta.errors import MetaModelError
-from nlp_meta.hub.storage import FACTS, WEIGHTS, StoredCompanion, load_companion, save_companion
+from nlp_meta.hub.pull import COMPANION_FACTS, COMPANION_WEIGHTS
+from nlp_meta.hub.storage import StoredCompanion, load_companion, save_companion
 from nlp_meta.objectives.ngrams import NgramModel
 
 LABELS = ("negative", "positive")
@@ -45,7 +46,7 @@ def test_what_is_read_is_what_was_written(stored, folder):
 
 
 def test_only_columns_that_hold_a_weight_are_written(folder):
-    tensors = load_file(folder / WEIGHTS)
+    tensors = load_file(folder / COMPANION_WEIGHTS)
 
     assert tensors["columns"].tolist() == [3, 7, 15]
     assert tensors["weight"].shape == (2, 3)
@@ -73,14 +74,16 @@ def test_a_companion_that_a_record_tells_of_must_be_there(tmp_path):
 
 def change_facts(**changes: object) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        (folder / FACTS).write_text(json.dumps(facts | changes), encoding="utf-8")
+        facts = json.loads((folder / COMPANION_FACTS).read_text(encoding="utf-8"))
+        (folder / COMPANION_FACTS).write_text(json.dumps(facts | changes), encoding="utf-8")
 
     return change
 
 
 def change_tensors(**changes: np.ndarray) -> Callable[[Path], None]:
-    return lambda folder: save_file(load_file(folder / WEIGHTS) | changes, folder / WEIGHTS)
+    return lambda folder: save_file(
+        load_file(folder / COMPANION_WEIGHTS) | changes, folder / COMPANION_WEIGHTS
+    )
 
 
 def cut(name: str) -> Callable[[Path], None]:
@@ -90,11 +93,11 @@ def cut(name: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: (folder / FACTS).unlink(),
-        lambda folder: (folder / WEIGHTS).unlink(),
-        lambda folder: (folder / FACTS).write_text("[]", encoding="utf-8"),
-        cut(FACTS),
-        cut(WEIGHTS),
+        lambda folder: (folder / COMPANION_FACTS).unlink(),
+        lambda folder: (folder / COMPANION_WEIGHTS).unlink(),
+        lambda folder: (folder / COMPANION_FACTS).write_text("[]", encoding="utf-8"),
+        cut(COMPANION_FACTS),
+        cut(COMPANION_WEIGHTS),
         change_facts(format=2),
         change_facts(orders=[1, 3]),
         change_facts(characters=7),

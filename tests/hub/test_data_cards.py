@@ -7,7 +7,7 @@ import pytest
 from nlp_meta.cli import main
 from nlp_meta.data.cards import cards_folder, list_cards
 from nlp_meta.errors import CardError
-from nlp_meta.hub.push import check_data_card
+from nlp_meta.hub.data_cards import check_data_card
 
 
 @pytest.mark.parametrize("name", list_cards())

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,12 @@ import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from nlp_meta.errors import HubError
-from nlp_meta.hub.card_sections import BaseFacts, CardFacts
-from nlp_meta.hub.data_facts import facts_of, is_non_commercial, strictest
-from nlp_meta.hub.model_card import build_card, check_card, is_own
-from nlp_meta.hub.scores import eval_entries, read_results
-from nlp_meta.hub.staging import check_portable, stage
+from nlp_meta.hub.bases import BaseFacts
+from nlp_meta.hub.card_sections import CardFacts
+from nlp_meta.hub.data_cards import is_non_commercial, strictest
+from nlp_meta.hub.destinations import check_portable
+from nlp_meta.hub.model_card import build_card, check_card, eval_entries, is_own, read_results
+from nlp_meta.hub.push import stage
 
 BASE = BaseFacts("base/tiny", "c" * 40, "apache-2.0")
 
@@ -79,7 +79,7 @@ RESULTS = {
 @pytest.fixture
 def facts(saved) -> CardFacts:
     record = json.loads((saved["meta"] / "nlp_meta.json").read_text(encoding="utf-8"))
-    return CardFacts(record, facts_of(record["provenance"]), companion=False)
+    return CardFacts(record, companion=False)
 
 
 def sections(card: str) -> dict[str, str]:
@@ -118,16 +118,16 @@ def test_the_card_tells_tasks_hold_outs_selection_and_seed(facts):
     )
 
 
-def test_the_strictest_licence_is_named_and_what_it_forbids(facts):
+def test_the_strictest_license_is_named_and_what_it_forbids(facts):
     """By hand: BLP-2023 is CC BY-NC-SA 4.0, NusaX CC BY-SA 4.0, the base Apache 2.0."""
     card = build_card(replace(facts, base=BASE))
     told = sections(card)
 
     assert front(card)["license"] == "cc-by-nc-sa-4.0"
-    assert "The strictest licence stated among them is cc-by-nc-sa-4.0." in told["Licences"]
-    assert "It forbids commercial use" in told["Licences"]
+    assert "The strictest license stated among them is cc-by-nc-sa-4.0." in told["Licenses"]
+    assert "It forbids commercial use" in told["Licenses"]
     assert "- Commercial use" in told["What it must not be used for"]
-    assert "- base model `base/tiny`: apache-2.0" in told["Licences"]
+    assert "- base model `base/tiny`: apache-2.0" in told["Licenses"]
 
 
 @pytest.mark.parametrize(
@@ -141,16 +141,18 @@ def test_the_strictest_licence_is_named_and_what_it_forbids(facts):
         (["unknown", "other"], None),
     ],
 )
-def test_the_strictest_of_several_licences(licenses, expected):
+def test_the_strictest_of_several_licenses(licenses, expected):
     assert strictest(licenses) == expected
 
 
-def test_a_licence_that_is_not_stated_is_not_called_free(facts):
-    data = [{**one, "license": "unknown"} for one in facts.data]
-    card = build_card(replace(facts, data=[*data[:1], {**data[1], "license": "mit"}]))
+def test_a_license_that_is_not_stated_is_not_called_free(facts):
+    first, second, *_ = facts.data
+    data = [{**first, "license": "unknown"}, {**second, "license": "mit"}]
+    record = {**facts.record, "provenance": {**facts.provenance, "data": data}}
+    card = build_card(replace(facts, record=record))
 
     assert front(card)["license"] == "unknown"
-    assert "nothing is granted for them" in sections(card)["Licences"]
+    assert "nothing is granted for them" in sections(card)["Licenses"]
     assert is_non_commercial("cc-by-nc-3.0") and not is_non_commercial("cc-by-3.0")
 
 
@@ -212,13 +214,12 @@ def write_results(path, **methods):
 def test_a_model_is_found_among_starts_of_equal_compute_by_its_weights(tmp_path):
     hashes = {"reptile": {"start_sha256": "a"}, "fomaml": {"start_sha256": "b"}}
     path = write_results(tmp_path / "results.json", **hashes)
-    read = partial(read_results, path, examples=48000, folder="reptile_run")
 
-    assert read(adapter_sha256="a")["ours"] == "reptile"
-    assert read(adapter_sha256="b")["ours"] == "fomaml"
+    assert read_results(path, adapter_sha256="a")["ours"] == "reptile"
+    assert read_results(path, adapter_sha256="b")["ours"] == "fomaml"
     for sha in ("c", None):
         with pytest.raises(HubError, match="of the starts reptile_run, fomaml_run and not"):
-            read(adapter_sha256=sha)
+            read_results(path, adapter_sha256=sha)
 
 
 def test_a_push_takes_the_scores_of_its_model_along(hub, client, saved, tmp_path):
@@ -236,16 +237,6 @@ def test_a_push_takes_the_scores_of_its_model_along(hub, client, saved, tmp_path
     assert "and not of this one" in adapted.refusal
 
 
-def test_earlier_results_tell_a_model_by_its_folder_and_its_examples(tmp_path):
-    path = write_results(tmp_path / "results.json", reptile={}, fomaml={})
-    read = partial(read_results, path, adapter_sha256="a")
-
-    assert read(folder="fomaml_run", examples=48000)["ours"] == "fomaml"
-    for other in ({"folder": "fomaml_run", "examples": 5}, {"folder": "x", "examples": 48000}):
-        with pytest.raises(HubError, match="and not of this one"):
-            read(**other)
-
-
 @pytest.mark.parametrize(
     "wrong", ["[]", "{", '{"methods": {}}', json.dumps({**RESULTS, "format": 2})]
 )
@@ -254,7 +245,7 @@ def test_other_files_than_results_are_refused(tmp_path, wrong):
     path.write_text(wrong, encoding="utf-8")
 
     with pytest.raises(HubError, match=r"not the results\.json of a comparison"):
-        read_results(path, adapter_sha256="a", examples=1, folder="x")
+        read_results(path, adapter_sha256="a")
 
 
 def test_carbon_is_told_where_codecarbon_measured_it(saved, copies, tmp_path):
@@ -314,17 +305,18 @@ def test_a_place_of_this_machine_is_found(tmp_path, name, text, found):
     (place / name).write_text(text.replace("PLACE", str(place)), encoding="utf-8")
 
     with pytest.raises(HubError, match="a place on this machine") as caught:
-        check_portable(place, place)
+        check_portable({name: place / name}, place)
     assert found.replace("PLACE", str(place)) in str(caught.value)
 
 
 def test_words_that_look_like_places_are_let_through(tmp_path):
     values = {"url": "https://example.org/a/b", "a": "and/or", "b": "/", "c": "1/2"}
-    (tmp_path / "adapter_config.json").write_text(json.dumps(values), encoding="utf-8")
-    (tmp_path / "tokenizer.json").write_text('{"vocab": ["/usr/bin/x"]}', encoding="utf-8")
+    files = {name: tmp_path / name for name in ("adapter_config.json", "tokenizer.json")}
+    files["adapter_config.json"].write_text(json.dumps(values), encoding="utf-8")
+    files["tokenizer.json"].write_text('{"vocab": ["/usr/bin/x"]}', encoding="utf-8")
 
-    assert check_portable(tmp_path, Path("/nowhere/else")) is None
+    assert check_portable(files, Path("/nowhere/else")) is None
     values["d"] = "/nowhere/else/model"
-    (tmp_path / "adapter_config.json").write_text(json.dumps(values), encoding="utf-8")
+    files["adapter_config.json"].write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(HubError, match="'/nowhere/else', a place on this machine"):
-        check_portable(tmp_path, Path("/nowhere/else"))
+        check_portable(files, Path("/nowhere/else"))

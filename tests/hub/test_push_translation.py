@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nlp_meta.errors import MetaModelError
-from nlp_meta.hub.pulling import RECORD
+from nlp_meta.hub.pull import RECORD
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import build_retriever
 from nlp_meta.models.generation import TranslationMetaModel, build_generator

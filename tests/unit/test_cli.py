@@ -415,7 +415,7 @@ def test_adapt_replaces_an_adapted_model() -> None:
 
 
 def save_record(folder: Path, kind: str) -> None:
-    from nlp_meta.hub.pulling import RECORD
+    from nlp_meta.hub.pull import RECORD
     from nlp_meta.hub.records import Record
 
     record: dict[str, object] = {name: {} for name in Record.__dataclass_fields__}

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from nlp_meta.comparing.fingerprints import fingerprint, hash_adapter
 from nlp_meta.hub.bases import hash_base
-from nlp_meta.hub.pulling import hash_file
+from nlp_meta.hub.pull import hash_file
 from nlp_meta.settings import Comparison
 from nlp_meta.training.config import read_settings
 

@@ -1,11 +1,9 @@
-"""Pulling a model from the Hub: the files of a model at one commit, each with its hash checked.
+"""The files that make up a model, and pulling them from the Hub at one commit.
 
-HF_HOME, HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE mean what they mean to every library of the
-Hub: its own client does the work.
-
-The files that make up a model, wherever it lies: no others are pushed or pulled.
-
-All of them are safetensors, JSON or text, so that none can hold code to be run.
+No other files are pushed or pulled. All are safetensors, JSON or text, so that none can hold code
+to be run, and each is held against the hash that the Hub gives for it. HF_HOME, HF_ENDPOINT,
+HF_TOKEN and HF_HUB_OFFLINE mean what they mean to every library of the Hub: its own client does
+the work.
 """
 
 import hashlib
@@ -51,23 +49,14 @@ TOKENIZER = (
     "vocab.json",
     "vocab.txt",
 )
+VOCABULARIES = tuple(name for name in TOKENIZER if name != "tokenizer_config.json")
+"""These hold words, some of which look like paths."""
 # The adapter comes last: of a pull that was cut off it is missing.
 MODEL_FILES = (
     *(RECORD, ADAPTER_CONFIG, CARD),
     *TOKENIZER,
     *(COMPANION_FACTS, COMPANION_WEIGHTS, HEAD, ADAPTER),
 )
-
-
-def find_outside(names: Iterable[str]) -> str | None:
-    """The first name that would lie outside of the folder it is written to; None if none does."""
-    for name in names:
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
-            return name
-    return None
-
-
 _COMMIT, _SHA256 = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
 
 
@@ -117,9 +106,8 @@ def pull(name: str, *, revision: str | None = None, token: str | None = None) ->
                 f"cannot use '{name}': it is a dataset and a model saved by this package is "
                 "needed; name a repository that one was pushed to"
             ) from error
-        raise explain(error, doing=f"find the model '{name}' in a folder here or pull it") from (
-            error
-        )
+        doing = f"find the model '{name}' in a folder here or pull it"
+        raise explain(error, doing=doing) from error
     for path in folder.iterdir():
         _check_hash(name, path)
     return folder
@@ -168,8 +156,8 @@ def _pull_others(name: str, folder: Path, *, token: str | None) -> None:
         if (folder / ADAPTER).exists():
             return  # what was pulled before serves where the Hub does not answer
         raise
-    names = {one.rfilename for one in siblings}
-    outside = find_outside(sorted(names))
+    names = {file.rfilename for file in siblings}
+    outside = _find_outside(sorted(names))
     if outside is not None:
         raise HubError(
             f"cannot pull '{name}': it names the file '{outside}', which lies outside of a model's "
@@ -178,6 +166,15 @@ def _pull_others(name: str, folder: Path, *, token: str | None) -> None:
     for file in MODEL_FILES:
         if file in names and file != RECORD:
             hf_hub_download(name, file, revision=commit, token=token)
+
+
+def _find_outside(names: Iterable[str]) -> str | None:
+    """The first name that would lie outside of the folder it is written to; None if none does."""
+    for name in names:
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
+            return name
+    return None
 
 
 def _check_hash(name: str, path: Path) -> None:
@@ -202,10 +199,10 @@ def _describe(name: str, revision: str | None, token: str | None) -> str:
         info = HfApi(token=token).model_info(name, revision=revision)
     except FAILURES:
         return f"a repository without {RECORD}"
-    names = {one.rfilename for one in info.siblings or []}
-    if not names - {"README.md", ".gitattributes"}:
+    names = {file.rfilename for file in info.siblings or []}
+    if not names - {CARD, ".gitattributes"}:
         return "an empty repository"
-    if "adapter_config.json" in names:
+    if ADAPTER_CONFIG in names:
         return f"a PEFT adapter without {RECORD}"
     if "modules.json" in names:
         return "a sentence-transformers model"
