@@ -86,20 +86,9 @@ def push_folder(
         MetaModelError: The folder holds no model.
     """
     record = read_record(folder, name=str(folder))
-    trained_on = record.model.get("model_name_or_path")
-    if not isinstance(trained_on, str):
-        raise HubError(
-            f"cannot push '{folder}': its record names no base model and one is needed; save the "
-            "model again"
-        )
     scores = None if results is None else _read_scores(folder, record, results)
     api = check_destination(to)
-    base = find_base(
-        trained_on,
-        revision=record.model.get("revision"),
-        hub_base_model=hub_base_model,
-        token=to.token,
-    )
+    base = _find_base(folder, record, hub_base_model=hub_base_model, token=to.token)
     with tempfile.TemporaryDirectory(prefix="nlp_meta_push_") as place:
         staged = stage(folder, Path(place), repo_id=to.repo_id, base=base, results=scores)
         there = look(api, to)
@@ -153,6 +142,18 @@ def stage(
     check_portable(files, to, folder)
     left_out = sorted(path.name for path in folder.iterdir() if path.name not in MODEL_FILES)
     return Staged(facts, files, tuple(left_out), own_card)
+
+
+def _find_base(
+    folder: Path, record: Record, *, hub_base_model: str | None, token: str | None
+) -> BaseFacts:
+    name, revision = (record.model.get(key) for key in ("model_name_or_path", "revision"))
+    if not isinstance(name, str):
+        raise HubError(
+            f"cannot push '{folder}': its record names no base model and one is needed; save the "
+            "model again"
+        )
+    return find_base(name, revision=revision, hub_base_model=hub_base_model, token=token)
 
 
 def _read_scores(folder: Path, record: Record, results: Path) -> Results:

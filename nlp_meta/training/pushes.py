@@ -106,7 +106,7 @@ def destination_of(hub: HubSettings) -> Destination | None:
     if hub.hub_model_id is None:
         raise SettingsError(
             "cannot push the meta-model: `hub.push_to_hub` is set and a name on the Hub is needed; "
-            "give it with `--hub-model-id`"
+            "give it as `hub.hub_model_id`"
         )
     if hub.hub_strategy not in STRATEGIES:
         raise SettingsError(

@@ -232,5 +232,5 @@ def test_a_data_card_becomes_a_dataset_card(hub, client, tmp_path):
     assert yaml.safe_load(card.split("---\n")[1])["license"] == "cc-by-nc-sa-4.0"
     assert any("forbids commercial use" in note for note in done["notes"])
     before = state(hub)
-    assert "`--exist-ok`" in client.run(*words).refusal
+    assert "replace it with" in client.run(*words).refusal
     assert is_unchanged(hub, before)

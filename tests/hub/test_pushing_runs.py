@@ -108,7 +108,7 @@ def test_the_token_is_read_from_the_variable_that_is_named(monkeypatch):
     assert to is not None
     assert (to.repo_id, to.token, to.private, to.revision) == (NAME, "hf_mine", True, "draft")
     assert destination_of(settings(push_to_hub=False)) is None
-    with pytest.raises(SettingsError, match="--hub-model-id"):
+    with pytest.raises(SettingsError, match=r"`hub\.hub_model_id`"):
         destination_of(settings(hub_model_id=None))
 
 

@@ -329,7 +329,7 @@ def test_other_peoples_folders_are_not_written_over(adapted, tmp_path, content):
         (tmp_path / "thesis").write_text("years of work", encoding="utf-8")
     before = files(tmp_path)
 
-    with pytest.raises(MetaModelError, match=r"cannot save a model to .*`--output-dir`"):
+    with pytest.raises(MetaModelError, match=r"cannot save a model to .*`output_dir`"):
         adapted.save_pretrained(tmp_path / "thesis")
 
     assert files(tmp_path) == before
@@ -366,7 +366,7 @@ def test_a_save_that_fails_leaves_the_old_model(adapted, meta, tmp_path, monkeyp
 
     meta.save_pretrained(tmp_path / "model")
     before = files(tmp_path)
-    monkeypatch.setattr(packaging, "write_card", fail)
+    monkeypatch.setattr(packaging, "build_card", fail)
 
     with pytest.raises(OSError, match="No space left"):
         adapted.save_pretrained(tmp_path / "model")

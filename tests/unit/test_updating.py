@@ -14,6 +14,7 @@ from nlp_meta.cli import main
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
+from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
 from nlp_meta.models.adaptation import build_objective
 from nlp_meta.models.meta_model import MetaModel
@@ -97,6 +98,7 @@ def make_meta(tiny_encoder: Path) -> Callable[..., MetaModel]:
             "settings": {name: asdict(value) for name, value in settings.items()},
             "meta_train": list(OLD),
             "meta_validation": [JUDGING],
+            "data": describe_data([CARD], {"meta_train": OLD, "meta_validation": [JUDGING]}),
             "examples": 1000,
             "trials": [],
         }
