@@ -141,14 +141,7 @@ def check_data_card(name_or_path: str) -> Path:
                 "DatasetCardData; a value that it keeps is needed; write it as the Hub's "
                 "documentation of dataset cards has it"
             )
-    for key, (pattern, choices) in _CHOICES.items():
-        written = values.get(key)
-        for value in [written] if isinstance(written, str) else written or []:
-            if not isinstance(value, str) or not re.fullmatch(pattern, value):
-                raise CardError(
-                    f"cannot use card '{path}': key `{key}` has '{value}'; the Hub knows {choices}; "
-                    "write one of these"
-                )
+    _check_values(path, values)
     return path
 
 
@@ -177,3 +170,14 @@ def push_card(name_or_path: str, to: Destination) -> Pushed:
         )
     message = f"Push the data card {path.stem} with nlp-meta"
     return commit(api, to, there, {CARD: path}, message=message, notes=notes)
+
+
+def _check_values(path: Path, values: Mapping[str, Any]) -> None:
+    for key, (pattern, choices) in _CHOICES.items():
+        written = values.get(key)
+        for value in [written] if isinstance(written, str) else written or []:
+            if not isinstance(value, str) or not re.fullmatch(pattern, value):
+                raise CardError(
+                    f"cannot use card '{path}': key `{key}` has '{value}'; the Hub knows "
+                    f"{choices}; write one of these"
+                )
