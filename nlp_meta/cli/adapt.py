@@ -1,74 +1,281 @@
-"""`nlp-meta adapt`: from a meta-model and one labeled table to an adapted model."""
+"""`nlp-meta adapt`: from a meta-model and labels, or sentence pairs, to an adapted model."""
 
 import shlex
-from argparse import Namespace
-from collections.abc import Mapping
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from nlp_meta.cli.files import check_output_folder, one_table
-from nlp_meta.cli.push import check_push_after, record_of, show_pushed
+from nlp_meta.cli.files import (
+    check_languages,
+    check_output_folder,
+    paths_of,
+    read_pairs,
+    read_rows,
+)
+from nlp_meta.cli.options import (
+    LABEL_OPTIONS,
+    LANGUAGES,
+    PAIR_COLUMNS,
+    TABLES_OR_PAIRS,
+    TakePaths,
+    above_zero,
+    add_shared,
+    positive,
+)
+from nlp_meta.cli.push import add_push_after, check_push_after, push_saved
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
-from nlp_meta.data.labels import describe_match, parse_label_map
-from nlp_meta.errors import MetaModelError
-from nlp_meta.files.tables import Table, read_table
+from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.hub.destinations import Destination
+    from nlp_meta.files.memories import Memory
     from nlp_meta.models.companion import CompanionReport
     from nlp_meta.models.meta_model import AdaptedModel
 
+EXAMPLE = """\
+nlp-meta adapt runs/quickstart/meta --data labeled.csv --output-dir adapted
+  nlp-meta adapt runs/mixed --data memory.tmx --source-lang ind \\
+    --target-lang jav --output-dir ind-jav"""
 
-def run_adapt(options: Namespace, screen: Screen) -> Mapping[str, object]:
-    """Adapt, save, and tell what was done; nothing is saved unless all of it went well."""
-    label_map = None if options.label_map is None else parse_label_map(options.label_map)
-    table = read_table(
-        one_table(options.data),
-        text_column=options.text_column,
-        label_column=options.label_column,
-        max_rows=options.max_rows,
-    )
-    check_output_folder(options.output_dir)
-    to = check_push_after(options)
-    with quiet_libraries():
-        adapted = _adapt(table, label_map, options, screen)
-        save_adapted(adapted, options.output_dir)
-    _show(adapted, options, screen)
-    record = _record(adapted, options.output_dir)
-    if to is not None:
-        record["pushed"] = push_adapted(options, to, screen)
-    return record
+Facts = dict[str, str]
+Record = dict[str, object]
 
 
-def _adapt(
-    table: Table, label_map: Mapping[str, str] | None, options: Namespace, screen: Screen
-) -> "AdaptedModel":
-    from nlp_meta.models.meta_model import MetaModel
-
-    model = MetaModel.from_pretrained(options.meta)
-    with show_progress(screen, "adapting") as on_step:
-        return model.adapt(
-            table.texts,
-            table.labels or (),
-            label_map=label_map,
-            steps=options.steps,
-            learning_rate=options.learning_rate,
-            seed=options.seed,
-            long_texts=options.long_texts,
-            companion=options.companion,
-            on_step=on_step,
-        )
-
-
-class Saves(Protocol):
+class Adapted(Protocol):
     """A model that can be saved."""
 
     def save_pretrained(self, folder: Path) -> None: ...
 
 
-def save_adapted(adapted: Saves, folder: Path) -> None:
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `adapt`."""
+    main = command.add_argument_group("main options")
+    add_shared(main, "meta")
+    add_shared(
+        main,
+        "--data",
+        action=TakePaths,
+        help="table of labeled texts, 50 to 100 of them, at least 2 of each label; "
+        f"{TABLES_OR_PAIRS}",
+    )
+    add_shared(
+        main,
+        "--output-dir",
+        help="folder for the adapted model; one that is there already is replaced at the end",
+    )
+    add_shared(main, *LANGUAGES)
+    data = command.add_argument_group("data")
+    add_shared(data, *LABEL_OPTIONS, *PAIR_COLUMNS, "--long-texts")
+    data.add_argument(
+        "--max-rows",
+        type=positive,
+        default=2000,
+        metavar="N",
+        help="a longer table is an error (default: %(default)s)",
+    )
+    adaptation = command.add_argument_group("adaptation")
+    adaptation.add_argument(
+        "--steps",
+        type=positive,
+        metavar="N",
+        help="gradient steps (default: what the meta-model found best)",
+    )
+    adaptation.add_argument(
+        "--learning-rate",
+        type=above_zero,
+        metavar="RATE",
+        help="size of a step (default: what the meta-model found best)",
+    )
+    adaptation.add_argument(
+        "--companion",
+        choices=("auto", "ngrams", "none"),
+        default="auto",
+        help="let character n-grams count beside the encoder, in predictions or in finding "
+        "translations: where held-out answers to your texts say that it pays, always, or never "
+        "(default: %(default)s)",
+    )
+    add_shared(adaptation, "--seed")
+    add_push_after(command.add_argument_group("Hub"))
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    """Adapt, save, and tell what was done; nothing is saved unless all of it went well."""
+    run_on = _run_on_pairs if options.source_lang or options.target_lang else _run_on_labels
+    facts, record = run_on(options, screen)
+    show_facts(screen, {"saved to": str(options.output_dir), **facts})
+    record = {"output_dir": str(options.output_dir), **record}
+    if options.push_to_hub:
+        record["pushed"] = push_saved(options.output_dir, options, screen)
+    return record
+
+
+def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
+    from nlp_meta.data.labels import describe_match
+
+    table = read_rows(options, options.data, max_rows=options.max_rows)
+    _check_outputs(options)
+    with quiet_libraries():
+        from nlp_meta.models.meta_model import MetaModel
+
+        start = MetaModel.from_pretrained(options.meta)
+        with show_progress(screen, "adapting") as on_step:
+            adapted = start.adapt(
+                table.texts,
+                table.labels or (),
+                label_map=options.label_map,
+                steps=options.steps,
+                learning_rate=options.learning_rate,
+                seed=options.seed,
+                long_texts=options.long_texts,
+                companion=options.companion,
+                on_step=on_step,
+            )
+        _save(adapted, options.output_dir)
+    if adapted.match is not None:
+        screen.results.print(describe_match(adapted.match), soft_wrap=True)
+    return _describe_labels(adapted, options)
+
+
+def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
+    from nlp_meta.files.memories import describe_memory, record_memory
+
+    check_languages(options)
+    languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
+    memory = read_pairs(options, options.data, **languages)
+    if len(memory.pairs) > options.max_rows:
+        shown = " and ".join(f"'{path}'" for path in paths_of(options.data))
+        raise DataError(
+            f"cannot adapt to {shown}: {len(memory.pairs)} pairs are there and at most "
+            f"{options.max_rows} are taken; give a part of them, or raise `--max-rows`"
+        )
+    _check_outputs(options)
+    with quiet_libraries():
+        facts, record = _find_adapt(options.meta)(memory, options, screen)
+    record = {"languages": list(languages.values()), **record_memory(memory), **record}
+    return {**describe_memory(memory), **facts}, record
+
+
+def _check_outputs(options: Namespace) -> None:
+    check_output_folder(options.output_dir, what="an adapted model", replaces=True)
+    check_push_after(options)
+
+
+def _find_adapt(
+    meta: str,
+) -> Callable[["Memory", Namespace, Screen], tuple[Facts, Record]]:
+    from nlp_meta.hub.records import (
+        ALIGNMENT_META_MODEL,
+        META_MODEL,
+        TRANSLATION_META_MODEL,
+        find_any_model,
+    )
+
+    adapters = {
+        META_MODEL: _adapt_retrieval,
+        ALIGNMENT_META_MODEL: _adapt_retrieval,
+        TRANSLATION_META_MODEL: _adapt_generation,
+    }
+    _, record = find_any_model(meta)
+    if record.kind not in adapters:
+        raise MetaModelError(
+            f"cannot adapt '{meta}' to translations: it is of the kind '{record.kind}' and one of "
+            f"{', '.join(adapters)} is needed; name its meta-model"
+        )
+    return adapters[record.kind]
+
+
+def _adapt_retrieval(memory: "Memory", options: Namespace, screen: Screen) -> tuple[Facts, Record]:
+    from nlp_meta.models.retrieval import AlignmentMetaModel, adapt_alignment
+
+    start = AlignmentMetaModel.from_pretrained(options.meta)
+    with show_progress(screen, "adapting") as on_step:
+        adapted = adapt_alignment(
+            start,
+            [pair.source for pair in memory.pairs],
+            [pair.target for pair in memory.pairs],
+            languages=(options.source_lang, options.target_lang),
+            companion=options.companion,
+            on_step=on_step,
+            **_how(memory, options),
+        )
+    _save(adapted, options.output_dir)
+    if (report := adapted.report) is None:
+        return {}, {}
+    facts = {
+        "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
+        "sentences cut": f"{report.texts_cut} to the length that the encoder takes",
+        "temperature": f"{report.temperature:.4f}",
+        "n-grams": f"their overlap counts for {report.overlap:g} beside the encoder's cosine"
+        if report.overlap
+        else "take no part",
+        "held-out pairs": f"{report.held_out_first:.3f} come first; mined from margin "
+        f"{report.threshold:.3f} on, precision {report.held_out_precision:.3f} and recall "
+        f"{report.held_out_recall:.3f}, beside as many sentences without a translation",
+        "time": f"{report.seconds:.1f} s",
+        "next": _next(
+            "align", options, "--source", "a.txt", "--target", "b.txt", "--output", "pairs.tsv"
+        ),
+    }
+    return facts, _record_report(report)
+
+
+def _adapt_generation(memory: "Memory", options: Namespace, screen: Screen) -> tuple[Facts, Record]:
+    from nlp_meta.encoders.language_codes import near_codes
+    from nlp_meta.models.generation import TranslationMetaModel
+
+    if options.companion == "ngrams":
+        raise SettingsError(
+            f"cannot let n-grams count beside '{options.meta}': it writes translations and a "
+            "meta-model that finds them is needed; leave `--companion` out"
+        )
+    start = TranslationMetaModel.from_pretrained(options.meta)
+    with show_progress(screen, "adapting") as on_step:
+        adapted = start.adapt(
+            [pair.source for pair in memory.pairs],
+            [pair.target for pair in memory.pairs],
+            source_lang=options.source_lang,
+            target_lang=options.target_lang,
+            on_step=on_step,
+            **_how(memory, options),
+        )
+    _save(adapted, options.output_dir)
+    if (report := adapted.report) is None:
+        return {}, {}
+    held, mined = report.held_out, report.mined
+    facts = {
+        "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
+        "sentences cut": f"{report.texts_cut} to the length that the model takes",
+        "held-out pairs": f"{held.pairs}: chrF++ {held.chrf:.1f}, {held.chrf_before:.1f} before; "
+        f"loss {held.loss:.3f}, {held.loss_before:.3f} before",
+        "mining": f"{mined.first:.3f} of them come first; from margin {mined.threshold:.3f} on, "
+        f"precision {mined.precision:.3f} and recall {mined.recall:.3f}",
+        "time": f"{report.seconds:.1f} s",
+        "next": _next("translate", options, "--data", "new.txt", "--output", "out.txt"),
+    }
+    if report.is_new:
+        near = ", ".join(near_codes(start.objective.backbone.languages, options.target_lang))
+        note = f"{options.target_lang} is new to the model; of its own the most alike are {near}"
+        facts = {"language": note, **facts}
+    return facts, _record_report(report)
+
+
+def _how(memory: "Memory", options: Namespace) -> dict[str, Any]:
+    return {
+        "steps": options.steps,
+        "learning_rate": options.learning_rate,
+        "seed": options.seed,
+        "long_texts": options.long_texts,
+        "lines": [pair.line for pair in memory.pairs],
+    }
+
+
+def _record_report(report: Any) -> Record:
+    return {name: value for name, value in asdict(report).items() if name != "pairs"}
+
+
+def _save(adapted: Adapted, folder: Path) -> None:
     """Save a model, or say in one sentence why the disk did not take it."""
     from safetensors import SafetensorError
 
@@ -82,24 +289,17 @@ def save_adapted(adapted: Saves, folder: Path) -> None:
         ) from error
 
 
-def push_adapted(options: Namespace, to: "Destination", screen: Screen) -> dict[str, object]:
-    """Push what was just saved, and tell where it is."""
-    from nlp_meta.hub.push import push_folder
-    from nlp_meta.hub.refusals import quiet_hub
-
-    with quiet_libraries(), quiet_hub():
-        pushed = push_folder(options.output_dir, to, hub_base_model=options.hub_base_model)
-    show_pushed(pushed, screen)
-    return record_of(pushed)
-
-
-def _show(adapted: "AdaptedModel", options: Namespace, screen: Screen) -> None:
+def _describe_labels(adapted: "AdaptedModel", options: Namespace) -> tuple[Facts, Record]:
+    facts: Facts = {}
+    record: Record = {"labels": list(adapted.labels)}
     if adapted.match is not None:
-        screen.results.print(describe_match(adapted.match), soft_wrap=True)
-    facts = {"saved to": str(options.output_dir)}
-    report = adapted.report
-    if report is not None:
-        facts |= {
+        record["match"] = {
+            "shared": adapted.match.shared,
+            "matched": dict(adapted.match.matched),
+            "counts": dict(adapted.match.counts),
+        }
+    if (report := adapted.report) is not None:
+        facts = {
             "examples": f"{report.examples}, of which {report.examples_cut} cut to the length "
             "that the encoder takes",
             "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
@@ -108,8 +308,21 @@ def _show(adapted: "AdaptedModel", options: Namespace, screen: Screen) -> None:
             "n-grams": _describe_companion(report.companion),
             "time": f"{report.seconds:.1f} s",
         }
-    facts["next"] = _next_command(options)
-    show_facts(screen, facts)
+        record |= {
+            "examples": report.examples,
+            "examples_cut": report.examples_cut,
+            "steps": report.steps,
+            "learning_rate": report.learning_rate,
+            "temperature": report.temperature,
+            "held_out_accuracy": report.held_out_accuracy,
+            "companion": None if report.companion is None else asdict(report.companion),
+            "seconds": report.seconds,
+        }
+    words = ["--data", "new.csv"]
+    if options.text_column != "text":
+        words += ["--text-column", options.text_column]
+    facts["next"] = _next("predict", options, *words, "--output", "predictions.csv")
+    return facts, record
 
 
 def _describe_companion(report: "CompanionReport | None") -> str:
@@ -128,31 +341,5 @@ def _number(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.3f}"
 
 
-def _next_command(options: Namespace) -> str:
-    words = ["nlp-meta", "predict", str(options.output_dir), "--data", "new.csv"]
-    if options.text_column != "text":
-        words += ["--text-column", options.text_column]
-    return shlex.join([*words, "--output", "predictions.csv"])
-
-
-def _record(adapted: "AdaptedModel", folder: Path) -> dict[str, object]:
-    record: dict[str, object] = {"output_dir": str(folder), "labels": list(adapted.labels)}
-    if adapted.match is not None:
-        record["match"] = {
-            "shared": adapted.match.shared,
-            "matched": dict(adapted.match.matched),
-            "counts": dict(adapted.match.counts),
-        }
-    report = adapted.report
-    if report is not None:
-        record |= {
-            "examples": report.examples,
-            "examples_cut": report.examples_cut,
-            "steps": report.steps,
-            "learning_rate": report.learning_rate,
-            "temperature": report.temperature,
-            "held_out_accuracy": report.held_out_accuracy,
-            "companion": None if report.companion is None else asdict(report.companion),
-            "seconds": report.seconds,
-        }
-    return record
+def _next(command: str, options: Namespace, *words: str) -> str:
+    return shlex.join(["nlp-meta", command, str(options.output_dir), *words])

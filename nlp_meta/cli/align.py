@@ -1,27 +1,54 @@
 """`nlp-meta align`: the sentences of two files that translate each other."""
 
-import csv
-import json
-from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nlp_meta.cli.evaluate_pairs import writes_translations
-from nlp_meta.cli.files import check_output_file, replace_file
+from nlp_meta.cli.evaluate import GENERATION, find_skill
+from nlp_meta.cli.files import Columns, check_ending, check_output_file, write_columns
+from nlp_meta.cli.options import above_zero, add_shared
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
-from nlp_meta.data.duplicates import first_places
 from nlp_meta.errors import DataError
-from nlp_meta.files.entries import is_blank
-from nlp_meta.files.memories import FORMS
-from nlp_meta.files.parallel_texts import read_lines
 from nlp_meta.progress import quiet_libraries
 
-COLUMNS = ("source", "target", "margin", "source_line", "target_line")
-# Lines that people are shown of each kind that is left out.
-SHOWN = 3
-Row = tuple[str, str, float, int, int]
+if TYPE_CHECKING:
+    from nlp_meta.models.generation import TranslationModel
+    from nlp_meta.models.retrieval import AlignmentModel
+
+EXAMPLE = "nlp-meta align ind-jav --source a.txt --target b.txt --output pairs.tsv"
+ENDINGS = (".tsv", ".csv", ".jsonl")
+
+# Lines that people are shown of each reason for leaving lines out.
+_SHOWN = 3
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `align`."""
+    main = command.add_argument_group("main options")
+    add_shared(main, "model", help="model adapted to sentence pairs: a folder, or a Hub name")
+    for side in ("source", "target"):
+        main.add_argument(
+            f"--{side}",
+            required=True,
+            type=Path,
+            metavar="FILE",
+            help=f"plain text of {side} sentences, one a line, in any order; may be packed as .gz; "
+            "of equal sentences the first one counts",
+        )
+    add_shared(
+        main,
+        "--output",
+        help="table to write, .tsv, .csv or .jsonl: source, target, margin and both line numbers",
+    )
+    main.add_argument(
+        "--threshold",
+        type=above_zero,
+        metavar="MARGIN",
+        help="least margin of a pair, about 1; higher means fewer and surer pairs (default: what "
+        "the held-out pairs of the adaptation advised)",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,120 +67,88 @@ class _Text:
     repeated: tuple[int, ...]
 
 
-def run_align(options: Namespace, screen: Screen) -> Mapping[str, object]:
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Mine pairs, write them whole, and tell how many there are."""
     for side in ("source", "target"):
-        check_output_file(
-            options.output, data=getattr(options, side), given=f"the text given as `--{side}`"
-        )
-    write = _find_writer(options.output)
+        check_output_file(options.output, data=getattr(options, side), option=f"--{side}")
+    check_ending(options.output, ENDINGS, what="pairs")
     source, target = (_read(getattr(options, side), side) for side in ("source", "target"))
     with quiet_libraries():
-        from nlp_meta.models.generation import TranslationModel
-        from nlp_meta.models.retrieval import AlignmentModel
-
-        kind = TranslationModel if writes_translations(options.model) else AlignmentModel
-        model: AlignmentModel | TranslationModel = kind.from_pretrained(options.model)
+        model = _load(options.model)
         with show_progress(screen, "embedding") as on_step:
             mined = model.align(
                 source.sentences, target.sentences, threshold=options.threshold, on_step=on_step
             )
-    rows = [
-        (
-            source.sentences[one.source],
-            target.sentences[one.target],
-            one.margin,
-            source.lines[one.source],
-            target.lines[one.target],
-        )
-        for one in mined
-    ]
-    with replace_file(options.output) as path:
-        write(path, rows)
+    # Full numbers are for machines; a spreadsheet shows six digits.
+    is_json = options.output.suffix.lower() == ".jsonl"
+    columns: Columns = {
+        "source": [source.sentences[pair.source] for pair in mined],
+        "target": [target.sentences[pair.target] for pair in mined],
+        "margin": [pair.margin if is_json else f"{pair.margin:.6f}" for pair in mined],
+        "source_line": [source.lines[pair.source] for pair in mined],
+        "target_line": [target.lines[pair.target] for pair in mined],
+    }
+    write_columns(options.output, columns)
     threshold = model.threshold if options.threshold is None else options.threshold
-    return _tell(options.output, len(rows), threshold, source, target, screen)
-
-
-def _tell(
-    output: Path, pairs: int, threshold: float, source: _Text, target: _Text, screen: Screen
-) -> dict[str, object]:
-    show_facts(
-        screen,
-        {
-            "pairs": f"{pairs}, of {len(source.sentences)} and {len(target.sentences)} sentences",
-            "threshold": f"{threshold:.3f}",
-            **_describe("repeated sentences", source.repeated, target.repeated),
-            **_describe("empty lines", source.empty, target.empty),
-            "written to": str(output),
-        },
-    )
+    counts = {"source": len(source.sentences), "target": len(target.sentences)}
+    facts = {
+        "pairs": f"{len(mined)}, of {counts['source']} and {counts['target']} sentences",
+        "threshold": f"{threshold:.3f}",
+        **_describe("repeated sentences", source.repeated, target.repeated),
+        **_describe("empty lines", source.empty, target.empty),
+        "written to": str(options.output),
+    }
+    show_facts(screen, facts)
     return {
-        "output": str(output),
-        "pairs": pairs,
+        "output": str(options.output),
+        "pairs": len(mined),
         "threshold": threshold,
-        "sentences": {"source": len(source.sentences), "target": len(target.sentences)},
+        "sentences": counts,
         "empty_lines": {"source": len(source.empty), "target": len(target.empty)},
         "repeated_lines": {"source": list(source.repeated), "target": list(target.repeated)},
-        "columns": list(COLUMNS),
+        "columns": list(columns),
     }
 
 
+def _load(name: str) -> "AlignmentModel | TranslationModel":
+    from nlp_meta.models.generation import TranslationModel
+    from nlp_meta.models.retrieval import AlignmentModel
+
+    if find_skill(name) == GENERATION:
+        return TranslationModel.from_pretrained(name)
+    return AlignmentModel.from_pretrained(name)
+
+
 def _read(path: Path, side: str) -> _Text:
+    from nlp_meta.data.duplicates import first_places
+    from nlp_meta.files.entries import is_blank
+    from nlp_meta.files.memories import FORMS
+    from nlp_meta.files.parallel_texts import read_lines
+
     if not path.is_file():
         raise DataError(
             f"cannot read '{path}': there is no such file, a text of one sentence a line is "
             f"needed; check the path given as `--{side}`"
         )
     lines = read_lines(path, known=FORMS)
-    kept = [place for place, line in enumerate(lines, start=1) if not is_blank(line)]
+    kept = [number for number, line in enumerate(lines, start=1) if not is_blank(line)]
     if not kept:
         raise DataError(
             f"cannot align '{path}': it has no sentence in {len(lines)} lines and at least one is "
             f"needed; name another text with `--{side}`"
         )
     empty = sorted(set(range(1, len(lines) + 1)) - set(kept))
-    sentences = tuple(lines[place - 1] for place in kept)
+    sentences = tuple(lines[number - 1] for number in kept)
     firsts = set(first_places(sentences))
-    repeated = tuple(line for place, line in enumerate(kept) if place not in firsts)
+    repeated = tuple(number for place, number in enumerate(kept) if place not in firsts)
     return _Text(sentences, tuple(kept), tuple(empty), repeated)
 
 
 def _describe(name: str, source: Sequence[int], target: Sequence[int]) -> dict[str, str]:
-    told = [
-        f"{len(lines)} of the {side} (line {', '.join(map(str, lines[:SHOWN]))}"
-        f"{', ...' if len(lines) > SHOWN else ''})"
+    parts = [
+        f"{len(lines)} of the {side} (line {', '.join(map(str, lines[:_SHOWN]))}"
+        f"{', ...' if len(lines) > _SHOWN else ''})"
         for side, lines in (("source", source), ("target", target))
         if lines
     ]
-    return {name: "; ".join(told)} if told else {}
-
-
-def _find_writer(path: Path) -> Callable[[Path, Sequence[Row]], None]:
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise DataError(
-            f"cannot write pairs to '{path}': its ending {path.suffix!r} is unknown, one of "
-            f"{', '.join(_WRITERS)} is needed; name such a file with `--output`"
-        )
-    return writer
-
-
-def _write_delimited(path: Path, rows: Sequence[Row], *, separator: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=separator, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows((a, b, f"{margin:.6f}", *lines) for a, b, margin, *lines in rows)
-
-
-def _write_json_lines(path: Path, rows: Sequence[Row]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            values = dict(zip(COLUMNS, row, strict=True))
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
-
-
-_WRITERS: Mapping[str, Callable[[Path, Sequence[Row]], None]] = {
-    ".tsv": partial(_write_delimited, separator="\t"),
-    ".csv": partial(_write_delimited, separator=","),
-    ".jsonl": _write_json_lines,
-}
+    return {name: "; ".join(parts)} if parts else {}

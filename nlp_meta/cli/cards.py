@@ -1,18 +1,57 @@
 """`nlp-meta cards`: list the data cards, check them, or push one to the Hub."""
 
 import sys
-from argparse import Namespace
-from collections.abc import Mapping
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from nlp_meta.cli.hub_options import read_destination
-from nlp_meta.cli.push import record_of, show_pushed
+from nlp_meta.cli.options import add_common_options
+from nlp_meta.cli.push import add_commit, add_destination, read_destination, show_pushed
 from nlp_meta.cli.screen import Screen, show_facts, show_table
-from nlp_meta.data.cards import META_SPLITS, DataCard, find_card, list_cards, load_card
 from nlp_meta.errors import CardError
 
+if TYPE_CHECKING:
+    from nlp_meta.data.cards import DataCard
 
-def run_cards(options: Namespace, screen: Screen) -> Mapping[str, object]:
+EXAMPLE = """\
+nlp-meta cards
+  nlp-meta cards check my_corpus.md
+  nlp-meta cards push my_corpus.md --repo-id me/my-corpus"""
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the actions of `cards` and their options."""
+    actions = command.add_subparsers(
+        dest="action", metavar="ACTION", title="actions", prog=command.prog
+    )
+    check = actions.add_parser(
+        "check",
+        help="check cards: all that are shipped, or those named",
+        description="Check data cards; the first thing wrong with each is named.",
+        example="nlp-meta cards check my_corpus.md",
+    )
+    main = check.add_argument_group("main options")
+    main.add_argument(
+        "paths", nargs="*", metavar="PATH", help="card, by path or name (default: all shipped)"
+    )
+    push = actions.add_parser(
+        "push",
+        help="push a card as the card of a dataset repository",
+        description="Push a data card as the card of a dataset repository; no rows are pushed.",
+        example="nlp-meta cards push my_corpus.md --repo-id me/my-corpus",
+    )
+    main = push.add_argument_group("main options")
+    main.add_argument("card", metavar="CARD", help="card, by path or name")
+    add_destination(main)
+    add_commit(push.add_argument_group("Hub"))
+    for action in (check, push):
+        add_common_options(action, nested=True)
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """List the shipped cards, check those that were named, or push one."""
+    from nlp_meta.data.cards import META_SPLITS, find_card, list_cards, load_card
+
     if options.action == "push":
         return _push(options, screen)
     if options.action == "check":
@@ -26,7 +65,7 @@ def run_cards(options: Namespace, screen: Screen) -> Mapping[str, object]:
                 card.name,
                 card.kind,
                 card.license,
-                *(str(len(t)) for t in _split_tasks(card).values()),
+                *(str(len(tasks)) for tasks in _split_tasks(card).values()),
             )
             for card in cards
         ],
@@ -45,14 +84,16 @@ def run_cards(options: Namespace, screen: Screen) -> Mapping[str, object]:
     }
 
 
-def _split_tasks(card: DataCard) -> dict[str, list[str]]:
+def _split_tasks(card: "DataCard") -> dict[str, list[str]]:
+    from nlp_meta.data.cards import META_SPLITS
+
     return {
         meta_split: [task.name for task in card.tasks if task.meta_split == meta_split]
         for meta_split in META_SPLITS
     }
 
 
-def _check(names: list[str] | tuple[str, ...], screen: Screen) -> Mapping[str, object]:
+def _check(names: Sequence[str], screen: Screen) -> Mapping[str, object]:
     """Look at every card before stopping, so that one run shows all that is to mend."""
     from nlp_meta.hub.data_cards import check_data_card
 
@@ -81,5 +122,4 @@ def _push(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
     with quiet_hub():
         pushed = push_card(options.card, read_destination(options))
-    show_pushed(pushed, screen)
-    return {"pushed": record_of(pushed)}
+    return {"pushed": show_pushed(pushed, screen)}

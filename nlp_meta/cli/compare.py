@@ -1,52 +1,215 @@
-"""`nlp-meta compare`: every method on draws of a user's own labels, and a page about it."""
+"""`nlp-meta compare`: every method on draws of a user's labels or pairs, and a page about it."""
 
 import json
-import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_meta.cli.comparison_options import METRICS
-from nlp_meta.cli.files import Data, one_table
+from nlp_meta.cli.files import check_languages, read_pairs, read_rows
+from nlp_meta.cli.options import (
+    LABEL_OPTIONS,
+    LANGUAGES,
+    METHODS,
+    PAIR_COLUMNS,
+    TABLES_OR_PAIRS,
+    TakePaths,
+    above_zero,
+    add_shared,
+    positive,
+    whole,
+)
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_remarks, show_table
-from nlp_meta.data.labels import parse_label_map
 from nlp_meta.errors import SettingsError
-from nlp_meta.files.tables import Table, read_table
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.comparing.own_settings import OwnComparison
 
+EXAMPLE = """\
+nlp-meta compare runs/quickstart/meta --data labeled.csv --output-dir report
+  nlp-meta compare runs/mixed --data memory.tmx --source-lang ind \\
+    --target-lang jav --output-dir report"""
+_STARTS = "hybrid, adapt, joint, joint_hybrid, joint_adapt"
+METRICS = ("accuracy", "macro_f1")
+PAIR_METRICS = ("precision_at_1", "mrr", "chrf", "bleu", "spbleu")
 
-def run_compare(options: Namespace, screen: Screen) -> Mapping[str, object]:
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `compare`."""
+    main = command.add_argument_group("main options")
+    add_shared(main, "meta")
+    add_shared(
+        main,
+        "--data",
+        action=TakePaths,
+        help="labeled texts, or a translation memory; support sets are drawn from it; "
+        f"{TABLES_OR_PAIRS}",
+    )
+    add_shared(
+        main,
+        "--output-dir",
+        help="folder for report.html, results.json and predictions.parquet; a run that was "
+        "stopped goes on where it was",
+    )
+    add_shared(
+        main,
+        "--methods",
+        default=("all",),
+        help=f"of {_STARTS}, {METHODS}; for translations of {_STARTS}, lora, frozen_retrieval, "
+        "ngram_overlap, zero_pairs, copied_source, prompting; or all (default: all)",
+    )
+    main.add_argument(
+        "--labels",
+        type=_counts,
+        default=(0, 8, 16, 50, 100),
+        metavar="N,N",
+        help="numbers of labels, or of sentence pairs, to learn from: those that the data can "
+        "give (default: 0,8,16,50,100)",
+    )
+    _add_protocol(command)
+    _add_prompting(command)
+
+
+def _add_protocol(command: ArgumentParser) -> None:
+    data = command.add_argument_group("data")
+    data.add_argument(
+        "--test-data",
+        action=TakePaths,
+        type=Path,
+        metavar="FILE",
+        help="table, or memory, that judges, 2 rows or more (default: what is left of --data)",
+    )
+    add_shared(data, *LABEL_OPTIONS, *LANGUAGES, *PAIR_COLUMNS)
+    data.add_argument(
+        "--overlap",
+        choices=("exclude", "stop"),
+        default="exclude",
+        help="near-duplicates of texts that judge are excluded, or are an error "
+        "(default: %(default)s)",
+    )
+    comparison = command.add_argument_group("comparison")
+    comparison.add_argument(
+        "--metric",
+        choices=(*METRICS, *PAIR_METRICS),
+        help="what decides (default: accuracy; of translations found precision_at_1, of "
+        "translations written chrf)",
+    )
+    comparison.add_argument(
+        "--draws",
+        type=positive,
+        default=10,
+        metavar="N",
+        help="support sets of each number of labels (default: %(default)s)",
+    )
+    comparison.add_argument(
+        "--joint",
+        metavar="START",
+        help="jointly trained start, for the rivals that were trained on as many examples: "
+        "fine-tuned, and adapted just as START is (default: these rivals are left out)",
+    )
+    add_shared(comparison, "--seed")
+
+
+def _add_prompting(command: ArgumentParser) -> None:
+    prompting = command.add_argument_group("prompting")
+    prompting.add_argument(
+        "--prompting.model",
+        dest="prompting_model_name_or_path",
+        metavar="NAME",
+        help="causal language model: a folder or a name on the Hub, or the name that the "
+        "endpoint knows, which needs one (default: builtin:smollm2)",
+    )
+    prompting.add_argument(
+        "--prompting.gguf-file",
+        dest="prompting_gguf_file",
+        metavar="FILE",
+        help="name of the GGUF file in it, where it is one",
+    )
+    prompting.add_argument(
+        "--prompting.endpoint",
+        dest="prompting_endpoint",
+        metavar="URL",
+        help="OpenAI-compatible server to ask instead; its key is read from OPENAI_API_KEY, and "
+        "what it will be asked is told before the first call",
+    )
+    prompting.add_argument(
+        "--prompting.price-per-million-tokens",
+        dest="prompting_price_per_million_tokens",
+        type=above_zero,
+        metavar="P",
+        help="price of the endpoint, to be told too (default: unknown)",
+    )
+    prompting.add_argument(
+        "--prompting.requests-per-minute",
+        dest="prompting_requests_per_minute",
+        type=above_zero,
+        metavar="N",
+        help="ask the endpoint no faster (default: no limit)",
+    )
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Compare, write the report, and show the scores."""
+    if options.source_lang or options.target_lang:
+        return _compare_pairs(options, screen)
     metric = options.metric or METRICS[0]
     if metric not in METRICS:
         raise SettingsError(
             f"cannot compare labels by '{metric}': one of {', '.join(METRICS)} is needed; change "
             "`--metric`, or give `--source-lang` and `--target-lang` for translations"
         )
-    table = _read(options, options.data)
-    test = None if options.test_data is None else _read(options, options.test_data)
-    label_map = None if options.label_map is None else parse_label_map(options.label_map)
-    with quiet_libraries(), show_comparing(screen) as on_cell:
+    table = read_rows(options, options.data)
+    test = None if options.test_data is None else read_rows(options, options.test_data)
+    with quiet_libraries(), _show_comparing(screen) as on_cell:
         from nlp_meta.comparing.own_tables import compare_table
 
         answer = compare_table(
-            wanted_of(options, metric=metric),
+            _wanted(options, metric=metric),
             table,
             test,
             folder=options.output_dir,
-            label_map=label_map,
+            label_map=options.label_map,
             on_cell=on_cell,
         )
-    return show_compared(answer, options, screen, word="labels")
+    return _show(answer, options, screen, counted="labels", facts={})
+
+
+def _compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    from nlp_meta.files.memories import describe_memory, record_memory
+
+    check_languages(options)
+    given = {"data": options.data, "test data": options.test_data}
+    languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
+    memories = {
+        name: read_pairs(options, data, **languages)
+        for name, data in given.items()
+        if data is not None
+    }
+    with quiet_libraries(), _show_comparing(screen) as on_cell:
+        from nlp_meta.comparing.own_tables import compare_pairs
+
+        answer = compare_pairs(
+            _wanted(options, metric=options.metric or ""),
+            memories["data"],
+            memories.get("test data"),
+            languages=(options.source_lang, options.target_lang),
+            folder=options.output_dir,
+            on_cell=on_cell,
+        )
+    facts = {
+        f"{name}: {word}": description
+        for name, memory in memories.items()
+        for word, description in describe_memory(memory).items()
+    }
+    records = {name.replace(" ", "_"): record_memory(each) for name, each in memories.items()}
+    return {**_show(answer, options, screen, counted="pairs", facts=facts), **records}
 
 
 @contextmanager
-def show_comparing(screen: Screen) -> Iterator[Callable[[int, int], None]]:
+def _show_comparing(screen: Screen) -> Iterator[Callable[[int, int], None]]:
     """Show how far a comparison is, and what an endpoint will be asked before it is."""
     with (
         show_progress(screen, "comparing") as on_cell,
@@ -55,46 +218,14 @@ def show_comparing(screen: Screen) -> Iterator[Callable[[int, int], None]]:
         yield on_cell
 
 
-def show_compared(
-    answer: str,
-    options: Namespace,
-    screen: Screen,
-    *,
-    word: str,
-    facts: Mapping[str, str] | None = None,
-) -> Mapping[str, object]:
-    """Show the scores of a finished comparison, for people, and give them for machines.
-
-    Args:
-        word: What support sets are counted in.
-        facts: What else people are told, of the data.
-    """
-    results = json.loads((options.output_dir / "results.json").read_text(encoding="utf-8"))
-    _show(results, screen, word=word)
-    left_out = {f"left out: {name}": reason for name, reason in _skipped(results).items()}
-    report = str(options.output_dir / "report.html")
-    show_facts(screen, {"answer": answer, **(facts or {}), **left_out, "report": report})
-    return {
-        "answer": answer,
-        "report": report,
-        "results": str(options.output_dir / "results.json"),
-        "summary": results["summary"],
-        "skipped": _skipped(results),
-    }
-
-
-def wanted_of(options: Namespace, *, metric: str) -> "OwnComparison":
-    """What the options ask for."""
+def _wanted(options: Namespace, *, metric: str) -> "OwnComparison":
     from nlp_meta.comparing.own_settings import PROMPTING, OwnComparison
 
-    prompting = replace(
-        PROMPTING,
-        model_name_or_path=options.prompting_model or PROMPTING.model_name_or_path,
-        gguf_file=options.prompting_gguf_file,
-        endpoint=options.prompting_endpoint,
-        requests_per_minute=options.prompting_requests_per_minute,
-        price_per_million_tokens=options.prompting_price_per_million_tokens,
-    )
+    prompting = {
+        name.removeprefix("prompting_"): value
+        for name, value in vars(options).items()
+        if name.startswith("prompting_") and value is not None
+    }
     return OwnComparison(
         meta=options.meta,
         joint=options.joint,
@@ -104,32 +235,54 @@ def wanted_of(options: Namespace, *, metric: str) -> "OwnComparison":
         metric=metric,
         overlap=options.overlap,
         seed=options.seed,
-        prompting=prompting,
+        prompting=replace(PROMPTING, **prompting),
     )
 
 
-def _read(options: Namespace, data: Data) -> Table:
-    return read_table(
-        one_table(data),
-        text_column=options.text_column,
-        label_column=options.label_column,
-        max_rows=sys.maxsize,
-    )
+def _show(
+    answer: str,
+    options: Namespace,
+    screen: Screen,
+    *,
+    counted: str,
+    facts: Mapping[str, str],
+) -> Mapping[str, object]:
+    """Show the scores of a finished comparison, for people, and give them for machines.
+
+    Args:
+        counted: What support sets are counted in.
+        facts: What else people are told, of the data.
+    """
+    path = options.output_dir / "results.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    _show_scores(results, screen, counted=counted)
+    skipped = {
+        name: method["skipped"] for name, method in results["methods"].items() if method["skipped"]
+    }
+    left_out = {f"left out: {name}": reason for name, reason in skipped.items()}
+    report = str(options.output_dir / "report.html")
+    show_facts(screen, {"answer": answer, **facts, **left_out, "report": report})
+    return {
+        "answer": answer,
+        "report": report,
+        "results": str(path),
+        "summary": results["summary"],
+        "skipped": skipped,
+    }
 
 
-def _skipped(results: Mapping[str, Any]) -> dict[str, str]:
-    methods = results["methods"].items()
-    return {name: facts["skipped"] for name, facts in methods if facts["skipped"]}
-
-
-def _show(results: Mapping[str, Any], screen: Screen, *, word: str) -> None:
+def _show_scores(results: Mapping[str, Any], screen: Screen, *, counted: str) -> None:
     metric = str(results["metric"])
-    summary = [one for one in results["summary"] if one["metric"] == metric]
-    budgets = sorted({one["labels"] for one in summary})
-    cells = {(one["method"], one["labels"]): f"{one['mean']:.3f}" for one in summary}
-    names = list(dict.fromkeys(one["method"] for one in summary))
+    summary = [cell for cell in results["summary"] if cell["metric"] == metric]
+    budgets = sorted({cell["labels"] for cell in summary})
+    means = {(cell["method"], cell["labels"]): f"{cell['mean']:.3f}" for cell in summary}
+    names = list(dict.fromkeys(cell["method"] for cell in summary))
     show_table(
         screen,
-        (metric.replace("_", "-"), *(f"{count} {word}" for count in budgets)),
-        [(name, *(cells.get((name, count), "-") for count in budgets)) for name in names],
+        (metric.replace("_", "-"), *(f"{count} {counted}" for count in budgets)),
+        [(name, *(means.get((name, count), "-") for count in budgets)) for name in names],
     )
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    return tuple(whole(part.strip(), least=0) for part in text.split(","))

@@ -1,46 +1,197 @@
-"""`nlp-meta evaluate`: how good an adapted model is on a labeled table."""
+"""`nlp-meta evaluate`: how good an adapted model is on labels, or on pairs, that it has not seen.
 
-import json
-import sys
-from argparse import Namespace
+One that answers with labels is scored by accuracy, macro-F1 and calibration, one that writes
+translations by chrF++ and BLEU, one that finds them by the ranks of the right ones.
+"""
+
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from nlp_meta.cli.answering import predict_all
-from nlp_meta.cli.files import check_output_file, one_table, replace_file
-from nlp_meta.cli.screen import Screen, show_facts, show_table
-from nlp_meta.data.answers import Prediction
-from nlp_meta.data.labels import match_labels, parse_label_map
-from nlp_meta.errors import LabelError
-from nlp_meta.evaluation.metrics import METRICS
-from nlp_meta.evaluation.statistics import interval_of_metric
-from nlp_meta.files.tables import read_table
+from nlp_meta.cli.files import check_output_file, read_pairs, read_rows, write_scores
+from nlp_meta.cli.options import (
+    LABEL_OPTIONS,
+    PAIR_COLUMNS,
+    TABLES_OR_PAIRS,
+    TakePaths,
+    add_shared,
+)
+from nlp_meta.cli.predict import predict_all
+from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
+from nlp_meta.cli.translate import translate_all
+from nlp_meta.errors import LabelError, NlpMetaError
 from nlp_meta.progress import quiet_libraries
 
+if TYPE_CHECKING:
+    from nlp_meta.data.episodes import Episode
+    from nlp_meta.files.memories import Memory
+
+EXAMPLE = "nlp-meta evaluate adapted --data test.csv --output scores.json"
+CLASSIFICATION, RETRIEVAL, GENERATION = "classification", "retrieval", "generation"
 RESAMPLES = 1000
+CANDIDATES = 1000
+"""Most targets that a source is to find its translation among, as in a comparison."""
+
+Scores = Mapping[str, Mapping[str, object]]
 
 
-def run_evaluate(options: Namespace, screen: Screen) -> Mapping[str, object]:
-    """Predict every row, score the answers, and write the scores whole."""
-    label_map = None if options.label_map is None else parse_label_map(options.label_map)
-    check_output_file(options.output, data=options.data)
-    table = read_table(
-        one_table(options.data),
-        text_column=options.text_column,
-        label_column=options.label_column,
-        max_rows=sys.maxsize,
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What an evaluation says.
+
+    Attributes:
+        scores: Of each metric its value and the ends of its interval.
+        record: What else is written, of the data.
+        facts: The same for people.
+        digits: Of a score, as people see it.
+    """
+
+    scores: Scores
+    record: Mapping[str, object]
+    facts: Mapping[str, str]
+    digits: int = 3
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `evaluate`."""
+    main = command.add_argument_group("main options")
+    add_shared(main, "model")
+    add_shared(
+        main,
+        "--data",
+        action=TakePaths,
+        help="table of labeled texts, or translation memory, that the model has not learned from; "
+        f"{TABLES_OR_PAIRS}",
     )
+    add_shared(
+        main,
+        "--output",
+        help="JSON file to write: accuracy, macro_f1 and ece (calibration error); chrf (chrF++) "
+        "and bleu of a model that writes translations; precision_at_1, mrr and xsim (error of "
+        "mining) of one that finds them; each with a 95%% interval",
+    )
+    add_shared(command.add_argument_group("data"), *LABEL_OPTIONS, *PAIR_COLUMNS)
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    """Score the answers to every row, and write the scores whole."""
+    check_output_file(options.output, data=options.data)
+    skill = find_skill(options.model)
+    evaluation = _EVALUATIONS[skill](options, screen)
+    record = {**evaluation.scores, **evaluation.record}
+    write_scores(options.output, record)
+    keys = ("value", "low", "high")
+    rows = [
+        (
+            name if skill == CLASSIFICATION else name.replace("_", "-"),
+            *(f"{score[key]:.{evaluation.digits}f}" for key in keys),
+        )
+        for name, score in evaluation.scores.items()
+    ]
+    show_table(screen, ("metric", *keys), rows)
+    show_facts(screen, {**evaluation.facts, "written to": str(options.output)})
+    return record
+
+
+def find_skill(model: str) -> str:
+    """Say what a saved adapted model does; `classification` where there is none."""
+    from nlp_meta.hub.records import ALIGNMENT_MODEL, TRANSLATION_MODEL, find_any_model
+
+    try:
+        kind = find_any_model(model)[1].kind
+    except NlpMetaError:
+        return CLASSIFICATION
+    skills = {ALIGNMENT_MODEL: RETRIEVAL, TRANSLATION_MODEL: GENERATION}
+    return skills.get(kind, CLASSIFICATION)
+
+
+def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
+    from nlp_meta.evaluation.metrics import METRICS
+
+    table = read_rows(options, options.data)
     with quiet_libraries():
         from nlp_meta.models.meta_model import AdaptedModel
 
         model = AdaptedModel.from_pretrained(options.model)
-        true = name_labels(table.labels or (), model.labels, label_map=label_map)
+        true = name_labels(table.labels or (), model.labels, label_map=options.label_map)
         predictions = predict_all(model, table.texts, screen)
-    record = score_rows(true, predictions, model.labels)
-    with replace_file(options.output) as path:
-        path.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-    _show(record, options, screen)
-    return record
+    counts = Counter(true)
+    labels = {label: counts[label] for label in model.labels}
+    shown = ", ".join(f"{label} {count}" for label, count in labels.items())
+    # Macro-F1 is a mean over the labels that are true or predicted somewhere, as in scikit-learn.
+    seen = {*true, *(answer.label for answer in predictions)}
+    present = [label for label in model.labels if label in seen]
+    return Evaluation(
+        {metric: _score(true, predictions, metric, present) for metric in METRICS},
+        {"rows": len(true), "labels": labels},
+        {"rows": f"{len(true)} ({shown}); 95% intervals over rows"},
+    )
+
+
+def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:
+    with quiet_libraries():
+        from nlp_meta.data.answers import Translation
+        from nlp_meta.evaluation.translation_metrics import signature_of, spbleu_missing
+        from nlp_meta.models.generation import TranslationModel
+
+        model = TranslationModel.from_pretrained(options.model)
+        languages = model.source_lang, model.target_lang
+        memory = _read(options, languages)
+        sources = [pair.source for pair in memory.pairs]
+        cut = model.count_cut(sources)
+        texts = translate_all(model, sources, screen, num_beams=None)
+        metrics = ("chrf", "bleu", *(() if spbleu_missing() else ("spbleu",)))
+    targets, answers = [pair.target for pair in memory.pairs], list(map(Translation, texts))
+    signatures = {metric: signature_of(metric, model.target_lang) for metric in metrics}
+    scores = {
+        metric: {
+            **_score(targets, answers, metric, (model.target_lang,)),
+            "signature": signature,
+        }
+        for metric, signature in signatures.items()
+    }
+    facts = _describe(memory, cut, f"{len(texts)}; 95% intervals over pairs")
+    facts |= {f"{metric} signature": signature for metric, signature in signatures.items()}
+    return Evaluation(scores, _record(memory, cut, languages), facts, digits=1)
+
+
+def _evaluate_retrieval(options: Namespace, screen: Screen) -> Evaluation:
+    with quiet_libraries():
+        from nlp_meta.evaluation.ranking_metrics import ROW_SUMS, place_rankings
+        from nlp_meta.models.adaptation import count_cut
+        from nlp_meta.models.retrieval import AlignmentModel
+
+        model = AlignmentModel.from_pretrained(options.model)
+        memory = _read(options, model.languages)
+        episode = pool_pairs(memory)
+        sources = [pair.source for pair in episode.query]
+        cut = count_cut(model.objective, [*sources, *episode.candidates], long_texts="cut")
+        with show_progress(screen, "embedding") as on_step:
+            rankings = model.rank(sources, episode.candidates, on_step=on_step)
+    overlap = model.objective.overlap
+    record = _record(memory, cut, model.languages) | {
+        "pairs": len(sources),
+        "pairs_given": len(memory.pairs),
+        "overlap": overlap,
+    }
+    pairs = (
+        f"{len(sources)} of {len(memory.pairs)}, each among {len(episode.candidates)} targets; 95% "
+        "intervals over pairs"
+    )
+    facts = _describe(memory, cut, pairs)
+    facts["n-grams"] = f"their overlap counts for {overlap:g}" if overlap else "take no part"
+    placed, targets = place_rankings(episode, rankings), [pair.target for pair in episode.query]
+    scores = {metric: _score(targets, placed, metric, ()) for metric in ROW_SUMS}
+    return Evaluation(scores, record, facts)
+
+
+_EVALUATIONS = {
+    CLASSIFICATION: _evaluate_labels,
+    RETRIEVAL: _evaluate_retrieval,
+    GENERATION: _evaluate_generation,
+}
 
 
 def name_labels(
@@ -51,6 +202,8 @@ def name_labels(
     Raises:
         LabelError: A label means none of the model's.
     """
+    from nlp_meta.data.labels import match_labels
+
     match = match_labels(labels, known, label_map=label_map)
     if match.shared:
         return match.labels
@@ -68,44 +221,46 @@ def name_labels(
     )
 
 
-def score_rows(
-    true: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]
-) -> dict[str, object]:
-    """Give each metric with its 95% interval over rows.
+def pool_pairs(memory: "Memory") -> "Episode":
+    """Give the pairs of a memory as queries, their targets as candidates, without any support.
 
-    Macro-F1 is a mean over the labels that are true or predicted somewhere, as
-    scikit-learn has it.
+    Of pairs that share a sentence the first takes part, as one target alone must be right; of
+    more than a comparison's pool holds as many, drawn at random.
     """
-    counts = Counter(true)
-    seen = counts.keys() | {one.label for one in predictions}
-    present = [label for label in labels if label in seen]
-    record: dict[str, object] = {}
-    for metric in METRICS:
-        interval = interval_of_metric(
-            true, predictions, metric, labels=present, resamples=RESAMPLES, seed=0
-        )
-        record[metric] = {"value": interval.mean, "low": interval.low, "high": interval.high}
-    return record | {"rows": len(true), "labels": {label: counts[label] for label in labels}}
+    from nlp_meta.data.cards import TRANSLATION
+    from nlp_meta.data.pairs import evaluation_pairs
+    from nlp_meta.data.tasks import Example, Task
+
+    pairs = tuple(Example(pair.source.strip(), pair.target.strip()) for pair in memory.pairs)
+    task = Task("pairs", TRANSLATION, "", "", "meta-test", (), (), pairs)
+    return evaluation_pairs(task, pairs=0, seed=0, draw=0, max_query=CANDIDATES, candidates=0)
 
 
-def _show(record: Mapping[str, object], options: Namespace, screen: Screen) -> None:
-    scores = [(name, record[name]) for name in METRICS]
-    show_table(
-        screen,
-        ("metric", "value", "low", "high"),
-        [
-            (name, *(f"{score[key]:.3f}" for key in ("value", "low", "high")))
-            for name, score in scores
-            if isinstance(score, Mapping)
-        ],
-    )
-    labels = record["labels"]
-    counts = labels if isinstance(labels, Mapping) else {}
-    rows = ", ".join(f"{label} {count}" for label, count in counts.items())
-    show_facts(
-        screen,
-        {
-            "rows": f"{record['rows']} ({rows}); 95% intervals over rows",
-            "written to": str(options.output),
-        },
-    )
+def _score(
+    true: Sequence[str], answers: Any, metric: str, labels: Sequence[str]
+) -> dict[str, object]:
+    """A metric with its 95% interval over rows, or pairs."""
+    from nlp_meta.evaluation.statistics import interval_of_metric
+
+    interval = interval_of_metric(true, answers, metric, labels=labels, resamples=RESAMPLES, seed=0)
+    return {"value": interval.mean, "low": interval.low, "high": interval.high}
+
+
+def _read(options: Namespace, languages: tuple[str, str]) -> "Memory":
+    source, target = (language or None for language in languages)
+    return read_pairs(options, options.data, source_lang=source, target_lang=target)
+
+
+def _record(memory: "Memory", cut: int, languages: Sequence[str]) -> dict[str, object]:
+    from nlp_meta.files.memories import record_memory
+
+    return {**record_memory(memory), "texts_cut": cut, "languages": list(languages)}
+
+
+def _describe(memory: "Memory", cut: int, pairs: str) -> dict[str, str]:
+    from nlp_meta.files.memories import describe_memory
+
+    facts = {**describe_memory(memory), "pairs": pairs}
+    if cut:
+        facts["sentences cut"] = f"{cut} to the length that the model takes"
+    return facts

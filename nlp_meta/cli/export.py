@@ -1,30 +1,68 @@
 """`nlp-meta export`: an adapted model as files that run without this package."""
 
 import shlex
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from nlp_meta.cli.files import read_rows
+from nlp_meta.cli.options import TABLES, add_shared, positive
 from nlp_meta.cli.screen import Screen, show_facts, show_table
-from nlp_meta.files.tables import read_table
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.exporting.onnx_export import ExportReport
 
-
+EXAMPLE = "nlp-meta export adapted --format onnx --output-dir onnx"
 MOST_TEXTS = 2000
 
 
-def run_export(options: Namespace, screen: Screen) -> Mapping[str, object]:
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `export`."""
+    main = command.add_argument_group("main options")
+    add_shared(main, "model")
+    add_shared(
+        main,
+        "--output-dir",
+        help="folder for model.onnx, tokenizer.json, labels.json and run.py; an earlier export is "
+        "replaced at the end",
+    )
+    main.add_argument(
+        "--quantize",
+        dest="quantization",
+        choices=("int8", "none"),
+        default="int8",
+        help="a second graph with weights of eight bits, or none (default: %(default)s)",
+    )
+    graph = command.add_argument_group("graph")
+    graph.add_argument(
+        "--format",
+        choices=("onnx",),
+        default="onnx",
+        help="format of the files (default: %(default)s)",
+    )
+    graph.add_argument(
+        "--opset",
+        type=positive,
+        metavar="N",
+        help="version of ONNX's operators (default: the exporter's own)",
+    )
+    check = command.add_argument_group("check of the answers")
+    add_shared(
+        check,
+        "--data",
+        required=False,
+        help=f"table of texts to compare the answers on (default: built-in reviews); {TABLES}",
+    )
+    add_shared(check, "--text-column")
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Export, and tell how the files answer beside the model; nothing is kept of a failure."""
     texts = None
     if options.data is not None:
-        table = read_table(
-            options.data, text_column=options.text_column, label_column=None, max_rows=MOST_TEXTS
-        )
-        texts = table.texts
+        texts = read_rows(options, options.data, max_rows=MOST_TEXTS).texts
     with quiet_libraries():
         from nlp_meta.exporting.graph import check_packages
         from nlp_meta.exporting.onnx_export import check_export_folder, export_onnx
@@ -36,7 +74,7 @@ def run_export(options: Namespace, screen: Screen) -> Mapping[str, object]:
         report = export_onnx(
             model,
             options.output_dir,
-            quantization=options.quantize,
+            quantization=options.quantization,
             opset=options.opset,
             texts=texts,
         )
@@ -50,13 +88,13 @@ def _show(report: "ExportReport", options: Namespace, screen: Screen) -> None:
     rows += [
         (
             name,
-            f"{one.bytes / 1e6:.1f}",
-            f"{one.difference:.1g}",
-            f"{one.agreement:.1%}",
-            f"{one.milliseconds:.1f}",
-            f"{one.times_faster:.1f}",
+            f"{file.bytes / 1e6:.1f}",
+            f"{file.difference:.1g}",
+            f"{file.agreement:.1%}",
+            f"{file.milliseconds:.1f}",
+            f"{file.times_faster:.1f}",
         )
-        for name, one in measured.files.items()
+        for name, file in measured.files.items()
     ]
     columns = ("", "MB", "logits differ by", "same labels", "ms a text", "times faster")
     show_table(screen, columns, rows)

@@ -1,50 +1,93 @@
-"""Where results go: checked before the work, written whole or not at all.
+"""Files in and out: what the options name is read, and results are written whole or not at all.
 
-A file is written beside its place and renamed when it is complete, so that an error, a
-full disk or Ctrl-C leaves what was there before. Models do the same in `hub/packaging.py`.
+Places for results are checked before the work. A file is written beside its place and
+renamed when it is complete, so that an error, a full disk or Ctrl-C leaves what was there
+before. Models do the same in `hub/storage.py`.
 """
 
+import csv
+import json
 import os
-from collections.abc import Iterator
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nlp_meta.errors import DataError, MetaModelError
+
+if TYPE_CHECKING:
+    from nlp_meta.files.memories import Memory
+    from nlp_meta.files.tables import Table
 
 Data = Path | tuple[Path, Path]
 """What is given as `--data`: a file, or two aligned texts."""
 
+Columns = Mapping[str, Sequence[str | int | float]]
+"""The cells of a table, by the names of its columns."""
 
-def paths_of(data: Data) -> tuple[Path, ...]:
-    """The path, or both."""
-    return data if isinstance(data, tuple) else (data,)
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
-def one_table(data: Data) -> Path:
-    """Refuse two aligned texts where a table of labels is needed."""
+def read_rows(options: Namespace, data: Data, *, max_rows: int = sys.maxsize) -> "Table":
+    """Read texts, and labels where the command has an option for their column."""
+    from nlp_meta.files.tables import read_table
+
     if isinstance(data, tuple):
         raise DataError(
             f"cannot read labels from '{data[0]}' and '{data[1]}': two paths are those of aligned "
             "texts, for translations, and one table is needed; name one file with `--data`, or "
             "the languages of the texts"
         )
-    return data
+    return read_table(
+        data,
+        text_column=options.text_column,
+        label_column=getattr(options, "label_column", None),
+        max_rows=max_rows,
+    )
 
 
-def check_output_file(
-    path: Path, *, data: Data, given: str = "the table given as `--data`"
-) -> None:
+def read_pairs(
+    options: Namespace, data: Data, *, source_lang: str | None, target_lang: str | None
+) -> "Memory":
+    """Read a translation memory."""
+    from nlp_meta.files.memories import read_memory
+
+    return read_memory(
+        data,
+        source_column=options.source_column,
+        target_column=options.target_column,
+        source_lang=source_lang,
+        target_lang=target_lang,
+    )
+
+
+def check_languages(options: Namespace) -> None:
+    """Refuse one language without the other, and one for both sides."""
+    from nlp_meta.data.languages import check_pair
+
+    for side in ("source", "target"):
+        if not getattr(options, f"{side}_lang"):
+            raise DataError(
+                f"cannot use sentence pairs without `--{side}-lang`: the languages translated from "
+                "and into are both needed; give their codes, such as ind and jav"
+            )
+    check_pair(options.source_lang, options.target_lang)
+
+
+def check_output_file(path: Path, *, data: Data, option: str = "--data") -> None:
     """Stop before the work if its result could not be kept, or would replace the input.
 
     Args:
-        given: What `data` is, for the message.
+        option: The one that names `data`.
 
     Raises:
-        DataError: The path cannot be written, is a folder, a device or the input table.
+        DataError: The path cannot be written, is a folder, a device or the input.
     """
-    if path.resolve() in [one.resolve() for one in paths_of(data)]:
+    if path.resolve() in [given.resolve() for given in paths_of(data)]:
         raise DataError(
-            f"cannot write '{path}': it is {given}, which is not overwritten; "
+            f"cannot write '{path}': it is the file given as `{option}`, which is not overwritten; "
             "name another path with `--output`"
         )
     reason = _obstacle(path.resolve().parent)
@@ -55,6 +98,52 @@ def check_output_file(
             f"cannot write '{path}': {reason}, a file in a folder that you may write to is needed; "
             "name another path with `--output`"
         )
+
+
+def paths_of(data: Data) -> tuple[Path, ...]:
+    """The path, or both."""
+    return data if isinstance(data, tuple) else (data,)
+
+
+def check_ending(path: Path, endings: Sequence[str], *, what: str) -> None:
+    """Stop before the work if a table is of no format that `write_columns` knows.
+
+    Raises:
+        DataError: Names the endings.
+    """
+    if path.suffix.lower() not in endings:
+        raise DataError(
+            f"cannot write {what} to '{path}': its ending {path.suffix!r} is unknown, one of "
+            f"{', '.join(endings)} is needed; name such a file with `--output`"
+        )
+
+
+def write_columns(path: Path, columns: Columns) -> None:
+    """Write a table whole: .csv, .tsv, .jsonl or .parquet."""
+    ending = path.suffix.lower()
+    rows = zip(*columns.values(), strict=True)
+    with replace_file(path) as beside:
+        if ending == ".parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            pq.write_table(pa.table({name: list(cells) for name, cells in columns.items()}), beside)
+            return
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            if ending in _SEPARATORS:
+                writer = csv.writer(file, delimiter=_SEPARATORS[ending], lineterminator="\n")
+                writer.writerow(columns)
+                writer.writerows(rows)
+                return
+            for cells in rows:
+                row = dict(zip(columns, cells, strict=True))
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def write_scores(path: Path, record: Mapping[str, object]) -> None:
+    """Write a record whole, as JSON."""
+    with replace_file(path) as beside:
+        beside.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -72,39 +161,29 @@ def replace_file(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-def check_output_folder(folder: Path) -> None:
+def check_output_folder(folder: Path, *, what: str, replaces: bool) -> None:
     """Stop before the work if a folder cannot be made or holds what must not be replaced.
 
+    Args:
+        what: The model that is to be saved there.
+        replaces: An adapted model, of whatever skill, may be replaced.
+
     Raises:
-        MetaModelError: It cannot be written, or holds something and is not an adapted
-            model, of whatever kind; a meta-model is not replaced either.
+        MetaModelError: It cannot be written, or holds something else.
     """
     reason = _obstacle(folder.resolve())
-    if not reason and folder.is_dir():
-        found = sorted(path.name for path in folder.iterdir())
-        if found and not _is_adapted_model(folder):
-            shown = ", ".join(found[:3]) + (" and more" if len(found) > 3 else "")
+    if not reason and folder.is_dir() and not (replaces and _is_adapted_model(folder)):
+        names = sorted(path.name for path in folder.iterdir())
+        shown = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
+        if names and replaces:
             reason = f"it holds {shown} and is not an adapted model"
+        elif names:
+            reason = f"it holds something already ({shown})"
     if reason:
+        or_adapted = ", or an adapted model to replace," if replaces else ""
         raise MetaModelError(
-            f"cannot save an adapted model to '{folder}': {reason}, a new or empty folder, or an "
-            "adapted model to replace, is needed; name another folder with `--output-dir`"
-        )
-
-
-def check_new_folder(folder: Path) -> None:
-    """Stop before the work unless a folder is new or empty and can be written to.
-
-    Raises:
-        MetaModelError: It is not.
-    """
-    reason = _obstacle(folder.resolve())
-    if not reason and folder.is_dir() and any(folder.iterdir()):
-        reason = "it holds something already"
-    if reason:
-        raise MetaModelError(
-            f"cannot save a meta-model to '{folder}': {reason}, a new or empty folder is needed; "
-            "name another folder with `--output-dir`"
+            f"cannot save {what} to '{folder}': {reason}, a new or empty folder{or_adapted} is "
+            "needed; name another folder with `--output-dir`"
         )
 
 

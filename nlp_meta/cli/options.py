@@ -1,36 +1,119 @@
-"""Options that several commands share, and how their values are read."""
+"""Options: those that several commands share, how values are read, and what help looks like."""
 
 import math
+import re
 import sys
-from argparse import Action, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Sequence
+import textwrap
+from argparse import (
+    PARSER,
+    SUPPRESS,
+    Action,
+    ArgumentParser,
+    ArgumentTypeError,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from nlp_meta.errors import LabelError
+
+if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Group  # a command, or a heading of its help
 
 # Their data may be two aligned texts.
 _READ_PAIRS = ("adapt", "compare", "evaluate")
 
 
-def add_table(command: ArgumentParser, about: str) -> None:
-    """Add `--data`, a table."""
-    command.add_argument(
-        "--data",
-        required=True,
-        type=Path,
-        metavar="FILE",
-        help=f"{about}; .csv, .tsv, .jsonl, .json or .parquet",
-    )
+class _Help(RawDescriptionHelpFormatter):
+    """The usage line has only what must be given; all else stands under the headings.
+
+    Options are never broken at their hyphens, and commands need no line that says so.
+    """
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[Action],
+        groups: Iterable[Any],
+        prefix: str | None = None,
+    ) -> None:
+        words = ["%(prog)s"]
+        for action in sorted(actions, key=lambda action: bool(action.option_strings)):
+            if action.required or not action.option_strings:
+                name = str(action.metavar or action.dest)
+                values = name if action.nargs == PARSER else self._format_args(action, name)
+                words += [*action.option_strings[:1], values]
+        super().add_usage(" ".join([*words, "[options]"]), actions, groups, prefix)
+
+    def _format_action(self, action: Action) -> str:
+        if action.nargs == PARSER:
+            return "".join(map(self._format_action, self._iter_indented_subactions(action)))
+        return super()._format_action(action)
+
+    def _iter_indented_subactions(self, action: Action) -> Generator[Action, None, None]:
+        yield from getattr(action, "_get_subactions", list)()
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
-def add_table_or_pairs(command: ArgumentParser, about: str) -> None:
-    """Add `--data`, a table, or a translation memory of one file or of two aligned texts."""
-    command.add_argument(
-        "--data",
-        required=True,
-        action=TakePaths,
-        type=Path,
-        metavar="FILE",
-        help=f"{about}; .csv, .tsv, .jsonl, .json or .parquet; of two texts both paths, A B",
+class CommandParser(ArgumentParser):
+    """The parser of a command; an error is one line, as every other error of this package is.
+
+    Args:
+        example: Commands that the help text ends with.
+    """
+
+    def __init__(self, *, example: str | None = None, **settings: Any) -> None:
+        settings |= {"formatter_class": _Help, "allow_abbrev": False, "add_help": False}
+        if example is not None:
+            settings["epilog"] = f"example:\n  {example}"
+        super().__init__(**settings)
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2."""
+        self.exit(2, f"error: {' '.join(message.split())}; see `{self.prog} --help`\n")
+
+
+def add_common_options(command: ArgumentParser, *, nested: bool = False) -> None:
+    """Add what every command takes, as the last heading, and remember which command runs.
+
+    Args:
+        nested: A default of its own would overwrite a `--json` that stands before the action.
+    """
+    group = command.add_argument_group("other options")
+    group.add_argument(
+        "--json",
+        action="store_true",
+        default=SUPPRESS if nested else False,
+        help="print the result as one JSON object on standard output, notes on standard error",
     )
+    group.add_argument("-h", "--help", action="help", help="show this help and exit")
+    command.set_defaults(parser=command)
+
+
+def name_options(message: str, parser: ArgumentParser) -> str:
+    """Put the options of a command in place of the arguments that an error of the library names.
+
+    An argument stands between backticks, may follow the name of a section, and may have a
+    value: `label_map` becomes `--label-map`, `run.output_dir` becomes `--output-dir`,
+    `long_texts="cut"` becomes `--long-texts cut`.
+    """
+    options = {action.dest: action for action in parser._actions}
+
+    def replace(match: re.Match[str]) -> str:
+        name, value = match["name"], match["value"]
+        places = (name.replace(".", "_"), name.rpartition(".")[2])
+        action = next((options[place] for place in places if place in options), None)
+        if action is None:
+            return match[0]
+        word = action.option_strings[-1] if action.option_strings else str(action.metavar)
+        takes_value = value is not None and action.nargs != 0
+        return f"`{word} {value.strip(chr(34))}`" if takes_value else f"`{word}`"
+
+    return re.sub(r"`(?P<name>[a-z_]+(?:\.[a-z_]+)?)(?:=(?P<value>[^`]*))?`", replace, message)
 
 
 class TakePaths(Action):
@@ -58,47 +141,32 @@ def repeat_data(words: Sequence[str]) -> list[str]:
         return list(words)
     repeated = list(words[:2])
     for option, first, word in zip(words, words[1:], words[2:], strict=False):
-        is_path = not any(one.startswith("-") for one in (first, word))
+        is_path = not any(path.startswith("-") for path in (first, word))
         repeated += [option, word] if option in ("--data", "--test-data") and is_path else [word]
     return repeated
 
 
-def add_text_column(command: ArgumentParser) -> None:
-    """Add the name of the column of texts."""
-    command.add_argument(
-        "--text-column",
-        default="text",
-        metavar="NAME",
-        help="column of texts (default: %(default)s)",
-    )
+TABLES = ".csv, .tsv, .jsonl, .json or .parquet"
+"""Endings of tables that are read."""
+
+TABLES_OR_PAIRS = f"{TABLES}; of two texts both paths, A B"
+
+LABEL_OPTIONS = ("--text-column", "--label-column", "--label-map")
+PAIR_COLUMNS = ("--source-column", "--target-column")
+LANGUAGES = ("--source-lang", "--target-lang")
+
+METHODS = "lora, full, setfit, linear_probe, prototypes, memory, ngrams, prompting"
+"""Those that need no start."""
 
 
-def add_label_options(command: ArgumentParser) -> None:
-    """Add the names of both columns, and of labels."""
-    add_text_column(command)
-    command.add_argument(
-        "--label-column",
-        default="label",
-        metavar="NAME",
-        help="column of labels (default: %(default)s)",
-    )
-    command.add_argument(
-        "--label-map",
-        metavar="A=B,C=D",
-        help="names for labels, such as bad=negative,good=positive (default: those that mean the "
-        "same are matched)",
-    )
+def add_shared(group: "Group", *names: str, **changes: Any) -> None:
+    """Add options that several commands share, by their names.
 
-
-def add_seed(command: ArgumentParser) -> None:
-    """Add the seed."""
-    command.add_argument(
-        "--seed",
-        type=_seed,
-        default=0,
-        metavar="N",
-        help="of all random draws (default: %(default)s)",
-    )
+    Args:
+        changes: What this command says of them in its own way, such as `help`.
+    """
+    for name in names:
+        group.add_argument(name, **{**_SHARED[name], **changes})
 
 
 def positive(text: str) -> int:
@@ -106,23 +174,105 @@ def positive(text: str) -> int:
     return whole(text, least=1)
 
 
-def _seed(text: str) -> int:
-    return whole(text, least=0)
-
-
-def whole(text: str, *, least: int) -> int:
+def whole(text: str, *, least: int, most: int = sys.maxsize) -> int:
     """Read a whole number, or say in half a sentence what is wrong."""
     if not text.isdecimal() or not least <= int(text) <= sys.maxsize:
         raise ArgumentTypeError(f"{text!r} is not a whole number, one of {least} or more is needed")
+    if int(text) > most:
+        raise ArgumentTypeError(f"{text!r} is too large, a number up to {most} is needed")
     return int(text)
 
 
 def above_zero(text: str) -> float:
     """Read a number above 0, such as a step size."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = math.nan
-    if not (math.isfinite(found) and found > 0):
+    value = read_float(text)
+    if not (math.isfinite(value) and value > 0):
         raise ArgumentTypeError(f"{text!r} is not a number above 0, one is needed")
-    return found
+    return value
+
+
+def read_float(text: str) -> float:
+    """Read a number; what is none becomes not-a-number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _seed(text: str) -> int:
+    return whole(text, least=0)
+
+
+def _label_map(text: str) -> Mapping[str, str]:
+    from nlp_meta.data.labels import parse_label_map
+
+    try:
+        return parse_label_map(text)
+    except LabelError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ArgumentTypeError(f"{text!r} names no method, at least one is needed")
+    return names
+
+
+_SHARED: Mapping[str, Mapping[str, Any]] = {
+    "meta": {"metavar": "META", "help": "meta-model: a folder, or a name on the Hub"},
+    "model": {"metavar": "MODEL", "help": "adapted model: a folder, or a name on the Hub"},
+    "--data": {"required": True, "type": Path, "metavar": "FILE"},
+    "--output": {"required": True, "type": Path, "metavar": "FILE"},
+    "--output-dir": {"required": True, "type": Path, "metavar": "DIR"},
+    "--source-lang": {
+        "metavar": "CODE",
+        "help": "language to translate from: a code such as ind, id or pt-BR, or the model's own; "
+        "with it --data is a translation memory: .tmx, .xliff, .po, a table, or two aligned "
+        "texts, of which one is enough where they are named x.ind and x.jav, or x.ind.txt",
+    },
+    "--target-lang": {
+        "metavar": "CODE",
+        "help": "language to translate into: a code such as jav, jv or zh-Hant, or the model's "
+        "own; needed where --source-lang is given",
+    },
+    "--text-column": {
+        "default": "text",
+        "metavar": "NAME",
+        "help": "column of texts (default: %(default)s)",
+    },
+    "--label-column": {
+        "default": "label",
+        "metavar": "NAME",
+        "help": "column of labels (default: %(default)s)",
+    },
+    "--label-map": {
+        "type": _label_map,
+        "metavar": "A=B,C=D",
+        "help": "names for labels, such as bad=negative,good=positive (default: those that mean "
+        "the same are matched)",
+    },
+    "--source-column": {
+        "default": "source",
+        "metavar": "NAME",
+        "help": "column of source sentences, in a table (default: %(default)s)",
+    },
+    "--target-column": {
+        "default": "target",
+        "metavar": "NAME",
+        "help": "column of target sentences, in a table (default: %(default)s)",
+    },
+    "--long-texts": {
+        "choices": ("cut", "stop"),
+        "default": "cut",
+        "help": "texts longer than the model takes are cut and counted, or are an error "
+        "(default: %(default)s)",
+    },
+    "--methods": {"type": _names, "metavar": "A,B"},
+    "--seed": {
+        "type": _seed,
+        "default": 0,
+        "metavar": "N",
+        "help": "seed of all random draws (default: %(default)s)",
+    },
+}

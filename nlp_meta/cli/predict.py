@@ -1,45 +1,54 @@
 """`nlp-meta predict`: a label and its probabilities for each text of a table."""
 
-import csv
-import json
-import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from nlp_meta.cli.answering import predict_all
-from nlp_meta.cli.files import check_output_file, replace_file
-from nlp_meta.cli.screen import Screen, show_facts, show_table
-from nlp_meta.data.answers import Prediction
-from nlp_meta.errors import DataError
-from nlp_meta.files.tables import read_table
+from nlp_meta.cli.files import Columns, check_ending, check_output_file, read_rows, write_columns
+from nlp_meta.cli.options import TABLES, add_shared
+from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
 from nlp_meta.progress import quiet_libraries
 
-Columns = Mapping[str, Sequence[str | float]]
+if TYPE_CHECKING:
+    from nlp_meta.data.answers import Prediction
+    from nlp_meta.models.meta_model import AdaptedModel
+
+EXAMPLE = "nlp-meta predict adapted --data new.csv --output predictions.csv"
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+
+# Long enough for batches of texts of one length, short enough for the bar to move.
+_BLOCK = 512
 
 
-def run_predict(options: Namespace, screen: Screen) -> Mapping[str, object]:
-    """Predict every row, write the table whole, and tell how often each label came."""
-    write = _find_writer(options.output)
-    check_output_file(options.output, data=options.data)
-    table = read_table(
-        options.data, text_column=options.text_column, label_column=None, max_rows=sys.maxsize
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `predict`."""
+    main = command.add_argument_group("main options")
+    add_shared(main, "model")
+    add_shared(main, "--data", help=f"table of texts; no labels are needed; {TABLES}")
+    add_shared(
+        main,
+        "--output",
+        help="table to write, .csv, .tsv, .jsonl or .parquet: the text, its label, then one "
+        "probability per label",
     )
+    add_shared(main, "--text-column")
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    """Predict every row, write the table whole, and tell how often each label came."""
+    check_ending(options.output, ENDINGS, what="predictions")
+    check_output_file(options.output, data=options.data)
+    table = read_rows(options, options.data)
     with quiet_libraries():
         from nlp_meta.models.meta_model import AdaptedModel
 
         model = AdaptedModel.from_pretrained(options.model)
         predictions = predict_all(model, table.texts, screen)
     columns = _arrange(options.text_column, table.texts, predictions, model.labels)
-    with replace_file(options.output) as path:
-        write(path, columns)
-    found = Counter(prediction.label for prediction in predictions)
-    counts = {label: found[label] for label in model.labels}
+    write_columns(options.output, columns)
+    predicted = Counter(prediction.label for prediction in predictions)
+    counts = {label: predicted[label] for label in model.labels}
     show_table(screen, ("label", "rows"), [(label, str(n)) for label, n in counts.items()])
     show_facts(screen, {"written to": str(options.output)})
     return {
@@ -48,6 +57,16 @@ def run_predict(options: Namespace, screen: Screen) -> Mapping[str, object]:
         "labels": counts,
         "columns": list(columns),
     }
+
+
+def predict_all(model: "AdaptedModel", texts: Sequence[str], screen: Screen) -> "list[Prediction]":
+    """Predict in the order of the texts, with a progress bar."""
+    predictions: list[Prediction] = []
+    with show_progress(screen, "predicting") as on_step:
+        for first in range(0, len(texts), _BLOCK):
+            on_step(first, len(texts))
+            predictions += model.predict(texts[first : first + _BLOCK])
+    return predictions
 
 
 def name_columns(text_column: str, labels: Sequence[str]) -> tuple[str, ...]:
@@ -68,45 +87,9 @@ def name_columns(text_column: str, labels: Sequence[str]) -> tuple[str, ...]:
 def _arrange(
     text_column: str,
     texts: Sequence[str],
-    predictions: Sequence[Prediction],
+    predictions: "Sequence[Prediction]",
     labels: Sequence[str],
 ) -> Columns:
-    cells: list[Sequence[str | float]] = [texts, [one.label for one in predictions]]
-    cells += [[float(one.probabilities[label]) for one in predictions] for label in labels]
+    cells: list[Sequence[str | float]] = [texts, [answer.label for answer in predictions]]
+    cells += [[float(answer.probabilities[label]) for answer in predictions] for label in labels]
     return dict(zip(name_columns(text_column, labels), cells, strict=True))
-
-
-def _find_writer(path: Path) -> Callable[[Path, Columns], None]:
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise DataError(
-            f"cannot write predictions to '{path}': its ending {path.suffix!r} is unknown, one of "
-            f"{', '.join(_WRITERS)} is needed; name such a file with `--output`"
-        )
-    return writer
-
-
-def _write_delimited(path: Path, columns: Columns, *, separator: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, delimiter=separator, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-
-
-def _write_json_lines(path: Path, columns: Columns) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for cells in zip(*columns.values(), strict=True):
-            row = dict(zip(columns, cells, strict=True))
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def _write_parquet(path: Path, columns: Columns) -> None:
-    pq.write_table(pa.table({name: list(cells) for name, cells in columns.items()}), path)
-
-
-_WRITERS: Mapping[str, Callable[[Path, Columns], None]] = {
-    ".csv": partial(_write_delimited, separator=","),
-    ".tsv": partial(_write_delimited, separator="\t"),
-    ".jsonl": _write_json_lines,
-    ".parquet": _write_parquet,
-}

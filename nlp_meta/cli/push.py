@@ -1,64 +1,158 @@
 """`nlp-meta push`: a saved model to the Hub, in one commit, with its card."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlp_meta.cli.hub_options import read_destination
 from nlp_meta.cli.screen import Screen, show_facts
 from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Group
+
     from nlp_meta.hub.destinations import Destination, Pushed
 
+EXAMPLE = "nlp-meta push adapted --repo-id me/real-estate-sentiment --private"
 
-def run_push(options: Namespace, screen: Screen) -> Mapping[str, object]:
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `push`."""
+    main = command.add_argument_group("main options")
+    main.add_argument("folder", type=Path, metavar="FOLDER", help="folder of a saved model")
+    add_destination(main)
+    main.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="results.json of a comparison that judged this model: its scores, and those of every "
+        "rival, go into the card (default: the card says that nothing was compared)",
+    )
+    hub = command.add_argument_group("Hub")
+    add_commit(hub)
+    _add_base(hub)
+
+
+def add_destination(group: "Group") -> None:
+    """Add where to push."""
+    group.add_argument(
+        "--repo-id", required=True, metavar="NAME", help="repository, such as me/real-estate"
+    )
+    group.add_argument(
+        "--private", action="store_true", default=None, help="make a new repository private"
+    )
+    group.add_argument(
+        "--token", metavar="TOKEN", help="access token (default: HF_TOKEN, or `hf auth login`)"
+    )
+
+
+def add_commit(group: "Group") -> None:
+    """Add how to push."""
+    group.add_argument("--revision", metavar="BRANCH", help="branch to push to (default: main)")
+    group.add_argument(
+        "--create-pr", action="store_true", help="propose the push as a pull request"
+    )
+    group.add_argument("--tag", metavar="TAG", help="name for the commit, such as v1.0")
+    group.add_argument(
+        "--commit-message", metavar="TEXT", help="summary of the commit (default: its kind)"
+    )
+    group.add_argument(
+        "--exist-ok",
+        action="store_true",
+        help="push to a repository that holds something else than an earlier version",
+    )
+
+
+def add_push_after(group: "Group") -> None:
+    """Add the options of a command that pushes what it made, by the names of `transformers`."""
+    group.add_argument("--push-to-hub", action="store_true", help="push the model once it is saved")
+    group.add_argument(
+        "--hub-model-id", dest="repo_id", metavar="NAME", help="repository to push to"
+    )
+    group.add_argument(
+        "--hub-token",
+        dest="token",
+        metavar="TOKEN",
+        help="access token (default: HF_TOKEN, or `hf auth login`)",
+    )
+    group.add_argument(
+        "--hub-private-repo",
+        dest="private",
+        action="store_true",
+        default=None,
+        help="make a new repository private",
+    )
+    group.add_argument(
+        "--hub-revision", dest="revision", metavar="BRANCH", help="branch (default: main)"
+    )
+    _add_base(group)
+
+
+def _add_base(group: "Group") -> None:
+    group.add_argument(
+        "--hub-base-model",
+        metavar="NAME[@REVISION]",
+        help="name on the Hub of a base model that is a folder here; its sizes and weights are "
+        "compared (default: the base's own name)",
+    )
+
+
+def read_destination(options: Namespace) -> "Destination":
+    """Where a command pushes to, and how where it has options for that."""
+    from nlp_meta.hub.destinations import Destination
+
+    names = {field.name for field in fields(Destination)} & vars(options).keys()
+    return Destination(**{name: getattr(options, name) for name in names})
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Push a model and tell what was sent, what was not, and what its licences forbid."""
+    return {"pushed": push_saved(options.folder, options, screen, results=options.results)}
+
+
+def push_saved(
+    folder: Path, options: Namespace, screen: Screen, *, results: Path | None = None
+) -> Mapping[str, object]:
+    """Push a saved model, and tell where it is."""
     from nlp_meta.hub.push import push_folder
     from nlp_meta.hub.refusals import quiet_hub
 
     with quiet_libraries(), quiet_hub():
         pushed = push_folder(
-            options.folder,
+            folder,
             read_destination(options),
             hub_base_model=options.hub_base_model,
-            results=options.results,
+            results=results,
         )
-    show_pushed(pushed, screen)
-    return {"pushed": record_of(pushed)}
+    return show_pushed(pushed, screen)
 
 
-def check_push_after(options: Namespace) -> "Destination | None":
-    """Where a command pushes what it makes, checked before the work; None where it does not.
+def check_push_after(options: Namespace) -> None:
+    """Stop before the work where the Hub would refuse what a command is to push.
 
     Raises:
         HubError: The Hub would refuse.
         SettingsError: `--push-to-hub` without a name, or a name without it.
     """
-    if not options.push_to_hub and options.hub_model_id is None:
-        return None
-    if not options.push_to_hub or options.hub_model_id is None:
+    if options.push_to_hub != (options.repo_id is not None):
         raise SettingsError(
             "cannot push the model: `--push-to-hub` and `--hub-model-id` are needed together; give "
             "both or neither"
         )
-    from nlp_meta.hub.destinations import Destination, check_destination, check_replaceable, look
+    if not options.push_to_hub:
+        return
+    from nlp_meta.hub.destinations import check_destination, check_replaceable, look
     from nlp_meta.hub.refusals import quiet_hub
 
-    to = Destination(
-        options.hub_model_id,
-        token=options.hub_token,
-        private=options.hub_private_repo,
-        revision=options.hub_revision,
-    )
+    to = read_destination(options)
     with quiet_hub():
         check_replaceable(to, look(check_destination(to), to), None)
-    return to
 
 
-def show_pushed(pushed: "Pushed", screen: Screen) -> None:
-    """Print where a push is and what has to be known of it."""
+def show_pushed(pushed: "Pushed", screen: Screen) -> Mapping[str, object]:
+    """Print where a push is and what has to be known of it; the same for machines."""
     facts = {"pushed to": pushed.repo_id, "commit": pushed.commit, "address": pushed.url}
     if pushed.pr_url:
         facts["pull request"] = pushed.pr_url
@@ -68,16 +162,4 @@ def show_pushed(pushed: "Pushed", screen: Screen) -> None:
     show_facts(screen, facts)
     for note in pushed.notes:
         screen.results.print(note, soft_wrap=True)
-
-
-def record_of(pushed: "Pushed") -> dict[str, object]:
-    """What `--json` prints of a push."""
-    return {
-        "repo_id": pushed.repo_id,
-        "commit": pushed.commit,
-        "url": pushed.url,
-        "pr_url": pushed.pr_url,
-        "files": list(pushed.files),
-        "left_out": list(pushed.left_out),
-        "notes": list(pushed.notes),
-    }
+    return asdict(pushed)

@@ -1,25 +1,70 @@
 """`nlp-meta recommend`: which method suits a user's labels, and whether more would pay."""
 
-import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from nlp_meta.cli.compare import METRICS
+from nlp_meta.cli.files import read_rows
+from nlp_meta.cli.options import LABEL_OPTIONS, METHODS, TABLES, add_shared, positive, whole
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
-from nlp_meta.data.labels import parse_label_map
-from nlp_meta.files.tables import read_table
 from nlp_meta.progress import quiet_libraries
 
+EXAMPLE = "nlp-meta recommend --data labeled.csv"
 
-def run_recommend(options: Namespace, screen: Screen) -> Mapping[str, object]:
-    """Cross-validate every method on the table and say which to use."""
-    table = read_table(
-        options.data,
-        text_column=options.text_column,
-        label_column=options.label_column,
-        max_rows=sys.maxsize,
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `recommend`."""
+    main = command.add_argument_group("main options")
+    add_shared(
+        main,
+        "--data",
+        help=f"table of labeled texts, 30 or more; near-duplicates are left out; {TABLES}",
     )
-    label_map = None if options.label_map is None else parse_label_map(options.label_map)
+    main.add_argument(
+        "--meta",
+        metavar="META",
+        help="meta-model, a folder or a name on the Hub, to be tried too (default: none)",
+    )
+    add_shared(
+        main,
+        "--methods",
+        help=f"of hybrid, adapt, {METHODS}; or all (default: those that take seconds)",
+    )
+    main.add_argument(
+        "--metric",
+        choices=METRICS,
+        default="accuracy",
+        help="what decides (default: %(default)s)",
+    )
+    add_shared(command.add_argument_group("data"), *LABEL_OPTIONS)
+    validation = command.add_argument_group("cross-validation")
+    validation.add_argument(
+        "--encoder",
+        default="builtin:minilm",
+        metavar="NAME",
+        help="what methods read where there is no --meta (default: %(default)s)",
+    )
+    validation.add_argument(
+        "--folds",
+        type=_folds,
+        default=5,
+        metavar="N",
+        help="parts of the table, each held out in turn (default: %(default)s)",
+    )
+    validation.add_argument(
+        "--repeats",
+        type=positive,
+        default=3,
+        metavar="N",
+        help="divisions into parts (default: %(default)s)",
+    )
+    add_shared(validation, "--seed")
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    """Cross-validate every method on the table and say which to use."""
+    table = read_rows(options, options.data)
     with quiet_libraries(), show_progress(screen, "cross-validating") as on_step:
         from nlp_meta.comparing.own_settings import PROMPTING, QUICK, WITH_META, OwnComparison
         from nlp_meta.comparing.own_tables import recommend_for_table
@@ -35,20 +80,24 @@ def run_recommend(options: Namespace, screen: Screen) -> Mapping[str, object]:
             seed=options.seed,
             prompting=PROMPTING,
         )
-        found = recommend_for_table(
+        recommendation = recommend_for_table(
             table,
             wanted=wanted,
             encoder=options.encoder,
             folds=options.folds,
             repeats=options.repeats,
-            label_map=label_map,
+            label_map=options.label_map,
             on_step=on_step,
         )
     show_table(
         screen,
-        ("method", found.metric.replace("_", "-")),
-        [(name, f"{score:.3f}") for name, score in found.scores.items()],
+        ("method", recommendation.metric.replace("_", "-")),
+        [(name, f"{score:.3f}") for name, score in recommendation.scores.items()],
     )
-    left_out = {f"left out: {name}": reason for name, reason in found.skipped.items()}
-    show_facts(screen, {"answer": found.sentence(), **left_out})
-    return {"answer": found.sentence(), **asdict(found)}
+    left_out = {f"left out: {name}": reason for name, reason in recommendation.skipped.items()}
+    show_facts(screen, {"answer": recommendation.sentence(), **left_out})
+    return {"answer": recommendation.sentence(), **asdict(recommendation)}
+
+
+def _folds(text: str) -> int:
+    return whole(text, least=2)

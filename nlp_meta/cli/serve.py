@@ -1,24 +1,79 @@
 """`nlp-meta serve`: adapted models of many domains over HTTP, until told to stop."""
 
 import os
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nlp_meta.cli.options import positive, whole
 from nlp_meta.cli.screen import Screen, show_progress
 from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
-from nlp_meta.serving.server import check_packages, listen, run_server
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-
+EXAMPLE = "nlp-meta serve real_estate fashion me/travel-sentiment --port 8000"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-def run_serve(options: Namespace, screen: Screen) -> Mapping[str, object]:
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `serve`; what limits mean by default is `serving.limits.Limits`."""
+    main = command.add_argument_group("main options")
+    main.add_argument(
+        "models",
+        nargs="+",
+        metavar="MODEL",
+        help="adapted models over one encoder: folders, or names on the Hub; their domains are "
+        "called as the last part of these, or as in NAME=MODEL",
+    )
+    main.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
+    )
+    main.add_argument(
+        "--port", type=_port, default=8000, help="port, 0 takes any free one (default: %(default)s)"
+    )
+    main.add_argument(
+        "--token-env",
+        metavar="NAME",
+        help="environment variable with a token that requests must bear (default: none is asked)",
+    )
+    adaptation = command.add_argument_group("adaptation")
+    adaptation.add_argument(
+        "--meta",
+        metavar="META",
+        help="meta-model over the same encoder, from which POST /adapt makes new domains "
+        "(default: /adapt is refused)",
+    )
+    adaptation.add_argument(
+        "--adapted-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder for the models of POST /adapt that are to be saved (default: none is)",
+    )
+    limits = command.add_argument_group("limits")
+    for name, default, about in (
+        ("--max-batch", 64, "texts after which a batch waits for no others"),
+        ("--max-texts", 512, "most texts of one request"),
+        ("--max-characters", 200_000, "most characters of one request, over all its texts"),
+    ):
+        limits.add_argument(
+            name, type=positive, default=default, metavar="N", help=f"{about} (default: {default})"
+        )
+    limits.add_argument(
+        "--max-wait-ms",
+        type=_wait,
+        default=5,
+        metavar="MS",
+        help="milliseconds that a text waits for others to share a batch (default: %(default)s)",
+    )
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Load, say where, and answer; returns when all that was accepted is answered."""
+    from nlp_meta.serving.server import check_packages, listen, run_server
+
     check_packages()
     if options.adapted_dir is not None and options.meta is None:
         raise SettingsError(
@@ -60,3 +115,11 @@ def _load(options: Namespace, screen: Screen) -> tuple["FastAPI", Mapping[str, s
             MetaModel.from_pretrained(options.meta), options.meta, options.adapted_dir
         )
     return build_app(pack, limits=limits, token=token, adapting=adapting), domains
+
+
+def _port(text: str) -> int:
+    return whole(text, least=0, most=65535)
+
+
+def _wait(text: str) -> int:
+    return whole(text, least=0, most=10_000)

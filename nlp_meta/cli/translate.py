@@ -1,46 +1,75 @@
 """`nlp-meta translate`: what is to be translated in a file, and the file translated."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.files import check_output_file
+from nlp_meta.cli.options import PAIR_COLUMNS, add_shared, positive
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
-from nlp_meta.files.documents import (
-    Sources,
-    check_translations_path,
-    read_sources,
-    write_translations,
-)
-from nlp_meta.files.placeholders import PlaceholderLoss, describe_losses, find_losses, record_losses
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.models.generation import TranslationModel
 
+EXAMPLE = "nlp-meta translate ind-jav --data new.txt --output out.txt"
 
 # Long enough for batches of texts of one length, short enough for the bar to move.
-BLOCK = 128
+_BLOCK = 128
 
 
-def run_translate(options: Namespace, screen: Screen) -> Mapping[str, object]:
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `translate`."""
+    main = command.add_argument_group("main options")
+    add_shared(main, "model", help="model adapted to sentence pairs: a folder, or a Hub name")
+    add_shared(
+        main,
+        "--data",
+        help="what to translate: .txt with one sentence a line, .csv, .tsv, .jsonl, .po, .pot or "
+        ".xliff; what is translated already is left alone",
+    )
+    add_shared(
+        main,
+        "--output",
+        help="file to write: of the same ending, the same file with its gaps filled; or .txt, "
+        ".csv, .tsv, .jsonl, .po, .tmx or .xliff of the pairs",
+    )
+    main.add_argument(
+        "--num-beams",
+        type=positive,
+        metavar="N",
+        help="beams of the search, 1 is greedy and fastest (default: the model's own setting)",
+    )
+    data = command.add_argument_group("data")
+    add_shared(data, "--long-texts", *PAIR_COLUMNS)
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Translate a file, write it whole, and tell what was cut and which placeholders are lost."""
-    check_output_file(options.output, data=options.data, given="the file given as `--data`")
-    columns = (options.source_column, options.target_column)
+    from nlp_meta.files.documents import check_translations_path, read_sources, write_translations
+    from nlp_meta.files.placeholders import describe_losses, find_losses, record_losses
+
+    check_output_file(options.output, data=options.data)
+    columns = {"source_column": options.source_column, "target_column": options.target_column}
     with quiet_libraries():
         from nlp_meta.models.generation import TranslationModel
 
         model = TranslationModel.from_pretrained(options.model)
         languages = {"source_lang": model.source_lang, "target_lang": model.target_lang}
         check_translations_path(options.output, **languages)
-        sources = read_sources(
-            options.data, source_column=columns[0], target_column=columns[1], **languages
-        )
+        sources = read_sources(options.data, **columns, **languages)
         cut = model.count_cut(sources.texts, long_texts=options.long_texts, lines=sources.lines)
         texts = translate_all(model, sources.texts, screen, num_beams=options.num_beams)
     write_translations(options.output, sources, texts, **languages)
     losses = find_losses(zip(sources.lines, sources.texts, texts, strict=True))
-    _show(options, screen, sources, losses, cut)
+    facts = {"translated": f"{len(texts)} texts"}
+    if sources.left_out:
+        counts = (f"{count} {reason}" for reason, count in sources.left_out.items())
+        facts["left alone"] = ", ".join(counts)
+    if cut:
+        facts["cut"] = f"{cut} texts to the length that the model takes"
+    facts["placeholders"] = describe_losses(losses) if losses else "all kept"
+    show_facts(screen, {**facts, "written to": str(options.output)})
     return {
         "output": str(options.output),
         "languages": list(languages.values()),
@@ -57,28 +86,11 @@ def translate_all(
     """Translate in the order of the texts, with a progress bar."""
     # Neighbors of like length share batches, whatever their order in the file is.
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-    found: dict[int, str] = {}
+    translations: dict[int, str] = {}
     with show_progress(screen, "translating") as on_step:
-        for first in range(0, len(order), BLOCK):
+        for first in range(0, len(order), _BLOCK):
             on_step(first, len(order))
-            places = order[first : first + BLOCK]
+            places = order[first : first + _BLOCK]
             block = model.translate([texts[place] for place in places], num_beams=num_beams)
-            found.update(zip(places, block, strict=True))
-    return [found[place] for place in range(len(texts))]
-
-
-def _show(
-    options: Namespace,
-    screen: Screen,
-    sources: Sources,
-    losses: Sequence[PlaceholderLoss],
-    cut: int,
-) -> None:
-    facts = {"translated": f"{len(sources.texts)} texts"}
-    if sources.left_out:
-        told = (f"{count} {reason}" for reason, count in sources.left_out.items())
-        facts["left alone"] = ", ".join(told)
-    if cut:
-        facts["cut"] = f"{cut} texts to the length that the model takes"
-    facts["placeholders"] = describe_losses(losses) if losses else "all kept"
-    show_facts(screen, {**facts, "written to": str(options.output)})
+            translations.update(zip(places, block, strict=True))
+    return [translations[place] for place in range(len(texts))]

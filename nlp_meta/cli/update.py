@@ -1,29 +1,69 @@
 """`nlp-meta update`: a meta-model goes on with new domains, and what it forgot is measured."""
 
-import sys
-from argparse import Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlp_meta.cli.files import check_new_folder
+from nlp_meta.cli.files import check_output_folder, read_rows
+from nlp_meta.cli.options import LABEL_OPTIONS, add_shared, positive, read_float
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
-from nlp_meta.data.labels import parse_label_map
 from nlp_meta.errors import SettingsError
-from nlp_meta.files.tables import Table, read_table
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
+    from nlp_meta.evaluation.pairing import Paired
+    from nlp_meta.files.tables import Table
     from nlp_meta.meta.state import StepRecord
     from nlp_meta.training.update import UpdateReport
 
+EXAMPLE = """\
+nlp-meta update runs/quickstart/meta --add-domain fashion=fashion.csv \\
+    --output-dir runs/with_fashion"""
 
-def run_update(options: Namespace, screen: Screen) -> Mapping[str, object]:
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `update`."""
+    main = command.add_argument_group("main options")
+    add_shared(main, "meta")
+    main.add_argument(
+        "--add-domain",
+        dest="added",
+        required=True,
+        action="append",
+        type=_domain,
+        metavar="NAME=FILE",
+        help="a new domain and its table of labeled texts; may be given several times",
+    )
+    add_shared(main, "--output-dir", help="new or empty folder for the new meta-model")
+    main.add_argument(
+        "--steps",
+        type=positive,
+        metavar="N",
+        help="outer steps (default: a quarter of those of the first training)",
+    )
+    main.add_argument(
+        "--replay",
+        type=_share,
+        default=0.5,
+        metavar="SHARE",
+        help="share of the episodes that old tasks give, from 0 to below 1 (default: %(default)s)",
+    )
+    data = command.add_argument_group("data")
+    add_shared(data, *LABEL_OPTIONS)
+    data.add_argument(
+        "--data-root",
+        metavar="DIR",
+        help="folder of the old tasks' files (default: the environment's NLP_META_DATA)",
+    )
+    add_shared(data, "--seed")
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Train on, judge, save, and tell what was gained and what was forgotten."""
-    label_map = None if options.label_map is None else parse_label_map(options.label_map)
     tables = _read_domains(options)
-    check_new_folder(options.output_dir)
+    check_output_folder(options.output_dir, what="a meta-model", replaces=False)
     with quiet_libraries(), show_progress(screen, "outer steps") as on_step:
         from nlp_meta.training.update import update_meta_model
 
@@ -39,7 +79,7 @@ def run_update(options: Namespace, screen: Screen) -> Mapping[str, object]:
             {name: (table.texts, table.labels or ()) for name, table in tables.items()},
             steps=options.steps,
             replay=options.replay,
-            label_map=label_map,
+            label_map=options.label_map,
             data_root=options.data_root,
             seed=options.seed,
             on_step=count,
@@ -50,20 +90,15 @@ def run_update(options: Namespace, screen: Screen) -> Mapping[str, object]:
     return {**record, "forgotten": list(report.forgotten)}
 
 
-def _read_domains(options: Namespace) -> dict[str, Table]:
+def _read_domains(options: Namespace) -> dict[str, "Table"]:
     tables: dict[str, Table] = {}
-    for name, path in options.add_domain:
+    for name, path in options.added:
         if name in tables:
             raise SettingsError(
                 f"cannot add the domain '{name}' twice: each needs a name of its own; rename one "
                 "`--add-domain`, or put both tables into one file"
             )
-        tables[name] = read_table(
-            path,
-            text_column=options.text_column,
-            label_column=options.label_column,
-            max_rows=sys.maxsize,
-        )
+        tables[name] = read_rows(options, path)
     return tables
 
 
@@ -73,13 +108,16 @@ def _show(report: "UpdateReport", folder: Path, screen: Screen) -> None:
         ("domain", "", "before", "after", "difference", ""),
         [
             (
-                one.task,
-                "new" if one.added else "old",
-                *(f"{x.mean:.3f} [{x.low:.3f}, {x.high:.3f}]" for x in (one.before, one.after)),
-                _difference(one.difference.difference, one.difference.low, one.difference.high),
-                "forgotten" if one.forgotten else "",
+                domain.task,
+                "new" if domain.added else "old",
+                *(
+                    f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
+                    for score in (domain.before, domain.after)
+                ),
+                _show_difference(domain.difference),
+                "forgotten" if domain.forgotten else "",
             )
-            for one in report.domains
+            for domain in report.domains
         ],
     )
     facts = {
@@ -87,15 +125,30 @@ def _show(report: "UpdateReport", folder: Path, screen: Screen) -> None:
         "replayed": f"{len(report.replayed)} old tasks, {report.replay:.0%} of the episodes",
     }
     if report.old is not None:
-        told = _difference(report.old.difference, report.old.low, report.old.high)
-        facts["old domains together"] = told
+        facts["old domains together"] = _show_difference(report.old)
     facts["forgotten"] = ", ".join(report.forgotten) or "nothing beyond the interval"
-    if not any(not one.added for one in report.domains):
+    if all(domain.added for domain in report.domains):
         facts["forgotten"] = "not measured: no old domain is here"
     facts |= {f"not here: {name}": reason for name, reason in report.missing.items()}
     facts |= {"saved to": str(folder), "time": f"{report.seconds:.0f} s"}
     show_facts(screen, facts)
 
 
-def _difference(mean: float, low: float, high: float) -> str:
-    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+def _show_difference(paired: "Paired") -> str:
+    return f"{paired.difference:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]"
+
+
+def _domain(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (equals and name.strip() and path) or "/" in name:
+        raise ArgumentTypeError(
+            f"{text!r} is not of the form NAME=FILE, such as fashion=fashion.csv"
+        )
+    return name.strip(), Path(path)
+
+
+def _share(text: str) -> float:
+    share = read_float(text)
+    if not 0 <= share < 1:
+        raise ArgumentTypeError(f"{text!r} is not a share, a number from 0 to below 1 is needed")
+    return share

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -14,9 +15,8 @@ import pytest
 from safetensors import SafetensorError
 
 from nlp_meta import __version__
-from nlp_meta.cli import main
-from nlp_meta.cli.options import repeat_data
-from nlp_meta.cli.parser import build_parser
+from nlp_meta.cli import COMMANDS, main, read_options
+from nlp_meta.cli.options import name_options, repeat_data
 from nlp_meta.cli.predict import name_columns
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
@@ -98,7 +98,7 @@ class Meta:
         on_step: Callable[[int, int], None] | None = None,
     ) -> Adapted:
         if learning_rate == 99:
-            raise DivergedError("cannot adapt: the loss is not a number; lower `--learning-rate`")
+            raise DivergedError("cannot adapt: the loss is not a number; lower `learning_rate`")
         if learning_rate == 98:
             raise KeyboardInterrupt
         match = match_labels(labels, KNOWN, label_map=label_map)
@@ -310,7 +310,7 @@ def test_a_second_path_belongs_to_the_data() -> None:
     given = "adapt --data a meta", "predict m --data a b", "adapt m --data --json b", "adapt"
     for others in (one.split() for one in given):
         assert repeat_data(others) == others
-    options = build_parser().parse_args(repeat_data([*words, "--output-dir", "n"]))
+    options = read_options([*words, "--output-dir", "n"])
     assert options.data == (Path("a"), Path("b"))
 
 
@@ -344,7 +344,7 @@ def test_label_unknown_to_the_model_stops_evaluation(capsys: pytest.CaptureFixtu
         ),
         (
             ["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--learning-rate", "99"],
-            "loss",
+            "lower `--learning-rate`",
         ),
         (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--text-column", "t"], "'t'"),
         (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--sed", "1"], "--sed"),
@@ -496,10 +496,67 @@ def test_labels_are_printed_as_written(capsys: pytest.CaptureFixture[str]) -> No
     assert "[red]" in out and ":cat:" in out
 
 
-def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_tells_what_a_report_of_a_fault_needs(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
-    assert capsys.readouterr().out == f"nlp-meta {__version__}\n"
+    lines = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["nlp-meta"] == __version__
+    packages = ("torch", "transformers", "peft")
+    assert {name: lines[name] for name in packages} == {name: version(name) for name in packages}
+    assert lines["device"] in ("cpu", "cuda")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_of_every_command_has_headings_and_an_example(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for command in (*COMMANDS, "cards check", "cards push"):
+        with pytest.raises(SystemExit, match="0"):
+            main([*command.split(), "--help"])
+        out = capsys.readouterr().out
+        first = "actions:" if command == "cards" else "main options:"
+        assert out.index(first) < out.index("\nother options:") < out.index("\nexample:"), command
+        assert "\noptions:" not in out and "positional arguments" not in out
+        assert max(map(len, out.splitlines())) <= width, command
+
+
+def test_front_help_fits_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {line.split()[0] for line in lines if line.startswith("  ")} >= COMMANDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "shown"),
+    [
+        ("adapt meta", "lower `learning_rate` now", "lower `--learning-rate` now"),
+        ("adapt meta", 'with `long_texts="cut"`', "with `--long-texts cut`"),
+        ("adapt meta", "change `run.output_dir`", "change `--output-dir`"),
+        ("adapt meta", "or give `token`", "or give `--hub-token`"),
+        ("adapt meta", "name another `meta`", "name another `META`"),
+        ("push folder", "or give `token`", "or give `--token`"),
+        ("push folder", "over it with `exist_ok=True`", "over it with `--exist-ok`"),
+        ("compare meta", "`prompting.model_name_or_path`", "`--prompting.model`"),
+        ("adapt meta", "set `lora_r`, or run `adapt` first", "set `lora_r`, or run `adapt` first"),
+    ],
+)
+def test_errors_of_the_library_name_options_of_the_command(
+    words: str, message: str, shown: str
+) -> None:
+    needed = {
+        "adapt": ["--data", "d.csv", "--output-dir", "n"],
+        "compare": ["--data", "d.csv", "--output-dir", "n"],
+        "push": ["--repo-id", "me/model"],
+    }
+    command = words.split()
+    parser = read_options([*command, *needed[command[0]]]).parser
+    assert name_options(message, parser) == shown
 
 
 def test_help_imports_nothing_heavy() -> None:
