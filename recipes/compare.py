@@ -12,7 +12,7 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/compare.py --config 
 
 from pathlib import Path
 
-from nlp_meta.comparing.contests import SECTIONS, AnyComparison, enter, fitting_tasks
+from nlp_meta.comparing.bench import SECTIONS, AnyComparison, fitting_tasks, open_bench
 from nlp_meta.comparing.outputs import save_comparison
 from nlp_meta.comparing.run import run_comparison
 from nlp_meta.data.leaks import check_leaks
@@ -34,12 +34,10 @@ def main(settings: AnyComparison) -> int:
         overlap=plan.overlap,
         threshold=plan.overlap_threshold,
     )
-    bench, contest = enter(settings, train=train, validation=validation, test=test)
+    bench = open_bench(settings, train=train, validation=validation, test=test)
     folder = Path(settings.run.output_dir)
     with show_cells(enabled=share.rank == 0) as on_cell:
-        ran = run_comparison(
-            bench, test, folder=folder, share=share, on_cell=on_cell, contest=contest
-        )
+        ran = run_comparison(bench, test, folder=folder, share=share, on_cell=on_cell)
     if share.rank == 0:
         answer = save_comparison(ran, bench, test, leaks, folder=folder)
         print(answer)

@@ -26,7 +26,7 @@ from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.comparing.own_settings import OwnComparison
+    from nlp_meta.comparing.own_tables import OwnComparison
 
 EXAMPLE = """\
 nlp-meta compare runs/quickstart/meta --data labeled.csv --output-dir report
@@ -219,7 +219,7 @@ def _show_comparing(screen: Screen) -> Iterator[Callable[[int, int], None]]:
 
 
 def _wanted(options: Namespace, *, metric: str) -> "OwnComparison":
-    from nlp_meta.comparing.own_settings import PROMPTING, OwnComparison
+    from nlp_meta.comparing.own_tables import PROMPTING, OwnComparison
 
     prompting = {
         name.removeprefix("prompting_"): value

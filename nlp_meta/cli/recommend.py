@@ -66,8 +66,13 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Cross-validate every method on the table and say which to use."""
     table = read_rows(options, options.data)
     with quiet_libraries(), show_progress(screen, "cross-validating") as on_step:
-        from nlp_meta.comparing.own_settings import PROMPTING, QUICK, WITH_META, OwnComparison
-        from nlp_meta.comparing.own_tables import recommend_for_table
+        from nlp_meta.comparing.own_tables import (
+            PROMPTING,
+            QUICK,
+            WITH_META,
+            OwnComparison,
+            recommend_for_table,
+        )
 
         wanted = OwnComparison(
             meta=options.meta,

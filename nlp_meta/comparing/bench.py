@@ -1,37 +1,65 @@
-"""The bench that methods are built on: settings, judged episodes, and models loaded once.
+"""The bench that methods of one skill are built on: settings, judged episodes, loaded models.
 
-Choices that methods made before they met a support set, so that none is made twice.
-
-A folder holds one file a method, `choices/METHOD.FINGERPRINT.json`.
-
-Cross-validation inside a support set: each fold is the query set of the others.
+What differs between labels, translations found and translations written stands in `SKILLS`.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
+
+import numpy as np
+import torch
 
 from nlp_meta.data.answers import Rival
-from nlp_meta.data.episodes import Episode, split_folds
+from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
+from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.episodes import (
+    GENERATION,
+    RETRIEVAL,
+    ROWS,
+    Episode,
+    evaluation_episode,
+    split_folds,
+)
+from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
+from nlp_meta.data.tasks import Task
 from nlp_meta.encoders.prefix import Embed, mean_pooled_embedder
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.errors import SettingsError
+from nlp_meta.meta.inner_loop import Weights
+from nlp_meta.models.adaptation import build_objective, build_retriever
+from nlp_meta.models.generation import TranslationMetaModel, build_generator
 from nlp_meta.models.meta_model import AdaptedModel, MetaModel
-from nlp_meta.objectives.classification import Classification
+from nlp_meta.models.retrieval import AlignmentMetaModel
+from nlp_meta.report.verdict import join_names
 from nlp_meta.settings import (
     AdaptationSettings,
     Comparison,
-    ComparisonSettings,
-    DataSettings,
+    GenerationComparison,
+    GenerationSettings,
     ModelSettings,
-    PromptingSettings,
+    RetrievalComparison,
     RunSettings,
 )
+from nlp_meta.training.generation import judged_pairs
+from nlp_meta.training.plan import validation_episodes
+from nlp_meta.training.run import load_splits, union_of_labels
+
+AnyComparison = Comparison | RetrievalComparison | GenerationComparison
+BaseSettings = ModelSettings | GenerationSettings
+Tasks = Sequence[Task]
 
 BYTES_A_NUMBER = 4
-_SAID = {"reptile": "Reptile", "fomaml": "FOMAML", "maml": "exact MAML", "joint": "joint training"}
+UNMOVED: Mapping[str, object] = {"examples_before": 0, "parameters": 0, "bytes": 0}
+"""Facts of a method that neither was trained before nor moves a number of its own."""
+_ALGORITHMS = {
+    "reptile": "Reptile",
+    "fomaml": "FOMAML",
+    "maml": "exact MAML",
+    "joint": "joint training",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,82 +93,62 @@ class Method:
         return enough and len(episode.support) >= self.least_labels
 
 
-class AnySettings(Protocol):
-    """What the settings of every comparison have, whatever its methods answer with."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def data(self) -> DataSettings: ...
-
-    @property
-    def comparison(self) -> ComparisonSettings: ...
-
-    @property
-    def adaptation(self) -> AdaptationSettings: ...
-
-    @property
-    def run(self) -> RunSettings: ...
-
-
-class AnyBench(Protocol):
-    """What running a comparison asks of the bench that its methods are built on."""
-
-    @property
-    def settings(self) -> AnySettings: ...
-
-
-class AskingSettings(AnySettings, Protocol):
-    """Settings that name a language model to prompt."""
-
-    @property
-    def prompting(self) -> PromptingSettings: ...
-
-
-class AskingBench(Protocol):
-    """A bench whose methods prompt a language model."""
-
-    @property
-    def settings(self) -> AskingSettings: ...
-
-    @property
-    def judged(self) -> tuple[Episode, ...]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What every builder of a method is given.
 
     Attributes:
-        labels: Of all tasks that methods will meet.
+        settings: Of a comparison of the skill, `AnyComparison`.
         judged: Episodes of the meta-validation tasks, for every choice there is; without
             any, a method chooses inside each support set.
+        labels: Of all tasks that methods will meet; none of translations.
+        others: Tasks whose sentences may stand in the pools that translations are found in.
         adapted: The last adaptation of a meta-model with its seconds, by start and support
             set, for methods that read it in two ways.
     """
 
-    settings: Comparison
-    labels: tuple[str, ...]
+    settings: Any
     judged: tuple[Episode, ...]
+    labels: tuple[str, ...] = ()
+    others: tuple[Task, ...] = ()
     adapted: dict[str, tuple[AdaptedModel, float]] = field(default_factory=dict, repr=False)
-    _loaded: dict[str, Classification] = field(default_factory=dict, repr=False)
+    _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
     _embedders: dict[str, Embed] = field(default_factory=dict, repr=False)
 
-    def objective(self, model: ModelSettings, labels: Sequence[str]) -> Classification:
-        """Load a backbone with its adapter's plan; a second time give the same, states kept."""
+    @property
+    def skill(self) -> str:
+        """What its methods answer with."""
+        return skill_of(self.settings)
+
+    @property
+    def base(self) -> Any:
+        """The section of the settings that names the pretrained model of rivals."""
+        return getattr(self.settings, SKILLS[self.skill].base)
+
+    def objective(self, model: BaseSettings, labels: Sequence[str] = ()) -> Any:
+        """Load a pretrained model with its adapter's plan; a second time give the same.
+
+        All methods of a comparison write with as many beams, those of its own settings.
+        """
         key = json.dumps([asdict(model), list(labels)])
         if key not in self._loaded:
-            run = self.settings.run
-            self._loaded[key] = build_objective(
-                model, labels=labels, precision=run.mixed_precision, batch_tokens=run.batch_tokens
-            )
+            self._loaded[key] = SKILLS[self.skill].load(model, labels, self.settings.run)
+        if self.skill == GENERATION:
+            return replace(self._loaded[key], num_beams=self.settings.generation.num_beams)
         return self._loaded[key]
 
-    def start(self, folder: str) -> MetaModel:
-        """Load a meta-model; those of one backbone and label set share it."""
-        model = MetaModel.from_pretrained(folder)
-        shared = self.objective(model.settings, model.labels)
+    def start(self, folder: str) -> Any:
+        """Load a meta-model; those of one pretrained model and label set share it."""
+        model = SKILLS[self.skill].start.from_pretrained(folder)
+        labels = model.labels if self.skill == CLASSIFICATION else ()
+        shared = self.objective(model.settings, labels)
         return replace(model, objective=replace(shared, plan=model.objective.plan))
+
+    def pretrained(self) -> tuple[Any, Weights]:
+        """The pretrained model of the settings, with LoRA matrices that change nothing yet."""
+        objective = self.objective(self.base, self.labels)
+        generator = torch.Generator().manual_seed(self.settings.run.seed)
+        return objective, objective.meta_parameters(generator)
 
     def knows(self, model: MetaModel) -> bool:
         """Whether a meta-model's own head has every label that methods will meet."""
@@ -157,15 +165,211 @@ class Bench:
         return self._embedders[key]
 
 
-def name_start(model: MetaModel) -> str:
-    """How its meta-parameters were trained, as people say it."""
-    return name_training(model.provenance)
+@dataclass(frozen=True, slots=True)
+class ComparedSkill:
+    """What a comparison does by the skill of its methods.
+
+    Attributes:
+        settings: What its configs are read into.
+        section: Of a config, which no other skill's has.
+        base: The section that names the pretrained model of rivals.
+        load: A pretrained model, labels and the settings of the run, to an objective.
+        start: The class of its meta-models.
+        judge: Episodes of the meta-validation tasks, that choices are made by.
+        draw: Episodes that methods are compared on.
+        notes: What a reader of the results must know.
+    """
+
+    settings: type[AnyComparison]
+    section: str
+    base: str
+    load: Callable[[Any, Sequence[str], RunSettings], Any]
+    start: Any
+    judge: Callable[[Tasks, AdaptationSettings], tuple[Episode, ...]]
+    draw: Callable[[Bench, Tasks], tuple[Episode, ...]]
+    notes: Callable[[Any], tuple[str, ...]]
+
+
+def skill_of(settings: AnyComparison) -> str:
+    """The skill that a config compares methods of."""
+    return next(name for name, row in SKILLS.items() if row.settings is type(settings))
+
+
+def open_bench(settings: AnyComparison, *, train: Tasks, validation: Tasks, test: Tasks) -> Bench:
+    """Set up what methods are built on.
+
+    Args:
+        test: Without what leaks.
+    """
+    fitting = fitting_tasks(settings, validation)
+    judged = SKILLS[skill_of(settings)].judge(fitting, settings.adaptation)
+    # Tasks of translations have no labels.
+    labels = union_of_labels((*fitting, *test))
+    return Bench(settings, judged, labels, others=(*validation, *train))
+
+
+def fitting_tasks(settings: AnyComparison, tasks: Tasks) -> tuple[Task, ...]:
+    """Leave out tasks of other rows, which the cards of mixed training bring along.
+
+    Raises:
+        SettingsError: None is left.
+    """
+    skill = skill_of(settings)
+    fitting = tuple(task for task in tasks if task.kind == ROWS[skill])
+    if not fitting:
+        raise SettingsError(
+            f"cannot compare methods of {skill} on {len(tasks)} tasks of which none has rows of "
+            f"{ROWS[skill]}: at least one for meta-validation and one for meta-test are "
+            "needed; add a card to `data.cards`"
+        )
+    return fitting
+
+
+def draw_episodes(bench: Bench, tasks: Tasks) -> tuple[Episode, ...]:
+    """Give every episode of a comparison: draws, then tasks, then numbers of labels.
+
+    Raises:
+        EpisodeError: A task has too few examples.
+    """
+    return SKILLS[bench.skill].draw(bench, tasks)
+
+
+def _draw_labels(bench: Bench, tasks: Tasks) -> tuple[Episode, ...]:
+    plan = bench.settings.comparison
+    return tuple(
+        evaluation_episode(
+            task,
+            labels_total=labels,
+            seed=bench.settings.run.seed,
+            draw=draw,
+            reserve=max(plan.labels),
+            max_query=plan.max_query,
+        )
+        for draw in range(plan.draws)
+        for task in tasks
+        for labels in plan.labels
+    )
+
+
+def _draw_pairs(bench: Bench, tasks: Tasks) -> tuple[Episode, ...]:
+    """Draw pairs; those of retrieval with pools, which other sentences of a language fill up.
+
+    Texts that a support set of the draw may show are left out of its pools.
+    """
+    plan, seed, skill = bench.settings.comparison, bench.settings.run.seed, bench.skill
+    finds = skill == RETRIEVAL
+    distractors = gather_texts((*tasks, *bench.others)) if finds else {}
+    fill = load_fill(bench.settings) if finds else []
+    episodes: list[Episode] = []
+    for draw, task in itertools.product(range(plan.draws), tasks):
+        reserved = draw_pairs(task, pairs=max(plan.labels), seed=seed, draw=draw)
+        shown = {text_key(example.target) for example in reserved}
+        others = [*distractors.get(task.pair[1], ()), *fill]
+        episodes += [
+            evaluation_pairs(
+                task,
+                pairs=pairs,
+                seed=seed,
+                draw=draw,
+                reserve=max(plan.labels),
+                max_query=plan.max_query,
+                candidates=bench.settings.retrieval.candidates if finds else None,
+                distractors=[text for text in others if text_key(text) not in shown],
+                skill=skill,
+            )
+            for pairs in plan.labels
+        ]
+    return tuple(episodes)
+
+
+def gather_texts(tasks: Tasks) -> dict[str, list[str]]:
+    """Every sentence of some tasks, by its language."""
+    texts: dict[str, dict[str, None]] = {}
+    for task in tasks:
+        if task.kind != TRANSLATION:
+            continue
+        source, target = task.pair
+        for example in (*task.train, *task.test):
+            texts.setdefault(source, {})[example.source] = None
+            texts.setdefault(target, {})[example.target] = None
+    return {language: list(known) for language, known in texts.items()}
+
+
+def load_fill(settings: RetrievalComparison) -> list[str]:
+    """Targets of every task of the cards that fill pools up, in an order of the seed's."""
+    cards = settings.retrieval.fill_cards
+    if not cards:
+        return []
+    data = replace(settings.data, cards=cards, splits={"meta-train": ["*"]}, exclude=[])
+    (tasks,) = load_splits(data, "meta-train")
+    texts = list(dict.fromkeys(one.target for task in tasks for one in task.train))
+    order = np.random.default_rng(settings.run.seed).permutation(len(texts))
+    return [texts[place] for place in order]
+
+
+def _tell_pools(settings: RetrievalComparison) -> tuple[str, ...]:
+    pool = settings.retrieval
+    fill = f", then targets of {join_names(pool.fill_cards)}" if pool.fill_cards else ""
+    return (
+        f"Pools hold {pool.candidates:,} sentences or what there is of their language{fill}; none "
+        "that a support set of the draw may show.",
+    )
+
+
+def _load_classifier(model: ModelSettings, labels: Sequence[str], run: RunSettings) -> Any:
+    return build_objective(
+        model, labels=labels, precision=run.mixed_precision, batch_tokens=run.batch_tokens
+    )
+
+
+def _load_retriever(model: ModelSettings, _: Sequence[str], run: RunSettings) -> Any:
+    return build_retriever(model, precision=run.mixed_precision, batch_tokens=run.batch_tokens)
+
+
+def _load_generator(model: GenerationSettings, _: Sequence[str], run: RunSettings) -> Any:
+    return build_generator(model, precision=run.mixed_precision, batch_tokens=run.batch_tokens)
+
+
+SKILLS: Mapping[str, ComparedSkill] = {
+    CLASSIFICATION: ComparedSkill(
+        settings=Comparison,
+        section="rivals",
+        base="model",
+        load=_load_classifier,
+        start=MetaModel,
+        judge=validation_episodes,
+        draw=_draw_labels,
+        notes=lambda _: (),
+    ),
+    RETRIEVAL: ComparedSkill(
+        settings=RetrievalComparison,
+        section="retrieval",
+        base="model",
+        load=_load_retriever,
+        start=AlignmentMetaModel,
+        judge=validation_episodes,
+        draw=_draw_pairs,
+        notes=_tell_pools,
+    ),
+    GENERATION: ComparedSkill(
+        settings=GenerationComparison,
+        section="generation",
+        base="generation",
+        load=_load_generator,
+        start=TranslationMetaModel,
+        judge=judged_pairs,
+        draw=_draw_pairs,
+        notes=lambda _: (),
+    ),
+}
+SECTIONS: Mapping[str, type[AnyComparison]] = {row.section: row.settings for row in SKILLS.values()}
+"""Settings by the section of a config that no other skill's has."""
 
 
 def name_training(provenance: Mapping[str, Any]) -> str:
-    """How a start was trained, read from its provenance."""
+    """How a start was trained, as people say it, read from its provenance."""
     algorithm = trained_by(provenance)
-    return _SAID.get(algorithm, algorithm)
+    return _ALGORITHMS.get(algorithm, algorithm)
 
 
 def trained_by(provenance: Mapping[str, Any]) -> str:
@@ -174,33 +378,10 @@ def trained_by(provenance: Mapping[str, Any]) -> str:
     return str(settings.get("outer", {}).get("algorithm", "a meta-model"))
 
 
-FOLDER = "choices"
-
-
-def choice_path(folder: Path, method: str, fingerprint: str) -> Path:
-    """Where a method's choice is."""
-    return folder / FOLDER / f"{method}.{fingerprint}.json"
-
-
-def read_choice(path: Path) -> dict[str, object] | None:
-    """What was chosen; None where there is no whole file, and it is to be made."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def save_choice(path: Path, choice: Mapping[str, object]) -> None:
-    """Write a choice; all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(choice) + "\n", encoding="utf-8")
-    beside.rename(path)
-
-
 def fold_episodes(episode: Episode, *, folds: int, seed: int) -> list[Episode]:
-    """Give one episode a fold; fewer folds where a label has fewer examples, none where one has 1.
+    """Cross-validate inside a support set: each fold is the query set of the others.
+
+    Fewer folds where a label has fewer examples, none where one has 1.
 
     Args:
         episode: Its query set is not looked at.

@@ -3,10 +3,8 @@
 Files decide and not their names: a start may be trained again in its folder, and so may the
 base model that it or a rival stands on, and the language model that is prompted.
 
-Tasks that a method has seen: what its start, or the base model below it, was trained on.
-
-A comparison's config names meta-train tasks of its own, but it is the record of a start that
-says what the start itself was trained and chosen on.
+The same records say which tasks a method has seen: a comparison's config names meta-train tasks
+of its own, but a start's record says what the start itself was trained and chosen on.
 """
 
 import hashlib
@@ -16,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.comparing.bench import AnySettings
-from nlp_meta.comparing.methods import Kind, find_kind
+from nlp_meta.comparing.bench import AnyComparison, skill_of
+from nlp_meta.comparing.methods import Inputs, MethodRow, find_method
 from nlp_meta.data.tasks import Task, name_tasks
 from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.hub.bases import hash_base
@@ -32,34 +30,34 @@ LANGUAGE_MODEL = "prompting"
 """The section that names a language model."""
 
 
-def fingerprint(settings: AnySettings, name: str, table: Mapping[str, Kind] | None = None) -> str:
+def fingerprint(settings: AnyComparison, name: str) -> str:
     """Hash of everything that decides a method's cells; draws and labels may be added to."""
     text = settings.comparison.methods[name]
-    kind, start = find_kind(text, table)
-    plan = settings.comparison
+    row, start = find_method(text, skill_of(settings))
+    inputs, plan = row.skills[skill_of(settings)], settings.comparison
     values: dict[str, object] = {
         "method": text,
-        "start": hash_files(start, kind.files) if start else "",
+        "start": hash_files(start, inputs.files) if start else "",
         "bases": [
             hash_base(str(one["model_name_or_path"]), revision=one.get("revision"))
-            for one in find_bases(settings, kind, start)
+            for one in find_bases(settings, inputs, start)
         ],
         "data": {**asdict(settings.data), "root": None},
         "query": [max(plan.labels), plan.max_query, plan.overlap, plan.overlap_threshold],
         "run": [settings.run.seed, settings.run.mixed_precision],
-        **{name: _read_setting(settings, name) for name in kind.settings},
+        **{name: _read_setting(settings, name) for name in inputs.settings},
     }
-    if f"{LANGUAGE_MODEL}.model_name_or_path" in kind.settings:
+    if f"{LANGUAGE_MODEL}.model_name_or_path" in inputs.settings:
         values["language_model"] = hash_language_model(getattr(settings, LANGUAGE_MODEL))
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def find_bases(settings: AnySettings, kind: Kind, start: str) -> Iterator[Mapping[str, Any]]:
+def find_bases(settings: AnyComparison, inputs: Inputs, start: str) -> Iterator[Mapping[str, Any]]:
     """The base models that a method reads: as its start names its own, or the config."""
     if start:
         yield find_any_model(start)[1].model
     for section in SECTIONS:
-        if section in kind.settings:
+        if section in inputs.settings:
             yield asdict(getattr(settings, section))
 
 
@@ -86,12 +84,12 @@ def hash_adapter(start: str) -> str | None:
     return hash_files(start, (ADAPTER,)) or None
 
 
-def _read_setting(settings: AnySettings, name: str) -> object:
+def _read_setting(settings: AnyComparison, name: str) -> object:
     """A section of the settings, or one key of it: `model`, `rivals.folds`."""
-    found: object = asdict(settings)
+    value: object = asdict(settings)
     for part in name.split("."):
-        found = found[part] if isinstance(found, dict) else None
-    return found
+        value = value[part] if isinstance(value, dict) else None
+    return value
 
 
 SPLITS = {"meta_train": "meta-train", "meta_validation": "meta-validation"}
@@ -99,19 +97,19 @@ SPLITS = {"meta_train": "meta-train", "meta_validation": "meta-validation"}
 
 
 def check_unseen(
-    settings: AnySettings, kinds: Mapping[str, tuple[Kind, str]], tasks: Sequence[Task]
+    settings: AnyComparison, rows: Mapping[str, tuple[MethodRow, str]], tasks: Sequence[Task]
 ) -> None:
     """Stop if a method is to be judged on a task that it was trained or chosen on.
 
     Args:
-        kinds: By method, with the start that stands behind its kind, if one does.
+        rows: By method, each with the start that its line names, if it names one.
 
     Raises:
         SettingsError: It is; names method, model and task.
     """
     judged = [task.name for task in tasks]
-    for name, (kind, start) in kinds.items():
-        for model, meta_split, seen in _seen_by(settings, kind, start, judged):
+    for name, (row, start) in rows.items():
+        for model, meta_split, seen in _seen_by(settings, row, start, judged):
             for task in judged:
                 if task in seen:
                     raise SettingsError(
@@ -122,7 +120,7 @@ def check_unseen(
 
 
 def _seen_by(
-    settings: AnySettings, kind: Kind, start: str, judged: Sequence[str]
+    settings: AnyComparison, row: MethodRow, start: str, judged: Sequence[str]
 ) -> Iterator[tuple[str, str, Sequence[str]]]:
     """Models that a method stands on, each with a meta-split and the names of its tasks."""
     if start:
@@ -131,7 +129,7 @@ def _seen_by(
         for key, meta_split in SPLITS.items():
             yield start, meta_split, provenance.get(key, ())
             yield f"what {start} went on from", meta_split, earlier.get(key, ())
-    for base in find_bases(settings, kind, start):
+    for base in find_bases(settings, row.skills[skill_of(settings)], start):
         path = Path(str(base["model_name_or_path"])) / TRAINING
         if path.is_file():
             data = json.loads(path.read_text(encoding="utf-8"))["settings"]["data"]

@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 
 from nlp_meta import __version__
-from nlp_meta.comparing.bench import AnyBench, AnySettings
+from nlp_meta.comparing.bench import AnyComparison, Bench
 from nlp_meta.comparing.run import Ran
 from nlp_meta.data.leaks import LeakReport
 from nlp_meta.data.tasks import Task
@@ -31,7 +31,7 @@ UNEQUAL = 0.02
 
 
 def save_comparison(
-    ran: Ran, bench: AnyBench, tasks: Sequence[Task], leaks: LeakReport, *, folder: Path
+    ran: Ran, bench: Bench, tasks: Sequence[Task], leaks: LeakReport, *, folder: Path
 ) -> str:
     """Write the results, every answer, and the page; give the sentence with the answer."""
     settings = bench.settings
@@ -64,7 +64,7 @@ def save_comparison(
     return answer_sentence(results)
 
 
-def _portable(settings: AnySettings) -> dict[str, object]:
+def _portable(settings: AnyComparison) -> dict[str, object]:
     """Settings without the folders of this machine."""
     return {**asdict(settings), "data": asdict(replace(settings.data, root=None))}
 
@@ -108,7 +108,7 @@ def _prompts(name: str, ran: Ran) -> dict[str, object]:
     return {"prompts": {**told, "demonstrations": ranges}}
 
 
-def _notes(settings: AnySettings, ran: Ran) -> list[str]:
+def _notes(settings: AnyComparison, ran: Ran) -> list[str]:
     notes = [*ran.notes]
     before: Mapping[str, int] = {
         name: int(str(facts["examples_before"]))

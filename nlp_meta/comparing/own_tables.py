@@ -1,39 +1,23 @@
-"""Comparing on a user's own labels: the same methods and protocol, one table for a task.
+"""Comparing on a user's own table of labels or sentence pairs: one table for a task.
 
-What a support draw leaves of the table judges it, or the rows of a second table do.
-
-Comparing on a user's own sentence pairs: found or written, as their meta-model does.
-
-What a support draw leaves of the pairs judges it, or the pairs of a second memory do.
+The methods and the protocol are those of a recipe. What a support draw leaves of the table
+judges it, or the rows of a second table do. There are no meta-validation tasks beside a
+table, so every method chooses inside each support set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.comparing import generation as generating
-from nlp_meta.comparing import retrieval as retrieving
-from nlp_meta.comparing.bench import AnyBench, Bench
-from nlp_meta.comparing.methods import KINDS
+from nlp_meta.comparing.bench import AnyComparison, Bench
+from nlp_meta.comparing.methods import methods_of
 from nlp_meta.comparing.outputs import save_comparison
-from nlp_meta.comparing.own_settings import (
-    ENCODER,
-    NO_CARDS,
-    OVERLAP_THRESHOLD,
-    Inner,
-    OwnComparison,
-    build_settings,
-    name_methods,
-    plan_adaptation,
-    plan_comparison,
-    plan_run,
-    read_start,
-)
 from nlp_meta.comparing.recommendation import Recommendation, recommend
-from nlp_meta.comparing.run import Contest, run_comparison
-from nlp_meta.data.cards import TRANSLATION
+from nlp_meta.comparing.run import run_comparison
+from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.episodes import GENERATION, RETRIEVAL
 from nlp_meta.data.labels import match_labels
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.data.leaks import LeakReport, check_leaks
@@ -49,14 +33,22 @@ from nlp_meta.hub.records import (
     TRANSLATION_META_MODEL,
     Record,
     find_any_model,
+    find_model,
     read_settings,
 )
 from nlp_meta.settings import (
+    AdaptationSettings,
+    Comparison,
+    ComparisonSettings,
+    DataSettings,
     GenerationComparison,
     GenerationSettings,
     ModelSettings,
     PoolSettings,
+    PromptingSettings,
     RetrievalComparison,
+    RivalSettings,
+    RunSettings,
     TranslationPrompting,
 )
 from nlp_meta.training.launch import Share
@@ -66,18 +58,118 @@ JUDGED_SHARE = 3
 """A third of a table without test rows of its own is kept for judging, at least."""
 LEAST_JUDGED = 2
 """Of one row no interval can be told."""
+OVERLAP_THRESHOLD = 0.7
+RESAMPLES = 2000
+QUICK = ("ngrams", "linear_probe", "prototypes", "memory")
+WITH_META = ("hybrid", "adapt", *QUICK)
+OURS: Mapping[str, Mapping[str, str]] = {
+    CLASSIFICATION: {"hybrid": "hybrid", "adapt": "adapt"},
+    RETRIEVAL: {"hybrid": "hybrid", "adapt": "adapt"},
+    GENERATION: {"adapt": "start"},
+}
+"""By skill, names of methods that begin at the user's meta-model, and their rows in the table
+of methods. Where translations are written, n-grams have no say."""
+MAIN_METRICS: Mapping[str, str] = {RETRIEVAL: "precision_at_1", GENERATION: "chrf"}
+
+ENCODER = "builtin:minilm"
+PLAIN = ModelSettings(
+    model_name_or_path=ENCODER,
+    revision=None,
+    pooling="mean",
+    head="shared",
+    prefix_text="",
+    max_tokens=128,
+    lora_r=8,
+    lora_alpha=16.0,
+    lora_layers=3,
+    lora_target_modules=None,
+)
+STEPS, LEARNING_RATES = [5, 10, 20], [1e-3, 3e-4]
+RIVALS = RivalSettings(
+    regularization=[0.01, 0.1, 1.0, 10.0, 100.0],
+    folds=4,
+    scalings=["plain", "unit", "standard"],
+    temperatures=[0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0],
+    full_steps=[10, 20, 40],
+    full_learning_rates=[3e-5, 1e-4],
+    full_batch_size=16,
+    setfit_pairs=2,
+)
+PROMPTING = PromptingSettings(
+    model_name_or_path="builtin:smollm2",
+    revision=None,
+    gguf_file=None,
+    context_tokens=None,
+    templates=["review", "sentiment", "label"],
+    scorings=["calibrated", "sum", "mean", "pmi"],
+    demonstrations=None,
+    selection="balanced",
+    chat=False,
+    choosing_draws=None,
+    orders=1,
+    endpoint=None,
+    api_key_env="OPENAI_API_KEY",
+    timeout=60.0,
+    retries=5,
+    requests_per_minute=None,
+    price_per_million_tokens=None,
+)
+WRITING = TranslationPrompting(max_new_tokens=96, num_beams=1, translation_templates=["translate"])
+POOL = PoolSettings(candidates=1000, fill_cards=[], ngrams=[2, 3, 4, 5])
+NO_CARDS = DataSettings([], None, "files", {}, [])
+
+
+@dataclass(frozen=True, slots=True)
+class OwnComparison:
+    """What a user asks for.
+
+    Attributes:
+        meta: Folder or name of the meta-model.
+        joint: Folder of a jointly trained start, the rival at equal compute; None leaves it out.
+        methods: Names, or `all`.
+        labels: Support examples in all, as many budgets as wanted; those that the table
+            cannot give are left out.
+        metric: Empty takes the one that suits how a meta-model answers with translations.
+        overlap: `exclude` or `stop`, for texts of the test table that are in the first.
+    """
+
+    meta: str | None
+    joint: str | None
+    methods: tuple[str, ...]
+    labels: tuple[int, ...]
+    draws: int
+    metric: str
+    overlap: str
+    seed: int
+    prompting: PromptingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """What the inner loop of a meta-model has beside steps and rate."""
+
+    optimizer: str
+    batch_size: int | None
+    anchor: float
+    average: float
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Inner":
+        """Read it from the record of a meta-model; an old one knows no average."""
+        average = stored.get("average", 0.0)
+        return cls(stored["optimizer"], stored["minibatch"], stored["anchor"], average)
 
 
 def compare_table(
     wanted: OwnComparison,
-    table: Table,
-    test: Table | None,
+    data: Table,
+    test_data: Table | None,
     *,
     folder: Path,
     label_map: Mapping[str, str] | None,
     on_cell: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Judge every method on draws of a user's table and write the report.
+    """Judge every method on draws of a user's labels and write the report.
 
     Returns:
         The sentence with the answer.
@@ -87,131 +179,17 @@ def compare_table(
         SettingsError: An unknown method, or a budget that no draw can give.
     """
     known, model, inner = read_start(wanted.meta, encoder=ENCODER)
-    task, leaks = _open(wanted, table, test, known=known, label_map=label_map)
+    task = build_task(data, test_data, known=known, label_map=label_map)
+    task, leaks = _without_overlap(wanted, task)
     budgets = check_budgets(wanted.labels, task)
     settings = build_settings(wanted, model, inner, budgets, folder=str(folder))
-    bench = Bench(settings, task.labels, ())
-    ran = run_comparison(bench, (task,), folder=folder, share=Share(), on_cell=on_cell)
-    return save_comparison(ran, bench, (task,), leaks, folder=folder)
-
-
-def recommend_for_table(
-    table: Table,
-    *,
-    wanted: OwnComparison,
-    encoder: str,
-    folds: int,
-    repeats: int,
-    label_map: Mapping[str, str] | None,
-    on_step: Callable[[int, int], None] | None = None,
-) -> Recommendation:
-    """Cross-validate methods on a user's table, without rows that nearly repeat another.
-
-    Args:
-        encoder: What methods read where there is no meta-model.
-
-    Raises:
-        DataError: Too few rows.
-        SettingsError: An unknown method.
-    """
-    known, model, inner = read_start(wanted.meta, encoder=encoder)
-    task, leaks = _open(wanted, table, None, known=known, label_map=label_map)
-    kinds = {name: kind for name, kind in KINDS.items() if name != "joint"}
-    settings = build_settings(wanted, model, inner, [len(task.train)], folder="", kinds=kinds)
-    bench = Bench(settings, task.labels, ())
-    found = recommend(bench, task, folds=folds, repeats=repeats, seed=wanted.seed, on_step=on_step)
-    return replace(found, near_duplicates=leaks.excluded.get(task.name, {}).get("train", 0))
-
-
-def build_task(
-    table: Table,
-    test: Table | None,
-    *,
-    known: Sequence[str],
-    label_map: Mapping[str, str] | None,
-) -> Task:
-    """Make a task of one or two tables, with the meta-model's names for labels that it knows."""
-    train = _examples(table, known=known, label_map=label_map)
-    judged = () if test is None else _examples(test, known=known, label_map=label_map)
-    if test is None and len(train) < LEAST_ROWS:
-        raise DataError(
-            f"cannot compare on {len(train)} different texts: at least {LEAST_ROWS} are needed, so "
-            "that some are left to judge by; label more, or give a second table with `--test-data`"
-        )
-    names = {example.target for example in train}
-    strange = sorted({example.target for example in judged} - names)
-    if strange or len(names) < 2:
-        raise DataError(
-            f"cannot compare on the labels {', '.join(sorted(names))}"
-            f"{' and, of the test table, ' + ', '.join(strange) if strange else ''}: at least 2 "
-            "labels, and in the test table none that the first lacks, are needed; correct the "
-            "tables or name the columns with `--label-column`"
-        )
-    ordered = [name for name in known if name in names]
-    labels = tuple(ordered if len(ordered) == len(names) else sorted(names))
-    return Task("own/table", "sentiment", "", "", "meta-test", labels, train, judged)
-
-
-def _open(
-    wanted: OwnComparison,
-    table: Table,
-    test: Table | None,
-    *,
-    known: Sequence[str],
-    label_map: Mapping[str, str] | None,
-) -> tuple[Task, LeakReport]:
-    """Make a task in which no row that judges is nearly one that is learned from."""
-    task = build_task(table, test, known=known, label_map=label_map)
-    (task,), leaks = check_leaks((), (task,), overlap=wanted.overlap, threshold=OVERLAP_THRESHOLD)
-    return task, leaks
-
-
-def check_budgets(labels: Sequence[int], task: Task) -> list[int]:
-    """Keep the numbers of labels that leave enough rows to judge by.
-
-    Raises:
-        SettingsError: None is left.
-        DataError: Too few rows of a second table.
-    """
-    if 0 < len(task.test) < LEAST_JUDGED:
-        raise DataError(
-            f"cannot judge by {len(task.test)} row: at least {LEAST_JUDGED} different ones are "
-            "needed; give more with `--test-data`, or leave it out to judge by a part of `--data`"
-        )
-    rows = len(task.train)
-    most = rows if task.test else rows - max(rows // JUDGED_SHARE, LEAST_JUDGED)
-    kept = sorted({count for count in labels if count <= most})
-    if not kept:
-        raise SettingsError(
-            f"cannot draw {min(labels)} labels of {rows} rows: at most {most} leave enough to "
-            "judge by; lower `--labels` or label more texts"
-        )
-    return kept
-
-
-def _examples(
-    table: Table, *, known: Sequence[str], label_map: Mapping[str, str] | None
-) -> tuple[Example, ...]:
-    """Different texts of a table, each with its first label."""
-    match = match_labels(table.labels or (), known, label_map=label_map)
-    kept: dict[str, Example] = {}
-    for text, label in zip(table.texts, match.labels, strict=True):
-        kept.setdefault(text_key(text), Example(text.strip(), label))
-    return tuple(kept.values())
-
-
-CANDIDATES = 1000
-POOL = PoolSettings(candidates=CANDIDATES, fill_cards=[], ngrams=[2, 3, 4, 5])
-WRITING = TranslationPrompting(max_new_tokens=96, num_beams=1, translation_templates=["translate"])
-WRITERS: Mapping[str, str] = {"adapt": "start"}
-"""Ours where translations are written: n-grams have no say in that."""
-DEFAULT_METRICS: Mapping[str, str] = {"retrieval": "precision_at_1", "generation": "chrf"}
+    return _compare(settings, task, leaks, notes=(), on_cell=on_cell)
 
 
 def compare_pairs(
     wanted: OwnComparison,
-    memory: Memory,
-    test: Memory | None,
+    data: Memory,
+    test_data: Memory | None,
     *,
     languages: tuple[str, str],
     folder: Path,
@@ -234,54 +212,180 @@ def compare_pairs(
         SettingsError: An unknown method or metric, or a budget that no draw can give.
     """
     record = _find_start(str(wanted.meta))
-    writes = record.kind == TRANSLATION_META_MODEL
-    answers = "generation" if writes else "retrieval"
-    wanted = replace(wanted, metric=wanted.metric or DEFAULT_METRICS[answers])
-    _check_metric(wanted.metric, answers)
-    task = build_pair_task(memory, test, languages=languages)
-    (task,), leaks = check_leaks((), (task,), overlap=wanted.overlap, threshold=OVERLAP_THRESHOLD)
+    skill = GENERATION if record.kind == TRANSLATION_META_MODEL else RETRIEVAL
+    wanted = replace(wanted, metric=wanted.metric or MAIN_METRICS[skill])
+    _check_metric(wanted.metric, skill)
+    task = build_pair_task(data, test_data, languages=languages)
+    task, leaks = _without_overlap(wanted, task)
     budgets = check_budgets(wanted.labels, task)
-    enter = _enter_generation if writes else _enter_retrieval
-    bench, contest = enter(wanted, record, task, budgets, str(folder))
-    ran = run_comparison(
-        bench, (task,), folder=folder, share=Share(), on_cell=on_cell, contest=contest
+    build = _writing_settings if skill == GENERATION else _finding_settings
+    settings = build(wanted, record, budgets, folder=str(folder))
+    notes = _tell_memory("Your pairs", data)
+    if test_data is not None:
+        notes += _tell_memory("The pairs that judge", test_data)
+    return _compare(settings, task, leaks, notes=notes, on_cell=on_cell)
+
+
+def recommend_for_table(
+    data: Table,
+    *,
+    wanted: OwnComparison,
+    encoder: str,
+    folds: int,
+    repeats: int,
+    label_map: Mapping[str, str] | None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Recommendation:
+    """Cross-validate methods on a user's table, without rows that nearly repeat another.
+
+    Args:
+        encoder: What methods read where there is no meta-model.
+
+    Raises:
+        DataError: Too few rows.
+        SettingsError: An unknown method.
+    """
+    known, model, inner = read_start(wanted.meta, encoder=encoder)
+    task = build_task(data, None, known=known, label_map=label_map)
+    task, leaks = _without_overlap(wanted, task)
+    settings = build_settings(wanted, model, inner, [len(task.train)], folder="")
+    recommendation = recommend(
+        Bench(settings, (), task.labels),
+        task,
+        folds=folds,
+        repeats=repeats,
+        seed=wanted.seed,
+        on_step=on_step,
     )
-    ran = replace(ran, notes=(*ran.notes, *_notes("Your pairs", memory)))
-    if test is not None:
-        ran = replace(ran, notes=(*ran.notes, *_notes("The pairs that judge", test)))
+    repeated = leaks.excluded.get(task.name, {}).get("train", 0)
+    return replace(recommendation, near_duplicates=repeated)
+
+
+def _compare(
+    settings: AnyComparison,
+    task: Task,
+    leaks: LeakReport,
+    *,
+    notes: Sequence[str],
+    on_cell: Callable[[int, int], None] | None,
+) -> str:
+    bench, folder = Bench(settings, (), task.labels), Path(settings.run.output_dir)
+    if isinstance(settings, GenerationComparison):
+        # A language that the model does not know stops here, not in the first cell.
+        direct(bench.objective(settings.generation).backbone, task.language)
+    ran = run_comparison(bench, (task,), folder=folder, share=Share(), on_cell=on_cell)
+    ran = replace(ran, notes=(*ran.notes, *notes))
     return save_comparison(ran, bench, (task,), leaks, folder=folder)
 
 
-def build_pair_task(memory: Memory, test: Memory | None, *, languages: tuple[str, str]) -> Task:
+def build_task(
+    data: Table,
+    test_data: Table | None,
+    *,
+    known: Sequence[str],
+    label_map: Mapping[str, str] | None,
+) -> Task:
+    """Make a task of one or two tables, with the meta-model's names for labels that it knows."""
+    train = _read_labeled(data, known=known, label_map=label_map)
+    judged = () if test_data is None else _read_labeled(test_data, known=known, label_map=label_map)
+    _check_rows(train, alone=test_data is None, called="different texts")
+    names = {example.target for example in train}
+    strange = sorted({example.target for example in judged} - names)
+    if strange or len(names) < 2:
+        raise DataError(
+            f"cannot compare on the labels {', '.join(sorted(names))}"
+            f"{' and, of the test table, ' + ', '.join(strange) if strange else ''}: at least 2 "
+            "labels, and in the test table none that the first lacks, are needed; correct the "
+            "tables or name the column of the labels with `label_column`"
+        )
+    ordered = [name for name in known if name in names]
+    labels = tuple(ordered if len(ordered) == len(names) else sorted(names))
+    return Task("own/table", CLASSIFICATION, "", "", "meta-test", labels, train, judged)
+
+
+def build_pair_task(data: Memory, test_data: Memory | None, *, languages: tuple[str, str]) -> Task:
     """Make a task of one or two memories.
 
     Raises:
         DataError: Too few pairs to learn from some and to judge by others, or one language.
     """
     check_pair(*languages)
-    train = _examples_own_pairs(memory)
-    judged = () if test is None else _examples_own_pairs(test)
-    if test is None and len(train) < LEAST_ROWS:
+    train = _read_pairs(data)
+    judged = () if test_data is None else _read_pairs(test_data)
+    _check_rows(train, alone=test_data is None, called="sentence pairs")
+    return Task("own/pairs", TRANSLATION, join_pair(*languages), "", "meta-test", (), train, judged)
+
+
+def check_budgets(labels: Sequence[int], task: Task) -> list[int]:
+    """Keep the numbers of labels that leave enough rows to judge by.
+
+    Raises:
+        SettingsError: None is left.
+        DataError: Too few rows of a second table.
+    """
+    if 0 < len(task.test) < LEAST_JUDGED:
         raise DataError(
-            f"cannot compare on {len(train)} sentence pairs: at least {LEAST_ROWS} are needed, so "
-            "that some are left to judge by; give more, or a second memory with `--test-data`"
+            f"cannot judge by {len(task.test)} row: at least {LEAST_JUDGED} different ones are "
+            "needed; give more as `test_data`, or leave it out to judge by a part of `data`"
         )
-    pair = join_pair(*languages)
-    return Task("own/pairs", TRANSLATION, pair, "", "meta-test", (), train, judged)
+    rows = len(task.train)
+    most = rows if task.test else rows - max(rows // JUDGED_SHARE, LEAST_JUDGED)
+    kept = sorted({count for count in labels if count <= most})
+    if not kept:
+        raise SettingsError(
+            f"cannot draw {min(labels)} labels of {rows} rows: at most {most} leave enough to "
+            "judge by; lower `labels` or label more texts"
+        )
+    return kept
 
 
-def _examples_own_pairs(memory: Memory) -> tuple[Example, ...]:
+def _check_rows(train: Sequence[Example], *, alone: bool, called: str) -> None:
+    if alone and len(train) < LEAST_ROWS:
+        raise DataError(
+            f"cannot compare on {len(train)} {called}: at least {LEAST_ROWS} are needed, so that "
+            "some are left to judge by; give more, or others to judge by as `test_data`"
+        )
+
+
+def _read_labeled(
+    table: Table, *, known: Sequence[str], label_map: Mapping[str, str] | None
+) -> tuple[Example, ...]:
+    """Different texts of a table, each with its first label."""
+    match = match_labels(table.labels or (), known, label_map=label_map)
+    kept: dict[str, Example] = {}
+    for text, label in zip(table.texts, match.labels, strict=True):
+        kept.setdefault(text_key(text), Example(text.strip(), label))
+    return tuple(kept.values())
+
+
+def _read_pairs(memory: Memory) -> tuple[Example, ...]:
     return tuple(Example(pair.source.strip(), pair.target.strip()) for pair in memory.pairs)
 
 
-def _notes(whose: str, memory: Memory) -> list[str]:
+def _without_overlap(wanted: OwnComparison, task: Task) -> tuple[Task, LeakReport]:
+    """Leave no row that judges nearly one that is learned from."""
+    (task,), leaks = check_leaks((), (task,), overlap=wanted.overlap, threshold=OVERLAP_THRESHOLD)
+    return task, leaks
+
+
+def _tell_memory(whose: str, memory: Memory) -> tuple[str, ...]:
     """What was left out of a memory, and what is doubtful of the rest."""
     facts = describe_memory(memory)
     del facts["pairs"]
-    return [f"{whose}, {name}: {said}." for name, said in facts.items()]
+    return tuple(f"{whose}, {name}: {description}." for name, description in facts.items())
+
+
+def read_start(meta: str | None, *, encoder: str) -> tuple[tuple[str, ...], ModelSettings, Inner]:
+    """Labels, backbone and inner loop of a meta-model, or of plain LoRA on an encoder."""
+    if meta is None:
+        plain = replace(PLAIN, model_name_or_path=encoder)
+        return (), plain, Inner("adam", 16, 0.0, 0.0)
+    _, record = find_model(meta, kind=META_MODEL)
+    return tuple(record.labels), ModelSettings(**record.model), Inner.of(record.adaptation)
 
 
 def _find_start(meta: str) -> Record:
+    """The record of a start that learned from sentence pairs."""
     _, record = find_any_model(meta)
     if record.kind not in (META_MODEL, *OTHER_STARTS):
         raise MetaModelError(
@@ -290,66 +394,135 @@ def _find_start(meta: str) -> Record:
         )
     if record.kind == META_MODEL and not record.adaptation.get("translation"):
         raise MetaModelError(
-            f"cannot compare translations from '{meta}': it learned sentiment alone and a "
-            "meta-model that learned from sentence pairs is needed; leave out `--source-lang` and "
-            "`--target-lang`, or name another"
+            f"cannot compare translations from '{meta}': it learned labels alone and a meta-model "
+            "that learned from sentence pairs is needed; leave out `source_lang` and "
+            "`target_lang`, or name another"
         )
     return record
 
 
-def _check_metric(metric: str, answers: str) -> None:
-    fitting: Sequence[str] = KINDS_OF_ANSWERS[answers].main_metrics
+def _check_metric(metric: str, skill: str) -> None:
+    fitting: Sequence[str] = KINDS_OF_ANSWERS[skill].main_metrics
     if metric not in fitting:
         raise SettingsError(
             f"cannot compare translations by '{metric}': of this meta-model one of "
-            f"{', '.join(fitting)} is needed; change `--metric`"
+            f"{', '.join(fitting)} is needed; change `metric`"
         )
 
 
-def _inner(record: Record) -> Inner:
-    """The inner loop of a meta-model, without its steps and rate."""
-    own: Mapping[str, Any] = record.adaptation.get("translation") or record.adaptation
-    return Inner(own["optimizer"], own["minibatch"], own["anchor"], own.get("average", 0.0))
-
-
-def _enter_retrieval(
-    wanted: OwnComparison, record: Record, task: Task, budgets: list[int], folder: str
-) -> tuple[AnyBench, Contest]:
-    methods = name_methods(wanted, kinds=retrieving.KINDS)
-    settings = RetrievalComparison(
+def build_settings(
+    wanted: OwnComparison, model: ModelSettings, inner: Inner, budgets: list[int], *, folder: str
+) -> Comparison:
+    """Write the config that a recipe would have for this comparison of labels."""
+    return Comparison(
         data=NO_CARDS,
-        comparison=plan_comparison(wanted, methods, budgets, title="Your sentence pairs"),
+        comparison=_plan_comparison(wanted, CLASSIFICATION, budgets, title="Your labels"),
+        model=replace(model, pooling="mean", head="shared"),
+        adaptation=_plan_adaptation(wanted, inner, budgets),
+        rivals=RIVALS,
+        prompting=wanted.prompting,
+        run=_plan_run(wanted, folder=folder),
+    )
+
+
+def _finding_settings(
+    wanted: OwnComparison, record: Record, budgets: list[int], *, folder: str
+) -> RetrievalComparison:
+    inner = Inner.of(record.adaptation.get("translation") or record.adaptation)
+    return RetrievalComparison(
+        data=NO_CARDS,
+        comparison=_plan_comparison(wanted, RETRIEVAL, budgets, title="Your sentence pairs"),
         retrieval=POOL,
         model=replace(read_settings(record, ModelSettings), pooling="mean"),
-        adaptation=plan_adaptation(wanted, _inner(record), budgets),
-        run=plan_run(wanted, folder=folder),
+        adaptation=_plan_adaptation(wanted, inner, budgets),
+        run=_plan_run(wanted, folder=folder),
     )
-    bench = retrieving.RetrievalBench(settings, ())
-    return bench, retrieving.retrieval_contest(settings, (task,))
 
 
-def _enter_generation(
-    wanted: OwnComparison, record: Record, task: Task, budgets: list[int], folder: str
-) -> tuple[AnyBench, Contest]:
-    methods = name_methods(wanted, kinds=generating.KINDS, ours=WRITERS)
-    own = record.adaptation
-    settings = GenerationComparison(
+def _writing_settings(
+    wanted: OwnComparison, record: Record, budgets: list[int], *, folder: str
+) -> GenerationComparison:
+    stored = record.adaptation
+    # Plain LoRA may take as many steps as the meta-model was found to need, at its rate.
+    adaptation = replace(
+        _plan_adaptation(wanted, Inner.of(stored), budgets),
+        steps=[stored["steps"]],
+        learning_rates=[stored["learning_rate"]],
+    )
+    return GenerationComparison(
         data=NO_CARDS,
-        comparison=plan_comparison(wanted, methods, budgets, title="Your sentence pairs"),
+        comparison=_plan_comparison(wanted, GENERATION, budgets, title="Your sentence pairs"),
         generation=read_settings(record, GenerationSettings),
-        # Plain LoRA may take as many steps as the meta-model was found to need, at its rate.
-        adaptation=plan_adaptation(
-            wanted,
-            _inner(record),
-            budgets,
-            steps=[own["steps"]],
-            learning_rates=[own["learning_rate"]],
-        ),
+        adaptation=adaptation,
         prompting=replace(wanted.prompting, templates=[], scorings=[]),
         translation_prompting=WRITING,
-        run=plan_run(wanted, folder=folder),
+        run=_plan_run(wanted, folder=folder),
     )
-    bench = generating.GenerationBench(settings, ())
-    # A language that the model does not know stops here, not in the first cell.
-    direct(bench.objective(settings.generation).backbone, task.language)
-    return bench, generating.CONTEST
+
+
+def _plan_comparison(
+    wanted: OwnComparison, skill: str, budgets: list[int], *, title: str
+) -> ComparisonSettings:
+    """Write the section `comparison`: all rows that a draw leaves judge."""
+    methods = name_methods(wanted, skill)
+    return ComparisonSettings(
+        title=title,
+        metric=wanted.metric,
+        ours=next((name for name in ("hybrid", "adapt") if name in methods), None),
+        labels=budgets,
+        draws=wanted.draws,
+        max_query=None,
+        overlap=wanted.overlap,
+        overlap_threshold=OVERLAP_THRESHOLD,
+        over_tasks=False,
+        resamples=RESAMPLES,
+        methods=methods,
+        limits={},
+    )
+
+
+def _plan_adaptation(wanted: OwnComparison, inner: Inner, budgets: list[int]) -> AdaptationSettings:
+    """Write the section `adaptation`: there is no episode of another task to choose by."""
+    return AdaptationSettings(
+        labels=max(budgets),
+        draws=1,
+        max_query=1,
+        metric=wanted.metric,
+        **asdict(inner),
+        early_stop=True,
+        stack=1,
+        steps=STEPS,
+        learning_rates=LEARNING_RATES,
+    )
+
+
+def _plan_run(wanted: OwnComparison, *, folder: str) -> RunSettings:
+    return RunSettings(wanted.seed, folder, None, "auto", 2048, None, [], resume=False)
+
+
+def name_methods(wanted: OwnComparison, skill: str) -> dict[str, str]:
+    """Lines of a config for the methods asked for; those without a start have their own names.
+
+    Raises:
+        SettingsError: One is unknown, or needs a start that was not given.
+    """
+    ours, table = OURS[skill], methods_of(skill)
+    lines = {name: name for name, row in table.items() if not row.folder}
+    if wanted.meta is not None:
+        lines = {**{name: f"{row} {wanted.meta}" for name, row in ours.items()}, **lines}
+    # What a joint start is worth as ours is adapted; where that is fine-tuning alone, `joint` is.
+    joint = {f"joint_{name}": row for name, row in ours.items() if row != "start"}
+    joint = {"joint": "joint", **joint}
+    if wanted.joint is not None:
+        lines |= {name: f"{row} {wanted.joint}" for name, row in joint.items()}
+    if wanted.methods == ("all",):
+        return lines
+    starts = {**dict.fromkeys(ours, "meta"), **dict.fromkeys(joint, "joint")}
+    for name in wanted.methods:
+        if name not in lines:
+            missing = f" (it needs a start: `{starts[name]}`)" if name in starts else ""
+            raise SettingsError(
+                f"cannot compare the method '{name}'{missing}: one of {', '.join(lines)} is "
+                "needed; change `methods`"
+            )
+    return {name: lines[name] for name in wanted.methods}

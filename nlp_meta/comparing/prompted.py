@@ -12,9 +12,10 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
-from nlp_meta.comparing.bench import AskingBench, Bench, Method, fold_episodes
+from nlp_meta.comparing.bench import Bench, Method, fold_episodes
 from nlp_meta.data.answers import Answer, LearnedWithFacts
 from nlp_meta.data.cache import charge, work_time
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.encoders.backbone import BUILTIN, choose_autocast, choose_device
 from nlp_meta.errors import SettingsError
@@ -99,9 +100,9 @@ class _Prompted:
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
-def _read_row(bench: Any) -> _Prompted:
+def _read_row(bench: Bench) -> _Prompted:
     settings = bench.settings
-    if isinstance(bench, Bench):
+    if bench.skill == CLASSIFICATION:
         return _Prompted(
             templates=TEMPLATES,
             setting="prompting.templates",
@@ -130,7 +131,7 @@ def _read_row(bench: Any) -> _Prompted:
     )
 
 
-def choose_prompting(bench: AskingBench, _: str) -> dict[str, object]:
+def choose_prompting(bench: Bench, _: str) -> dict[str, object]:
     """Template, demonstrations or none, and rule of scoring, on the meta-validation episodes.
 
     Without such episodes each support set chooses, among prompts for labels. Of those for
@@ -157,7 +158,7 @@ def choose_prompting(bench: AskingBench, _: str) -> dict[str, object]:
     }
 
 
-def build_prompting(bench: AskingBench, _: str, choice: Choice) -> Method:
+def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
     """The support set as demonstrations; labels are scored by likelihood, translations written.
 
     The model is loaded when the first episode comes: a finished comparison needs none.
@@ -190,7 +191,7 @@ class _PromptedMethod:
         chosen: Plan and rule; None where each support set chooses.
     """
 
-    bench: AskingBench
+    bench: Bench
     row: _Prompted
     chosen: tuple[PromptPlan, str] | None
     _loaded: tuple[Any, Chat | None] | None = None
@@ -252,7 +253,7 @@ def remember(rival: LearnsWithFacts) -> LearnsWithFacts:
     return learn
 
 
-def choosing_episodes(bench: AskingBench) -> tuple[Episode, ...]:
+def choosing_episodes(bench: Bench) -> tuple[Episode, ...]:
     """The judged episodes that a prompt is chosen by: many prompts times many queries are costly.
 
     Raises:
@@ -283,7 +284,7 @@ def _tell_choice(plan: PromptPlan, scoring: str) -> dict[str, object]:
 
 
 def _vary_order(
-    bench: AskingBench, row: _Prompted, prompter: Prompter, plan: PromptPlan
+    bench: Bench, row: _Prompted, prompter: Prompter, plan: PromptPlan
 ) -> dict[str, object]:
     """How much the order of the demonstrations matters to labels, on one judged episode."""
     orders = bench.settings.prompting.orders
@@ -318,7 +319,7 @@ class _Dry:
 
 
 def _announce(
-    bench: AskingBench,
+    bench: Bench,
     row: _Prompted,
     plans: Sequence[PromptPlan],
     scorings: Sequence[str],
@@ -345,7 +346,7 @@ def _announce(
     logger.info("%s at %s: %s", what, prompting.endpoint, cost)
 
 
-def _list_plans(bench: AskingBench, row: _Prompted, labels: Sequence[str] = ()) -> list[PromptPlan]:
+def _list_plans(bench: Bench, row: _Prompted, labels: Sequence[str] = ()) -> list[PromptPlan]:
     """Give every template with demonstrations and without: a small model may do worse with them.
 
     Args:
@@ -356,9 +357,7 @@ def _list_plans(bench: AskingBench, row: _Prompted, labels: Sequence[str] = ()) 
     return [_plan(bench, row, name, demonstrations=number) for name in names for number in shown]
 
 
-def _plan(
-    bench: AskingBench, row: _Prompted, template: str, *, demonstrations: int | None
-) -> PromptPlan:
+def _plan(bench: Bench, row: _Prompted, template: str, *, demonstrations: int | None) -> PromptPlan:
     if template not in row.templates:
         raise SettingsError(
             f"cannot prompt with the template '{template}': one of {', '.join(row.templates)} is "
@@ -376,7 +375,7 @@ def _plan(
     )
 
 
-def load_scorer(bench: AskingBench) -> tuple[Scorer, Chat | None]:
+def load_scorer(bench: Bench) -> tuple[Scorer, Chat | None]:
     """Load the language model, or connect to the endpoint, that the settings name."""
     endpoint = bench.settings.prompting.endpoint
     if endpoint is not None:
@@ -385,7 +384,7 @@ def load_scorer(bench: AskingBench) -> tuple[Scorer, Chat | None]:
     return LocalScorer(model, batch_tokens=BATCH_TOKENS), chat
 
 
-def load_writer(bench: AskingBench, writing: TranslationPrompting) -> tuple[Writer, Chat | None]:
+def load_writer(bench: Bench, writing: TranslationPrompting) -> tuple[Writer, Chat | None]:
     """Load the language model, or connect to the endpoint, that the settings name.
 
     Raises:
@@ -404,7 +403,7 @@ def load_writer(bench: AskingBench, writing: TranslationPrompting) -> tuple[Writ
     return _connect(bench, endpoint, mode="written", answer_tokens=tokens), None
 
 
-def _load_local(bench: AskingBench) -> tuple[LanguageModel, Chat | None]:
+def _load_local(bench: Bench) -> tuple[LanguageModel, Chat | None]:
     """Load the language model that the settings name, and its chat template if they want it."""
     prompting = bench.settings.prompting
     model = load_language_model(
@@ -417,7 +416,7 @@ def _load_local(bench: AskingBench) -> tuple[LanguageModel, Chat | None]:
     return model, chat_of(model) if prompting.chat else None
 
 
-def _connect(bench: AskingBench, endpoint: str, *, mode: str, answer_tokens: int) -> EndpointScorer:
+def _connect(bench: Bench, endpoint: str, *, mode: str, answer_tokens: int) -> EndpointScorer:
     """Connect to the endpoint of the settings; its answers are kept in the run's folder."""
     prompting = bench.settings.prompting
     if prompting.model_name_or_path.startswith(BUILTIN):
@@ -442,7 +441,7 @@ def _connect(bench: AskingBench, endpoint: str, *, mode: str, answer_tokens: int
     )
 
 
-def tell_model(bench: AskingBench) -> dict[str, object]:
+def tell_model(bench: Bench) -> dict[str, object]:
     """Facts of the language model: nothing of it is trained here, or moves."""
     prompting = bench.settings.prompting
     name = name_weights(prompting.model_name_or_path, prompting.gguf_file)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nlp_meta.comparing.bench import Bench, Method
-from nlp_meta.comparing.methods import find_kind
+from nlp_meta.comparing.methods import find_method
 from nlp_meta.data.answers import Prediction, only_predictions
 from nlp_meta.data.episodes import Episode, split_folds
 from nlp_meta.data.tasks import Task
@@ -159,9 +159,9 @@ def _build(bench: Bench) -> tuple[dict[str, Method], dict[str, str]]:
     methods: dict[str, Method] = {}
     skipped: dict[str, str] = {}
     for name, text in bench.settings.comparison.methods.items():
-        kind, argument = find_kind(text)
+        row, argument = find_method(text, bench.skill)
         try:
-            methods[name] = kind.build(bench, argument, kind.choose(bench, argument))
+            methods[name] = row.build(bench, argument, row.choose(bench, argument))
         except MissingPackageError as error:
             skipped[name] = str(error)
     return methods, skipped

@@ -5,23 +5,23 @@ judged every method on the same support sets. Whatever is finished is on disk: c
 `choices/`, cells in `cells/`.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nlp_meta.comparing.bench import (
-    AnyBench,
-    AnySettings,
+    SKILLS,
+    AnyComparison,
+    Bench,
     Method,
-    choice_path,
-    read_choice,
-    save_choice,
+    draw_episodes,
+    skill_of,
 )
 from nlp_meta.comparing.fingerprints import check_unseen, fingerprint, hash_adapter
-from nlp_meta.comparing.methods import Kind, find_kind, group_of
-from nlp_meta.data.episodes import Episode, evaluation_episode
+from nlp_meta.comparing.methods import MethodRow, find_method, group_of
+from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.evaluation.answers import KINDS as KINDS_OF_ANSWERS
@@ -40,8 +40,11 @@ from nlp_meta.training.launch import Share
 
 logger = logging.getLogger(__name__)
 
-Draw = Callable[[Any, Sequence[Task]], tuple[Episode, ...]]
-"""The settings of a comparison and its tasks to every episode of it."""
+CHOICES = "choices"
+"""Folder of what methods chose, a file for each: `choices/METHOD.FINGERPRINT.json`."""
+
+Rows = Mapping[str, tuple[MethodRow, str]]
+"""By method, its row of the table and what follows its name in the config."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,41 +62,17 @@ class Ran:
     notes: tuple[str, ...] = ()
 
 
-def draw_episodes(settings: AnySettings, tasks: Sequence[Task]) -> tuple[Episode, ...]:
-    """Give every episode of labels: draws, then tasks, then numbers of labels.
-
-    Raises:
-        EpisodeError: A task has too few examples.
-    """
-    plan = settings.comparison
-    return tuple(
-        evaluation_episode(
-            task,
-            labels_total=labels,
-            seed=settings.run.seed,
-            draw=draw,
-            reserve=max(plan.labels),
-            max_query=plan.max_query,
-        )
-        for draw in range(plan.draws)
-        for task in tasks
-        for labels in plan.labels
-    )
-
-
 def run_comparison(
-    bench: AnyBench,
+    bench: Bench,
     tasks: Sequence[Task],
     *,
     folder: Path,
     share: Share,
     on_cell: Callable[[int, int], None] | None = None,
-    contest: "Contest | None" = None,
 ) -> Ran:
     """Judge every method on every episode; what an earlier run finished is not made again.
 
     Args:
-        contest: What methods compete in; in telling labels unless told.
         on_cell: Called with this process's finished cells and their number.
 
     Raises:
@@ -101,53 +80,37 @@ def run_comparison(
             folder with cells of other settings.
         DataError: A folder with cells of other data.
     """
-    settings, contest = bench.settings, contest or Contest()
-    table = contest.table
-    check_metric(settings, contest)
-    kinds = {name: find_kind(text, table) for name, text in settings.comparison.methods.items()}
+    settings = bench.settings
+    check_metric(settings)
+    methods = settings.comparison.methods
+    rows = {name: find_method(text, bench.skill) for name, text in methods.items()}
     check_names(settings)
-    check_unseen(settings, kinds, tasks)
-    prints = {name: fingerprint(settings, name, table) for name in kinds}
-    episodes = contest.draw(settings, tasks)
+    check_unseen(settings, rows, tasks)
+    prints = {name: fingerprint(settings, name) for name in rows}
+    episodes = draw_episodes(bench, tasks)
     done = _read_done(folder, prints, episodes)
     share.wait()  # or a quick process would write cells that a slow one then reads
-    _make_choices(bench, kinds, folder, prints, share)
+    _make_choices(bench, rows, folder, prints, share)
     share.wait()
-    methods, facts = _build_methods(bench, kinds, folder, prints)
-    wanted = [key_of_episode(name, one) for name, one in _plan(settings, methods, episodes)]
+    built, facts = _build_methods(bench, rows, folder, prints)
+    wanted = [key_of_episode(name, one) for name, one in _plan(settings, built, episodes)]
     if not wanted:
         raise _nothing_error(settings, facts)
-    _make_cells(bench, methods, episodes, done, folder, prints, share, on_cell)
+    _make_cells(bench, built, episodes, done, folder, prints, share, on_cell)
     share.wait()
-    records = read_records(folder, fingerprints={name: prints[name] for name in methods})
-    return Ran(facts, episodes, {key: records[key] for key in wanted}, contest.notes)
+    records = read_records(folder, fingerprints={name: prints[name] for name in built})
+    notes = SKILLS[bench.skill].notes(settings)
+    return Ran(facts, episodes, {key: records[key] for key in wanted}, notes)
 
 
-@dataclass(frozen=True, slots=True)
-class Contest:
-    """What methods compete in.
-
-    Attributes:
-        answers: Kind of the answers that every method gives.
-        draw: Gives the episodes, with the same budgets in the same order for each task.
-        table: Kinds of methods that the config may name; None takes those of labels.
-        notes: What a reader of the results must know.
-    """
-
-    answers: str = "classification"
-    draw: Draw = draw_episodes
-    table: Mapping[str, Kind] | None = None
-    notes: tuple[str, ...] = ()
-
-
-def check_metric(settings: AnySettings, contest: Contest) -> None:
+def check_metric(settings: AnyComparison) -> None:
     """Stop before anything is judged where a metric could not be reported or chosen by.
 
     Raises:
         SettingsError: One is not among those of which more is better, or is of other answers.
         MissingPackageError: One cannot be computed here.
     """
-    fitting = KINDS_OF_ANSWERS[contest.answers].main_metrics
+    fitting = KINDS_OF_ANSWERS[skill_of(settings)].main_metrics
     metrics = {"comparison": settings.comparison.metric, "adaptation": settings.adaptation.metric}
     for section, metric in metrics.items():
         if metric not in fitting:
@@ -160,7 +123,7 @@ def check_metric(settings: AnySettings, contest: Contest) -> None:
             raise MissingPackageError(f"{missing}, or change `{section}.metric`")
 
 
-def check_names(settings: AnySettings) -> None:
+def check_names(settings: AnyComparison) -> None:
     """Stop where a setting names a method that is none of the comparison's."""
     plan = settings.comparison
     named = {"comparison.ours": [plan.ours] if plan.ours else [], "comparison.limits": plan.limits}
@@ -188,54 +151,76 @@ def _read_done(
 
 
 def _make_choices(
-    bench: AnyBench,
-    kinds: Mapping[str, tuple[Kind, str]],
+    bench: Bench,
+    rows: Rows,
     folder: Path,
     prints: Mapping[str, str],
     share: Share,
 ) -> None:
     """Each process makes its part of the choices; files carry them to the others."""
-    for number, (name, (kind, argument)) in enumerate(kinds.items()):
+    for number, (name, (row, argument)) in enumerate(rows.items()):
         path = choice_path(folder, name, prints[name])
         if number % share.processes != share.rank or read_choice(path) is not None:
             continue
         again = " again: its file is damaged" if path.exists() else ""
         logger.log(logging.WARNING if again else logging.INFO, "choosing for %s%s", name, again)
         try:
-            choice = kind.choose(bench, argument)
+            choice = row.choose(bench, argument)
         except MissingPackageError:
             continue  # building it says so again, in every process
         save_choice(path, choice)
 
 
+def choice_path(folder: Path, method: str, fingerprint: str) -> Path:
+    """Where a method's choice is."""
+    return folder / CHOICES / f"{method}.{fingerprint}.json"
+
+
+def read_choice(path: Path) -> dict[str, object] | None:
+    """What was chosen; None where there is no whole file, and it is to be made."""
+    try:
+        choice = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return choice if isinstance(choice, dict) else None
+
+
+def save_choice(path: Path, choice: Mapping[str, object]) -> None:
+    """Write a choice; all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    beside.write_text(json.dumps(choice) + "\n", encoding="utf-8")
+    beside.rename(path)
+
+
 def _build_methods(
-    bench: AnyBench,
-    kinds: Mapping[str, tuple[Kind, str]],
+    bench: Bench,
+    rows: Rows,
     folder: Path,
     prints: Mapping[str, str],
 ) -> tuple[dict[str, Method], dict[str, dict[str, object]]]:
     methods: dict[str, Method] = {}
     facts: dict[str, dict[str, object]] = {}
-    for name, (kind, argument) in kinds.items():
+    for name, (row, argument) in rows.items():
         path = choice_path(folder, name, prints[name])
-        group = group_of(bench.settings.comparison, name, kind, argument)
-        facts[name] = {"title": kind.title, "group": group, "reads": kind.reads}
+        group = group_of(bench.settings.comparison, name, row, argument)
+        facts[name] = {"title": row.title, "group": group, "reads": row.skills[bench.skill].reads}
         try:
             choice = read_choice(path)
-            choice = kind.choose(bench, argument) if choice is None else choice
-            methods[name] = kind.build(bench, argument, choice)
+            choice = row.choose(bench, argument) if choice is None else choice
+            methods[name] = row.build(bench, argument, choice)
         except MissingPackageError as error:
             logger.warning("%s is left out: %s", name, error)
             facts[name]["skipped"] = str(error)
             continue
         facts[name].update(methods[name].facts, skipped=None)
-        if kind.folder:
+        if row.folder:
             facts[name]["start_sha256"] = hash_adapter(argument)
     return methods, facts
 
 
 def _make_cells(
-    bench: AnyBench,
+    bench: Bench,
     methods: Mapping[str, Method],
     episodes: Sequence[Episode],
     done: Mapping[Key, Record],
@@ -271,7 +256,7 @@ def _make_cells(
 
 
 def _plan(
-    settings: AnySettings, methods: Mapping[str, Method], episodes: Sequence[Episode]
+    settings: AnyComparison, methods: Mapping[str, Method], episodes: Sequence[Episode]
 ) -> Iterator[tuple[str, Episode]]:
     """Give every cell: an episode, then the methods that are judged on it."""
     limits = settings.comparison.limits
@@ -283,7 +268,7 @@ def _plan(
 
 
 def _nothing_error(
-    settings: AnySettings, facts: Mapping[str, Mapping[str, object]]
+    settings: AnyComparison, facts: Mapping[str, Mapping[str, object]]
 ) -> SettingsError:
     budgets = ", ".join(map(str, settings.comparison.labels))
     reasons = [f"{name}: {one['skipped']}" for name, one in facts.items() if one.get("skipped")]

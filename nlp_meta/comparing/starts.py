@@ -1,35 +1,66 @@
 """Methods that adapt LoRA matrices: ours, joint training then fine-tuning, plain LoRA.
 
-They differ in their start alone. Steps and rate come out of one search for all of them:
-on the meta-validation episodes or, where there are none, inside each support set.
-
-Methods that are what `nlp-meta adapt` does, held-out folds, temperature and all.
-
-The two differ in the companion alone, so one adaptation serves both.
+They differ in their start alone. Steps and rate come out of one search on the meta-validation
+episodes for all of them. Where there are none, each support set chooses: of labels by its
+folds, of sentence pairs as `nlp-meta adapt` does. Methods that are `nlp-meta adapt` itself
+stand here too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, name_start
+from nlp_meta.comparing.bench import BYTES_A_NUMBER, UNMOVED, Bench, Method, name_training
 from nlp_meta.data.answers import Learned, LearnedWithFacts, Prediction
 from nlp_meta.data.cache import charge, work_time
-from nlp_meta.data.episodes import Episode, Queries, SupportSet
+from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Queries, SupportSet
 from nlp_meta.evaluation.protocol import hash_support
-from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes, repeat
+from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes
 from nlp_meta.models.adaptation import narrow_labels
+from nlp_meta.models.generation import adapt_generation
 from nlp_meta.models.meta_model import AdaptedModel, MetaModel
-from nlp_meta.objectives.classification import Classification
+from nlp_meta.models.retrieval import adapt_to_pairs
 from nlp_meta.objectives.ngrams import FEATURES
-from nlp_meta.rivals.fine_tune import Search, fine_tune, fine_tune_inside
+from nlp_meta.rivals.fine_tune import Search, answer_by, fine_tune, fine_tune_inside, keep_start
 from nlp_meta.training.plan import judged_inner
-from nlp_meta.training.run import find_adaptation
+from nlp_meta.training.run import episode_metric, find_adaptation
 
 Choice = Mapping[str, object]
+
+LEAST_EXAMPLES = 2
+"""One label, or one pair that is told from no other, teaches nothing."""
+LEAST_FOLDED_PAIRS = 4
+"""Some to learn from and some to hold out."""
+EXAMPLES_A_LABEL = 2
+"""What `adapt` asks for; without any, only a head that knows all labels can answer."""
+PASSES, WRITING_PASSES = 4, 1.75
+"""Support sets' worth of examples in a step of `adapt`: its own, and three quarters for each of
+four folds; where translations are written, once beside the held-out pairs."""
+INSIDE: Mapping[str, Mapping[str, object]] = {
+    CLASSIFICATION: {"chosen": "inside each support set"},
+    RETRIEVAL: {"chosen": "by held-out pairs of each support set"},
+    GENERATION: {"chosen": "by held-out pairs of each support set"},
+}
+"""A choice that is left to each support set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """How a method adapts to sentence pairs where each support set has its own say.
+
+    Attributes:
+        minibatch: Support pairs of one inner step; None takes all.
+        early_stop: Held-out pairs of the support set may choose fewer steps.
+        companion: Whether n-grams take part: `auto`, `ngrams` or `none`.
+    """
+
+    inner: InnerLoop
+    minibatch: int | None
+    early_stop: bool
+    companion: str = "none"
 
 
 def choose_start(bench: Bench, folder: str) -> dict[str, object]:
@@ -39,51 +70,87 @@ def choose_start(bench: Bench, folder: str) -> dict[str, object]:
 
 
 def build_start(bench: Bench, folder: str, choice: Choice) -> Method:
-    """A meta-model that is fine-tuned; with 0 labels it answers as it is."""
+    """A meta-model that is fine-tuned; without examples it answers as it is, if it can."""
     model, objective, weights = _begin(bench, folder)
-    facts = {
-        "title": f"{name_start(model)}, then fine-tuning",
-        "examples_before": model.provenance["examples"],
-        "start": Path(folder).name,
-        "pooling": model.settings.pooling,
-    }
-    alone = bench.knows(model)
-    return _build(bench, objective, weights, choice, facts, without_labels=alone)
+    facts = _tell_start(bench, model, folder, how="then fine-tuning")
+    alone = bench.skill != CLASSIFICATION or bench.knows(model)
+    if "steps" in choice or bench.skill == CLASSIFICATION:
+        return _build_tuned(bench, objective, weights, choice, facts, without_labels=alone)
+    inside = Inside(model.adaptation, model.minibatch, model.early_stop)
+    return _build_inside(bench, objective, weights, inside, facts, without_labels=alone)
 
 
 def choose_lora(bench: Bench, _: str) -> dict[str, object]:
-    """Steps and rate of LoRA matrices that begin at the pretrained encoder."""
-    objective, weights = _plain(bench)
-    return _choose(bench, objective, weights)
+    """Steps and rate of LoRA matrices that begin at the pretrained model."""
+    return _choose(bench, *bench.pretrained())
 
 
 def build_lora(bench: Bench, _: str, choice: Choice) -> Method:
-    """Plain LoRA, from the pretrained encoder."""
-    objective, weights = _plain(bench)
-    facts = {"examples_before": 0, "pooling": bench.settings.model.pooling}
-    return _build(bench, objective, weights, choice, facts, without_labels=False)
+    """Plain LoRA, from the pretrained model."""
+    facts: dict[str, object] = {"examples_before": 0}
+    if bench.skill == CLASSIFICATION:
+        facts["pooling"] = bench.base.pooling
+    if "steps" in choice or bench.skill == CLASSIFICATION:
+        return _build_tuned(bench, *bench.pretrained(), choice, facts, without_labels=False)
+    plan = bench.settings.adaptation
+    inner = InnerLoop(max(plan.steps), plan.learning_rates[0], plan.optimizer, plan.anchor)
+    inside = Inside(inner, plan.batch_size, plan.early_stop)
+    return _build_inside(bench, *bench.pretrained(), inside, facts, without_labels=False)
 
 
-def _begin(bench: Bench, folder: str) -> tuple[MetaModel, Classification, Weights]:
+def build_pretrained(bench: Bench, _: str, choice: Choice) -> Method:
+    """The pretrained model as it is; a support set changes nothing."""
+    return Method(keep_start(*bench.pretrained()), 0, lambda _pairs: 0, UNMOVED)
+
+
+def build_adapt(bench: Bench, folder: str, choice: Choice) -> Method:
+    """A meta-model as users adapt it, without n-grams."""
+    if bench.skill == CLASSIFICATION:
+        return _build_product(bench, folder, mixed=False)
+    return _build_pair_product(bench, folder, companion="none")
+
+
+def build_hybrid(bench: Bench, folder: str, choice: Choice) -> Method:
+    """A meta-model as users adapt it, with n-grams where that pays."""
+    if bench.skill == CLASSIFICATION:
+        return _build_product(bench, folder, mixed=True)
+    return _build_pair_product(bench, folder, companion="auto")
+
+
+def _begin(bench: Bench, folder: str) -> tuple[Any, Any, Weights]:
     """Load a start; for labels that it never saw, with a head of prototypes."""
     model = bench.start(folder)
-    if bench.knows(model) or model.objective.head != "shared":
+    known = bench.skill != CLASSIFICATION or bench.knows(model)
+    if known or model.objective.head != "shared":
         return model, model.objective, model.weights
-    new, weights = narrow_labels(model.objective, model.weights, bench.labels, shared=False)
-    return model, new, weights
+    narrowed = narrow_labels(model.objective, model.weights, bench.labels, shared=False)
+    return model, *narrowed
 
 
-def _plain(bench: Bench) -> tuple[Classification, Weights]:
-    objective = bench.objective(bench.settings.model, bench.labels)
-    generator = torch.Generator().manual_seed(bench.settings.run.seed)
-    return objective, objective.meta_parameters(generator)
+def _tell_start(bench: Bench, model: Any, folder: str, *, how: str) -> dict[str, object]:
+    facts = {
+        "title": f"{name_training(model.provenance)}, {how}",
+        "examples_before": model.provenance["examples"],
+        "start": Path(folder).name,
+    }
+    return facts | ({"pooling": model.settings.pooling} if bench.skill == CLASSIFICATION else {})
 
 
-def _choose(bench: Bench, objective: Classification, weights: Weights) -> dict[str, object]:
+def _choose(bench: Bench, objective: Any, weights: Weights) -> dict[str, object]:
+    """Steps and rate on the meta-validation episodes."""
     if not bench.judged:
-        return {"chosen": "inside each support set"}
+        return dict(INSIDE[bench.skill])
+    if bench.skill == GENERATION:
+        # Choices are made by greedy translations, which take a fraction of the time.
+        objective = replace(objective, num_beams=1)
     adaptation = bench.settings.adaptation
-    inner, trials = find_adaptation(objective, dict(weights), bench.judged, adaptation)
+    inner, trials = find_adaptation(
+        objective,
+        dict(weights),
+        bench.judged,
+        adaptation,
+        metric=episode_metric(adaptation.metric),
+    )
     return {
         "chosen": "on meta-validation",
         "steps": inner.steps,
@@ -93,77 +160,90 @@ def _choose(bench: Bench, objective: Classification, weights: Weights) -> dict[s
     }
 
 
-def _build(
+def _build_tuned(
     bench: Bench,
-    objective: Classification,
+    objective: Any,
     weights: Weights,
     choice: Choice,
     facts: Mapping[str, object],
     *,
     without_labels: bool,
 ) -> Method:
-    minibatch, chosen = bench.settings.adaptation.batch_size, read_choice(bench, choice)
-    if chosen is not None:
-        learn = fine_tune(objective, weights, inner=chosen, minibatch=minibatch)
+    """Fine-tune as was chosen on meta-validation or, labels, as each support set chooses.
+
+    Args:
+        without_labels: Without a support set the start answers as it is.
+    """
+    adaptation, seed = bench.settings.adaptation, bench.settings.run.seed
+    minibatch, rates = adaptation.batch_size, adaptation.learning_rates
+    if "steps" in choice:
+        steps, rate = int(str(choice["steps"])), float(str(choice["learning_rate"]))
+        inner = InnerLoop(steps, rate, adaptation.optimizer, adaptation.anchor, adaptation.average)
+        learn = fine_tune(objective, weights, inner=inner, minibatch=minibatch)
     else:
+        folds = bench.settings.rivals.folds
+        search = Search(adaptation.steps, rates, folds, seed)
+        inner = judged_inner(adaptation)
         learn = fine_tune_inside(
-            objective,
-            weights,
-            inner=judged_inner(bench.settings.adaptation),
-            minibatch=minibatch,
-            search=_search(bench),
+            objective, weights, inner=inner, minibatch=minibatch, search=search
         )
-    moved = sum(value.numel() for value in drop_step_sizes(weights).values())
-    cost = {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
-    examples = partial(count_examples, bench, chosen)
-    told = {**facts, **cost, "choice": dict(choice)}
-    return Method(learn, 2, examples, told, without_labels=without_labels)
+        # At most: each copy of the search adapts to all folds but one.
+        steps = (1 + (folds - 1) * len(rates)) * max(adaptation.steps)
+    examples = partial(count_examples, steps, minibatch)
+    told = {**facts, **_count_moved(weights), "choice": dict(choice)}
+    return Method(learn, LEAST_EXAMPLES, examples, told, without_labels=without_labels)
 
 
-def read_choice(bench: Bench, choice: Choice) -> InnerLoop | None:
-    """The inner loop that was chosen on meta-validation; None where each support set chooses."""
-    if "steps" not in choice:
-        return None
-    adaptation = bench.settings.adaptation
-    steps, rate = int(str(choice["steps"])), float(str(choice["learning_rate"]))
-    return InnerLoop(steps, rate, adaptation.optimizer, adaptation.anchor, adaptation.average)
+def _build_inside(
+    bench: Bench,
+    objective: Any,
+    weights: Weights,
+    inside: Inside,
+    facts: Mapping[str, object],
+    *,
+    without_labels: bool,
+) -> Method:
+    """Adapt to sentence pairs as users do, as long as held-out pairs advise."""
+
+    def learn(support_set: SupportSet) -> LearnedWithFacts:
+        if not support_set.examples:
+            return LearnedWithFacts(answer_by(objective, weights, support_set), {})
+        ready, adapted = _adapt_to_pairs(bench, objective, weights, support_set, inside)
+        answer = answer_by(ready, adapted.weights, support_set)
+        return LearnedWithFacts(answer, {"steps": adapted.steps})
+
+    def examples(pairs: int) -> int:
+        passes = WRITING_PASSES if bench.skill == GENERATION else PASSES
+        return round(passes * count_examples(inside.inner.steps, inside.minibatch, pairs))
+
+    told = {**facts, **_count_moved(weights), "choice": dict(INSIDE[bench.skill])}
+    return Method(learn, LEAST_FOLDED_PAIRS, examples, told, without_labels=without_labels)
 
 
-def count_examples(bench: Bench, chosen: InnerLoop | None, labels: int) -> int:
-    """Support examples through forward and backward; a search inside counts, at its most."""
-    adaptation = bench.settings.adaptation
-    batches = 1 if adaptation.batch_size is None else max(1, round(labels / adaptation.batch_size))
-    if chosen is not None:
-        return round(chosen.steps * labels / batches)
-    # Each copy of the search adapts to all folds but one.
-    copies = (bench.settings.rivals.folds - 1) * len(adaptation.learning_rates)
-    return round((1 + copies) * max(adaptation.steps) * labels / batches)
+def _adapt_to_pairs(
+    bench: Bench, objective: Any, weights: Weights, support_set: SupportSet, inside: Inside
+) -> tuple[Any, Any]:
+    """Adapt as `nlp-meta adapt` does; the objective that then answers comes first."""
+    adapting: dict[str, Any] = {
+        "inner": inside.inner,
+        "minibatch": inside.minibatch,
+        "early_stop": inside.early_stop,
+        "seed": bench.settings.run.seed,
+    }
+    examples = support_set.examples
+    if bench.skill == GENERATION:
+        language = support_set.language
+        written = adapt_generation(objective, weights, examples, language=language, **adapting)
+        return objective, written
+    found = adapt_to_pairs(objective, weights, examples, companion=inside.companion, **adapting)
+    return replace(objective, overlap=found.overlap), found
 
 
-def _search(bench: Bench) -> Search:
-    adaptation = bench.settings.adaptation
-    return Search(
-        adaptation.steps,
-        adaptation.learning_rates,
-        bench.settings.rivals.folds,
-        bench.settings.run.seed,
-    )
-
-
-EXAMPLES_A_LABEL = 2
-"""What `adapt` asks for; without any, only a head that knows all labels can answer."""
-FOLDED = 4
-"""Adaptations of a call of `adapt`: its own, and copies of three quarters on four folds."""
-
-
-def build_adapt(bench: Bench, folder: str, choice: Choice) -> Method:
-    """A meta-model as users adapt it, without companion."""
-    return _build_product(bench, folder, mixed=False)
-
-
-def build_hybrid(bench: Bench, folder: str, choice: Choice) -> Method:
-    """A meta-model as users adapt it, with its n-gram companion where that pays."""
-    return _build_product(bench, folder, mixed=True)
+def _build_pair_product(bench: Bench, folder: str, *, companion: str) -> Method:
+    model = bench.start(folder)
+    facts = _tell_start(bench, model, folder, how=_name_product(mixed=companion != "none"))
+    inside = Inside(model.adaptation, model.minibatch, model.early_stop, companion)
+    return _build_inside(bench, model.objective, model.weights, inside, facts, without_labels=True)
 
 
 def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
@@ -171,69 +251,68 @@ def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
 
     def learn(support_set: SupportSet) -> Learned:
         if not support_set.examples:
-            return lambda queries: _answer(model, support_set.ask(queries))
+            return answer_by(model.objective, model.weights, support_set)
         adapted = _adapt(bench, folder, model, support_set)
+        # Through the cached prefix, which `AdaptedModel.predict` does not keep.
+        alone = answer_by(
+            adapted.objective, adapted.weights, replace(support_set, labels=adapted.labels)
+        )
 
         def answer(queries: Queries) -> Sequence[Prediction]:
-            episode = replace(support_set.ask(queries), labels=adapted.labels)
-            answers = _answer(adapted, episode)
+            answers: Any = alone(queries)
             if mixed and adapted.companion is not None:
                 return adapted.companion.mix(queries.texts, answers)
-            return answers
+            return answers  # type: ignore[no-any-return]
 
-        return LearnedWithFacts(answer, _tell(adapted, mixed=mixed))
+        return LearnedWithFacts(answer, _tell_adapted(adapted, mixed=mixed))
 
     moved = sum(value.numel() for value in drop_step_sizes(model.weights).values())
     if mixed:
         prior = model.companion
         moved += len(bench.labels) * (FEATURES if prior is None else prior.weight.shape[1])
-    how = "with n-grams" if mixed else "without n-grams"
     facts = {
-        "title": f"{name_start(model)}, `nlp-meta adapt` {how}",
-        "examples_before": model.provenance["examples"],
-        "start": Path(folder).name,
-        "pooling": model.settings.pooling,
+        **_tell_start(bench, model, folder, how=_name_product(mixed=mixed)),
         "parameters": moved,
         "bytes": BYTES_A_NUMBER * moved,
         "choice": {"chosen": "by held-out folds of each support set"},
     }
+    steps = PASSES * model.adaptation.steps
+    return Method(
+        learn,
+        EXAMPLES_A_LABEL * len(bench.labels),
+        partial(count_examples, steps, model.minibatch),
+        facts,
+        without_labels=bench.knows(model),
+        least_a_label=EXAMPLES_A_LABEL,
+    )
 
-    def examples(labels: int) -> int:
-        batches = 1 if model.minibatch is None else max(1, round(labels / model.minibatch))
-        return round(FOLDED * model.adaptation.steps * labels / batches)
 
-    alone, each = bench.knows(model), EXAMPLES_A_LABEL
-    return Method(learn, each * len(bench.labels), examples, facts, None, alone, each)
+def _name_product(*, mixed: bool) -> str:
+    return f"`nlp-meta adapt` {'with' if mixed else 'without'} n-grams"
 
 
 def _adapt(bench: Bench, folder: str, model: MetaModel, support_set: SupportSet) -> AdaptedModel:
-    """Adapt, or give what the other method has just adapted, at its cost."""
-    key = f"{folder} {hash_support(support_set)}"
-    if key not in bench.adapted:
-        began = work_time()
-        adapted = model.adapt(
-            support_set.texts,
-            [example.target for example in support_set.examples],
-            seed=bench.settings.run.seed,
-        )
-        bench.adapted.clear()
-        bench.adapted[key] = adapted, work_time() - began
-    else:
-        charge(bench.adapted[key][1])
-    return bench.adapted[key][0]
+    """Adapt, or give what the other method has just adapted, at its cost.
 
-
-def _answer(model: MetaModel | AdaptedModel, episode: Episode) -> list[Prediction]:
-    """Answer through the cached prefix, which `AdaptedModel.predict` does not keep.
-
-    Args:
-        episode: Of an adapted model, with its labels in the order of its logits.
+    The two methods differ in the companion alone, so one adaptation serves both.
     """
-    objective, stacked = model.objective, repeat(model.weights, tasks=1)
-    return objective.answer(stacked, objective.query_batches([episode]), [episode])[0]
+    key = f"{folder} {hash_support(support_set)}"
+    if key in bench.adapted:
+        adapted, seconds = bench.adapted[key]
+        charge(seconds)
+        return adapted
+    began = work_time()
+    adapted = model.adapt(
+        support_set.texts,
+        [example.target for example in support_set.examples],
+        seed=bench.settings.run.seed,
+    )
+    bench.adapted.clear()
+    bench.adapted[key] = adapted, work_time() - began
+    return adapted
 
 
-def _tell(adapted: AdaptedModel, *, mixed: bool) -> dict[str, object]:
+def _tell_adapted(adapted: AdaptedModel, *, mixed: bool) -> dict[str, object]:
     report = adapted.report
     if report is None:
         return {}
@@ -242,3 +321,14 @@ def _tell(adapted: AdaptedModel, *, mixed: bool) -> dict[str, object]:
         weight = report.companion.weight if report.companion.on else 0.0
         told |= {"companion_weight": weight, "prior_scale": report.companion.prior_scale}
     return told
+
+
+def _count_moved(weights: Weights) -> dict[str, object]:
+    moved = sum(value.numel() for value in drop_step_sizes(weights).values())
+    return {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
+
+
+def count_examples(steps: int, minibatch: int | None, support: int) -> int:
+    """Support examples through forward and backward in so many steps."""
+    batches = 1 if minibatch is None else max(1, round(support / minibatch))
+    return round(steps * support / batches)

@@ -13,7 +13,8 @@ import torch
 import yaml
 
 from nlp_meta.comparing import prompted
-from nlp_meta.comparing.generation import KINDS, GenerationBench
+from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.methods import methods_of
 from nlp_meta.comparing.run import fingerprint
 from nlp_meta.data.answers import Translation
 from nlp_meta.errors import SettingsError
@@ -179,7 +180,7 @@ def test_the_page_has_signatures_and_says_what_was_left_out(compared):
 
 def test_beams_are_those_of_the_comparison(compared):
     settings = read(compared, "--generation.num_beams", "3")
-    bench = GenerationBench(settings, ())
+    bench = Bench(settings, ())
 
     assert bench.start(str(compared / "start")).objective.num_beams == 3
     assert bench.pretrained()[0].num_beams == 3
@@ -205,7 +206,7 @@ def test_prompting_is_made_again_where_a_setting_decides_its_answers(
     before = read(compared)
     after = replace(before, **{section: replace(getattr(before, section), **{key: value})})
 
-    same = fingerprint(before, "prompting", KINDS) == fingerprint(after, "prompting", KINDS)
+    same = fingerprint(before, "prompting") == fingerprint(after, "prompting")
     assert same != decides
 
 
@@ -222,5 +223,7 @@ def test_the_config_is_complete():
         *("data", "comparison", "generation", "adaptation"),
         *("prompting", "translation_prompting", "run"),
     }
-    assert {text.split()[0] for text in whole.comparison.methods.values()} == set(KINDS)
+    assert {text.split()[0] for text in whole.comparison.methods.values()} == set(
+        methods_of("generation")
+    )
     assert isinstance(whole.comparison.labels[0], int)

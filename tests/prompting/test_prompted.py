@@ -14,7 +14,7 @@ import pytest
 
 from nlp_meta.comparing import prompted
 from nlp_meta.comparing.bench import Bench, Method
-from nlp_meta.comparing.own_settings import PROMPTING
+from nlp_meta.comparing.own_tables import PROMPTING
 from nlp_meta.comparing.prompted import (
     MOST_JUDGED,
     build_prompting,
@@ -80,7 +80,7 @@ def make_bench(url: str, folder: Path) -> Bench:
     judged = validation_episodes(
         load_tasks(["nlp_meta_reviews"], meta_split="meta-validation"), read.adaptation
     )
-    return Bench(read, ("negative", "positive"), judged)
+    return Bench(read, judged, ("negative", "positive"))
 
 
 def answer(method: Method, episode: Episode) -> tuple[Sequence[Answer], Mapping[str, object]]:
@@ -93,7 +93,7 @@ def own_bench(folder: Path, labels: tuple[str, ...], *, url: str | None = None) 
     """What a comparison on a user's own table has: no episode to choose by."""
     read = settings(url or "", folder)
     asked = replace(PROMPTING, model_name_or_path="made/Toy-1B", endpoint=url)
-    return Bench(replace(read, prompting=asked), labels, ())
+    return Bench(replace(read, prompting=asked), (), labels)
 
 
 class Toy:

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from nlp_meta.comparing.bench import Method
-from nlp_meta.comparing.generation import GenerationBench
+from nlp_meta.comparing.bench import Bench, Method
 from nlp_meta.comparing.prompted import build_prompting, choose_prompting
 from nlp_meta.data.answers import Answer, Translation
 from nlp_meta.data.episodes import Episode
@@ -56,7 +55,7 @@ def answer(method: Method) -> tuple[Sequence[Answer], Mapping[str, object]]:
     return learned(EPISODE.queries), learned.facts
 
 
-def make_bench(url: str | None, folder: Path, *judged: Episode, **changes: Any) -> GenerationBench:
+def make_bench(url: str | None, folder: Path, *judged: Episode, **changes: Any) -> Bench:
     read = read_settings(GenerationComparison, ["--config", str(CONFIG)])
     writing = replace(WRITING, **changes)
     prompting = replace(
@@ -69,7 +68,7 @@ def make_bench(url: str | None, folder: Path, *judged: Episode, **changes: Any) 
     )
     run = replace(read.run, output_dir=str(folder))
     settings = replace(read, prompting=prompting, translation_prompting=writing, run=run)
-    return GenerationBench(settings, judged)
+    return Bench(settings, judged)
 
 
 def knowing(asked: Any) -> Any:

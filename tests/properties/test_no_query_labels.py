@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nlp_meta.comparing.bench import Bench, Method
-from nlp_meta.comparing.methods import KINDS, find_kind
+from nlp_meta.comparing.methods import METHODS, find_method, methods_of
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Example, load_tasks
 from nlp_meta.evaluation.protocol import judge
@@ -23,7 +23,7 @@ from nlp_meta.training.config import read_settings
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 LABELS = ("negative", "positive")
-STARTS = [name for name, kind in KINDS.items() if kind.folder]
+STARTS = [name for name, row in METHODS.items() if row.folder]
 ELSEWHERE = {"prompting"}  # it needs a language model: tests/prompting
 SETFIT = all(importlib.util.find_spec(name) for name in ("setfit", "sentence_transformers"))
 
@@ -42,7 +42,7 @@ def bench(tiny_encoder: Path) -> Bench:
     words += ["--adaptation.steps", "[1, 2]", "--adaptation.learning_rates", "[0.01]"]
     words += ["--rivals.full_steps", "[2]", "--rivals.full_learning_rates", "[0.001]"]
     settings = read_settings(Comparison, [*words, "--comparison.methods", json.dumps({})])
-    return Bench(settings, LABELS, ())
+    return Bench(settings, (), LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +65,12 @@ def start(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(bench: Bench, start: Path, name: str) -> Method:
-    kind, argument = find_kind(f"{name} {start}" if name in STARTS else name)
-    return kind.build(bench, argument, kind.choose(bench, argument))
+    line = f"{name} {start}" if name in STARTS else name
+    row, argument = find_method(line, "classification")
+    return row.build(bench, argument, row.choose(bench, argument))
 
 
-@pytest.mark.parametrize("name", [name for name in KINDS if name not in ELSEWHERE])
+@pytest.mark.parametrize("name", [n for n in methods_of("classification") if n not in ELSEWHERE])
 def test_shuffled_query_labels_change_no_answer(bench, start, name):
     """The score of the shuffled labels is not asked for: the answers themselves are the same."""
     if name == "setfit" and not SETFIT:

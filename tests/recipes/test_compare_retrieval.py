@@ -11,10 +11,18 @@ import pytest
 import torch
 import yaml
 
-from nlp_meta.comparing.contests import SECTIONS, fitting_tasks
+from nlp_meta.comparing.bench import (
+    SECTIONS,
+    SKILLS,
+    Bench,
+    draw_episodes,
+    fitting_tasks,
+    gather_texts,
+    load_fill,
+    open_bench,
+)
 from nlp_meta.comparing.fingerprints import fingerprint
-from nlp_meta.comparing.pairs import draw_pair_episodes, gather_texts
-from nlp_meta.comparing.retrieval import KINDS, retrieval_contest
+from nlp_meta.comparing.methods import methods_of
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import MissingPackageError, SettingsError
@@ -22,7 +30,7 @@ from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import build_retriever
 from nlp_meta.models.retrieval import AlignmentMetaModel
 from nlp_meta.report.page import to_markdown
-from nlp_meta.settings import ModelSettings, RetrievalComparison
+from nlp_meta.settings import GenerationComparison, ModelSettings, RetrievalComparison
 from nlp_meta.training.config import choose_by_section, read_settings
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -159,12 +167,12 @@ def test_another_pool_is_another_comparison(compared):
     other = replace(settings, retrieval=replace(settings.retrieval, candidates=25))
 
     for name in settings.comparison.methods:
-        assert fingerprint(settings, name, KINDS) != fingerprint(other, name, KINDS)
+        assert fingerprint(settings, name) != fingerprint(other, name)
     with pytest.raises(SettingsError, match="other settings"):
         COMPARE(other)
 
 
-def test_pools_are_filled_up_from_other_sentences_of_the_language(compared):
+def test_pools_are_filled_up_from_other_sentences_of_the_language(compared, monkeypatch):
     """By hand: 44 pairs, 6 in reserve: 38 others, 3 of the 4 distractors are new, 1 text fills."""
     tasks = load_tasks(["nlp_meta_phrases"], meta_split="meta-test")
     new = tuple(Example(f"word {row}", f"palabra {row}") for row in range(3))
@@ -176,13 +184,9 @@ def test_pools_are_filled_up_from_other_sentences_of_the_language(compared):
         "spa": [*(one.target for one in new), again.target],
     }
 
-    episodes = draw_pair_episodes(
-        read(compared),
-        tasks,
-        candidates=1000,
-        distractors={"spa": [*texts["spa"], *(one.target for one in tasks[0].train)]},
-        fill=["sesuk esuk"],
-    )
+    monkeypatch.setattr("nlp_meta.comparing.bench.load_fill", lambda _: ["sesuk esuk"])
+    settings = read(compared, "--retrieval.candidates", "1000")
+    episodes = draw_episodes(Bench(settings, (), others=(other,)), tasks)
 
     keys = {text_key(one.target) for one in tasks[0].train}
     for one in episodes:
@@ -199,12 +203,12 @@ def test_cards_that_fill_pools_up_give_their_targets(compared):
     settings = read(compared, "--retrieval.fill_cards", "[nlp_meta_phrases]")
     tasks = load_tasks(["nlp_meta_phrases"], meta_split="meta-test")
 
-    contest = retrieval_contest(settings, tasks)
+    bench = open_bench(settings, train=(), validation=tasks, test=tasks)
 
-    (episode, *_) = contest.draw(settings, tasks)
+    (episode, *_) = draw_episodes(bench, tasks)
     assert len(episode.candidates) == 20
-    assert len(contest.draw.keywords["fill"]) == 132
-    assert "then targets of nlp_meta_phrases" in contest.notes[0]
+    assert len(load_fill(settings)) == 132
+    assert "then targets of nlp_meta_phrases" in SKILLS["retrieval"].notes(settings)[0]
 
 
 @pytest.mark.parametrize("section", ["comparison", "adaptation"])
@@ -222,7 +226,7 @@ def test_tasks_of_the_other_kind_are_left_out(compared):
     phrases = load_tasks(["nlp_meta_phrases"], meta_split="meta-test")
 
     assert fitting_tasks(settings, (*reviews, *phrases)) == phrases
-    with pytest.raises(SettingsError, match=r"methods of translation on 1 tasks.*`data\.cards`"):
+    with pytest.raises(SettingsError, match=r"methods of retrieval on 1 tasks.*`data\.cards`"):
         fitting_tasks(settings, reviews)
 
 
@@ -247,16 +251,19 @@ def test_the_config_is_complete(compared):
     assert set(asdict(whole)) == {
         *("data", "comparison", "retrieval", "model", "adaptation", "run")
     }
-    assert {text.split()[0] for text in whole.comparison.methods.values()} == set(KINDS)
+    assert {text.split()[0] for text in whole.comparison.methods.values()} == set(
+        methods_of("retrieval")
+    )
 
 
 def test_a_metric_that_cannot_be_computed_here_stops_before_anything_is_judged(monkeypatch):
-    from nlp_meta.comparing.run import Contest, check_metric
+    from nlp_meta.comparing.run import check_metric
     from nlp_meta.evaluation import answers as kinds
 
     monkeypatch.setattr(kinds.translation_metrics, "spbleu_missing", lambda: "no vocabulary")
-    settings = read_settings(RetrievalComparison, ["--config", str(CONFIG)])
+    config = RECIPES / "configs/compare_generation.yaml"
+    settings = read_settings(GenerationComparison, ["--config", str(config)])
     plan = replace(settings.comparison, metric="spbleu")
 
     with pytest.raises(MissingPackageError, match="no vocabulary, or change"):
-        check_metric(replace(settings, comparison=plan), Contest("generation"))
+        check_metric(replace(settings, comparison=plan))

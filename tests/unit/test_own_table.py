@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 
 from nlp_meta.comparing.bench import Bench
-from nlp_meta.comparing.encoders import build_full, choose_full
-from nlp_meta.comparing.own_settings import (
+from nlp_meta.comparing.own_tables import (
     PROMPTING,
     Inner,
     OwnComparison,
     build_settings,
+    check_budgets,
     read_start,
 )
-from nlp_meta.comparing.own_tables import check_budgets
+from nlp_meta.comparing.rivals import build_full, choose_full
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.settings import Comparison
@@ -61,7 +61,7 @@ def test_a_single_row_judges_nothing():
 def test_full_fine_tuning_counts_its_search_inside_each_support_set(tiny_encoder):
     """By hand: 40 steps at 8 labels, in one batch; 2 rates on 2 folds, each of half the labels."""
     own = own_settings("full", encoder=str(tiny_encoder))
-    bench = Bench(own, ("bad", "good"), ())
+    bench = Bench(own, (), ("bad", "good"))
     inside = build_full(bench, "", choose_full(bench, ""))
     chosen = build_full(bench, "", {"steps": 40, "learning_rate": 1e-4})
 

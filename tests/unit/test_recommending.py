@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nlp_meta.comparing.own_settings import PROMPTING, OwnComparison
-from nlp_meta.comparing.own_tables import recommend_for_table
+from nlp_meta.comparing.own_tables import PROMPTING, OwnComparison, recommend_for_table
 from nlp_meta.comparing.recommendation import Answers, Recommendation, chance_best, shrink
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode

@@ -8,18 +8,23 @@ from typing import get_type_hints
 
 import pytest
 
-from nlp_meta.comparing import generation as generating
 from nlp_meta.comparing import methods as table
-from nlp_meta.comparing import retrieval as retrieving
-from nlp_meta.comparing.bench import Bench, Method
-from nlp_meta.comparing.methods import KINDS, Kind, find_kind, no_choice
-from nlp_meta.comparing.run import Ran, draw_episodes, fingerprint, run_comparison
+from nlp_meta.comparing.bench import SKILLS, Bench, Method, draw_episodes
+from nlp_meta.comparing.methods import (
+    METHODS,
+    Inputs,
+    MethodRow,
+    find_method,
+    methods_of,
+    no_choice,
+)
+from nlp_meta.comparing.run import Ran, fingerprint, run_comparison
 from nlp_meta.data.answers import Learned
 from nlp_meta.data.episodes import Episode, SupportSet
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import DataError, MissingPackageError, SettingsError
 from nlp_meta.evaluation.results import Analysis, analyze
-from nlp_meta.settings import Comparison, GenerationComparison, RetrievalComparison
+from nlp_meta.settings import Comparison
 from nlp_meta.training.config import read_settings
 from nlp_meta.training.launch import Share
 
@@ -34,7 +39,7 @@ def settings(methods: dict[str, str], **plan: object) -> Comparison:
 
 
 def bench(methods: dict[str, str], **plan: object) -> Bench:
-    return Bench(settings(methods, **plan), ("negative", "positive"), ())
+    return Bench(settings(methods, **plan), (), ("negative", "positive"))
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +119,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tasks, tmp_path, monkeypatc
     """The third of four cells is interrupted; the next run makes the two that are missing."""
     whole = run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "whole")
     asked: list[SupportSet] = []
-    original = KINDS["ngrams"].build
+    original = METHODS["ngrams"].build
 
     def counting(one: Bench, argument: str, choice: object) -> Method:
         method = original(one, argument, choice)  # type: ignore[arg-type]
@@ -127,8 +132,8 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tasks, tmp_path, monkeypatc
 
         return replace(method, learn=learn)
 
-    kinds = {**KINDS, "ngrams": replace(KINDS["ngrams"], build=counting)}
-    monkeypatch.setattr(table, "KINDS", kinds)
+    counted = {**METHODS, "ngrams": replace(METHODS["ngrams"], build=counting)}
+    monkeypatch.setattr(table, "METHODS", counted)
     with pytest.raises(KeyboardInterrupt):
         run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "cut")
     ran = run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "cut")
@@ -225,8 +230,8 @@ def test_a_method_that_cannot_be_installed_is_named_where_it_was_the_only_one(
     def missing(*_: object) -> Method:
         raise MissingPackageError("cannot compare `rival`: not installed")
 
-    rival = Kind("rival", "rival", "", (), no_choice, missing)
-    monkeypatch.setattr(table, "KINDS", {**KINDS, "absent": rival})
+    rival = MethodRow("rival", "rival", {"classification": Inputs("")}, no_choice, missing)
+    monkeypatch.setattr(table, "METHODS", {**METHODS, "absent": rival})
 
     with pytest.raises(SettingsError, match=r"\(rival: cannot compare `rival`: not installed\)"):
         run(bench({"rival": "absent"}), tasks, tmp_path)
@@ -280,17 +285,11 @@ def test_a_method_is_made_again_where_a_setting_decides_its_answers_and_only_the
     assert changed == [name for name in names if name in decided]
 
 
-@pytest.mark.parametrize(
-    ("kinds", "whole"),
-    [
-        (KINDS, Comparison),
-        (retrieving.KINDS, RetrievalComparison),
-        (generating.KINDS, GenerationComparison),
-    ],
-)
-def test_what_decides_a_method_are_settings_that_there_are(kinds, whole):
-    sections = get_type_hints(whole)
-    for name in sorted({name for kind in kinds.values() for name in kind.settings}):
+@pytest.mark.parametrize("skill", SKILLS)
+def test_what_decides_a_method_are_settings_that_there_are(skill):
+    sections = get_type_hints(SKILLS[skill].settings)
+    inputs = [row.skills[skill] for row in methods_of(skill).values()]
+    for name in sorted({name for one in inputs for name in one.settings}):
         section, _, key = name.partition(".")
         assert not key or key in get_type_hints(sections[section]), name
 
@@ -299,8 +298,8 @@ def test_a_missing_package_leaves_its_method_out_and_says_so(tasks, tmp_path, mo
     def missing(*_: object) -> Method:
         raise MissingPackageError("cannot compare `rival`: not installed")
 
-    rival = Kind("rival", "rival", "", (), no_choice, missing)
-    monkeypatch.setattr(table, "KINDS", {**KINDS, "absent": rival})
+    rival = MethodRow("rival", "rival", {"classification": Inputs("")}, no_choice, missing)
+    monkeypatch.setattr(table, "METHODS", {**METHODS, "absent": rival})
 
     ran = run(bench({"ngrams": "ngrams", "rival": "absent"}), tasks, tmp_path)
 
@@ -310,7 +309,7 @@ def test_a_missing_package_leaves_its_method_out_and_says_so(tasks, tmp_path, mo
 
 def test_smaller_support_sets_are_part_of_larger_ones_and_queries_stay(tasks):
     """The 4 are among the 8, which are among the 12; the query set of a draw is one."""
-    episodes = draw_episodes(settings({}, labels=[4, 8, 12]), tasks)
+    episodes = draw_episodes(bench({}, labels=[4, 8, 12]), tasks)
 
     by_draw: dict[tuple[str, int], list[Episode]] = {}
     for one in episodes:
@@ -333,7 +332,7 @@ def test_smaller_support_sets_are_part_of_larger_ones_and_queries_stay(tasks):
 )
 def test_a_line_that_names_no_method_is_refused(text, message):
     with pytest.raises(SettingsError, match=message):
-        find_kind(text)
+        find_method(text, "classification")
 
 
 def test_a_setting_that_names_no_method_of_the_comparison_is_refused(tasks, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nlp_meta.comparing.fingerprints import check_unseen
-from nlp_meta.comparing.methods import KINDS, find_kind
+from nlp_meta.comparing.methods import find_method
 from nlp_meta.data.tasks import Task, load_tasks, name_tasks
 from nlp_meta.errors import CardError, SettingsError
 from nlp_meta.settings import Comparison
@@ -38,7 +38,9 @@ def check(line: str, *names: str, base: str = "none") -> None:
     read = read_settings(Comparison, ["--config", str(CONFIG)])
     settings = replace(read, model=replace(read.model, model_name_or_path=base))
     tasks = [Task(name, "classification", "eng", "", "meta-test", (), (), ()) for name in names]
-    check_unseen(settings, {"ngrams": find_kind("ngrams"), "one": find_kind(line, KINDS)}, tasks)
+    lines = {"ngrams": "ngrams", "one": line}
+    rows = {name: find_method(text, "classification") for name, text in lines.items()}
+    check_unseen(settings, rows, tasks)
 
 
 @pytest.mark.parametrize("split", ["meta_train", "meta_validation"])

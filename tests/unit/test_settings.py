@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nlp_meta.comparing.contests import SECTIONS
+from nlp_meta.comparing.bench import SECTIONS
 from nlp_meta.errors import SettingsError
 from nlp_meta.settings import GenerationTraining, MetaTraining, SmallTraining, fingerprint
 from nlp_meta.training.config import choose_by_section, read_settings

@@ -1,25 +1,28 @@
-"""Methods that move the whole encoder: full fine-tuning, and SetFit's contrastive kind.
+"""Rivals that adapt no LoRA matrices, on the settings of a comparison.
 
-Methods on what needs no adapting: the frozen encoder's features, or characters alone.
-
-Each chooses inside the support set, by cross-validation or by leaving one out.
+Some move the whole encoder (full fine-tuning, SetFit), some read the frozen encoder's features
+or characters alone, and one copies. Each chooses inside the support set, by cross-validation
+or by leaving one out, unless it says otherwise.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from nlp_meta.comparing.bench import BYTES_A_NUMBER, Bench, Method, fold_episodes
+from nlp_meta.comparing.bench import BYTES_A_NUMBER, UNMOVED, Bench, Method, fold_episodes
 from nlp_meta.data.answers import LearnedWithFacts, Rival
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.encoders.backbone import Backbone
-from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import FEATURES
+from nlp_meta.rivals.copied_source import copied_source
 from nlp_meta.rivals.full_fine_tune import FullFineTuning, choose_full_fine_tuning, full_fine_tune
 from nlp_meta.rivals.linear_probe import linear_probe
 from nlp_meta.rivals.memory import memory
+from nlp_meta.rivals.ngram_overlap import ngram_overlap
 from nlp_meta.rivals.ngrams import ngrams
 from nlp_meta.rivals.prototypes import prototypes
 from nlp_meta.rivals.setfit import setfit
+from nlp_meta.settings import RivalSettings
 from nlp_meta.training.run import episode_metric
 
 Choice = Mapping[str, object]
@@ -46,7 +49,8 @@ def choose_full(bench: Bench, _: str) -> dict[str, object]:
 
 def build_full(bench: Bench, _: str, choice: Choice) -> Method:
     """Every parameter of the encoder and a fresh head."""
-    objective, rivals = _objective(bench), bench.settings.rivals
+    objective = _objective(bench)
+    rivals: RivalSettings = bench.settings.rivals
 
     def learn(support_set: SupportSet) -> LearnedWithFacts:
         tuning = _first(bench)
@@ -91,7 +95,7 @@ def build_setfit(bench: Bench, _: str, choice: Choice) -> Method:
     return Method(learn, 2, examples, _facts(backbone, told))
 
 
-def _objective(bench: Bench) -> Classification:
+def _objective(bench: Bench) -> Any:
     """What holds the encoder and the precision that it computes in."""
     return bench.objective(replace(bench.settings.model, pooling="mean"), bench.labels)
 
@@ -125,7 +129,7 @@ def _chosen(tuning: FullFineTuning, steps: int, rate: float) -> FullFineTuning:
 
 
 def _search(
-    bench: Bench, objective: Classification, episodes: Sequence[Episode]
+    bench: Bench, objective: Any, episodes: Sequence[Episode]
 ) -> tuple[FullFineTuning, list[float]]:
     settings = bench.settings
     tuning, trials = choose_full_fine_tuning(
@@ -171,7 +175,7 @@ def build_memory(bench: Bench, _: str, choice: Choice) -> Method:
         bench.embed(),
         temperatures=bench.settings.rivals.temperatures,
     )
-    return _on_features(learn, numbers=_width(bench) * max(_budgets(bench)))
+    return _on_features(learn, numbers=_width(bench) * max(bench.settings.comparison.labels))
 
 
 def build_ngrams(bench: Bench, _: str, choice: Choice) -> Method:
@@ -185,6 +189,17 @@ def build_ngrams(bench: Bench, _: str, choice: Choice) -> Method:
     numbers = FEATURES * len(bench.labels)
     facts = {"examples_before": 0, "parameters": numbers, "bytes": BYTES_A_NUMBER * numbers}
     return Method(learn, 2, _once, facts)
+
+
+def build_overlap(bench: Bench, _: str, choice: Choice) -> Method:
+    """Overlap of character n-grams."""
+    orders = bench.settings.retrieval.ngrams
+    return Method(ngram_overlap(orders=orders), 0, _once, UNMOVED)
+
+
+def build_copied(bench: Bench, _: str, choice: Choice) -> Method:
+    """Every source as its own translation."""
+    return Method(copied_source, 0, lambda _pairs: 0, UNMOVED)
 
 
 def _on_features(learn: Rival, *, numbers: int) -> Method:
@@ -204,7 +219,3 @@ def _once(labels: int) -> int:
 
 def _width(bench: Bench) -> int:
     return int(bench.embed()(["one text"]).shape[1])
-
-
-def _budgets(bench: Bench) -> list[int]:
-    return bench.settings.comparison.labels
