@@ -1,7 +1,4 @@
-"""ONNX files: a network as a graph, and the same graph with weights of eight bits.
-
-Merging: an adapted model as one plain network, its low-rank terms added to the weights.
-"""
+"""An adapted model as one plain network, that network as an ONNX file, and one of eight bits."""
 
 import copy
 import importlib.util
@@ -19,6 +16,26 @@ from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT
 from nlp_meta.errors import ExportError, MissingPackageError
 from nlp_meta.models.meta_model import AdaptedModel
 
+INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
+LARGEST = 1_800_000_000
+"""Bytes of weights that are kept inside a file; protobuf reads no file above two gigabytes."""
+
+_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+
+def check_packages() -> None:
+    """Stop before the work where a package of the extra `onnx` is missing.
+
+    Raises:
+        MissingPackageError: Names it.
+    """
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"cannot export to ONNX: the package {missing[0]} is not installed and "
+            f"{', '.join(_PACKAGES)} are needed; install them with `pip install 'nlp-meta[onnx]'`"
+        )
+
 
 class Merged(nn.Module):
     """Token ids and their mask, `(rows, tokens)` each, to logits `(rows, labels)`."""
@@ -28,8 +45,8 @@ class Merged(nn.Module):
         self.network = network
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        out = self.network(input_ids=input_ids, attention_mask=attention_mask)
-        logits: Tensor = out if isinstance(out, Tensor) else out.logits
+        output = self.network(input_ids=input_ids, attention_mask=attention_mask)
+        logits: Tensor = output if isinstance(output, Tensor) else output.logits
         return logits
 
 
@@ -59,29 +76,8 @@ def _weight(network: nn.Module, name: str) -> Tensor:
     return weight
 
 
-INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
-LARGEST = 1_800_000_000
-"""Bytes of weights that are kept inside a file; protobuf reads no file above two gigabytes."""
-
-_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-
-
-def check_packages() -> None:
-    """Stop before the work where a package of the extra `onnx` is missing.
-
-    Raises:
-        MissingPackageError: Names it.
-    """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackageError(
-            f"cannot export to ONNX: the package {missing[0]} is not installed and "
-            f"{', '.join(_PACKAGES)} are needed; install them with `pip install 'nlp-meta[onnx]'`"
-        )
-
-
 def write_graph(network: Merged, path: Path, *, opset: int | None) -> int:
-    """Write a network with free numbers of rows and tokens, and return its opset.
+    """Write a network as a graph of any number of rows and tokens, and return its opset.
 
     Args:
         opset: Version of ONNX's operators; None takes the exporter's own.
@@ -114,7 +110,7 @@ def write_graph(network: Merged, path: Path, *, opset: int | None) -> int:
     if opset is not None and written != opset:
         raise ExportError(
             f"cannot export with opset {opset}: the graph came out with {written} and could not "
-            f"be converted; leave `--opset` out or name {written}"
+            f"be converted; leave `opset` out or name {written}"
         )
     return written
 
@@ -150,17 +146,17 @@ def quantize(network: Merged, source: Path, path: Path) -> None:
             reduce_range=True,
             use_external_data_format=large,
         )
-    for left in source.parent.glob(ready.name + "*"):
-        left.unlink()
+    for path in source.parent.glob(ready.name + "*"):
+        path.unlink()
 
 
 def _is_large(network: Merged) -> bool:
-    tensors: list[torch.Tensor] = list(network.state_dict().values())
-    return sum(one.numel() * one.element_size() for one in tensors) > LARGEST
+    tensors: list[Tensor] = list(network.state_dict().values())
+    return sum(tensor.nbytes for tensor in tensors) > LARGEST
 
 
 def _forget_sources(model: Any) -> None:
-    """Clear what the exporter notes of each node: lines of code, with this machine's paths."""
+    """Clear the lines of code that the exporter notes of each node: they name local paths."""
     for graph in (model.graph, *model.functions.values()):
         values = [*graph.inputs, *graph.outputs, *getattr(graph, "initializers", {}).values()]
         for node in graph.all_nodes():
@@ -178,13 +174,13 @@ def _export_error(error: Exception) -> ExportError:
     reason = (lines or [type(error).__name__])[0][:200].rstrip(".")
     return ExportError(
         f"cannot export to ONNX: torch.onnx.export stopped ({reason}); an encoder and an opset "
-        "that it knows are needed; leave `--opset` out, or adapt a model of another family"
+        "that it knows are needed; leave `opset` out, or adapt a model of another family"
     )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without remarks on missing torchvision, unused names of axes and how to quantize."""
+    """Silence remarks on a missing torchvision, unused names of axes and how to quantize."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,5 +1,9 @@
-"""Export to ONNX: a folder that onnxruntime, tokenizers and numpy can run, measured as written."""
+"""Export to ONNX: a folder that onnxruntime, tokenizers and numpy can run, measured as written.
 
+Beside the graphs it holds `run.py`, the few lines that answer by them, and what those read.
+"""
+
+import inspect
 import json
 import shutil
 import tempfile
@@ -8,22 +12,67 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+
 from nlp_meta.data.tasks import load_tasks
+from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.errors import ExportError, SettingsError
+from nlp_meta.exporting import ngrams
 from nlp_meta.exporting.graph import check_packages, merge, quantize, write_graph
 from nlp_meta.exporting.parity import Measured, check_parity, measure
-from nlp_meta.exporting.runner import LABELS, check_tokenizer, write_runner
+from nlp_meta.hub.storage import StoredCompanion, save_companion
 from nlp_meta.models.meta_model import AdaptedModel
 
 FLOAT32, INT8, RECORD = "model.onnx", "model_int8.onnx", "export.json"
+RUNNER, LABELS, TOKENIZER, NGRAMS = "run.py", "labels.json", "tokenizer.json", "ngrams.py"
 QUANTIZATIONS = ("int8", "none")
 SAMPLES = 64
 _FORMAT = 1
 
+_RUNNER = '''\
+"""Label texts: python run.py "a text" "another", or one text a line on standard input.
+
+Needs onnxruntime, tokenizers and numpy. The temperature is in the weights, so
+probabilities are calibrated{what}.
+"""
+
+import json, sys
+from pathlib import Path
+import numpy, onnxruntime, tokenizers
+{imports}
+HERE = Path(__file__).resolve().parent
+FACTS = json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
+TOKENIZER = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
+SESSION = onnxruntime.InferenceSession(str(HERE / FACTS["model"]))
+{loads}
+
+def predict(text):
+    row = TOKENIZER.encode(FACTS["prefix_text"] + text.strip())
+    feed = {{"input_ids": [row.ids], "attention_mask": [row.attention_mask]}}
+    logits = SESSION.run(None, {{k: numpy.array(v, numpy.int64) for k, v in feed.items()}})[0]
+{mixes}    odds = numpy.exp(logits[0] - logits[0].max())
+    return dict(zip(FACTS["labels"], (odds / odds.sum()).tolist()))
+
+
+if __name__ == "__main__":
+    for text in filter(str.strip, sys.argv[1:] or sys.stdin):
+        chances = predict(text)
+        label = max(chances, key=chances.get)
+        print(label, f"{{chances[label]:.4f}}", text.strip(), sep="\\t")
+'''
+_WITHOUT_NGRAMS = {"what": "", "imports": "", "loads": "", "mixes": ""}
+_WITH_NGRAMS = {
+    "what": "; character n-grams are mixed in",
+    "imports": "import ngrams  # the file beside this one\n",
+    "loads": "COMPANION = ngrams.load(HERE)\n",
+    "mixes": "    logits = ngrams.mix([text], logits, *COMPANION)\n",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written, and how it compares with the model in PyTorch.
+    """The files that were written, and how they compare with the model in PyTorch.
 
     Attributes:
         opset: Of ONNX's operators.
@@ -69,7 +118,7 @@ def export_onnx(
     if quantization not in QUANTIZATIONS:
         raise SettingsError(
             f"cannot quantize to '{quantization}': one of {', '.join(QUANTIZATIONS)} is needed; "
-            "change `--quantize`"
+            "change `quantization`"
         )
     check_packages()
     check_export_folder(folder)
@@ -82,12 +131,17 @@ def export_onnx(
         names = [FLOAT32] if quantization == "none" else [FLOAT32, INT8]
         if INT8 in names:
             quantize(network, beside / FLOAT32, beside / INT8)
-        write_runner(beside, model, graph=names[-1])
+        _write_runner(beside, model, graph=names[-1])
         measured = measure(model, network, beside, names, texts or sample_texts())
         check_parity(measured, FLOAT32)
-        ngrams = model.companion is not None
-        seconds = time.monotonic() - began
-        report = ExportReport(model.labels, written, names[-1], ngrams, measured, seconds)
+        report = ExportReport(
+            labels=model.labels,
+            opset=written,
+            graph=names[-1],
+            ngrams=model.companion is not None,
+            measured=measured,
+            seconds=time.monotonic() - began,
+        )
         text = json.dumps({"format": _FORMAT, **asdict(report)}, indent=1, ensure_ascii=False)
         (beside / RECORD).write_text(text + "\n", encoding="utf-8")
         beside.chmod(0o755)
@@ -110,7 +164,20 @@ def check_export_folder(folder: Path) -> None:
     if folder.exists() and not ours:
         raise ExportError(
             f"cannot export to '{folder}': it holds other things and a new or empty folder, or an "
-            "export to replace, is needed; name another folder with `--output-dir`"
+            "export to replace, is needed; name another folder"
+        )
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Refuse a tokenizer that needs Python of its own.
+
+    Raises:
+        ExportError: It has no form that `tokenizers` reads.
+    """
+    if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
+        raise ExportError(
+            f"cannot export the tokenizer of '{name}': it has no tokenizer.json and one that the "
+            "package tokenizers reads is needed; adapt a model with a fast tokenizer"
         )
 
 
@@ -118,6 +185,36 @@ def sample_texts() -> tuple[str, ...]:
     """Built-in reviews of an industry that no meta-training sees."""
     tasks = load_tasks(["nlp_meta_reviews"], meta_split="meta-test")
     return tuple(example.source for task in tasks for example in task.train)[:SAMPLES]
+
+
+def _write_runner(folder: Path, model: AdaptedModel, *, graph: str) -> None:
+    """Write what runs a graph: the runner, labels, the tokenizer and n-grams.
+
+    Args:
+        graph: Name of the ONNX file that the runner opens.
+    """
+    backbone, companion = model.objective.backbone, model.companion
+    _write_tokenizer(backbone, folder / TOKENIZER)
+    facts = {"labels": model.labels, "model": graph, "prefix_text": backbone.prefix_text}
+    text = json.dumps(facts, indent=1, ensure_ascii=False)
+    (folder / LABELS).write_text(text + "\n", encoding="utf-8")
+    lines = _RUNNER.format(**(_WITHOUT_NGRAMS if companion is None else _WITH_NGRAMS))
+    (folder / RUNNER).write_text(lines, encoding="utf-8")
+    if companion is not None:
+        save_companion(folder, StoredCompanion(companion.model, companion.factors))
+        (folder / NGRAMS).write_text(inspect.getsource(ngrams), encoding="utf-8")
+
+
+def _write_tokenizer(backbone: Backbone, path: Path) -> None:
+    """Write a tokenizer that cuts and fills texts by itself."""
+    tokenizer = Tokenizer.from_str(backbone.tokenizer.backend_tokenizer.to_str())
+    tokenizer.enable_truncation(max_length=backbone.max_tokens)
+    pad = backbone.tokenizer.pad_token
+    if isinstance(pad, str):
+        tokenizer.enable_padding(pad_id=int(backbone.tokenizer.pad_token_id), pad_token=pad)
+    else:
+        tokenizer.no_padding()
+    tokenizer.save(str(path))
 
 
 def _replace(beside: Path, folder: Path) -> None:

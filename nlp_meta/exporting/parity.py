@@ -1,4 +1,4 @@
-"""Parity: what was written answers as the model does, measured on real texts, with its speed."""
+"""Parity: the graphs beside the model, answer by answer and in speed, on real texts."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,10 +32,10 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """What one graph is worth beside the model in PyTorch.
+    """One graph beside the model in PyTorch.
 
     Attributes:
-        difference: The largest of any logit of any text.
+        difference: The largest one between two logits, over all texts.
         agreement: Share of the texts that get the same label, n-grams included.
         milliseconds: For one text, median.
         times_faster: Than PyTorch in float32, median of the ratios text by text.
@@ -50,7 +50,7 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All graphs on the same texts, one text at a time, in turns.
+    """All graphs beside the model, on the same texts, one text at a time, in turns.
 
     Attributes:
         threads: Of PyTorch and of ONNX Runtime alike.
@@ -75,21 +75,23 @@ def measure(
     """
     threads = torch.get_num_threads()
     sessions = {name: open_graph(folder / name, threads=threads) for name in names}
-    feeds = read_feeds(folder, [model.objective.backbone.prefix_text + t.strip() for t in texts])
-    ways: dict[str, Callable[[dict[str, Logits]], Logits]] = {
+    feeds = read_feeds(
+        folder, [model.objective.backbone.prefix_text + text.strip() for text in texts]
+    )
+    runs: dict[str, Callable[[dict[str, Logits]], Logits]] = {
         "": partial(_run_merged, network),
         **{name: partial(_run_graph, session) for name, session in sessions.items()},
     }
-    logits: dict[str, list[Logits]] = {name: [] for name in ways}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    logits: dict[str, list[Logits]] = {name: [] for name in runs}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for place, feed in enumerate([feeds[0], *feeds]):
-        for name, way in ways.items():
-            took, found = _time(partial(way, feed))
+        for name, run in runs.items():
+            took, output = _time(partial(run, feed))
             if place:  # the first text warms up, and comes again
                 seconds[name].append(took)
-                logits[name].append(found[0])
+                logits[name].append(output[0])
     expected = np.stack([adapted_logits(model, text.strip()) for text in texts])
-    labels = [one.label for one in model.predict(texts)]
+    labels = [answer.label for answer in model.predict(texts)]
     files = {
         name: FileReport(
             bytes=sum(path.stat().st_size for path in folder.glob(name + "*")),
@@ -116,7 +118,7 @@ def check_parity(measured: Measured, name: str) -> None:
         raise ExportError(
             f"cannot keep the export: logits differ by up to {report.difference:.2g} from those of "
             f"PyTorch and {report.agreement:.1%} of {measured.texts} labels agree, {allowed:.2g} "
-            "and all are needed; try another `--opset`, or other texts with `--data` if a text is "
+            "and all are needed; try another `opset`, or other texts if one of them is "
             "exactly between two labels"
         )
 
@@ -138,12 +140,12 @@ def open_graph(path: Path, *, threads: int) -> Any:
         reason = str(error).strip().splitlines()[0][:200].rstrip(".")
         raise ExportError(
             f"cannot run '{path.name}' ({reason}): a graph that the installed ONNX Runtime knows "
-            "is needed; leave `--opset` out or install a newer onnxruntime"
+            "is needed; leave `opset` out or install a newer onnxruntime"
         ) from error
 
 
 def read_feeds(folder: Path, texts: Sequence[str]) -> list[dict[str, Logits]]:
-    """What graphs take, one text at a time, by the tokenizer that was written beside them."""
+    """Tokenize texts one at a time, by the tokenizer that was written beside the graphs."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     rows = [tokenizer.encode(text) for text in texts]
     return [
@@ -157,7 +159,7 @@ def read_feeds(folder: Path, texts: Sequence[str]) -> list[dict[str, Logits]]:
 
 @torch.no_grad()
 def adapted_logits(model: AdaptedModel, text: str) -> Logits:
-    """Give logits of the model as it is used: frozen weights and low-rank terms apart."""
+    """Compute logits as the model does: frozen weights and low-rank terms apart."""
     objective = model.objective
     device = objective.backbone.device
     ids = tokenize(objective.backbone, [text])[0].unsqueeze(0).to(device)
@@ -165,20 +167,20 @@ def adapted_logits(model: AdaptedModel, text: str) -> Logits:
     weights = repeat(model.weights, tasks=1)
     with stacked(objective.backbone.model, objective.plan, weights, owner):
         logits = whole_network(objective.backbone).run(ids, torch.ones_like(ids))
-    found: Logits = logits[0].float().cpu().numpy()
-    return found
+    row: Logits = logits[0].float().cpu().numpy()
+    return row
 
 
 def _run_merged(network: Merged, feed: Mapping[str, Logits]) -> Logits:
     with torch.inference_mode():
-        logits: Tensor = network(**{name: torch.from_numpy(ids) for name, ids in feed.items()})
-    found: Logits = logits.numpy()
-    return found
+        output: Tensor = network(**{name: torch.from_numpy(ids) for name, ids in feed.items()})
+    logits: Logits = output.numpy()
+    return logits
 
 
 def _run_graph(session: Any, feed: Mapping[str, Logits]) -> Logits:
-    found: Logits = session.run(None, feed)[0]
-    return found
+    logits: Logits = session.run(None, feed)[0]
+    return logits
 
 
 def _agreement(
@@ -187,11 +189,11 @@ def _agreement(
     if model.companion is not None:
         logits = ngrams.mix(texts, logits, *ngrams.load(folder))
     places: list[int] = logits.argmax(1).tolist()
-    found = [model.labels[place] for place in places]
-    return sum(map(str.__eq__, found, labels)) / len(labels)
+    answers = [model.labels[place] for place in places]
+    return sum(map(str.__eq__, answers, labels)) / len(labels)
 
 
 def _time(run: Callable[[], _Result]) -> tuple[float, _Result]:
     began = time.perf_counter()
-    found = run()
-    return time.perf_counter() - began, found
+    result = run()
+    return time.perf_counter() - began, result
