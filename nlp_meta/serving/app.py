@@ -22,17 +22,16 @@ from nlp_meta.errors import MetaModelError, NlpMetaError, RequestError
 from nlp_meta.models.companion import check_when
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.serving.batches import Batcher
-from nlp_meta.serving.domains import Domain
 from nlp_meta.serving.jobs import Jobs, Order
 from nlp_meta.serving.limits import Gate, Limits, check_name, check_request
 from nlp_meta.serving.measures import Measures
-from nlp_meta.serving.pack import DomainPack
+from nlp_meta.serving.pack import Domain, DomainPack
 
 logger = logging.getLogger(__name__)
 
 NO_JSON = "its body is not JSON and a JSON object is needed; correct it"
 MOST_STEPS = 100_000
-"""Of one adaptation: others wait for its end."""
+"""Of one adaptation: other jobs wait for its end."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -42,7 +41,7 @@ class Adapting:
 
     Attributes:
         name: Of the meta-model, as the user typed it.
-        folder: Where results are saved when that is asked for; None refuses that.
+        folder: For results that a request asks to save; None refuses to save.
     """
 
     meta: MetaModel
@@ -78,7 +77,7 @@ class AdaptBody(_Body):
 
 
 class Service:
-    """What the routes share while the application runs."""
+    """The pack, the batcher, the jobs and the counters that all routes share."""
 
     def __init__(self, pack: DomainPack, limits: Limits, adapting: Adapting | None) -> None:
         self.pack, self.limits, self.measures = pack, limits, Measures()
@@ -91,7 +90,7 @@ class Service:
 
     @asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        """Requests are answered inside; by its end all that were accepted have been."""
+        """Answer requests inside; all that were accepted are answered by its end."""
         self._batcher = Batcher(self.pack, self.limits, self.measures.count_batch)
         self.measures.watch(self.pack, self._batcher)
         yield
@@ -148,7 +147,7 @@ class Service:
         if self._jobs is None:
             raise RequestError(
                 "cannot adapt: this server has no meta-model and one is needed; start it with "
-                "`--meta`",
+                "`meta`",
                 status=409,
             )
         return self._jobs
@@ -157,7 +156,7 @@ class Service:
         if self.folder is None:
             raise RequestError(
                 f"cannot save '{body.domain}': this server has no folder for adapted models and "
-                "one is needed; start it with `--adapted-dir`, or set `save` to false",
+                "one is needed; start it with `adapted_dir`, or set `save` to false",
                 status=409,
             )
         return self.folder / body.domain
@@ -236,7 +235,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
 
 def describe_domain(name: str, domain: Domain) -> dict[str, object]:
-    """What `/domains` tells of a domain."""
+    """Describe a domain as `/domains` lists it."""
     return {
         "domain": name,
         "labels": list(domain.labels),
@@ -267,13 +266,13 @@ async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    what = f"{request.method} {request.url.path}"
-    said = {
+    asked = f"{request.method} {request.url.path}"
+    messages = {
         400: f"cannot read the request: {NO_JSON}",
-        404: f"cannot answer {what}: it is none of the routes and one is needed; see /openapi.json",
-        405: f"cannot answer {what}: another method is needed; see /openapi.json",
+        404: f"cannot answer {asked}: a route of this server is needed; see /openapi.json",
+        405: f"cannot answer {asked}: another method is needed; see /openapi.json",
     }
-    message = said.get(error.status_code, str(error.detail))
+    message = messages.get(error.status_code, str(error.detail))
     return _say(message, error.status_code, headers=error.headers)
 
 

@@ -1,8 +1,8 @@
 """Dynamic batching: requests that wait at the same time are answered by the same passes.
 
-Requests come in on the event loop. One thread tokenizes, one other owns the model. A
-request that is larger than a batch waits in turn with every part of it, so small ones
-are answered in between.
+Requests come in on the event loop. One thread tokenizes, another one owns the model. A
+request that is larger than a batch is cut into parts, each of which waits its turn, so small
+requests are answered in between.
 """
 
 import asyncio
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from nlp_meta.data.answers import Prediction
 from nlp_meta.encoders.batches import by_length
 from nlp_meta.errors import RequestError
-from nlp_meta.serving.domains import Domain
 from nlp_meta.serving.limits import Limits
-from nlp_meta.serving.pack import PASS_TOKENS, DomainPack, Question
+from nlp_meta.serving.pack import PASS_TOKENS, Domain, DomainPack, Question
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,11 +93,11 @@ class Batcher:
             questions = [question for part in batch for question in part.questions]
             self.on_batch(questions)
             try:
-                found = await loop.run_in_executor(self._worker, self.pack.answer, questions)
+                answers = await loop.run_in_executor(self._worker, self.pack.answer, questions)
             except Exception as error:  # the batch fails, the server goes on
                 _fail(batch, error)
                 continue
-            _hand_out(batch, found)
+            _hand_out(batch, answers)
 
     async def _gather(self) -> list[Waiting]:
         """Wait for a first part, then shortly for others, until the batch is full."""
@@ -127,12 +126,12 @@ class Batcher:
             return None
 
 
-def _hand_out(batch: Sequence[Waiting], found: Sequence[Prediction]) -> None:
-    answers = iter(found)
+def _hand_out(batch: Sequence[Waiting], answers: Sequence[Prediction]) -> None:
+    rest = iter(answers)
     for part in batch:
-        own = [next(answers) for _ in part.questions]
+        answers_of_part = [next(rest) for _ in part.questions]
         if not part.answers.done():
-            part.answers.set_result(own)
+            part.answers.set_result(answers_of_part)
 
 
 def _fail(batch: Sequence[Waiting], error: Exception) -> None:

@@ -20,8 +20,7 @@ from nlp_meta.encoders.prefix import build_network
 from nlp_meta.errors import NlpMetaError, RequestError
 from nlp_meta.models.adaptation import check_pairs
 from nlp_meta.models.meta_model import AdaptedModel, MetaModel
-from nlp_meta.serving.domains import check_base
-from nlp_meta.serving.pack import DomainPack
+from nlp_meta.serving.pack import DomainPack, check_base
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Progress:
 
 
 class Stopped(Exception):  # noqa: N818  it is no error
-    """The server goes down and nobody would have the result."""
+    """The server stops, and nobody would have the result."""
 
 
 class Jobs:
@@ -98,8 +97,8 @@ class Jobs:
         """Put an adaptation in the queue.
 
         Raises:
-            LabelError, DataError: Texts and labels that nothing could be learned from.
-            RequestError: Too many jobs wait, or one for this domain does.
+            LabelError, DataError: Nothing can be learned from these texts and labels.
+            RequestError: Too many jobs wait, or one of this domain does.
         """
         check_pairs(order.texts, order.labels)
         label_map = order.options.get("label_map")
@@ -133,7 +132,9 @@ class Jobs:
         self._thread.shutdown(wait=True)
 
     def _check_room(self, domain: str) -> None:
-        unfinished = [p.domain for p in self._progress.values() if p.status in OPEN]
+        unfinished = [
+            progress.domain for progress in self._progress.values() if progress.status in OPEN
+        ]
         if domain in unfinished:
             raise RequestError(
                 f"cannot adapt '{domain}' twice at once: a job for it is under way and one is "
@@ -148,7 +149,7 @@ class Jobs:
             )
 
     def _forget(self) -> None:
-        ended = [job for job, one in self._progress.items() if one.status not in OPEN]
+        ended = [job for job, progress in self._progress.items() if progress.status not in OPEN]
         for job in ended[: max(0, len(self._progress) - MOST_KEPT)]:
             del self._progress[job]
 

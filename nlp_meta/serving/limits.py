@@ -1,6 +1,6 @@
-"""What a server takes: limits, names, and the errors of what is beyond them.
+"""Limits of a server: how large requests may be, how domains are named, who may ask.
 
-The gate: what is checked of a request before anything of it is read as JSON.
+The gate checks a request before any of it is read as JSON.
 """
 
 import hmac
@@ -68,7 +68,7 @@ def check_request(texts: Sequence[str], limits: Limits, *, labels: Sequence[str]
     if len(texts) > limits.max_texts:
         raise RequestError(
             f"cannot take {len(texts)} texts in one request: at most {limits.max_texts} are "
-            "allowed; send fewer at a time, or start the server with a higher `--max-texts`",
+            "allowed; send fewer at a time, or start the server with a higher `max_texts`",
             status=413,
         )
     characters = sum(map(len, texts)) + sum(map(len, labels))
@@ -76,7 +76,7 @@ def check_request(texts: Sequence[str], limits: Limits, *, labels: Sequence[str]
         raise RequestError(
             f"cannot take {characters} characters in one request: at most "
             f"{limits.max_characters} are allowed; send fewer at a time, or start the server with "
-            "a higher `--max-characters`",
+            "a higher `max_characters`",
             status=413,
         )
     check_texts(texts)
@@ -109,10 +109,10 @@ def name_domains(models: Sequence[str]) -> dict[str, str]:
         SettingsError: Two have the same name, or one cannot be a name.
     """
     named: dict[str, str] = {}
-    for given in models:
-        name, equals, path = given.partition("=")
+    for model in models:
+        name, equals, path = model.partition("=")
         if not equals:
-            name, path = Path(given.rstrip("/")).resolve().name, given
+            name, path = Path(model.rstrip("/")).resolve().name, model
         check_name(name)
         if name in named:
             raise SettingsError(
@@ -136,7 +136,7 @@ def read_token(name: str | None, environment: Mapping[str, str]) -> str | None:
         raise SettingsError(
             f"cannot take the token from the variable '{name}': it is not set, empty, or has "
             "blanks or accents in it, and a word is needed; set it, or name another one with "
-            "`--token-env`"
+            "`token_env`"
         )
     return token
 
@@ -154,7 +154,7 @@ NO_ROUTE = "none"
 
 
 class Gate:
-    """Wraps an ASGI application: bearer token, size of the body, times and statuses."""
+    """Wrap an ASGI application: check the bearer token and the size of bodies, count answers."""
 
     def __init__(
         self, app: Application, *, token: str | None, max_bytes: int, count: Count
@@ -174,7 +174,7 @@ class Gate:
             return
         began, status = time.perf_counter(), 500
 
-        async def noting(message: Message) -> None:
+        async def send_noted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -182,9 +182,9 @@ class Gate:
 
         try:
             self._check(scope)
-            await self.app(scope, self._bounded(receive), noting)
+            await self.app(scope, self._bounded(receive), send_noted)
         except RequestError as error:
-            await _refuse(error, noting)
+            await _refuse(error, send_noted)
         finally:
             route = getattr(scope.get("route"), "path", NO_ROUTE)
             self.count(route, status, time.perf_counter() - began)
@@ -192,9 +192,9 @@ class Gate:
     def _check(self, scope: Scope) -> None:
         headers = dict(scope["headers"])
         if self._expected is not None and scope["path"] not in OPEN_PATHS:
-            given = headers.get(b"authorization", b"")
+            authorization = headers.get(b"authorization", b"")
             # Bytes are compared in a time that does not tell how many of them are right.
-            if not hmac.compare_digest(given, self._expected):
+            if not hmac.compare_digest(authorization, self._expected):
                 raise RequestError(
                     "cannot let this request in: a header `Authorization: Bearer` with the "
                     "server's token is needed; add it, or correct it",

@@ -1,4 +1,4 @@
-"""What a server counts, as Prometheus reads it."""
+"""Counters of a server, as Prometheus reads them."""
 
 from collections import Counter as Tally
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Measures:
-    """Counters of one server in a registry of their own."""
+    """The counters of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -74,12 +74,12 @@ class Measures:
         self._jobs.labels(status).inc()
 
     def write(self) -> bytes:
-        """All of it, in Prometheus's text format."""
+        """Write all counters in Prometheus's text format."""
         return generate_latest(self._registry)
 
 
 class _Now(Collector):
-    """Numbers that are read when they are asked for."""
+    """Numbers that are read at the moment when Prometheus asks."""
 
     def __init__(self, pack: DomainPack, batcher: Batcher) -> None:
         self.pack, self.batcher = pack, batcher

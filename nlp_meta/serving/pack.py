@@ -1,12 +1,8 @@
-"""`DomainPack`: many adapted models over one encoder that is loaded once.
+"""Many domains over one encoder: a mixed batch of texts is answered in few passes.
 
-Domains may differ in labels, head, rank and adapted layers. A batch may mix them: each
-row of a pass has its own domain's low-rank term and head.
-
-The table of domains is never changed, only replaced by another one, so whatever has begun
-to answer goes on with the weights that it began with.
-
-Passes: which texts of a mixed batch go through the encoder together, and with what weights.
+Each row of a pass has its own domain's low-rank term and head. The table of domains is never
+changed, only replaced by another one, so an answer that has begun goes on with the weights
+that it began with.
 """
 
 import threading
@@ -20,15 +16,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from nlp_meta.data.answers import Prediction
-from nlp_meta.encoders.backbone import Backbone, twin
+from nlp_meta.encoders.backbone import Backbone, resolve_name, twin
 from nlp_meta.encoders.batches import Owners, pad_rows, tokenize
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, Weights, stacked
 from nlp_meta.encoders.prefix import lean_network
-from nlp_meta.errors import DataError, MetaModelError
-from nlp_meta.models.adaptation import check_texts
+from nlp_meta.errors import BackboneError, DataError, MetaModelError
+from nlp_meta.hub.records import ADAPTED_MODEL, find_model, read_settings
+from nlp_meta.hub.storage import load_companion, load_weights
+from nlp_meta.models.adaptation import PREDICTION_TOKENS, check_texts
+from nlp_meta.models.companion import FACTORS, Companion
 from nlp_meta.models.meta_model import AdaptedModel
-from nlp_meta.objectives.classification import MASKED, to_predictions
-from nlp_meta.serving.domains import Domain, check_base, load_adapted, make_domain
+from nlp_meta.objectives.classification import MASKED, build_classification, to_predictions
+from nlp_meta.settings import ModelSettings
 
 PASS_TOKENS = 2048
 """Most tokens of one pass, padded, unless a single text has more: larger ones are no faster."""
@@ -36,29 +35,98 @@ PASS_OVERHEAD = 32
 """Tokens that could be computed in the time that one more pass takes by itself."""
 
 
-def plan_passes(lengths: Sequence[int]) -> list[list[int]]:
-    """Group texts of like length so that padding and passes together cost least.
+@dataclass(frozen=True, slots=True, eq=False)
+class Domain:
+    """The adapter and the head of one domain, and how its texts are read.
 
-    A pass costs its tokens with padding and a fixed number more. Once texts are in order of
-    length each pass takes neighbors, so the best groups follow from those of fewer texts.
-
-    Returns:
-        Places in `lengths`, each once.
+    Attributes:
+        layers: Names of the linear layers that have a low-rank term.
+        weights: The scale of each low-rank term is in its `lora_B`.
+        source: Folder or Hub id; empty for a model that was never saved.
     """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    least, begins = [0], [0]
-    for end, longest in enumerate((lengths[row] for row in order), start=1):
-        first = max(0, end - max(1, PASS_TOKENS // longest))
-        costs = [least[begin] + longest * (end - begin) for begin in range(first, end)]
-        best = min(range(len(costs)), key=costs.__getitem__)
-        least.append(costs[best] + PASS_OVERHEAD)
-        begins.append(first + best)
-    groups: list[list[int]] = []
-    end = len(order)
-    while end:
-        groups.append(order[begins[end] : end])
-        end = begins[end]
-    return groups
+
+    labels: tuple[str, ...]
+    layers: tuple[str, ...]
+    weights: Mapping[str, Tensor]
+    prefix_text: str
+    max_tokens: int
+    companion: Companion | None
+    source: str
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the adapter, the head and the n-grams."""
+        adapter = sum(tensor.nbytes for tensor in self.weights.values())
+        return adapter + (self.companion.model.weight.nbytes if self.companion else 0)
+
+
+def make_domain(model: AdaptedModel, *, source: str = "") -> Domain:
+    """Keep the tensors of an adapted model that are its own, and let go of its encoder."""
+    plan, settings = model.objective.plan, model.settings
+    weights: dict[str, Tensor] = {}
+    for name, scale in plan.scales.items():
+        weights[name + LORA_A] = model.weights[name + LORA_A].detach()
+        weights[name + LORA_B] = model.weights[name + LORA_B].detach() * scale
+    for name in plan.head:
+        weights |= {name + part: model.weights[name + part].detach() for part in (WEIGHT, BIAS)}
+    return Domain(
+        labels=model.labels,
+        layers=tuple(plan.scales),
+        weights=weights,
+        prefix_text=settings.prefix_text,
+        max_tokens=settings.max_tokens,
+        companion=model.companion,
+        source=source,
+    )
+
+
+def load_adapted(
+    name_or_path: str | Path, *, backbone: Backbone, base: ModelSettings, revision: str | None
+) -> AdaptedModel:
+    """Load an adapted model over an encoder that is there already.
+
+    Args:
+        base: What the encoder was loaded by.
+
+    Raises:
+        MetaModelError: There is no adapted model.
+        BackboneError: It was adapted from another encoder.
+    """
+    folder, record = find_model(str(name_or_path), kind=ADAPTED_MODEL, revision=revision)
+    settings = read_settings(record, ModelSettings)
+    check_base(settings, base, name=str(name_or_path))
+    objective = build_classification(
+        replace(backbone, prefix_text=settings.prefix_text, max_tokens=settings.max_tokens),
+        labels=tuple(record.labels),
+        head=settings.head,
+        lora_r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_layers=settings.lora_layers,
+        lora_target_modules=settings.lora_target_modules,
+        autocast=None,
+        batch_tokens=PREDICTION_TOKENS,
+    )
+    weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
+    required = bool((record.adaptation.get("companion") or {}).get("on"))
+    stored = load_companion(folder, labels=record.labels, factors=FACTORS, required=required)
+    companion = None if stored is None else Companion.of(stored.model, stored.factors)
+    return AdaptedModel(objective, weights, settings, companion=companion)
+
+
+def check_base(settings: ModelSettings, base: ModelSettings, *, name: str) -> None:
+    """Refuse a model whose encoder is not the one that is loaded.
+
+    Raises:
+        BackboneError: Another backbone, revision or pooling.
+    """
+    revisions = {settings.revision, base.revision} - {None}
+    same = _place(settings.model_name_or_path) == _place(base.model_name_or_path)
+    if same and len(revisions) < 2 and settings.pooling == base.pooling:
+        return
+    raise BackboneError(
+        f"cannot serve '{name}' with the others: it was adapted from {_describe(settings)} and "
+        f"{_describe(base)}, which is loaded, is needed; leave it out and serve it by itself"
+    )
 
 
 def stack_domains(domains: Sequence[Domain], plan: LoraPlan) -> tuple[LoraPlan, dict[str, Tensor]]:
@@ -92,6 +160,31 @@ def _pad(tensors: Sequence[Tensor], value: float = 0.0) -> Tensor:
     if len({tensor.shape for tensor in tensors}) == 1:
         return torch.stack(list(tensors))
     return pad_sequence(list(tensors), batch_first=True, padding_value=value)
+
+
+def plan_passes(lengths: Sequence[int]) -> list[list[int]]:
+    """Group texts of like length so that padding and passes together cost least.
+
+    A pass costs its tokens with padding and a fixed number more. Once texts are in order of
+    length each pass takes neighbors, so the best groups follow from those of fewer texts.
+
+    Returns:
+        Places in `lengths`, each once.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    least, begins = [0], [0]
+    for end, longest in enumerate((lengths[row] for row in order), start=1):
+        first = max(0, end - max(1, PASS_TOKENS // longest))
+        costs = [least[begin] + longest * (end - begin) for begin in range(first, end)]
+        best = min(range(len(costs)), key=costs.__getitem__)
+        least.append(costs[best] + PASS_OVERHEAD)
+        begins.append(first + best)
+    groups: list[list[int]] = []
+    end = len(order)
+    while end:
+        groups.append(order[begins[end] : end])
+        end = begins[end]
+    return groups
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +247,7 @@ class DomainPack:
 
     @property
     def domains(self) -> Mapping[str, Domain]:
-        """The table as it is now; later changes do not show in it."""
+        """Domains by name, as they are now; later changes do not show in it."""
         return self._table
 
     def find(self, name: str) -> Domain:
@@ -201,7 +294,9 @@ class DomainPack:
         """
         with self._replacing:
             self.find(name)
-            self._table = MappingProxyType({n: d for n, d in self._table.items() if n != name})
+            self._table = MappingProxyType(
+                {other: domain for other, domain in self._table.items() if other != name}
+            )
 
     def predict(self, domains: Sequence[str], texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, each by its own domain, as `AdaptedModel.predict` gives.
@@ -221,7 +316,7 @@ class DomainPack:
         check_texts(texts)
         questions: list[tuple[int, Question]] = []
         for name in dict.fromkeys(domains):
-            places = [place for place, own in enumerate(domains) if own == name]
+            places = [place for place, domain in enumerate(domains) if domain == name]
             read = self.read(self.find(name), [texts[place] for place in places])
             questions += zip(places, read, strict=True)
         questions.sort(key=lambda pair: pair[0])
@@ -229,10 +324,12 @@ class DomainPack:
 
     def read(self, domain: Domain, texts: Sequence[str]) -> list[Question]:
         """Tokenize texts for a domain."""
-        own = replace(self.backbone, prefix_text=domain.prefix_text, max_tokens=domain.max_tokens)
+        backbone = replace(
+            self.backbone, prefix_text=domain.prefix_text, max_tokens=domain.max_tokens
+        )
         stripped = [text.strip() for text in texts]
         with self._reading:
-            rows = tokenize(own, stripped)
+            rows = tokenize(backbone, stripped)
         return [Question(domain, *pair) for pair in zip(stripped, rows, strict=True)]
 
     def answer(self, questions: Sequence[Question]) -> list[Prediction]:
@@ -245,13 +342,13 @@ class DomainPack:
         answers: list[Prediction | None] = [None] * len(questions)
         for place, domain in enumerate(domains):
             rows = [row for row, owner in enumerate(owners) if owner == place]
-            found = _read_logits(domain, [questions[row].text for row in rows], logits[rows])
-            for row, prediction in zip(rows, found, strict=True):
-                answers[row] = prediction
+            texts = [questions[row].text for row in rows]
+            for row, answer in zip(rows, _read_logits(domain, texts, logits[rows]), strict=True):
+                answers[row] = answer
         return [answer for answer in answers if answer is not None]
 
     def twin(self) -> Backbone:
-        """The encoder for another thread: it shares the tensors, and no hook and no lock."""
+        """Copy the encoder for another thread: the tensors are shared, hooks and locks are not."""
         with self._reading, self._running:
             return twin(self.backbone)
 
@@ -283,10 +380,9 @@ class DomainPack:
         device = self.backbone.device
         block, mask = pad_rows(ids, padding=self._network.padding)
         tasks = len(weights[plan.head[-1] + BIAS])
-        whose = Owners(
-            torch.tensor(owners, device=device), tuple(owners.count(w) for w in range(tasks))
-        )
-        with stacked(self.backbone.model, plan, weights, whose):
+        counts = tuple(owners.count(task) for task in range(tasks))
+        rows = Owners(torch.tensor(owners, device=device), counts)
+        with stacked(self.backbone.model, plan, weights, rows):
             return self._network.run(block.to(device), mask.to(device)).float().flatten(1).cpu()
 
 
@@ -294,3 +390,13 @@ def _read_logits(domain: Domain, texts: Sequence[str], logits: Tensor) -> list[P
     logs = logits[:, : len(domain.labels)].log_softmax(-1)
     answers = to_predictions(logs, domain.labels, domain.labels)
     return answers if domain.companion is None else domain.companion.mix(texts, answers)
+
+
+def _place(name: str) -> str:
+    place = resolve_name(name)
+    return str(Path(place).resolve()) if Path(place).is_dir() else place
+
+
+def _describe(settings: ModelSettings) -> str:
+    revision = f" at {settings.revision}" if settings.revision else ""
+    return f"'{settings.model_name_or_path}'{revision} with {settings.pooling} pooling"

@@ -1,4 +1,4 @@
-"""The process: uvicorn on one address, until it is told to stop."""
+"""The server's process: uvicorn on one address, until it is told to stop."""
 
 import importlib.util
 import signal
@@ -44,24 +44,24 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
     """Take an address; port 0 takes any that is free.
 
     Raises:
-        SettingsError: It cannot be had.
+        SettingsError: The address is taken or is none of this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        found = socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SettingsError(
             f"cannot listen on {host} at port {port}: {reason.lower()} and a free address of this "
-            "machine is needed; change `--port` or `--host`"
+            "machine is needed; change `port` or `host`"
         ) from error
-    with found:
-        yield found
+    with listening:
+        yield listening
 
 
 @contextmanager
 def _after_sigterm() -> Iterator[None]:
-    """uvicorn raises a signal once more when it has stopped; this makes SIGTERM a normal end."""
+    """Make SIGTERM a normal end: uvicorn raises the signal once more when it has stopped."""
     handler: Callable[..., object] = lambda *_: None  # noqa: E731
     before = signal.signal(signal.SIGTERM, handler)
     try:

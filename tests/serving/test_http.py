@@ -121,8 +121,8 @@ PREDICT = ("POST", "/predict")
         (PREDICT, {"domain": "plane", "texts": ["a"]}, 404, "plain, three"),
         (PREDICT, {"domain": "plain", "texts": []}, 422, "at least one"),
         (PREDICT, {"domain": "plain", "texts": ["a", " "]}, 422, "text 2 of 2"),
-        (PREDICT, {"domain": "plain", "texts": ["a"] * 21}, 413, "--max-texts"),
-        (PREDICT, {"domain": "plain", "texts": ["a" * 3001]}, 413, "--max-characters"),
+        (PREDICT, {"domain": "plain", "texts": ["a"] * 21}, 413, "max_texts"),
+        (PREDICT, {"domain": "plain", "texts": ["a" * 3001]}, 413, "max_characters"),
         (PREDICT, {"domain": "plain", "texts": ["a" * 90_000]}, 413, "bytes"),
         (PREDICT, {"domain": "plain", "texts": "a"}, 422, "correct `texts`"),
         (PREDICT, {"domain": "plain", "texts": ["a", 3]}, 422, "correct `texts.1`"),
@@ -134,10 +134,10 @@ PREDICT = ("POST", "/predict")
         (("PUT", "/domains/new"), {"model": "a\x00b"}, 422, "cannot"),
         (("PUT", "/domains/.hidden"), {"model": "x"}, 422, "choose another name"),
         (("DELETE", "/domains/new"), None, 404, "plain, three"),
-        (("POST", "/adapt"), {"domain": "new", "texts": ["a"], "labels": ["b"]}, 409, "--meta"),
-        (("GET", "/adapt/1"), None, 409, "--meta"),
+        (("POST", "/adapt"), {"domain": "new", "texts": ["a"], "labels": ["b"]}, 409, "`meta`"),
+        (("GET", "/adapt/1"), None, 409, "`meta`"),
         (("GET", "/predict"), None, 405, "another method"),
-        (("GET", "/nothing"), None, 404, "none of the routes"),
+        (("GET", "/nothing"), None, 404, "a route of this server is needed"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(client, route, body, status, says):
@@ -254,8 +254,8 @@ def test_labels_in_a_new_domain_out(pack, make_meta, tmp_path):
         ({"steps": 0}, 422, "correct `steps`"),
         ({"steps": 10**9}, 422, "correct `steps`"),
         ({"learning_rate": -1.0}, 422, "correct `learning_rate`"),
-        ({"save": True}, 409, "--adapted-dir"),
-        ({"texts": ["a"] * 21}, 413, "--max-texts"),
+        ({"save": True}, 409, "adapted_dir"),
+        ({"texts": ["a"] * 21}, 413, "max_texts"),
     ],
 )
 def test_what_nothing_can_be_learned_from_is_refused_at_once(
@@ -314,7 +314,7 @@ def test_a_token_is_a_word_of_the_environment():
     for value in ("", "two words", " word", "é"):
         with pytest.raises(SettingsError, match="'TOKEN'"):
             read_token("TOKEN", {"TOKEN": value})
-    with pytest.raises(SettingsError, match="--token-env"):
+    with pytest.raises(SettingsError, match="token_env"):
         read_token("TOKEN", {})
 
 

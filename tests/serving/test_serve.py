@@ -112,7 +112,7 @@ def ask_while_domains_change(client, threads, models, folders) -> None:
         (["a", "b/a"], "both as 'a'"),
         (["a", "--token-env", "NLP_META_NO_SUCH"], "'NLP_META_NO_SUCH'"),
         (["a", "--adapted-dir", "out"], "--meta"),
-        (["a", "--host", "203.0.113.7"], "--host"),
+        (["a", "--host", "203.0.113.7"], "host`"),
     ],
 )
 def test_what_cannot_be_served_is_one_sentence_and_exit_code_2(capfd, arguments, says):

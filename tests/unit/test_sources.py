@@ -261,7 +261,10 @@ def test_a_pair_without_its_target_column_names_the_key(tmp_path):
 
 @pytest.mark.skipif(not (DATA / "index.json").is_file(), reason="the shared data is not here")
 def test_rows_and_label_counts_of_every_task_equal_the_index():
-    """The index was counted by whoever made the files, without this package."""
+    """The index was counted by whoever made the files, without this package.
+
+    It may tell of corpora that have no card; of those that have one no task is left out.
+    """
     index = json.loads((DATA / "index.json").read_text(encoding="utf-8"))
     expected = {
         (entry["corpus"], entry["task"], split): counts
@@ -285,4 +288,5 @@ def test_rows_and_label_counts_of_every_task_equal_the_index():
                 parts = [expected[card.name, task.name, word] for word in words.split("+")]
                 joined[card.name, task.name, split] = sum(map(Counter, parts), Counter())
     assert found == joined
-    assert {key[:2] for key in found} == {key[:2] for key in expected}
+    corpora = {corpus for corpus, _, _ in found}
+    assert {key[:2] for key in found} == {key[:2] for key in expected if key[0] in corpora}
