@@ -13,7 +13,9 @@ from functools import cache
 from pathlib import Path
 
 from nlp_meta.report.page import fill_markdown, to_markdown
-from nlp_meta.report.verdict import Results
+from nlp_meta.report.scores import (
+    Results,
+)
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -33,7 +33,7 @@ from nlp_meta.models.adaptation import build_objective, build_retriever
 from nlp_meta.models.generation import TranslationMetaModel, build_generator
 from nlp_meta.models.meta_model import AdaptedModel, MetaModel
 from nlp_meta.models.retrieval import AlignmentMetaModel
-from nlp_meta.report.verdict import join_names
+from nlp_meta.report.scores import join_names
 from nlp_meta.settings import (
     AdaptationSettings,
     Comparison,

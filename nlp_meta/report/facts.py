@@ -1,14 +1,28 @@
 """What stands beside the scores: break-even in words, leaks, tasks, choices, circumstances.
 
-What the page and its Markdown both say: sentences and tables by name.
+The page and its Markdown both say these sentences and tables, by name.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from nlp_meta.report.tables import (
+from nlp_meta.report.scores import (
+    METRICS,
     NONE,
+    Results,
+    join_names,
+    judged_on,
+    measure_of,
+    measured,
+    rank_methods,
+    score_of,
+    skill_of,
+    skipped,
+    title_of,
+    words_of,
+)
+from nlp_meta.report.tables import (
     SAID,
     Entry,
     Row,
@@ -21,20 +35,8 @@ from nlp_meta.report.tables import (
     scores_table,
 )
 from nlp_meta.report.verdict import (
-    METRICS,
-    Results,
     Verdict,
     answer_sentence,
-    join_names,
-    judged_on,
-    kind_of_results,
-    measure_of,
-    measured,
-    rank_methods,
-    score_of,
-    skipped,
-    title_of,
-    words_of,
 )
 
 _SHOWN_LEAKS = 5
@@ -140,7 +142,7 @@ def leaks_table(results: Results) -> Table:
 
 def tasks_table(results: Results) -> Table:
     """The tasks that every method was judged on."""
-    labeled = kind_of_results(results) == "classification"
+    labeled = skill_of(results) == "classification"
     columns = {"domain": "domain", "language": "language" if labeled else "languages"}
     if labeled:
         columns["labels"] = "labels"
@@ -292,7 +294,7 @@ def contents_of(results: Results, verdict: Verdict) -> dict[str, Any]:
         "rival_title": rival,
         "outcome_in_words": SAID[verdict.outcome],
         "labels": labels,
-        "kind": kind_of_results(results),
+        "skill": skill_of(results),
         "words": words,
         "given": words.count(labels),
         "measure": measure_of(results),

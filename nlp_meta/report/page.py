@@ -1,9 +1,8 @@
-"""Report: one page that needs nothing but itself, and its pictures as files.
+"""The page of a comparison, which needs nothing but itself, and the same in Markdown.
 
-The page is a function of the results and the predictions table. Texts of users are
-escaped, no script is in it, and nothing is fetched.
-
-The answer and the tables of the page as Markdown, whole or in chosen parts of a document.
+The page is a function of the results and the predictions table. Texts of users are escaped, no
+script is in it, and nothing is fetched. Its pictures are written as files too. Markdown has its
+answer and tables, whole or in chosen parts of a document.
 """
 
 import re
@@ -17,19 +16,31 @@ import pyarrow as pa
 from jinja2 import Environment, StrictUndefined, Template
 
 from nlp_meta.errors import DataError
-from nlp_meta.report.examples import find_examples, shorten_text
 from nlp_meta.report.facts import contents_of
-from nlp_meta.report.outcomes import Rows, find_disagreements, one_label_tasks, rows_of
 from nlp_meta.report.pictures import plan_drawings, save_pictures
-from nlp_meta.report.tables import Table, scores_table, to_markdown_table
-from nlp_meta.report.verdict import (
+from nlp_meta.report.scores import (
     Results,
     check_results,
     headline_labels,
-    judge_ours,
-    kind_of_results,
     say_interval,
     say_number,
+    skill_of,
+)
+from nlp_meta.report.tables import (
+    Table,
+    scores_table,
+    to_markdown_table,
+)
+from nlp_meta.report.texts import (
+    Rows,
+    find_disagreements,
+    find_examples,
+    one_label_tasks,
+    rows_of,
+    shorten_text,
+)
+from nlp_meta.report.verdict import (
+    judge_ours,
 )
 
 PAGE = "report.html"
@@ -49,7 +60,7 @@ def write_report(
 
     Args:
         predictions: Columns method, task, labels, draw, row, text, true, predicted, and
-            what the kind of answers adds; without it the page says what it cannot show.
+            what the skill adds; without it the page says what it cannot show.
         labels: The number of labels that the page speaks of; the largest unless told.
         texts: To show of those that ours does better, and as many of the rival's.
 
@@ -78,8 +89,8 @@ def write_report(
 
 def _show_texts(results: Results, ours: Rows, rival: Rows, *, most: int) -> dict[str, Any]:
     """Texts that each side does better, with labels or with what was written or found."""
-    kind = kind_of_results(results)
-    if kind == "classification":
+    skill = skill_of(results)
+    if skill == "classification":
         return {
             "one_label": one_label_tasks(ours),
             "ours_alone": find_disagreements(ours, rival, most=most),
@@ -87,8 +98,8 @@ def _show_texts(results: Results, ours: Rows, rival: Rows, *, most: int) -> dict
         }
     return {
         "one_label": {},
-        "ours_alone": find_examples(ours, rival, kind=kind, most=most),
-        "rival_alone": find_examples(rival, ours, kind=kind, most=most),
+        "ours_alone": find_examples(ours, rival, skill=skill, most=most),
+        "rival_alone": find_examples(rival, ours, skill=skill, most=most),
     }
 
 

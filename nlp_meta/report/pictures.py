@@ -7,7 +7,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from nlp_meta.report.outcomes import Rows, bin_probabilities, count_confusions
 from nlp_meta.report.palette import NARROW, WIDE, drawable, save_figure, to_svg
 from nlp_meta.report.plots import (
     plot_calibration,
@@ -16,18 +15,26 @@ from nlp_meta.report.plots import (
     plot_domains,
     plot_learning_curves,
 )
-from nlp_meta.report.tables import cost_of, say_quantity
-from nlp_meta.report.verdict import (
+from nlp_meta.report.scores import (
     Results,
-    Verdict,
+    cost_of,
     join_names,
-    kind_of_results,
     measure_of,
     rank_methods,
     say_number,
+    say_quantity,
     score_of,
+    skill_of,
     title_of,
     words_of,
+)
+from nlp_meta.report.texts import (
+    Rows,
+    bin_probabilities,
+    count_confusions,
+)
+from nlp_meta.report.verdict import (
+    Verdict,
 )
 
 FIGURES = "figures"
@@ -101,7 +108,7 @@ def plan_drawings(
     if here and results.get("cells"):
         drawings["domains"] = _domains(results, verdict, here)
         drawings["cost"] = _cost(results, verdict, here)
-    if ours and kind_of_results(results) == "classification":
+    if ours and skill_of(results) == "classification":
         drawings["confusion"] = _confusion(results, verdict, ours)
         drawings["calibration"] = _calibration(results, verdict, ours, rival)
     return drawings

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from nlp_meta.report.outcomes import Bin, Confusion
 from nlp_meta.report.palette import (
     FAINT,
     INK,
@@ -33,8 +32,19 @@ from nlp_meta.report.palette import (
     write_legend,
     write_title,
 )
-from nlp_meta.report.tables import cost_of
-from nlp_meta.report.verdict import Results, Score, measure_of, rank_methods, score_of, words_of
+from nlp_meta.report.scores import (
+    Results,
+    Score,
+    cost_of,
+    measure_of,
+    rank_methods,
+    score_of,
+    words_of,
+)
+from nlp_meta.report.texts import (
+    Bin,
+    Confusion,
+)
 
 
 def plot_learning_curves(results: Results, *, width: float = WIDE) -> Figure:

@@ -1,39 +1,42 @@
 """Tables of scores, differences and costs, the same for the page and for Markdown.
 
-Tables as values, and how Markdown writes them; `report.html.j2` writes the same as HTML.
+A table is a value; `report.html.j2` writes it as HTML, `to_markdown_table` as Markdown.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nlp_meta.evaluation.metrics import LOWER_IS_BETTER
-from nlp_meta.report.verdict import (
+from nlp_meta.report.scores import (
     METRICS,
+    NONE,
     Measure,
     Results,
     Score,
+    cost_of,
     is_significant,
-    judge_ours,
     judged_on,
-    kind_of_results,
     measure_of,
     measured,
     measures_of,
     p_of,
     paired_with,
     rank_methods,
+    say_bytes,
+    say_count,
     say_interval,
     say_number,
     say_p,
+    say_quantity,
     score_of,
     title_of,
     words_of,
 )
-
-NONE = "-"
+from nlp_meta.report.verdict import (
+    judge_ours,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +84,6 @@ def to_markdown_table(table: Table) -> str:
     for row in table.rows:
         lines.append(_line([_mark(entry) for entry in (row.head, *row.entries)]))
     return "\n".join(lines)
-
-
-def say_count(value: float | None) -> str:
-    """Write a count with its thousands apart."""
-    return NONE if value is None else f"{round(value):,}"
-
-
-def say_bytes(value: float | None) -> str:
-    """Write a size in the unit that suits it."""
-    if value is None:
-        return NONE
-    for unit in ("bytes", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} GB"
-
-
-def say_quantity(value: float | None) -> str:
-    """Write a time with two significant digits."""
-    if value is None:
-        return NONE
-    if value == 0 or value >= 10:
-        return f"{value:,.0f}"
-    if value < 0.001:
-        return "<0.001"
-    return f"{value:.{max(0, 1 - math.floor(math.log10(value)))}f}"
 
 
 def _line(fields: Sequence[str]) -> str:
@@ -265,7 +241,7 @@ def cost_table(results: Results, labels: int) -> Table:
         "parameters moved",
         "bytes to store",
         "seconds to adapt",
-        f"ms a {'prediction' if kind_of_results(results) == 'classification' else words.text}",
+        f"ms a {words.answer}",
     )
     caption = f"What each method costs; examples and times to adapt at {words.count(labels)}"
     return Table(caption, heads, tuple(rows))
@@ -282,16 +258,6 @@ def paired_table(results: Results) -> Table:
     heads = [words_of(results).count(n) for n in results["labels"]]
     caption = f"Ours minus each other method, {measure_of(results).name}"
     return Table(caption, ("ours minus …", *heads), tuple(rows))
-
-
-def cost_of(results: Results, method: str, labels: int, field: str) -> float | None:
-    """Average what a method's cells at one number of labels cost."""
-    found = [
-        float(cell[field])
-        for cell in results.get("cells") or ()
-        if (cell["method"], cell["labels"]) == (method, labels) and cell.get(field) is not None
-    ]
-    return sum(found) / len(found) if found else None
 
 
 def _method_row(results: Results, name: str, entries: tuple[Entry, ...], *, note: str = "") -> Row:

@@ -3,15 +3,17 @@
 import pytest
 
 from nlp_meta.errors import DataError
-from nlp_meta.report.verdict import (
-    answer_sentence,
+from nlp_meta.report.scores import (
     join_names,
-    judge_ours,
     rank_methods,
     say_number,
     say_p,
     score_of,
     title_of,
+)
+from nlp_meta.report.verdict import (
+    answer_sentence,
+    judge_ours,
 )
 
 LEAD = "With 50 labels of each of 2 new domains, adapting our start (Reptile) gives accuracy"

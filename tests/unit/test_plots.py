@@ -8,7 +8,6 @@ import matplotlib
 import numpy as np
 import pytest
 
-from nlp_meta.report.outcomes import bin_probabilities, count_confusions, rows_of
 from nlp_meta.report.palette import (
     NARROW,
     WIDE,
@@ -25,6 +24,11 @@ from nlp_meta.report.plots import (
     plot_cost,
     plot_domains,
     plot_learning_curves,
+)
+from nlp_meta.report.texts import (
+    bin_probabilities,
+    count_confusions,
+    rows_of,
 )
 
 

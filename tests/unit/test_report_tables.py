@@ -17,6 +17,11 @@ from nlp_meta.report.facts import (
     say_leaks,
     tasks_table,
 )
+from nlp_meta.report.scores import (
+    say_bytes,
+    say_count,
+    say_quantity,
+)
 from nlp_meta.report.tables import (
     Entry,
     Row,
@@ -26,9 +31,6 @@ from nlp_meta.report.tables import (
     glance_table,
     measures_table,
     paired_table,
-    say_bytes,
-    say_count,
-    say_quantity,
     scores_table,
     to_markdown_table,
 )

@@ -16,9 +16,15 @@ from nlp_meta.evaluation import answers as kinds
 from nlp_meta.evaluation.protocol import judge
 from nlp_meta.evaluation.records import Record, columns_of, hash_query
 from nlp_meta.evaluation.results import Analysis, analyze
-from nlp_meta.report.examples import Part, find_examples, mark_differences
 from nlp_meta.report.page import to_markdown, write_report
-from nlp_meta.report.verdict import answer_sentence
+from nlp_meta.report.texts import (
+    Part,
+    find_examples,
+    mark_differences,
+)
+from nlp_meta.report.verdict import (
+    answer_sentence,
+)
 
 SENTENCES = {
     "ind-jav": [
@@ -266,7 +272,7 @@ def test_examples_are_those_furthest_apart_with_tasks_in_turn():
     better = [row("x", 60), row("x", 40, draw=1), row("y", 90), row("z", 55, task="b")]
     worse = [row("x", 30), row("x", 50, draw=1), row("y", 40), row("z", 50, task="b")]
 
-    found = find_examples(better, worse, kind="generation", most=9)
+    found = find_examples(better, worse, skill="generation", most=9)
 
     assert [(one.text, one.draws, one.judged) for one in found] == [
         ("y", 1, 1),
@@ -274,4 +280,4 @@ def test_examples_are_those_furthest_apart_with_tasks_in_turn():
         ("x", 1, 2),
     ]
     assert found[2].better.note == "chrF++ 60.0" and found[2].worse.note == "chrF++ 30.0"
-    assert find_examples(worse, better, kind="generation", most=9) == []
+    assert find_examples(worse, better, skill="generation", most=9) == []

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from nlp_meta.report.outcomes import (
+from nlp_meta.report.texts import (
     bin_probabilities,
     count_confusions,
     find_disagreements,
@@ -112,8 +112,8 @@ def test_disagreements_of_most_draws_come_first_then_the_surest_mistake():
         ("c", 1, 1),
         ("b", 1, 1),
     ]
-    assert found[0].right == ("bad", pytest.approx(0.7))
-    assert found[0].wrong == ("good", pytest.approx(0.55))
+    assert found[0].better == ("bad", pytest.approx(0.7))
+    assert found[0].worse == ("good", pytest.approx(0.55))
     assert [one.text for one in find_disagreements(right, wrong, most=1)] == ["a"]
 
 
