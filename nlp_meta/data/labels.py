@@ -58,7 +58,7 @@ def label_text(value: object) -> str | None:
 
 
 def parse_label_map(text: str) -> dict[str, str]:
-    """Read what a user gave as `--label-map`, such as `bad=negative,good=positive`.
+    """Read what a user gave as `label_map`, such as `bad=negative,good=positive`.
 
     Raises:
         LabelError: A part is not `written=name`, or a label is there twice.
@@ -69,12 +69,12 @@ def parse_label_map(text: str) -> dict[str, str]:
         if not (written and equals and name):
             raise LabelError(
                 f"cannot read the label map {text!r}: {part.strip()!r} is not of the form "
-                "written=name; write `--label-map` like bad=negative,good=positive"
+                "written=name; write `label_map` like bad=negative,good=positive"
             )
         if written in label_map:
             raise LabelError(
                 f"cannot read the label map {text!r}: {written!r} is there twice, one name for "
-                "each label is needed; keep one of them in `--label-map`"
+                "each label is needed; keep one of them in `label_map`"
             )
         label_map[written] = name
     return label_map
@@ -139,14 +139,14 @@ def check_labels(labels: Sequence[str], *, min_per_label: int = 2) -> None:
         raise LabelError(
             f"cannot learn from one label only: all {count} examples are labeled {label!r}, at "
             "least two labels are needed; add examples of another label or name another column "
-            "with `--label-column`"
+            "with `label_column`"
         )
     label, count = min(counts.items(), key=lambda item: item[1])
     if count < min_per_label:
         raise LabelError(
             f"cannot learn label {label!r} from {count} example{'' if count == 1 else 's'}: at "
             f"least {min_per_label} of each label are needed; add examples of it, remove it, or "
-            "join it with another label by `--label-map`"
+            "join it with another label by `label_map`"
         )
 
 
@@ -200,7 +200,7 @@ def _apply_label_map(
             hint = f" (nearest: {nearest[0]!r})" if nearest else ""
             raise LabelError(
                 f"cannot rename label {key!r}: no example has it, the labels are "
-                f"{_listed(counts)}{hint}; correct or remove it in `--label-map`"
+                f"{_listed(counts)}{hint}; correct or remove it in `label_map`"
             )
     return renamed
 
@@ -234,7 +234,7 @@ def _check_distinct(names: Mapping[str, str], renamed: Mapping[str, str]) -> Non
         raise LabelError(
             f"cannot tell labels {first!r} and {second!r} apart: they differ in case or blanks "
             "only, one spelling for each label is needed; write them alike or join them by "
-            "`--label-map`"
+            "`label_map`"
         )
 
 

@@ -140,7 +140,7 @@ def check_pair(source: str, target: str) -> None:
     if parse_tag(source) == parse_tag(target):
         raise DataError(
             f"cannot translate from '{source}' into '{target}': both are the same language and "
-            "two different ones are needed; change `--source-lang` or `--target-lang`"
+            "two different ones are needed; change `source_lang` or `target_lang`"
         )
 
 

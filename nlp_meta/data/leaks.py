@@ -239,7 +239,7 @@ def check_leaks(
     if overlap not in OVERLAPS:
         raise SettingsError(
             f"cannot treat leaks by '{overlap}': one of {', '.join(OVERLAPS)} is needed; "
-            "change `--overlap`"
+            "change `overlap`"
         )
     leaks = find_leaks(meta_train, judged, threshold=threshold)
     if overlap == "stop":
@@ -337,7 +337,7 @@ def _stop_at(leaks: Sequence[Leak]) -> None:
         f"cannot compare on tasks that leak: {found} rows, such as {first.part} row {first.row} "
         f"of '{first.task}' ('{first.text}') like one of '{first.other_task}' "
         f"('{first.other_text}'); rows that no method has seen are needed; exclude them with "
-        "`--overlap exclude`, or leave tasks out with `data.exclude`"
+        '`overlap="exclude"`, or leave tasks out with `data.exclude`'
     )
 
 

@@ -4,16 +4,15 @@ Both sources pass through the same normalization, so one corpus gives the same r
 from either. Nothing is ever run that a dataset brings along.
 """
 
-import csv
-import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nlp_meta.data import table_formats
 from nlp_meta.data.cards import (
     CLASSIFICATION,
     COLUMN_KEYS,
@@ -23,6 +22,7 @@ from nlp_meta.data.cards import (
     HubTask,
     TaskCard,
 )
+from nlp_meta.data.table_formats import FORMS
 from nlp_meta.errors import CardError, SettingsError
 
 SOURCES = ("files", "hub")
@@ -159,7 +159,7 @@ def _find_file(
     else:
         found = data_root or os.environ.get("NLP_META_DATA")
         remedy = (
-            "set `--data.root` or NLP_META_DATA to the folder that holds it (the card's "
+            "set `data.root` or NLP_META_DATA to the folder that holds it (the card's "
             "`obtain` says how to get the files)"
         )
         if not found:
@@ -176,51 +176,23 @@ def _find_file(
     return root / name
 
 
-def _read_file(card: DataCard, path: Path) -> Iterator[Record]:
-    readers: dict[str, Callable[[Path], Iterator[Record]]] = {
-        ".jsonl": _read_json_lines,
-        ".csv": _read_csv,
-        ".tsv": _read_csv,
-        ".parquet": _read_parquet,
-    }
-    if path.suffix not in readers:
+def _read_file(card: DataCard, path: Path) -> Sequence[Record]:
+    form = path.suffix.removeprefix(".")
+    if form not in FORMS:
         raise CardError(
             f"cannot read '{path}' of card '{card.path}': the ending '{path.suffix}' is unknown; "
-            f"one of {', '.join(readers)} is needed; convert the file and correct `files`"
+            f"one of {', '.join('.' + known for known in FORMS)} is needed; convert the file and "
+            "correct `files`"
         )
     try:
-        yield from readers[path.suffix](path)
-    except (OSError, ValueError, csv.Error) as error:
+        return table_formats.read_rows(form, path.read_bytes()).cells
+    except (OSError, ValueError) as error:
+        line = getattr(error, "line", None)
         raise CardError(
-            f"cannot read '{path}' of card '{card.path}': {error}; an unbroken file in UTF-8 is "
-            "needed; get the file again (the card's `obtain` says how)"
+            f"cannot read '{path}' of card '{card.path}': {f'line {line}: ' if line else ''}"
+            f"{error}; an unbroken file in UTF-8 is needed; get the file again (the card's "
+            "`obtain` says how)"
         ) from error
-
-
-def _read_json_lines(path: Path) -> Iterator[Record]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"line {number} is not JSON ({error.msg})") from error
-            if not isinstance(record, dict):
-                raise ValueError(f"line {number} is not a JSON object")
-            yield record
-
-
-def _read_csv(path: Path) -> Iterator[Record]:
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file, delimiter=delimiter, strict=True)
-
-
-def _read_parquet(path: Path) -> Iterator[Record]:
-    from pyarrow import parquet  # 0.1 s, and most corpora never need it
-
-    yield from parquet.read_table(path).to_pylist()
 
 
 def _read_hub(card: DataCard, task: TaskCard, split: str) -> tuple[Row, ...]:

@@ -131,7 +131,7 @@ def _check_code(languages: Languages, code: str, side: str) -> None:
 
 
 def _unknown(languages: Languages, code: str, side: str, *, needed: str) -> BackboneError:
-    option = "--source-lang" if side == "from" else "--target-lang"
+    option = "source_lang" if side == "from" else "target_lang"
     return BackboneError(
         f"cannot translate {side} '{code}' with '{languages.name}': {needed} is needed, such as "
         f"{', '.join(near_codes(languages, code))}; change `{option}`, or leave such tasks out "

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nlp_meta.data.table_formats import render_rows
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     EMPTY,
@@ -27,17 +28,17 @@ from nlp_meta.files.memories import (
     render_pairs,
     write_whole,
 )
-from nlp_meta.files.pair_tables import WRITTEN_TABLES, read_rows_of, render_table, table_entries
+from nlp_meta.files.tables import WRITTEN_PAIR_TABLES, read_rows_of, table_entries
 from nlp_meta.files.xliff import fill_xliff, xliff_entries
 
-FORMS = ("txt", *WRITTEN_TABLES, "po", "pot", "xlf", "xliff")
+FORMS = ("txt", *WRITTEN_PAIR_TABLES, "po", "pot", "xlf", "xliff")
 TRANSLATED_FORMS = ("txt", *WRITTEN_FORMS)
 
 TRANSLATED = "translated"
 
 _KINDS = {
     "txt": "txt",
-    **dict.fromkeys(WRITTEN_TABLES, "table"),
+    **dict.fromkeys(WRITTEN_PAIR_TABLES, "table"),
     **dict.fromkeys(("po", "pot"), "po"),
     **dict.fromkeys(("xlf", "xliff"), "xliff"),
 }
@@ -100,7 +101,7 @@ def read_sources(
         raise DataError(
             f"cannot translate '{path}': nothing in it is to be translated ({told}), at least one "
             "text without a translation is needed; name another file, or for a table another "
-            "`--target-column`"
+            "`target_column`"
         )
     return Sources(
         texts=tuple(entries[place].source or "" for place in places),
@@ -244,7 +245,7 @@ def _fill_table(
         {**row, target: filled[place]} if place in filled else row
         for place, row in enumerate(rows.cells)
     ]
-    return render_table(form, tuple(dict.fromkeys((*rows.columns, target))), cells)
+    return render_rows(form, tuple(dict.fromkeys((*rows.columns, target))), cells)
 
 
 def _fill_po(

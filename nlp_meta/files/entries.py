@@ -4,15 +4,12 @@ A file is unpacked and decoded here; formats turn it into entries, among which t
 themselves which ones are no finished translations.
 """
 
-import csv
 import gzip
-import json
-import re
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 from nlp_meta.errors import DataError
@@ -103,12 +100,7 @@ def decode_text(file: UserFile, *, encoding: str = "utf-8-sig") -> str:
     try:
         return file.content.decode(encoding)
     except UnicodeDecodeError as error:
-        line = file.content.count(b"\n", 0, error.start) + 1
-        known = encoding.removesuffix("-sig").upper()
-        raise DataError(
-            f"cannot read '{file.path}': byte 0x{file.content[error.start]:02x} in line {line} is "
-            f"not {known}, one encoding throughout is needed; save the file with the encoding UTF-8"
-        ) from error
+        raise not_utf8(file, error, encoding=encoding) from error
 
 
 def decode_lines(file: UserFile) -> list[str]:
@@ -124,13 +116,16 @@ def is_blank(text: str | None) -> bool:
     return text is None or not text.strip()
 
 
-def is_unicode(value: object) -> bool:
-    """Whether the texts of a JSON value can be written down; half of a surrogate pair cannot."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def not_utf8(
+    file: UserFile, error: UnicodeDecodeError, *, encoding: str = "utf-8-sig"
+) -> DataError:
+    """Say which byte of a file is not of its encoding, and in which line."""
+    line = file.content.count(b"\n", 0, error.start) + 1
+    known = encoding.removesuffix("-sig").upper()
+    return DataError(
+        f"cannot read '{file.path}': byte 0x{file.content[error.start]:02x} in line {line} is "
+        f"not {known}, one encoding throughout is needed; save the file with the encoding UTF-8"
+    )
 
 
 def damaged(file: UserFile, reason: object, *, line: int | None = None) -> DataError:
@@ -185,29 +180,3 @@ def _check_form(path: Path, form: str, forms: Sequence[str] | None, also: str) -
 
 def _ending(name: str) -> str:
     return PurePosixPath(name).suffix.lower().removeprefix(".")
-
-
-def tsv_quoting(text: str) -> int:
-    """How `csv` is to take the double quotes of a TSV file.
-
-    Most corpora write texts as they are, quotes included. So quotes are the texts' own where
-    they do not keep to the form of a table, and where they would join lines that are rows of
-    one width already.
-
-    Args:
-        text: The whole file.
-
-    Returns:
-        `csv.QUOTE_MINIMAL`, or `csv.QUOTE_NONE` where quotes are the texts' own.
-    """
-    if '"' not in text:
-        return csv.QUOTE_MINIMAL
-    try:
-        rows = list(csv.reader(StringIO(text, newline=""), delimiter="\t", strict=True))
-    except csv.Error:
-        return csv.QUOTE_NONE
-    if any(len(row) > len(rows[0]) for row in rows):
-        return csv.QUOTE_NONE
-    joined = any(re.search(r"[\t\r\n]", cell) for row in rows for cell in row)
-    tabs = {line.count("\t") for line in StringIO(text, newline="") if line.strip()}
-    return csv.QUOTE_NONE if joined and len(tabs) == 1 and 0 not in tabs else csv.QUOTE_MINIMAL

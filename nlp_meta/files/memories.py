@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlp_meta.data.languages import same_language
+from nlp_meta.data.table_formats import render_rows
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     DUPLICATE,
@@ -27,19 +28,18 @@ from nlp_meta.files.entries import (
     read_user_file,
 )
 from nlp_meta.files.gettext import po_entries, render_po
-from nlp_meta.files.pair_tables import (
-    TABLES,
-    WRITTEN_TABLES,
-    read_rows_of,
-    render_table,
-    table_entries,
-)
 from nlp_meta.files.parallel_texts import aligned_entries, find_aligned, order_aligned
 from nlp_meta.files.placeholders import PlaceholderLoss, describe_losses, find_losses, record_losses
+from nlp_meta.files.tables import (
+    PAIR_TABLES,
+    WRITTEN_PAIR_TABLES,
+    read_rows_of,
+    table_entries,
+)
 from nlp_meta.files.tmx import render_tmx, tmx_entries
 from nlp_meta.files.xliff import render_xliff, xliff_entries
 
-WRITTEN_FORMS = (*WRITTEN_TABLES, "po", "tmx", "xlf", "xliff")
+WRITTEN_FORMS = (*WRITTEN_PAIR_TABLES, "po", "tmx", "xlf", "xliff")
 
 
 def render_pairs(
@@ -56,8 +56,8 @@ def render_pairs(
     Args:
         reviewed: Else `.po` and XLIFF say that the translations are yet to be looked at.
     """
-    if form in WRITTEN_TABLES:
-        return render_table(form, columns, [dict(zip(columns, p, strict=True)) for p in pairs])
+    if form in WRITTEN_PAIR_TABLES:
+        return render_rows(form, columns, [dict(zip(columns, p, strict=True)) for p in pairs])
     if form == "po":
         return render_po(pairs, target_lang=target_lang, reviewed=reviewed)
     source_lang, target_lang = source_lang or "", target_lang or ""
@@ -78,13 +78,12 @@ def check_written_form(
     if form not in forms:
         raise DataError(
             f"cannot write '{path}': its ending '{form and '.' + form}' is unknown, one of "
-            f"{', '.join('.' + known for known in forms)} is needed; name such a file with "
-            "`--output`"
+            f"{', '.join('.' + known for known in forms)} is needed; name such a file"
         )
     if form in ("tmx", "xlf", "xliff") and not (source_lang and target_lang):
         raise DataError(
             f"cannot write '{path}': a .{form} file names both its languages, and they are needed; "
-            "give `--source-lang` and `--target-lang`, or name another file with `--output`"
+            "give `source_lang` and `target_lang`, or name another file"
         )
 
 
@@ -107,9 +106,9 @@ def write_whole(path: Path, content: bytes) -> None:
         beside.unlink(missing_ok=True)
 
 
-FORMS = (*TABLES, "po", "pot", "tmx", "xlf", "xliff")
+FORMS = (*PAIR_TABLES, "po", "pot", "tmx", "xlf", "xliff")
 _ALIGNED = (
-    ", or two aligned texts, both given or named by `--source-lang` and `--target-lang` (x.ind, "
+    ", or two aligned texts, both given or named by `source_lang` and `target_lang` (x.ind, "
     "x.jav or x.ind.txt, x.jav.txt)"
 )
 
@@ -186,7 +185,7 @@ def read_memory(
             entries = aligned_entries(*other, known=FORMS)
         else:
             file = read_user_file(path, forms=FORMS, also=_ALIGNED)
-            if file.form in TABLES:
+            if file.form in PAIR_TABLES:
                 entries = table_entries(
                     file,
                     read_rows_of(file),
@@ -235,7 +234,7 @@ def check_direction(
     *,
     source_lang: str | None,
     target_lang: str | None,
-    remedy: str = "correct `--source-lang` and `--target-lang`",
+    remedy: str = "correct `source_lang` and `target_lang`",
 ) -> bool:
     """Whether a file of two languages translates the opposite way.
 

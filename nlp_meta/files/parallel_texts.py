@@ -41,7 +41,7 @@ def find_aligned(
         raise DataError(
             f"cannot find the other side of '{path}': beside it "
             f"{'are ' + ', '.join(found) if found else 'is no file'} named {stem}.{wanted}{tail}, "
-            "one text aligned with it is needed; name both, source and target, with `--data`"
+            "one text aligned with it is needed; give both, the source's first"
         )
     other = beside[found[0]]
     return (path, other) if is_source else (other, path)

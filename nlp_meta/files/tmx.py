@@ -32,13 +32,13 @@ def tmx_entries(file: UserFile, *, source_lang: str | None, target_lang: str | N
     target = _choose(file, target_lang, tags, likely="", taken=source, option="target")
     if set(match_tags(source, tags)) == set(match_tags(target, tags)):
         raise DataError(
-            f"cannot read '{file.path}': `--source-lang` {source} and `--target-lang` {target} are "
+            f"cannot read '{file.path}': `source_lang` {source} and `target_lang` {target} are "
             f"one language there, two of {', '.join(tags)} are needed; name another"
         )
     return [
         Entry(
-            _text(file, node, segments, source, option="--source-lang"),
-            _text(file, node, segments, target, option="--target-lang"),
+            _text(file, node, segments, source, option="source_lang"),
+            _text(file, node, segments, target, option="target_lang"),
             node.sourceline,
         )
         for node, segments in units
@@ -95,7 +95,7 @@ def _choose(
             return wanted
         raise DataError(
             f"cannot find the language '{wanted}' in '{file.path}': its languages are {listed}; "
-            f"name one of them with `--{option}-lang`"
+            f"name one of them with `{option}_lang`"
         )
     if match_tags(likely, tags):
         return likely
@@ -104,7 +104,7 @@ def _choose(
         return others[0]
     raise DataError(
         f"cannot tell the {option} language of '{file.path}': its languages are {listed}, one of "
-        f"them is needed; name it with `--{option}-lang`"
+        f"them is needed; name it with `{option}_lang`"
     )
 
 

@@ -85,8 +85,8 @@ def test_a_model_with_a_tag_for_undetermined_languages_takes_any(save_tiny_maria
 @pytest.mark.parametrize(
     ("family", "pair", "message"),
     [
-        ("nllb", "eng-jvn", "to 'jvn'.* such as jav_Latn, .*change `--target-lang`"),
-        ("nllb", "injd-jav", "from 'injd'.* such as ind_Latn, .*change `--source-lang`"),
+        ("nllb", "eng-jvn", "to 'jvn'.* such as jav_Latn, .*change `target_lang`"),
+        ("nllb", "injd-jav", "from 'injd'.* such as ind_Latn, .*change `source_lang`"),
         ("nllb", "eng-kas", "to 'kas'.* such as kas_Arab, kas_Deva, "),
         ("nllb", "eng-sin_Latn", "to 'sin_Latn'.* such as sin_Sinh, "),
         ("m2m", "eng-bhp", "to 'bhp'.* such as "),
@@ -117,8 +117,8 @@ def test_a_model_that_takes_any_language_takes_real_codes_on_both_sides(open_mar
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        ("ind-indo", "to 'indo'.*such as ind, .*change `--target-lang`"),
-        ("java-ind", "from 'java'.*such as jav, .*change `--source-lang`"),
+        ("ind-indo", "to 'indo'.*such as ind, .*change `target_lang`"),
+        ("java-ind", "from 'java'.*such as jav, .*change `source_lang`"),
         ("ind-Javanese", "to 'Javanese'.*such as jav, "),
         ("xx-ind", "from 'xx'"),
         ("ind-42", "to '42'"),

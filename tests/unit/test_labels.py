@@ -93,7 +93,7 @@ def test_blanks_around_labels_of_a_new_set_go():
     "written", [["Refund", "refund "], ["refund", "refund "], ["late  delivery", "Late delivery"]]
 )
 def test_two_spellings_of_one_new_label_stop(written):
-    with pytest.raises(LabelError, match=r"cannot tell labels .* apart.*`--label-map`"):
+    with pytest.raises(LabelError, match=r"cannot tell labels .* apart.*`label_map`"):
         match_labels([*written, "other"], THREE, label_map=None)
 
 
@@ -121,7 +121,7 @@ def test_label_map_is_read_from_text():
 
 @pytest.mark.parametrize("text", ["", "bad", "bad=", "=negative", "a=b,", "a=b,a=c"])
 def test_a_label_map_that_cannot_be_read_stops(text):
-    with pytest.raises(LabelError, match=r"cannot read the label map .*`--label-map`"):
+    with pytest.raises(LabelError, match=r"cannot read the label map .*`label_map`"):
         parse_label_map(text)
 
 

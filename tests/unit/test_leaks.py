@@ -223,7 +223,7 @@ def test_stop_says_how_many_shows_one_and_names_the_way_out():
     assert "1 meta-train/query, 1 support/query rows" in message
     assert "test row 1 of 'shops/cups' ('the parcel came" in message and "…'" in message
     assert "one of 'shops/toys'" in message
-    assert "`--overlap exclude`" in message
+    assert '`overlap="exclude"`' in message
 
 
 def test_stop_lets_through_what_gives_no_answer_away():
@@ -273,7 +273,7 @@ def test_exclusion_is_logged_by_task_and_part(caplog):
 
 
 def test_unknown_way_to_treat_leaks_stops():
-    with pytest.raises(SettingsError, match="one of exclude, stop is needed; change `--overlap`"):
+    with pytest.raises(SettingsError, match="one of exclude, stop is needed; change `overlap`"):
         check_leaks([], [], overlap="ignore", threshold=THRESHOLD)
 
 

@@ -488,18 +488,18 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "", r"cannot find column 'source' in '.*': its columns are none"),
+        ("a.csv", "", r"cannot find column 'source' in table .*: its columns are none"),
         ("a.csv", "source,target\n", r"no pair of sentences \(no entries\)"),
         ("a.csv", "source,target\na,\n", r"no pair of sentences \(1 one-sided\)"),
         ("a.csv", "source,target\na,a\n", r"no pair of sentences \(1 identical\)"),
-        ("a.csv", "src,target\na,b\n", r"are 'src', 'target' \(nearest: 'src'\).*`--source-col"),
-        ("a.jsonl", '{"source":"a"}\n', r"column 'target' .*are 'source'.*`--target-column`"),
+        ("a.csv", "src,target\na,b\n", r"are 'src', 'target' \(nearest: 'src'\).*`source_col"),
+        ("a.jsonl", '{"source":"a"}\n', r"column 'target' .*are 'source'.*`target_column`"),
         ("a.csv", "source,source,target\na,b,c\n", r"2 have that name"),
         ("a.csv", "source,target\na,b\nno, no,c\n", r"line 3: it has 3 cells where the header has"),
         ("a.csv", 'source,target\n"a"b,c\n', r"line 2: .*a well-formed .csv file is needed"),
         ("a.csv", b"source,target\na,b\ncaf\xe9,c\n", r"byte 0xe9 in line 3 is not UTF-8"),
         ("a.jsonl", b'{"source":"caf\xe9"}', r"byte 0xe9 in line 1 is not UTF-8"),
-        ("a.jsonl", '{"source":"a","target":"b"}\n\n{"so\n', r"line 3: .*must be JSON"),
+        ("a.jsonl", '{"source":"a","target":"b"}\n\n{"so\n', r"line 3: it is not JSON"),
         (
             "a.jsonl",
             '{"source":"a","target":"b"}\n{"x":"\\ud800"}\n',
@@ -568,10 +568,10 @@ def test_a_parquet_text_that_is_no_unicode_stops(tmp_path):
 @pytest.mark.parametrize(
     ("languages", "message"),
     [
-        (("eng", "sun"), r"cannot find the language 'sun' in .*en, id, pt-BR, pt-PT.*`--target-"),
+        (("eng", "sun"), r"cannot find the language 'sun' in .*en, id, pt-BR, pt-PT.*`target_"),
         (("eng", "por"), r"unit in line 4 has por as pt-BR and as pt-PT, one is needed"),
         (("eng", None), r"cannot tell the target language .*are en, id, pt-BR, pt-PT"),
-        (("en", "en-US"), r"`--source-lang` en and `--target-lang` en-US are one language there"),
+        (("en", "en-US"), r"`source_lang` en and `target_lang` en-US are one language there"),
     ],
 )
 def test_languages_that_a_file_does_not_tell_apart_stop(tmp_path, languages, message):

@@ -167,7 +167,7 @@ def test_an_unknown_source_is_a_setting_to_correct(tmp_path):
 
 
 def test_a_missing_file_names_card_file_and_remedy(tmp_path):
-    with pytest.raises(CardError, match=r"shops/tea.*shops\.md.*--data\.root.*NLP_META_DATA"):
+    with pytest.raises(CardError, match=r"shops/tea.*shops\.md.*data\.root.*NLP_META_DATA"):
         read_tea(make_card(tmp_path), tmp_path)
 
 
@@ -175,7 +175,7 @@ def test_the_data_root_is_taken_from_the_environment_at_the_call(tmp_path, monke
     card = make_card(tmp_path)
     write_records(tmp_path / "shops" / "tea.train.jsonl", RECORDS)
     monkeypatch.delenv("NLP_META_DATA", raising=False)
-    with pytest.raises(CardError, match=r"no data root is set.*--data\.root"):
+    with pytest.raises(CardError, match=r"no data root is set.*data\.root"):
         read_tea(card, None)
 
     monkeypatch.setenv("NLP_META_DATA", str(tmp_path))
@@ -190,8 +190,8 @@ def test_the_data_root_is_taken_from_the_environment_at_the_call(tmp_path, monke
         ('{"text": "fine", "label": null}', r"`labels`.*'None'"),
         ('{"text": "fine"}', r"`columns\.label` is 'label'.*has text"),
         ('{"txt": "fine", "label": 1}', r"`columns\.text` is 'text'.*has txt, label"),
-        ('{"text": ', r"tea\.train\.jsonl.*line 1 is not JSON"),
-        ("[1]", "line 1 is not a JSON object"),
+        ('{"text": ', r"tea\.train\.jsonl.*line 1: it is not JSON"),
+        ("[1]", "line 1: it is not a JSON object"),
     ],
 )
 def test_rows_that_contradict_the_card_are_refused(tmp_path, line, message):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value, are_progress_bars_disabled
+from datasets import ClassLabel, Dataset, Features, Value
 
 from nlp_meta.errors import DataError
 from nlp_meta.files.tables import read_table
@@ -112,33 +112,41 @@ def test_ten_thousand_rows_keep_their_order(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.xlsx", "x", r"its ending '.xlsx' is unknown, one of \.csv, .*\.parquet is needed"),
+        (
+            "a.xlsx",
+            "x",
+            r"its ending '.xlsx' is unknown, one of \.csv, .*\.parquet, or ",
+        ),
         ("a.csv", "", r"it has no rows"),
         ("a.csv", "text,label\n", r"it has no rows"),
         ("a.jsonl", "", r"it has no rows"),
-        ("a.csv", "text,label\na,b\n,c\n", r"row 2 has an empty text .*`--text-column`"),
-        ("a.csv", "text,label\na,b\n\nc,d\n", r"row 2 has an empty text"),
-        ("a.jsonl", '{"text":"a","label":1}\n{"text":null,"label":1}\n', r"row 2 has an empty"),
-        ("a.csv", "text,label\na,b\nc,d\ne, \n", r"row 3 has no label .*`--label-column`"),
-        ("a.csv", "text,label\na,b\nc\n", r"row 2 has no label"),
-        ("a.jsonl", '{"text":"a","label":1}\n{"text":"b"}\n', r"row 2 has no label"),
+        ("a.csv", "text,label\na,b\n,c\n", r"line 3 has an empty text .*`text_column`"),
+        ("a.csv", "text,label\na,b\n\nc,d\n", r"line 3 has an empty text"),
+        ("a.jsonl", '{"text":"a","label":1}\n{"text":null,"label":1}\n', r"line 2 has an empty"),
+        ("a.csv", "text,label\na,b\nc,d\ne, \n", r"line 4 has no label .*`label_column`"),
+        ("a.csv", "text,label\na,b\nc\n", r"line 3 has no label"),
+        ("a.jsonl", '{"text":"a","label":1}\n{"text":"b"}\n', r"line 2 has no label"),
         ("a.csv", "Text,lable\na,b\n", r"'text' .*are 'Text', 'lable' \(nearest: 'Text'\)"),
-        ("a.csv", "text,lable\na,b\n", r"nearest: 'lable'\); .*`--label-column`"),
-        ("a.jsonl", '{"txt":"a","label":1}\n', r"nearest: 'txt'\); .*`--text-column`"),
+        ("a.csv", "text,lable\na,b\n", r"nearest: 'lable'\); .*`label_column`"),
+        ("a.jsonl", '{"txt":"a","label":1}\n', r"nearest: 'txt'\); .*`text_column`"),
         ("a.csv", "text,text,label\na,b,c\n", r"2 have that name"),
-        ("a.csv", "text,label\nno, no,bad\n", r"row 1 has 3 cells where the header has 2"),
-        ("a.csv", b"text,label\ncaf\xe9,a\n", r"byte 0xe9 in it is not UTF-8"),
-        ("a.jsonl", b'{"text":"caf\xe9","label":1}\n', r"byte 0xe9 in it is not UTF-8"),
+        ("a.csv", "text,label\nno, no,bad\n", r"line 2: it has 3 cells where the header has 2"),
+        ("a.csv", b"text,label\ncaf\xe9,a\n", r"byte 0xe9 in line 2 is not UTF-8"),
+        ("a.jsonl", b'{"text":"caf\xe9","label":1}\n', r"byte 0xe9 in line 1 is not UTF-8"),
         ("a.csv", 'text,label\n"a,b\nc,d\n', r"a well-formed .csv file is needed"),
         ("a.jsonl", '{"text":"a","label":1}\n{"text": b}\n', r"a well-formed .jsonl file"),
         ("a.json", '[{"text":"a"', r"a well-formed .json file is needed"),
-        ("a.jsonl", '{"text":"a","label":1}\n{"text":"\\ud800","label":1}\n', r"row 2 .*half of a"),
+        (
+            "a.jsonl",
+            '{"text":"a","label":1}\n{"text":"\\ud800","label":1}\n',
+            r"line 2: .*half of",
+        ),
         (
             "a.json",
             '[{"text":"a","label":"\\udc00"}]',
-            r"row 1 has a text with half of a surrogate",
+            r"line 1: a text has half of a surrogate",
         ),
-        ("a.json", '{"text":["a"],"label":["b"]}', r"row 1 has a list in column 'text'"),
+        ("a.json", '{"text":["a"],"label":["b"]}', r"line 1 has a list in column 'text'"),
         ("a.parquet", "x", r"a well-formed .parquet file is needed"),
     ],
 )
@@ -161,7 +169,7 @@ def test_a_missing_file_stops(tmp_path):
 def test_more_rows_than_are_taken_stop(tmp_path, ending):
     path = write(tmp_path / f"long.{ending}", ["a"] * 1000, ["b"] * 1000)
 
-    with pytest.raises(DataError, match=r"1000 rows where at most 999 are taken;.*`--max-rows`"):
+    with pytest.raises(DataError, match=r"1000 rows where at most 999 are taken;.*`max_rows`"):
         read_table(path, max_rows=999)
     assert len(read_table(path, max_rows=1000).texts) == 1000
 
@@ -222,10 +230,3 @@ def test_nothing_is_left_behind_and_nothing_is_printed(tmp_path):
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [*home.rglob("*"), *temporary.rglob("*")] == []
-
-
-def test_progress_bars_are_as_they_were(tmp_path):
-    before = are_progress_bars_disabled()
-    read_table(raw(tmp_path, "text,label\na,b\n"), max_rows=9)
-
-    assert are_progress_bars_disabled() == before
