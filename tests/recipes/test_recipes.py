@@ -371,7 +371,7 @@ BAD = [{"text": f"bad room {i}", "label": "neg"} for i in range(4)]
 @pytest.mark.parametrize(
     ("rows", "words", "says"),
     [
-        ([*GOOD, *BAD, {"text": " ", "label": "pos"}], [], "row 9"),
+        ([*GOOD, *BAD, {"text": " ", "label": "pos"}], [], "line 10"),
         ([*GOOD, *BAD], ["--text-column", "review"], "--text-column"),
         ([*GOOD, *BAD], ["--label-column", "mood"], "--label-column"),
         (GOOD, [], "one label only"),
