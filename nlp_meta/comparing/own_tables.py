@@ -248,7 +248,8 @@ def recommend_for_table(
     known, model, inner = read_start(wanted.meta, encoder=encoder)
     task = build_task(data, None, known=known, label_map=label_map)
     task, leaks = _without_overlap(wanted, task)
-    settings = build_settings(wanted, model, inner, [len(task.train)], folder="")
+    rows = [len(task.train)]
+    settings = build_settings(wanted, model, inner, rows, folder="", may_be_joint=False)
     recommendation = recommend(
         Bench(settings, (), task.labels),
         task,
@@ -411,12 +412,23 @@ def _check_metric(metric: str, skill: str) -> None:
 
 
 def build_settings(
-    wanted: OwnComparison, model: ModelSettings, inner: Inner, budgets: list[int], *, folder: str
+    wanted: OwnComparison,
+    model: ModelSettings,
+    inner: Inner,
+    budgets: list[int],
+    *,
+    folder: str,
+    may_be_joint: bool = True,
 ) -> Comparison:
-    """Write the config that a recipe would have for this comparison of labels."""
+    """Write the config that a recipe would have for this comparison of labels.
+
+    Args:
+        may_be_joint: As for `name_methods`.
+    """
+    methods = name_methods(wanted, CLASSIFICATION, may_be_joint=may_be_joint)
     return Comparison(
         data=NO_CARDS,
-        comparison=_plan_comparison(wanted, CLASSIFICATION, budgets, title="Your labels"),
+        comparison=_plan_comparison(wanted, methods, budgets, title="Your labels"),
         model=replace(model, pooling="mean", head="shared"),
         adaptation=_plan_adaptation(wanted, inner, budgets),
         rivals=RIVALS,
@@ -431,7 +443,9 @@ def _finding_settings(
     inner = Inner.of(record.adaptation.get("translation") or record.adaptation)
     return RetrievalComparison(
         data=NO_CARDS,
-        comparison=_plan_comparison(wanted, RETRIEVAL, budgets, title="Your sentence pairs"),
+        comparison=_plan_comparison(
+            wanted, name_methods(wanted, RETRIEVAL), budgets, title="Your sentence pairs"
+        ),
         retrieval=POOL,
         model=replace(read_settings(record, ModelSettings), pooling="mean"),
         adaptation=_plan_adaptation(wanted, inner, budgets),
@@ -451,7 +465,9 @@ def _writing_settings(
     )
     return GenerationComparison(
         data=NO_CARDS,
-        comparison=_plan_comparison(wanted, GENERATION, budgets, title="Your sentence pairs"),
+        comparison=_plan_comparison(
+            wanted, name_methods(wanted, GENERATION), budgets, title="Your sentence pairs"
+        ),
         generation=read_settings(record, GenerationSettings),
         adaptation=adaptation,
         prompting=replace(wanted.prompting, templates=[], scorings=[]),
@@ -461,10 +477,9 @@ def _writing_settings(
 
 
 def _plan_comparison(
-    wanted: OwnComparison, skill: str, budgets: list[int], *, title: str
+    wanted: OwnComparison, methods: dict[str, str], budgets: list[int], *, title: str
 ) -> ComparisonSettings:
     """Write the section `comparison`: all rows that a draw leaves judge."""
-    methods = name_methods(wanted, skill)
     return ComparisonSettings(
         title=title,
         metric=wanted.metric,
@@ -500,8 +515,11 @@ def _plan_run(wanted: OwnComparison, *, folder: str) -> RunSettings:
     return RunSettings(wanted.seed, folder, None, "auto", 2048, None, [], resume=False)
 
 
-def name_methods(wanted: OwnComparison, skill: str) -> dict[str, str]:
+def name_methods(wanted: OwnComparison, skill: str, *, may_be_joint: bool = True) -> dict[str, str]:
     """Lines of a config for the methods asked for; those without a start have their own names.
+
+    Args:
+        may_be_joint: Whether a jointly trained start can be given at all.
 
     Raises:
         SettingsError: One is unknown, or needs a start that was not given.
@@ -512,7 +530,7 @@ def name_methods(wanted: OwnComparison, skill: str) -> dict[str, str]:
         lines = {**{name: f"{row} {wanted.meta}" for name, row in ours.items()}, **lines}
     # What a joint start is worth as ours is adapted; where that is fine-tuning alone, `joint` is.
     joint = {f"joint_{name}": row for name, row in ours.items() if row != "start"}
-    joint = {"joint": "joint", **joint}
+    joint = {"joint": "joint", **joint} if may_be_joint else {}
     if wanted.joint is not None:
         lines |= {name: f"{row} {wanted.joint}" for name, row in joint.items()}
     if wanted.methods == ("all",):
