@@ -180,8 +180,8 @@ def find_weights(name_or_path: str, gguf_file: str | None) -> tuple[str, str | N
     if name_or_path == _BUILTIN and gguf_file is not None:
         raise SettingsError(
             f"cannot read '{gguf_file}' of '{_BUILTIN}', which is one file itself: the folder, or "
-            "the name on the Hub, that holds the file is needed; name it as "
-            "`prompting.model_name_or_path` (`--prompting.model`)"
+            "the name on the Hub, that holds the file is needed; change "
+            "`prompting.model_name_or_path`"
         )
     if name_or_path == _BUILTIN:
         # Importing the package would ask for llama-cpp-python, which nothing here needs.

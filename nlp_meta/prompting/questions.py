@@ -1,18 +1,14 @@
-"""Questions to an OpenAI-compatible endpoint: the forms of request, and what they will cost.
+"""Questions to an OpenAI-compatible endpoint: their forms, their cost, and answers kept on disk.
 
-Nothing here sends anything.
-
-Answers of an endpoint, kept on disk: an interrupted run asks no question twice.
-
-The file holds hashes of what was asked and the little that was read from each answer:
-no prompt, no key.
+Nothing here sends anything. An interrupted run asks no question twice: a file holds hashes
+of what was asked and the little that was read from each answer, no prompt and no key.
 """
 
 import hashlib
 import json
 import math
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +18,12 @@ from nlp_meta.errors import DataError
 from nlp_meta.prompting.prompts import Prompt
 
 _FILE = "endpoint_answers.jsonl"
+MODES = ("auto", "likelihood", "written", "completion", "chat")
+Batches = Sequence[tuple[Prompt, Sequence[str]]]
+"""Prompts, each with its queries."""
+
+# Part of every hash: to be raised when what is read from a reply changes.
+_READING = 1
 
 
 def hash_question(*parts: object) -> str:
@@ -57,10 +59,6 @@ class AnswerCache:
         self._torn = bool(content) and not content.endswith(b"\n")
         for line in content.splitlines():
             self._answers.update(_read_line(line))
-
-    def __len__(self) -> int:
-        """Count the answers."""
-        return len(self._answers)
 
     def get(self, key: str) -> Mapping[str, Any] | None:
         """Look an answer up."""
@@ -98,17 +96,8 @@ def _read_line(line: bytes) -> dict[str, Mapping[str, Any]]:
 def _name_folder(error: OSError, folder: Path) -> DataError:
     return DataError(
         f"cannot keep answers in {folder} ({error.strerror}): a folder that can be read and "
-        "written is needed; change `--output-dir`, `run.output_dir` or, in Python, `cache_dir` of "
-        "`connect_endpoint`"
+        "written is needed; change `run.output_dir`, or in Python `cache_dir` of `connect_endpoint`"
     )
-
-
-MODES = ("auto", "likelihood", "written", "completion", "chat")
-Batches = Sequence[tuple[Prompt, Sequence[str]]]
-"""Prompts, each with its queries."""
-
-# Part of every hash: to be raised when what is read from a reply changes.
-_READING = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,24 +229,6 @@ def make_questions(
         yield Question(way, payload, text, answer, key, count_at_most(text) + generated)
 
 
-def add_up(
-    questions: Iterable[Question],
-    *,
-    price_per_million_tokens: float | None,
-    requests_per_minute: float | None,
-) -> CostEstimate:
-    """Add up what questions cost."""
-    requests = tokens = 0
-    for question in questions:
-        requests += 1
-        tokens += question.tokens
-    price = None
-    if price_per_million_tokens is not None:
-        price = tokens * price_per_million_tokens / 1e6
-    minutes = None if requests_per_minute is None else requests / requests_per_minute
-    return CostEstimate(requests, tokens, price, minutes)
-
-
 def estimate_cost(
     batches: Batches,
     *,
@@ -273,19 +244,18 @@ def estimate_cost(
         answer_tokens: Longest written answer.
         price_per_million_tokens: The dearer one, where sent and generated tokens differ.
     """
-    estimates = [
-        add_up(
-            (
-                question
-                for prompt, queries in batches
-                for query in queries
-                for question in make_questions(
-                    way, prompt, query, address="", model="", answer_tokens=answer_tokens
-                )
-            ),
-            price_per_million_tokens=price_per_million_tokens,
-            requests_per_minute=requests_per_minute,
-        )
-        for way in ways_of(mode)
-    ]
-    return max(estimates, key=lambda estimate: (estimate.tokens, estimate.requests))
+    estimates = []
+    for way in ways_of(mode):
+        tokens = [
+            question.tokens
+            for prompt, queries in batches
+            for query in queries
+            for question in make_questions(
+                way, prompt, query, address="", model="", answer_tokens=answer_tokens
+            )
+        ]
+        estimates.append((sum(tokens), len(tokens)))
+    most, requests = max(estimates)
+    per_million, rate = price_per_million_tokens, requests_per_minute
+    price = None if per_million is None else most * per_million / 1e6
+    return CostEstimate(requests, most, price, None if rate is None else requests / rate)

@@ -98,13 +98,11 @@ def test_without_completions_a_chat_writes_and_what_it_does_not_finish_is_told()
     assert "stop" not in server.asked[-1].payload
 
 
-def test_empty_answers_are_counted_and_stop_nothing():
+def test_empty_answers_stop_nothing():
     with loopback.serve(lambda asked: loopback.write(asked, "\n")) as server:
-        writer = connect(server.url)
-        lines = writer.write(PROMPT, ["air", "rumah"])
+        lines = connect(server.url).write(PROMPT, ["air", "rumah"])
 
     assert lines == [Written("", True)] * 2
-    assert (writer.tally.written, writer.tally.empty) == (2, 2)
 
 
 def test_no_question_is_asked_twice_even_after_a_failure(tmp_path):
