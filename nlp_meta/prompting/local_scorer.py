@@ -15,18 +15,17 @@ from torch import Tensor
 
 from nlp_meta.encoders.batches import by_length
 from nlp_meta.errors import LabelError
-from nlp_meta.prompting.language_model import LanguageModel, piece_ids
-from nlp_meta.prompting.prompts import AnswerScore, Prompt
-from nlp_meta.prompting.shared_prefix import (
+from nlp_meta.prompting.language_model import (
     Ids,
+    LanguageModel,
     Past,
     SharedPrefix,
-    check_lengths,
     extend_past,
     group_rows,
+    piece_ids,
     read_rows,
-    text_ids,
 )
+from nlp_meta.prompting.prompts import AnswerScore, Prompt
 
 
 @dataclass(slots=True)
@@ -36,13 +35,10 @@ class LocalScorer:
     Attributes:
         batch_tokens: Most tokens of one padded batch, the prefix counted for each row: it
             bounds the memory of keys and values. A single row may hold more.
-        share_prefix: False reads every text whole, the very same ids; for comparison. A
-            model whose state is not keys and values is read so in any case.
     """
 
     language_model: LanguageModel
     batch_tokens: int
-    share_prefix: bool = True
     graded: ClassVar[bool] = True
     _shared: SharedPrefix = field(init=False, repr=False)
 
@@ -69,12 +65,7 @@ class LocalScorer:
             EpisodeError: A text without a token, or longer than the context.
         """
         answers = _answer_ids(self.language_model, prompt.answers)
-        prefix, rows = text_ids(self.language_model, prompt, queries)
-        longest = max(map(len, answers))
-        check_lengths(self.language_model, prefix, rows, answer_tokens=longest)
-        past = self._shared.read(prefix) if self.share_prefix and prefix else None
-        if past is None:
-            rows = [prefix + row for row in rows]
+        past, rows = self._shared.open(prompt, queries, answer_tokens=max(map(len, answers)))
         heads = _longest_heads(answers)
         columns = sorted({token for answer in answers for token in answer})
         if past is None or len(heads) == 1:

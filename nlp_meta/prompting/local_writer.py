@@ -13,19 +13,18 @@ from torch import Tensor
 
 from nlp_meta.encoders.batches import by_length
 from nlp_meta.errors import SettingsError
-from nlp_meta.prompting.language_model import LanguageModel, piece_ids
-from nlp_meta.prompting.prompts import Prompt, Written, one_line
-from nlp_meta.prompting.shared_prefix import (
+from nlp_meta.prompting.language_model import (
     Ids,
+    LanguageModel,
     Past,
     SharedPrefix,
     can_keep,
-    check_lengths,
     extend_past,
     group_rows,
+    piece_ids,
     read_rows,
-    text_ids,
 )
+from nlp_meta.prompting.prompts import Prompt, Written, one_line
 
 _BREAK = "\n"
 
@@ -59,8 +58,6 @@ class LocalWriter:
             hold more.
         max_new_tokens: Longest line.
         num_beams: 1 is greedy.
-        share_prefix: False reads every text whole at each step, the very same ids; for
-            comparison. A model whose state is not keys and values is read so in any case.
 
     Raises:
         SettingsError: A number below 1.
@@ -70,7 +67,6 @@ class LocalWriter:
     batch_tokens: int
     max_new_tokens: int
     num_beams: int
-    share_prefix: bool = True
     _shared: SharedPrefix = field(init=False, repr=False)
     _stops: Tensor | None = field(default=None, init=False, repr=False)
 
@@ -112,13 +108,9 @@ class LocalWriter:
         Raises:
             EpisodeError: A text without a token, or longer than the context with its line.
         """
-        prefix, rows = text_ids(self.language_model, prompt, queries)
-        check_lengths(self.language_model, prefix, rows, answer_tokens=self.max_new_tokens)
-        past = self._shared.read(prefix) if self.share_prefix and prefix else None
-        if past is None:
-            rows = [prefix + row for row in rows]
+        past, rows = self._shared.open(prompt, queries, answer_tokens=self.max_new_tokens)
         # Without a prefix it is seen at the first step whether a state can be kept.
-        keep = self.share_prefix and (past is not None or not prefix)
+        keep = past is not None or not prompt.prefix
         found: dict[int, Line] = {}
         for group in self._groups(rows, past, keep=keep):
             behind = None if past is None else past.repeat(len(group))

