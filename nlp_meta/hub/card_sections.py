@@ -17,6 +17,7 @@ from nlp_meta.hub.records import ADAPTED_MODELS
 
 Results = Mapping[str, Any]
 """The `results.json` of a comparison."""
+_SKILLS = {"alignment": "retrieval", "translation": "generation"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,16 @@ class CardFacts:
     base: BaseFacts | None = None
     results: Results | None = None
     carbon_grams: float | None = None
+
+    @property
+    def role(self) -> str:
+        """`start`, or `adapted` to one domain or language pair."""
+        return "adapted" if self.record["kind"] in ADAPTED_MODELS else "start"
+
+    @property
+    def skill(self) -> str:
+        """The skill that its card speaks of: the first of several."""
+        return _SKILLS.get(self.record["kind"].partition("-")[0], "classification")
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -96,7 +107,8 @@ def _usage(facts: CardFacts) -> str:
     # Markdown of code: nothing is escaped.
     environment = Environment(undefined=StrictUndefined, trim_blocks=True)  # noqa: S701
     return environment.from_string(source).render(
-        kind=record["kind"],
+        role=facts.role,
+        skill=facts.skill,
         name="folder" if facts.repo_id is None else f'"{facts.repo_id}"',
         model=record["model"],
         labels=record["labels"],
@@ -135,7 +147,7 @@ def _adaptation(facts: CardFacts) -> str:
     """What the adaptation to a domain did; for a start, the defaults it was found to need."""
     done = facts.record["adaptation"]
     labels = f"Labels: {', '.join(facts.record['labels'])}. " if facts.record["labels"] else ""
-    if facts.record["kind"] not in ADAPTED_MODELS:
+    if facts.role == "start":
         return f"{labels}Defaults of adaptation: {_list_values(done)}."
     start = facts.provenance.get("meta_model") or {}
     origin = "a meta-model of its owner's"

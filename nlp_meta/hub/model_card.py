@@ -25,23 +25,20 @@ from nlp_meta.errors import HubError
 from nlp_meta.hub.card_sections import CardFacts, Results, build_sections
 from nlp_meta.hub.data_cards import is_unstated, strictest
 
-_TITLES = {
-    "meta-model": "A meta-learned start for LoRA adapters",
-    "adapted-model": "A LoRA adapter adapted to one domain",
-    "alignment-meta-model": "A meta-learned start for LoRA adapters that find translations",
-    "alignment-model": "A LoRA adapter that finds translations in one language pair",
-    "translation-meta-model": "A meta-learned start for LoRA adapters that write translations",
-    "translation-model": "A LoRA adapter that translates one language pair",
-}
 _PIPELINES = {
-    "meta-model": "text-classification",
-    "adapted-model": "text-classification",
-    "alignment-meta-model": "sentence-similarity",
-    "alignment-model": "sentence-similarity",
-    "translation-meta-model": "translation",
-    "translation-model": "translation",
+    "classification": "text-classification",
+    "retrieval": "sentence-similarity",
+    "generation": "translation",
 }
-"""The Hub's words for what models do."""
+"""The Hub's words for what models do, by skill."""
+_TITLES = {
+    ("start", "classification"): "A meta-learned start for LoRA adapters",
+    ("start", "retrieval"): "A meta-learned start for LoRA adapters that find translations",
+    ("start", "generation"): "A meta-learned start for LoRA adapters that write translations",
+    ("adapted", "classification"): "A LoRA adapter adapted to one domain",
+    ("adapted", "retrieval"): "A LoRA adapter that finds translations in one language pair",
+    ("adapted", "generation"): "A LoRA adapter that translates one language pair",
+}
 EVAL_FOLDER = ".eval_results"
 _HUB_METRICS = {"macro_f1": "f1"}
 """Names on the Hub of metrics that are called otherwise here."""
@@ -55,7 +52,7 @@ def build_card(facts: CardFacts) -> str:
     """Write the card of a model."""
     sections = build_sections(facts).items()
     body = "\n\n".join(f"## {title}\n\n{text.strip()}" for title, text in sections)
-    title, about = _TITLES[facts.record["kind"]], f"Written by nlp-meta {__version__}."
+    title, about = _TITLES[facts.role, facts.skill], f"Written by nlp-meta {__version__}."
     text = (
         f"{_FENCE}{_front_matter(facts)}{_FENCE}\n# {title}\n\n{_about_base(facts)} {about}\n\n"
         f"{body}\n"
@@ -214,7 +211,7 @@ def _check_types(values: Mapping[str, Any]) -> None:
 
 def _front_matter(facts: CardFacts) -> str:
     # Where no comparison is given there is no score that could stand in the front matter.
-    task = _PIPELINES[facts.record["kind"]]
+    task = _PIPELINES[facts.skill]
     scores = _eval_results(facts.results, facts.data, task=task) if facts.results else None
     metrics = [facts.results["metric"], "accuracy"] if facts.results else []
     extra: dict[str, Any] = {}
