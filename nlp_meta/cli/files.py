@@ -5,13 +5,11 @@ renamed when it is complete, so that an error, a full disk or Ctrl-C leaves what
 before. Models do the same in `hub/storage.py`.
 """
 
-import csv
 import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +24,6 @@ Data = Path | tuple[Path, Path]
 
 Columns = Mapping[str, Sequence[str | int | float]]
 """The cells of a table, by the names of its columns."""
-
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 def read_rows(options: Namespace, data: Data, *, max_rows: int = sys.maxsize) -> "Table":
@@ -120,45 +116,19 @@ def check_ending(path: Path, endings: Sequence[str], *, what: str) -> None:
 
 def write_columns(path: Path, columns: Columns) -> None:
     """Write a table whole: .csv, .tsv, .jsonl or .parquet."""
-    ending = path.suffix.lower()
-    rows = zip(*columns.values(), strict=True)
-    with replace_file(path) as beside:
-        if ending == ".parquet":
-            import pyarrow as pa
-            import pyarrow.parquet as pq
+    from nlp_meta.data.table_formats import render_rows
+    from nlp_meta.files.entries import ending_of, write_whole
 
-            pq.write_table(pa.table({name: list(cells) for name, cells in columns.items()}), beside)
-            return
-        with beside.open("w", encoding="utf-8", newline="") as file:
-            if ending in _SEPARATORS:
-                writer = csv.writer(file, delimiter=_SEPARATORS[ending], lineterminator="\n")
-                writer.writerow(columns)
-                writer.writerows(rows)
-                return
-            for cells in rows:
-                row = dict(zip(columns, cells, strict=True))
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+    write_whole(path, render_rows(ending_of(path), tuple(columns), rows))
 
 
 def write_scores(path: Path, record: Mapping[str, object]) -> None:
     """Write a record whole, as JSON."""
-    with replace_file(path) as beside:
-        beside.write_text(json.dumps(record, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+    from nlp_meta.files.entries import write_whole
 
-
-@contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to; what is there in the end takes the place of `path`."""
-    path = path.resolve()
-    beside = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield beside
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    content = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
+    write_whole(path, content.encode())
 
 
 def check_output_folder(folder: Path, *, what: str, replaces: bool) -> None:

@@ -16,18 +16,13 @@ from nlp_meta.files.entries import (
     Entry,
     UserFile,
     decode_lines,
+    ending_of,
     is_blank,
     read_user_file,
-)
-from nlp_meta.files.gettext import fill_po, po_entries
-from nlp_meta.files.memories import (
-    WRITTEN_FORMS,
-    check_direction,
-    check_written_form,
-    ending_of,
-    render_pairs,
     write_whole,
 )
+from nlp_meta.files.gettext import fill_po, po_entries
+from nlp_meta.files.memories import WRITTEN_FORMS, check_direction, check_written_form, render_pairs
 from nlp_meta.files.tables import WRITTEN_PAIR_TABLES, read_rows_of, table_entries
 from nlp_meta.files.xliff import fill_xliff, xliff_entries
 

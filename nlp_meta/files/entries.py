@@ -5,12 +5,13 @@ themselves which ones are no finished translations.
 """
 
 import gzip
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from nlp_meta.errors import DataError
 
@@ -67,16 +68,16 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
     """
     packed = path.suffix.lower() in _PACKED
     if not packed:
-        _check_form(path, _ending(path.name), forms, also)
+        _check_form(path, ending_of(path), forms, also)
     if not path.is_file():
         raise DataError(
             f"cannot read '{path}': there is no such file, one with sentences is needed; check the "
             "path"
         )
-    name, content = path.name, b""
+    name, content = PurePath(path.name), b""
     try:
         if path.suffix.lower() == ".gz":
-            name, content = path.stem, _unpack_gzip(path)
+            name, content = PurePath(path.stem), _unpack_gzip(path)
         elif packed:
             name, content = _unpack_zip(path)
         else:
@@ -87,8 +88,8 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
             f"cannot read '{path}': {reason}, an unbroken "
             f"{'archive of one file' if packed else 'file'} is needed; get or pack it anew"
         ) from error
-    _check_form(path, _ending(name), forms, also)
-    return UserFile(path, _ending(name), content)
+    _check_form(path, ending_of(name), forms, also)
+    return UserFile(path, ending_of(name), content)
 
 
 def decode_text(file: UserFile, *, encoding: str = "utf-8-sig") -> str:
@@ -109,6 +110,25 @@ def decode_lines(file: UserFile) -> list[str]:
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in its place when it is complete; an error leaves what was there."""
+    path = path.resolve()
+    beside = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def ending_of(path: PurePath) -> str:
+    """The ending of a file's name in small letters, without the point."""
+    return path.suffix.lower().removeprefix(".")
 
 
 def is_blank(text: str | None) -> bool:
@@ -143,7 +163,7 @@ def _unpack_gzip(path: Path) -> bytes:
         return _check_size(path, file.read(_LARGEST + 1))
 
 
-def _unpack_zip(path: Path) -> tuple[str, bytes]:
+def _unpack_zip(path: Path) -> tuple[PurePath, bytes]:
     with zipfile.ZipFile(BytesIO(path.read_bytes())) as archive:
         names = [
             member.filename
@@ -157,7 +177,7 @@ def _unpack_zip(path: Path) -> tuple[str, bytes]:
                 "archive of one file is needed; unpack it and name the file"
             )
         with archive.open(names[0]) as file:
-            return PurePosixPath(names[0]).name, _check_size(path, file.read(_LARGEST + 1))
+            return PurePosixPath(names[0]), _check_size(path, file.read(_LARGEST + 1))
 
 
 def _check_size(path: Path, content: bytes) -> bytes:
@@ -176,7 +196,3 @@ def _check_form(path: Path, form: str, forms: Sequence[str] | None, also: str) -
             f"{', '.join('.' + known for known in forms)}, or such a file in an archive .gz or "
             f".zip{also}, is needed; save it as one of these"
         )
-
-
-def _ending(name: str) -> str:
-    return PurePosixPath(name).suffix.lower().removeprefix(".")

@@ -8,7 +8,6 @@ What of a translation memory was left out or is doubtful, for people and for mac
 New files of pairs, in every format that pairs are read from.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,10 @@ from nlp_meta.files.entries import (
     ONE_SIDED,
     Entry,
     UserFile,
+    ending_of,
     is_blank,
     read_user_file,
+    write_whole,
 )
 from nlp_meta.files.gettext import po_entries, render_po
 from nlp_meta.files.parallel_texts import aligned_entries, find_aligned, order_aligned
@@ -85,25 +86,6 @@ def check_written_form(
             f"cannot write '{path}': a .{form} file names both its languages, and they are needed; "
             "give `source_lang` and `target_lang`, or name another file"
         )
-
-
-def ending_of(path: Path) -> str:
-    """The ending of a file's name in small letters, without the point."""
-    return path.suffix.lower().removeprefix(".")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in its place when it is complete; an error leaves what was there."""
-    path = path.resolve()
-    beside = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 FORMS = (*PAIR_TABLES, "po", "pot", "tmx", "xlf", "xliff")
