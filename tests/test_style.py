@@ -2,12 +2,14 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import get_type_hints
 
+import nlp_meta
 from nlp_meta import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -191,3 +193,40 @@ def test_a_setting_that_is_none_is_found_in_a_text():
     named = {("prompting", "template"), ("model", "head"), ("outer", "{}")}
     assert set(named_settings(ast.walk(tree))) == named
     assert "templates" in sections()["prompting"] and "template" not in sections()["prompting"]
+
+
+def names_in(nodes: Iterable[ast.AST]) -> Counter[str]:
+    """Names that code uses, also those of attributes; an import alone uses nothing."""
+    return Counter(
+        node.id if isinstance(node, ast.Name) else node.attr
+        for node in nodes
+        if isinstance(node, ast.Name | ast.Attribute)
+    )
+
+
+def public_definitions(path: Path) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    for node in ast.parse(read(path)).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+
+
+# Wait to be used, or to go.
+UNUSED_YET = {"check_tasks", "check_pair_tasks", "scores_of_repeats", "fit_learning_curve"}
+UNUSED_YET |= {"extrapolate", "labels_to_reach", "bootstrap_interval", "save_memory"}
+
+
+def test_nothing_is_there_for_tests_alone():
+    """A function or class that only its own code names serves nobody.
+
+    Commands and what the package's face offers are found by their names.
+    """
+    used = sum((names_in(nodes_of(path)) for path in LIBRARY + RECIPES), Counter())
+
+    assert [
+        f"{name_of(path)}:{node.lineno} {node.name}"
+        for path in LIBRARY
+        if path.parent.name != COMMAND_LINE
+        for node in public_definitions(path)
+        if node.name not in {*nlp_meta.__all__, *UNUSED_YET}
+        and used[node.name] == names_in(ast.walk(node))[node.name]
+    ] == []
