@@ -126,14 +126,8 @@ def export_onnx(
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part"))
     try:
-        network = merge(model)
-        written = write_graph(network, beside / FLOAT32, opset=opset)
         names = [FLOAT32] if quantization == "none" else [FLOAT32, INT8]
-        if INT8 in names:
-            quantize(network, beside / FLOAT32, beside / INT8)
-        _write_runner(beside, model, graph=names[-1])
-        measured = measure(model, network, beside, names, texts or sample_texts())
-        check_parity(measured, FLOAT32)
+        written, measured = _write_graphs(beside, model, names, opset, texts or sample_texts())
         report = ExportReport(
             labels=model.labels,
             opset=written,
@@ -185,6 +179,24 @@ def sample_texts() -> tuple[str, ...]:
     """Built-in reviews of an industry that no meta-training sees."""
     tasks = load_tasks(["nlp_meta_reviews"], meta_split="meta-test")
     return tuple(example.source for task in tasks for example in task.train)[:SAMPLES]
+
+
+def _write_graphs(
+    folder: Path,
+    model: AdaptedModel,
+    names: Sequence[str],
+    opset: int | None,
+    texts: Sequence[str],
+) -> tuple[int, Measured]:
+    """Write graphs, the last of them with its runner, and measure them; return the opset too."""
+    network = merge(model)
+    written = write_graph(network, folder / FLOAT32, opset=opset)
+    if INT8 in names:
+        quantize(network, folder / FLOAT32, folder / INT8)
+    _write_runner(folder, model, graph=names[-1])
+    measured = measure(model, network, folder, names, texts)
+    check_parity(measured, FLOAT32)
+    return written, measured
 
 
 def _write_runner(folder: Path, model: AdaptedModel, *, graph: str) -> None:

@@ -26,6 +26,8 @@ from nlp_meta.report.page import to_markdown
 from nlp_meta.settings import GenerationComparison, GenerationSettings
 from nlp_meta.training.config import read_settings
 
+pytestmark = pytest.mark.slow
+
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 CONFIG = RECIPES / "configs/compare_generation.yaml"
 COMPARE = runpy.run_path(str(RECIPES / "compare.py"), run_name="recipe")["main"]

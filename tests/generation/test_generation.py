@@ -167,6 +167,7 @@ def test_stacked_episodes_adapt_as_they_do_alone(model_folders, family, sides):
             torch.testing.assert_close(together[name][w], value[0], **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "beams"), [("marian", 1), *((family, 3) for family in PAIRS)])
 def test_each_task_decodes_with_its_own_weights(model_folders, family, beams):
     """By the other route: PEFT's model of each task alone, one sentence at a time."""
@@ -243,6 +244,7 @@ def test_bfloat16_gives_nearly_the_same_loss(model_folders):
     torch.testing.assert_close(losses[0], losses[1], rtol=0.02, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["marian", "t5"])
 def test_adaptation_lowers_the_loss(model_folders, family):
     objective = build(model_folders(family), lora_layers=None)

@@ -12,6 +12,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPE = str(REPOSITORY / "recipes" / "meta_train.py")
 # Stops itself at outer step 3, through the functions that the recipe calls.

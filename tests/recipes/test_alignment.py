@@ -24,6 +24,8 @@ from nlp_meta.settings import MetaTraining
 from nlp_meta.training.config import read_settings
 from nlp_meta.training.run import load_splits, train_meta_model
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
 ADAPT = ["--source-lang", "eng", "--target-lang", "spa"]

@@ -33,6 +33,8 @@ from nlp_meta.report.page import to_markdown
 from nlp_meta.settings import GenerationComparison, ModelSettings, RetrievalComparison
 from nlp_meta.training.config import choose_by_section, read_settings
 
+pytestmark = pytest.mark.slow
+
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 CONFIG = RECIPES / "configs/compare_retrieval.yaml"
 COMPARE = runpy.run_path(str(RECIPES / "compare.py"), run_name="recipe")["main"]

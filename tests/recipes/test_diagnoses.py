@@ -14,6 +14,8 @@ from nlp_meta.training.config import read_settings
 from nlp_meta.training.diagnosis import diagnose_start, load_start
 from nlp_meta.training.run import load_splits
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
 STEPS = ["0", "1", "3"]

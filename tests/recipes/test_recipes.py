@@ -17,6 +17,8 @@ import yaml
 
 from nlp_meta.cli import main
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
 CORPUS = REPOSITORY / "nlp_meta" / "data" / "corpus"

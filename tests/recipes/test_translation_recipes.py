@@ -13,6 +13,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
 PHRASES = REPOSITORY / "nlp_meta" / "data" / "corpus" / "translation"

@@ -171,6 +171,7 @@ def count_bytes() -> int:
     return sum(found.values())
 
 
+@pytest.mark.slow
 def test_memory_grows_by_the_adapter_only(folders):
     """Five domains more take the tensors of five adapters; none is left when they are unloaded."""
     pack = DomainPack.from_pretrained({"first": folders["plain"]})
@@ -188,6 +189,7 @@ def test_memory_grows_by_the_adapter_only(folders):
     assert count_bytes() == before
 
 
+@pytest.mark.slow
 def test_adapting_in_the_background_disturbs_no_answer_and_keeps_no_states(models, make_meta):
     """The result is what `MetaModel.adapt` gives alone; its support states are not kept."""
     pack = DomainPack(models["plain"], name="plain")

@@ -59,6 +59,7 @@ def server(folders, saved_meta, tmp_path) -> Iterator[tuple[subprocess.Popen[str
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_server_answers_many_at_once_and_finishes_what_it_accepted(
     server, models, folders, tmp_path
 ):

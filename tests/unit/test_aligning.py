@@ -153,6 +153,7 @@ def test_a_saved_model_embeds_and_mines_the_same(model, tmp_path):
     assert [(one.source, one.target) for one in loaded.align(SOURCES, TARGETS)] == mined
 
 
+@pytest.mark.slow
 def test_plain_peft_gives_the_same_embeddings(model, tmp_path):
     """Another route: the code of the saved README in a process without this package."""
     model.save_pretrained(tmp_path / "model")

@@ -164,6 +164,7 @@ def test_ngrams_by_numpy_mix_as_the_companion_does(tmp_path: Path):
     assert np.allclose(mixed / mixed.sum(1, keepdims=True), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_export_is_measured_on_the_texts_given(exported: tuple[Path, ExportReport]):
     folder, report = exported
     exact, small = (report.measured.files[name] for name in (FLOAT32, INT8))
@@ -179,6 +180,7 @@ def test_export_is_measured_on_the_texts_given(exported: tuple[Path, ExportRepor
     )
 
 
+@pytest.mark.slow
 def test_runner_answers_alone_what_the_model_predicts(
     exported: tuple[Path, ExportReport], adapted: AdaptedModel, tmp_path: Path
 ):
@@ -206,6 +208,7 @@ def run_alone(folder: Path, texts: list[str]) -> list[list[str]]:
     return [line.split("\t") for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_graph_takes_any_number_of_rows_and_tokens(
     exported: tuple[Path, ExportReport], adapted: AdaptedModel
 ):
@@ -224,6 +227,7 @@ def test_graph_takes_any_number_of_rows_and_tokens(
     assert np.allclose(together, one_by_one, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_files_name_no_folder_of_the_machine(exported: tuple[Path, ExportReport]):
     places = (Path(transformers.__file__).parent, exported[0].parent, Path.cwd())
 
@@ -232,6 +236,7 @@ def test_files_name_no_folder_of_the_machine(exported: tuple[Path, ExportReport]
         assert all(str(place).encode() not in content for place in places), path.name
 
 
+@pytest.mark.slow
 def test_mean_pooling_with_weights_beside_the_graph(
     make_adapted: Callable[..., AdaptedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -257,6 +262,7 @@ def no_graph(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_graph")
 def test_failure_leaves_the_earlier_export_and_nothing_beside_it(
     exported: tuple[Path, ExportReport], adapted: AdaptedModel, tmp_path: Path
@@ -271,6 +277,7 @@ def test_failure_leaves_the_earlier_export_and_nothing_beside_it(
     assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
 
 
+@pytest.mark.slow
 def test_earlier_export_is_replaced_whole(
     adapted: AdaptedModel,
     exported: tuple[Path, ExportReport],
@@ -361,6 +368,7 @@ def test_command_refuses_what_it_cannot_export(
     assert (tmp_path / "full" / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_command_says_what_it_wrote(
     adapted: AdaptedModel,
     exported: tuple[Path, ExportReport],

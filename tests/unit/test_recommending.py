@@ -68,6 +68,7 @@ def test_the_sentence_says_what_was_left_out():
     assert copied.endswith("; 3 near-duplicates were left out")
 
 
+@pytest.mark.slow
 def test_near_copies_of_a_text_do_not_answer_for_it(tmp_path: Path):
     """Another route: the table without the copies, which says nothing of its random labels."""
     words = "amber birch cedar delta ember flint grove hazel inlet junip".split()

@@ -107,6 +107,7 @@ def test_the_copy_may_move_and_the_backbone_may_not(backbone):
     assert reader.encoder is not backbone.encoder
 
 
+@pytest.mark.slow
 @installed
 def test_support_examples_are_learned(backbone):
     answers = ask(setfit(backbone, **{**NUMBERS, "pairs": 10, "learning_rate": 3e-3}), episode())
@@ -118,6 +119,7 @@ def test_support_examples_are_learned(backbone):
         assert sum(answer.probabilities.values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 @installed
 def test_no_episode_leaves_a_trace(backbone, monkeypatch, tmp_path, capfd):
     """Same answers again; no file, no word on the screen, no random state, no weight changed."""
@@ -141,6 +143,7 @@ def test_no_episode_leaves_a_trace(backbone, monkeypatch, tmp_path, capfd):
     assert not backbone.model.training
 
 
+@pytest.mark.slow
 @installed
 def test_pairs_move_the_encoder(backbone):
     """Another route: the same head on the encoder as it is; a rate of almost 0 agrees with it."""

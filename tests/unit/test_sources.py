@@ -259,6 +259,7 @@ def test_a_pair_without_its_target_column_names_the_key(tmp_path):
         read_notes(tmp_path, [{"left": "yes", "rihgt": "ja"}], [])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "index.json").is_file(), reason="the shared data is not here")
 def test_rows_and_label_counts_of_every_task_equal_the_index():
     """The index was counted by whoever made the files, without this package.

@@ -131,6 +131,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_update_keeps_the_old_labels_and_records_what_it_did(saved: Path, tmp_path: Path):
     """Twice: the second one says that the first one's table is gone."""
     model, report = update_meta_model(saved, {"shop": table()}, steps=2)
