@@ -31,6 +31,7 @@ def add_options(command: ArgumentParser) -> None:
     for side in ("source", "target"):
         main.add_argument(
             f"--{side}",
+            dest=f"{side}s",
             required=True,
             type=Path,
             metavar="FILE",
@@ -70,9 +71,9 @@ class _Text:
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Mine pairs, write them whole, and tell how many there are."""
     for side in ("source", "target"):
-        check_output_file(options.output, data=getattr(options, side), option=f"--{side}")
+        check_output_file(options.output, data=getattr(options, f"{side}s"), option=f"--{side}")
     check_ending(options.output, ENDINGS, what="pairs")
-    source, target = (_read(getattr(options, side), side) for side in ("source", "target"))
+    source, target = _read(options.sources, "source"), _read(options.targets, "target")
     with quiet_libraries():
         model = _load(options.model)
         with show_progress(screen, "embedding") as on_step:

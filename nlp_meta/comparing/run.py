@@ -276,5 +276,5 @@ def _nothing_error(
     return SettingsError(
         f"cannot compare {', '.join(facts)} at {budgets} labels: none of them can learn from so "
         f"few, or from so few of one label{missing}, and one that can is needed; change "
-        "`comparison.labels` (`--labels`) or `comparison.methods` (`--methods`)"
+        "`comparison.labels` or `comparison.methods`"
     )

@@ -111,7 +111,7 @@ def check_record(record: Record, episode: Episode) -> None:
         raise DataError(
             f"cannot go on with '{record.method}' on task '{episode.task}', draw {episode.index}: "
             "its cell was made from other rows or languages and the same data are needed; restore "
-            "them, or begin in a new folder (`run.output_dir`, `--output-dir`)"
+            "them, or begin in a new folder (`run.output_dir`)"
         )
     if is_damaged(episode, record.predictions, record.cell.scores):
         raise DataError(
@@ -137,8 +137,7 @@ def _read_line(path: Path, number: int, line: bytes, *, fingerprint: str) -> Rec
     if made_with != fingerprint:
         raise SettingsError(
             f"cannot go on with '{record.method}': '{path}' was made with other settings and the "
-            "same are needed; restore them, delete the file, or change the folder "
-            "(`run.output_dir`, `--output-dir`)"
+            "same are needed; restore them, delete the file, or change `run.output_dir`"
         )
     return record
 

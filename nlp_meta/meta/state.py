@@ -82,7 +82,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if not found:
         raise CheckpointError(
             f"cannot resume from '{folder}': it holds no complete checkpoint and one is needed; "
-            "leave out `--resume` to start anew"
+            "start anew without `run.resume`"
         )
     path = found[-1]
     try:

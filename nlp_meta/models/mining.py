@@ -81,7 +81,7 @@ def mine_texts(
     if not sources or not targets:
         raise DataError(
             f"cannot align {len(sources)} sentences with {len(targets)}: at least one on each "
-            "side is needed; give `--source` and `--target` that have some"
+            "side is needed; give `sources` and `targets` that have some"
         )
     check_texts(sources)
     check_texts(targets)

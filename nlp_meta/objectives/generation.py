@@ -226,8 +226,7 @@ def build_generation(
         )
     if num_beams < 1:
         raise SettingsError(
-            f"cannot search with {num_beams} beams: 1 or more are needed; change `--num-beams` or "
-            "`generation.num_beams`"
+            f"cannot search with {num_beams} beams: 1 or more are needed; change `num_beams`"
         )
     plan = plan_seq2seq_lora(
         backbone,

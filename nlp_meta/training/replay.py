@@ -102,7 +102,7 @@ def make_task(
         raise LabelError(
             f"cannot add the domain '{name}': {', '.join(map(repr, strange))} is none of the "
             f"meta-model's labels, {', '.join(map(repr, known))}, and its head has no other; say "
-            "what it means with `--label-map`, or leave these rows out"
+            "what it means with `label_map`, or leave these rows out"
         )
     kept: dict[str, Example] = {}
     for text, label in zip(texts, match.labels, strict=True):

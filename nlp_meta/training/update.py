@@ -224,7 +224,7 @@ def update_meta_model(
     if not (added and 0 <= replay < 1):
         raise SettingsError(
             f"cannot update with {len(added)} new domains and a replay of {replay}: at least one "
-            "domain and a share from 0 to below 1 are needed; change `--add-domain` or `--replay`"
+            "domain and a share from 0 to below 1 are needed; change `added` or `replay`"
         )
     _, record = find_model(str(name_or_path), kind=META_MODEL)
     settings = _read_settings(record, name_or_path, data_root=data_root, steps=steps, seed=seed)
@@ -267,7 +267,7 @@ def _plan(settings: MetaTraining, record: Record, new: Sequence[Task], *, replay
         raise SettingsError(
             f"cannot replay old tasks for {', '.join(sorted(lost))}: none of "
             f"{len(trained)} is here ({reason}); the data of at least one are needed; name their "
-            "folder with `--data-root`, or go on without them with `--replay 0`"
+            "folder with `data_root`, or go on without them with `replay=0`"
         )
     old, new = (drop_judged(some, judged=[*found.tasks.values(), *new]) for some in (old, new))
     validation = [found.tasks[name] for name in judged if name in found.tasks]

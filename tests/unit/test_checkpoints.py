@@ -72,7 +72,7 @@ def test_a_half_written_part_is_never_resumed(tmp_path):
     whole = save_checkpoint(tmp_path, make(3))
     whole.rename(tmp_path / ".step_00000003.part")
 
-    with pytest.raises(CheckpointError, match=r"no complete checkpoint.*`--resume`"):
+    with pytest.raises(CheckpointError, match=r"no complete checkpoint.*`run.resume`"):
         load_checkpoint(tmp_path)
 
     save_checkpoint(tmp_path, make(3))
