@@ -48,14 +48,11 @@ from nlp_meta.prompting.prompts import (
     AnswerScore,
     Chat,
     Prompt,
-    Scorer,
     Template,
-    Writer,
     Written,
     fitting_templates,
 )
 from nlp_meta.prompting.questions import count_at_most, estimate_cost
-from nlp_meta.settings import TranslationPrompting
 
 logger = logging.getLogger(__name__)
 
@@ -78,56 +75,58 @@ class _Prompted:
 
     Attributes:
         templates: All there are, by name; the setting `setting` lists those to choose among.
-        labels: That methods will meet; none of translations.
         scorings: Rules to choose among.
         metric: By which a prompt is chosen.
         mode: How an endpoint is asked.
-        load: Gives the language model, and its chat template where it is wanted.
-        prompter: Given a language model and rules, what asks it.
+        local: Given a language model of this process, what scores or writes by it.
+        prompter: Given what scores or writes, and rules, what asks it.
         facts: Of the method, beside those of the language model.
     """
 
     templates: Mapping[str, Template]
     setting: str
     names: Sequence[str]
-    labels: tuple[str, ...]
     scorings: Sequence[str]
     metric: str
     mode: str
     answer_tokens: int
-    load: Callable[[], tuple[Any, Chat | None]]
+    local: Callable[[LanguageModel], Any]
     prompter: Callable[[Any, Sequence[str]], Prompter]
     facts: Mapping[str, object] = field(default_factory=dict)
 
 
 def _read_row(bench: Bench) -> _Prompted:
-    settings = bench.settings
+    prompting = bench.settings.prompting
     if bench.skill == CLASSIFICATION:
         return _Prompted(
             templates=TEMPLATES,
             setting="prompting.templates",
-            names=settings.prompting.templates,
-            labels=bench.labels,
-            scorings=settings.prompting.scorings,
-            metric=settings.adaptation.metric,
+            names=prompting.templates,
+            scorings=prompting.scorings,
+            metric=bench.settings.adaptation.metric,
             mode="auto",
             answer_tokens=ANSWER_TOKENS,
-            load=lambda: load_scorer(bench),
+            local=lambda model: LocalScorer(model, BATCH_TOKENS),
             prompter=LabelPrompter,
         )
-    writing = settings.translation_prompting
+    writing = bench.settings.translation_prompting
+    tokens, beams = writing.max_new_tokens, writing.num_beams
+    if prompting.endpoint is not None and beams != 1:
+        raise SettingsError(
+            f"cannot search {beams} beams at endpoint {prompting.endpoint}: it writes one line by "
+            "itself, 1 is needed; change `translation_prompting.num_beams`"
+        )
     return _Prompted(
         templates=TRANSLATION_TEMPLATES,
         setting="translation_prompting.translation_templates",
         names=writing.translation_templates,
-        labels=(),
         scorings=(WRITTEN,),
         metric=TRANSLATION_METRIC,
         mode="written",
-        answer_tokens=writing.max_new_tokens,
-        load=lambda: load_writer(bench, writing),
+        answer_tokens=tokens,
+        local=lambda model: LocalWriter(model, BATCH_TOKENS, tokens, beams),
         prompter=lambda writer, _: TranslationPrompter(writer),
-        facts={"num_beams": writing.num_beams},
+        facts={"num_beams": beams},
     )
 
 
@@ -139,14 +138,14 @@ def choose_prompting(bench: Bench, _: str) -> dict[str, object]:
     """
     row, judged = _read_row(bench), choosing_episodes(bench)
     if not judged:
-        if row.labels and bench.settings.prompting.endpoint is None:
+        if bench.labels and bench.settings.prompting.endpoint is None:
             return {"chosen": "inside each support set"}
-        first = _list_plans(bench, row, row.labels)[0]
-        chosen = {"chosen": "beforehand, as an endpoint's answers cost"} if row.labels else {}
+        first = _list_plans(bench, row, bench.labels)[0]
+        chosen = {"chosen": "beforehand, as an endpoint's answers cost"} if bench.labels else {}
         return {**chosen, **_tell_choice(first, row.scorings[0])}
     plans = _list_plans(bench, row)
-    _announce(bench, row, plans, row.scorings, judged, what="choosing a prompt")
-    model, chat = row.load()
+    _announce(bench, row, plans, row.scorings, judged, purpose="choosing a prompt")
+    model, chat = load_model(bench, row)
     trials = _try(row, model, [replace(plan, chat=chat) for plan in plans], judged)
     best = trials[0]
     return {
@@ -176,7 +175,7 @@ def build_prompting(bench: Bench, _: str, choice: Choice) -> Method:
     def announce(episodes: Sequence[Episode]) -> None:
         if chosen is not None:
             plan, scoring = chosen
-            _announce(bench, row, [plan], [scoring], episodes, what="prompting")
+            _announce(bench, row, [plan], [scoring], episodes, purpose="prompting")
 
     learn = _PromptedMethod(bench, row, chosen)
     facts = {**tell_model(bench), **row.facts, "choice": dict(choice)}
@@ -200,7 +199,7 @@ class _PromptedMethod:
     def __call__(self, support_set: SupportSet) -> LearnedWithFacts:
         if self._loaded is None:
             began = work_time()
-            self._loaded = self.row.load()
+            self._loaded = load_model(self.bench, self.row)
             charge(began - work_time())  # loading is not learning
         model, chat = self._loaded
         plan, scoring = self.chosen or self._choose(support_set, model, chat)
@@ -288,7 +287,7 @@ def _vary_order(
 ) -> dict[str, object]:
     """How much the order of the demonstrations matters to labels, on one judged episode."""
     orders = bench.settings.prompting.orders
-    varied = row.labels and plan.demonstrations != 0 and plan.selection == "balanced"
+    varied = bench.labels and plan.demonstrations != 0 and plan.selection == "balanced"
     if orders < 2 or not varied:
         return {}
     metric = episode_scorer(row.metric)
@@ -325,7 +324,7 @@ def _announce(
     scorings: Sequence[str],
     episodes: Sequence[Episode],
     *,
-    what: str,
+    purpose: str,
 ) -> None:
     """Say what an endpoint will be asked and cost at most, before anything is sent."""
     prompting = bench.settings.prompting
@@ -343,7 +342,7 @@ def _announce(
         price_per_million_tokens=prompting.price_per_million_tokens,
         requests_per_minute=prompting.requests_per_minute,
     )
-    logger.info("%s at %s: %s", what, prompting.endpoint, cost)
+    logger.info("%s at %s: %s", purpose, prompting.endpoint, cost)
 
 
 def _list_plans(bench: Bench, row: _Prompted, labels: Sequence[str] = ()) -> list[PromptPlan]:
@@ -375,37 +374,15 @@ def _plan(bench: Bench, row: _Prompted, template: str, *, demonstrations: int | 
     )
 
 
-def load_scorer(bench: Bench) -> tuple[Scorer, Chat | None]:
-    """Load the language model, or connect to the endpoint, that the settings name."""
-    endpoint = bench.settings.prompting.endpoint
-    if endpoint is not None:
-        return _connect(bench, endpoint, mode="auto", answer_tokens=ANSWER_TOKENS), None
-    model, chat = _load_local(bench)
-    return LocalScorer(model, batch_tokens=BATCH_TOKENS), chat
+def load_model(bench: Bench, row: _Prompted) -> tuple[Any, Chat | None]:
+    """Load the language model that the settings name, or connect to their endpoint.
 
-
-def load_writer(bench: Bench, writing: TranslationPrompting) -> tuple[Writer, Chat | None]:
-    """Load the language model, or connect to the endpoint, that the settings name.
-
-    Raises:
-        SettingsError: Several beams of an endpoint, or a number out of range.
+    Returns:
+        What scores or writes, and the chat template if the settings want it.
     """
-    endpoint = bench.settings.prompting.endpoint
-    if endpoint is None:
-        model, chat = _load_local(bench)
-        return LocalWriter(model, BATCH_TOKENS, writing.max_new_tokens, writing.num_beams), chat
-    if writing.num_beams != 1:
-        raise SettingsError(
-            f"cannot search {writing.num_beams} beams at endpoint {endpoint}: it writes one line "
-            "by itself, 1 is needed; change `translation_prompting.num_beams`"
-        )
-    tokens = writing.max_new_tokens
-    return _connect(bench, endpoint, mode="written", answer_tokens=tokens), None
-
-
-def _load_local(bench: Bench) -> tuple[LanguageModel, Chat | None]:
-    """Load the language model that the settings name, and its chat template if they want it."""
     prompting = bench.settings.prompting
+    if prompting.endpoint is not None:
+        return _connect(bench, row), None
     model = load_language_model(
         prompting.model_name_or_path,
         gguf_file=prompting.gguf_file,
@@ -413,24 +390,24 @@ def _load_local(bench: Bench) -> tuple[LanguageModel, Chat | None]:
         context_tokens=prompting.context_tokens,
         autocast=choose_autocast(bench.settings.run.mixed_precision, choose_device()),
     )
-    return model, chat_of(model) if prompting.chat else None
+    return row.local(model), chat_of(model) if prompting.chat else None
 
 
-def _connect(bench: Bench, endpoint: str, *, mode: str, answer_tokens: int) -> EndpointScorer:
+def _connect(bench: Bench, row: _Prompted) -> EndpointScorer:
     """Connect to the endpoint of the settings; its answers are kept in the run's folder."""
     prompting = bench.settings.prompting
     if prompting.model_name_or_path.startswith(BUILTIN):
         raise SettingsError(
-            f"cannot ask {endpoint} for '{prompting.model_name_or_path}', which is read here: the "
-            "name that the endpoint knows its model by is needed; change "
+            f"cannot ask {prompting.endpoint} for '{prompting.model_name_or_path}', which is read "
+            "here: the name that the endpoint knows its model by is needed; change "
             "`prompting.model_name_or_path`"
         )
     return connect_endpoint(
-        endpoint,
+        prompting.endpoint,
         model=prompting.model_name_or_path,
         context_tokens=prompting.context_tokens or ENDPOINT_CONTEXT,
-        mode=mode,
-        answer_tokens=answer_tokens,
+        mode=row.mode,
+        answer_tokens=row.answer_tokens,
         most_nonsense=MOST_NONSENSE,
         timeout=prompting.timeout,
         retries=prompting.retries,

@@ -88,7 +88,7 @@ def compared(save_tiny_marian: Any, tmp_path_factory: pytest.TempPathFactory) ->
         root / "start"
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prompted, "load_writer", lambda *_: (Copier(), None))
+        patch.setattr(prompted, "load_model", lambda *_: (Copier(), None))
         patch.setattr(prompted, "find_weights", lambda *_: None)
         assert COMPARE(read(root)) == 0
     return root

@@ -20,7 +20,6 @@ from nlp_meta.comparing.prompted import (
     build_prompting,
     choose_prompting,
     choosing_episodes,
-    load_scorer,
     remember,
 )
 from nlp_meta.comparing.run import run_comparison
@@ -201,7 +200,7 @@ def test_on_an_own_table_each_support_set_chooses(tmp_path, monkeypatch, misled_
     is seen, and a prompt is judged on at most so many support examples."""
     labels = ("negative", "positive")
     toy = Toy(misled_by_demonstrations=misled_by_demonstrations)
-    monkeypatch.setattr(prompted, "load_scorer", lambda bench: (toy, None))
+    monkeypatch.setattr(prompted, "load_model", lambda *_: (toy, None))
     monkeypatch.setattr(prompted, "find_weights", lambda name, file: (name, file))
     bench, episode = own_bench(tmp_path, labels), own_episode(labels, shot=40)
     choice = choose_prompting(bench, "")
@@ -222,7 +221,7 @@ def test_labels_that_are_no_sentiment_are_asked_for_as_labels(tmp_path, monkeypa
     """With one example of each nothing can be held out: the first of each choice is taken."""
     labels = ("mild", "spicy")
     toy = Toy(misled_by_demonstrations=False)
-    monkeypatch.setattr(prompted, "load_scorer", lambda bench: (toy, None))
+    monkeypatch.setattr(prompted, "load_model", lambda *_: (toy, None))
     monkeypatch.setattr(prompted, "find_weights", lambda name, file: (name, file))
     bench = own_bench(tmp_path, labels)
     method = build_prompting(bench, "", choose_prompting(bench, ""))
@@ -356,4 +355,4 @@ def test_an_endpoint_is_not_credited_with_the_built_in_model(tmp_path):
     bench = replace(bench, settings=replace(bench.settings, prompting=asked))
 
     with pytest.raises(SettingsError, match=r"cannot ask http://\S+ for 'builtin:smollm2'"):
-        load_scorer(bench)
+        choose_prompting(bench, "")

@@ -120,12 +120,11 @@ def test_the_price_is_said_before_the_first_call(tmp_path, caplog):
 
 def test_several_beams_of_an_endpoint_are_refused(tmp_path):
     bench = make_bench("http://127.0.0.1:9", tmp_path, num_beams=4)
-    method = build_prompting(bench, "", {"template": "translate", "demonstrations": 0})
 
     with pytest.raises(
         SettingsError, match=r"4 beams at endpoint .*change `translation_prompting\.num_beams`"
     ):
-        answer(method)
+        build_prompting(bench, "", {"template": "translate", "demonstrations": 0})
 
 
 def test_a_template_that_is_none_is_refused(tmp_path):
