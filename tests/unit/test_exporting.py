@@ -345,7 +345,7 @@ def test_command_refuses_what_it_cannot_export(
             str(tmp_path / "new"),
         ],
         "it holds other things": [str(meta), "--output-dir", str(tmp_path / "full")],
-        "cannot read table": [
+        "cannot read 'none.csv'": [
             str(meta),
             "--output-dir",
             str(tmp_path / "new"),
