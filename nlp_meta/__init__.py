@@ -3,26 +3,20 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nlp_meta.models.meta_model import AdaptedModel, MetaModel
-    from nlp_meta.models.retrieval import AlignmentMetaModel, AlignmentModel, adapt_alignment
+    from nlp_meta.models.classification import AdaptedModel
+    from nlp_meta.models.generation import GenerationModel
+    from nlp_meta.models.meta_model import MetaModel
+    from nlp_meta.models.retrieval import RetrievalModel
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-__all__ = [
-    "AdaptedModel",
-    "AlignmentMetaModel",
-    "AlignmentModel",
-    "MetaModel",
-    "__version__",
-    "adapt_alignment",
-]
+__all__ = ["AdaptedModel", "GenerationModel", "MetaModel", "RetrievalModel", "__version__"]
 
 _FILES = {
-    "AdaptedModel": "models.meta_model",
-    "AlignmentMetaModel": "models.retrieval",
-    "AlignmentModel": "models.retrieval",
+    "AdaptedModel": "models.classification",
+    "GenerationModel": "models.generation",
     "MetaModel": "models.meta_model",
-    "adapt_alignment": "models.retrieval",
+    "RetrievalModel": "models.retrieval",
 }
 
 

@@ -71,13 +71,9 @@ class InnerSettings:
 
 @dataclass(frozen=True, slots=True)
 class OuterSettings:
-    """The algorithm and its outer loop; see `nlp_meta.meta.schedule.OuterLoop`.
-
-    `deviation_r` is the rank of each task's own pair with `deviations`, 0 with all others.
-    """
+    """The algorithm and its outer loop; see `nlp_meta.meta.schedule.OuterLoop`."""
 
     algorithm: str
-    deviation_r: int
     steps: int
     meta_batch_size: int
     stack: int

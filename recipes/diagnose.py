@@ -14,7 +14,7 @@ from dataclasses import asdict
 from nlp_meta.settings import MetaTraining
 from nlp_meta.training.config import run_recipe
 from nlp_meta.training.diagnosis import diagnose_start, load_start
-from nlp_meta.training.run import load_splits
+from nlp_meta.training.plan import load_splits
 
 
 def main(settings: MetaTraining) -> int:

@@ -9,24 +9,17 @@ accelerate launch recipes/meta_train.py --config ... --push-to-hub --hub-model-i
 ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py --config ...
 """
 
-from collections.abc import Callable
-from typing import Any
-
 from nlp_meta.progress import show_steps
 from nlp_meta.settings import GenerationTraining, MetaTraining
 from nlp_meta.training.config import run_recipe
-from nlp_meta.training.generation import train_translation_meta_model
 from nlp_meta.training.launch import start_accelerator
+from nlp_meta.training.plan import load_splits
 from nlp_meta.training.pushes import check_push, push_finished
-from nlp_meta.training.run import load_splits, train_meta_model
+from nlp_meta.training.run import train_meta_model
 
 KINDS: dict[str, type[MetaTraining] | type[GenerationTraining]] = {
     "generation": GenerationTraining,
     "episode": MetaTraining,
-}
-TRAINERS: dict[type, Callable[..., Any]] = {
-    MetaTraining: train_meta_model,
-    GenerationTraining: train_translation_meta_model,
 }
 
 
@@ -36,7 +29,7 @@ def main(settings: MetaTraining | GenerationTraining) -> int:
         check_push(settings)
     train, validation = load_splits(settings.data, "meta-train", "meta-validation")
     with show_steps(settings.outer.steps, enabled=accelerator.is_main_process) as on_step:
-        model, ended = TRAINERS[type(settings)](
+        model, ended = train_meta_model(
             settings, train, validation, accelerator=accelerator, on_step=on_step
         )
     if model is None:
@@ -45,10 +38,11 @@ def main(settings: MetaTraining | GenerationTraining) -> int:
         return 130
     if accelerator.is_main_process:
         model.save_pretrained(settings.run.output_dir)
-        inner = model.adaptation
         print(f"meta-model: {settings.run.output_dir}")
         print(f"best judged: {ended.best_score} after outer step {ended.best_step} of {ended.step}")
-        print(f"adaptation: {inner.steps} steps of {inner.optimizer} at {inner.learning_rate}")
+        for skill, how in model.adaptation.items():
+            inner = how.inner
+            print(f"{skill}: {inner.steps} steps of {inner.optimizer} at {inner.learning_rate}")
         pushed = push_finished(settings)
         if pushed is not None:
             print("\n".join([f"pushed: {pushed.url}", *pushed.notes]))

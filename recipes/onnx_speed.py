@@ -22,7 +22,7 @@ from nlp_meta.exporting.graph import merge
 from nlp_meta.exporting.onnx_export import FLOAT32, INT8, export_onnx
 from nlp_meta.exporting.parity import Measured, measure
 from nlp_meta.files.tables import read_table
-from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.progress import quiet_libraries
 
 

@@ -22,8 +22,8 @@ import torch
 from peft import AutoPeftModelForSequenceClassification
 
 from nlp_meta.data.tasks import load_tasks
-from nlp_meta.models.adaptation import build_objective
-from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.models.loading import build_classifier
 from nlp_meta.progress import quiet_libraries
 from nlp_meta.serving.pack import DomainPack
 from nlp_meta.settings import ModelSettings
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def save_domains(folder: Path) -> dict[str, Path]:
-    objective = build_objective(MODEL, labels=("negative", "positive"))
+    objective = build_classifier(MODEL, labels=("negative", "positive"))
     for seed in range(DOMAINS):
         own = replace(objective, labels=tuple("abcde"[: 2 + seed % 4]))
         weights = own.meta_parameters(torch.Generator().manual_seed(seed))

@@ -20,7 +20,7 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.meta.inner_loop import InnerLoop, adapt
 from nlp_meta.meta.objective import begin_episodes
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.loading import build_classifier
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.progress import quiet_libraries
 from nlp_meta.settings import ModelSettings
@@ -42,7 +42,7 @@ def main() -> None:
             "builtin:minilm", None, "native", "shared", "", options.tokens, 8, 16.0,
             options.layers, ["query", "value"],
         )  # fmt: skip
-        objective = build_objective(model, labels=LABELS, precision=options.precision)
+        objective = build_classifier(model, labels=LABELS, precision=options.precision)
     texts = ["the room was cold and the agent never called back " * 40] * options.support
     support = tuple(Example(f"{i} {text}", LABELS[i % 2]) for i, text in enumerate(texts))
     episodes = [Episode(str(w), LABELS, support, (), w) for w in range(options.tasks)]

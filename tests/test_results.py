@@ -1,6 +1,5 @@
 """What the documents say was measured is what the committed results say."""
 
-import json
 import re
 import runpy
 from pathlib import Path
@@ -34,28 +33,3 @@ def test_every_comparison_is_told(path):
     told = (REPOSITORY / "recipes/RESULTS.md").read_text(encoding="utf-8")
 
     assert f"<!-- results of {path.stem}: " in told
-
-
-@pytest.mark.parametrize(
-    ("one", "step", "other", "against"),
-    [
-        ("plain", "20", "plain", "0"),
-        ("anchor_0.1", "20", "plain", "20"),
-        ("anchor_1", "20", "plain", "20"),
-        ("prior_1", "20", "plain", "20"),
-        ("prior_1", "20", "anchor_1", "20"),
-        ("masked", "20", "plain", "20"),
-        ("masked", "0", "plain", "0"),
-        ("prototype", "20", "plain", "20"),
-    ],
-)
-def test_the_table_of_levers_is_that_of_the_diagnoses(one, step, other, against):
-    found = json.loads((RESULTS / "levers.json").read_text(encoding="utf-8"))
-    told = (REPOSITORY / "recipes/RESULTS.md").read_text(encoding="utf-8")
-    tell = runpy.run_path(str(REPOSITORY / "recipes/levers/difference.py"))["tell"]
-
-    said = tell(found[one], found[other], step, against).replace("+0.000 [", "0.000 [")
-    scores, rest = said.split(": ")
-    difference, losses = rest.split(", 24 episodes; query loss ")
-
-    assert f", {scores.split(' minus ')[1]} | {difference} | {losses} |" in told

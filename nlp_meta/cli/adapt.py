@@ -26,13 +26,14 @@ from nlp_meta.cli.options import (
 )
 from nlp_meta.cli.push import add_push_after, check_push_after, push_saved
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
+from nlp_meta.data.episodes import GENERATION
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.files.memories import Memory
+    from nlp_meta.models.classification import AdaptedModel
     from nlp_meta.models.companion import CompanionReport
-    from nlp_meta.models.meta_model import AdaptedModel
 
 EXAMPLE = """\
 nlp-meta adapt runs/quickstart/meta --data labeled.csv --output-dir adapted
@@ -165,43 +166,29 @@ def _check_outputs(options: Namespace) -> None:
 def _find_adapt(
     meta: str,
 ) -> Callable[["Memory", Namespace, Screen], tuple[Facts, Record]]:
-    from nlp_meta.hub.records import (
-        ALIGNMENT_META_MODEL,
-        META_MODEL,
-        TRANSLATION_META_MODEL,
-        find_any_model,
-    )
+    from nlp_meta.hub.records import START, find_model
 
-    adapters = {
-        META_MODEL: _adapt_retrieval,
-        ALIGNMENT_META_MODEL: _adapt_retrieval,
-        TRANSLATION_META_MODEL: _adapt_generation,
-    }
-    _, record = find_any_model(meta)
-    if record.kind not in adapters:
-        raise MetaModelError(
-            f"cannot adapt '{meta}' to translations: it is of the kind '{record.kind}' and one of "
-            f"{', '.join(adapters)} is needed; name its meta-model"
-        )
-    return adapters[record.kind]
+    _, record = find_model(meta, role=START)
+    return _adapt_generation if GENERATION in record.skills else _adapt_retrieval
 
 
 def _adapt_retrieval(memory: "Memory", options: Namespace, screen: Screen) -> tuple[Facts, Record]:
-    from nlp_meta.models.retrieval import AlignmentMetaModel, adapt_alignment
+    from nlp_meta.models.meta_model import MetaModel
+    from nlp_meta.models.retrieval import RetrievalReport
 
-    start = AlignmentMetaModel.from_pretrained(options.meta)
+    start = MetaModel.from_pretrained(options.meta)
     with show_progress(screen, "adapting") as on_step:
-        adapted = adapt_alignment(
-            start,
+        adapted = start.adapt_to_pairs(
             [pair.source for pair in memory.pairs],
             [pair.target for pair in memory.pairs],
-            languages=(options.source_lang, options.target_lang),
+            source_lang=options.source_lang,
+            target_lang=options.target_lang,
             companion=options.companion,
             on_step=on_step,
             **_how(memory, options),
         )
     _save(adapted, options.output_dir)
-    if (report := adapted.report) is None:
+    if not isinstance(report := adapted.report, RetrievalReport):
         return {}, {}
     facts = {
         "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
@@ -223,16 +210,18 @@ def _adapt_retrieval(memory: "Memory", options: Namespace, screen: Screen) -> tu
 
 def _adapt_generation(memory: "Memory", options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     from nlp_meta.encoders.language_codes import near_codes
-    from nlp_meta.models.generation import TranslationMetaModel
+    from nlp_meta.models.generation import GenerationReport
+    from nlp_meta.models.meta_model import MetaModel
+    from nlp_meta.objectives.generation import Generation
 
     if options.companion == "ngrams":
         raise SettingsError(
             f"cannot let n-grams count beside '{options.meta}': it writes translations and a "
             "meta-model that finds them is needed; leave `--companion` out"
         )
-    start = TranslationMetaModel.from_pretrained(options.meta)
+    start = MetaModel.from_pretrained(options.meta)
     with show_progress(screen, "adapting") as on_step:
-        adapted = start.adapt(
+        adapted = start.adapt_to_pairs(
             [pair.source for pair in memory.pairs],
             [pair.target for pair in memory.pairs],
             source_lang=options.source_lang,
@@ -241,7 +230,7 @@ def _adapt_generation(memory: "Memory", options: Namespace, screen: Screen) -> t
             **_how(memory, options),
         )
     _save(adapted, options.output_dir)
-    if (report := adapted.report) is None:
+    if not isinstance(report := adapted.report, GenerationReport):
         return {}, {}
     held, mined = report.held_out, report.mined
     facts = {
@@ -255,7 +244,8 @@ def _adapt_generation(memory: "Memory", options: Namespace, screen: Screen) -> t
         "next": _next("translate", options, "--data", "new.txt", "--output", "out.txt"),
     }
     if report.is_new:
-        near = ", ".join(near_codes(start.objective.backbone.languages, options.target_lang))
+        languages = start.objective_of(GENERATION, Generation).backbone.languages
+        near = ", ".join(near_codes(languages, options.target_lang))
         note = f"{options.target_lang} is new to the model; of its own the most alike are {near}"
         facts = {"language": note, **facts}
     return facts, _record_report(report)

@@ -14,8 +14,8 @@ from nlp_meta.errors import DataError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.models.generation import TranslationModel
-    from nlp_meta.models.retrieval import AlignmentModel
+    from nlp_meta.models.generation import GenerationModel
+    from nlp_meta.models.retrieval import RetrievalModel
 
 EXAMPLE = "nlp-meta align ind-jav --source a.txt --target b.txt --output pairs.tsv"
 ENDINGS = (".tsv", ".csv", ".jsonl")
@@ -111,13 +111,13 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     }
 
 
-def _load(name: str) -> "AlignmentModel | TranslationModel":
-    from nlp_meta.models.generation import TranslationModel
-    from nlp_meta.models.retrieval import AlignmentModel
+def _load(name: str) -> "RetrievalModel | GenerationModel":
+    from nlp_meta.models.generation import GenerationModel
+    from nlp_meta.models.retrieval import RetrievalModel
 
     if find_skill(name) == GENERATION:
-        return TranslationModel.from_pretrained(name)
-    return AlignmentModel.from_pretrained(name)
+        return GenerationModel.from_pretrained(name)
+    return RetrievalModel.from_pretrained(name)
 
 
 def _read(path: Path, side: str) -> _Text:

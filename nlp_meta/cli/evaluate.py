@@ -97,14 +97,12 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 def find_skill(model: str) -> str:
     """Say what a saved adapted model does; `classification` where there is none."""
-    from nlp_meta.hub.records import ALIGNMENT_MODEL, TRANSLATION_MODEL, find_any_model
+    from nlp_meta.hub.records import ADAPTED, find_model
 
     try:
-        kind = find_any_model(model)[1].kind
+        return find_model(model, role=ADAPTED)[1].skills[0]
     except NlpMetaError:
         return CLASSIFICATION
-    skills = {ALIGNMENT_MODEL: RETRIEVAL, TRANSLATION_MODEL: GENERATION}
-    return skills.get(kind, CLASSIFICATION)
 
 
 def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
@@ -112,7 +110,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
 
     table = read_rows(options, options.data)
     with quiet_libraries():
-        from nlp_meta.models.meta_model import AdaptedModel
+        from nlp_meta.models.classification import AdaptedModel
 
         model = AdaptedModel.from_pretrained(options.model)
         true = name_labels(table.labels or (), model.labels, label_map=options.label_map)
@@ -134,9 +132,9 @@ def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:
     with quiet_libraries():
         from nlp_meta.data.answers import Translation
         from nlp_meta.evaluation.translation_metrics import signature_of, spbleu_missing
-        from nlp_meta.models.generation import TranslationModel
+        from nlp_meta.models.generation import GenerationModel
 
-        model = TranslationModel.from_pretrained(options.model)
+        model = GenerationModel.from_pretrained(options.model)
         languages = model.source_lang, model.target_lang
         memory = _read(options, languages)
         sources = [pair.source for pair in memory.pairs]
@@ -160,14 +158,14 @@ def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:
 def _evaluate_retrieval(options: Namespace, screen: Screen) -> Evaluation:
     with quiet_libraries():
         from nlp_meta.evaluation.ranking_metrics import ROW_SUMS, place_rankings
-        from nlp_meta.models.adaptation import count_cut
-        from nlp_meta.models.retrieval import AlignmentModel
+        from nlp_meta.models.retrieval import RetrievalModel
+        from nlp_meta.models.texts import count_cut
 
-        model = AlignmentModel.from_pretrained(options.model)
+        model = RetrievalModel.from_pretrained(options.model)
         memory = _read(options, model.languages)
         episode = pool_pairs(memory)
         sources = [pair.source for pair in episode.query]
-        cut = count_cut(model.objective, [*sources, *episode.candidates], long_texts="cut")
+        cut = count_cut(model.objective.backbone, [*sources, *episode.candidates], long_texts="cut")
         with show_progress(screen, "embedding") as on_step:
             rankings = model.rank(sources, episode.candidates, on_step=on_step)
     overlap = model.objective.overlap

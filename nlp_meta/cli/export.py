@@ -66,7 +66,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     with quiet_libraries():
         from nlp_meta.exporting.graph import check_packages
         from nlp_meta.exporting.onnx_export import check_export_folder, export_onnx
-        from nlp_meta.models.meta_model import AdaptedModel
+        from nlp_meta.models.classification import AdaptedModel
 
         check_packages()
         check_export_folder(options.output_dir)

@@ -166,10 +166,10 @@ def _obstacle(folder: Path) -> str | None:
 
 
 def _is_adapted_model(folder: Path) -> bool:
-    from nlp_meta.hub.records import ADAPTED_MODELS, read_record
+    from nlp_meta.hub.records import ADAPTED, read_record
 
     try:
         record = read_record(folder, name=str(folder))
     except MetaModelError:
         return False
-    return record.kind in ADAPTED_MODELS
+    return record.role == ADAPTED

@@ -12,7 +12,7 @@ from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.data.answers import Prediction
-    from nlp_meta.models.meta_model import AdaptedModel
+    from nlp_meta.models.classification import AdaptedModel
 
 EXAMPLE = "nlp-meta predict adapted --data new.csv --output predictions.csv"
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -41,7 +41,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     check_output_file(options.output, data=options.data)
     table = read_rows(options, options.data)
     with quiet_libraries():
-        from nlp_meta.models.meta_model import AdaptedModel
+        from nlp_meta.models.classification import AdaptedModel
 
         model = AdaptedModel.from_pretrained(options.model)
         predictions = predict_all(model, table.texts, screen)

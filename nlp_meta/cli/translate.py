@@ -10,7 +10,7 @@ from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.models.generation import TranslationModel
+    from nlp_meta.models.generation import GenerationModel
 
 EXAMPLE = "nlp-meta translate ind-jav --data new.txt --output out.txt"
 
@@ -52,9 +52,9 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     check_output_file(options.output, data=options.data)
     columns = {"source_column": options.source_column, "target_column": options.target_column}
     with quiet_libraries():
-        from nlp_meta.models.generation import TranslationModel
+        from nlp_meta.models.generation import GenerationModel
 
-        model = TranslationModel.from_pretrained(options.model)
+        model = GenerationModel.from_pretrained(options.model)
         languages = {"source_lang": model.source_lang, "target_lang": model.target_lang}
         check_translations_path(options.output, **languages)
         sources = read_sources(options.data, **columns, **languages)
@@ -81,7 +81,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def translate_all(
-    model: "TranslationModel", texts: Sequence[str], screen: Screen, *, num_beams: int | None
+    model: "GenerationModel", texts: Sequence[str], screen: Screen, *, num_beams: int | None
 ) -> list[str]:
     """Translate in the order of the texts, with a progress bar."""
     # Neighbors of like length share batches, whatever their order in the file is.

@@ -27,15 +27,14 @@ from nlp_meta.data.episodes import (
 from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
 from nlp_meta.data.tasks import Task
 from nlp_meta.encoders.prefix import Embed, mean_pooled_embedder
-from nlp_meta.errors import SettingsError
+from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.meta.inner_loop import Weights
-from nlp_meta.models.adaptation import build_objective, build_retriever
-from nlp_meta.models.generation import TranslationMetaModel, build_generator
-from nlp_meta.models.meta_model import AdaptedModel, MetaModel
-from nlp_meta.models.retrieval import AlignmentMetaModel
+from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.models.loading import build_classifier, build_generator, build_retriever
+from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.objectives.classification import Classification
 from nlp_meta.report.scores import join_names
 from nlp_meta.settings import (
-    AdaptationSettings,
     Comparison,
     GenerationComparison,
     GenerationSettings,
@@ -43,9 +42,7 @@ from nlp_meta.settings import (
     RetrievalComparison,
     RunSettings,
 )
-from nlp_meta.training.generation import judged_pairs
-from nlp_meta.training.plan import validation_episodes
-from nlp_meta.training.run import load_splits, union_of_labels
+from nlp_meta.training.plan import load_splits, union_of_labels, validation_episodes
 
 AnyComparison = Comparison | RetrievalComparison | GenerationComparison
 BaseSettings = ModelSettings | GenerationSettings
@@ -137,12 +134,18 @@ class Bench:
             return replace(self._loaded[key], num_beams=self.settings.generation.num_beams)
         return self._loaded[key]
 
-    def start(self, folder: str) -> Any:
+    def start(self, folder: str) -> MetaModel:
         """Load a meta-model; those of one pretrained model and label set share it."""
-        model = SKILLS[self.skill].start.from_pretrained(folder)
+        model = MetaModel.from_pretrained(folder)
+        plan = model.objectives[self.skill].plan if self.skill in model.skills else None
+        if plan is None:
+            raise MetaModelError(
+                f"cannot compare '{folder}': it learned {' and '.join(model.skills)} and a start "
+                f"that learned {self.skill} is needed; change `comparison.methods`"
+            )
         labels = model.labels if self.skill == CLASSIFICATION else ()
         shared = self.objective(model.settings, labels)
-        return replace(model, objective=replace(shared, plan=model.objective.plan))
+        return replace(model, objectives={self.skill: replace(shared, plan=plan)})
 
     def pretrained(self) -> tuple[Any, Weights]:
         """The pretrained model of the settings, with LoRA matrices that change nothing yet."""
@@ -152,7 +155,8 @@ class Bench:
 
     def knows(self, model: MetaModel) -> bool:
         """Whether a meta-model's own head has every label that methods will meet."""
-        return model.objective.head == "shared" and set(self.labels) <= set(model.labels)
+        objective = model.objective_of(CLASSIFICATION, Classification)
+        return objective.head == "shared" and set(self.labels) <= set(model.labels)
 
     def embed(self) -> Embed:
         """Mean-pooled features of the frozen encoder that the settings name."""
@@ -174,8 +178,6 @@ class ComparedSkill:
         section: Of a config, which no other skill's has.
         base: The section that names the pretrained model of rivals.
         load: A pretrained model, labels and the settings of the run, to an objective.
-        start: The class of its meta-models.
-        judge: Episodes of the meta-validation tasks, that choices are made by.
         draw: Episodes that methods are compared on.
         notes: What a reader of the results must know.
     """
@@ -184,8 +186,6 @@ class ComparedSkill:
     section: str
     base: str
     load: Callable[[Any, Sequence[str], RunSettings], Any]
-    start: Any
-    judge: Callable[[Tasks, AdaptationSettings], tuple[Episode, ...]]
     draw: Callable[[Bench, Tasks], tuple[Episode, ...]]
     notes: Callable[[Any], tuple[str, ...]]
 
@@ -202,7 +202,7 @@ def open_bench(settings: AnyComparison, *, train: Tasks, validation: Tasks, test
         test: Without what leaks.
     """
     fitting = fitting_tasks(settings, validation)
-    judged = SKILLS[skill_of(settings)].judge(fitting, settings.adaptation)
+    judged = validation_episodes(fitting, settings.adaptation, (skill_of(settings),))
     # Tasks of translations have no labels.
     labels = union_of_labels((*fitting, *test))
     return Bench(settings, judged, labels, others=(*validation, *train))
@@ -317,7 +317,7 @@ def _tell_pools(settings: RetrievalComparison) -> tuple[str, ...]:
 
 
 def _load_classifier(model: ModelSettings, labels: Sequence[str], run: RunSettings) -> Any:
-    return build_objective(
+    return build_classifier(
         model, labels=labels, precision=run.mixed_precision, batch_tokens=run.batch_tokens
     )
 
@@ -336,8 +336,6 @@ SKILLS: Mapping[str, ComparedSkill] = {
         section="rivals",
         base="model",
         load=_load_classifier,
-        start=MetaModel,
-        judge=validation_episodes,
         draw=_draw_labels,
         notes=lambda _: (),
     ),
@@ -346,8 +344,6 @@ SKILLS: Mapping[str, ComparedSkill] = {
         section="retrieval",
         base="model",
         load=_load_retriever,
-        start=AlignmentMetaModel,
-        judge=validation_episodes,
         draw=_draw_pairs,
         notes=_tell_pools,
     ),
@@ -356,8 +352,6 @@ SKILLS: Mapping[str, ComparedSkill] = {
         section="generation",
         base="generation",
         load=_load_generator,
-        start=TranslationMetaModel,
-        judge=judged_pairs,
         draw=_draw_pairs,
         notes=lambda _: (),
     ),

@@ -20,7 +20,7 @@ from nlp_meta.data.tasks import Task, name_tasks
 from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.hub.bases import hash_base
 from nlp_meta.hub.pull import ADAPTER, TRAINING, hash_file
-from nlp_meta.hub.records import find_any_model
+from nlp_meta.hub.records import find_model
 from nlp_meta.prompting.language_model import find_weights
 from nlp_meta.settings import PromptingSettings
 
@@ -55,7 +55,7 @@ def fingerprint(settings: AnyComparison, name: str) -> str:
 def find_bases(settings: AnyComparison, inputs: Inputs, start: str) -> Iterator[Mapping[str, Any]]:
     """The base models that a method reads: as its start names its own, or the config."""
     if start:
-        yield find_any_model(start)[1].model
+        yield find_model(start)[1].model
     for section in SECTIONS:
         if section in inputs.settings:
             yield asdict(getattr(settings, section))
@@ -74,7 +74,7 @@ def hash_language_model(prompting: PromptingSettings) -> str:
 
 def hash_files(start: str, files: Sequence[str]) -> str:
     """Hash of a start's files, wherever they lie; those that it lacks count for nothing."""
-    folder, _ = find_any_model(start)
+    folder, _ = find_model(start)
     paths = [folder / name for name in files]
     return " ".join(hash_file(path) if path.is_file() else "" for path in paths)
 
@@ -124,7 +124,7 @@ def _seen_by(
 ) -> Iterator[tuple[str, str, Sequence[str]]]:
     """Models that a method stands on, each with a meta-split and the names of its tasks."""
     if start:
-        provenance = find_any_model(start)[1].provenance
+        provenance = find_model(start)[1].provenance
         earlier = provenance.get("init_from") or {}
         for key, meta_split in SPLITS.items():
             yield start, meta_split, provenance.get(key, ())

@@ -32,7 +32,7 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
 from nlp_meta.errors import SettingsError
 from nlp_meta.hub.pull import ADAPTER, COMPANION_WEIGHTS, HEAD, RECORD
-from nlp_meta.hub.records import find_any_model
+from nlp_meta.hub.records import find_model
 from nlp_meta.settings import ComparisonSettings
 
 Choose = Callable[[Bench, str], dict[str, object]]
@@ -287,6 +287,6 @@ def group_of(plan: ComparisonSettings, name: str, row: MethodRow, argument: str)
     ours = "" if plan.ours is None else plan.methods[plan.ours]
     way, _, start = ours.partition(" ")
     alike = row.folder and plan.methods[name] == f"{way} {argument}" and argument != start
-    if alike and trained_by(find_any_model(argument)[1].provenance) == "joint":
+    if alike and trained_by(find_model(argument)[1].provenance) == "joint":
         return "rival"
     return row.group

@@ -28,11 +28,8 @@ from nlp_meta.evaluation.answers import KINDS as KINDS_OF_ANSWERS
 from nlp_meta.files.memories import Memory, describe_memory
 from nlp_meta.files.tables import Table
 from nlp_meta.hub.records import (
-    META_MODEL,
-    OTHER_STARTS,
-    TRANSLATION_META_MODEL,
+    START,
     Record,
-    find_any_model,
     find_model,
     read_settings,
 )
@@ -212,7 +209,7 @@ def compare_pairs(
         SettingsError: An unknown method or metric, or a budget that no draw can give.
     """
     record = _find_start(str(wanted.meta))
-    skill = GENERATION if record.kind == TRANSLATION_META_MODEL else RETRIEVAL
+    skill = GENERATION if GENERATION in record.skills else RETRIEVAL
     wanted = replace(wanted, metric=wanted.metric or MAIN_METRICS[skill])
     _check_metric(wanted.metric, skill)
     task = build_pair_task(data, test_data, languages=languages)
@@ -381,19 +378,15 @@ def read_start(meta: str | None, *, encoder: str) -> tuple[tuple[str, ...], Mode
     if meta is None:
         plain = replace(PLAIN, model_name_or_path=encoder)
         return (), plain, Inner("adam", 16, 0.0, 0.0)
-    _, record = find_model(meta, kind=META_MODEL)
-    return tuple(record.labels), ModelSettings(**record.model), Inner.of(record.adaptation)
+    _, record = find_model(meta, role=START, skill=CLASSIFICATION)
+    inner = Inner.of(record.adaptation[CLASSIFICATION])
+    return tuple(record.labels), ModelSettings(**record.model), inner
 
 
 def _find_start(meta: str) -> Record:
     """The record of a start that learned from sentence pairs."""
-    _, record = find_any_model(meta)
-    if record.kind not in (META_MODEL, *OTHER_STARTS):
-        raise MetaModelError(
-            f"cannot compare from '{meta}': it is of the kind '{record.kind}' and a meta-model is "
-            "needed; name the one that it was adapted from"
-        )
-    if record.kind == META_MODEL and not record.adaptation.get("translation"):
+    _, record = find_model(meta, role=START)
+    if record.skills == (CLASSIFICATION,):
         raise MetaModelError(
             f"cannot compare translations from '{meta}': it learned labels alone and a meta-model "
             "that learned from sentence pairs is needed; leave out `source_lang` and "
@@ -440,7 +433,7 @@ def build_settings(
 def _finding_settings(
     wanted: OwnComparison, record: Record, budgets: list[int], *, folder: str
 ) -> RetrievalComparison:
-    inner = Inner.of(record.adaptation.get("translation") or record.adaptation)
+    inner = Inner.of(record.adaptation[RETRIEVAL])
     return RetrievalComparison(
         data=NO_CARDS,
         comparison=_plan_comparison(
@@ -456,7 +449,7 @@ def _finding_settings(
 def _writing_settings(
     wanted: OwnComparison, record: Record, budgets: list[int], *, folder: str
 ) -> GenerationComparison:
-    stored = record.adaptation
+    stored = record.adaptation[GENERATION]
     # Plain LoRA may take as many steps as the meta-model was found to need, at its rate.
     adaptation = replace(
         _plan_adaptation(wanted, Inner.of(stored), budgets),

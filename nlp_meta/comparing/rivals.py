@@ -13,6 +13,7 @@ from nlp_meta.comparing.bench import BYTES_A_NUMBER, UNMOVED, Bench, Method, fol
 from nlp_meta.data.answers import LearnedWithFacts, Rival
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.encoders.backbone import Backbone
+from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.objectives.ngrams import FEATURES
 from nlp_meta.rivals.copied_source import copied_source
 from nlp_meta.rivals.full_fine_tune import FullFineTuning, choose_full_fine_tuning, full_fine_tune
@@ -23,7 +24,6 @@ from nlp_meta.rivals.ngrams import ngrams
 from nlp_meta.rivals.prototypes import prototypes
 from nlp_meta.rivals.setfit import setfit
 from nlp_meta.settings import RivalSettings
-from nlp_meta.training.run import episode_metric
 
 Choice = Mapping[str, object]
 
@@ -138,7 +138,7 @@ def _search(
         tuning=_first(bench),
         steps=settings.rivals.full_steps,
         learning_rates=settings.rivals.full_learning_rates,
-        metric=episode_metric(settings.adaptation.metric),
+        metric=episode_scorer(settings.adaptation.metric, setting="adaptation.metric"),
         batch_tokens=settings.run.batch_tokens,
         autocast=objective.autocast,
     )

@@ -7,7 +7,7 @@ stand here too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from nlp_meta.data.answers import Learned, LearnedWithFacts, Prediction
 from nlp_meta.data.cache import charge, work_time
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Queries, SupportSet
+from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.evaluation.protocol import hash_support
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes
-from nlp_meta.models.adaptation import narrow_labels
-from nlp_meta.models.generation import adapt_generation
-from nlp_meta.models.meta_model import AdaptedModel, MetaModel
-from nlp_meta.models.retrieval import adapt_to_pairs
+from nlp_meta.models.adaptation import Adaptation, Adapted
+from nlp_meta.models.classification import AdaptedModel, narrow_labels
+from nlp_meta.models.generation import learn_writing
+from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.retrieval import learn_matches
 from nlp_meta.objectives.ngrams import FEATURES
 from nlp_meta.rivals.fine_tune import Search, answer_by, fine_tune, fine_tune_inside, keep_start
-from nlp_meta.training.plan import judged_inner
-from nlp_meta.training.run import episode_metric, find_adaptation
+from nlp_meta.training.plan import find_adaptation, judged_adaptation
 
 Choice = Mapping[str, object]
 
@@ -47,22 +48,6 @@ INSIDE: Mapping[str, Mapping[str, object]] = {
 """A choice that is left to each support set."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inside:
-    """How a method adapts to sentence pairs where each support set has its own say.
-
-    Attributes:
-        minibatch: Support pairs of one inner step; None takes all.
-        early_stop: Held-out pairs of the support set may choose fewer steps.
-        companion: Whether n-grams take part: `auto`, `ngrams` or `none`.
-    """
-
-    inner: InnerLoop
-    minibatch: int | None
-    early_stop: bool
-    companion: str = "none"
-
-
 def choose_start(bench: Bench, folder: str) -> dict[str, object]:
     """Steps and rate of a meta-model."""
     _, objective, weights = _begin(bench, folder)
@@ -76,8 +61,8 @@ def build_start(bench: Bench, folder: str, choice: Choice) -> Method:
     alone = bench.skill != CLASSIFICATION or bench.knows(model)
     if "steps" in choice or bench.skill == CLASSIFICATION:
         return _build_tuned(bench, objective, weights, choice, facts, without_labels=alone)
-    inside = Inside(model.adaptation, model.minibatch, model.early_stop)
-    return _build_inside(bench, objective, weights, inside, facts, without_labels=alone)
+    how = model.adaptation[bench.skill]
+    return _build_inside(bench, objective, weights, how, facts, without_labels=alone)
 
 
 def choose_lora(bench: Bench, _: str) -> dict[str, object]:
@@ -94,8 +79,8 @@ def build_lora(bench: Bench, _: str, choice: Choice) -> Method:
         return _build_tuned(bench, *bench.pretrained(), choice, facts, without_labels=False)
     plan = bench.settings.adaptation
     inner = InnerLoop(max(plan.steps), plan.learning_rates[0], plan.optimizer, plan.anchor)
-    inside = Inside(inner, plan.batch_size, plan.early_stop)
-    return _build_inside(bench, *bench.pretrained(), inside, facts, without_labels=False)
+    how = Adaptation(inner, plan.batch_size, plan.early_stop)
+    return _build_inside(bench, *bench.pretrained(), how, facts, without_labels=False)
 
 
 def build_pretrained(bench: Bench, _: str, choice: Choice) -> Method:
@@ -117,23 +102,26 @@ def build_hybrid(bench: Bench, folder: str, choice: Choice) -> Method:
     return _build_pair_product(bench, folder, companion="auto")
 
 
-def _begin(bench: Bench, folder: str) -> tuple[Any, Any, Weights]:
+def _begin(bench: Bench, folder: str) -> tuple[MetaModel, Any, Weights]:
     """Load a start; for labels that it never saw, with a head of prototypes."""
     model = bench.start(folder)
     known = bench.skill != CLASSIFICATION or bench.knows(model)
-    if known or model.objective.head != "shared":
-        return model, model.objective, model.weights
-    narrowed = narrow_labels(model.objective, model.weights, bench.labels, shared=False)
-    return model, *narrowed
+    objective: Any = model.objectives[bench.skill]
+    weights = model.start_of(bench.skill)
+    if known or objective.head != "shared":
+        return model, objective, weights
+    return model, *narrow_labels(objective, weights, bench.labels, shared=False)
 
 
-def _tell_start(bench: Bench, model: Any, folder: str, *, how: str) -> dict[str, object]:
+def _tell_start(bench: Bench, model: MetaModel, folder: str, *, how: str) -> dict[str, object]:
     facts = {
         "title": f"{name_training(model.provenance)}, {how}",
         "examples_before": model.provenance["examples"],
         "start": Path(folder).name,
     }
-    return facts | ({"pooling": model.settings.pooling} if bench.skill == CLASSIFICATION else {})
+    return facts | (
+        {"pooling": model.encoder_settings.pooling} if bench.skill == CLASSIFICATION else {}
+    )
 
 
 def _choose(bench: Bench, objective: Any, weights: Weights) -> dict[str, object]:
@@ -149,7 +137,7 @@ def _choose(bench: Bench, objective: Any, weights: Weights) -> dict[str, object]
         dict(weights),
         bench.judged,
         adaptation,
-        metric=episode_metric(adaptation.metric),
+        metric=episode_scorer(adaptation.metric, setting="adaptation.metric"),
     )
     return {
         "chosen": "on meta-validation",
@@ -183,7 +171,7 @@ def _build_tuned(
     else:
         folds = bench.settings.rivals.folds
         search = Search(adaptation.steps, rates, folds, seed)
-        inner = judged_inner(adaptation)
+        inner = judged_adaptation(adaptation).inner
         learn = fine_tune_inside(
             objective, weights, inner=inner, minibatch=minibatch, search=search
         )
@@ -198,60 +186,74 @@ def _build_inside(
     bench: Bench,
     objective: Any,
     weights: Weights,
-    inside: Inside,
+    how: Adaptation,
     facts: Mapping[str, object],
     *,
     without_labels: bool,
+    companion: str = "none",
 ) -> Method:
     """Adapt to sentence pairs as users do, as long as held-out pairs advise."""
 
     def learn(support_set: SupportSet) -> LearnedWithFacts:
         if not support_set.examples:
             return LearnedWithFacts(answer_by(objective, weights, support_set), {})
-        ready, adapted = _adapt_to_pairs(bench, objective, weights, support_set, inside)
+        ready, adapted = _learn_pairs(
+            bench, objective, weights, support_set, how=how, companion=companion
+        )
         answer = answer_by(ready, adapted.weights, support_set)
         return LearnedWithFacts(answer, {"steps": adapted.steps})
 
     def examples(pairs: int) -> int:
         passes = WRITING_PASSES if bench.skill == GENERATION else PASSES
-        return round(passes * count_examples(inside.inner.steps, inside.minibatch, pairs))
+        return round(passes * count_examples(how.inner.steps, how.minibatch, pairs))
 
     told = {**facts, **_count_moved(weights), "choice": dict(INSIDE[bench.skill])}
     return Method(learn, LEAST_FOLDED_PAIRS, examples, told, without_labels=without_labels)
 
 
-def _adapt_to_pairs(
-    bench: Bench, objective: Any, weights: Weights, support_set: SupportSet, inside: Inside
-) -> tuple[Any, Any]:
+def _learn_pairs(
+    bench: Bench,
+    objective: Any,
+    weights: Weights,
+    support_set: SupportSet,
+    *,
+    how: Adaptation,
+    companion: str,
+) -> tuple[Any, Adapted[Any]]:
     """Adapt as `nlp-meta adapt` does; the objective that then answers comes first."""
-    adapting: dict[str, Any] = {
-        "inner": inside.inner,
-        "minibatch": inside.minibatch,
-        "early_stop": inside.early_stop,
-        "seed": bench.settings.run.seed,
-    }
-    examples = support_set.examples
+    examples, seed = support_set.examples, bench.settings.run.seed
     if bench.skill == GENERATION:
         language = support_set.language
-        written = adapt_generation(objective, weights, examples, language=language, **adapting)
+        written, _ = learn_writing(
+            objective, weights, examples, language=language, how=how, seed=seed
+        )
         return objective, written
-    found = adapt_to_pairs(objective, weights, examples, companion=inside.companion, **adapting)
-    return replace(objective, overlap=found.overlap), found
+    matched = learn_matches(objective, weights, examples, how=how, companion=companion, seed=seed)
+    return replace(objective, overlap=matched.judgement.share), matched
 
 
 def _build_pair_product(bench: Bench, folder: str, *, companion: str) -> Method:
     model = bench.start(folder)
     facts = _tell_start(bench, model, folder, how=_name_product(mixed=companion != "none"))
-    inside = Inside(model.adaptation, model.minibatch, model.early_stop, companion)
-    return _build_inside(bench, model.objective, model.weights, inside, facts, without_labels=True)
+    return _build_inside(
+        bench,
+        model.objectives[bench.skill],
+        model.start_of(bench.skill),
+        model.adaptation[bench.skill],
+        facts,
+        without_labels=True,
+        companion=companion,
+    )
 
 
 def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
     model = bench.start(folder)
+    objective, start = model.objectives[CLASSIFICATION], model.start_of(CLASSIFICATION)
+    how = model.adaptation[CLASSIFICATION]
 
     def learn(support_set: SupportSet) -> Learned:
         if not support_set.examples:
-            return answer_by(model.objective, model.weights, support_set)
+            return answer_by(objective, start, support_set)
         adapted = _adapt(bench, folder, model, support_set)
         # Through the cached prefix, which `AdaptedModel.predict` does not keep.
         alone = answer_by(
@@ -266,7 +268,7 @@ def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
 
         return LearnedWithFacts(answer, _tell_adapted(adapted, mixed=mixed))
 
-    moved = sum(value.numel() for value in drop_step_sizes(model.weights).values())
+    moved = sum(value.numel() for value in drop_step_sizes(start).values())
     if mixed:
         prior = model.companion
         moved += len(bench.labels) * (FEATURES if prior is None else prior.weight.shape[1])
@@ -276,11 +278,11 @@ def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
         "bytes": BYTES_A_NUMBER * moved,
         "choice": {"chosen": "by held-out folds of each support set"},
     }
-    steps = PASSES * model.adaptation.steps
+    steps = PASSES * how.inner.steps
     return Method(
         learn,
         EXAMPLES_A_LABEL * len(bench.labels),
-        partial(count_examples, steps, model.minibatch),
+        partial(count_examples, steps, how.minibatch),
         facts,
         without_labels=bench.knows(model),
         least_a_label=EXAMPLES_A_LABEL,

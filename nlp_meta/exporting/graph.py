@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT
 from nlp_meta.errors import ExportError, MissingPackageError
-from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.models.classification import AdaptedModel
 
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
 LARGEST = 1_800_000_000

@@ -22,7 +22,7 @@ from nlp_meta.exporting import ngrams
 from nlp_meta.exporting.graph import check_packages, merge, quantize, write_graph
 from nlp_meta.exporting.parity import Measured, check_parity, measure
 from nlp_meta.hub.storage import StoredCompanion, save_companion
-from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.models.classification import AdaptedModel
 
 FLOAT32, INT8, RECORD = "model.onnx", "model_int8.onnx", "export.json"
 RUNNER, LABELS, TOKENIZER, NGRAMS = "run.py", "labels.json", "tokenizer.json", "ngrams.py"

@@ -21,7 +21,7 @@ from nlp_meta.errors import ExportError
 from nlp_meta.exporting import ngrams
 from nlp_meta.exporting.graph import INPUTS, Merged
 from nlp_meta.meta.inner_loop import repeat
-from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.models.classification import AdaptedModel
 
 TOLERANCE = 1e-4
 """Largest difference of a logit, as a share of the largest logit where that is above 1."""

@@ -13,11 +13,9 @@ from jinja2 import Environment, StrictUndefined
 
 from nlp_meta.hub.bases import BaseFacts
 from nlp_meta.hub.data_cards import is_non_commercial, is_unstated, strictest
-from nlp_meta.hub.records import ADAPTED_MODELS
 
 Results = Mapping[str, Any]
 """The `results.json` of a comparison."""
-_SKILLS = {"alignment": "retrieval", "translation": "generation"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +41,12 @@ class CardFacts:
     @property
     def role(self) -> str:
         """`start`, or `adapted` to one domain or language pair."""
-        return "adapted" if self.record["kind"] in ADAPTED_MODELS else "start"
+        return str(self.record["role"])
 
     @property
     def skill(self) -> str:
         """The skill that its card speaks of: the first of several."""
-        return _SKILLS.get(self.record["kind"].partition("-")[0], "classification")
+        return str(self.record["skills"][0])
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -100,7 +98,7 @@ def license_sentences(facts: CardFacts) -> Iterator[str]:
 
 
 def _usage(facts: CardFacts) -> str:
-    """Lines of code with this package and without; `usage.md.j2` has those of each kind."""
+    """Lines of code with this package and without; `usage.md.j2` has those of each role and skill."""
     record = facts.record
     direction = record["adaptation"].get("direction") or {}
     source = resources.files(__package__).joinpath("usage.md.j2").read_text(encoding="utf-8")
@@ -148,7 +146,8 @@ def _adaptation(facts: CardFacts) -> str:
     done = facts.record["adaptation"]
     labels = f"Labels: {', '.join(facts.record['labels'])}. " if facts.record["labels"] else ""
     if facts.role == "start":
-        return f"{labels}Defaults of adaptation: {_list_values(done)}."
+        defaults = "; ".join(f"{skill}: {_list_values(how)}" for skill, how in done.items())
+        return f"{labels}Defaults of adaptation: {defaults}."
     start = facts.provenance.get("meta_model") or {}
     origin = "a meta-model of its owner's"
     if start.get("name"):

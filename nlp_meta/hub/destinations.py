@@ -181,7 +181,8 @@ def check_replaceable(to: Destination, there: Contents, record: Mapping[str, Any
     if record is None:
         return
     earlier = _read_record(to, there)
-    for key, words in (("kind", "a model of the kind"), ("labels", "a model of the labels")):
+    for key in ("role", "skills", "labels"):
+        words = f"a model of the {key}"
         value = earlier.get(key)
         if value != record[key]:
             shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)

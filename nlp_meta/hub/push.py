@@ -43,7 +43,7 @@ from nlp_meta.hub.pull import (
     TENSORS,
     hash_file,
 )
-from nlp_meta.hub.records import ADAPTED_MODELS, Record, read_record
+from nlp_meta.hub.records import ADAPTED, Record, read_record
 
 _EMISSIONS = "emissions.csv"
 """What CodeCarbon leaves in the folder of a run."""
@@ -102,7 +102,7 @@ def push_folder(
             to,
             there,
             sent,
-            message=f"Push a model ({record.kind}) with nlp-meta",
+            message=f"Push a model ({record.title}) with nlp-meta",
             gone=sorted(there.files.intersection(MODEL_FILES) - sent.keys()),
             left_out=staged.left_out,
             notes=notes,
@@ -157,7 +157,7 @@ def _find_base(
 
 
 def _read_scores(folder: Path, record: Record, results: Path) -> Results:
-    if record.kind in ADAPTED_MODELS:
+    if record.role == ADAPTED:
         return read_results(results, adapter_sha256=record.provenance.get("adapter_sha256"))
     return read_results(results, adapter_sha256=hash_file(folder / ADAPTER))
 

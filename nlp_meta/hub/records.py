@@ -1,7 +1,7 @@
-"""What is saved beside an adapter: the record of a model, and the kinds of models there are."""
+"""Records: what is saved beside an adapter, as JSON, and how a saved model is found."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,47 +9,47 @@ from typing import Any, TypeVar
 from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.pull import RECORD, check_base, pull
 
-META_MODEL, ADAPTED_MODEL = "meta-model", "adapted-model"
-ALIGNMENT_META_MODEL, ALIGNMENT_MODEL = "alignment-meta-model", "alignment-model"
-"""Of translation alone: what finds pairs has no head and no labels."""
-TRANSLATION_META_MODEL, TRANSLATION_MODEL = "translation-meta-model", "translation-model"
-"""Encoder-decoders, which write translations."""
-OTHER_STARTS = (ALIGNMENT_META_MODEL, TRANSLATION_META_MODEL)
-ADAPTED_MODELS = (ADAPTED_MODEL, ALIGNMENT_MODEL, TRANSLATION_MODEL)
-"""Kinds that a new adaptation may replace."""
+START, ADAPTED = "start", "adapted"
+"""Roles of a saved model: it adapts to a support set, or it is what adapting gave."""
 
 S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is saved beside an adapter, as JSON.
+    """What is saved beside an adapter.
 
     Attributes:
-        kind: `meta-model`, `adapted-model`, and the same for alignment and translation.
-        model: The backbone and its adapter: the keys of the config's section `model`, or of
-            `generation`.
-        labels: Names in the order of the logits; none of translation alone.
-        adaptation: Defaults found on meta-validation (meta-model), or what was done (adapted).
-            Of a meta-model that learned translation they are in a block `translation`, with
-            the temperature.
+        role: `start` or `adapted`.
+        skills: What it does with a text; an adapted model has one skill.
+        model: The backbone and its adapter: the keys of the config's section `model`.
+        labels: Names in the order of the logits; none without classification.
+        adaptation: Of a start, by skill, the defaults found on meta-validation, with the
+            temperature of retrieval. Of an adapted model, what its adaptation did.
         step_sizes: Learned factors on the inner rate, by tensor.
         provenance: Settings and results of the training, free of machine paths.
     """
 
-    kind: str
+    role: str
+    skills: tuple[str, ...]
     model: Mapping[str, Any]
     labels: tuple[str, ...]
     adaptation: Mapping[str, Any]
     step_sizes: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        """Its role and skills in words, such as `start of classification and retrieval`."""
+        words = {START: "start", ADAPTED: "adapted model"}
+        return f"{words.get(self.role, self.role)} of {' and '.join(self.skills)}"
+
 
 def read_settings(record: Record, form: type[S]) -> S:
     """Read the backbone and its adapter as a record names them.
 
     Args:
-        form: `ModelSettings`, or `GenerationSettings` of an encoder-decoder.
+        form: `ModelSettings`, or `Seq2SeqSettings` of an encoder-decoder.
 
     Raises:
         MetaModelError: The record is of another version.
@@ -66,57 +66,46 @@ def read_settings(record: Record, form: type[S]) -> S:
 def find_model(
     name_or_path: str,
     *,
-    kind: str,
-    or_kind: str | Sequence[str] = (),
+    role: str | None = None,
+    skill: str | None = None,
     revision: str | None = None,
     token: str | None = None,
 ) -> tuple[Path, Record]:
     """Find a saved model in a folder or on the Hub and read its record.
 
     Args:
-        or_kind: Another kind, or several, that serve as well.
+        role: That it must have; None takes both.
+        skill: That must be among its skills; None takes any.
         revision, token: For the Hub; its own environment variables are honored.
 
     Raises:
-        MetaModelError: There is none, or it is of another kind.
-    """
-    folder, record = find_any_model(name_or_path, revision=revision, token=token)
-    others = (or_kind,) if isinstance(or_kind, str) else or_kind
-    if record.kind not in (kind, *others):
-        raise MetaModelError(
-            f"cannot use '{name_or_path}': it is of the kind '{record.kind}' and '{kind}' is "
-            f"needed; {_advise(kind, found=record.kind)}"
-        )
-    check_base(folder, str(record.model.get("model_name_or_path")), name=name_or_path)
-    return folder, record
-
-
-def find_any_model(
-    name_or_path: str, *, revision: str | None = None, token: str | None = None
-) -> tuple[Path, Record]:
-    """Find a saved model of whatever kind in a folder or on the Hub and read its record.
-
-    Raises:
-        MetaModelError: There is none.
+        MetaModelError: There is none, or it has another role or lacks the skill.
     """
     folder = Path(name_or_path)
     if not folder.is_dir():
         folder = pull(name_or_path, revision=revision, token=token)
-    return folder, read_record(folder, name=name_or_path)
+    record = read_record(folder, name=name_or_path)
+    if role not in (None, record.role) or (skill is not None and skill not in record.skills):
+        wanted = Record(role or record.role, (skill,) if skill else record.skills, {}, (), {})
+        raise MetaModelError(
+            f"cannot use '{name_or_path}': it is the {record.title} and one that is the "
+            f"{wanted.title} is needed; {_advise(record, role=role, skill=skill)}"
+        )
+    if role is not None:
+        check_base(folder, str(record.model.get("model_name_or_path")), name=name_or_path)
+    return folder, record
 
 
-def _advise(kind: str, *, found: str) -> str:
-    starts = (META_MODEL, *OTHER_STARTS)
-    if kind in starts:
-        return "name its meta-model" if found in ADAPTED_MODELS else "name another model"
-    if found not in starts:
-        return "name another model"
-    with_pairs = "adapt it to sentence pairs first (`nlp-meta adapt`, with `--source-lang`)"
-    return "adapt it first (`nlp-meta adapt`)" if kind == ADAPTED_MODEL else with_pairs
+def _advise(record: Record, *, role: str | None, skill: str | None) -> str:
+    if role == START and record.role == ADAPTED:
+        return "name the start that it was adapted from"
+    if role == ADAPTED and record.role == START and (skill is None or skill in record.skills):
+        return "adapt it first"
+    return "name another model"
 
 
 def read_record(folder: Path, *, name: str) -> Record:
-    """Read the record of a saved model of whatever kind.
+    """Read the record of a saved model.
 
     Args:
         name: What the user typed for the folder.
@@ -126,7 +115,8 @@ def read_record(folder: Path, *, name: str) -> Record:
     """
     try:
         values = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        record = Record(**{name: values[name] for name in Record.__dataclass_fields__})
+        values = {name: values[name] for name in Record.__dataclass_fields__}
+        record = Record(**{**values, "skills": tuple(values["skills"])})
         for block in (record.model, record.adaptation, record.step_sizes, record.provenance):
             block.items()
     except FileNotFoundError as error:

@@ -3,8 +3,7 @@
 Each function adapts all episodes of a stack and returns one `MetaGradient`. `fomaml`
 and `reptile` are what this package is for; `maml` is their exact yardstick; `joint`
 takes no inner step at all and is ordinary multi-task training, which every
-meta-learned start has to beat and, by default, begins from. `deviations` is joint training
-in which each task has a low-rank pair of its own beside the shared one.
+meta-learned start has to beat and, by default, begins from.
 """
 
 from collections.abc import Callable, Sequence
@@ -156,33 +155,11 @@ def joint(
     return MetaGradient(gradient, losses, losses, still)
 
 
-def deviations(
-    loss: Loss,
-    meta_parameters: Weights,
-    support: Sequence[Minibatch],
-    query: Minibatch,
-    *,
-    inner: InnerLoop,
-    start: Start = unchanged,
-) -> MetaGradient:
-    """Joint training of what tasks share and of each task's deviation: the slope through `start`.
-
-    Source:
-        Block et al. 2025, Provable Meta-Learning with Low-Rank Adaptations, NeurIPS 2025.
-    """
-    losses, gradient = mean_gradient(
-        lambda weights, piece: loss(start(weights), piece), meta_parameters, query
-    )
-    still = torch.zeros_like(losses)
-    return MetaGradient(gradient, losses, losses, still)
-
-
 ALGORITHMS: dict[str, Algorithm] = {
     "fomaml": fomaml,
     "reptile": reptile,
     "maml": maml,
     "joint": joint,
-    "deviations": deviations,
 }
 
 

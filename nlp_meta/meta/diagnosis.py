@@ -1,7 +1,7 @@
 """Diagnostics: what an adaptation does to a start, tensor by tensor and step by step."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -20,9 +20,6 @@ from nlp_meta.meta.inner_loop import (
 from nlp_meta.meta.objective import Metric, Objective, begin_episodes, in_stacks
 
 _LAYER = re.compile(r"\.(\d+)\.")
-
-Lever = Callable[[Sequence[Episode], Weights], tuple[Loss, Weights]]
-"""From W episodes and their start: the loss that adaptation descends, and where it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +54,11 @@ def diagnose(
     at_steps: Sequence[int],
     stack: int,
     metric: Metric,
-    lever: Lever | None = None,
 ) -> Diagnosis:
     """Follow the adaptation of a start to episodes whose query labels are known.
 
     Args:
         at_steps: Numbers of steps that losses are taken after; the last is the longest.
-        lever: Changes the adaptation; what is measured stays the objective's own loss. None
-            adapts as users do.
     """
     scores, support_loss, query_loss, sizes = (_by_step(at_steps) for _ in range(4))
     relative: dict[str, list[float]] = {}
@@ -72,9 +66,8 @@ def diagnose(
         support, start = begin_episodes(objective, meta_parameters, stacked, minibatch=minibatch)
         (whole,) = objective.support_batches(stacked, minibatch=None)
         query = objective.query_batches(stacked)
-        loss, start = lever(stacked, start) if lever else (objective.loss, start)
         fast: Weights = start
-        path = adaptation_path(loss, start, support, inner=inner)
+        path = adaptation_path(objective.loss, start, support, inner=inner)
         for step, fast in enumerate(path):
             if step in support_loss:
                 support_loss[step] += _loss(objective.loss, fast, whole)

@@ -246,5 +246,5 @@ def _check_finite(losses: Tensor, step: int) -> None:
         raise DivergedError(
             f"cannot adapt episode {task} of the stack: its support loss at inner step {step} is "
             f"{losses[task].item()}; a finite loss is needed; lower the learning rate "
-            "(`inner.learning_rate`, or `--learning-rate`)"
+            "(`learning_rate`; in a run `inner.learning_rate`)"
         )

@@ -24,7 +24,6 @@ from torch import Tensor
 from nlp_meta.data.episodes import Episode, Stream
 from nlp_meta.errors import DivergedError
 from nlp_meta.meta.algorithms import Algorithm
-from nlp_meta.meta.deviations import drop_deviations, join_deviations
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, repeat
 from nlp_meta.meta.objective import Objective, Validation, by_skill, in_stacks, sum_scores
 from nlp_meta.meta.schedule import OuterLoop, build_optimizer, clip, is_due, rate_at
@@ -76,7 +75,6 @@ def add_stack(
         What they measured, `(MEASURES,)` in float64.
     """
     objective = training.objectives[skill]
-    tasks = [episode.task for episode in episodes]
     support = objective.support_batches(episodes, minibatch=training.minibatch)
     found = training.algorithm(
         objective.loss,
@@ -84,7 +82,7 @@ def add_stack(
         support,
         objective.query_batches(episodes),
         inner=training.inner,
-        start=lambda weights: objective.start(join_deviations(weights, tasks), support),
+        start=lambda weights: objective.start(weights, support),
     )
     for name, total in sums.items():
         total += training.weights[skill] * found.gradient[name].sum(0)
@@ -202,7 +200,7 @@ def meta_train(
                 on_step(record)
     accelerator.wait_for_everyone()
     return MetaTrained(
-        meta_parameters=drop_deviations(progress.best or progress.found),
+        meta_parameters=progress.best or progress.found,
         step=progress.step,
         examples=progress.examples,
         best_step=progress.best_step,
@@ -319,7 +317,7 @@ def _validate(
 ) -> dict[str, float]:
     """Mean score over the validation episodes of each skill, each process adapting its share."""
     scores: dict[str, float] = {}
-    found = drop_deviations(progress.found)
+    found = progress.found
     for skill, judged in by_skill(validation.episodes).items():
         mine = judged[accelerator.process_index :: accelerator.num_processes]
         total = sum_scores(objectives[skill], found, mine, validation, skill)

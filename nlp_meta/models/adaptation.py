@@ -1,323 +1,167 @@
-"""From a meta-model and a few dozen labels to an adapted model: the steps in between.
+"""Adaptation: from a start and one support set to the weights of one domain.
 
-Calibration: one temperature that makes probabilities as sure as they are right.
+Every skill adapts alike. Parts of the support set are held out in turn, the rest is adapted
+to, and a judge says at some steps what the adaptation is worth on the part that it has not
+seen. The steps with the least held-out loss are then taken on the whole support set.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Generic, Protocol, TypeVar
 
-import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from nlp_meta.data.answers import Prediction, only_predictions
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import Backbone, choose_autocast, choose_device, load_backbone
-from nlp_meta.encoders.batches import tokenize
-from nlp_meta.encoders.lora import BIAS, WEIGHT
-from nlp_meta.encoders.prefix import whole_network
-from nlp_meta.errors import DataError, DivergedError
-from nlp_meta.meta.choice import held_out_path
-from nlp_meta.meta.inner_loop import (
-    STEP_SIZE,
-    InnerLoop,
-    Weights,
-    adaptation_path,
-    drop_step_sizes,
-    repeat,
-)
-from nlp_meta.meta.objective import begin_episodes
-from nlp_meta.models.texts import count_long_texts
-from nlp_meta.objectives.classification import Classification, build_classification
-from nlp_meta.objectives.retrieval import Retrieval, build_retrieval
+from nlp_meta.meta.inner_loop import InnerLoop, Weights, adaptation_path, drop_step_sizes
+from nlp_meta.meta.objective import Objective, begin_episodes
 from nlp_meta.progress import Ticker
-from nlp_meta.settings import ModelSettings
-
-LOWEST, HIGHEST = 0.25, 8.0
-"""Bounds of a temperature: a few dozen examples cannot speak for more."""
-
-
-def fit_temperature(log_probabilities: Tensor, targets: Tensor) -> float:
-    """Temperature that makes held-out answers most likely.
-
-    Args:
-        log_probabilities: `(examples, labels)`, of examples that were not adapted to.
-        targets: `(examples,)` indices of labels.
-
-    Returns:
-        What logits are divided by, between 0.25 and 8.
-
-    Source:
-        Guo et al. 2017, arXiv:1706.04599, section 4.2.
-    """
-
-    def loss(log_temperature: float) -> float:
-        scaled = log_probabilities.double() / math.exp(log_temperature)
-        return float(torch.nn.functional.cross_entropy(scaled, targets))
-
-    bounds = (math.log(LOWEST), math.log(HIGHEST))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded")
-    return math.exp(float(found.x))
-
 
 FOLDS = 4
-STOPS = (0.25, 0.5, 1.0)
-"""Shares of the inner steps after which an adaptation may stop early."""
-PREDICTION_TOKENS = 8192
+"""Most parts of a support set that are held out in turn."""
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
-    """An adaptation, and what the held-out folds of its support set said.
+class Adaptation:
+    """How a start adapts.
 
     Attributes:
-        held_out: Log-probabilities of the support examples, `(examples, labels)`, each by
-            an adaptation that had not seen it; the temperature is in them.
+        minibatch: Support examples of one inner step; None takes all.
+        early_stop: Held-out parts of the support set may choose fewer steps.
+    """
+
+    inner: InnerLoop
+    minibatch: int | None
+    early_stop: bool
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> "Adaptation":
+        """Read what `stored` gave; keys that it did not give are left out."""
+        names = InnerLoop.__dataclass_fields__
+        inner = InnerLoop(**{name: stored[name] for name in stored if name in names})
+        return cls(inner, stored["minibatch"], stored["early_stop"])
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What a record keeps of it."""
+        return {
+            **asdict(self.inner),
+            "minibatch": self.minibatch,
+            "early_stop": self.early_stop,
+        }
+
+    def instead(self, *, steps: int | None, learning_rate: float | None) -> "Adaptation":
+        """Take a user's steps and rate where they are given; steps that are given are taken."""
+        inner = self.inner.instead(steps=steps, learning_rate=learning_rate)
+        return replace(self, inner=inner, early_stop=self.early_stop and steps is None)
+
+
+class Judgement(Protocol):
+    """What held-out examples say of an adaptation after some steps."""
+
+    @property
+    def loss(self) -> float:
+        """In nats; the least is chosen."""
+
+
+J = TypeVar("J", bound=Judgement)
+J_co = TypeVar("J_co", bound=Judgement, covariant=True)
+
+
+class Judge(Protocol[J_co]):
+    """Judges the adaptations to a support set without its held-out parts.
+
+    Attributes:
+        folds: One episode for each held-out part: the rest is its support set, the part its
+            query set.
+    """
+
+    @property
+    def folds(self) -> Sequence[Episode]: ...
+
+    def __call__(self, fast: Weights, step: int) -> J_co:
+        """Judge the stacked weights of all folds after some steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted(Generic[J]):
+    """An adaptation to one support set.
+
+    Attributes:
+        weights: Without the task dimension.
+        steps: Inner steps that were taken.
+        judgement: What held-out examples said after as many.
+        before: What they said of the start; None where the judge did not look at it.
     """
 
     weights: dict[str, Tensor]
     steps: int
-    temperature: float
-    held_out_accuracy: float
-    held_out: Tensor
+    judgement: J
+    before: J | None
 
 
-def build_objective(
-    settings: ModelSettings,
+def adapt(
+    objective: Objective,
+    start: Weights,
+    support: Episode,
     *,
-    labels: Sequence[str],
-    device: torch.device | str | None = None,
-    precision: str = "auto",
-    batch_tokens: int = 2048,
-    token: str | None = None,
-) -> Classification:
-    """Load the backbone that settings name and plan its adapter."""
-    backbone = _load_backbone(settings, device, token=token)
-    return build_classification(
-        backbone,
-        labels=labels,
-        head=settings.head,
-        lora_r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_layers=settings.lora_layers,
-        lora_target_modules=settings.lora_target_modules,
-        autocast=choose_autocast(precision, backbone.device),
-        batch_tokens=batch_tokens,
-    )
-
-
-def build_retriever(
-    settings: ModelSettings,
-    *,
-    device: torch.device | str | None = None,
-    precision: str = "auto",
-    batch_tokens: int = 2048,
-    token: str | None = None,
-) -> Retrieval:
-    """Load the backbone that settings name to find translations with; it has no head."""
-    backbone = _load_backbone(settings, device, token=token)
-    return build_retrieval(
-        backbone,
-        lora_r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_layers=settings.lora_layers,
-        lora_target_modules=settings.lora_target_modules,
-        autocast=choose_autocast(precision, backbone.device),
-        batch_tokens=batch_tokens,
-    )
-
-
-def _load_backbone(
-    settings: ModelSettings, device: torch.device | str | None, *, token: str | None
-) -> Backbone:
-    return load_backbone(
-        settings.model_name_or_path,
-        pooling=settings.pooling,
-        max_tokens=settings.max_tokens,
-        prefix_text=settings.prefix_text,
-        device=choose_device(device),
-        revision=settings.revision,
-        token=token,
-    )
-
-
-def narrow_labels(
-    objective: Classification, meta_parameters: Weights, labels: Iterable[str], *, shared: bool
-) -> tuple[Classification, dict[str, Tensor]]:
-    """Fit the objective and the meta-parameters to the labels of one domain.
-
-    Of a shared head the rows of these labels remain, which answers as masking the
-    others would. Labels that meta-training never saw get a head of prototypes.
-    """
-    used = set(labels)
-    last = objective.plan.head[-1]
-    own = {last + WEIGHT, last + BIAS}
-    if not shared:
-        names = tuple(sorted(used))
-        dropped = own | {STEP_SIZE + name for name in own}
-        kept = {name: v for name, v in meta_parameters.items() if name not in dropped}
-        return replace(objective, labels=names, head="prototype"), kept
-    rows = [place for place, name in enumerate(objective.labels) if name in used]
-    names = tuple(objective.labels[row] for row in rows)
-    narrowed = {n: v[rows] if n in own else v for n, v in meta_parameters.items()}
-    return replace(objective, labels=names), narrowed
-
-
-def adapt_calibrated(
-    objective: Classification,
-    meta_parameters: Weights,
-    support: Sequence[Example],
-    *,
-    inner: InnerLoop,
-    minibatch: int | None,
-    early_stop: bool,
-    seed: int,
-    on_step: Callable[[int, int], None] | None,
-) -> Calibrated:
-    """Adapt to a support set, as long and as sure as its held-out folds advise.
-
-    K copies of the support set, each without one fold, are adapted in one stack. Their
-    answers to the folds that they have not seen choose the number of steps (of 0, a
-    quarter, a half and all) and the temperature, which is folded into the last linear
-    layer, so that a plain softmax is calibrated wherever the model is loaded.
-    """
-    episode = Episode("support", objective.labels, tuple(support), (), 0)
-    tick = Ticker(on_step, total=2 * inner.steps)
-    fewest = min(sum(e.target == name for e in support) for name in objective.labels)
-    found = held_out_path(
-        objective,
-        meta_parameters,
-        episode,
-        inner=inner,
-        minibatch=minibatch,
-        at_steps=_stops(objective, inner.steps) if early_stop else [inner.steps],
-        folds=min(FOLDS, fewest),
-        seed=seed,
-        on_step=tick,
-    )
-    answers = {step: only_predictions(some) for step, some in found.items()}
-    steps, temperature, accuracy, logs = _advise(answers, support, objective.labels)
-    batches, start = begin_episodes(objective, meta_parameters, [episode], minibatch=minibatch)
-    path = adaptation_path(objective.loss, start, batches, inner=replace(inner, steps=steps))
-    fast: Weights = start
-    for fast in path:  # noqa: B007  the last one is the result
-        tick()
-    return Calibrated(_cool(objective, fast, temperature), steps, temperature, accuracy, logs)
-
-
-def _stops(objective: Classification, steps: int) -> list[int]:
-    """Numbers of steps to choose among; a shared head already answers at 0."""
-    stops = {round(steps * share) for share in STOPS} - {0}
-    return sorted(stops | ({0} if objective.head == "shared" else set()))
-
-
-def _advise(
-    answers: Mapping[int, Sequence[Prediction]], support: Sequence[Example], labels: Sequence[str]
-) -> tuple[int, float, float, Tensor]:
-    """Steps with the least held-out loss, their temperature, accuracy and cooled answers."""
-    targets = torch.tensor([labels.index(example.target) for example in support])
-    best: tuple[float, int, float, float, Tensor] | None = None
-    for step in sorted(answers, reverse=True):
-        logs = log_probabilities(answers[step], labels)
-        _check_finite(logs, step)
-        temperature = fit_temperature(logs, targets)
-        cooled = (logs / temperature).log_softmax(-1)
-        loss = float(torch.nn.functional.nll_loss(cooled, targets))
-        if best is None or loss < best[0]:
-            right = float((logs.argmax(-1) == targets).float().mean())
-            best = (loss, step, temperature, right, cooled)
-    if best is None:
-        raise ValueError("no answers to choose among")
-    return best[1:]
-
-
-def predict_texts(
-    objective: Classification, weights: Weights, texts: Sequence[str]
-) -> list[Prediction]:
-    """Answer texts with one set of weights, in float32, through the whole model.
-
-    Raises:
-        DataError: A text is empty.
-    """
-    check_texts(texts)
-    if not texts:
-        return []
-    exact = replace(
-        objective,
-        network=whole_network(objective.backbone),
-        autocast=None,
-        batch_tokens=PREDICTION_TOKENS,
-    )
-    query = tuple(Example(text.strip(), "") for text in texts)
-    episode = Episode("texts", objective.labels, (), query, 0)
-    stacked = repeat(weights, tasks=1)
-    return exact.answer(stacked, exact.query_batches([episode]), [episode])[0]
-
-
-def check_pairs(texts: Sequence[str], labels: Sequence[str]) -> None:
-    """Refuse texts and labels that differ in number, and empty texts."""
-    if len(texts) != len(labels):
-        raise DataError(
-            f"cannot adapt to {len(texts)} texts with {len(labels)} labels: one label for each "
-            "text is needed; give as many"
-        )
-    check_texts(texts)
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Refuse empty texts, by their place."""
-    for place, text in enumerate(texts, start=1):
-        if not text.strip():
-            raise DataError(
-                f"cannot read text {place} of {len(texts)}: it is empty and every text needs at "
-                "least one character; leave it out"
-            )
-
-
-def count_cut(
-    objective: Classification | Retrieval,
-    texts: Sequence[str],
-    *,
-    long_texts: str,
-    name: Callable[[int], str] = lambda place: f"text {place + 1}",
-) -> int:
-    """Number of texts longer than the encoder takes.
+    judge: Judge[J],
+    stops: Collection[float],
+    how: Adaptation,
+    judge_start: bool = False,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Adapted[J]:
+    """Adapt to a support set for as many steps as its held-out parts advise.
 
     Args:
-        name: What a text is called, by its place from 0.
+        start: Meta-parameters, without the task dimension.
+        support: An episode of the whole support set, without queries.
+        stops: Shares of the inner steps to choose among, 0 for the start itself;
+            `how.early_stop` off takes all steps.
+        judge_start: Judge the start too, though it may not be chosen.
+        on_step: Called with the steps done and their number.
 
     Raises:
-        DataError: There are some and `long_texts` is `stop`.
+        DivergedError: A loss became infinite or not a number.
     """
-    longest = objective.backbone.max_tokens
-    rows = tokenize(replace(objective.backbone, max_tokens=longest + 1), texts)
-    lengths = list(map(len, rows))
-    return count_long_texts(lengths, longest=longest, long_texts=long_texts, name=name)
+    steps = how.inner.steps
+    tick = Ticker(on_step, total=2 * (steps + 1))
+    choices = {round(steps * share) for share in stops} if how.early_stop else {steps}
+    choices = choices - (set() if 0 in stops else {0}) or {steps}
+    looks = choices | ({0} if judge_start else set())
+    judged: dict[int, J] = {}
+    for step, fast in enumerate(_path(objective, start, judge.folds, how=how, steps=steps)):
+        tick()
+        if step in looks:
+            judged[step] = judge(fast, step)
+    # Of equal losses the longest: it is what the start was found to need.
+    best = min(sorted(choices, reverse=True), key=lambda step: judged[step].loss)
+    weights: Weights = {}
+    for weights in _path(objective, start, [support], how=how, steps=best):  # noqa: B007
+        tick()
+    return Adapted(_unstack(weights), best, judged[best], judged.get(0))
 
 
-def log_probabilities(answers: Sequence[Prediction], labels: Sequence[str]) -> Tensor:
-    """Logarithms of predictions, `(texts, labels)`, float64; never infinite."""
-    rows = [[answer.probabilities[name] for name in labels] for answer in answers]
-    return torch.tensor(rows, dtype=torch.float64).clamp(min=1e-12).log()
+def hold_out(support: Episode, parts: Sequence[Collection[int]]) -> list[Episode]:
+    """Episodes that have one part of a support set as their query set and no more to learn."""
+    folds = []
+    for part in parts:
+        kept = [e for place, e in enumerate(support.support) if place not in part]
+        held_out = [support.support[place] for place in sorted(part)]
+        folds.append(replace(support, support=tuple(kept), query=tuple(held_out)))
+    return folds
 
 
-def _check_finite(logs: Tensor, step: int) -> None:
-    """No support loss follows the last step, so its answers are what can tell."""
-    if not bool(logs.isfinite().all()):
-        raise DivergedError(
-            f"cannot adapt: after {step} steps the answers to held-out examples are not numbers "
-            "and finite ones are needed; lower the learning rate (`--learning-rate`, "
-            "`learning_rate`)"
-        )
+def _path(
+    objective: Objective,
+    start: Weights,
+    episodes: Sequence[Episode],
+    *,
+    how: Adaptation,
+    steps: int,
+) -> Iterator[Weights]:
+    batches, weights = begin_episodes(objective, start, episodes, minibatch=how.minibatch)
+    return adaptation_path(objective.loss, weights, batches, inner=replace(how.inner, steps=steps))
 
 
-def _cool(objective: Classification, fast: Weights, temperature: float) -> dict[str, Tensor]:
-    """Unstack one episode's fast weights and divide its logits by the temperature."""
-    last = objective.plan.head[-1]
-    own: Mapping[str, float] = {last + WEIGHT: temperature, last + BIAS: temperature}
-    return {
-        name: value[0].detach().clone() / own.get(name, 1.0)
-        for name, value in drop_step_sizes(fast).items()
-    }
+def _unstack(fast: Weights) -> dict[str, Tensor]:
+    return {name: value[0].detach().clone() for name, value in drop_step_sizes(fast).items()}

@@ -1,22 +1,47 @@
-"""A model adapted to one domain: what it answers, what its adaptation did, how it is kept."""
+"""Models that name the label of a text: how a start adapts to labeled texts, what comes out."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from nlp_meta.data.answers import Prediction
-from nlp_meta.data.labels import LabelMatch
-from nlp_meta.hub.pull import Source, source_of
-from nlp_meta.hub.pushable import Pushable
-from nlp_meta.hub.records import ADAPTED_MODEL, Record, find_model, read_settings
-from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights, save_model
-from nlp_meta.models.adaptation import Calibrated, build_objective, predict_texts
-from nlp_meta.models.companion import FACTORS, Companion, CompanionReport
-from nlp_meta.objectives.classification import Classification
+from nlp_meta.data.answers import Prediction, only_predictions
+from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.episodes import Episode, split_folds
+from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
+from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.lora import BIAS, WEIGHT
+from nlp_meta.encoders.prefix import whole_network
+from nlp_meta.errors import DivergedError
+from nlp_meta.hub.model import Model, Parts, Saved
+from nlp_meta.hub.pull import Source
+from nlp_meta.hub.records import ADAPTED, Record, read_settings
+from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
+from nlp_meta.meta.inner_loop import STEP_SIZE, Weights, repeat
+from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt, hold_out
+from nlp_meta.models.companion import (
+    FACTORS,
+    Companion,
+    CompanionReport,
+    check_when,
+    find_companion,
+)
+from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.texts import check_labeled, check_texts, count_cut
+from nlp_meta.objectives.classification import (
+    Classification,
+    fit_temperature,
+    log_probabilities,
+)
+from nlp_meta.objectives.ngrams import NgramModel
 from nlp_meta.settings import ModelSettings
+
+STOPS = (0.25, 0.5, 1.0)
+"""Shares of the inner steps after which an adaptation may stop early."""
+PREDICTION_TOKENS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,47 +66,28 @@ class AdaptationReport:
     companion: CompanionReport | None = None
 
     @classmethod
-    def of(
-        cls,
-        found: Calibrated,
-        examples: int,
-        learning_rate: float,
-        examples_cut: int,
-        seconds: float,
-        companion: CompanionReport | None,
-    ) -> "AdaptationReport":
-        """Tell what an adaptation found."""
-        return cls(
-            examples=examples,
-            steps=found.steps,
-            learning_rate=learning_rate,
-            temperature=found.temperature,
-            held_out_accuracy=found.held_out_accuracy,
-            examples_cut=examples_cut,
-            seconds=seconds,
-            companion=companion,
-        )
-
-    @classmethod
     def read(cls, stored: Mapping[str, Any]) -> "AdaptationReport | None":
         """Read what was saved; None where nothing was, or another version wrote it."""
         try:
             companion = stored["companion"]
-            told = None if companion is None else CompanionReport(**companion)
-            return cls(**{**stored, "companion": told})
+            report = None if companion is None else CompanionReport(**companion)
+            return cls(**{**stored, "companion": report})
         except (KeyError, TypeError):
             return None
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptedModel(Pushable):
+class AdaptedModel(Model):
     """A backbone with the adapter and the head of one domain.
 
     Attributes:
         companion: Character n-grams that are mixed into the predictions.
-        provenance: That of its meta-model, and where that was pulled from.
+        provenance: That of its start, and where that was pulled from.
         source: Where on the Hub it was pulled from, and at which commit.
     """
+
+    role: ClassVar[str] = ADAPTED
+    skill: ClassVar[str] = CLASSIFICATION
 
     objective: Classification
     weights: Mapping[str, Tensor]
@@ -97,64 +103,215 @@ class AdaptedModel(Pushable):
         """Names of the labels in the order of the logits."""
         return self.objective.labels
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        device: str | None = None,
-    ) -> "AdaptedModel":
-        """Load from a folder or the Hub, at a branch, tag or commit of it.
-
-        Raises:
-            MetaModelError: There is no adapted model.
-        """
-        name = str(name_or_path)
-        folder, record = find_model(name, kind=ADAPTED_MODEL, revision=revision, token=token)
-        settings, objective = build_recorded(record, device=device, token=token)
-        weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
-        done = record.adaptation.get("companion") or {}
-        required = bool(done.get("on"))
-        stored = load_companion(folder, labels=record.labels, factors=FACTORS, required=required)
-        companion = None if stored is None else Companion.of(stored.model, stored.factors)
-        return cls(
-            objective,
-            weights,
-            settings,
-            report=AdaptationReport.read(record.adaptation),
-            companion=companion,
-            provenance=record.provenance,
-            source=source_of(name, folder),
-        )
-
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, with calibrated probabilities of every label."""
         answers = predict_texts(self.objective, self.weights, texts)
         return answers if self.companion is None else self.companion.mix(texts, answers)
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a PEFT adapter with its head, the tokenizer and a record."""
-        done = asdict(self.report) if self.report else {}
+    @classmethod
+    def _read(cls, saved: Saved) -> "AdaptedModel":
+        record, settings = saved.record, read_settings(saved.record, ModelSettings)
+        objective = build_classifier(
+            settings, labels=record.labels, device=saved.device, token=saved.token
+        )
+        weights = load_weights(saved.folder, backbone=objective.backbone, plan=objective.plan)
+        required = bool((record.adaptation.get("companion") or {}).get("on"))
+        stored = load_companion(
+            saved.folder, labels=record.labels, factors=FACTORS, required=required
+        )
+        return cls(
+            objective,
+            weights,
+            settings,
+            report=AdaptationReport.read(record.adaptation),
+            companion=None if stored is None else Companion.of(stored.model, stored.factors),
+            provenance=record.provenance,
+            source=saved.source,
+        )
+
+    def _parts(self) -> Parts:
         record = Record(
-            ADAPTED_MODEL, asdict(self.settings), self.labels, done, provenance=self.provenance
+            ADAPTED,
+            (CLASSIFICATION,),
+            asdict(self.settings),
+            self.labels,
+            asdict(self.report) if self.report else {},
+            provenance=self.provenance,
         )
-        own = self.companion
-        stored = None if own is None else StoredCompanion(own.model, own.factors)
-        backbone, plan = self.objective.backbone, self.objective.plan
-        save_model(
-            Path(folder), record, self.weights, backbone=backbone, plan=plan, companion=stored
-        )
+        companion = self.companion
+        stored = None if companion is None else StoredCompanion(companion.model, companion.factors)
+        return Parts(record, self.weights, self.objective.backbone, self.objective.plan, stored)
 
 
-def build_recorded(
-    record: Record, *, device: str | None, token: str | None
-) -> tuple[ModelSettings, Classification]:
-    """Build what a record says; its weights are not read yet.
+@dataclass(frozen=True, slots=True)
+class HeldOutLabels:
+    """What held-out examples said of an adaptation after some steps.
+
+    Attributes:
+        loss: In nats, at the temperature.
+        temperature: What the logits are best divided by.
+        accuracy: Of the support examples, each by an adaptation that had not seen it.
+        logs: Log-probabilities of the support examples at the temperature,
+            `(examples, labels)`.
+    """
+
+    loss: float
+    temperature: float
+    accuracy: float
+    logs: Tensor
+
+
+class LabelJudge:
+    """Judges by the answers to held-out examples, K folds with like shares of each label."""
+
+    def __init__(self, objective: Classification, support: Episode, *, seed: int) -> None:
+        names = [example.target for example in support.support]
+        fewest = min(names.count(label) for label in support.labels)
+        self.objective = objective
+        self.parts = split_folds(support.support, folds=min(FOLDS, fewest), seed=seed)
+        self.folds = hold_out(support, self.parts)
+        self.targets = torch.tensor([support.labels.index(name) for name in names])
+        self.query = objective.query_batches(self.folds)
+
+    def __call__(self, fast: Weights, step: int) -> HeldOutLabels:
+        """Judge the stacked weights of all folds.
+
+        Raises:
+            DivergedError: The answers are not numbers.
+        """
+        answers = self.objective.answer(fast, self.query, self.folds)
+        by_place = {
+            place: answer
+            for part, row in zip(self.parts, answers, strict=True)
+            for place, answer in zip(part, row, strict=True)
+        }
+        in_order = [by_place[place] for place in range(len(self.targets))]
+        logs = log_probabilities(only_predictions(in_order), self.objective.labels)
+        # No support loss follows the last step, so the answers are what can tell.
+        if not bool(logs.isfinite().all()):
+            raise DivergedError(
+                f"cannot adapt: after {step} steps the answers to held-out examples are not "
+                "numbers and finite ones are needed; lower `learning_rate`"
+            )
+        temperature = fit_temperature(logs, self.targets)
+        cooled = (logs / temperature).log_softmax(-1)
+        loss = float(torch.nn.functional.nll_loss(cooled, self.targets))
+        accuracy = float((logs.argmax(-1) == self.targets).float().mean())
+        return HeldOutLabels(loss, temperature, accuracy, cooled)
+
+
+def adapt_to_labels(
+    objective: Classification,
+    start: Weights,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    *,
+    settings: ModelSettings,
+    how: Adaptation,
+    label_map: Mapping[str, str] | None,
+    prior: NgramModel | None,
+    companion: str,
+    seed: int,
+    long_texts: str,
+    provenance: Mapping[str, Any],
+    on_step: Callable[[int, int], None] | None,
+) -> AdaptedModel:
+    """Adapt a start to labeled texts; see `MetaModel.adapt` for arguments and errors.
+
+    The temperature of the held-out folds is folded into the last linear layer, so that a
+    plain softmax is calibrated wherever the model is loaded.
+
+    Args:
+        prior: N-grams of the start, from which those of the domain begin.
+    """
+    began = time.monotonic()
+    check_when(companion)
+    check_labeled(texts, labels)
+    match = match_labels(labels, objective.labels, label_map=label_map)
+    check_labels(match.labels)
+    support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
+    cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
+    objective, start = narrow_labels(objective, start, match.labels, shared=match.shared)
+    episode = Episode("support", objective.labels, tuple(support), (), 0)
+    adapted = adapt(
+        objective,
+        start,
+        episode,
+        judge=LabelJudge(objective, episode, seed=seed),
+        stops=_stops(objective),
+        how=how,
+        on_step=on_step,
+    )
+    held_out = adapted.judgement
+    mixed, comparison = find_companion(
+        support, objective.labels, held_out.logs, prior=prior, when=companion, seed=seed
+    )
+    report = AdaptationReport(
+        examples=len(support),
+        steps=adapted.steps,
+        learning_rate=how.inner.learning_rate,
+        temperature=held_out.temperature,
+        held_out_accuracy=held_out.accuracy,
+        examples_cut=cut,
+        seconds=time.monotonic() - began,
+        companion=comparison,
+    )
+    weights = _cool(objective, adapted.weights, held_out.temperature)
+    return AdaptedModel(objective, weights, settings, match, report, mixed, provenance)
+
+
+def narrow_labels(
+    objective: Classification, meta_parameters: Weights, labels: Iterable[str], *, shared: bool
+) -> tuple[Classification, dict[str, Tensor]]:
+    """Fit the objective and the meta-parameters to the labels of one domain.
+
+    Of a shared head the rows of these labels remain, which answers as masking the
+    others would. Labels that meta-training never saw get a head of prototypes.
+    """
+    used = set(labels)
+    last = objective.plan.head[-1]
+    head = {last + WEIGHT, last + BIAS}
+    if not shared:
+        names = tuple(sorted(used))
+        dropped = head | {STEP_SIZE + name for name in head}
+        kept = {name: v for name, v in meta_parameters.items() if name not in dropped}
+        return replace(objective, labels=names, head="prototype"), kept
+    rows = [place for place, name in enumerate(objective.labels) if name in used]
+    names = tuple(objective.labels[row] for row in rows)
+    narrowed = {n: v[rows] if n in head else v for n, v in meta_parameters.items()}
+    return replace(objective, labels=names), narrowed
+
+
+def predict_texts(
+    objective: Classification, weights: Weights, texts: Sequence[str]
+) -> list[Prediction]:
+    """Answer texts with one set of weights, in float32, through the whole model.
 
     Raises:
-        MetaModelError: The record is of another version.
+        DataError: A text is empty.
     """
-    settings, labels = read_settings(record, ModelSettings), tuple(record.labels)
-    return settings, build_objective(settings, labels=labels, device=device, token=token)
+    check_texts(texts)
+    if not texts:
+        return []
+    exact = replace(
+        objective,
+        network=whole_network(objective.backbone),
+        autocast=None,
+        batch_tokens=PREDICTION_TOKENS,
+    )
+    query = tuple(Example(text.strip(), "") for text in texts)
+    episode = Episode("texts", objective.labels, (), query, 0)
+    stacked = repeat(weights, tasks=1)
+    return exact.answer(stacked, exact.query_batches([episode]), [episode])[0]
+
+
+def _stops(objective: Classification) -> tuple[float, ...]:
+    """Shares of the steps to choose among; a shared head already answers at 0."""
+    return (0.0, *STOPS) if objective.head == "shared" else STOPS
+
+
+def _cool(objective: Classification, weights: Weights, temperature: float) -> dict[str, Tensor]:
+    """Divide the logits of adapted weights by the temperature."""
+    last = objective.plan.head[-1]
+    factors: Mapping[str, float] = {last + WEIGHT: temperature, last + BIAS: temperature}
+    return {name: value / factors.get(name, 1.0) for name, value in weights.items()}

@@ -14,8 +14,8 @@ from torch import Tensor
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import SettingsError
-from nlp_meta.models.adaptation import FOLDS, Calibrated, fit_temperature, log_probabilities
-from nlp_meta.objectives.classification import to_predictions
+from nlp_meta.models.adaptation import FOLDS
+from nlp_meta.objectives.classification import fit_temperature, log_probabilities, to_predictions
 from nlp_meta.objectives.ngrams import NgramModel, fit_ngrams, held_out_parts
 
 WHEN = ("auto", "ngrams", "none")
@@ -84,7 +84,7 @@ class Companion:
 def find_companion(
     support: Sequence[Example],
     labels: Sequence[str],
-    found: Calibrated,
+    encoder: Tensor,
     *,
     prior: NgramModel | None,
     when: str,
@@ -94,7 +94,8 @@ def find_companion(
 
     Args:
         labels: In the order of the encoder's logits.
-        found: The encoder's adaptation, with its answers to the held-out folds.
+        encoder: The encoder's calibrated answers to the held-out folds, log-probabilities
+            `(examples, labels)`.
         when: `auto` takes the n-grams where they lower the held-out loss, `ngrams` always,
             `none` never.
         seed: Of the adaptation, so that the folds are the same.
@@ -112,9 +113,9 @@ def find_companion(
     own = torch.from_numpy(fitted.held_out)
     cold = fit_temperature(own, targets)
     own = (own / cold).log_softmax(-1)
-    weight, mixed = _weigh(found.held_out, own, targets)
-    losses = [_loss(logs, targets) for logs in (found.held_out, own, mixed)]
-    right = [_accuracy(logs, targets) for logs in (found.held_out, own, mixed)]
+    weight, mixed = _weigh(encoder, own, targets)
+    losses = [_loss(logs, targets) for logs in (encoder, own, mixed)]
+    right = [_accuracy(logs, targets) for logs in (encoder, own, mixed)]
     on = when == "ngrams" or losses[2] < losses[0]
     report = CompanionReport(on, weight, fitted.prior_scale, *right, *losses)
     return (Companion(fitted.model, 1 - weight, weight / cold) if on else None), report

@@ -1,114 +1,121 @@
-"""What users hold: `MetaModel`, a start that adapts, and `AdaptedModel`, which predicts."""
+"""`MetaModel`: a meta-learned start, whatever its skills."""
 
-import time
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor
 
 from nlp_meta.data.answers import Prediction
-from nlp_meta.data.labels import check_labels, match_labels
-from nlp_meta.data.tasks import Example
-from nlp_meta.errors import LabelError
-from nlp_meta.hub.pull import ADAPTER, Source, hash_file, source_of, tell_source
-from nlp_meta.hub.pushable import Pushable
-from nlp_meta.hub.records import META_MODEL, Record, find_model
-from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights, save_model
+from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.episodes import GENERATION, RETRIEVAL
+from nlp_meta.data.languages import check_pair, join_pair
+from nlp_meta.errors import LabelError, MetaModelError, SettingsError
+from nlp_meta.hub.model import Model, Parts, Saved
+from nlp_meta.hub.pull import ADAPTER, Source, hash_file, tell_source
+from nlp_meta.hub.records import START, Record, read_settings
+from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
 from nlp_meta.meta.inner_loop import (
-    InnerLoop,
+    STEP_SIZE,
     describe_step_sizes,
     drop_step_sizes,
     restore_step_sizes,
 )
-from nlp_meta.models.adaptation import (
-    adapt_calibrated,
-    check_pairs,
-    count_cut,
-    narrow_labels,
-    predict_texts,
-)
-from nlp_meta.models.classification import AdaptationReport, AdaptedModel, build_recorded
-from nlp_meta.models.companion import check_when, find_companion
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.classification import AdaptedModel, adapt_to_labels, predict_texts
+from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_texts
+from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
+from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
 from nlp_meta.objectives.classification import Classification
+from nlp_meta.objectives.generation import Generation
 from nlp_meta.objectives.ngrams import NgramModel
+from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval
 from nlp_meta.settings import ModelSettings
 
-__all__ = ["AdaptationReport", "AdaptedModel", "MetaModel"]
+O = TypeVar("O", Classification, Retrieval, Generation)  # noqa: E741  an objective
 
 
 @dataclass(frozen=True, slots=True)
-class MetaModel(Pushable):
+class MetaModel(Model):
     """A meta-learned start with the defaults that its adaptation was found to need.
 
     Attributes:
-        adaptation: Defaults found on the meta-validation tasks.
-        minibatch: Support examples of one inner step; None takes all.
-        early_stop: Let held-out folds of the support set choose fewer steps.
+        objectives: By skill, on one backbone.
+        weights: The meta-parameters of all its skills, with learned step sizes.
+        adaptation: By skill, defaults found on the meta-validation tasks.
         provenance: Settings and results of its training.
         companion: Character n-grams of the meta-train tasks, from which those of a new
             domain start; None where there are none.
-        translation: What an `AlignmentMetaModel` has beside these weights; None where
-            meta-training saw no translation.
         source: Where on the Hub it was pulled from, and at which commit.
         adapter_sha256: Of the file it was read from; by it what is adapted from here finds its
             start among those of a comparison.
     """
 
-    objective: Classification
+    role: ClassVar[str] = START
+
+    objectives: Mapping[str, AnyObjective]
     weights: Mapping[str, Tensor]
-    settings: ModelSettings
-    adaptation: InnerLoop
-    minibatch: int | None
-    early_stop: bool
-    provenance: Mapping[str, Any]
+    settings: AnySettings
+    adaptation: Mapping[str, Adaptation]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     companion: NgramModel | None = None
-    translation: Mapping[str, Any] | None = None
     source: Source | None = None
     adapter_sha256: str | None = None
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Labels of the meta-train tasks; the shared head answers with them."""
-        return self.objective.labels
+    def skills(self) -> tuple[str, ...]:
+        """What it does with a text."""
+        return tuple(self.objectives)
 
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        device: str | None = None,
-    ) -> "MetaModel":
-        """Load from a folder or the Hub, at a branch, tag or commit of it.
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels of the meta-train tasks, which the shared head answers with; may be none."""
+        objective = self.objectives.get(CLASSIFICATION)
+        return objective.labels if isinstance(objective, Classification) else ()
+
+    def objective_of(self, skill: str, form: type[O]) -> O:
+        """The objective of a skill.
 
         Raises:
-            MetaModelError: There is no meta-model.
+            MetaModelError: The start did not learn it.
         """
-        name = str(name_or_path)
-        folder, record = find_model(name, kind=META_MODEL, revision=revision, token=token)
-        settings, objective = build_recorded(record, device=device, token=token)
-        weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
-        weights |= restore_step_sizes(record.step_sizes, objective.backbone.device)
-        defaults = dict(record.adaptation)
-        translation = defaults.pop("translation", None)
-        minibatch, early_stop = defaults.pop("minibatch"), defaults.pop("early_stop")
-        stored = load_companion(folder, labels=record.labels, factors=())
-        return cls(
-            objective,
-            weights,
-            settings,
-            InnerLoop(**defaults),
-            minibatch,
-            early_stop,
-            record.provenance,
-            None if stored is None else stored.model,
-            translation,
-            source_of(name, folder),
-            hash_file(folder / ADAPTER),
-        )
+        objective = self.objectives.get(skill)
+        if not isinstance(objective, form):
+            raise MetaModelError(
+                f"cannot adapt to {skill}: this start learned {' and '.join(self.skills)} and one "
+                f"that learned {skill} is needed; name another start"
+            )
+        return objective
+
+    @property
+    def encoder_settings(self) -> ModelSettings:
+        """Settings of its encoder.
+
+        Raises:
+            MetaModelError: It is an encoder-decoder.
+        """
+        if not isinstance(self.settings, ModelSettings):
+            raise MetaModelError(
+                f"cannot read the encoder of a start of {' and '.join(self.skills)}: it is an "
+                "encoder-decoder and a start that learned classification or retrieval is needed; "
+                "name another start"
+            )
+        return self.settings
+
+    def start_of(self, skill: str) -> dict[str, Tensor]:
+        """The meta-parameters that a skill moves, with their step sizes."""
+        foreign = {TEMPERATURE} if skill != RETRIEVAL else set()
+        head = () if skill == CLASSIFICATION else self.objectives[skill].plan.head
+        layers = tuple(f"{layer}." for layer in head)
+        plain = {name: name.removeprefix(STEP_SIZE) for name in self.weights}
+        return {
+            name: value
+            for name, value in self.weights.items()
+            if plain[name] not in foreign and not (layers and plain[name].startswith(layers))
+        }
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answer with the labels of meta-training, without any label of the new domain.
@@ -116,12 +123,33 @@ class MetaModel(Pushable):
         Raises:
             LabelError: The head is built from labeled examples, so it needs some.
         """
-        if self.objective.head != "shared":
+        objective = self.objective_of(CLASSIFICATION, Classification)
+        if objective.head != "shared":
             raise LabelError(
                 "cannot predict with zero labels: this meta-model builds its head from labeled "
                 "examples and some are needed; call `adapt` first"
             )
-        return predict_texts(self.objective, self.weights, texts)
+        return predict_texts(objective, self.start_of(CLASSIFICATION), texts)
+
+    def translate(
+        self,
+        texts: Sequence[str],
+        *,
+        source_lang: str,
+        target_lang: str,
+        num_beams: int | None = None,
+    ) -> list[str]:
+        """Translate without any pair of the new languages.
+
+        Raises:
+            BackboneError: The model does not know a language; lists the near ones.
+            DataError: Both languages are the same.
+        """
+        objective = self.objective_of(GENERATION, Generation)
+        check_pair(source_lang, target_lang)
+        weights = drop_step_sizes(self.weights)
+        language = join_pair(source_lang, target_lang)
+        return write_texts(objective, weights, texts, language=language, num_beams=num_beams)
 
     def adapt(
         self,
@@ -154,54 +182,152 @@ class MetaModel(Pushable):
             LabelError: One label only, fewer than two examples of a label, ambiguous names.
             DataError: Texts and labels differ in number, or a text is empty or too long.
             DivergedError: A loss became infinite; nothing is returned.
+            MetaModelError: The start did not learn classification.
             SettingsError: `companion` is none of these words.
         """
-        began = time.monotonic()
-        check_when(companion)
-        check_pairs(texts, labels)
-        match = match_labels(labels, self.labels, label_map=label_map)
-        check_labels(match.labels)
-        support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
-        inner = self.adaptation.instead(steps=steps, learning_rate=learning_rate)
-        cut = count_cut(self.objective, [one.source for one in support], long_texts=long_texts)
-        known = match.shared
-        objective, start = narrow_labels(self.objective, self.weights, match.labels, shared=known)
-        found = adapt_calibrated(
+        objective = self.objective_of(CLASSIFICATION, Classification)
+        how = self.adaptation[CLASSIFICATION].instead(steps=steps, learning_rate=learning_rate)
+        return adapt_to_labels(
             objective,
-            start,
-            support,
-            inner=inner,
-            minibatch=self.minibatch,
-            early_stop=self.early_stop and steps is None,
+            self.start_of(CLASSIFICATION),
+            texts,
+            labels,
+            settings=self.encoder_settings,
+            how=how,
+            label_map=label_map,
+            prior=self.companion,
+            companion=companion,
             seed=seed,
+            long_texts=long_texts,
+            provenance=self._origin(),
             on_step=on_step,
         )
-        own, said = find_companion(
-            support, objective.labels, found, prior=self.companion, when=companion, seed=seed
+
+    def adapt_to_pairs(
+        self,
+        sources: Sequence[str],
+        targets: Sequence[str],
+        *,
+        source_lang: str = "",
+        target_lang: str = "",
+        steps: int | None = None,
+        learning_rate: float | None = None,
+        seed: int = 0,
+        long_texts: str = "cut",
+        companion: str = "auto",
+        lines: Sequence[int] | None = None,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> RetrievalModel | GenerationModel:
+        """Adapt to a language pair, or to an industry's words, from a few dozen sentence pairs.
+
+        Args:
+            source_lang, target_lang: A start that writes translations needs both, as ISO 639
+                or the model's own codes; one that finds them saves them as names.
+            steps, learning_rate: In place of the defaults found on meta-validation.
+            long_texts: What to do with sentences longer than the model takes: `cut` them and
+                count them in the report, or `stop`.
+            companion: Let the overlap of character n-grams count beside an encoder that finds
+                translations: `auto` where held-out pairs say that it pays, `ngrams` always,
+                `none` never.
+            lines: Of the pairs in their file, to name a sentence that is too long by.
+            on_step: Called with the steps done and their number.
+
+        Returns:
+            What writes translations where the start learned it, else what finds them.
+
+        Raises:
+            BackboneError: The model does not know a language; lists the near ones.
+            DataError: The sides differ in number, fewer than 4 pairs are distinct, a sentence
+                is empty or too long, or both languages are the same.
+            DivergedError: A loss became infinite; nothing is returned.
+            MetaModelError: The start learned classification alone.
+            SettingsError: `companion` is none of these words, or `ngrams` where translations
+                are written.
+        """
+        writes = GENERATION in self.objectives
+        skill = GENERATION if writes else RETRIEVAL
+        if writes and companion == "ngrams":
+            raise SettingsError(
+                "cannot write translations with n-grams: they help to find translations and "
+                "`companion` auto or none is needed; change `companion`"
+            )
+        common: dict[str, Any] = {"languages": (source_lang, target_lang), "seed": seed}
+        common |= {"long_texts": long_texts, "lines": lines, "on_step": on_step}
+        common |= {"settings": self.settings, "provenance": self._origin()}
+        if writes:
+            generation = self.objective_of(skill, Generation)
+            common["how"] = self.adaptation[skill].instead(steps=steps, learning_rate=learning_rate)
+            return adapt_to_writing(generation, self.start_of(skill), sources, targets, **common)
+        retrieval = self.objective_of(skill, Retrieval)
+        common["how"] = self.adaptation[skill].instead(steps=steps, learning_rate=learning_rate)
+        return adapt_to_matches(
+            retrieval, self.start_of(skill), sources, targets, companion=companion, **common
         )
-        rate, seconds = inner.learning_rate, time.monotonic() - began
-        report = AdaptationReport.of(found, len(support), rate, cut, seconds, said)
-        told = self._origin()
-        return AdaptedModel(objective, found.weights, self.settings, match, report, own, told)
+
+    @classmethod
+    def _read(cls, saved: Saved) -> "MetaModel":
+        record, folder = saved.record, saved.folder
+        settings = read_settings(record, SKILLS[record.skills[0]].settings)
+        objectives = build_objectives(
+            settings, record.skills, labels=record.labels, device=saved.device, token=saved.token
+        )
+        shared = next(iter(objectives.values()))
+        weights = load_meta_parameters(folder, record, shared, with_head=bool(record.labels))
+        stored = load_companion(folder, labels=record.labels, factors=())
+        return cls(
+            objectives,
+            weights,
+            settings,
+            {skill: Adaptation.of(record.adaptation[skill]) for skill in record.skills},
+            record.provenance,
+            None if stored is None else stored.model,
+            saved.source,
+            hash_file(folder / ADAPTER),
+        )
+
+    def _parts(self) -> Parts:
+        adaptation: dict[str, Any] = {s: how.stored for s, how in self.adaptation.items()}
+        if RETRIEVAL in adaptation:
+            temperature = math.exp(-float(self.weights[TEMPERATURE]))
+            adaptation[RETRIEVAL] = {**adaptation[RETRIEVAL], "temperature": temperature}
+        record = Record(
+            START,
+            self.skills,
+            asdict(self.settings),
+            self.labels,
+            adaptation,
+            describe_step_sizes(self.weights),
+            self.provenance,
+        )
+        weights = drop_step_sizes(self.weights)
+        weights.pop(TEMPERATURE, None)
+        shared = next(iter(self.objectives.values()))
+        stored = None if self.companion is None else StoredCompanion(self.companion)
+        return Parts(record, weights, shared.backbone, shared.plan, stored)
 
     def _origin(self) -> dict[str, object]:
         """What an adapted model tells of its start."""
-        told = tell_source(self.provenance, self.source)
-        return {**told, "adapter_sha256": self.adapter_sha256}
+        origin = tell_source(self.provenance, self.source)
+        return {**origin, "adapter_sha256": self.adapter_sha256}
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a PEFT adapter with its head, the tokenizer and a record."""
-        sizes = describe_step_sizes(self.weights)
-        defaults = {
-            **asdict(self.adaptation),
-            "minibatch": self.minibatch,
-            "early_stop": self.early_stop,
-            **({"translation": self.translation} if self.translation else {}),
-        }
-        record = Record(
-            META_MODEL, asdict(self.settings), self.labels, defaults, sizes, self.provenance
-        )
-        weights = drop_step_sizes(self.weights)
-        stored = None if self.companion is None else StoredCompanion(self.companion)
-        backbone, plan = self.objective.backbone, self.objective.plan
-        save_model(Path(folder), record, weights, backbone=backbone, plan=plan, companion=stored)
+
+def load_meta_parameters(
+    folder: Path, record: Record, objective: AnyObjective, *, with_head: bool
+) -> dict[str, Tensor]:
+    """Read the meta-parameters of a saved start, with step sizes and temperature.
+
+    Args:
+        objective: One of those on its backbone.
+        with_head: Read the classifier of a mean-pooled encoder too.
+
+    Raises:
+        MetaModelError: A file is missing, damaged, or of another architecture.
+    """
+    backbone = objective.backbone
+    weights = load_weights(folder, backbone=backbone, plan=objective.plan, with_head=with_head)
+    weights |= restore_step_sizes(record.step_sizes, backbone.device)
+    retrieval = record.adaptation.get(RETRIEVAL)
+    if retrieval is not None:
+        coldness = -math.log(retrieval["temperature"])
+        weights[TEMPERATURE] = torch.tensor(coldness, dtype=torch.float32, device=backbone.device)
+    return weights

@@ -10,7 +10,7 @@ from torch import Tensor
 from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.encoders.similarity import More, Overlap, mine_pairs, ratio_margin
 from nlp_meta.errors import DataError
-from nlp_meta.models.adaptation import check_texts
+from nlp_meta.models.texts import check_texts
 from nlp_meta.progress import Ticker
 
 EMBEDDED_AT_ONCE = 2048

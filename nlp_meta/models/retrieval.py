@@ -1,27 +1,11 @@
-"""A model of one language pair: it embeds sentences, and finds those that translate each other.
-
-A meta-learned start that finds translations, and what its record keeps beside the adapter.
-
-Finding translations: a start, and how a few dozen sentence pairs make a model of it.
-
-A meta-model that learned translation, alone or beside sentiment, is a start; from a few
-dozen sentence pairs `adapt_alignment` makes of it an `AlignmentModel`.
-
-From a start that finds translations and a few dozen pairs to one language pair's own model.
-
-K copies of the support set, each without one fold, are adapted in one stack. What they say
-of the pairs that they have not seen chooses the number of steps, what the overlap of
-n-grams counts for beside the encoder, the threshold of mining, and the precision that is
-reported.
-"""
+"""Models that find translations: how a start adapts to sentence pairs, what comes out."""
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,32 +15,19 @@ from nlp_meta.data.answers import Ranking
 from nlp_meta.data.cards import TRANSLATION
 from nlp_meta.data.episodes import RETRIEVAL, Episode, join_units
 from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.lora import LoraPlan
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap
-from nlp_meta.errors import DataError, DivergedError, MetaModelError
-from nlp_meta.hub.pull import Source, source_of, tell_source
-from nlp_meta.hub.pushable import Pushable
-from nlp_meta.hub.records import (
-    ALIGNMENT_META_MODEL,
-    ALIGNMENT_MODEL,
-    META_MODEL,
-    Record,
-    find_model,
-    read_settings,
-)
-from nlp_meta.hub.storage import load_weights, save_model
-from nlp_meta.meta.inner_loop import (
-    InnerLoop,
-    Weights,
-    adaptation_path,
-    describe_step_sizes,
-    drop_step_sizes,
-    repeat,
-    restore_step_sizes,
-)
-from nlp_meta.meta.objective import begin_episodes
-from nlp_meta.models.adaptation import PREDICTION_TOKENS, build_retriever, check_texts, count_cut
+from nlp_meta.errors import DataError, DivergedError
+from nlp_meta.hub.model import Model, Parts, Saved
+from nlp_meta.hub.pull import Source
+from nlp_meta.hub.records import ADAPTED, Record, read_settings
+from nlp_meta.hub.storage import load_weights
+from nlp_meta.meta.inner_loop import Weights, repeat
+from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
+from nlp_meta.models.classification import PREDICTION_TOKENS
 from nlp_meta.models.companion import check_when
+from nlp_meta.models.loading import build_retriever
 from nlp_meta.models.mining import (
     Mined,
     MinedPairs,
@@ -65,308 +36,20 @@ from nlp_meta.models.mining import (
     mine_texts,
     pair_margins,
 )
-from nlp_meta.models.texts import name_sentence
+from nlp_meta.models.texts import check_sides, check_texts, count_cut, name_sentence
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval, rank_candidates, tell_apart
 from nlp_meta.progress import Ticker
 from nlp_meta.settings import ModelSettings
 
-
-@dataclass(frozen=True, slots=True)
-class AlignmentMetaModel(Pushable):
-    """A meta-learned start with the defaults that its adaptation to pairs was found to need.
-
-    Attributes:
-        weights: LoRA matrices, the temperature, learned step sizes; of a mixed run the
-            classifier's head too, which has no part here.
-        adaptation: Defaults found on the meta-validation tasks.
-        minibatch: Support pairs of one inner step; None takes all.
-        early_stop: Let held-out folds of the pairs choose fewer steps.
-        provenance: Settings and results of its training.
-        source: Where on the Hub it was pulled from, and at which commit.
-    """
-
-    objective: Retrieval
-    weights: Mapping[str, Tensor]
-    settings: ModelSettings
-    adaptation: InnerLoop
-    minibatch: int | None
-    early_stop: bool
-    provenance: Mapping[str, Any]
-    source: Source | None = None
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        device: str | None = None,
-    ) -> "AlignmentMetaModel":
-        """Load from a folder or the Hub; a mixed meta-model serves as well.
-
-        Raises:
-            MetaModelError: There is no meta-model, or it learned sentiment alone.
-        """
-        name, kinds = str(name_or_path), (ALIGNMENT_META_MODEL, META_MODEL)
-        folder, record = find_model(
-            name, kind=kinds[0], or_kind=kinds[1], revision=revision, token=token
-        )
-        defaults = dict(record.adaptation.get("translation") or {})
-        if not defaults:
-            raise MetaModelError(
-                f"cannot find translations with '{name_or_path}': it learned sentiment alone and "
-                "a meta-model that learned from sentence pairs is needed; name another, or train "
-                "one with recipes/configs/mixed_multilingual.yaml"
-            )
-        settings, objective = build_recorded(record, device=device, token=token)
-        backbone = objective.backbone
-        weights = load_weights(folder, backbone=backbone, plan=objective.plan, with_head=False)
-        weights |= _read_scalars(record, weights, backbone.device)
-        del defaults["temperature"]
-        minibatch, early_stop = defaults.pop("minibatch"), defaults.pop("early_stop")
-        return cls(
-            objective,
-            weights,
-            settings,
-            InnerLoop(**defaults),
-            minibatch,
-            early_stop,
-            record.provenance,
-            source_of(name, folder),
-        )
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write an ordinary PEFT adapter, the tokenizer and a record."""
-        sizes = describe_step_sizes(self.weights)
-        record = Record(
-            ALIGNMENT_META_MODEL,
-            asdict(self.settings),
-            (),
-            {"translation": describe_defaults(self)},
-            sizes,
-            self.provenance,
-        )
-        save_lora(Path(folder), record, self.objective, self.weights)
-
-
-def build_recorded(
-    record: Record, *, device: str | None, token: str | None
-) -> tuple[ModelSettings, Retrieval]:
-    """Build what a record says; its weights are not read yet.
-
-    Raises:
-        MetaModelError: The record is of another version.
-    """
-    settings = read_settings(record, ModelSettings)
-    return settings, build_retriever(settings, device=device, token=token)
-
-
-def _read_scalars(
-    record: Record, lora: Mapping[str, Tensor], device: torch.device
-) -> dict[str, Tensor]:
-    """The temperature, and the step sizes of what retrieval moves."""
-    found: dict[str, Tensor] = {}
-    temperature = read_temperature(record, device)
-    if temperature is not None:
-        found[TEMPERATURE] = temperature
-    moving = {*lora, *found}
-    sizes = {name: value for name, value in record.step_sizes.items() if name in moving}
-    return found | restore_step_sizes(sizes, device)
-
-
-def describe_defaults(model: AlignmentMetaModel) -> dict[str, object]:
-    """What a record keeps of translation beside the adapter: how to adapt, the temperature."""
-    return {
-        **asdict(model.adaptation),
-        "minibatch": model.minibatch,
-        "early_stop": model.early_stop,
-        "temperature": math.exp(-float(model.weights[TEMPERATURE])),
-    }
-
-
-def read_temperature(record: Record, device: torch.device) -> Tensor | None:
-    """The temperature's meta-parameter out of a record; None where there was no translation."""
-    block = record.adaptation.get("translation")
-    if not block:
-        return None
-    return torch.tensor(-math.log(block["temperature"]), dtype=torch.float32, device=device)
-
-
-def save_lora(
-    folder: Path, record: Record, objective: Retrieval, weights: Mapping[str, Tensor]
-) -> None:
-    """Save the LoRA matrices among some weights; all else is in the record."""
-    lora = {
-        name: value
-        for name, value in weights.items()
-        if any(name.startswith(layer + ".") for layer in objective.plan.scales)
-    }
-    save_model(folder, record, lora, backbone=objective.backbone, plan=objective.plan)
-
-
-FOLDS = 4
 STOPS = (0.0, 0.25, 0.5, 1.0)
 """Shares of the inner steps after which an adaptation may stop early; a start can answer too."""
-LEAST_PAIRS = 4
+FEWEST_PAIRS = 4
 SHARES = (0.1, 0.2, 0.3, 0.5)
 """What n-grams may count for: a cosine of theirs, times this, is added to the encoder's."""
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptedPairs:
-    """An adaptation to pairs, and what the held-out folds of its support set said.
-
-    Attributes:
-        overlap: What the overlap of n-grams counts for beside a cosine; 0 where it takes no
-            part.
-    """
-
-    weights: dict[str, Tensor]
-    steps: int
-    held_out: MinedPairs
-    overlap: float
-
-
-def adapt_to_pairs(
-    objective: Retrieval,
-    meta_parameters: Weights,
-    support: Sequence[Example],
-    *,
-    inner: InnerLoop,
-    minibatch: int | None,
-    early_stop: bool,
-    companion: str,
-    seed: int,
-    on_step: Callable[[], None] | None = None,
-) -> AdaptedPairs:
-    """Adapt to a support set of pairs, as long as its held-out folds advise.
-
-    Of 0, a quarter, a half and all of the inner steps those with the least held-out loss
-    are taken; without `early_stop` all of them.
-
-    Args:
-        companion: `auto` lets n-grams count where they lower the held-out loss, `ngrams`
-            always, `none` never.
-
-    Raises:
-        DataError: Fewer than 4 distinct pairs.
-        DivergedError: A loss became infinite, or the answers are not numbers.
-    """
-    tick = on_step or _do_nothing
-    shares = {"auto": (0.0, *SHARES), "ngrams": SHARES, "none": (0.0,)}[companion]
-    parts = fold_pairs(support, folds=min(FOLDS, len(support) // 2), seed=seed)
-    stops = {round(inner.steps * share) for share in STOPS} if early_stop else {inner.steps}
-    episodes = [_episode([e for i, e in enumerate(support) if i not in part]) for part in parts]
-    batches, start = begin_episodes(objective, meta_parameters, episodes, minibatch=minibatch)
-    judged: dict[int, _Judged] = {}
-    alike = Overlap.of([e.source for e in support], [e.target for e in support]).cosines()
-    judge = partial(_judge, objective, support=support, parts=parts, shares=shares, alike=alike)
-    for step, each in enumerate(adaptation_path(objective.loss, start, batches, inner=inner)):
-        tick()
-        if step in stops:
-            judged[step] = judge(each, step=step)
-    # Of equal losses the longest: it is what the meta-model was found to need.
-    steps = min(sorted(judged, reverse=True), key=lambda step: judged[step].loss)
-    whole, start = begin_episodes(
-        objective, meta_parameters, [_episode(support)], minibatch=minibatch
-    )
-    fast: Weights = start
-    path = adaptation_path(objective.loss, start, whole, inner=replace(inner, steps=steps))
-    for fast in path:  # noqa: B007  the last one is the result
-        tick()
-    kept = {n: v[0].detach().clone() for n, v in drop_step_sizes(fast).items()}
-    return AdaptedPairs(kept, steps, judged[steps].mined, judged[steps].share)
-
-
-def fold_pairs(support: Sequence[Example], *, folds: int, seed: int) -> list[set[int]]:
-    """Places of pairs in K folds; pairs that share a sentence stay together.
-
-    Raises:
-        DataError: Fewer than 4 pairs are distinct.
-    """
-    units = join_units(support, TRANSLATION)
-    if len(units) < LEAST_PAIRS:
-        raise DataError(
-            f"cannot adapt to {len(support)} sentence pairs, {len(units)} of them distinct: at "
-            f"least {LEAST_PAIRS} are needed, some to learn from and some to hold out; give more"
-        )
-    order = np.random.default_rng(seed).permutation(len(units)).tolist()
-    parts = [{pair for unit in order[fold::folds] for pair in units[unit]} for fold in range(folds)]
-    return [{place for place, pair in enumerate(support) if pair in part} for part in parts]
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What held-out pairs said after some steps: at the share of n-grams with the least loss.
-
-    Attributes:
-        loss: In nats.
-    """
-
-    loss: float
-    share: float
-    mined: MinedPairs
-
-
-def _judge(
-    objective: Retrieval,
-    fast: Weights,
-    *,
-    support: Sequence[Example],
-    parts: Sequence[set[int]],
-    shares: Sequence[float],
-    alike: Tensor,
-    step: int,
-) -> _Judged:
-    texts = [e.source for e in support] + [e.target for e in support]
-    embedded = objective.embed(fast, [texts] * len(parts))
-    cosines = [rows[: len(support)] @ rows[len(support) :].T for rows in embedded]
-    for each in cosines:
-        _check_finite(each, step)
-    alike = alike.to(objective.backbone.device)
-    apart = tell_apart(support).to(alike.device)
-    told = apart | torch.eye(len(support), dtype=torch.bool, device=apart.device)
-    places = [torch.tensor(sorted(part), device=apart.device) for part in parts]
-    losses: dict[float, float] = {}
-    for share in shares:
-        scores = [
-            (each + share * alike) * fast[TEMPERATURE][task].exp()
-            for task, each in enumerate(cosines)
-        ]
-        held_out = [
-            (each.masked_fill(~told, -torch.inf).logsumexp(1) - each.diagonal())[own]
-            for each, own in zip(scores, places, strict=True)
-        ]
-        losses[share] = float(torch.cat(held_out).mean())
-    best = min(shares, key=lambda share: losses[share])
-    margins = [
-        pair_margins(each + best * alike, apart, neighbors=objective.neighbors)[own]
-        for each, own in zip(cosines, places, strict=True)
-    ]
-    return _Judged(losses[best], best, choose_threshold(*torch.cat(margins).unbind(1)))
-
-
-def _episode(pairs: Sequence[Example]) -> Episode:
-    return Episode("support", (), tuple(pairs), (), 0, skill=RETRIEVAL)
-
-
-def _do_nothing() -> None:
-    pass
-
-
-def _check_finite(cosines: Tensor, step: int) -> None:
-    """No support loss follows the last step, so its answers are what can tell."""
-    if not bool(cosines.isfinite().all()):
-        raise DivergedError(
-            f"cannot adapt: after {step} steps the embeddings of held-out pairs are not numbers "
-            "and finite ones are needed; lower the learning rate (`--learning-rate`, "
-            "`learning_rate`)"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class AlignmentReport:
+class RetrievalReport:
     """What one adaptation to pairs did; the held-out figures are those of `MinedPairs`.
 
     Attributes:
@@ -387,80 +70,29 @@ class AlignmentReport:
     texts_cut: int
     seconds: float
 
-    @classmethod
-    def of(
-        cls, found: AdaptedPairs, pairs: int, learning_rate: float, texts_cut: int, seconds: float
-    ) -> "AlignmentReport":
-        """Tell what an adaptation found."""
-        return cls(
-            pairs=pairs,
-            steps=found.steps,
-            learning_rate=learning_rate,
-            temperature=math.exp(-float(found.weights[TEMPERATURE])),
-            overlap=found.overlap,
-            threshold=found.held_out.threshold,
-            held_out_first=found.held_out.first,
-            held_out_precision=found.held_out.precision,
-            held_out_recall=found.held_out.recall,
-            texts_cut=texts_cut,
-            seconds=seconds,
-        )
-
 
 @dataclass(frozen=True, slots=True)
-class AlignmentModel(Pushable):
-    """A backbone with the adapter of one language pair.
+class RetrievalModel(Model):
+    """A backbone with the adapter of one language pair: it embeds sentences and finds pairs.
 
     Attributes:
         threshold: Margin from which on a pair is mined, unless another is asked for.
         languages: Of the sources and the targets, as the user named them; may be empty.
-        provenance: That of its meta-model, and where that was pulled from.
+        provenance: That of its start, and where that was pulled from.
         source: Where on the Hub it was pulled from, and at which commit.
     """
+
+    role: ClassVar[str] = ADAPTED
+    skill: ClassVar[str] = RETRIEVAL
 
     objective: Retrieval
     weights: Mapping[str, Tensor]
     settings: ModelSettings
     threshold: float
     languages: tuple[str, str] = ("", "")
-    report: AlignmentReport | None = None
+    report: RetrievalReport | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     source: Source | None = None
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_path: str | Path,
-        *,
-        revision: str | None = None,
-        token: str | None = None,
-        device: str | None = None,
-    ) -> "AlignmentModel":
-        """Load from a folder or the Hub, at a branch, tag or commit of it.
-
-        Raises:
-            MetaModelError: There is no model that was adapted to sentence pairs.
-        """
-        name = str(name_or_path)
-        folder, record = find_model(name, kind=ALIGNMENT_MODEL, revision=revision, token=token)
-        settings, objective = build_recorded(record, device=device, token=token)
-        weights = load_weights(
-            folder, backbone=objective.backbone, plan=objective.plan, with_head=False
-        )
-        # Models that were saved before n-grams counted have no word of them.
-        done = {"overlap": 0.0, **record.adaptation}
-        first, second = done.pop("languages")
-        report = AlignmentReport(**done) if "pairs" in done else None
-        return cls(
-            replace(objective, overlap=done["overlap"]),
-            weights,
-            settings,
-            done["threshold"],
-            (first, second),
-            report,
-            record.provenance,
-            source_of(name, folder),
-        )
 
     def embed(
         self, texts: Sequence[str], *, on_step: Callable[[int], None] | None = None
@@ -483,7 +115,7 @@ class AlignmentModel(Pushable):
         stacked = repeat(self.weights, tasks=1)
         width = int(exact.backbone.config.hidden_size)
         return embed_in_blocks(
-            lambda some: exact.embed(stacked, [some])[0], texts, width=width, on_step=on_step
+            lambda block: exact.embed(stacked, [block])[0], texts, width=width, on_step=on_step
         )
 
     def rank(
@@ -549,83 +181,208 @@ class AlignmentModel(Pushable):
             on_step=on_step,
         )
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write an ordinary PEFT adapter, the tokenizer and a record."""
-        told = asdict(self.report) if self.report else {}
-        own = {"threshold": self.threshold, "overlap": self.objective.overlap}
-        done = {**told, **own, "languages": list(self.languages)}
-        record = Record(
-            ALIGNMENT_MODEL, asdict(self.settings), (), done, provenance=self.provenance
+    @classmethod
+    def _read(cls, saved: Saved) -> "RetrievalModel":
+        record, settings = saved.record, read_settings(saved.record, ModelSettings)
+        objective = build_retriever(settings, device=saved.device, token=saved.token)
+        weights = load_weights(
+            saved.folder, backbone=objective.backbone, plan=objective.plan, with_head=False
         )
-        save_lora(Path(folder), record, self.objective, self.weights)
+        done = dict(record.adaptation)
+        source_lang, target_lang = done.pop("languages")
+        return cls(
+            replace(objective, overlap=done["overlap"]),
+            weights,
+            settings,
+            done["threshold"],
+            (source_lang, target_lang),
+            RetrievalReport(**done) if "pairs" in done else None,
+            record.provenance,
+            saved.source,
+        )
+
+    def _parts(self) -> Parts:
+        done = {
+            **(asdict(self.report) if self.report else {}),
+            "threshold": self.threshold,
+            "overlap": self.objective.overlap,
+            "languages": list(self.languages),
+        }
+        record = Record(
+            ADAPTED, (RETRIEVAL,), asdict(self.settings), (), done, provenance=self.provenance
+        )
+        lora = keep_lora(self.weights, self.objective.plan)
+        return Parts(record, lora, self.objective.backbone, self.objective.plan)
 
 
-__all__ = ["AlignmentMetaModel", "AlignmentModel", "AlignmentReport", "Mined", "adapt_alignment"]
+@dataclass(frozen=True, slots=True)
+class HeldOutMatches:
+    """What held-out pairs said of an adaptation after some steps.
+
+    Attributes:
+        loss: In nats, at the share of n-grams with the least loss.
+        share: What n-grams count for beside a cosine; 0 where they take no part.
+    """
+
+    loss: float
+    share: float
+    mined: MinedPairs
 
 
-def adapt_alignment(
-    meta_model: AlignmentMetaModel,
+class MatchJudge:
+    """Judges by how sure held-out sources are of their translations among all targets."""
+
+    def __init__(
+        self, objective: Retrieval, support: Episode, *, shares: Sequence[float], seed: int
+    ) -> None:
+        pairs = support.support
+        self.objective, self.shares = objective, shares
+        self.parts = fold_pairs(pairs, folds=min(FOLDS, len(pairs) // 2), seed=seed)
+        self.folds = hold_out(support, self.parts)
+        self.sources, self.targets = [e.source for e in pairs], [e.target for e in pairs]
+        device = objective.backbone.device
+        self.alike = Overlap.of(self.sources, self.targets).cosines().to(device)
+        self.apart = tell_apart(pairs).to(device)
+
+    def __call__(self, fast: Weights, step: int) -> HeldOutMatches:
+        """Judge the stacked weights of all folds.
+
+        Raises:
+            DivergedError: The embeddings are not numbers.
+        """
+        size = len(self.sources)
+        texts = self.sources + self.targets
+        embedded = self.objective.embed(fast, [texts] * len(self.parts))
+        cosines = [rows[:size] @ rows[size:].T for rows in embedded]
+        for each in cosines:
+            _check_finite(each, step)
+        held_out = [torch.tensor(sorted(part), device=self.apart.device) for part in self.parts]
+        losses = {share: self._loss(fast, cosines, held_out, share) for share in self.shares}
+        best = min(self.shares, key=lambda share: losses[share])
+        margins = [
+            pair_margins(each + best * self.alike, self.apart, neighbors=self.objective.neighbors)[
+                places
+            ]
+            for each, places in zip(cosines, held_out, strict=True)
+        ]
+        return HeldOutMatches(losses[best], best, choose_threshold(*torch.cat(margins).unbind(1)))
+
+    def _loss(
+        self,
+        fast: Weights,
+        cosines: Sequence[Tensor],
+        held_out: Sequence[Tensor],
+        share: float,
+    ) -> float:
+        size = len(self.sources)
+        told = self.apart | torch.eye(size, dtype=torch.bool, device=self.apart.device)
+        losses = []
+        for task, (each, places) in enumerate(zip(cosines, held_out, strict=True)):
+            scores = (each + share * self.alike) * fast[TEMPERATURE][task].exp()
+            rows = scores.masked_fill(~told, -torch.inf).logsumexp(1) - scores.diagonal()
+            losses.append(rows[places])
+        return float(torch.cat(losses).mean())
+
+
+def adapt_to_matches(
+    objective: Retrieval,
+    start: Weights,
     sources: Sequence[str],
     targets: Sequence[str],
     *,
-    languages: tuple[str, str] = ("", ""),
-    steps: int | None = None,
-    learning_rate: float | None = None,
-    seed: int = 0,
-    long_texts: str = "cut",
-    companion: str = "auto",
-    lines: Sequence[int] | None = None,
-    on_step: Callable[[int, int], None] | None = None,
-) -> AlignmentModel:
-    """Adapt to a language pair from a few dozen sentences and their translations.
-
-    Args:
-        languages: Names that are saved with the model.
-        steps, learning_rate: In place of the defaults found on meta-validation.
-        long_texts: What to do with sentences longer than the encoder takes: `cut` them and
-            count them in the report, or `stop`.
-        companion: Let the overlap of character n-grams count beside the encoder: `auto` where
-            held-out pairs say that it pays, `ngrams` always, `none` never.
-        lines: Of the pairs in their file, to name a sentence that is too long by.
-        on_step: Called with the steps done and their number.
-
-    Raises:
-        DataError: The sides differ in number, fewer than 4 distinct pairs, a sentence that is
-            empty or too long.
-        DivergedError: A loss became infinite; nothing is returned.
-        SettingsError: `companion` is none of these words.
-    """
+    settings: ModelSettings,
+    how: Adaptation,
+    languages: tuple[str, str],
+    companion: str,
+    seed: int,
+    long_texts: str,
+    lines: Sequence[int] | None,
+    provenance: Mapping[str, Any],
+    on_step: Callable[[int, int], None] | None,
+) -> RetrievalModel:
+    """Adapt a start to sentence pairs; see `MetaModel.adapt_to_pairs` for arguments and errors."""
     began = time.monotonic()
     check_when(companion)
     check_sides(sources, targets)
-    inner = meta_model.adaptation.instead(steps=steps, learning_rate=learning_rate)
     name = partial(name_sentence, sources=len(sources), lines=lines)
-    cut = count_cut(meta_model.objective, [*sources, *targets], long_texts=long_texts, name=name)
-    found = adapt_to_pairs(
-        meta_model.objective,
-        meta_model.weights,
-        [Example(s.strip(), t.strip()) for s, t in zip(sources, targets, strict=True)],
-        inner=inner,
-        minibatch=meta_model.minibatch,
-        early_stop=meta_model.early_stop and steps is None,
-        companion=companion,
-        seed=seed,
-        on_step=Ticker(on_step, total=2 * (inner.steps + 1)),
+    texts = [*sources, *targets]
+    cut = count_cut(objective.backbone, texts, long_texts=long_texts, name=name)
+    pairs = [Example(s.strip(), t.strip()) for s, t in zip(sources, targets, strict=True)]
+    adapted = learn_matches(
+        objective, start, pairs, how=how, companion=companion, seed=seed, on_step=on_step
     )
-    done = (len(sources), inner.learning_rate, cut, time.monotonic() - began)
-    report = AlignmentReport.of(found, *done)
-    objective = replace(meta_model.objective, overlap=found.overlap)
-    own = (objective, found.weights, meta_model.settings, found.held_out.threshold)
-    told = tell_source(meta_model.provenance, meta_model.source)
-    return AlignmentModel(*own, languages, report, told)
+    weights, held_out = adapted.weights, adapted.judgement
+    mined = held_out.mined
+    report = RetrievalReport(
+        pairs=len(sources),
+        steps=adapted.steps,
+        learning_rate=how.inner.learning_rate,
+        temperature=math.exp(-float(weights[TEMPERATURE])),
+        overlap=held_out.share,
+        threshold=mined.threshold,
+        held_out_first=mined.first,
+        held_out_precision=mined.precision,
+        held_out_recall=mined.recall,
+        texts_cut=cut,
+        seconds=time.monotonic() - began,
+    )
+    ready = replace(objective, overlap=held_out.share)
+    return RetrievalModel(ready, weights, settings, mined.threshold, languages, report, provenance)
 
 
-def check_sides(sources: Sequence[str], targets: Sequence[str]) -> None:
-    """Refuse sides that differ in number, and empty sentences."""
-    if len(sources) != len(targets):
+def learn_matches(
+    objective: Retrieval,
+    start: Weights,
+    pairs: Sequence[Example],
+    *,
+    how: Adaptation,
+    companion: str,
+    seed: int,
+    on_step: Callable[[int, int], None] | None = None,
+) -> Adapted[HeldOutMatches]:
+    """Adapt to pairs, as long as the held-out ones advise.
+
+    Args:
+        companion: `auto` lets n-grams count where they lower the held-out loss, `ngrams`
+            always, `none` never.
+
+    Raises:
+        DataError: Fewer than 4 distinct pairs.
+        DivergedError: A loss became infinite, or the answers are not numbers.
+    """
+    shares = {"auto": (0.0, *SHARES), "ngrams": SHARES, "none": (0.0,)}[companion]
+    support = Episode("support", (), tuple(pairs), (), 0, skill=RETRIEVAL)
+    judge = MatchJudge(objective, support, shares=shares, seed=seed)
+    return adapt(objective, start, support, judge=judge, stops=STOPS, how=how, on_step=on_step)
+
+
+def fold_pairs(support: Sequence[Example], *, folds: int, seed: int) -> list[set[int]]:
+    """Places of pairs in K folds; pairs that share a sentence stay together.
+
+    Raises:
+        DataError: Fewer than 4 pairs are distinct.
+    """
+    units = join_units(support, TRANSLATION)
+    if len(units) < FEWEST_PAIRS:
         raise DataError(
-            f"cannot adapt to {len(sources)} sentences with {len(targets)} translations: one "
-            "translation for each sentence is needed; give as many"
+            f"cannot adapt to {len(support)} sentence pairs, {len(units)} of them distinct: at "
+            f"least {FEWEST_PAIRS} are needed, some to learn from and some to hold out; give more"
         )
-    check_texts(sources)
-    check_texts(targets)
+    order = np.random.default_rng(seed).permutation(len(units)).tolist()
+    parts = [{pair for unit in order[fold::folds] for pair in units[unit]} for fold in range(folds)]
+    return [{place for place, pair in enumerate(support) if pair in part} for part in parts]
+
+
+def keep_lora(weights: Weights, plan: LoraPlan) -> dict[str, Tensor]:
+    """The LoRA matrices among some weights; all else of retrieval is in its record."""
+    layers = tuple(layer + "." for layer in plan.scales)
+    return {name: value for name, value in weights.items() if name.startswith(layers)}
+
+
+def _check_finite(cosines: Tensor, step: int) -> None:
+    """No support loss follows the last step, so its answers are what can tell."""
+    if not bool(cosines.isfinite().all()):
+        raise DivergedError(
+            f"cannot adapt: after {step} steps the embeddings of held-out pairs are not numbers "
+            "and finite ones are needed; lower `learning_rate`"
+        )

@@ -6,10 +6,12 @@ head the last linear layer is a meta-parameter; with the `prototype` head it is 
 from each support set, for any number of labels.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from nlp_meta.data.answers import Prediction
@@ -38,6 +40,8 @@ from nlp_meta.encoders.prefix import Network, build_network
 from nlp_meta.errors import SettingsError
 
 HEADS = ("shared", "prototype")
+LOWEST, HIGHEST = 0.25, 8.0
+"""Temperatures that are tried."""
 MASKED = -1e4
 """Logit of a label that a task lacks: its probability is 0 in every dtype, its gradient too."""
 
@@ -267,3 +271,32 @@ def to_predictions(
         )
         for row in rows
     ]
+
+
+def fit_temperature(log_probabilities: Tensor, targets: Tensor) -> float:
+    """Temperature that makes held-out answers most likely.
+
+    Args:
+        log_probabilities: `(examples, labels)`, of examples that were not adapted to.
+        targets: `(examples,)` indices of labels.
+
+    Returns:
+        What logits are divided by, between 0.25 and 8.
+
+    Source:
+        Guo et al. 2017, arXiv:1706.04599, section 4.2.
+    """
+
+    def loss(log_temperature: float) -> float:
+        scaled = log_probabilities.double() / math.exp(log_temperature)
+        return float(torch.nn.functional.cross_entropy(scaled, targets))
+
+    bounds = (math.log(LOWEST), math.log(HIGHEST))
+    best = minimize_scalar(loss, bounds=bounds, method="bounded")
+    return math.exp(float(best.x))
+
+
+def log_probabilities(answers: Sequence[Prediction], labels: Sequence[str]) -> Tensor:
+    """Logarithms of predictions, `(texts, labels)`, float64; never infinite."""
+    rows = [[answer.probabilities[name] for name in labels] for answer in answers]
+    return torch.tensor(rows, dtype=torch.float64).clamp(min=1e-12).log()

@@ -13,13 +13,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.labels import check_labels, match_labels
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.lora import lowest_adapted_layer
 from nlp_meta.encoders.prefix import build_network
 from nlp_meta.errors import NlpMetaError, RequestError
-from nlp_meta.models.adaptation import check_pairs
-from nlp_meta.models.meta_model import AdaptedModel, MetaModel
+from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.texts import check_labeled
+from nlp_meta.objectives.classification import Classification
 from nlp_meta.serving.pack import DomainPack, check_base
 
 logger = logging.getLogger(__name__)
@@ -80,12 +83,12 @@ class Jobs:
         Raises:
             BackboneError: It was trained on another encoder or pooling.
         """
-        check_base(meta.settings, pack.base, name=name)
+        check_base(meta.encoder_settings, pack.base, name=name)
         self.pack, self.on_end = pack, on_end
         self._twin = replace(
             pack.twin(),
-            prefix_text=meta.settings.prefix_text,
-            max_tokens=meta.settings.max_tokens,
+            prefix_text=meta.encoder_settings.prefix_text,
+            max_tokens=meta.encoder_settings.max_tokens,
         )
         self.meta = _over(meta, self._twin)
         self._progress: dict[str, Progress] = {}
@@ -100,7 +103,7 @@ class Jobs:
             LabelError, DataError: Nothing can be learned from these texts and labels.
             RequestError: Too many jobs wait, or one of this domain does.
         """
-        check_pairs(order.texts, order.labels)
+        check_labeled(order.texts, order.labels)
         label_map = order.options.get("label_map")
         check_labels(match_labels(order.labels, self.meta.labels, label_map=label_map).labels)
         with self._lock:
@@ -193,8 +196,10 @@ class Jobs:
 
 
 def _over(meta: MetaModel, backbone: Backbone) -> MetaModel:
-    network = build_network(backbone, frozen_layers=lowest_adapted_layer(meta.objective.plan))
-    return replace(meta, objective=replace(meta.objective, backbone=backbone, network=network))
+    objective = meta.objective_of(CLASSIFICATION, Classification)
+    network = build_network(backbone, frozen_layers=lowest_adapted_layer(objective.plan))
+    objectives = {CLASSIFICATION: replace(objective, backbone=backbone, network=network)}
+    return replace(meta, objectives=objectives)
 
 
 def _describe(adapted: AdaptedModel, order: Order) -> dict[str, Any]:

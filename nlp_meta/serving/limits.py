@@ -15,7 +15,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 
 from nlp_meta.errors import RequestError, SettingsError
-from nlp_meta.models.adaptation import check_texts
+from nlp_meta.models.texts import check_texts
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 # JSON may write one character as two escapes of six bytes each.

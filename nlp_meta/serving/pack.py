@@ -16,16 +16,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from nlp_meta.data.answers import Prediction
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.encoders.backbone import Backbone, resolve_name, twin
 from nlp_meta.encoders.batches import Owners, pad_rows, tokenize
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, Weights, stacked
 from nlp_meta.encoders.prefix import lean_network
 from nlp_meta.errors import BackboneError, DataError, MetaModelError
-from nlp_meta.hub.records import ADAPTED_MODEL, find_model, read_settings
+from nlp_meta.hub.records import ADAPTED, find_model, read_settings
 from nlp_meta.hub.storage import load_companion, load_weights
-from nlp_meta.models.adaptation import PREDICTION_TOKENS, check_texts
+from nlp_meta.models.classification import PREDICTION_TOKENS, AdaptedModel
 from nlp_meta.models.companion import FACTORS, Companion
-from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.models.texts import check_texts
 from nlp_meta.objectives.classification import MASKED, build_classification, to_predictions
 from nlp_meta.settings import ModelSettings
 
@@ -92,7 +93,9 @@ def load_adapted(
         MetaModelError: There is no adapted model.
         BackboneError: It was adapted from another encoder.
     """
-    folder, record = find_model(str(name_or_path), kind=ADAPTED_MODEL, revision=revision)
+    folder, record = find_model(
+        str(name_or_path), role=ADAPTED, skill=CLASSIFICATION, revision=revision
+    )
     settings = read_settings(record, ModelSettings)
     check_base(settings, base, name=str(name_or_path))
     objective = build_classification(

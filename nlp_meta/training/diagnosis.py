@@ -5,11 +5,10 @@ from dataclasses import replace
 
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
-from nlp_meta.meta.diagnosis import Diagnosis, Lever, diagnose
+from nlp_meta.meta.diagnosis import Diagnosis, diagnose
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training.plan import judged_inner, validation_episodes
-from nlp_meta.training.run import episode_metric
+from nlp_meta.training.plan import find_metrics, judged_adaptation, validation_episodes
 
 
 def load_start(settings: MetaTraining) -> MetaModel:
@@ -30,23 +29,17 @@ def diagnose_start(
     settings: MetaTraining,
     model: MetaModel,
     validation: Sequence[Task],
-    *,
-    lever: Lever | None = None,
 ) -> Diagnosis:
-    """Follow the adaptation of `settings.adaptation` on fixed support draws of each task.
-
-    Args:
-        lever: Changes the adaptation, as `nlp_meta.meta.diagnosis.diagnose` says.
-    """
+    """Follow the adaptation of `settings.adaptation` on fixed support draws of each task."""
     adaptation = settings.adaptation
+    skill, objective = next(iter(model.objectives.items()))
     return diagnose(
-        replace(model.objective, batch_tokens=settings.run.batch_tokens),
-        model.weights,
-        validation_episodes(validation, adaptation),
-        inner=judged_inner(adaptation),
+        replace(objective, batch_tokens=settings.run.batch_tokens),
+        model.start_of(skill),
+        validation_episodes(validation, adaptation, (skill,)),
+        inner=judged_adaptation(adaptation).inner,
         minibatch=adaptation.batch_size,
         at_steps=[0, *adaptation.steps],
         stack=adaptation.stack,
-        metric=episode_metric(adaptation.metric),
-        lever=lever,
+        metric=find_metrics(adaptation.metric, (skill,))[skill],
     )

@@ -13,7 +13,7 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.tasks import Task
 from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.hub.pull import source_of
-from nlp_meta.hub.records import META_MODEL, OTHER_STARTS, find_model
+from nlp_meta.hub.records import START, find_model
 from nlp_meta.meta.choice import Trial
 from nlp_meta.meta.outer_loop import MetaTrained
 from nlp_meta.meta.state import LOG, Checkpoint
@@ -104,7 +104,7 @@ def _find_start(init_from: str | None) -> Mapping[str, Any] | None:
     """What a run went on from: its place on the Hub if it has one, and all tasks seen so far."""
     if init_from is None:
         return None
-    folder, record = find_model(init_from, kind=META_MODEL, or_kind=OTHER_STARTS)
+    folder, record = find_model(init_from, role=START)
     source = source_of(init_from, folder)
     place = {"name": None, "commit": None} if source is None else asdict(source)
     own, earlier = record.provenance, record.provenance.get("init_from") or {}

@@ -22,8 +22,10 @@ from nlp_meta.encoders.prefix import mean_pooled_embedder
 from nlp_meta.evaluation.protocol import evaluate, summarize
 from nlp_meta.evaluation.statistics import Interval
 from nlp_meta.hub.storage import check_replaceable
+from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import REGULARIZATION as NGRAM_REGULARIZATION
-from nlp_meta.models.meta_model import AdaptedModel, MetaModel
+from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.progress import show_steps
 from nlp_meta.rivals.fine_tune import fine_tune, keep_start
 from nlp_meta.rivals.linear_probe import linear_probe
@@ -39,8 +41,8 @@ from nlp_meta.settings import (
     OuterSettings,
     RunSettings,
 )
-from nlp_meta.training.plan import validation_episodes
-from nlp_meta.training.run import build_training_objective, find_adaptation, train_meta_model
+from nlp_meta.training.plan import find_adaptation, validation_episodes
+from nlp_meta.training.run import train_meta_model
 from nlp_meta.training.start import begin
 
 logger = logging.getLogger(__name__)
@@ -86,7 +88,6 @@ ADAPTATION = AdaptationSettings(
 )
 JOINT = OuterSettings(
     algorithm="joint",
-    deviation_r=0,
     steps=80,
     meta_batch_size=8,
     stack=8,
@@ -147,7 +148,7 @@ def run_quickstart(*, output_dir: Path, seed: int, progress: bool) -> Quickstart
     start = _train(joint, train, judged, progress=progress)
     start.save_pretrained(joint.run.output_dir)
     # The two judging industries are trained on from here, so what they chose is kept.
-    chosen = start.adaptation
+    chosen = start.adaptation[CLASSIFICATION].inner
     kept = replace(ADAPTATION, draws=1, steps=[chosen.steps], learning_rates=[chosen.learning_rate])
     own = _settings(REPTILE, meta_dir, seed=seed, init_from=joint.run.output_dir)
     own = replace(own, adaptation=kept)
@@ -209,17 +210,22 @@ def _compare(
     logger.info("comparing on %s: %d labels, %d draws", HELD_OUT, LABELS, DRAWS)
     plain = replace(settings, model=replace(MODEL, pooling="mean"))
     plain = replace(plain, run=replace(plain.run, init_from=None))
-    objective = build_training_objective(plain, labels=model.labels)
-    fresh = begin({CLASSIFICATION: objective}, plain, tasks=())
+    objective = build_classifier(
+        plain.model,
+        labels=model.labels,
+        precision=plain.run.mixed_precision,
+        batch_tokens=plain.run.batch_tokens,
+    )
+    fresh = begin({CLASSIFICATION: objective}, plain)
     chosen, _ = find_adaptation(
-        objective, fresh, validation_episodes(judged, ADAPTATION), ADAPTATION
+        objective, fresh, validation_episodes(judged, ADAPTATION, (CLASSIFICATION,)), ADAPTATION
     )
     embed = mean_pooled_embedder(objective.backbone, batch_tokens=4096)
     # The hybrid differs from ours in its companion alone, so one adaptation serves both.
     mixed = {episode.index: _adapt(model, episode, seed=seed) for episode in episodes}
     ours = {index: replace(adapted, companion=None) for index, adapted in mixed.items()}
     methods: dict[str, Rival] = {
-        "zero labels": keep_start(model.objective, model.weights),
+        "zero labels": keep_start(model.objectives[CLASSIFICATION], model.start_of(CLASSIFICATION)),
         "plain LoRA": fine_tune(objective, fresh, inner=chosen, minibatch=ADAPTATION.batch_size),
         "linear probe": linear_probe(embed, regularization=REGULARIZATION, folds=FOLDS, seed=seed),
         "n-grams": ngrams(regularization=NGRAM_REGULARIZATION, folds=FOLDS, seed=seed),

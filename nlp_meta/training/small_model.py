@@ -252,7 +252,7 @@ def _begin(
     accelerator.wait_for_everyone()
     backbone = build_backbone(settings, folder / VOCABULARY, accelerator.device)
     values = asdict(settings.outer)
-    del values["algorithm"], values["deviation_r"]
+    del values["algorithm"]
     outer = OuterLoop(**values)
     moving = {n: value for n, value in backbone.model.named_parameters() if value.requires_grad}
     views = {name: value.detach() for name, value in moving.items()}

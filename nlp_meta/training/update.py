@@ -29,7 +29,7 @@ from nlp_meta.evaluation.pairing import Paired, paired_difference
 from nlp_meta.evaluation.protocol import judge
 from nlp_meta.evaluation.records import row_key
 from nlp_meta.evaluation.statistics import Interval, resampled_interval
-from nlp_meta.hub.records import META_MODEL, Record, find_model
+from nlp_meta.hub.records import START, Record, find_model
 from nlp_meta.meta.state import StepRecord
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.rivals.fine_tune import fine_tune
@@ -44,7 +44,7 @@ from nlp_meta.settings import (
     OuterSettings,
     RunSettings,
 )
-from nlp_meta.training.plan import build_stream, validation_episodes
+from nlp_meta.training.plan import plan_stream, validation_episodes
 from nlp_meta.training.replay import ADDED, Recalled, drop_judged, make_task, mix_streams, recall
 from nlp_meta.training.run import train_meta_model
 
@@ -120,8 +120,12 @@ def measure_forgetting(
 def _judge(model: MetaModel, task: Task, adaptation: AdaptationSettings) -> list[Judged]:
     # Draws of nearly all rows would be one and the same.
     labels = min(adaptation.labels, 3 * len(task.train) // 4)
+    how = model.adaptation[CLASSIFICATION]
     rival = fine_tune(
-        model.objective, model.weights, inner=model.adaptation, minibatch=model.minibatch
+        model.objectives[CLASSIFICATION],
+        model.start_of(CLASSIFICATION),
+        inner=how.inner,
+        minibatch=how.minibatch,
     )
     return [
         Judged(
@@ -132,7 +136,9 @@ def _judge(model: MetaModel, task: Task, adaptation: AdaptationSettings) -> list
             tuple(one.target for one in episode.query),
             judge(rival, episode, method="meta-model").answers,
         )
-        for episode in validation_episodes([task], replace(adaptation, labels=labels))
+        for episode in validation_episodes(
+            [task], replace(adaptation, labels=labels), (CLASSIFICATION,)
+        )
     ]
 
 
@@ -158,7 +164,7 @@ _SINCE: Mapping[str, Mapping[str, object]] = {
         "shares": {CLASSIFICATION: 1.0},
         "weights": {CLASSIFICATION: 1.0},
     },
-    "outer": {"deviation_r": 0, "average_last": 0},
+    "outer": {"average_last": 0},
     "adaptation": {"average": 0.0},
 }
 """Settings that records of earlier versions lack, as those versions had them."""
@@ -226,7 +232,7 @@ def update_meta_model(
             f"cannot update with {len(added)} new domains and a replay of {replay}: at least one "
             "domain and a share from 0 to below 1 are needed; change `added` or `replay`"
         )
-    _, record = find_model(str(name_or_path), kind=META_MODEL)
+    _, record = find_model(str(name_or_path), role=START, skill=CLASSIFICATION)
     settings = _read_settings(record, name_or_path, data_root=data_root, steps=steps, seed=seed)
     model = MetaModel.from_pretrained(name_or_path)
     shared = settings.model.head == "shared"
@@ -281,7 +287,9 @@ def _train(
     *,
     on_step: Callable[[StepRecord], None] | None,
 ) -> MetaModel:
-    replayed = build_stream(settings, plan.old) if plan.replay else None
+    replayed = (
+        plan_stream(settings.episode, plan.old, seed=settings.run.seed) if plan.replay else None
+    )
     stream = mix_streams(
         plan.new, replayed, replay=plan.replay, episode=settings.episode, seed=settings.run.seed
     )

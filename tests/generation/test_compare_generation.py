@@ -14,13 +14,15 @@ import yaml
 
 from nlp_meta.comparing import prompted
 from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.fingerprints import fingerprint
 from nlp_meta.comparing.methods import methods_of
-from nlp_meta.comparing.run import fingerprint
 from nlp_meta.data.answers import Translation
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.translation_metrics import bleu, chrf
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.generation import TranslationMetaModel, build_generator
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.loading import build_generator
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.prompting.prompts import Prompt, Written
 from nlp_meta.report.page import to_markdown
 from nlp_meta.settings import GenerationComparison, GenerationSettings
@@ -84,9 +86,9 @@ def compared(save_tiny_marian: Any, tmp_path_factory: pytest.TempPathFactory) ->
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
     told = {"settings": {"outer": {"algorithm": "reptile"}}, "examples": 100}
     inner = InnerLoop(2, 0.001, "adam")
-    TranslationMetaModel(objective, weights, model, inner, None, True, told).save_pretrained(
-        root / "start"
-    )
+    how = {"generation": Adaptation(inner, None, True)}
+    start = MetaModel({"generation": objective}, weights, model, how, told)
+    start.save_pretrained(root / "start")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prompted, "load_model", lambda *_: (Copier(), None))
         patch.setattr(prompted, "find_weights", lambda *_: None)

@@ -12,7 +12,10 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from nlp_meta.cli import main
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.generation import TranslationMetaModel, TranslationModel, build_generator
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.generation import GenerationModel
+from nlp_meta.models.loading import build_generator
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import GenerationSettings
 
 LOOPBACK = runpy.run_path(str(Path(__file__).parents[1] / "prompting/server.py"))
@@ -42,8 +45,12 @@ def save_start(model, folder):
     settings = GenerationSettings(str(model), None, 48, 4, 8.0, "both", None, None, 0.1, 2)
     objective = build_generator(settings, precision="no")
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
-    TranslationMetaModel(
-        objective, weights, settings, InnerLoop(8, 0.02, "adam"), None, True, {"examples": 0}
+    MetaModel(
+        {"generation": objective},
+        weights,
+        settings,
+        {"generation": Adaptation(InnerLoop(8, 0.02, "adam"), None, True)},
+        {"examples": 0},
     ).save_pretrained(folder)
 
 
@@ -97,7 +104,7 @@ def test_adapt_tells_what_held_out_pairs_say(start, tmp_path, capsys):
     assert told["pairs"] == 12
     assert told["held_out"]["pairs"] == 3
     assert told["held_out"]["loss"] <= told["held_out"]["loss_before"]
-    assert TranslationModel.from_pretrained(tmp_path / "new").report.pairs == 12
+    assert GenerationModel.from_pretrained(tmp_path / "new").report.pairs == 12
 
 
 def test_translate_fills_a_text_line_by_line(adapted, tmp_path, capsys):
@@ -110,7 +117,7 @@ def test_translate_fills_a_text_line_by_line(adapted, tmp_path, capsys):
 
     told = json.loads(out)
     lines = (tmp_path / "out.txt").read_text(encoding="utf-8").splitlines()
-    model = TranslationModel.from_pretrained(adapted)
+    model = GenerationModel.from_pretrained(adapted)
     expected = model.translate(["the river eats {name}", "the house runs"])
     assert code == 0
     assert lines == [" ".join(expected[0].split()), "", " ".join(expected[1].split())]
@@ -132,7 +139,7 @@ def test_translate_leaves_what_is_translated_alone(adapted, tmp_path, capsys):
     assert code == 0
     assert "1 translated" in out
     assert rows[1]["target"] == "kept as it is"
-    greedy = TranslationModel.from_pretrained(adapted).translate(["red"], num_beams=1)
+    greedy = GenerationModel.from_pretrained(adapted).translate(["red"], num_beams=1)
     assert rows[0]["target"] == greedy[0]
 
 
@@ -146,7 +153,7 @@ def test_evaluate_scores_as_sacrebleu_does(adapted, tmp_path, capsys):
     )
 
     record = json.loads((tmp_path / "s.json").read_text(encoding="utf-8"))
-    texts = TranslationModel.from_pretrained(adapted).translate(SOURCES[:5])
+    texts = GenerationModel.from_pretrained(adapted).translate(SOURCES[:5])
     chrf = CHRF(word_order=2).corpus_score(texts, [TARGETS[:5]]).score
     bleu = BLEU(force=True).corpus_score(texts, [TARGETS[:5]]).score
     assert code == 0
@@ -187,7 +194,7 @@ def test_tags_with_hyphens_adapt_translate_and_compare(start, tmp_path, capsys):
     code, out, said = run(["adapt", start, *words, tmp_path / "new", "--json"], capsys)
     assert code == 0, said
     assert json.loads(out)["languages"] == ["pt-BR", "sin-Latn"]
-    model = TranslationModel.from_pretrained(tmp_path / "new")
+    model = GenerationModel.from_pretrained(tmp_path / "new")
     assert (model.source_lang, model.target_lang) == ("pt-BR", "sin-Latn")
     record = json.loads((tmp_path / "new" / "nlp_meta.json").read_text("utf-8"))
     assert record["adaptation"]["direction"]["prefix_text"] == ">>sin_Latn<< "
@@ -309,7 +316,7 @@ def test_a_start_does_not_translate_files_yet(start, tmp_path, capsys):
     code, _, err = run(["translate", start, *words], capsys)
 
     assert code == 2
-    assert "adapt it to sentence pairs first" in err
+    assert "adapt it first" in err
 
 
 def test_compare_judges_every_way_of_writing_pairs(start, tmp_path, capsys):

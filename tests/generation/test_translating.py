@@ -22,12 +22,11 @@ from nlp_meta.errors import BackboneError, DataError, MetaModelError
 from nlp_meta.evaluation.translation_metrics import chrf
 from nlp_meta.hub.records import find_model
 from nlp_meta.meta.inner_loop import InnerLoop, repeat
-from nlp_meta.models.generation import (
-    TranslationMetaModel,
-    TranslationModel,
-    build_generator,
-    hold_out,
-)
+from nlp_meta.models.adaptation import Adaptation, hold_out
+from nlp_meta.models.generation import GenerationModel, episode_of
+from nlp_meta.models.loading import build_generator
+from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.retrieval import fold_pairs
 from nlp_meta.settings import GenerationSettings
 
 PAIRS = {
@@ -74,17 +73,23 @@ def make_settings(folder, **options) -> GenerationSettings:
     )
 
 
-def make_start(folder, *, steps=4, **options) -> TranslationMetaModel:
+def make_start(folder, *, steps=4, **options) -> MetaModel:
     settings = make_settings(folder, **options)
     objective = build_generator(settings, precision="no")
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
     inner = InnerLoop(steps, 0.02, "adam")
-    return TranslationMetaModel(objective, weights, settings, inner, None, True, {"examples": 0})
+    return MetaModel(
+        {"generation": objective},
+        weights,
+        settings,
+        {"generation": Adaptation(inner, None, True)},
+        {"examples": 0},
+    )
 
 
-def adapt(folder, family="marian", *, steps=4, **options) -> TranslationModel:
+def adapt(folder, family="marian", *, steps=4, **options) -> GenerationModel:
     source, target = PAIRS[family]
-    return make_start(folder, steps=steps).adapt(
+    return make_start(folder, steps=steps).adapt_to_pairs(
         SOURCES, TARGETS, source_lang=source, target_lang=target, **options
     )
 
@@ -109,7 +114,8 @@ def test_held_out_pairs_share_no_sentence_with_the_others():
     pairs = [Example(s, t) for s, t in zip(SOURCES, TARGETS, strict=True)]
     pairs += [Example(SOURCES[0], "another one"), Example("something", TARGETS[1])]
 
-    rest, held = hold_out(pairs, seed=0)
+    (fold,) = hold_out(episode_of(pairs, (), "ind-jav"), fold_pairs(pairs, folds=4, seed=0)[:1])
+    rest, held = fold.support, fold.query
 
     assert len(rest) + len(held) == 14
     sides = [({p.source for p in some}, {p.target for p in some}) for some in (rest, held)]
@@ -121,7 +127,9 @@ def test_an_adaptation_that_only_harms_is_not_taken(adapted, model_folders):
     """A start that knows these pairs, at a rate that ruins it: no step is the best number."""
     start = replace(make_start(model_folders("marian")), weights=adapted.weights)
 
-    found = start.adapt(SOURCES, TARGETS, source_lang="ind", target_lang="jav", learning_rate=30.0)
+    found = start.adapt_to_pairs(
+        SOURCES, TARGETS, source_lang="ind", target_lang="jav", learning_rate=30.0
+    )
 
     assert found.report.steps == 0
     assert found.report.held_out.loss == found.report.held_out.loss_before
@@ -131,7 +139,7 @@ def test_an_adaptation_that_only_harms_is_not_taken(adapted, model_folders):
 
 def test_steps_that_are_asked_for_are_taken(model_folders):
     report = adapt(model_folders("marian"), steps=8).report
-    fixed = make_start(model_folders("marian")).adapt(
+    fixed = make_start(model_folders("marian")).adapt_to_pairs(
         SOURCES, TARGETS, source_lang="ind", target_lang="jav", steps=3, learning_rate=0.5
     )
 
@@ -149,7 +157,7 @@ def test_progress_is_told_and_ends_at_its_total(model_folders):
 
 def test_a_loaded_model_translates_as_the_saved_one(adapted, tmp_path):
     adapted.save_pretrained(tmp_path / "model")
-    loaded = TranslationModel.from_pretrained(tmp_path / "model")
+    loaded = GenerationModel.from_pretrained(tmp_path / "model")
 
     assert loaded.translate(TEXTS) == adapted.translate(TEXTS)
     assert loaded.report == adapted.report
@@ -161,14 +169,14 @@ def test_a_start_is_saved_with_its_defaults(model_folders, tmp_path):
     start = make_start(model_folders("marian"))
     start.save_pretrained(tmp_path / "start")
 
-    loaded = TranslationMetaModel.from_pretrained(tmp_path / "start")
+    loaded = MetaModel.from_pretrained(tmp_path / "start")
 
     assert loaded.adaptation == start.adaptation
-    assert (loaded.minibatch, loaded.early_stop) == (None, True)
+    assert loaded.adaptation == start.adaptation
     options = {"source_lang": "ind", "target_lang": "jav"}
     assert loaded.translate(TEXTS, **options) == start.translate(TEXTS, **options)
-    with pytest.raises(MetaModelError, match="adapt it to sentence pairs first"):
-        TranslationModel.from_pretrained(tmp_path / "start")
+    with pytest.raises(MetaModelError, match="adapt it first"):
+        GenerationModel.from_pretrained(tmp_path / "start")
 
 
 def test_plain_peft_has_the_same_logits(model_folders, family, tmp_path):
@@ -184,7 +192,7 @@ def test_plain_peft_has_the_same_logits(model_folders, family, tmp_path):
 
     ids = torch.tensor([[5, 6, 7, 2]])
     weights = repeat(start.weights, tasks=1)
-    objective = start.objective
+    objective = start.objectives["generation"]
     inputs = {"input_ids": ids, "decoder_input_ids": torch.tensor([[2, 8, 9]])}
     owners = Owners(torch.tensor([0]), (1,))
     with stacked(objective.backbone.model, objective.plan, weights, owners):
@@ -226,7 +234,9 @@ def test_readme_translates_without_this_package(model_folders, tmp_path):
 def test_a_language_that_the_model_does_not_know_is_undetermined(save_tiny_marian, tmp_path):
     save_tiny_marian(tmp_path, tags=("jav", "und"))
 
-    found = make_start(tmp_path).adapt(SOURCES, TARGETS, source_lang="ind", target_lang="ban")
+    found = make_start(tmp_path).adapt_to_pairs(
+        SOURCES, TARGETS, source_lang="ind", target_lang="ban"
+    )
 
     assert found.report.is_new
     assert direct(found.objective.backbone, "ind-ban").prefix_text == ">>und<< "
@@ -238,9 +248,9 @@ def test_long_sentences_are_cut_and_counted_or_stop(model_folders):
     targets = [*TARGETS, "two " * 60]
     options = {"source_lang": "ind", "target_lang": "jav", "steps": 1}
 
-    assert start.adapt(sources, targets, **options).report.texts_cut == 2
+    assert start.adapt_to_pairs(sources, targets, **options).report.texts_cut == 2
     with pytest.raises(DataError, match=r"2 of 26 texts, source 13 the first.*48 tokens"):
-        start.adapt(sources, targets, **options, long_texts="stop")
+        start.adapt_to_pairs(sources, targets, **options, long_texts="stop")
 
 
 @pytest.mark.parametrize(
@@ -253,14 +263,14 @@ def test_long_sentences_are_cut_and_counted_or_stop(model_folders):
 )
 def test_pairs_that_cannot_be_adapted_to_stop(model_folders, sources, targets, message):
     with pytest.raises(DataError, match=message):
-        make_start(model_folders("marian")).adapt(
+        make_start(model_folders("marian")).adapt_to_pairs(
             sources, targets, source_lang="ind", target_lang="jav"
         )
 
 
 def test_an_unknown_language_stops_before_the_work(model_folders):
     with pytest.raises(BackboneError, match="such as jav"):
-        make_start(model_folders("marian")).adapt(
+        make_start(model_folders("marian")).adapt_to_pairs(
             SOURCES, TARGETS, source_lang="ind", target_lang="jvn"
         )
 
@@ -269,7 +279,7 @@ def test_a_language_is_not_translated_into_itself(model_folders):
     start, languages = make_start(model_folders("marian")), {"source_lang": "jv"}
 
     with pytest.raises(DataError, match="both are the same language"):
-        start.adapt(SOURCES, TARGETS, **languages, target_lang="jav")
+        start.adapt_to_pairs(SOURCES, TARGETS, **languages, target_lang="jav")
     with pytest.raises(DataError, match="both are the same language"):
         start.translate(TEXTS, **languages, target_lang="jav")
 
@@ -304,7 +314,7 @@ def test_its_encoder_mines_pairs_and_says_from_which_margin_on(adapted, tmp_path
     told = adapted.report.mined
     assert adapted.align(SOURCES, others) == [one for one in found if one.margin >= told.threshold]
     adapted.save_pretrained(tmp_path / "model")
-    assert TranslationModel.from_pretrained(tmp_path / "model").threshold == told.threshold
+    assert GenerationModel.from_pretrained(tmp_path / "model").threshold == told.threshold
     torch.testing.assert_close(adapted.embed(TEXTS).norm(dim=1), torch.ones(3))
 
 
@@ -316,7 +326,7 @@ def test_a_sentence_is_no_translation_of_its_own_copy(adapted):
 
 def test_record_names_the_languages(adapted, tmp_path):
     adapted.save_pretrained(tmp_path / "model")
-    _, record = find_model(str(tmp_path / "model"), kind="translation-model")
+    _, record = find_model(str(tmp_path / "model"), role="adapted", skill="generation")
 
     assert record.adaptation["target_lang"] == "jav"
     assert record.labels == []

@@ -17,7 +17,8 @@ import torch
 
 from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.loading import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import ModelSettings
 
@@ -160,14 +161,20 @@ def make_meta_model(encoder: Path, *, pooling: str = "native", **provenance: Any
         lora_target_modules=["query", "value"],
     )
     names = ("negative", "positive")
-    objective = build_objective(settings, labels=names, device="cpu", precision="no")
+    objective = build_classifier(settings, labels=names, device="cpu", precision="no")
     generator = torch.Generator().manual_seed(0)
     weights = {
         name: value + 0.1 * torch.randn(value.shape, generator=generator)
         for name, value in objective.meta_parameters(generator).items()
     }
     inner = InnerLoop(2, 0.01, "adam")
-    return MetaModel(objective, weights, settings, inner, None, False, provenance)
+    return MetaModel(
+        {"classification": objective},
+        weights,
+        settings,
+        {"classification": Adaptation(inner, None, False)},
+        provenance,
+    )
 
 
 TASKS = {

@@ -16,8 +16,10 @@ import pytest
 import torch
 
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.adaptation import build_objective
-from nlp_meta.models.meta_model import AdaptedModel, MetaModel
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import ModelSettings
 
 SUPPORT = ("the agent was great", "i loved it", "awful food, slow staff", "never again", "a room")
@@ -63,14 +65,20 @@ def adapt(
         lora_layers=2,
         lora_target_modules=["query", "value", "dense"],
     )
-    objective = build_objective(settings, labels=("n", "p"), device="cpu", precision="no")
+    objective = build_classifier(settings, labels=("n", "p"), device="cpu", precision="no")
     generator = torch.Generator().manual_seed(0)
     weights = {
         name: value + 0.1 * torch.randn(value.shape, generator=generator)
         for name, value in objective.meta_parameters(generator).items()
     }
     inner = InnerLoop(3, 0.01, "adam")
-    meta = MetaModel(objective, weights, settings, inner, None, False, {})
+    meta = MetaModel(
+        {"classification": objective},
+        weights,
+        settings,
+        {"classification": Adaptation(inner, None, False)},
+        {},
+    )
     # One example more of the third label, so that each has two.
     return meta.adapt((*SUPPORT, "loud"), [*labels, labels[2]], companion="ngrams")
 

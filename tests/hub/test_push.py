@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.models.classification import AdaptedModel
 
 NAME = "me/real-estate"
 PLACE = f"models/{NAME}"

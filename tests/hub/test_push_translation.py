@@ -8,9 +8,9 @@ import torch
 from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.pull import RECORD
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.adaptation import build_retriever
-from nlp_meta.models.generation import TranslationMetaModel, build_generator
-from nlp_meta.models.retrieval import AlignmentMetaModel, adapt_alignment
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.loading import build_generator, build_retriever
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import GenerationSettings, ModelSettings
 
 NAME, PLACE = "me/javanese", "models/me/javanese"
@@ -52,7 +52,13 @@ def start(tiny_t5):
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
     inner = InnerLoop(2, 0.05, "adam")
     told = {"examples": 12, "meta_train": ["flores/ind-min"], "outer_steps": 3}
-    return TranslationMetaModel(objective, weights, settings, inner, None, False, told)
+    return MetaModel(
+        {"generation": objective},
+        weights,
+        settings,
+        {"generation": Adaptation(inner, None, False)},
+        told,
+    )
 
 
 def serve_base(hub, name, folder):
@@ -66,13 +72,13 @@ def test_a_start_that_writes_is_pushed_pulled_adapted_and_pushed_again(
     serve_base(hub, "base/t5", tiny_t5)
     start.save_pretrained(tmp_path / "start")
     code = (
-        "from nlp_meta.models.generation import TranslationMetaModel, TranslationModel\n"
-        f"start = TranslationMetaModel.from_pretrained({str(tmp_path / 'start')!r}, device='cpu')\n"
+        "from nlp_meta import GenerationModel, MetaModel\n"
+        f"start = MetaModel.from_pretrained({str(tmp_path / 'start')!r}, device='cpu')\n"
         f"first = start.push_to_hub('{NAME}', hub_base_model='base/t5')\n"
-        f"start = TranslationMetaModel.from_pretrained('{NAME}', device='cpu')\n"
+        f"start = MetaModel.from_pretrained('{NAME}', device='cpu')\n"
         f"model = start.adapt({SOURCES}, {TARGETS}, source_lang='eng', target_lang='jav')\n"
         "model.push_to_hub('me/adapted', hub_base_model='base/t5')\n"
-        "pulled = TranslationModel.from_pretrained('me/adapted', device='cpu')\n"
+        "pulled = GenerationModel.from_pretrained('me/adapted', device='cpu')\n"
         f"ours, theirs = model.translate({SOURCES}), pulled.translate({SOURCES})\n"
         "found = [first.commit, ours, theirs, pulled.source.name, pulled.provenance]"
     )
@@ -105,14 +111,20 @@ def test_a_model_that_finds_pairs_is_pushed_and_pulled(hub, client, tiny_encoder
     objective = build_retriever(settings, device="cpu", precision="no")
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
     inner, told = InnerLoop(2, 0.01, "adam"), {"examples": 8}
-    start = AlignmentMetaModel(objective, weights, settings, inner, None, False, told)
-    adapted = adapt_alignment(start, SOURCES, TARGETS, languages=("eng", "jav"))
+    start = MetaModel(
+        {"retrieval": objective},
+        weights,
+        settings,
+        {"retrieval": Adaptation(inner, None, False)},
+        told,
+    )
+    adapted = start.adapt_to_pairs(SOURCES, TARGETS, languages=("eng", "jav"))
     adapted.save_pretrained(tmp_path / "pairs")
     code = (
-        "from nlp_meta.models.retrieval import AlignmentModel\n"
-        f"model = AlignmentModel.from_pretrained({str(tmp_path / 'pairs')!r}, device='cpu')\n"
+        "from nlp_meta.models.retrieval import RetrievalModel\n"
+        f"model = RetrievalModel.from_pretrained({str(tmp_path / 'pairs')!r}, device='cpu')\n"
         f"model.push_to_hub('{NAME}', hub_base_model='base/tiny')\n"
-        f"found = AlignmentModel.from_pretrained('{NAME}', device='cpu')"
+        f"found = RetrievalModel.from_pretrained('{NAME}', device='cpu')"
         f".embed({SOURCES}).tolist()"
     )
 
@@ -134,4 +146,4 @@ def test_a_record_of_another_version_is_refused_in_words(start, tmp_path, change
     path.write_text(json.dumps(record), encoding="utf-8")
 
     with pytest.raises(MetaModelError, match="those of this version's GenerationSettings"):
-        TranslationMetaModel.from_pretrained(tmp_path / "start")
+        MetaModel.from_pretrained(tmp_path / "start")

@@ -15,10 +15,10 @@ from nlp_meta.meta.inner_loop import InnerLoop, repeat
 from nlp_meta.meta.objective import Validation
 from nlp_meta.meta.outer_loop import Training, add_stack, meta_train
 from nlp_meta.meta.schedule import OuterLoop
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.loading import build_classifier, retrieval_beside
 from nlp_meta.objectives.retrieval import TEMPERATURE
 from nlp_meta.settings import ModelSettings
-from nlp_meta.training.plan import draw_meta_parameters, retrieval_beside
+from nlp_meta.training.plan import draw_meta_parameters
 
 LABELS = ("negative", "positive")
 WORDS = {"negative": "bad awful hated slow".split(), "positive": "good great loved warm".split()}
@@ -87,7 +87,7 @@ def objectives(tiny_encoder):
         lora_layers=2,
         lora_target_modules=["query", "value"],
     )
-    sentiment = build_objective(settings, labels=LABELS, device="cpu", precision="no")
+    sentiment = build_classifier(settings, labels=LABELS, device="cpu", precision="no")
     return {"classification": sentiment, "retrieval": retrieval_beside(sentiment)}
 
 

@@ -15,7 +15,8 @@ from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Example, load_tasks
 from nlp_meta.evaluation.protocol import judge
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.loading import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel
 from nlp_meta.settings import Comparison
@@ -49,7 +50,7 @@ def bench(tiny_encoder: Path) -> Bench:
 def start(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Save a start whose tensors are all moved a little, with n-grams of its own beside it."""
     model = bench.settings.model
-    objective = build_objective(model, labels=LABELS, device="cpu", precision="no")
+    objective = build_classifier(model, labels=LABELS, device="cpu", precision="no")
     generator = torch.Generator().manual_seed(0)
     weights = {
         name: value + 0.1 * torch.randn(value.shape, generator=generator)
@@ -59,7 +60,14 @@ def start(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     companion = NgramModel(LABELS, rows, np.zeros(len(LABELS), dtype=np.float32))
     inner, folder = InnerLoop(2, 0.01, "adam"), tmp_path_factory.mktemp("start")
     told = {"examples": 0}
-    made = MetaModel(objective, weights, model, inner, None, True, told, companion=companion)
+    made = MetaModel(
+        {"classification": objective},
+        weights,
+        model,
+        {"classification": Adaptation(inner, None, True)},
+        told,
+        companion=companion,
+    )
     made.save_pretrained(folder)
     return folder
 

@@ -15,13 +15,12 @@ from nlp_meta.data.episodes import EpisodeStream, evaluation_episode
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import CheckpointError, DivergedError
 from nlp_meta.meta.algorithms import ALGORITHMS
-from nlp_meta.meta.deviations import begin_deviations
 from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes
 from nlp_meta.meta.objective import Validation
 from nlp_meta.meta.outer_loop import MetaTrained, Training, meta_train
 from nlp_meta.meta.schedule import OuterLoop
 from nlp_meta.meta.state import MEAN, META, StepRecord, load_checkpoint
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.loading import build_classifier
 from nlp_meta.settings import ModelSettings
 
 STEPS = 6
@@ -34,7 +33,6 @@ CASES = {
     "reptile with momentum": ("reptile", "SGD", {"momentum": 0.9}, 0.5),
     "fomaml with adam": ("fomaml", "AdamW", {"weight_decay": 0.01}, 0.01),
     "joint with adam": ("joint", "AdamW", {}, 0.01),
-    "deviations with adam": ("deviations", "AdamW", {}, 0.01),
 }
 
 
@@ -85,7 +83,7 @@ def objective(tiny_encoder):
         lora_layers=2,
         lora_target_modules=["query", "value"],
     )
-    return build_objective(settings, labels=tuple(WORDS), device="cpu", precision="no")
+    return build_classifier(settings, labels=tuple(WORDS), device="cpu", precision="no")
 
 
 Run = Callable[..., MetaTrained]
@@ -106,13 +104,10 @@ def run(objective, tmp_path) -> Run:
         **options,
     ) -> MetaTrained:
         algorithm, optimizer, further, rate = CASES[case]
-        inner = InnerLoop(0 if algorithm in ("joint", "deviations") else 2, 0.005, "adam")
+        inner = InnerLoop(0 if algorithm == "joint" else 2, 0.005, "adam")
         meta_parameters = objective.meta_parameters(torch.Generator().manual_seed(0))
         if algorithm == "fomaml":
             meta_parameters |= learned_step_sizes(meta_parameters)
-        if algorithm == "deviations":
-            pairs = objective.meta_parameters(torch.Generator().manual_seed(1))
-            meta_parameters |= begin_deviations(pairs, [task.name for task in tasks])
         outer = OuterLoop(
             steps=STEPS,
             meta_batch_size=2,

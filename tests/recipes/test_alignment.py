@@ -19,10 +19,11 @@ from nlp_meta.cli import main
 from nlp_meta.data.tasks import load_tasks
 from nlp_meta.encoders.similarity import Overlap, ratio_margin
 from nlp_meta.errors import MetaModelError, NlpMetaError
-from nlp_meta.models.retrieval import AlignmentModel
+from nlp_meta.models.retrieval import RetrievalModel
 from nlp_meta.settings import MetaTraining
 from nlp_meta.training.config import read_settings
-from nlp_meta.training.run import load_splits, train_meta_model
+from nlp_meta.training.plan import load_splits
+from nlp_meta.training.run import train_meta_model
 
 pytestmark = pytest.mark.slow
 
@@ -170,7 +171,7 @@ def test_a_mixed_run_begins_at_a_mixed_start(train, mixed):
     further = train("further", "--run.init_from", str(mixed), "--outer.learning_rate", "1e-30")
 
     one, two = (read_record(folder)["adaptation"] for folder in (mixed, further))
-    assert one["translation"]["temperature"] == pytest.approx(two["translation"]["temperature"])
+    assert one["retrieval"]["temperature"] == pytest.approx(two["retrieval"]["temperature"])
 
 
 def test_a_mixed_run_cannot_begin_at_a_start_of_translation_alone(train, alone):
@@ -184,7 +185,7 @@ def test_a_mixed_run_cannot_begin_at_a_start_of_translation_alone(train, alone):
         (["--episode.shares", "{classification: 1.0, retrieval: 0.0}"], "`episode.shares`"),
         (
             ["--episode.shares", "{poetry: 1.0}"],
-            "'poetry': one of classification, retrieval is needed",
+            "'poetry': one of classification, retrieval",
         ),
         (["--episode.weights", "{classification: 1.0}"], "`episode.weights`"),
         (["--data.cards", "[nlp_meta_reviews]"], "cannot draw episodes of retrieval"),
@@ -238,7 +239,7 @@ def test_ngrams_beside_the_encoder_are_saved_and_mine(train, alone, memory, text
     assert main([*words, "--output", str(output), "--threshold", "0.01"]) == 0
 
     left, right = (list(filter(None, path.read_text("utf-8").split("\n"))) for path in texts)
-    model = AlignmentModel.from_pretrained(folder)
+    model = RetrievalModel.from_pretrained(folder)
     cosines = model.embed(left) @ model.embed(right).T
     margins = ratio_margin(cosines + share * Overlap.of(left, right).cosines(), neighbors=4)
     with output.open(encoding="utf-8", newline="") as file:

@@ -27,8 +27,9 @@ from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.adaptation import build_retriever
-from nlp_meta.models.retrieval import AlignmentMetaModel
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.loading import build_retriever
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.report.page import to_markdown
 from nlp_meta.settings import GenerationComparison, ModelSettings, RetrievalComparison
 from nlp_meta.training.config import choose_by_section, read_settings
@@ -78,9 +79,9 @@ def compared(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
     told = {"settings": {"outer": {"algorithm": "reptile"}}, "examples": 100}
     inner = InnerLoop(2, 0.001, "adam")
-    AlignmentMetaModel(objective, weights, model, inner, None, True, told).save_pretrained(
-        root / "start"
-    )
+    MetaModel(
+        {"retrieval": objective}, weights, model, {"retrieval": Adaptation(inner, None, True)}, told
+    ).save_pretrained(root / "start")
     assert COMPARE(read(root)) == 0
     return root
 

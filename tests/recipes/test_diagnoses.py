@@ -1,4 +1,4 @@
-"""The recipes that look into adaptation: diagnose.py and the levers beside it."""
+"""The recipe that looks into adaptation: diagnose.py."""
 
 import json
 import subprocess
@@ -8,13 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-
-from nlp_meta.settings import MetaTraining
-from nlp_meta.training.config import read_settings
-from nlp_meta.training.diagnosis import diagnose_start, load_start
-from nlp_meta.training.run import load_splits
-
-pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
@@ -70,74 +63,3 @@ def test_diagnose_needs_a_start(config, run_here):
 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: cannot diagnose the pretrained encoder")
-
-
-def test_a_prior_without_strength_leaves_the_adaptation_as_it_is(tell):
-    """By hand: 0 times any way is nothing."""
-    plain = tell("diagnose")
-    free = tell("levers/gaussian_prior")
-
-    assert free["scores"] == plain["scores"]
-    assert free["query_loss"] == pytest.approx(plain["query_loss"], abs=1e-6)
-
-
-def test_a_prior_holds_each_tensor_the_more_the_narrower_it_is(tell):
-    plain = tell("diagnose")
-    held = tell("levers/gaussian_prior", "--adaptation.anchor", "1000")
-
-    assert held["adaptation_size"]["3"] < plain["adaptation_size"]["3"]
-    assert all(width > 0 for width in held["widths"].values())
-
-
-def test_widths_all_alike_are_the_anchor_itself(config, monkeypatch):
-    """By hand: a tensor of mean width pays what `anchor` alone makes it pay."""
-    import runpy
-
-    prior = runpy.run_path(str(RECIPES / "levers/gaussian_prior.py"))
-    monkeypatch.chdir(config.parent)
-    settings = read_settings(
-        MetaTraining, ["--config", str(config), "--adaptation.anchor", "10", "--run.seed", "1"]
-    )
-    model = load_start(settings)
-    (validation,) = load_splits(settings.data, "meta-validation")
-    alike = dict.fromkeys(model.weights, 0.25)
-
-    lever = prior["hold"](model, alike, anchor=10.0)
-    free = read_settings(MetaTraining, ["--config", str(config)])
-    by_lever = diagnose_start(free, model, validation, lever=lever)
-    by_anchor = diagnose_start(settings, model, validation)
-
-    assert by_lever.scores == by_anchor.scores
-    assert by_lever.adaptation_size == pytest.approx(by_anchor.adaptation_size, rel=1e-4)
-
-
-def test_reading_unlabeled_texts_comes_before_the_support_set(tell):
-    plain = tell("diagnose")
-    read = tell("levers/masked_language")
-
-    assert read["decoder_loss"]["last"] < read["decoder_loss"]["first"]
-    assert list(read["scores"]) == STEPS
-    assert read["query_loss"]["0"] != plain["query_loss"]["0"]
-
-
-def test_difference_pairs_episodes_and_needs_the_same_ones(run_here, tmp_path):
-    """By hand: task a is better by 0.1 and 0.3, task b by 0 twice: 0.1 on the mean.
-
-    One of a's two draws is drawn: its mean is 0.1 or 0.3, that of both tasks 0.05 or 0.15.
-    """
-    told = [("one", ["a", "b", "a", "b"], [0.5, 0.4, 0.7, 0.4]), ("two", ["a", "b"] * 2, [0.4] * 4)]
-    told.append(("other", ["a", "c"] * 2, [0.4] * 4))
-    paths = [tmp_path / f"{name}.json" for name, _, _ in told]
-    for path, (_, tasks, scores) in zip(paths, told, strict=True):
-        found = {"tasks": tasks, "scores": {"20": scores}, "query_loss": {"20": 0.5}}
-        path.write_text(json.dumps(found), encoding="utf-8")
-
-    done, refused = (
-        run_here(tmp_path, "levers/difference", str(paths[0]), str(path)) for path in paths[1:]
-    )
-
-    assert done.stdout == (
-        "0.500 minus 0.400: +0.100 [+0.050, +0.150], 4 episodes; query loss 0.500 to 0.500\n"
-    )
-    assert refused.returncode == 2
-    assert "the same tasks and draws are needed" in refused.stderr

@@ -28,7 +28,7 @@ def count_examples(config: dict[str, Any], *, labels: int) -> float:
 
 
 @pytest.mark.parametrize("data", ["reviews", "languages"])
-@pytest.mark.parametrize("algorithm", ["reptile", "fomaml", "deviations"])
+@pytest.mark.parametrize("algorithm", ["reptile", "fomaml"])
 def test_the_rival_is_trained_on_as_many_examples(data, algorithm):
     """Both go on from the same joint start."""
     ours, rival = read(f"{algorithm}_{data}"), read(f"multitask_{data}_long")

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.meta_model import AdaptedModel, MetaModel
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.models.meta_model import MetaModel
 
 # The file beside this one, from wherever the tests are started.
 _PLACE = importlib.util.spec_from_file_location(
@@ -45,6 +47,12 @@ def make_meta(tiny_encoder: Path) -> Callable[..., MetaModel]:
         shape = making.Shape(max_tokens=16)
         model = making.build_domain(tiny_encoder, shape, seed=9, pooling=pooling)
         inner = InnerLoop(steps, 0.01, "adam")
-        return MetaModel(model.objective, model.weights, model.settings, inner, None, False, {})
+        return MetaModel(
+            {"classification": model.objective},
+            model.weights,
+            model.settings,
+            {"classification": Adaptation(inner, None, False)},
+            {},
+        )
 
     return make

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from nlp_meta.data.answers import Prediction
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import Companion
-from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.models.loading import build_classifier
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel
 from nlp_meta.settings import ModelSettings
 
@@ -70,7 +70,7 @@ def build_domain(
 ) -> AdaptedModel:
     """Draw the weights of one domain: its answers are its own, and sure enough to differ."""
     settings = build_settings(encoder, shape, pooling=pooling)
-    objective = build_objective(settings, labels=shape.labels, device="cpu", precision="no")
+    objective = build_classifier(settings, labels=shape.labels, device="cpu", precision="no")
     generator = torch.Generator().manual_seed(seed)
     weights = {
         name: value + 0.3 * torch.randn(value.shape, generator=generator)

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from making_domains import SUPPORT, SUPPORT_LABELS, draw_texts
 
 from nlp_meta.errors import SettingsError
-from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.serving.app import Adapting, build_app
 from nlp_meta.serving.limits import Limits, name_domains, read_token
 from nlp_meta.serving.pack import DomainPack

@@ -17,7 +17,7 @@ import pytest
 from making_domains import SUPPORT, SUPPORT_LABELS, draw_texts
 
 from nlp_meta.cli import main
-from nlp_meta.models.meta_model import AdaptedModel
+from nlp_meta.models.classification import AdaptedModel
 
 TOKEN = "s3cret"
 

@@ -17,17 +17,14 @@ from nlp_meta.cli import main
 from nlp_meta.encoders.similarity import Overlap, ratio_margin
 from nlp_meta.errors import DataError, MetaModelError
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
-from nlp_meta.models.adaptation import build_objective, build_retriever
-from nlp_meta.models.meta_model import AdaptedModel, MetaModel
-from nlp_meta.models.retrieval import (
-    AlignmentMetaModel,
-    AlignmentModel,
-    adapt_alignment,
-    describe_defaults,
-)
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.models.loading import build_classifier, build_retriever, retrieval_beside
+from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.retrieval import RetrievalModel
 from nlp_meta.objectives.retrieval import TEMPERATURE
 from nlp_meta.settings import ModelSettings
-from nlp_meta.training.plan import draw_meta_parameters, retrieval_beside
+from nlp_meta.training.plan import draw_meta_parameters
 
 THINGS = "house agent phone battery food staff room plot brake service money".split()
 SOURCES = [f"the good {thing}" for thing in THINGS]
@@ -68,83 +65,87 @@ def move(drawn: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def start(settings) -> AlignmentMetaModel:
+def start(settings) -> MetaModel:
     """A start of translation alone, all its tensors moved a little."""
     objective = build_retriever(settings, device="cpu")
     weights = move(objective.meta_parameters(torch.Generator().manual_seed(0)))
     weights |= {STEP_SIZE + name: torch.tensor(-0.5) for name in list(weights)}
-    return AlignmentMetaModel(objective, weights, settings, INNER, 4, True, PROVENANCE)
+    return MetaModel(
+        {"retrieval": objective},
+        weights,
+        settings,
+        {"retrieval": Adaptation(INNER, 4, True)},
+        PROVENANCE,
+    )
 
 
 @pytest.fixture(scope="module")
-def model(start) -> AlignmentModel:
-    return adapt_alignment(start, SOURCES, TARGETS, languages=("eng", "xxx"))
+def model(start) -> RetrievalModel:
+    return start.adapt_to_pairs(SOURCES, TARGETS, source_lang="eng", target_lang="xxx")
 
 
 def test_a_saved_start_adapts_the_same(start, tmp_path):
     start.save_pretrained(tmp_path / "start")
 
-    loaded = AlignmentMetaModel.from_pretrained(tmp_path / "start")
+    loaded = MetaModel.from_pretrained(tmp_path / "start")
 
     assert loaded.settings == start.settings and loaded.provenance == PROVENANCE
-    assert (loaded.adaptation, loaded.minibatch, loaded.early_stop) == (INNER, 4, True)
+    assert loaded.adaptation == {"retrieval": Adaptation(INNER, 4, True)}
     assert loaded.weights.keys() == start.weights.keys()
     assert all(torch.equal(loaded.weights[name], v) for name, v in start.weights.items())
     record = json.loads((tmp_path / "start/nlp_meta.json").read_text(encoding="utf-8"))
-    assert record["adaptation"]["translation"]["temperature"] == pytest.approx(math.exp(-3.25))
+    assert record["adaptation"]["retrieval"]["temperature"] == pytest.approx(math.exp(-3.25))
     assert record["labels"] == [] and not (tmp_path / "start/head.safetensors").exists()
-    again = adapt_alignment(loaded, SOURCES, TARGETS)
-    once = adapt_alignment(start, SOURCES, TARGETS)
+    again = loaded.adapt_to_pairs(SOURCES, TARGETS)
+    once = start.adapt_to_pairs(SOURCES, TARGETS)
     assert again.report.steps == once.report.steps
     torch.testing.assert_close(again.embed(SOURCES), once.embed(SOURCES), rtol=0, atol=1e-5)
 
 
 def test_a_mixed_start_serves_both_kinds(settings, tmp_path):
     """Sentiment finds its head, translation the temperature; a later save loses neither."""
-    sentiment = build_objective(settings, labels=("n", "p"), device="cpu", precision="no")
+    sentiment = build_classifier(settings, labels=("n", "p"), device="cpu", precision="no")
     retrieval = retrieval_beside(sentiment)
     both = {"classification": sentiment, "retrieval": retrieval}
     weights = move(draw_meta_parameters(both, torch.Generator().manual_seed(0)))
-    own = AlignmentMetaModel(retrieval, weights, settings, INNER, 4, True, PROVENANCE)
-    rest = {name: value for name, value in weights.items() if name != TEMPERATURE}
-    mixed = MetaModel(
-        sentiment,
-        rest,
-        settings,
-        InnerLoop(3, 0.01, "adam"),
-        None,
-        False,
-        PROVENANCE,
-        translation=describe_defaults(own),
-    )
+    how = {
+        "classification": Adaptation(InnerLoop(3, 0.01, "adam"), None, False),
+        "retrieval": Adaptation(INNER, 4, True),
+    }
+    mixed = MetaModel(both, weights, settings, how, PROVENANCE)
     mixed.save_pretrained(tmp_path / "mixed")
     MetaModel.from_pretrained(tmp_path / "mixed").save_pretrained(tmp_path / "again")
 
     for name in ("mixed", "again"):
         loaded = MetaModel.from_pretrained(tmp_path / name)
-        aligning = AlignmentMetaModel.from_pretrained(tmp_path / name)
+        aligning = loaded.start_of("retrieval")
 
-        assert loaded.adaptation.steps == 3 and loaded.minibatch is None
-        assert loaded.weights.keys() == rest.keys()
-        assert (aligning.adaptation, aligning.minibatch, aligning.early_stop) == (INNER, 4, True)
-        assert set(aligning.weights) == set(retrieval.meta_parameters(torch.Generator()))
-        for key, value in aligning.weights.items():
+        assert loaded.adaptation == how and loaded.weights.keys() == weights.keys()
+        assert set(loaded.start_of("classification")) == weights.keys() - {TEMPERATURE}
+        assert set(aligning) == set(retrieval.meta_parameters(torch.Generator()))
+        for key, value in aligning.items():
             assert torch.equal(value, weights[key])
 
 
 def test_a_start_of_sentiment_alone_is_refused(settings, tmp_path):
-    sentiment = build_objective(settings, labels=("n", "p"), device="cpu", precision="no")
+    sentiment = build_classifier(settings, labels=("n", "p"), device="cpu", precision="no")
     weights = sentiment.meta_parameters(torch.Generator().manual_seed(0))
-    MetaModel(sentiment, weights, settings, INNER, 4, True, {}).save_pretrained(tmp_path / "s")
+    MetaModel(
+        {"classification": sentiment},
+        weights,
+        settings,
+        {"classification": Adaptation(INNER, 4, True)},
+        {},
+    ).save_pretrained(tmp_path / "s")
 
-    with pytest.raises(MetaModelError, match="it learned sentiment alone"):
-        AlignmentMetaModel.from_pretrained(tmp_path / "s")
+    with pytest.raises(MetaModelError, match="this start learned classification and one"):
+        MetaModel.from_pretrained(tmp_path / "s").adapt_to_pairs(SOURCES, TARGETS)
 
 
 def test_a_saved_model_embeds_and_mines_the_same(model, tmp_path):
     model.save_pretrained(tmp_path / "model")
 
-    loaded = AlignmentModel.from_pretrained(tmp_path / "model")
+    loaded = RetrievalModel.from_pretrained(tmp_path / "model")
 
     assert loaded.languages == ("eng", "xxx")
     assert (loaded.threshold, loaded.report) == (model.threshold, model.report)
@@ -176,20 +177,23 @@ def test_plain_peft_gives_the_same_embeddings(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "word"), [(AdaptedModel, "adapted-model"), (MetaModel, "meta-model")]
+    ("kind", "word"),
+    [(AdaptedModel, "adapted model of classification"), (MetaModel, "start of retrieval")],
 )
 def test_a_model_of_pairs_is_not_taken_for_one_of_labels(model, tmp_path, kind, word):
     model.save_pretrained(tmp_path / "model")
 
-    with pytest.raises(MetaModelError, match=f"'alignment-model' and '{word}' is needed"):
+    with pytest.raises(
+        MetaModelError, match=f"adapted model of retrieval and one that is the {word} is needed"
+    ):
         kind.from_pretrained(tmp_path / "model")
 
 
 def test_a_start_must_be_adapted_before_it_mines(start, tmp_path):
     start.save_pretrained(tmp_path / "start")
 
-    with pytest.raises(MetaModelError, match=r"adapt it to sentence pairs first.*--source-lang"):
-        AlignmentModel.from_pretrained(tmp_path / "start")
+    with pytest.raises(MetaModelError, match=r"adapt it first"):
+        RetrievalModel.from_pretrained(tmp_path / "start")
 
 
 def test_each_sentence_is_mined_once_by_falling_margin(model):
@@ -248,8 +252,7 @@ def test_the_report_tells_what_was_done(start):
     steps: list[tuple[int, int]] = []
     long = "house " * 40
 
-    model = adapt_alignment(
-        start,
+    model = start.adapt_to_pairs(
         [*SOURCES, long],
         [*TARGETS, "very long"],
         steps=5,
@@ -276,7 +279,7 @@ def test_the_report_tells_what_was_done(start):
 )
 def test_pairs_that_cannot_be_learned_from_are_refused(start, sources, targets, message):
     with pytest.raises(DataError, match=message):
-        adapt_alignment(start, sources, targets)
+        start.adapt_to_pairs(sources, targets)
 
 
 def test_long_sentences_may_stop_an_adaptation(start):
@@ -284,9 +287,9 @@ def test_long_sentences_may_stop_an_adaptation(start):
     targets = [*TARGETS[:3], long, *TARGETS[4:]]
 
     with pytest.raises(DataError, match="1 of 22 texts, source 11 the first"):
-        adapt_alignment(start, [*SOURCES[:-1], long], TARGETS, long_texts="stop")
+        start.adapt_to_pairs([*SOURCES[:-1], long], TARGETS, long_texts="stop")
     with pytest.raises(DataError, match="1 of 22 texts, the target in line 5 the first"):
-        adapt_alignment(start, SOURCES, targets, long_texts="stop", lines=lines)
+        start.adapt_to_pairs(SOURCES, targets, long_texts="stop", lines=lines)
 
 
 @pytest.mark.parametrize(("sources", "targets"), [([], TARGETS), (SOURCES, [])])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nlp_meta.models.adaptation import HIGHEST, LOWEST, fit_temperature
+from nlp_meta.objectives.classification import HIGHEST, LOWEST, fit_temperature
 
 
 def answers(log_odds: float, *, count: int) -> torch.Tensor:

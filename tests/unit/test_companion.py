@@ -15,9 +15,11 @@ from nlp_meta.data.episodes import split_folds
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.adaptation import FOLDS, Calibrated, build_objective
+from nlp_meta.models.adaptation import FOLDS, Adaptation
+from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import Companion, find_companion
-from nlp_meta.models.meta_model import AdaptedModel, MetaModel
+from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.ngrams import NgramModel, fit_prior, held_out_parts
 from nlp_meta.settings import ModelSettings
 
@@ -54,22 +56,29 @@ def make_model(tiny_encoder: Path) -> Callable[..., MetaModel]:
             lora_layers=1,
             lora_target_modules=["query"],
         )
-        objective = build_objective(settings, labels=LABELS, device="cpu", precision="no")
+        objective = build_classifier(settings, labels=LABELS, device="cpu", precision="no")
         weights = objective.meta_parameters(torch.Generator().manual_seed(0))
         inner = InnerLoop(2, 0.01, "adam")
-        return MetaModel(objective, weights, settings, inner, None, False, {}, companion)
+        return MetaModel(
+            {"classification": objective},
+            weights,
+            settings,
+            {"classification": Adaptation(inner, None, False)},
+            {},
+            companion,
+        )
 
     return make
 
 
-def encoder_says(right: float, *, support=TELLING, wrong: int = 0) -> Calibrated:
+def encoder_says(right: float, *, support=TELLING, wrong: int = 0) -> torch.Tensor:
     """Held-out answers that give the right label this probability, and the first ones 1 less it."""
     rows = [[right if name == one.target else 1 - right for name in LABELS] for one in support]
     rows[:wrong] = [row[::-1] for row in rows[:wrong]]
-    return Calibrated({}, 1, 1.0, 1.0, torch.tensor(rows, dtype=torch.float64).log())
+    return torch.tensor(rows, dtype=torch.float64).log()
 
 
-def find(found: Calibrated, *, support=TELLING, labels=LABELS, when="auto", prior=None):
+def find(found: torch.Tensor, *, support=TELLING, labels=LABELS, when="auto", prior=None):
     return find_companion(support, labels, found, prior=prior, when=when, seed=0)
 
 
@@ -154,7 +163,7 @@ def test_a_mixture_of_certainties_is_still_made_of_numbers():
 def test_the_order_of_the_labels_does_not_matter(prior):
     """The same examples with the labels of the encoder's logits turned round."""
     found, turned = encoder_says(0.6), encoder_says(0.6)
-    turned = Calibrated({}, 1, 1.0, 1.0, turned.held_out.flip(1))
+    turned = turned.flip(1)
     answers = [Prediction("negative", {"negative": 0.6, "positive": 0.4})] * len(NEW_TEXTS)
 
     first, _ = find(found, prior=prior)
@@ -224,7 +233,8 @@ def test_a_meta_model_keeps_what_companions_start_from(make_model, prior, tmp_pa
 
     np.testing.assert_array_equal(loaded.companion.weight, prior.weight)
     # In float32, as the saved one: where the processor has bfloat16 a loaded model would use it.
-    loaded = replace(loaded, objective=replace(loaded.objective, autocast=None))
+    exact = replace(loaded.objectives["classification"], autocast=None)
+    loaded = replace(loaded, objectives={"classification": exact})
     first, second = (m.adapt(TEXTS, TARGETS, companion="ngrams") for m in (model, loaded))
     assert first.report.companion.prior_scale == 1.0
     np.testing.assert_allclose(table(first), table(second), atol=1e-6)

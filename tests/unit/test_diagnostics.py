@@ -63,31 +63,3 @@ def test_losses_and_lengths_are_those_of_the_steps_taken():
     assert found.query_loss == pytest.approx({0: 1.0, 1: 0.0, 2: 0.25})
     assert found.adaptation_size == pytest.approx({0: 0.0, 1: 2**0.5, 2: 1.5 * 2**0.5})
     assert found.relative_size == pytest.approx({"head": 1.5, "layer 5": 1.5})
-
-
-def test_a_lever_changes_the_way_and_not_what_is_measured():
-    """By hand: begun at 0 and pulled to 2 instead of 3, halving the way: 0, 1.
-
-    Measured against the true 3 and 2: support losses 9 and 4, query losses 4 and 1.
-    """
-    episode = Episode("made/task", ("w",), (Example("3", "w"),), (Example("2", "w"),), 0)
-    names = ("classifier.weight", "encoder.layer.5.lora_A")
-
-    found = diagnose(
-        Parabola(),
-        {name: torch.tensor(1.0) for name in names},
-        [episode],
-        inner=InnerLoop(1, 0.5, "sgd"),
-        minibatch=None,
-        at_steps=[0, 1],
-        stack=1,
-        metric=lambda one, answer: answer,
-        lever=lambda episodes, start: (
-            lambda weights, targets: Parabola().loss(weights, targets - 1),
-            {name: torch.zeros_like(value) for name, value in start.items()},
-        ),
-    )
-
-    assert found.scores == {0: [0.0], 1: [1.0]}
-    assert found.support_loss == pytest.approx({0: 9.0, 1: 4.0})
-    assert found.query_loss == pytest.approx({0: 4.0, 1: 1.0})

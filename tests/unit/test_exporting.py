@@ -31,9 +31,11 @@ from nlp_meta.exporting.parity import (
 )
 from nlp_meta.hub.storage import StoredCompanion, save_companion
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import Companion
-from nlp_meta.models.meta_model import AdaptedModel, MetaModel
+from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel
 from nlp_meta.settings import ModelSettings
 
@@ -72,7 +74,7 @@ def make_adapted(tiny_encoder: Path, tiny_roberta: Path) -> Callable[..., Adapte
             lora_layers=2,
             lora_target_modules=["query", "value", "dense"],
         )
-        objective = build_objective(settings, labels=LABELS, device="cpu", precision="no")
+        objective = build_classifier(settings, labels=LABELS, device="cpu", precision="no")
         generator = torch.Generator().manual_seed(0)
         weights = {
             name: value + 0.2 * torch.randn(value.shape, generator=generator)
@@ -328,12 +330,10 @@ def test_command_refuses_what_it_cannot_export(
     """One sentence each, and the folders stay as they were."""
     meta = tmp_path / "meta"
     MetaModel(
-        adapted.objective,
+        {"classification": adapted.objective},
         adapted.weights,
         adapted.settings,
-        InnerLoop(1, 0.1, "sgd"),
-        None,
-        False,
+        {"classification": Adaptation(InnerLoop(1, 0.1, "sgd"), None, False)},
         {},
     ).save_pretrained(meta)
     (tmp_path / "full").mkdir()

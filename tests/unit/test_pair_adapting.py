@@ -7,8 +7,9 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.mining import MinedPairs, choose_threshold
-from nlp_meta.models.retrieval import SHARES, adapt_to_pairs, fold_pairs
+from nlp_meta.models.retrieval import SHARES, fold_pairs, learn_matches
 from nlp_meta.objectives.retrieval import TEMPERATURE, build_retrieval
 
 THINGS = "house agent phone battery food staff room plot brake service money".split()
@@ -97,13 +98,11 @@ def adapt(
     objective, pairs=PAIRS, *, steps=8, rate=3e-3, early_stop=True, companion="none", **options
 ):
     meta = objective.meta_parameters(torch.Generator().manual_seed(0))
-    return adapt_to_pairs(
+    return learn_matches(
         objective,
         {**meta, TEMPERATURE: torch.tensor(3.0)},
         pairs,
-        inner=InnerLoop(steps, rate, "adam"),
-        minibatch=None,
-        early_stop=early_stop,
+        how=Adaptation(InnerLoop(steps, rate, "adam"), None, early_stop),
         companion=companion,
         seed=0,
         **options,
@@ -111,9 +110,9 @@ def adapt(
 
 
 def test_steps_are_a_quarter_a_half_all_or_none(objective):
-    ticks: list[None] = []
+    ticks: list[int] = []
 
-    found = adapt(objective, on_step=lambda: ticks.append(None))
+    found = adapt(objective, on_step=lambda done, total: ticks.append(done))
 
     assert found.steps in {0, 2, 4, 8}
     assert len(ticks) == 9 + found.steps + 1
@@ -125,15 +124,15 @@ def test_without_early_stop_all_steps_are_taken_and_help(objective):
     start, moved = (adapt(objective, steps=s, rate=3e-3, early_stop=False) for s in (0, 20))
 
     assert (start.steps, moved.steps) == (0, 20)
-    assert moved.held_out.first >= start.held_out.first
-    assert 0 <= moved.held_out.recall <= moved.held_out.first <= 1
+    assert moved.judgement.mined.first >= start.judgement.mined.first
+    assert 0 <= moved.judgement.mined.recall <= moved.judgement.mined.first <= 1
     assert not torch.equal(*(each.weights[next(iter(each.weights))] for each in (start, moved)))
 
 
 def test_the_same_seed_gives_the_same_weights(objective):
     one, two = adapt(objective), adapt(objective)
 
-    assert one.held_out == two.held_out
+    assert one.judgement == two.judgement
     assert all(torch.equal(value, two.weights[name]) for name, value in one.weights.items())
 
 
@@ -144,9 +143,9 @@ def test_ngrams_count_where_held_out_pairs_are_found_by_them(objective):
 
     without, auto = (adapt(objective, alike, companion=when) for when in ("none", "auto"))
 
-    assert without.overlap == 0.0
-    assert auto.overlap == max(SHARES)
-    assert auto.held_out.first == 1.0 >= without.held_out.first
+    assert without.judgement.share == 0.0
+    assert auto.judgement.share == max(SHARES)
+    assert auto.judgement.mined.first == 1.0 >= without.judgement.mined.first
 
 
 def test_ngrams_are_left_out_where_they_mislead(objective):
@@ -155,8 +154,8 @@ def test_ngrams_are_left_out_where_they_mislead(objective):
     following = (*words[1:], words[0])
     crossed = [Example(f"{a} ini", f"{b} itu") for a, b in zip(words, following, strict=True)]
 
-    assert adapt(objective, crossed, companion="auto").overlap == 0.0
-    assert adapt(objective, crossed, companion="ngrams").overlap == min(SHARES)
+    assert adapt(objective, crossed, companion="auto").judgement.share == 0.0
+    assert adapt(objective, crossed, companion="ngrams").judgement.share == min(SHARES)
 
 
 @pytest.mark.parametrize("pairs", [PAIRS[:3], PAIRS[:3] * 4, PAIRS[:1], []])
@@ -166,5 +165,5 @@ def test_fewer_than_four_distinct_pairs_are_refused(objective, pairs):
 
 
 def test_embeddings_that_are_not_numbers_are_refused(objective):
-    with pytest.raises(DivergedError, match="`--learning-rate`"):
+    with pytest.raises(DivergedError, match="`learning_rate`"):
         adapt(objective, steps=2, rate=1e38, early_stop=False)

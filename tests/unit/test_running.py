@@ -10,6 +10,7 @@ import pytest
 
 from nlp_meta.comparing import methods as table
 from nlp_meta.comparing.bench import SKILLS, Bench, Method, draw_episodes
+from nlp_meta.comparing.fingerprints import fingerprint
 from nlp_meta.comparing.methods import (
     METHODS,
     Inputs,
@@ -18,7 +19,7 @@ from nlp_meta.comparing.methods import (
     methods_of,
     no_choice,
 )
-from nlp_meta.comparing.run import Ran, fingerprint, run_comparison
+from nlp_meta.comparing.run import Ran, run_comparison
 from nlp_meta.data.answers import Learned
 from nlp_meta.data.episodes import Episode, SupportSet
 from nlp_meta.data.tasks import Example, Task, load_tasks

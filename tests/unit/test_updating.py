@@ -16,7 +16,8 @@ from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.loading import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import (
     AdaptationSettings,
@@ -82,7 +83,7 @@ def make_meta(tiny_encoder: Path) -> Callable[..., MetaModel]:
         model = ModelSettings(
             str(tiny_encoder), None, "native", head, "", 12, 2, 4.0, 2, ["query", "value"]
         )
-        objective = build_objective(model, labels=LABELS, device="cpu", precision="no")
+        objective = build_classifier(model, labels=LABELS, device="cpu", precision="no")
         generator = torch.Generator().manual_seed(0)
         weights = {
             name: value + 0.1 * torch.randn(value.shape, generator=generator)
@@ -103,7 +104,11 @@ def make_meta(tiny_encoder: Path) -> Callable[..., MetaModel]:
             "trials": [],
         }
         return MetaModel(
-            objective, weights, model, InnerLoop(1, 0.01, "sgd"), None, False, provenance
+            {"classification": objective},
+            weights,
+            model,
+            {"classification": Adaptation(InnerLoop(1, 0.01, "sgd"), None, False)},
+            provenance,
         )
 
     return make
@@ -280,13 +285,14 @@ def test_prototype_head_takes_domains_of_other_labels(
 def test_what_turns_its_answers_round_has_forgotten(make_meta: Callable[..., MetaModel]):
     """Old domains alone can be forgotten; a model beside itself forgets nothing."""
     before = make_meta()
-    last = before.objective.plan.head[-1]
+    last = before.objectives["classification"].plan.head[-1]
     shop = task_of(*table())
     # One half of the rows is what the model says of them, so it is always right.
     said = before.predict([e.source for e in shop.test])
     right = [replace(e, target=one.label) for e, one in zip(shop.test, said, strict=True)]
     easy = replace(shop, test=tuple(right))
-    still = replace(before, adaptation=InnerLoop(0, 0.01, "sgd"))
+    how = Adaptation(InnerLoop(0, 0.01, "sgd"), None, False)
+    still = replace(before, adaptation={"classification": how})
     turned = {n: -v if n.startswith(last) else v for n, v in before.weights.items()}
     after = replace(still, weights=turned)
 
@@ -311,7 +317,7 @@ def test_learned_step_sizes_go_on(make_meta: Callable[..., MetaModel], tmp_path:
         outer=replace(OUTER, algorithm="fomaml"),
     )
 
-    fresh = begin({"classification": model.objective}, settings, tasks=())
+    fresh = begin(model.objectives, settings)
 
     sizes = [value for name, value in fresh.items() if name.startswith(STEP_SIZE)]
     assert len(sizes) > 4 and all(float(value) == -0.5 for value in sizes)

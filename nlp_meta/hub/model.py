@@ -1,0 +1,125 @@
+"""The base of every model: it is loaded from a folder or the Hub, saved, and pushed."""
+
+import tempfile
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self, Unpack
+
+import torch
+from torch import Tensor
+
+from nlp_meta.encoders.backbone import Backbone
+from nlp_meta.encoders.lora import LoraPlan
+from nlp_meta.encoders.seq2seq import Seq2Seq
+from nlp_meta.hub.destinations import Destination, Pushed, PushOptions
+from nlp_meta.hub.pull import Source, source_of
+from nlp_meta.hub.push import push_folder
+from nlp_meta.hub.records import Record, find_model
+from nlp_meta.hub.storage import StoredCompanion, save_model
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A saved model that is being read.
+
+    Attributes:
+        source: Where on the Hub it was pulled from, and at which commit; None here.
+        device, token: As the user gave them.
+    """
+
+    folder: Path
+    record: Record
+    source: Source | None
+    device: torch.device | str | None
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is written of a model."""
+
+    record: Record
+    weights: Mapping[str, Tensor]
+    backbone: Backbone | Seq2Seq
+    plan: LoraPlan
+    companion: StoredCompanion | None = None
+
+
+class Model:
+    """A model as a folder, here and on the Hub.
+
+    Attributes:
+        role: `start` or `adapted`, as its record says.
+        skill: That its record must name; None takes any.
+    """
+
+    __slots__ = ()
+    role: ClassVar[str]
+    skill: ClassVar[str | None] = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        device: str | None = None,
+    ) -> Self:
+        """Load from a folder or the Hub, at a branch, tag or commit of it.
+
+        Raises:
+            MetaModelError: There is no such model.
+        """
+        name = str(name_or_path)
+        folder, record = find_model(
+            name, role=cls.role, skill=cls.skill, revision=revision, token=token
+        )
+        return cls._read(Saved(folder, record, source_of(name, folder), device, token))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write an ordinary PEFT adapter with its head, the tokenizer and a record."""
+        parts = self._parts()
+        save_model(
+            Path(folder),
+            parts.record,
+            parts.weights,
+            backbone=parts.backbone,
+            plan=parts.plan,
+            companion=parts.companion,
+        )
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        hub_base_model: str | None = None,
+        results: str | Path | None = None,
+        **options: Unpack[PushOptions],
+    ) -> Pushed:
+        """Push in one commit, with a card of what was measured; see `push_folder`.
+
+        Args:
+            hub_base_model: Name on the Hub of a base that was read from a folder here.
+            results: The `results.json` of a comparison, whose scores the card tells.
+
+        Raises:
+            HubError: The Hub refuses, or the base is not on it.
+        """
+        to = Destination(repo_id, **options)
+        with tempfile.TemporaryDirectory(prefix="nlp_meta_save_") as place:
+            folder = Path(place) / "model"
+            self.save_pretrained(folder)
+            path = None if results is None else Path(results)
+            return push_folder(folder, to, hub_base_model=hub_base_model, results=path)
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, saved: Saved) -> Self:
+        """Build the model that a folder holds."""
+
+    @abstractmethod
+    def _parts(self) -> Parts:
+        """Give what is written of the model."""
