@@ -123,11 +123,11 @@ def test_a_mixed_run_logs_both_kinds(mixed):
 def test_a_mixed_meta_model_holds_the_defaults_of_both_kinds(mixed):
     record = read_record(mixed)
 
-    assert record["kind"] == "meta-model"
+    assert (record["role"], record["skills"]) == ("start", ["classification", "retrieval"])
     assert record["labels"] == ["negative", "positive"]
-    translation = record["adaptation"].pop("translation")
-    assert set(translation) == {*record["adaptation"], "temperature"}
-    assert 0 < translation["temperature"] < 1
+    labels, pairs = (record["adaptation"][skill] for skill in record["skills"])
+    assert set(pairs) == {*labels, "temperature"}
+    assert 0 < pairs["temperature"] < 1
     assert len(record["provenance"]["trials"]) == 2
     assert len(record["provenance"]["retrieval_trials"]) == 2
     kinds = {name.partition("/")[0] for name in record["provenance"]["meta_train"]}
@@ -138,9 +138,9 @@ def test_a_mixed_meta_model_holds_the_defaults_of_both_kinds(mixed):
 def test_translation_alone_has_neither_labels_nor_a_head(alone):
     record = read_record(alone)
 
-    assert record["kind"] == "alignment-meta-model"
+    assert (record["role"], record["skills"]) == ("start", ["retrieval"])
     assert record["labels"] == []
-    assert list(record["adaptation"]) == ["translation"]
+    assert list(record["adaptation"]) == ["retrieval"]
     assert record["provenance"]["meta_train"] == ["nlp_meta_phrases/eng-deu"]
     assert not (alone / "head.safetensors").exists()
 
@@ -217,7 +217,7 @@ def test_adapt_with_languages_tells_what_it_did(train, mixed, alone, memory, cap
         assert told["languages"] == ["eng", "spa"]
         assert told["steps"] in (0, 1, 2)
         assert 0 <= told["held_out_precision"] <= 1
-        assert read_record(folder)["kind"] == "alignment-model"
+        assert read_record(folder)["role"] == "adapted"
         assert main(words) == 0  # over the one that is there
         shown = capfd.readouterr().out
         assert "30" in shown and "1 one-sided (line 32)" in shown
@@ -355,7 +355,7 @@ def test_what_adapt_cannot_do_with_pairs_is_one_sentence(train, adapted, mixed, 
     good = ["--data", str(memory), "--output-dir", str(train.root / "never")]
     cases = [
         ([str(mixed), *good, "--source-lang", "eng"], "without `--target-lang`"),
-        ([str(adapted), *good, *ADAPT], "of the kind 'alignment-model'"),
+        ([str(adapted), *good, *ADAPT], "it is the adapted model of retrieval"),
         ([str(mixed), *good, *ADAPT, "--max-rows", "20"], "at most 20 are taken"),
         ([str(mixed), "--data", str(few), *good[2:], *ADAPT], "at least 4 are needed"),
         ([str(mixed), *good, *ADAPT, "--source-column", "x"], "'x'"),

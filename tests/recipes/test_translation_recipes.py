@@ -165,7 +165,7 @@ def test_two_processes_build_the_same_small_model(root, run_here):
 def test_meta_training_judges_and_saves_a_start(root, meta):
     assert "meta-model: translation_generation" in meta.stdout
     record = json.loads((root / "translation_generation" / "nlp_meta.json").read_text())
-    assert record["kind"] == "translation-meta-model"
+    assert (record["role"], record["skills"]) == ("start", ["generation"])
     assert record["provenance"]["meta_train"] == ["nlp_meta_phrases/eng-deu"]
     assert record["provenance"]["meta_validation"] == ["nlp_meta_phrases/eng-fra"]
     # By hand: two steps, two episodes, 2 inner steps of 8 / 2 pairs and 4 query pairs.
@@ -186,7 +186,7 @@ def test_rivals_save_starts_of_the_same_kind(root, run_recipe, name, recipe):
 
     assert ran.returncode == 0, ran.stderr
     record = json.loads((root / name / "nlp_meta.json").read_text())
-    assert record["kind"] == "translation-meta-model"
+    assert (record["role"], record["skills"]) == ("start", ["generation"])
 
 
 def test_adapt_translate_and_evaluate_a_held_out_pair(root, meta, run_here):
