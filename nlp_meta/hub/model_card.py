@@ -223,7 +223,7 @@ def _front_matter(facts: CardFacts) -> str:
     data = ModelCardData(
         base_model=None if facts.base is None else facts.base.id,
         library_name="peft",
-        tags=["nlp-meta", facts.record["kind"], "meta-learning", "few-shot", "lora"],
+        tags=["nlp-meta", facts.role, *facts.record["skills"], "meta-learning", "few-shot", "lora"],
         language=_unique(_languages(facts)) or None,
         license=_license(facts.licenses),
         datasets=_unique(card["hub"]["id"] for card in facts.trained_on if card["hub"]) or None,
