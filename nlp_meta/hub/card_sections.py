@@ -98,7 +98,7 @@ def license_sentences(facts: CardFacts) -> Iterator[str]:
 
 
 def _usage(facts: CardFacts) -> str:
-    """Lines of code with this package and without; `usage.md.j2` has those of each role and skill."""
+    """Lines of code with this package and without; `usage.md.j2` has those of each role."""
     record = facts.record
     direction = record["adaptation"].get("direction") or {}
     source = resources.files(__package__).joinpath("usage.md.j2").read_text(encoding="utf-8")
