@@ -14,7 +14,7 @@ from torch import Tensor
 from nlp_meta.data.episodes import Episode, EpisodeStream
 from nlp_meta.data.tasks import load_tasks
 from nlp_meta.encoders.batches import Batch
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.loading import build_classifier
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import ModelSettings
 
@@ -88,7 +88,7 @@ def main() -> None:
         lora_layers=3,
         lora_target_modules=["query", "value"],
     )
-    objective = build_objective(settings, labels=tasks[0].labels)
+    objective = build_classifier(settings, labels=tasks[0].labels)
     stream = EpisodeStream(tasks, shot=4, query_shot=4, sampling="uniform", seed=0)
     train(objective, stream, steps=arguments.steps, seed=0)
 

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from nlp_meta.data.episodes import EpisodeStream
 from nlp_meta.data.tasks import load_tasks
-from nlp_meta.models.adaptation import build_objective
+from nlp_meta.models.loading import build_classifier
 from nlp_meta.settings import MetaTraining
 from nlp_meta.training.config import read_settings
 from nlp_meta.training.run import train_meta_model
@@ -36,7 +36,7 @@ def test_plain_fomaml_moves_as_the_trainer_does(tiny_encoder: Path, tmp_path: Pa
     validation = load_tasks(["nlp_meta_reviews"], meta_split="meta-validation")
 
     model, ended = train_meta_model(settings, train, validation, accelerator=Accelerator(cpu=True))
-    objective = build_objective(
+    objective = build_classifier(
         settings.model, labels=train[0].labels, device="cpu", precision="no"
     )
     stream = EpisodeStream(train, shot=2, query_shot=2, sampling="uniform", seed=0)
