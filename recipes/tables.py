@@ -13,9 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from nlp_meta.report.page import fill_markdown, to_markdown
-from nlp_meta.report.scores import (
-    Results,
-)
+from nlp_meta.report.scores import Results
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,9 +21,7 @@ from nlp_meta.evaluation.answers import kind_of_metric, missing_for
 from nlp_meta.evaluation.records import columns_of
 from nlp_meta.evaluation.results import Analysis, analyze
 from nlp_meta.report.page import write_report
-from nlp_meta.report.verdict import (
-    answer_sentence,
-)
+from nlp_meta.report.verdict import answer_sentence
 from nlp_meta.training.provenance import describe_hardware
 
 FORMAT = 1

@@ -31,8 +31,7 @@ COMPANION_WEIGHTS, COMPANION_FACTS = "companion.safetensors", "companion.json"
 ADAPTER_CONFIG, CARD = "adapter_config.json", "README.md"
 TRAINING = "training.json"
 """Beside the weights of a base that this package built: what it was made of."""
-TENSORS = (ADAPTER, HEAD, COMPANION_WEIGHTS)
-TOKENIZER = (
+_TOKENIZER = (
     "added_tokens.json",
     "bpe.codes",
     "chat_template.jinja",
@@ -49,12 +48,12 @@ TOKENIZER = (
     "vocab.json",
     "vocab.txt",
 )
-VOCABULARIES = tuple(name for name in TOKENIZER if name != "tokenizer_config.json")
+VOCABULARIES = tuple(name for name in _TOKENIZER if name != "tokenizer_config.json")
 """These hold words, some of which look like paths."""
 # The adapter comes last: of a pull that was cut off it is missing.
 MODEL_FILES = (
     *(RECORD, ADAPTER_CONFIG, CARD),
-    *TOKENIZER,
+    *_TOKENIZER,
     *(COMPANION_FACTS, COMPANION_WEIGHTS, HEAD, ADAPTER),
 )
 _COMMIT, _SHA256 = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")

@@ -26,21 +26,15 @@ from nlp_meta.hub.destinations import (
     commit,
     look,
 )
-from nlp_meta.hub.model_card import (
-    build_card,
-    check_card,
-    is_own,
-    read_results,
-    write_eval_results,
-)
+from nlp_meta.hub.model_card import build_card, check_card, is_own, read_results, write_eval_results
 from nlp_meta.hub.pull import (
     ADAPTER,
     ADAPTER_CONFIG,
     CARD,
     COMPANION_WEIGHTS,
+    HEAD,
     MODEL_FILES,
     RECORD,
-    TENSORS,
     hash_file,
 )
 from nlp_meta.hub.records import ADAPTED, Record, read_record
@@ -163,7 +157,7 @@ def _read_scores(folder: Path, record: Record, results: Path) -> Results:
 
 
 def _check_tensors(folder: Path, to: Path) -> None:
-    for name in TENSORS:
+    for name in (ADAPTER, HEAD, COMPANION_WEIGHTS):
         path = to / name
         try:
             if path.is_file():

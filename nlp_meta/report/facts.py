@@ -4,11 +4,11 @@ The page and its Markdown both say these sentences and tables, by name.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nlp_meta.report.scores import (
-    METRICS,
+    MEASURES,
     NONE,
     Results,
     join_names,
@@ -23,10 +23,10 @@ from nlp_meta.report.scores import (
     words_of,
 )
 from nlp_meta.report.tables import (
-    SAID,
-    Entry,
-    Row,
-    Table,
+    OUTCOMES,
+    Field,
+    ReportRow,
+    ReportTable,
     cost_table,
     domains_table,
     glance_table,
@@ -34,10 +34,7 @@ from nlp_meta.report.tables import (
     paired_table,
     scores_table,
 )
-from nlp_meta.report.verdict import (
-    Verdict,
-    answer_sentence,
-)
+from nlp_meta.report.verdict import Verdict, answer_sentence
 
 _SHOWN_LEAKS = 5
 _LEAKS = {
@@ -53,37 +50,33 @@ def say_break_even(results: Results, rival: str | None) -> list[str]:
     """For each number of labels of ours a sentence: how many a rival needs to do as well."""
     measure, words, sentences = measure_of(results), words_of(results), []
     for row in _break_even_rows(results):
-        own = score_of(results, results["ours"], row["at"])
-        if row["rival"] != rival or own is None:
-            continue
-        need = _say_needed(results, row)
-        score = f"{measure.name} {own.mean:.{measure.places}f}"
-        given = f"With {words.count(row['at'])} ours gives {score}"
-        title = title_of(results, row["rival"])
-        needed = f"{need.text} {words.given}s{need.detail}"
-        sentences.append(f"{given}; {title} needs {needed} for that.")
+        ours = score_of(results, results["ours"], row["at"])
+        if row["rival"] == rival and ours is not None:
+            need, title = _say_needed(results, row), title_of(results, row["rival"])
+            sentences.append(
+                f"With {words.count(row['at'])} ours gives {measure.name} "
+                f"{ours.mean:.{measure.places}f}; {title} needs {need.text} {words.given}s"
+                f"{need.detail} for that."
+            )
     return sentences
 
 
-def break_even_table(results: Results) -> Table:
+def break_even_table(results: Results) -> ReportTable:
     """The number of labels that each other method needs to do as well as ours."""
-    rows = _break_even_rows(results)
-    heads = sorted({row["at"] for row in rows})
-    found = {(row["rival"], row["at"]): _say_needed(results, row) for row in rows}
-    rivals = [
-        name
-        for name in rank_methods(results, max(results["labels"]))
-        if any((name, at) in found for at in heads)
-    ]
-    return Table(
+    needs: dict[str, dict[int, Field]] = {}
+    for row in _break_even_rows(results):
+        needs.setdefault(row["rival"], {})[row["at"]] = _say_needed(results, row)
+    heads = sorted({at for of_rival in needs.values() for at in of_rival})
+    return ReportTable(
         f"{words_of(results).given.title()}s that each other method needs to do as well as ours",
         ("method", *(f"ours with {at}" for at in heads)),
         tuple(
-            Row(
-                Entry(title_of(results, name)),
-                tuple(found.get((name, at), Entry(NONE)) for at in heads),
+            ReportRow(
+                Field(title_of(results, name)),
+                tuple(needs[name].get(at, Field(NONE)) for at in heads),
             )
-            for name in rivals
+            for name in rank_methods(results, max(results["labels"]))
+            if name in needs
         ),
     )
 
@@ -94,9 +87,9 @@ def say_leaks(results: Results) -> list[str]:
     if not leaks:
         return ["No search for near-duplicates between training and test texts was made."]
     checked = leaks["checked"]
-    own = checked["judged_train_rows"] + checked["judged_test_rows"]
+    judged = checked["judged_train_rows"] + checked["judged_test_rows"]
     sentences = [
-        f"Before anything was measured, the {own:,} texts of the judged tasks were searched for "
+        f"Before anything was measured, the {judged:,} texts of the judged tasks were searched for "
         f"near-duplicates (similarity {leaks['threshold']:g} or more) between support and test"
     ]
     if checked["meta_train_tasks"]:
@@ -107,10 +100,10 @@ def say_leaks(results: Results) -> list[str]:
     else:
         sentences[0] += "."
         sentences.append("What starts were trained on was not at hand and not searched.")
-    found = [f"{_LEAKS.get(kind, kind)} ({n:,})" for kind, n in leaks["found"].items() if n]
+    counts = [f"{_LEAKS.get(kind, kind)} ({n:,})" for kind, n in leaks["found"].items() if n]
     number = sum(rows for parts in leaks["excluded"].values() for rows in parts.values())
-    sentences.append(f"Found: {join_names(found)}." if found else "Nothing was found.")
-    if found:
+    sentences.append(f"Found: {join_names(counts)}." if counts else "Nothing was found.")
+    if counts:
         sentences.append(f"{number:,} text{' was' if number == 1 else 's were'} excluded.")
     dropped = sum((leaks.get("dropped") or {}).values())
     if dropped:
@@ -122,25 +115,25 @@ def say_leaks(results: Results) -> list[str]:
     return sentences
 
 
-def leaks_table(results: Results) -> Table:
+def leaks_table(results: Results) -> ReportTable:
     """The first leaks of each kind."""
     examples = (results.get("leaks") or {}).get("examples") or ()
-    kinds = dict.fromkeys(one["kind"] for one in examples)
-    shown = [
-        one
-        for kind in kinds
-        for one in [one for one in examples if one["kind"] == kind][:_SHOWN_LEAKS]
-    ]
+    by_kind: dict[str, list[Mapping[str, Any]]] = {}
+    for leak in examples:
+        by_kind.setdefault(leak["kind"], []).append(leak)
     names = ("text", "other_task", "other_text", "similarity", "action")
     rows = tuple(
-        Row(Entry(f"{one['task']}, {one['part']}"), tuple(Entry(_text(one[n])) for n in names))
-        for one in shown
+        ReportRow(
+            Field(f"{leak['task']}, {leak['part']}"), tuple(Field(_text(leak[n])) for n in names)
+        )
+        for leaks in by_kind.values()
+        for leak in leaks[:_SHOWN_LEAKS]
     )
     columns = ("task and part", "text", "repeats one of", "its text", "similarity", "what was done")
-    return Table(f"Leaks, at most {_SHOWN_LEAKS} of a kind", columns, rows, words=True)
+    return ReportTable(f"Leaks, at most {_SHOWN_LEAKS} of a kind", columns, rows, words=True)
 
 
-def tasks_table(results: Results) -> Table:
+def tasks_table(results: Results) -> ReportTable:
     """The tasks that every method was judged on."""
     labeled = skill_of(results) == "classification"
     columns = {"domain": "domain", "language": "language" if labeled else "languages"}
@@ -150,19 +143,21 @@ def tasks_table(results: Results) -> Table:
     if any(task.get("candidates") for task in results["tasks"]):
         columns["candidates"] = "candidates"
     rows = tuple(
-        Row(Entry(task["name"]), tuple(Entry(_text(task.get(field) or None)) for field in columns))
+        ReportRow(
+            Field(task["name"]), tuple(Field(_text(task.get(field) or None)) for field in columns)
+        )
         for task in results["tasks"]
     )
     caption = "The tasks that every method was adapted to"
-    return Table(caption, ("task", *columns.values()), rows, words=True)
+    return ReportTable(caption, ("task", *columns.values()), rows, words=True)
 
 
-def choices_table(results: Results) -> Table:
+def choices_table(results: Results) -> ReportTable:
     """What each method reads and what was chosen for it."""
     rows = tuple(
-        Row(
-            Entry(title_of(results, name)),
-            (Entry(_text(facts.get("reads"))), Entry(_say_choice(results, facts))),
+        ReportRow(
+            Field(title_of(results, name)),
+            _fields((facts.get("reads"), _choice(results, facts))),
             name == results["ours"],
         )
         for name, facts in results["methods"].items()
@@ -170,21 +165,21 @@ def choices_table(results: Results) -> Table:
     )
     columns = ("method", "reads", "chosen")
     caption = "What each method reads, and what was chosen for it without looking at test texts"
-    return Table(caption, columns, rows, words=True)
+    return ReportTable(caption, columns, rows, words=True)
 
 
-def _say_choice(results: Results, facts: Mapping[str, Any]) -> str:
+def _choice(results: Results, facts: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What was chosen; of a language model the prompts that this came to."""
     choice, prompts = facts.get("choice") or {}, facts.get("prompts")
     if not prompts:
-        return _text(choice or None)
+        return choice or None
     shown = [
         f"{low if low == high else f'{low} to {high}'} with {words_of(results).count(int(labels))}"
         for labels, (low, high) in prompts["demonstrations"].items()
     ]
     counts = {part: _say_counts(prompts[f"{part}s"]) for part in ("template", "scoring")}
-    told = {part: names for part, names in counts.items() if names}
-    return _text({**choice, **told, "demonstrations": join_names(shown)})
+    named = {part: names for part, names in counts.items() if names}
+    return {**choice, **named, "demonstrations": join_names(shown)}
 
 
 def _say_counts(counts: Mapping[str, int]) -> str:
@@ -213,7 +208,7 @@ def list_circumstances(results: Results) -> list[tuple[str, str]]:
         (f"{words_of(results).given.title()}s of each task", counts),
         ("Support draws", _say_draws(results)),
         ("Main measure", measure_of(results).name),
-        *list_signatures(results),
+        *_list_signatures(results),
         ("Hardware", results.get("hardware")),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items())),
         ("Command", results.get("command")),
@@ -225,17 +220,17 @@ def _say_draws(results: Results) -> str:
     """How many there were; `limits` let costly methods meet the first of them alone."""
     counts = [judged_on(results, name) for name in measured(results)]
     fewer = any(0 < count < results["draws"] for count in counts)
-    told = f"{results['draws']}, nested and the same for all methods"
-    return f"{told}, of which costly ones meet the first" if fewer else told
+    all_of_them = f"{results['draws']}, nested and the same for all methods"
+    return f"{all_of_them}, of which costly ones meet the first" if fewer else all_of_them
 
 
-def list_signatures(results: Results) -> list[tuple[str, str]]:
+def _list_signatures(results: Results) -> list[tuple[str, str]]:
     """Give sacrebleu's signatures, with the tasks of each where they differ."""
     pairs = []
     for row in results.get("signatures") or ():
-        alike = [one for one in results["signatures"] if one["metric"] == row["metric"]]
-        tasks = f" ({join_names(row['tasks'])})" if len(alike) > 1 else ""
-        pairs.append((f"{METRICS[row['metric']].name} by sacrebleu", f"{row['signature']}{tasks}"))
+        same_metric = [r for r in results["signatures"] if r["metric"] == row["metric"]]
+        tasks = f" ({join_names(row['tasks'])})" if len(same_metric) > 1 else ""
+        pairs.append((f"{MEASURES[row['metric']].name} by sacrebleu", f"{row['signature']}{tasks}"))
     return pairs
 
 
@@ -249,22 +244,26 @@ def _break_even_rows(results: Results) -> list[Mapping[str, Any]]:
     return sorted((r for r in rows if r["metric"] == results["metric"]), key=lambda r: r["at"])
 
 
-def _say_needed(results: Results, row: Mapping[str, Any]) -> Entry:
+def _say_needed(results: Results, row: Mapping[str, Any]) -> Field:
     """Write a number of labels; none is more than the rival was given."""
     most = max((n for n in results["labels"] if score_of(results, row["rival"], n)), default=0)
-    said = {
+    text = {
         name: f"over {most}" if row.get(name) is None else f"{row[name]:.0f}"
         for name in ("labels", "low", "high")
     }
     known = "low" in row and (row["low"], row["high"]) != (None, None)
-    return Entry(said["labels"], f" [{said['low']}, {said['high']}]" if known else "")
+    return Field(text["labels"], f" [{text['low']}, {text['high']}]" if known else "")
 
 
 def _lines(value: object, name: str) -> list[str]:
     if isinstance(value, Mapping) and value:
-        inner = [(f"{name}.{key}" if name else str(key), one) for key, one in value.items()]
-        return [line for key, one in inner for line in _lines(one, key)]
+        inner = {f"{name}.{key}" if name else str(key): item for key, item in value.items()}
+        return [line for key, item in inner.items() for line in _lines(item, key)]
     return [f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}"] if name else []
+
+
+def _fields(values: Iterable[object]) -> tuple[Field, ...]:
+    return tuple(Field(_text(value)) for value in values)
 
 
 def _text(value: object) -> str:
@@ -272,10 +271,11 @@ def _text(value: object) -> str:
     if value is None or value == "":
         return NONE
     if isinstance(value, Mapping):
-        parts = ((str(key).replace("_", " "), one) for key, one in value.items())
-        return ", ".join(f"{key} {_text(one)}" for key, one in parts)
+        return ", ".join(
+            f"{str(key).replace('_', ' ')} {_text(item)}" for key, item in value.items()
+        )
     if isinstance(value, list | tuple):
-        return ", ".join(_text(one) for one in value) or NONE
+        return ", ".join(map(_text, value)) or NONE
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -292,13 +292,11 @@ def contents_of(results: Results, verdict: Verdict) -> dict[str, Any]:
         "ours_title": title_of(results, results["ours"]) if results["ours"] else "",
         "intervals": say_interval_meaning(results),
         "rival_title": rival,
-        "outcome_in_words": SAID[verdict.outcome],
-        "labels": labels,
+        "outcome_in_words": OUTCOMES[verdict.outcome],
         "skill": skill_of(results),
         "words": words,
         "given": words.count(labels),
         "measure": measure_of(results),
-        "draws": results["draws"],
         "glance": glance_table(results),
         "scores": scores_table(results, labels),
         "measures": measures_table(results, labels),

@@ -26,11 +26,7 @@ from nlp_meta.report.scores import (
     say_number,
     skill_of,
 )
-from nlp_meta.report.tables import (
-    Table,
-    scores_table,
-    to_markdown_table,
-)
+from nlp_meta.report.tables import ReportTable, scores_table, to_markdown_table
 from nlp_meta.report.texts import (
     Rows,
     find_disagreements,
@@ -39,9 +35,7 @@ from nlp_meta.report.texts import (
     rows_of,
     shorten_text,
 )
-from nlp_meta.report.verdict import (
-    judge_ours,
-)
+from nlp_meta.report.verdict import judge_ours
 
 PAGE = "report.html"
 
@@ -117,7 +111,7 @@ def _template() -> Template:
 
 def _keep_together(text: str) -> str:
     """Let no line break fall inside an interval or between p and its value."""
-    inside = re.sub(r"\[[^]]*\]", lambda found: found[0].replace(" ", "\u00a0"), text)
+    inside = re.sub(r"\[[^]]*\]", lambda match: match[0].replace(" ", "\u00a0"), text)
     return re.sub(r"p ([=<]) ", "p\u00a0\\1\u00a0", inside)
 
 
@@ -129,7 +123,7 @@ _MARKED = re.compile(
 )
 
 
-def _write_table(table: Table) -> list[str]:
+def _write_table(table: ReportTable) -> list[str]:
     return [to_markdown_table(table)] if table.rows else []
 
 
@@ -223,15 +217,15 @@ def fill_markdown(document: str, read: Callable[[str], Results]) -> str:
             "`<!-- end of results -->`, or is written otherwise"
         )
 
-    def fill(found: re.Match[str]) -> str:
-        labels = _split(found["labels"])
+    def fill(asked: re.Match[str]) -> str:
+        labels = _split(asked["labels"])
         body = to_markdown(
-            read(found["name"]),
-            parts=_split(found["parts"]),
-            methods=_split(found["methods"]),
+            read(asked["name"]),
+            parts=_split(asked["parts"]),
+            methods=_split(asked["methods"]),
             columns=None if labels is None else [int(number) for number in labels],
         )
-        return f"{found['begin']}\n{body}\n{found['end']}"
+        return f"{asked['begin']}\n{body}\n{asked['end']}"
 
     return _MARKED.sub(fill, document)
 

@@ -21,10 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
-from nlp_meta.report.scores import (
-    Results,
-    title_of,
-)
+from nlp_meta.report.scores import Results, title_of
 
 WIDE, NARROW = 8.8, 3.7
 """Inches: a desk or paper, and a phone. Text keeps its size, the layout changes."""

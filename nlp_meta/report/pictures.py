@@ -24,18 +24,13 @@ from nlp_meta.report.scores import (
     say_number,
     say_quantity,
     score_of,
+    scored_methods,
     skill_of,
     title_of,
     words_of,
 )
-from nlp_meta.report.texts import (
-    Rows,
-    bin_probabilities,
-    count_confusions,
-)
-from nlp_meta.report.verdict import (
-    Verdict,
-)
+from nlp_meta.report.texts import Rows, bin_probabilities, count_confusions
+from nlp_meta.report.verdict import Verdict
 
 FIGURES = "figures"
 
@@ -101,7 +96,7 @@ def plan_drawings(
         rival: Those of the best rival.
     """
     names = rank_methods(results, verdict.labels)
-    here = [name for name in names if score_of(results, name, verdict.labels)]
+    here = scored_methods(results, verdict.labels)
     drawings = {}
     if any(score_of(results, name, n) for name in names for n in results["labels"]):
         drawings["learning_curves"] = _curves(results, verdict)
@@ -157,28 +152,28 @@ def _domains(results: Results, verdict: Verdict, here: list[str]) -> Drawing:
 
 def _cost(results: Results, verdict: Verdict, here: list[str]) -> Drawing:
     metric, labels, words = measure_of(results).name, verdict.labels, words_of(results)
-    said = [
+    costs = [
         f"{title_of(results, name)} {say_quantity(cost_of(results, name, labels, 'seconds_adapt'))}"
         for name in here
     ]
     return Drawing(
         lambda width: plot_cost(results, labels=labels, width=width),
-        f"{metric} at {words.count(labels)} against seconds to adapt: {join_names(said)}.",
+        f"{metric} at {words.count(labels)} against seconds to adapt: {join_names(costs)}.",
         "Up is better, left is cheaper; lines are 95% intervals. What was spent on a start "
         "before it met the new task is in the table, not here.",
     )
 
 
 def _confusion(results: Results, verdict: Verdict, ours: Rows) -> Drawing:
-    found = count_confusions(ours, tasks=results["tasks"])[:_MATRICES]
-    words = []
-    for one in found:
-        answered = int(one.counts.sum())
-        words.append(f"{int(one.counts.trace()):,} of {answered:,} answers right")
+    matrices = count_confusions(ours, tasks=results["tasks"])[:_MATRICES]
+    shares = [
+        f"{int(matrix.counts.trace()):,} of {int(matrix.counts.sum()):,} answers right"
+        for matrix in matrices
+    ]
     keys = [
         f"{new} is {old}"
-        for one in found
-        for new, old in zip(drawable(one.labels), one.labels, strict=True)
+        for matrix in matrices
+        for new, old in zip(drawable(matrix.labels), matrix.labels, strict=True)
         if new != old
     ]
     caption = (
@@ -187,13 +182,13 @@ def _confusion(results: Results, verdict: Verdict, ours: Rows) -> Drawing:
         "true label."
     )
     caption += f" Labels: {', '.join(keys)}." if keys else ""
-    if len(found) > 1:
+    if len(matrices) > 1:
         caption += " A matrix for each set of labels: " + "; ".join(
-            join_names(one.tasks) for one in found
+            join_names(matrix.tasks) for matrix in matrices
         )
     return Drawing(
-        lambda width: plot_confusion(found, width=width),
-        f"Confusion matrix of ours: {'; '.join(words)}.",
+        lambda width: plot_confusion(matrices, width=width),
+        f"Confusion matrix of ours: {'; '.join(shares)}.",
         caption,
     )
 
@@ -207,12 +202,12 @@ def _calibration(results: Results, verdict: Verdict, ours: Rows, rival: Rows) ->
         for name in bins
         if (score := score_of(results, name, verdict.labels, "ece"))
     ]
-    said = f" Calibration error: {join_names(errors)}." if errors else ""
+    summary = f" Calibration error: {join_names(errors)}." if errors else ""
     return Drawing(
         lambda width: plot_calibration(bins, results, width=width),
-        f"Share of right answers against the probability given to them.{said}",
+        f"Share of right answers against the probability given to them.{summary}",
         "On the dotted line a method is right as often as it says; below, it is too sure of "
-        f"itself. Larger marks stand for more answers.{said}",
+        f"itself. Larger marks stand for more answers.{summary}",
     )
 
 

@@ -1,9 +1,7 @@
 """Pictures of a comparison: each a function from results or rows to a figure.
 
 Every picture can be drawn wide, for a desk or paper, and narrow, for a phone; its text has
-the same size in both. What a picture shows stands in a table of the page too.
-
-Panels: pictures with one small picture for each domain or each set of labels.
+the same size in both. A table of the page holds the numbers of each picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,12 +37,10 @@ from nlp_meta.report.scores import (
     measure_of,
     rank_methods,
     score_of,
+    scored_methods,
     words_of,
 )
-from nlp_meta.report.texts import (
-    Bin,
-    Confusion,
-)
+from nlp_meta.report.texts import Bin, Confusion
 
 
 def plot_learning_curves(results: Results, *, width: float = WIDE) -> Figure:
@@ -81,9 +77,8 @@ def plot_cost(results: Results, *, labels: int, width: float = WIDE) -> Figure:
     looks = looks_of(results)
     seconds = {
         name: value
-        for name in rank_methods(results, labels)
-        if score_of(results, name, labels)
-        and (value := cost_of(results, name, labels, "seconds_adapt")) is not None
+        for name in scored_methods(results, labels)
+        if (value := cost_of(results, name, labels, "seconds_adapt")) is not None
     }
     names, beside = list(seconds), width >= WIDE
     height = max(3.2, len(names) * LINE) if beside else 2.8
@@ -119,9 +114,9 @@ def plot_calibration(
         axes = place_axes(figure, left=0.6, top=0.4, width=side, height=side)
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (1, 2)))
         for name in names:
-            rows = np.array([one.rows for one in bins[name]], dtype=np.float64)
-            across = [one.probability for one in bins[name]]
-            up = [one.right for one in bins[name]]
+            rows = np.array([group.rows for group in bins[name]], dtype=np.float64)
+            across = [group.probability for group in bins[name]]
+            up = [group.right for group in bins[name]]
             look = looks[name]
             axes.plot(across, up, color=look.color, linewidth=look.width, linestyle=look.dash)
             sizes = 15 + 150 * rows / max(rows.sum(), 1)
@@ -143,19 +138,19 @@ def _drawn(results: Results) -> list[str]:
 
 def _place(results: Results, labels: int) -> float:
     """Where a number of labels stands: logarithmic, with a place for 0."""
-    least = min((some for some in results["labels"] if some > 0), default=1)
+    least = min((count for count in results["labels"] if count > 0), default=1)
     return float(np.log2(1 + labels / least))
 
 
 def _draw_curve(axes: Axes, results: Results, name: str, look: Look, *, shift: float) -> None:
     scores = {n: score_of(results, name, n) for n in results["labels"]}
-    points = [(_place(results, n) + shift, one) for n, one in scores.items() if one]
-    across, means = [place for place, _ in points], [one.mean for _, one in points]
+    points = [(_place(results, n) + shift, score) for n, score in scores.items() if score]
+    across, means = [place for place, _ in points], [score.mean for _, score in points]
     ours = name == results["ours"]
     banded = [
-        (place, one.low, one.high)
-        for place, one in points
-        if one.low is not None and one.high is not None
+        (place, score.low, score.high)
+        for place, score in points
+        if score.low is not None and score.high is not None
     ]
     where, low, high = zip(*banded, strict=True) if banded else ((), (), ())
     if len(banded) > 1:
@@ -188,8 +183,8 @@ def _name_ends(
     last, places = max(results["labels"]), measure_of(results).places - 1
     ends = []
     for name in shifts:
-        found = [(n, one) for n in results["labels"] if (one := score_of(results, name, n))]
-        ends.append((found[-1][0], found[-1][1].mean))
+        scores = {n: score_of(results, name, n) for n in results["labels"]}
+        ends.append([(n, score.mean) for n, score in scores.items() if score][-1])
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())  # what follows moves no limit
     low, high = axes.get_ylim()
     tall = axes.get_position().height * figure.get_figheight()  # inches
@@ -234,11 +229,11 @@ def _draw_point(axes: Axes, across: float, score: Score, look: Look) -> None:
 
 def _decades(axes: Axes, seconds: Sequence[float]) -> list[float]:
     """Make the axis logarithmic, with a place for no time at all; give each value's place."""
-    some = [value for value in seconds if value > 0] or [1.0]
-    first, last = int(np.floor(np.log10(min(some)))), int(np.ceil(np.log10(max(some))))
+    above = [value for value in seconds if value > 0] or [1.0]
+    first, last = int(np.floor(np.log10(min(above)))), int(np.ceil(np.log10(max(above))))
     last = max(last, first + 1)
     ticks = {float(power): f"{10.0**power:,.10g}" for power in range(first, last + 1)}
-    if len(some) < len(seconds):
+    if len(above) < len(seconds):
         ticks = {first - 1.0: "0", **ticks}
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xlim(min(ticks) - 0.2, max(ticks) + 0.1)
@@ -253,9 +248,9 @@ def plot_domains(
     tasks = [task["name"] for task in results["tasks"]]
     columns = min(2 if width >= WIDE else 1, len(tasks))
     rows = -(-len(tasks) // columns)
-    each, legend = 0.24 * len(methods) + 0.12, -(-len(methods) // columns) * LINE + 0.2
+    height, legend = 0.24 * len(methods) + 0.12, -(-len(methods) // columns) * LINE + 0.2
     with own_style():
-        figure = new_figure(width, legend + rows * (each + 0.3) + 0.35)
+        figure = new_figure(width, legend + rows * (height + 0.3) + 0.35)
         write_legend(figure, results, methods, top=0.1, key="bar", columns=columns)
         room = (width - 0.15) / columns
         for place, (task, title) in enumerate(zip(tasks, drawable(tasks), strict=True)):
@@ -263,9 +258,9 @@ def plot_domains(
             axes = place_axes(
                 figure,
                 left=0.15 + column * room,
-                top=legend + 0.3 + row * (each + 0.3),
+                top=legend + 0.3 + row * (height + 0.3),
                 width=room - 0.35,
-                height=each,
+                height=height,
             )
             _draw_bars(
                 axes, results, task, labels=labels, methods=methods, looks=looks, reach=reach

@@ -53,7 +53,7 @@ class Measure:
         return self.name if self.fixed else self.name[:1].upper() + self.name[1:]
 
 
-METRICS: Mapping[str, Measure] = {
+MEASURES: Mapping[str, Measure] = {
     "accuracy": Measure("accuracy"),
     "macro_f1": Measure("macro-F1"),
     "ece": Measure("calibration error"),
@@ -123,14 +123,14 @@ def words_of(results: Results) -> Words:
 
 def measure_of(results: Results) -> Measure:
     """Give the main metric."""
-    return METRICS[results["metric"]]
+    return MEASURES[results["metric"]]
 
 
 def measures_of(results: Results) -> dict[str, Measure]:
     """Give the metrics of these results by name, those that could be computed."""
     computed = {row["metric"] for row in results["summary"]}
     names = kind_of_metric(results["metric"]).metrics
-    return {name: METRICS[name] for name in names if name in computed}
+    return {name: MEASURES[name] for name in names if name in computed}
 
 
 def check_results(results: Results) -> None:
@@ -213,17 +213,25 @@ def read_score(row: Mapping[str, Any], field: str = "mean") -> Score | None:
     return Score(mean, _finite(row.get("low")), _finite(row.get("high")))
 
 
-def rank_methods(results: Results, labels: int, groups: Sequence[str] = ()) -> list[str]:
-    """Order the methods by the main metric, best first; those not measured there come last.
+def scored_methods(results: Results, labels: int, groups: Sequence[str] | None = None) -> list[str]:
+    """Order the methods that have a score, by the main metric, best first.
 
     Args:
-        groups: Only methods of these, and only measured ones; empty for all.
+        groups: Only methods of these; None for all.
     """
-    scores = {name: score_of(results, name, labels) for name in measured(results)}
-    if groups:
-        members = [name for name in scores if results["methods"][name].get("group") in groups]
-        scores = {name: scores[name] for name in members if scores[name] is not None}
-    return sorted(scores, key=lambda name: -one.mean if (one := scores[name]) else math.inf)
+    scores = {
+        name: score.mean
+        for name in measured(results)
+        if (groups is None or results["methods"][name].get("group") in groups)
+        and (score := score_of(results, name, labels))
+    }
+    return sorted(scores, key=lambda name: -scores[name])
+
+
+def rank_methods(results: Results, labels: int) -> list[str]:
+    """Order the methods by the main metric, best first; those not measured there come last."""
+    scored = scored_methods(results, labels)
+    return [*scored, *(name for name in measured(results) if name not in scored)]
 
 
 def paired_with(results: Results, rival: str, labels: int) -> Mapping[str, Any] | None:

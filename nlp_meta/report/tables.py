@@ -10,7 +10,7 @@ from typing import Any
 
 from nlp_meta.evaluation.metrics import LOWER_IS_BETTER
 from nlp_meta.report.scores import (
-    METRICS,
+    MEASURES,
     NONE,
     Measure,
     Results,
@@ -31,16 +31,15 @@ from nlp_meta.report.scores import (
     say_p,
     say_quantity,
     score_of,
+    scored_methods,
     title_of,
     words_of,
 )
-from nlp_meta.report.verdict import (
-    judge_ours,
-)
+from nlp_meta.report.verdict import judge_ours
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Field:
     """One field of a table.
 
     Attributes:
@@ -54,35 +53,35 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A row: what it is about, and an entry for each further column."""
+class ReportRow:
+    """A row: what it is about, and a field for each further column."""
 
-    head: Entry
-    entries: tuple[Entry, ...]
+    head: Field
+    fields: tuple[Field, ...]
     ours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ReportTable:
     """A table with its caption.
 
     Attributes:
         columns: Headings; the first stands above the heads of the rows.
-        words: Whether entries are sentences and not numbers.
+        words: Whether fields are sentences and not numbers.
     """
 
     caption: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     words: bool = False
 
 
-def to_markdown_table(table: Table) -> str:
+def to_markdown_table(table: ReportTable) -> str:
     """Write a table in Markdown: the best in bold, ties and significance in signs."""
     lines = [f"**{_plain(table.caption)}**", "", _line(table.columns)]
     lines.append(_line(["---"] * len(table.columns)))
     for row in table.rows:
-        lines.append(_line([_mark(entry) for entry in (row.head, *row.entries)]))
+        lines.append(_line([_mark(field) for field in (row.head, *row.fields)]))
     return "\n".join(lines)
 
 
@@ -90,10 +89,10 @@ def _line(fields: Sequence[str]) -> str:
     return "| " + " | ".join(fields) + " |"
 
 
-def _mark(entry: Entry) -> str:
+def _mark(field: Field) -> str:
     signs = {"tie": " ≈", "ahead": " ▲", "behind": " ▼"}
-    text = f"**{_plain(entry.text)}**" if entry.mark == "best" else _plain(entry.text)
-    return text + _plain(entry.detail) + signs.get(entry.mark, "")
+    text = f"**{_plain(field.text)}**" if field.mark == "best" else _plain(field.text)
+    return text + _plain(field.detail) + signs.get(field.mark, "")
 
 
 def _plain(text: str) -> str:
@@ -101,9 +100,7 @@ def _plain(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
 
 
-_COSTS = ("examples_adapt", "seconds_adapt", "ms_per_prediction")
-
-SAID = {
+OUTCOMES = {
     "ahead": "ours is better",
     "behind": "the rival is better",
     "undecided": "no difference shown",
@@ -114,7 +111,7 @@ SAID = {
 """Outcomes in words."""
 
 
-def glance_table(results: Results) -> Table:
+def glance_table(results: Results) -> ReportTable:
     """Ours and the best rival at each number of labels."""
     rows, measure = [], measure_of(results)
     for labels in results["labels"]:
@@ -122,16 +119,16 @@ def glance_table(results: Results) -> Table:
         outcome, gap = verdict.outcome, verdict.difference
         mark = outcome if outcome in ("ahead", "behind") else ""
         tested = f" ({say_p(verdict.p)})" if verdict.p is not None else ""
-        entries = (
-            _score_entry(verdict.ours, measure),
-            Entry(title_of(results, verdict.rival) if verdict.rival else NONE),
-            _score_entry(verdict.rival_score, measure),
-            _difference_entry(gap, measure) if gap else Entry(NONE),
-            Entry(SAID[outcome], tested, mark),
+        fields = (
+            _score_field(verdict.ours, measure),
+            Field(title_of(results, verdict.rival) if verdict.rival else NONE),
+            _score_field(verdict.rival_score, measure),
+            _difference_field(gap, measure) if gap else Field(NONE),
+            Field(OUTCOMES[outcome], tested, mark),
         )
-        rows.append(Row(Entry(str(labels)), entries))
+        rows.append(ReportRow(Field(str(labels)), fields))
     given = f"{words_of(results).given}s"
-    return Table(
+    return ReportTable(
         f"Ours and the best rival at each number of {given}, {measure.name}",
         (given, "ours", "best rival", "its score", "difference", "in words"),
         tuple(rows),
@@ -144,7 +141,7 @@ def scores_table(
     *,
     methods: Sequence[str] | None = None,
     columns: Sequence[int] | None = None,
-) -> Table:
+) -> ReportTable:
     """Mean and interval of methods at numbers of labels, best first at `labels`.
 
     Args:
@@ -157,64 +154,62 @@ def scores_table(
     for name in rank_methods(results, labels):
         if methods is None or name in methods:
             scores = {n: score_of(results, name, n) for n in shown}
-            entries = tuple(_score_entry(one, measure, best[n]) for n, one in scores.items())
-            rows.append(_method_row(results, name, entries))
+            fields = tuple(_score_field(score, measure, best[n]) for n, score in scores.items())
+            rows.append(_method_row(results, name, fields))
     heads = [words.count(n) for n in shown]
     caption = f"{measure.title} by number of {words.given}s"
-    return Table(caption, ("method", *heads), tuple(rows))
+    return ReportTable(caption, ("method", *heads), tuple(rows))
 
 
-def measures_table(results: Results, labels: int) -> Table:
+def measures_table(results: Results, labels: int) -> ReportTable:
     """Every metric at one number of labels, and the domain where a method is worst."""
-    names = [name for name in rank_methods(results, labels) if score_of(results, name, labels)]
+    names, measures = scored_methods(results, labels), measures_of(results)
+    main, words = measure_of(results), words_of(results)
     worst = {
         row["method"]: row
         for row in results.get("worst") or ()
         if (row["labels"], row["metric"]) == (labels, results["metric"])
     }
-    columns, measures = {}, measures_of(results)
+    columns = []
     for metric, measure in measures.items():
         scores = [score_of(results, name, labels, metric) for name in names]
         best = _best(scores, smallest=metric in LOWER_IS_BETTER)
-        columns[metric] = [_score_entry(one, measure, best) for one in scores]
-    rows = []
-    for place, name in enumerate(names):
-        low = _worst_entry(worst.get(name), measure_of(results))
-        entries = tuple(column[place] for column in columns.values())
-        rows.append(_method_row(results, name, (*entries, low)))
-    errors = [one.name for metric, one in measures.items() if metric in LOWER_IS_BETTER]
-    words, less = words_of(results), "".join(f"; of the {name} less is better" for name in errors)
-    return Table(
+        columns.append([_score_field(score, measure, best) for score in scores])
+    columns.append([_worst_field(worst.get(name), main) for name in names])
+    rows = zip(names, zip(*columns, strict=True), strict=True)
+    less = "".join(
+        f"; of the {measure.name} less is better"
+        for metric, measure in measures.items()
+        if metric in LOWER_IS_BETTER
+    )
+    return ReportTable(
         f"Every measure at {words.count(labels)}{less}",
-        ("method", *(one.name for one in measures.values()), f"worst {words.task}"),
-        tuple(rows),
+        ("method", *(measure.name for measure in measures.values()), f"worst {words.task}"),
+        tuple(_method_row(results, name, fields) for name, fields in rows),
     )
 
 
-def domains_table(results: Results, labels: int) -> Table:
+def domains_table(results: Results, labels: int) -> ReportTable:
     """Every method's mean on every task."""
-    names = [name for name in rank_methods(results, labels) if score_of(results, name, labels)]
-    means = {
-        (row["method"], row["task"]): float(row["mean"])
-        for row in results.get("by_task") or ()
-        if (row["labels"], row["metric"]) == (labels, results["metric"])
-    }
-    rows, measure, words = [], measure_of(results), words_of(results)
-    for task in dict.fromkeys(task for _, task in means):
-        scores = [
-            Score(means[name, task], None, None) if (name, task) in means else None
-            for name in names
-        ]
-        best = _best(scores)
-        rows.append(Row(Entry(task), tuple(_score_entry(one, measure, best) for one in scores)))
-    return Table(
+    names, measure, words = scored_methods(results, labels), measure_of(results), words_of(results)
+    means: dict[str, dict[str, Score | None]] = {}
+    for row in results.get("by_task") or ():
+        if (row["labels"], row["metric"]) == (labels, results["metric"]):
+            score = Score(float(row["mean"]), None, None)
+            means.setdefault(row["task"], {})[row["method"]] = score
+    rows = []
+    for task, scores in means.items():
+        best = _best(scores.get(name) for name in names)
+        fields = tuple(_score_field(scores.get(name), measure, best) for name in names)
+        rows.append(ReportRow(Field(task), fields))
+    return ReportTable(
         f"{measure.title} by {words.task} at {words.count(labels)}",
         (words.task, *(title_of(results, name) for name in names)),
         tuple(rows),
     )
 
 
-def cost_table(results: Results, labels: int) -> Table:
+def cost_table(results: Results, labels: int) -> ReportTable:
     """What each method costs, before it meets a support set and then.
 
     A method that was not judged at `labels` is shown at the most labels it was given.
@@ -223,17 +218,16 @@ def cost_table(results: Results, labels: int) -> Table:
     for name in rank_methods(results, labels):
         facts, given = results["methods"][name], [n for n in results["labels"] if n <= labels]
         at = max((n for n in given if score_of(results, name, n)), default=labels)
-        examples, seconds, milliseconds = (cost_of(results, name, at, one) for one in _COSTS)
-        entries = (
-            Entry(say_count(facts.get("examples_before"))),
-            Entry(say_count(examples)),
-            Entry(say_count(facts.get("parameters"))),
-            Entry(say_bytes(facts.get("bytes"))),
-            Entry(say_quantity(seconds)),
-            Entry(say_quantity(milliseconds)),
+        fields = (
+            Field(say_count(facts.get("examples_before"))),
+            Field(say_count(cost_of(results, name, at, "examples_adapt"))),
+            Field(say_count(facts.get("parameters"))),
+            Field(say_bytes(facts.get("bytes"))),
+            Field(say_quantity(cost_of(results, name, at, "seconds_adapt"))),
+            Field(say_quantity(cost_of(results, name, at, "ms_per_prediction"))),
         )
         note = "" if at == labels else f"at {words.count(at)}"
-        rows.append(_method_row(results, name, entries, note=note))
+        rows.append(_method_row(results, name, fields, note=note))
     heads = (
         "method",
         "examples before",
@@ -244,69 +238,69 @@ def cost_table(results: Results, labels: int) -> Table:
         f"ms a {words.answer}",
     )
     caption = f"What each method costs; examples and times to adapt at {words.count(labels)}"
-    return Table(caption, heads, tuple(rows))
+    return ReportTable(caption, heads, tuple(rows))
 
 
-def paired_table(results: Results) -> Table:
+def paired_table(results: Results) -> ReportTable:
     """Ours minus every other method, paired, at each number of labels."""
     rows = []
     for rival in rank_methods(results, max(results["labels"])):
-        found = {n: paired_with(results, rival, n) for n in results["labels"]}
-        if any(found.values()):
-            entries = tuple(_paired_entry(results, row) for row in found.values())
-            rows.append(_method_row(results, rival, entries))
+        pairs = [paired_with(results, rival, n) for n in results["labels"]]
+        if any(pairs):
+            fields = tuple(_paired_field(results, pair) for pair in pairs)
+            rows.append(_method_row(results, rival, fields))
     heads = [words_of(results).count(n) for n in results["labels"]]
     caption = f"Ours minus each other method, {measure_of(results).name}"
-    return Table(caption, ("ours minus …", *heads), tuple(rows))
+    return ReportTable(caption, ("ours minus …", *heads), tuple(rows))
 
 
-def _method_row(results: Results, name: str, entries: tuple[Entry, ...], *, note: str = "") -> Row:
+def _method_row(
+    results: Results, name: str, fields: tuple[Field, ...], *, note: str = ""
+) -> ReportRow:
     draws = judged_on(results, name)
     fewer = 0 < draws < results["draws"]
     notes = ["reference"] if results["methods"][name].get("group") == "reference" else []
     notes += [f"{draws} of {results['draws']} draws"] if fewer else []
     notes += [note] if note else []
     detail = f" ({', '.join(notes)})" if notes else ""
-    return Row(Entry(title_of(results, name), detail), entries, name == results["ours"])
+    return ReportRow(Field(title_of(results, name), detail), fields, name == results["ours"])
 
 
-def _score_entry(score: Score | None, measure: Measure, best: Score | None = None) -> Entry:
+def _score_field(score: Score | None, measure: Measure, best: Score | None = None) -> Field:
     if score is None:
-        return Entry(NONE)
+        return Field(NONE)
     mark, places = "", measure.places
     if best and round(score.mean, places) == round(best.mean, places):
         mark = "best"
     elif best and best.low is not None and best.high is not None:
         mark = "tie" if best.low <= score.mean <= best.high else ""
-    return Entry(say_number(score.mean, places), say_interval(score, places), mark)
+    return Field(say_number(score.mean, places), say_interval(score, places), mark)
 
 
-def _worst_entry(row: Mapping[str, Any] | None, measure: Measure) -> Entry:
-    return Entry(say_number(row["mean"], measure.places), f" {row['task']}") if row else Entry(NONE)
+def _worst_field(row: Mapping[str, Any] | None, measure: Measure) -> Field:
+    return Field(say_number(row["mean"], measure.places), f" {row['task']}") if row else Field(NONE)
 
 
-def _difference_entry(score: Score, measure: Measure, *, detail: str = "", mark: str = "") -> Entry:
+def _difference_field(score: Score, measure: Measure, *, detail: str = "", mark: str = "") -> Field:
     interval = say_interval(score, measure.places, sign=True)
-    return Entry(say_number(score.mean, measure.places, sign=True), interval + detail, mark)
+    return Field(say_number(score.mean, measure.places, sign=True), interval + detail, mark)
 
 
-def _paired_entry(results: Results, row: Mapping[str, Any] | None) -> Entry:
+def _paired_field(results: Results, row: Mapping[str, Any] | None) -> Field:
     if row is None:
-        return Entry(NONE)
+        return Field(NONE)
     p, _ = p_of(results, row)
     score = Score(row["difference"], row.get("low"), row.get("high"))
     side = "ahead" if row["difference"] > 0 else "behind"
-    return _difference_entry(
+    return _difference_field(
         score,
-        METRICS[row["metric"]],
+        MEASURES[row["metric"]],
         detail=f" {say_p(p)}" if p is not None else "",
         mark=side if is_significant(p) else "",
     )
 
 
 def _best(scores: Iterable[Score | None], *, smallest: bool = False) -> Score | None:
-    found = [one for one in scores if one]
-    if not found:
-        return None
+    known = [score for score in scores if score]
     choose = min if smallest else max
-    return choose(found, key=lambda one: one.mean)
+    return choose(known, key=lambda score: score.mean, default=None)

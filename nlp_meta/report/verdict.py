@@ -18,13 +18,13 @@ from nlp_meta.report.scores import (
     measured,
     p_of,
     paired_with,
-    rank_methods,
     read_score,
     say_interval,
     say_number,
     say_p,
     say_score,
     score_of,
+    scored_methods,
     skipped,
     title_of,
     words_of,
@@ -59,7 +59,7 @@ def judge_ours(results: Results, labels: int) -> Verdict:
     """Hold ours against the best rival."""
     ours = score_of(results, results["ours"], labels)
     groups = ["rival"] if ours else ["ours", "rival", "reference"]
-    rivals = [name for name in rank_methods(results, labels, groups) if name != results["ours"]]
+    rivals = [name for name in scored_methods(results, labels, groups) if name != results["ours"]]
     rival = rivals[0] if rivals else None
     rival_score = score_of(results, rival, labels) if rival else None
     difference, p, corrected_for = None, None, None
@@ -157,9 +157,12 @@ def _say_difference(results: Results, verdict: Verdict, difference: Score) -> st
     count = verdict.corrected_for
     how = "not corrected" if count is None else f"corrected for {count} comparisons"
     how = "the only comparison" if count == 1 else how
-    meaning = {"ahead": "significant, ours is better", "behind": "significant, the rival is better"}
-    said = meaning.get(verdict.outcome, "not significant")
-    return f"{text} is {said} ({say_p(verdict.p)}, {how})"
+    meanings = {
+        "ahead": "significant, ours is better",
+        "behind": "significant, the rival is better",
+    }
+    meaning = meanings.get(verdict.outcome, "not significant")
+    return f"{text} is {meaning} ({say_p(verdict.p)}, {how})"
 
 
 def _say_prompting(results: Results, verdict: Verdict) -> list[str]:

@@ -9,12 +9,10 @@ from nlp_meta.report.scores import (
     say_number,
     say_p,
     score_of,
+    scored_methods,
     title_of,
 )
-from nlp_meta.report.verdict import (
-    answer_sentence,
-    judge_ours,
-)
+from nlp_meta.report.verdict import answer_sentence, judge_ours
 
 LEAD = "With 50 labels of each of 2 new domains, adapting our start (Reptile) gives accuracy"
 RIVAL = "the best rival (joint training, then fine-tuning) gives"
@@ -159,7 +157,7 @@ def test_one_task_is_called_by_its_domain(results):
 
 def test_references_are_ranked_but_are_no_rivals(results):
     assert rank_methods(results, 0) == ["reptile", "joint", "zero", "prompting", "lora"]
-    assert rank_methods(results, 0, ["rival"]) == ["joint", "prompting"]
+    assert scored_methods(results, 0, ["rival"]) == ["joint", "prompting"]
 
 
 def test_methods_of_one_title_are_told_apart(results):

@@ -25,11 +25,7 @@ from nlp_meta.report.plots import (
     plot_domains,
     plot_learning_curves,
 )
-from nlp_meta.report.texts import (
-    bin_probabilities,
-    count_confusions,
-    rows_of,
-)
+from nlp_meta.report.texts import bin_probabilities, count_confusions, rows_of
 
 
 def curve_of(figure, color):

@@ -8,9 +8,7 @@ import pytest
 
 from nlp_meta.errors import DataError
 from nlp_meta.report.page import to_markdown, write_report
-from nlp_meta.report.verdict import (
-    answer_sentence,
-)
+from nlp_meta.report.verdict import answer_sentence
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "source"}
 

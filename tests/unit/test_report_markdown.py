@@ -4,9 +4,7 @@ import pytest
 
 from nlp_meta.errors import DataError
 from nlp_meta.report.page import fill_markdown, to_markdown
-from nlp_meta.report.verdict import (
-    answer_sentence,
-)
+from nlp_meta.report.verdict import answer_sentence
 
 ASKING = (
     "Before.\n\n<!-- results of shelves: sentence, scores -->\n{}<!-- end of results -->\n\n"

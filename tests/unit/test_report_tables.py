@@ -17,15 +17,11 @@ from nlp_meta.report.facts import (
     say_leaks,
     tasks_table,
 )
-from nlp_meta.report.scores import (
-    say_bytes,
-    say_count,
-    say_quantity,
-)
+from nlp_meta.report.scores import say_bytes, say_count, say_quantity
 from nlp_meta.report.tables import (
-    Entry,
-    Row,
-    Table,
+    Field,
+    ReportRow,
+    ReportTable,
     cost_table,
     domains_table,
     glance_table,
@@ -38,7 +34,7 @@ from nlp_meta.report.tables import (
 
 def entries_of(table, head):
     (row,) = [row for row in table.rows if row.head.text == head]
-    return [(one.text, one.detail, one.mark) for one in row.entries]
+    return [(one.text, one.detail, one.mark) for one in row.fields]
 
 
 def test_the_best_is_marked_and_what_lies_in_its_interval_is_a_tie(results):
@@ -83,18 +79,18 @@ def test_of_the_calibration_error_the_smallest_is_best(results):
     """By hand: 1 - 0.87 = 0.13 is below 0.14 and 0.30."""
     table = measures_table(results, 50)
 
-    marks = [row.entries[2].mark for row in table.rows]
+    marks = [row.fields[2].mark for row in table.rows]
 
-    assert [row.entries[2].text for row in table.rows] == ["0.130", "0.140", "0.300"]
+    assert [row.fields[2].text for row in table.rows] == ["0.130", "0.140", "0.300"]
     assert marks == ["best", "tie", ""]
-    assert table.rows[0].entries[3] == Entry("0.870", " reviews/books")
+    assert table.rows[0].fields[3] == Field("0.870", " reviews/books")
 
 
 def test_the_glance_says_each_verdict_in_words(results):
-    rows = {row.head.text: row.entries for row in glance_table(results).rows}
+    rows = {row.head.text: row.fields for row in glance_table(results).rows}
 
-    assert rows["50"][4] == Entry("no difference shown", " (p = 0.41)")
-    assert rows["0"][4] == Entry("not tested")
+    assert rows["50"][4] == Field("no difference shown", " (p = 0.41)")
+    assert rows["0"][4] == Field("not tested")
 
 
 def test_domains_stand_in_rows_and_methods_in_columns(results):
@@ -158,7 +154,7 @@ def test_leaks_are_told_as_the_check_found_them(results):
     assert "What starts were trained on was not at hand and not searched." in said
     assert "Found: texts to learn from like a test text (1). 1 text was excluded." in said
     assert leaks_table(results).rows[0].head.text == "own/inn, train"
-    assert leaks_table(results).rows[0].entries[0].text == "the staff was kind to us"
+    assert leaks_table(results).rows[0].fields[0].text == "the staff was kind to us"
 
 
 def test_rows_that_loading_left_out_are_told(results):
@@ -222,9 +218,11 @@ def test_the_meaning_of_the_intervals_follows_the_settings(results):
 
 
 def test_markdown_keeps_fields_apart_whatever_they_hold():
-    row = Row(Entry("a|b\nc <i>"), (Entry("0.9", " [0.8, 1.0]", "best"), Entry("0.8", mark="tie")))
+    row = ReportRow(
+        Field("a|b\nc <i>"), (Field("0.9", " [0.8, 1.0]", "best"), Field("0.8", mark="tie"))
+    )
 
-    assert to_markdown_table(Table("Scores", ("method", "8", "16"), (row,))) == (
+    assert to_markdown_table(ReportTable("Scores", ("method", "8", "16"), (row,))) == (
         "**Scores**\n\n| method | 8 | 16 |\n| --- | --- | --- |\n"
         "| a\\|b c &lt;i> | **0.9** [0.8, 1.0] | 0.8 ≈ |"
     )

@@ -17,14 +17,8 @@ from nlp_meta.evaluation.protocol import judge
 from nlp_meta.evaluation.records import Record, columns_of, hash_query
 from nlp_meta.evaluation.results import Analysis, analyze
 from nlp_meta.report.page import to_markdown, write_report
-from nlp_meta.report.texts import (
-    Part,
-    find_examples,
-    mark_differences,
-)
-from nlp_meta.report.verdict import (
-    answer_sentence,
-)
+from nlp_meta.report.texts import Part, find_examples, mark_differences
+from nlp_meta.report.verdict import answer_sentence
 
 SENTENCES = {
     "ind-jav": [
