@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from nlp_meta.data.answers import Rival
+from nlp_meta.data.cache import Clock
 from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import (
@@ -102,6 +103,7 @@ class Bench:
         others: Tasks whose sentences may stand in the pools that translations are found in.
         adapted: The last adaptation of a meta-model with its seconds, by start and support
             set, for methods that read it in two ways.
+        clock: Charged for what methods find ready, kept from earlier episodes.
     """
 
     settings: Any
@@ -109,6 +111,7 @@ class Bench:
     labels: tuple[str, ...] = ()
     others: tuple[Task, ...] = ()
     adapted: dict[str, tuple[AdaptedModel, float]] = field(default_factory=dict, repr=False)
+    clock: Clock = field(default_factory=Clock, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
     _embedders: dict[str, Embed] = field(default_factory=dict, repr=False)
 
@@ -130,6 +133,8 @@ class Bench:
         key = json.dumps([asdict(model), list(labels)])
         if key not in self._loaded:
             self._loaded[key] = SKILLS[self.skill].load(model, labels, self.settings.run)
+            if self.skill != GENERATION:
+                self._loaded[key].backbone.clock.follow(self.clock)
         if self.skill == GENERATION:
             return replace(self._loaded[key], num_beams=self.settings.generation.num_beams)
         return self._loaded[key]

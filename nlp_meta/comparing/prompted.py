@@ -14,7 +14,7 @@ from typing import Any
 
 from nlp_meta.comparing.bench import Bench, Method, fold_episodes
 from nlp_meta.data.answers import Answer, LearnedWithFacts
-from nlp_meta.data.cache import charge, work_time
+from nlp_meta.data.cache import Clock
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.encoders.backbone import BUILTIN, choose_autocast, choose_device
@@ -198,15 +198,17 @@ class _PromptedMethod:
 
     def __call__(self, support_set: SupportSet) -> LearnedWithFacts:
         if self._loaded is None:
-            began = work_time()
+            began = self.bench.clock.read()
             self._loaded = load_model(self.bench, self.row)
-            charge(began - work_time())  # loading is not learning
+            self.bench.clock.charge(began - self.bench.clock.read())  # loading is not learning
         model, chat = self._loaded
         plan, scoring = self.chosen or self._choose(support_set, model, chat)
         if (plan, scoring) not in self._rivals:
             prompter = self.row.prompter(model, [scoring])
             rival = in_context(prompter, replace(plan, chat=chat))
-            self._rivals[plan, scoring] = remember(rival) if plan.demonstrations == 0 else rival
+            self._rivals[plan, scoring] = (
+                remember(rival, self.bench.clock) if plan.demonstrations == 0 else rival
+            )
         return self._rivals[plan, scoring](support_set)
 
     def _choose(
@@ -227,7 +229,7 @@ class _PromptedMethod:
         return best.plan, best.scoring
 
 
-def remember(rival: LearnsWithFacts) -> LearnsWithFacts:
+def remember(rival: LearnsWithFacts, clock: Clock) -> LearnsWithFacts:
     """Answer a query set once, at its own cost ever after: no support set has a say in it."""
     known: dict[tuple[object, ...], tuple[Sequence[Answer], Mapping[str, object], float]] = {}
 
@@ -239,11 +241,11 @@ def remember(rival: LearnsWithFacts) -> LearnsWithFacts:
             key = (support_set.task, support_set.labels, queries.texts)
             if key in known:
                 answers, shown, seconds = known[key]
-                charge(seconds)
+                clock.charge(seconds)
             else:
-                began = work_time()
+                began = clock.read()
                 answers, shown = learned(queries), learned.facts
-                known[key] = answers, shown, work_time() - began
+                known[key] = answers, shown, clock.read() - began
             facts.update(shown)
             return answers
 

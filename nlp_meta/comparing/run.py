@@ -247,7 +247,7 @@ def _make_cells(
         if on_cell:
             on_cell(number, len(own))
         method = methods[name]
-        judgment = judge(method.learn, episode, method=name)
+        judgment = judge(method.learn, episode, method=name, clock=bench.clock)
         used = {"examples_adapt": method.examples(len(episode.support)), **judgment.facts}
         record = Record(name, judgment.cell, judgment.answers, used, hash_query(episode))
         append_record(folder, record, fingerprint=prints[name], rank=share.rank)

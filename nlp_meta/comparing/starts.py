@@ -14,7 +14,6 @@ from typing import Any
 
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, UNMOVED, Bench, Method, name_training
 from nlp_meta.data.answers import Learned, LearnedWithFacts, Prediction
-from nlp_meta.data.cache import charge, work_time
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Queries, SupportSet
 from nlp_meta.evaluation.answers import episode_scorer
@@ -301,16 +300,16 @@ def _adapt(bench: Bench, folder: str, model: MetaModel, support_set: SupportSet)
     key = f"{folder} {hash_support(support_set)}"
     if key in bench.adapted:
         adapted, seconds = bench.adapted[key]
-        charge(seconds)
+        bench.clock.charge(seconds)
         return adapted
-    began = work_time()
+    began = bench.clock.read()
     adapted = model.adapt(
         support_set.texts,
         [example.target for example in support_set.examples],
         seed=bench.settings.run.seed,
     )
     bench.adapted.clear()
-    bench.adapted[key] = adapted, work_time() - began
+    bench.adapted[key] = adapted, bench.clock.read() - began
     return adapted
 
 

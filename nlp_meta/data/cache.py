@@ -7,52 +7,70 @@ what it had cost, and the first use of it in another job moves that job's clock 
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
 
 
-class _Work:
+@dataclass(slots=True)
+class _Hands:
     """The job that is timed now, and the seconds that kept values have spared all jobs."""
 
-    job = 0
-    spared = 0.0
+    job: int = 0
+    spared: float = 0.0
 
 
-def work_time() -> float:
-    """Seconds of a clock that never goes back, as if nothing had been kept from earlier jobs."""
-    return time.perf_counter() + _Work.spared
+class Clock:
+    """Seconds as if nothing had been kept from earlier jobs."""
+
+    def __init__(self) -> None:
+        """Stand before the first job."""
+        self._hands = _Hands()
+
+    def follow(self, leader: "Clock") -> None:
+        """Show the time of another clock from here on: their jobs are the same."""
+        self._hands = leader._hands
+
+    @property
+    def job(self) -> int:
+        """The number of the job that is timed now."""
+        return self._hands.job
+
+    def read(self) -> float:
+        """Seconds; only the difference of two readings has a meaning."""
+        return time.perf_counter() + self._hands.spared
+
+    def begin_job(self) -> None:
+        """From here on, what was kept before is charged once more, at its first use."""
+        self._hands.job += 1
+
+    def charge(self, seconds: float) -> None:
+        """Move on by what an earlier job has paid for and this one uses."""
+        self._hands.spared += seconds
 
 
-def begin_job() -> None:
-    """From here on, what was kept before is charged once more, at its first use."""
-    _Work.job += 1
-
-
-def charge(seconds: float) -> None:
-    """Move the clock on by what an earlier job has paid for and this one uses."""
-    _Work.spared += seconds
-
-
-class Kept(Generic[Value]):
+class TextCache(Generic[Value]):
     """Values by text, each computed once."""
 
-    def __init__(self, compute: Callable[[Sequence[str]], Sequence[Value]]) -> None:
+    def __init__(
+        self, compute: Callable[[Sequence[str]], Sequence[Value]], *, clock: Clock
+    ) -> None:
         """Keep what `compute` gives, one value a text; texts of one call cost by their length."""
         self._compute = compute
+        self._clock = clock
         self._values: dict[str, Value] = {}
         self._seconds: dict[str, float] = {}
         self._charged: dict[str, int] = {}
 
     def take(self, texts: Sequence[str]) -> list[Value]:
         """The values of some texts, in their order."""
-        asked = dict.fromkeys(texts)
-        missing = [text for text in asked if text not in self._values]
+        asked, job = dict.fromkeys(texts), self._clock.job
         for text in asked:
-            if self._charged.get(text, _Work.job) != _Work.job:
-                charge(self._seconds[text])
-                self._charged[text] = _Work.job
-        self._add(missing)
+            if self._charged.get(text, job) != job:
+                self._clock.charge(self._seconds[text])
+                self._charged[text] = job
+        self._add([text for text in asked if text not in self._values])
         return [self._values[text] for text in texts]
 
     def _add(self, texts: Sequence[str]) -> None:
@@ -64,4 +82,4 @@ class Kept(Generic[Value]):
         lengths = [1 + len(text) for text in texts]
         for text, length in zip(texts, lengths, strict=True):
             self._seconds[text] = seconds * length / sum(lengths)
-            self._charged[text] = _Work.job
+            self._charged[text] = self._clock.job

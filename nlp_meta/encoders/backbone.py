@@ -10,7 +10,7 @@ Where models compute, and in which dtype their matrix products.
 import copy
 import importlib.util
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from nlp_meta.data.cache import Clock
 from nlp_meta.errors import BackboneError, SettingsError
 
 POOLINGS = ("native", "mean")
@@ -68,6 +69,7 @@ class Backbone:
             them move, the last one gives the logits.
         prefix_text: Put before every text (`query: ` for E5); may be empty.
         max_tokens: Longer texts are cut; special tokens count.
+        clock: Charged for what is kept of its texts.
     """
 
     model: nn.Module
@@ -77,6 +79,7 @@ class Backbone:
     head: tuple[str, ...]
     prefix_text: str
     max_tokens: int
+    clock: Clock = field(default_factory=Clock, compare=False, repr=False)
 
     @property
     def config(self) -> PretrainedConfig:

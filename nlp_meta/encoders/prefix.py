@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.masking_utils import create_bidirectional_mask
 
-from nlp_meta.data.cache import Kept
+from nlp_meta.data.cache import TextCache
 from nlp_meta.encoders.backbone import Backbone, MeanPooled
 from nlp_meta.encoders.batches import by_length, pad_rows, tokenize
 
@@ -105,7 +105,7 @@ def prefix_network(backbone: Backbone, *, frozen_layers: int, cache_dtype: torch
         states = _lower_states(backbone, texts, frozen_layers=frozen_layers)
         return [state.to(cache_dtype) for state in states]
 
-    kept = Kept(compute)
+    kept = TextCache(compute, clock=backbone.clock)
 
     def run(states: Tensor, mask: Tensor) -> Tensor:
         if isinstance(backbone.model, MeanPooled):
@@ -199,7 +199,7 @@ def mean_pooled_embedder(backbone: Backbone, *, batch_tokens: int) -> Embed:
                 found[row] = mean
         return found
 
-    kept = Kept(compute)
+    kept = TextCache(compute, clock=backbone.clock)
 
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         if not texts:

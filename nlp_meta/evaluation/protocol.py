@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from nlp_meta.data.answers import Answer, LearnedWithFacts, Rival
-from nlp_meta.data.cache import begin_job, work_time
+from nlp_meta.data.cache import Clock
 from nlp_meta.data.episodes import Episode, SupportSet
 from nlp_meta.errors import DataError
 from nlp_meta.evaluation.answers import Kept, Kind, kind_of, score_episode
@@ -77,22 +77,26 @@ class Judgment:
     facts: Mapping[str, object]
 
 
-def judge(rival: Rival, episode: Episode, *, method: str) -> Judgment:
+def judge(rival: Rival, episode: Episode, *, method: str, clock: Clock | None = None) -> Judgment:
     """Let a method learn from an episode's support set, then answer its queries, and score it.
 
     The clock is read between the two. What the encoder has said of a text in an earlier
     episode counts as if it were computed anew.
 
+    Args:
+        clock: The one that is charged for what the method finds ready, if it keeps anything.
+
     Raises:
         DataError: Not one answer for each query text, or one that is not such as the task
             asks for; names method, task and draw.
     """
-    begin_job()
-    began = work_time()
+    clock = clock or Clock()
+    clock.begin_job()
+    began = clock.read()
     learned = rival(episode.support_set)
-    learned_at = work_time()
+    learned_at = clock.read()
     answers = tuple(learned(episode.queries))
-    predicting = work_time() - learned_at
+    predicting = clock.read() - learned_at
     kind = _check_answers(answers, episode, method=method)
     kept = kind.keep(episode, answers)
     cell = Cell(

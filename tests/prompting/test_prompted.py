@@ -24,7 +24,7 @@ from nlp_meta.comparing.prompted import (
 )
 from nlp_meta.comparing.run import run_comparison
 from nlp_meta.data.answers import Answer, LearnedWithFacts
-from nlp_meta.data.cache import work_time
+from nlp_meta.data.cache import Clock
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.data.tasks import Example, load_tasks
 from nlp_meta.errors import EndpointError, MissingPackageError, SettingsError
@@ -283,7 +283,8 @@ def test_answers_without_demonstrations_are_asked_for_once_at_their_own_cost():
 
         return LearnedWithFacts(answer, {"queries_cut": 3})
 
-    learn = remember(slow)
+    clock = Clock()
+    learn = remember(slow, clock)
     first, second, other = (
         Episode("task", ("a", "b"), (), (Example(text, "a"),), index)
         for index, text in enumerate(("one", "one", "two"))
@@ -291,8 +292,8 @@ def test_answers_without_demonstrations_are_asked_for_once_at_their_own_cost():
     told = []
     for episode in (first, second, other):
         learned = learn(episode.support_set)
-        began = work_time()
-        told.append((learned(episode.queries), work_time() - began))
+        began = clock.read()
+        told.append((learned(episode.queries), clock.read() - began))
         assert learned.facts == {"queries_cut": 3}
 
     assert asked == [0, 2]

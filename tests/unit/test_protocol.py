@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nlp_meta.data.answers import Learned, LearnedWithFacts, Prediction
-from nlp_meta.data.cache import charge
+from nlp_meta.data.cache import Clock
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
@@ -113,16 +113,17 @@ def test_learning_is_timed_apart_from_answering():
 
 def test_what_an_earlier_episode_paid_for_is_charged_where_it_is_used():
     """By hand: 3 seconds of learning and 12 of answering 12 queries."""
+    clock = Clock()
 
     def shares(support_set: SupportSet) -> Learned:
         def answer_again(queries: Queries) -> list[Prediction]:
-            charge(12)
+            clock.charge(12)
             return always_bad(support_set)(queries)
 
-        charge(3)
+        clock.charge(3)
         return answer_again
 
-    cell = evaluate(shares, [episode()], method="shares").cells[0]
+    cell = judge(shares, episode(), method="shares", clock=clock).cell
 
     assert 3 <= cell.seconds_adapt < 4
     assert 1000 <= cell.ms_per_prediction < 1100
