@@ -14,18 +14,18 @@ from nlp_meta.models.meta_model import MetaModel
 
 # The file beside this one, from wherever the tests are started.
 _PLACE = importlib.util.spec_from_file_location(
-    "making_domains", Path(__file__).with_name("making.py")
+    "tiny_domains", Path(__file__).with_name("domains.py")
 )
-making = importlib.util.module_from_spec(_PLACE)
-sys.modules["making_domains"] = making
-_PLACE.loader.exec_module(making)
+domains = importlib.util.module_from_spec(_PLACE)
+sys.modules["tiny_domains"] = domains
+_PLACE.loader.exec_module(domains)
 
 
 @pytest.fixture(scope="session")
 def models(tiny_encoder: Path) -> dict[str, AdaptedModel]:
     return {
-        name: making.build_domain(tiny_encoder, shape, seed=seed)
-        for seed, (name, shape) in enumerate(making.SHAPES.items())
+        name: domains.build_domain(tiny_encoder, shape, seed=seed)
+        for seed, (name, shape) in enumerate(domains.SHAPES.items())
     }
 
 
@@ -44,8 +44,8 @@ def make_meta(tiny_encoder: Path) -> Callable[..., MetaModel]:
     """Build a meta-model over the same encoder that takes as many steps as asked."""
 
     def make(*, steps: int = 4, pooling: str = "native") -> MetaModel:
-        shape = making.Shape(max_tokens=16)
-        model = making.build_domain(tiny_encoder, shape, seed=9, pooling=pooling)
+        shape = domains.Shape(max_tokens=16)
+        model = domains.build_domain(tiny_encoder, shape, seed=9, pooling=pooling)
         inner = InnerLoop(steps, 0.01, "adam")
         return MetaModel(
             {"classification": model.objective},

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from making_domains import SUPPORT, SUPPORT_LABELS, draw_texts
+from tiny_domains import SUPPORT, SUPPORT_LABELS, draw_texts
 
 from nlp_meta.errors import SettingsError
 from nlp_meta.models.classification import AdaptedModel

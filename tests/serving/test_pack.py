@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from making_domains import (
+from tiny_domains import (
     SHAPES,
     SUPPORT,
     SUPPORT_LABELS,

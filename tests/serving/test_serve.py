@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
-from making_domains import SUPPORT, SUPPORT_LABELS, draw_texts
+from tiny_domains import SUPPORT, SUPPORT_LABELS, draw_texts
 
 from nlp_meta.cli import main
 from nlp_meta.models.classification import AdaptedModel

@@ -1,13 +1,15 @@
-"""Language tags: many spellings, one language."""
+"""Languages: many spellings of one tag, and the names that people read."""
 
 import pytest
 
 from nlp_meta.data.languages import (
+    COMMON_CODES,
     LanguageTag,
     check_pair,
     join_pair,
     list_languages,
     match_tags,
+    name_language,
     parse_tag,
     same_language,
     split_pair,
@@ -100,3 +102,35 @@ def test_another_script_or_region_is_another_language(one, other):
     check_pair(one, other)
 
     assert not same_language(one, other)
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        ("jav", "Javanese"),
+        ("cni", "Asháninka"),
+        ("sin_Latn", "Sinhala in Latin script"),
+        ("hau_Xyzt", "hau_Xyzt"),
+        ("id", "Indonesian"),
+        ("pt-BR", "Portuguese"),
+        ("sr@latin", "Serbian"),
+        ("ban", "Balinese"),
+        ("bjn", "Banjarese"),
+        ("quy", "Ayacucho Quechua"),
+        ("arb", "Arabic"),
+        ("tw", "Twi"),
+        ("twi", "Twi"),
+        ("nob", "Norwegian Bokmål"),
+        ("zh", "Chinese"),
+        ("zh-Hant", "Chinese in Traditional script"),
+        ("qqq", "qqq"),
+        ("qqq_Latn", "qqq_Latn"),
+    ],
+)
+def test_a_language_is_named_and_an_unknown_one_stands_for_itself(code, name):
+    assert name_language(code) == name
+
+
+def test_common_codes_have_three_letters_and_a_name():
+    assert {len(code) for code in COMMON_CODES} == {3}
+    assert all(name_language(code) != code for code in COMMON_CODES)
