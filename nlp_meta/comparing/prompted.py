@@ -266,7 +266,7 @@ def choosing_episodes(bench: Bench) -> tuple[Episode, ...]:
             f"cannot choose a prompt by {draws} draws: at least 1 is needed, or null for all of "
             "`adaptation.draws`; change `prompting.choosing_draws`"
         )
-    return tuple(one for one in bench.judged if draws is None or one.index < draws)
+    return tuple(e for e in bench.judged if draws is None or e.index < draws)
 
 
 def _try(

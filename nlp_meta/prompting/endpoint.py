@@ -244,7 +244,9 @@ class EndpointScorer:
         self, records: Sequence[Record], answers: Sequence[str]
     ) -> tuple[AnswerScore, ...]:
         if self.graded:
-            return tuple(AnswerScore(one["log_likelihood"], one["tokens"]) for one in records)
+            return tuple(
+                AnswerScore(record["log_likelihood"], record["tokens"]) for record in records
+            )
         (record,) = records
         place = find_label(record["text"], answers)
         self.written += 1

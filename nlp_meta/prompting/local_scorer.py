@@ -86,9 +86,9 @@ class LocalScorer:
         tables: dict[int, Tensor] = {}
         for group in by_length([before + len(ids) for ids in whole], tokens=self.batch_tokens):
             behind = None if past is None else past.repeat(len(group))
-            ids, first = [whole[one] for one in group], [places[one] for one in group]
-            found, _ = _read(self.language_model, ids, first, columns, past=behind)
-            tables.update(zip(group, found, strict=True))
+            ids, first = [whole[row] for row in group], [places[row] for row in group]
+            read, _ = _read(self.language_model, ids, first, columns, past=behind)
+            tables.update(zip(group, read, strict=True))
         width = len(heads)
         return [[tables[row * width + head] for head in range(width)] for row in range(len(rows))]
 
@@ -100,13 +100,13 @@ class LocalScorer:
         longest = max(map(len, heads))
         lengths = [past.mask.shape[1] + len(row) for row in rows]
         for group in group_rows(self.language_model, lengths, past, tokens=self.batch_tokens):
-            batch = [rows[one] for one in group]
+            batch = [rows[row] for row in group]
             last = [len(row) - 1 for row in batch]
             behind = past.repeat(len(batch))
             first, cache = _read(self.language_model, batch, last, columns, past=behind, keep=True)
             behind = extend_past(behind, batch, cache)
             width = behind.mask.shape[1]
-            found: list[list[Tensor]] = [[] for _ in batch]
+            read: list[list[Tensor]] = [[] for _ in batch]
             step = max(1, self.batch_tokens // (len(batch) * (width + longest)))
             for begin in range(0, len(heads), step):
                 part = list(heads[begin : begin + step])
@@ -119,8 +119,8 @@ class LocalScorer:
                 )
                 for number, table in enumerate(more):
                     row = number // len(part)
-                    found[row].append(torch.cat([first[row], table]))
-            tables.update(zip(group, found, strict=True))
+                    read[row].append(torch.cat([first[row], table]))
+            tables.update(zip(group, read, strict=True))
         return [tables[row] for row in range(len(rows))]
 
 
@@ -137,19 +137,19 @@ def _read(
     `places[row]` on, `(tokens, columns)`; and the model's state if `keep`."""
     spans = [range(first, len(row)) for first, row in zip(places, rows, strict=True)]
     logits, cache = read_rows(language_model, rows, spans, past=past, keep=keep)
-    return [one.log_softmax(-1)[:, columns].cpu() for one in logits], cache
+    return [row.log_softmax(-1)[:, columns].cpu() for row in logits], cache
 
 
 def _answer_ids(language_model: LanguageModel, answers: Sequence[str]) -> list[Ids]:
-    found = [tuple(ids) for ids in piece_ids(language_model, answers)]
-    for text, ids in zip(answers, found, strict=True):
+    pieces = [tuple(ids) for ids in piece_ids(language_model, answers)]
+    for text, ids in zip(answers, pieces, strict=True):
         if not ids:
             raise LabelError(
                 f"cannot score the answer {text!r}: the tokenizer of '{language_model.name}' makes "
                 "no token of it, at least one is needed; rename the label, or name "
                 "`prompting.templates` with a word for it"
             )
-    return found
+    return pieces
 
 
 def _longest_heads(answers: Sequence[Ids]) -> list[Ids]:
@@ -168,6 +168,6 @@ def _longest_heads(answers: Sequence[Ids]) -> list[Ids]:
 def _add_up(
     answer: Ids, heads: Sequence[Ids], columns: Sequence[int], tables: Sequence[Tensor]
 ) -> AnswerScore:
-    head = next(n for n, one in enumerate(heads) if one[: len(answer) - 1] == answer[:-1])
+    head = next(n for n, ids in enumerate(heads) if ids[: len(answer) - 1] == answer[:-1])
     terms = [tables[head][place, columns.index(token)] for place, token in enumerate(answer)]
     return AnswerScore(float(torch.stack(terms).double().sum()), len(answer))

@@ -111,13 +111,13 @@ class LocalWriter:
         past, rows = self._shared.open(prompt, queries, answer_tokens=self.max_new_tokens)
         # Without a prefix it is seen at the first step whether a state can be kept.
         keep = past is not None or not prompt.prefix
-        found: dict[int, Line] = {}
+        written: dict[int, Line] = {}
         for group in self._groups(rows, past, keep=keep):
             behind = None if past is None else past.repeat(len(group))
-            texts = _Texts(self.language_model, [rows[one] for one in group], behind, keep)
+            texts = _Texts(self.language_model, [rows[row] for row in group], behind, keep)
             lines = _search(texts, self._ends(), beams=self.num_beams, longest=self.max_new_tokens)
-            found.update(zip(group, lines, strict=True))
-        return [found[row] for row in range(len(rows))]
+            written.update(zip(group, lines, strict=True))
+        return [written[row] for row in range(len(rows))]
 
     def _groups(self, rows: Sequence[Ids], past: Past | None, *, keep: bool) -> Iterator[list[int]]:
         before = self.max_new_tokens + (0 if past is None else past.mask.shape[1])
@@ -243,8 +243,8 @@ def _take(scores: Tensor, width: int, beams: int) -> list[list[_Step]]:
     vocabulary = scores.shape[1]
     nats, places = scores.view(-1, width * vocabulary).topk(min(beams, width * vocabulary), dim=1)
     return [
-        [(value, *divmod(place, vocabulary)) for value, place in zip(values, found, strict=True)]
-        for values, found in zip(nats.tolist(), places.tolist(), strict=True)
+        [(value, *divmod(place, vocabulary)) for value, place in zip(values, columns, strict=True)]
+        for values, columns in zip(nats.tolist(), places.tolist(), strict=True)
     ]
 
 

@@ -2,13 +2,9 @@
 
 A prompt has two parts. The prefix (instruction and demonstrations) is the same for all
 queries of a support set and is computed once; the rest holds the query and, for each
-label, the text that would answer it. Nothing here knows what scores a prompt: a local
-model, a server, or a toy in a test.
-
-Translation prompts: sentence pairs as text for a language model, and the place of the source.
-
-They are written in the same lines as prompts for labels; what stands for the label is the
-translation, and behind the query it is left to be written.
+label, the text that would answer it. A prompt for translations is written in the same
+lines; the translation stands where a label would, and behind the query it is left to be
+written. Nothing here knows what reads a prompt: a local model, a server, or a toy in a test.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -212,9 +212,9 @@ def make_questions(
 
     A completion without answers to choose from ends with its line.
     """
-    asked = prompt.prefix + prompt.before + query + prompt.after
+    whole = prompt.prefix + prompt.before + query + prompt.after
     for answer in prompt.answers if way.mode == "likelihood" else ("",):
-        text = asked + answer
+        text = whole + answer
         payload: dict[str, Any] = {"model": model, **way.fields}
         if way.limit:
             payload[way.limit] = answer_tokens

@@ -40,11 +40,11 @@ def read_likelihood(
         None where the reply does not hold them: no echo, no log-likelihoods, or tokens
         that are not those of the text.
     """
-    found = _first_choice(body).get("logprobs")
-    if not isinstance(found, dict):
+    logprobs = _first_choice(body).get("logprobs")
+    if not isinstance(logprobs, dict):
         return None
-    tokens: Any = found.get("tokens")
-    values: Any = found.get("token_logprobs")
+    tokens: Any = logprobs.get("tokens")
+    values: Any = logprobs.get("token_logprobs")
     if not _all_of(tokens, str) or not isinstance(values, list) or len(values) != len(tokens):
         return None
     ends = _possible_ends(body, len(tokens), generated=generated)
@@ -56,7 +56,7 @@ def read_likelihood(
             break
     else:
         end = ends[0]
-        count = _count_by_offset(found.get("text_offset"), tokens, end, text, answer)
+        count = _count_by_offset(logprobs.get("text_offset"), tokens, end, text, answer)
     scored = values[end - count : end]
     if (
         not 0 < count < end
@@ -90,20 +90,9 @@ def read_first_line(text: str) -> str:
 
     A text that ended while the model still thought has none.
     """
-    said = text.rpartition(_THOUGHT_ENDS)[2]
-    lines = [] if _THOUGHT in said else [" ".join(line.split()) for line in said.splitlines()]
+    text = text.rpartition(_THOUGHT_ENDS)[2]
+    lines = [] if _THOUGHT in text else [" ".join(line.split()) for line in text.splitlines()]
     return next(filter(None, lines), "")
-
-
-def read_usage(body: Mapping[str, Any]) -> tuple[int, int]:
-    """Find the tokens that a server counted, of the prompt and generated; 0 where it did not."""
-    usage = body.get("usage")
-    found = usage if isinstance(usage, dict) else {}
-    prompt, generated = found.get("prompt_tokens"), found.get("completion_tokens")
-    return (
-        prompt if isinstance(prompt, int) else 0,
-        generated if isinstance(generated, int) else 0,
-    )
 
 
 def check_answers(answers: Sequence[str], *, written: bool) -> None:
@@ -144,9 +133,9 @@ def find_label(text: str, answers: Sequence[str]) -> int | None:
     if first and not any(map(str.isalnum, lines[0][: first.start()])):
         return labels.index(first.group())
     for part in (lines[0], " ".join(lines)):
-        found = set(pattern.findall(part))
-        if len(found) == 1:
-            return labels.index(found.pop())
+        named = set(pattern.findall(part))
+        if len(named) == 1:
+            return labels.index(named.pop())
     return None
 
 
@@ -179,8 +168,9 @@ def _possible_ends(body: Mapping[str, Any], tokens: int, *, generated: int) -> l
     Some servers count a generated token and do not send it, some leave the begin token
     out of their count, some do not count.
     """
-    prompt, _ = read_usage(body)
-    counted = [prompt] if tokens - prompt in (0, 1) else []
+    usage = body.get("usage")
+    prompt = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    counted = [prompt] if isinstance(prompt, int) and tokens - prompt in (0, 1) else []
     return list(dict.fromkeys([*counted, tokens - generated, tokens, tokens - 1]))
 
 

@@ -63,7 +63,7 @@ class Endpoint:
 
     def explain(self, reply: Reply) -> EndpointError:
         """Say what a reply of a bad status means, and what to change."""
-        said = f"{reply.status}{reply.detail and f' ({reply.detail})'}"
+        answer = f"{reply.status}{reply.detail and f' ({reply.detail})'}"
         later = "or start again later: answers so far are kept"
         if reply.status in (401, 403):
             mend = f"a key that it accepts is needed; set the variable `{self.api_key_env}`"
@@ -85,7 +85,7 @@ class Endpoint:
                 "`prompting.endpoint` or lower `prompting.context_tokens`"
             )
         start = f"cannot use model '{self.model}' of endpoint {self.address}"
-        return EndpointError(f"{start}: it answered {said}, {mend}")
+        return EndpointError(f"{start}: it answered {answer}, {mend}")
 
 
 def read_address(endpoint: str) -> str:
@@ -236,9 +236,9 @@ def _read(response: httpx2.Response, *, key: str, address: str) -> Reply:
         if status < 300:  # some gateways answer 200 and put what happened into the body
             code = error.get("code") if isinstance(error, dict) else None
             status = code if isinstance(code, int) and 400 <= code < 600 else 400
-        said = error.get("message") if isinstance(error, dict) else error
-        said = said or body.get("message") or body.get("detail") or ""
-        return Reply(status, body, _clear(str(said), key)[:_DETAIL])
+        detail = error.get("message") if isinstance(error, dict) else error
+        detail = detail or body.get("message") or body.get("detail") or ""
+        return Reply(status, body, _clear(str(detail), key)[:_DETAIL])
     if status < 300:
         raise EndpointError(
             f"cannot read the answer of endpoint {address} (a JSON {type(body).__name__}): a JSON "
@@ -263,12 +263,12 @@ def _may_pass(reply: Reply) -> bool:
 
 def _read_rest(response: httpx2.Response, *, address: str) -> float:
     """Seconds that `Retry-After` asks for, a number or a date; 0 where it is missing."""
-    asked = response.headers.get("Retry-After", "")
+    wanted = response.headers.get("Retry-After", "")
     try:
-        rest = float(asked)
+        rest = float(wanted)
     except ValueError:
         try:
-            until = parsedate_to_datetime(asked)
+            until = parsedate_to_datetime(wanted)
             rest = (until - parsedate_to_datetime(response.headers["Date"])).total_seconds()
         except (KeyError, TypeError, ValueError):
             return 0.0

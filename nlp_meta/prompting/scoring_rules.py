@@ -23,7 +23,7 @@ CONTENT_FREE = ("N/A", "[MASK]", "")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a language model said of one query.
+    """Log-likelihoods that a language model gave for one query.
 
     Attributes:
         answers: Behind the query, one for each label.
@@ -113,14 +113,14 @@ def find_scorings(names: Sequence[str], *, graded: bool) -> dict[str, Scoring]:
     Nothing can be taken away from such scores: of a label that texts without content are
     answered with, the rest would be nothing whatever the text.
     """
-    found = {name: find_scoring(name) for name in names}
-    return found if graded else {"sum": SCORINGS["sum"]}
+    rules = {name: find_scoring(name) for name in names}
+    return rules if graded else {"sum": SCORINGS["sum"]}
 
 
 def label_probabilities(evidence: Evidence, scoring: Scoring) -> list[float]:
     """Softmax over the label scores: adds up to 1, in label order."""
-    found: list[float] = softmax(scoring.rule(evidence)).tolist()
-    return found
+    probabilities: list[float] = softmax(scoring.rule(evidence)).tolist()
+    return probabilities
 
 
 def _log_likelihoods(answers: Sequence[AnswerScore]) -> Numbers:
