@@ -2,7 +2,7 @@
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,14 +26,14 @@ from nlp_meta.cli.options import (
 )
 from nlp_meta.cli.push import add_push_after, check_push_after, push_saved
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
-from nlp_meta.data.episodes import GENERATION
-from nlp_meta.errors import DataError, MetaModelError, SettingsError
+from nlp_meta.errors import DataError, MetaModelError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.files.memories import Memory
     from nlp_meta.models.classification import AdaptedModel
     from nlp_meta.models.companion import CompanionReport
+    from nlp_meta.models.generation import GenerationModel
+    from nlp_meta.models.retrieval import RetrievalModel, RetrievalReport
 
 EXAMPLE = """\
 nlp-meta adapt runs/quickstart/meta --data labeled.csv --output-dir adapted
@@ -126,12 +126,8 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
                 table.texts,
                 table.labels or (),
                 label_map=options.label_map,
-                steps=options.steps,
-                learning_rate=options.learning_rate,
-                seed=options.seed,
-                long_texts=options.long_texts,
-                companion=options.companion,
                 on_step=on_step,
+                **_how(options),
             )
         _save(adapted, options.output_dir)
     if adapted.match is not None:
@@ -153,9 +149,23 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
         )
     _check_outputs(options)
     with quiet_libraries():
-        facts, record = _find_adapt(options.meta)(memory, options, screen)
-    record = {"languages": list(languages.values()), **record_memory(memory), **record}
-    return {**describe_memory(memory), **facts}, record
+        from nlp_meta.models.meta_model import MetaModel
+
+        start = MetaModel.from_pretrained(options.meta)
+        with show_progress(screen, "adapting") as on_step:
+            adapted = start.adapt_to_pairs(
+                [pair.source for pair in memory.pairs],
+                [pair.target for pair in memory.pairs],
+                **languages,
+                lines=[pair.line for pair in memory.pairs],
+                on_step=on_step,
+                **_how(options),
+            )
+        _save(adapted, options.output_dir)
+    record = {"languages": list(languages.values()), **record_memory(memory)}
+    if (report := adapted.report) is not None:
+        record |= {name: value for name, value in asdict(report).items() if name != "pairs"}
+    return {**describe_memory(memory), **_describe_pairs(adapted, options)}, record
 
 
 def _check_outputs(options: Namespace) -> None:
@@ -163,34 +173,24 @@ def _check_outputs(options: Namespace) -> None:
     check_push_after(options)
 
 
-def _find_adapt(
-    meta: str,
-) -> Callable[["Memory", Namespace, Screen], tuple[Facts, Record]]:
-    from nlp_meta.hub.records import START, find_model
-
-    _, record = find_model(meta, role=START)
-    return _adapt_generation if GENERATION in record.skills else _adapt_retrieval
+def _how(options: Namespace) -> dict[str, Any]:
+    names = ("steps", "learning_rate", "seed", "long_texts", "companion")
+    return {name: getattr(options, name) for name in names}
 
 
-def _adapt_retrieval(memory: "Memory", options: Namespace, screen: Screen) -> tuple[Facts, Record]:
-    from nlp_meta.models.meta_model import MetaModel
-    from nlp_meta.models.retrieval import RetrievalReport
+def _describe_pairs(adapted: "RetrievalModel | GenerationModel", options: Namespace) -> Facts:
+    from nlp_meta.models.generation import GenerationModel
 
-    start = MetaModel.from_pretrained(options.meta)
-    with show_progress(screen, "adapting") as on_step:
-        adapted = start.adapt_to_pairs(
-            [pair.source for pair in memory.pairs],
-            [pair.target for pair in memory.pairs],
-            source_lang=options.source_lang,
-            target_lang=options.target_lang,
-            companion=options.companion,
-            on_step=on_step,
-            **_how(memory, options),
-        )
-    _save(adapted, options.output_dir)
-    if not isinstance(report := adapted.report, RetrievalReport):
-        return {}, {}
-    facts = {
+    if adapted.report is None:
+        return {}
+    if isinstance(adapted, GenerationModel):
+        return _describe_generation(adapted, options)
+    return _describe_retrieval(adapted.report, options)
+
+
+def _describe_retrieval(report: "RetrievalReport", options: Namespace) -> Facts:
+    files = ("--source", "a.txt", "--target", "b.txt", "--output", "pairs.tsv")
+    return {
         "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
         "sentences cut": f"{report.texts_cut} to the length that the encoder takes",
         "temperature": f"{report.temperature:.4f}",
@@ -201,39 +201,21 @@ def _adapt_retrieval(memory: "Memory", options: Namespace, screen: Screen) -> tu
         f"{report.threshold:.3f} on, precision {report.held_out_precision:.3f} and recall "
         f"{report.held_out_recall:.3f}, beside as many sentences without a translation",
         "time": f"{report.seconds:.1f} s",
-        "next": _next(
-            "align", options, "--source", "a.txt", "--target", "b.txt", "--output", "pairs.tsv"
-        ),
+        "next": _next("align", options, *files),
     }
-    return facts, _record_report(report)
 
 
-def _adapt_generation(memory: "Memory", options: Namespace, screen: Screen) -> tuple[Facts, Record]:
+def _describe_generation(adapted: "GenerationModel", options: Namespace) -> Facts:
     from nlp_meta.encoders.language_codes import near_codes
-    from nlp_meta.models.generation import GenerationReport
-    from nlp_meta.models.meta_model import MetaModel
-    from nlp_meta.objectives.generation import Generation
 
-    if options.companion == "ngrams":
-        raise SettingsError(
-            f"cannot let n-grams count beside '{options.meta}': it writes translations and a "
-            "meta-model that finds them is needed; leave `--companion` out"
-        )
-    start = MetaModel.from_pretrained(options.meta)
-    with show_progress(screen, "adapting") as on_step:
-        adapted = start.adapt_to_pairs(
-            [pair.source for pair in memory.pairs],
-            [pair.target for pair in memory.pairs],
-            source_lang=options.source_lang,
-            target_lang=options.target_lang,
-            on_step=on_step,
-            **_how(memory, options),
-        )
-    _save(adapted, options.output_dir)
-    if not isinstance(report := adapted.report, GenerationReport):
-        return {}, {}
-    held, mined = report.held_out, report.mined
-    facts = {
+    if (report := adapted.report) is None:
+        return {}
+    held, mined, facts = report.held_out, report.mined, {}
+    if report.is_new:
+        near = ", ".join(near_codes(adapted.objective.backbone.languages, options.target_lang))
+        note = f"{options.target_lang} is new to the model; of its own the most alike are {near}"
+        facts = {"language": note}
+    return facts | {
         "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
         "sentences cut": f"{report.texts_cut} to the length that the model takes",
         "held-out pairs": f"{held.pairs}: chrF++ {held.chrf:.1f}, {held.chrf_before:.1f} before; "
@@ -243,26 +225,6 @@ def _adapt_generation(memory: "Memory", options: Namespace, screen: Screen) -> t
         "time": f"{report.seconds:.1f} s",
         "next": _next("translate", options, "--data", "new.txt", "--output", "out.txt"),
     }
-    if report.is_new:
-        languages = start.objective_of(GENERATION, Generation).backbone.languages
-        near = ", ".join(near_codes(languages, options.target_lang))
-        note = f"{options.target_lang} is new to the model; of its own the most alike are {near}"
-        facts = {"language": note, **facts}
-    return facts, _record_report(report)
-
-
-def _how(memory: "Memory", options: Namespace) -> dict[str, Any]:
-    return {
-        "steps": options.steps,
-        "learning_rate": options.learning_rate,
-        "seed": options.seed,
-        "long_texts": options.long_texts,
-        "lines": [pair.line for pair in memory.pairs],
-    }
-
-
-def _record_report(report: Any) -> Record:
-    return {name: value for name, value in asdict(report).items() if name != "pairs"}
 
 
 def _save(adapted: Adapted, folder: Path) -> None:

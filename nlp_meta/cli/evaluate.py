@@ -96,11 +96,11 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def find_skill(model: str) -> str:
-    """Say what a saved adapted model does; `classification` where there is none."""
-    from nlp_meta.hub.records import ADAPTED, find_model
+    """Say what a saved model does; `classification` where there is none."""
+    from nlp_meta.hub.records import find_model
 
     try:
-        return find_model(model, role=ADAPTED)[1].skills[0]
+        return find_model(model)[1].skills[0]
     except NlpMetaError:
         return CLASSIFICATION
 

@@ -305,7 +305,7 @@ def test_ngrams_have_no_say_in_what_is_written(start, tmp_path, capsys):
     code, _, err = run(["adapt", start, *words, "--companion", "ngrams"], capsys)
 
     assert code == 2
-    assert "leave `--companion` out" in err
+    assert "change `--companion`" in err
     assert not (tmp_path / "new").exists()
 
 

@@ -118,9 +118,13 @@ class Meta:
 @pytest.fixture(autouse=True)
 def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Stand-in models, an adapted one in `model/`, and an empty working folder."""
-    stand_in = ModuleType("nlp_meta.models.meta_model")
-    vars(stand_in).update(MetaModel=Meta, AdaptedModel=Adapted)
-    monkeypatch.setitem(sys.modules, "nlp_meta.models.meta_model", stand_in)
+    for module, values in (
+        ("meta_model", {"MetaModel": Meta}),
+        ("classification", {"AdaptedModel": Adapted}),
+    ):
+        stand_in = ModuleType(f"nlp_meta.models.{module}")
+        vars(stand_in).update(values)
+        monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
     monkeypatch.chdir(tmp_path)
     Adapted().save_pretrained("model")
 
@@ -391,14 +395,14 @@ def test_one_label_only_touches_no_saved_model(capsys: pytest.CaptureFixture[str
     assert not Path("n").exists()
 
 
-@pytest.mark.parametrize("kind", ["meta-model", None])
+@pytest.mark.parametrize("role", ["start", None])
 def test_adapt_replaces_nothing_but_an_adapted_model(
-    kind: str | None, capsys: pytest.CaptureFixture[str]
+    role: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("thesis").mkdir()
     Path("thesis/chapter.txt").write_text("years of work", encoding="utf-8")
-    if kind:
-        save_record(Path("thesis"), kind)
+    if role:
+        save_record(Path("thesis"), role)
 
     command = ["adapt", "meta", "--data", labeled(), "--output-dir", "thesis"]
     assert_stops(capsys, command, "chapter.txt", "--output-dir")
@@ -408,18 +412,18 @@ def test_adapt_replaces_nothing_but_an_adapted_model(
 
 def test_adapt_replaces_an_adapted_model() -> None:
     Path("old").mkdir()
-    save_record(Path("old"), "adapted-model")
+    save_record(Path("old"), "adapted")
 
     assert main(["adapt", "meta", "--data", labeled(), "--output-dir", "old"]) == 0
     assert Path("old/labels.json").is_file()
 
 
-def save_record(folder: Path, kind: str) -> None:
+def save_record(folder: Path, role: str) -> None:
     from nlp_meta.hub.pull import RECORD
     from nlp_meta.hub.records import Record
 
     record: dict[str, object] = {name: {} for name in Record.__dataclass_fields__}
-    record |= {"kind": kind, "labels": []}
+    record |= {"role": role, "skills": ["classification"], "labels": []}
     (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
 
 
