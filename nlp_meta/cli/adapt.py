@@ -255,21 +255,12 @@ def _describe_labels(adapted: "AdaptedModel", options: Namespace) -> tuple[Facts
             "examples": f"{report.examples}, of which {report.examples_cut} cut to the length "
             "that the encoder takes",
             "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
-            "temperature": _number(report.temperature),
-            "held-out accuracy": _number(report.held_out_accuracy),
+            "temperature": f"{report.temperature:.3f}",
+            "held-out accuracy": f"{report.held_out_accuracy:.3f}",
             "n-grams": _describe_companion(report.companion),
             "time": f"{report.seconds:.1f} s",
         }
-        record |= {
-            "examples": report.examples,
-            "examples_cut": report.examples_cut,
-            "steps": report.steps,
-            "learning_rate": report.learning_rate,
-            "temperature": report.temperature,
-            "held_out_accuracy": report.held_out_accuracy,
-            "companion": None if report.companion is None else asdict(report.companion),
-            "seconds": report.seconds,
-        }
+        record |= asdict(report)
     words = ["--data", "new.csv"]
     if options.text_column != "text":
         words += ["--text-column", options.text_column]
@@ -287,10 +278,6 @@ def _describe_companion(report: "CompanionReport | None") -> str:
     )
     losses = f"loss {report.encoder_loss:.3f} without them, {report.mixed_loss:.3f} mixed"
     return f"{'on' if report.on else 'off'}, {mixed}: {accuracies}; {losses}"
-
-
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.3f}"
 
 
 def _next(command: str, options: Namespace, *words: str) -> str:

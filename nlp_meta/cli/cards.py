@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.options import add_common_options
-from nlp_meta.cli.push import add_commit, add_destination, read_destination, show_pushed
+from nlp_meta.cli.push import add_destination, read_destination, show_pushed
 from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.errors import CardError
 
@@ -42,8 +42,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     main = push.add_argument_group("main options")
     main.add_argument("card", metavar="CARD", help="card, by path or name")
-    add_destination(main)
-    add_commit(push.add_argument_group("Hub"))
+    add_destination(main, push.add_argument_group("Hub"))
     for action in (check, push):
         add_common_options(action, nested=True)
 

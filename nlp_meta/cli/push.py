@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.screen import Screen, show_facts
 from nlp_meta.errors import SettingsError
@@ -18,11 +18,31 @@ if TYPE_CHECKING:
 EXAMPLE = "nlp-meta push adapted --repo-id me/real-estate-sentiment --private"
 
 
+_SHARED: Mapping[str, Mapping[str, Any]] = {
+    "token": {
+        "metavar": "TOKEN",
+        "help": "access token (default: HF_TOKEN, or `hf auth login`)",
+    },
+    "private": {
+        "action": "store_true",
+        "default": None,
+        "help": "make a new repository private",
+    },
+    "revision": {"metavar": "BRANCH", "help": "branch to push to (default: main)"},
+    "hub_base_model": {
+        "metavar": "NAME[@REVISION]",
+        "help": "name on the Hub of a base model that is a folder here; its sizes and weights are "
+        "compared (default: the base's own name)",
+    },
+}
+"""Options that have other names where a command pushes what it made."""
+
+
 def add_options(command: ArgumentParser) -> None:
     """Add the options of `push`."""
     main = command.add_argument_group("main options")
     main.add_argument("folder", type=Path, metavar="FOLDER", help="folder of a saved model")
-    add_destination(main)
+    add_destination(main, command.add_argument_group("Hub"))
     main.add_argument(
         "--results",
         type=Path,
@@ -30,35 +50,23 @@ def add_options(command: ArgumentParser) -> None:
         help="results.json of a comparison that judged this model: its scores, and those of every "
         "rival, go into the card (default: the card says that nothing was compared)",
     )
-    hub = command.add_argument_group("Hub")
-    add_commit(hub)
-    _add_base(hub)
+    main.add_argument("--hub-base-model", **_SHARED["hub_base_model"])
 
 
-def add_destination(group: "Group") -> None:
-    """Add where to push."""
-    group.add_argument(
+def add_destination(main: "Group", hub: "Group") -> None:
+    """Add where to push and how."""
+    main.add_argument(
         "--repo-id", required=True, metavar="NAME", help="repository, such as me/real-estate"
     )
-    group.add_argument(
-        "--private", action="store_true", default=None, help="make a new repository private"
-    )
-    group.add_argument(
-        "--token", metavar="TOKEN", help="access token (default: HF_TOKEN, or `hf auth login`)"
-    )
-
-
-def add_commit(group: "Group") -> None:
-    """Add how to push."""
-    group.add_argument("--revision", metavar="BRANCH", help="branch to push to (default: main)")
-    group.add_argument(
-        "--create-pr", action="store_true", help="propose the push as a pull request"
-    )
-    group.add_argument("--tag", metavar="TAG", help="name for the commit, such as v1.0")
-    group.add_argument(
+    main.add_argument("--private", **_SHARED["private"])
+    hub.add_argument("--token", **_SHARED["token"])
+    hub.add_argument("--revision", **_SHARED["revision"])
+    hub.add_argument("--create-pr", action="store_true", help="propose the push as a pull request")
+    hub.add_argument("--tag", metavar="TAG", help="name for the commit, such as v1.0")
+    hub.add_argument(
         "--commit-message", metavar="TEXT", help="summary of the commit (default: its kind)"
     )
-    group.add_argument(
+    hub.add_argument(
         "--exist-ok",
         action="store_true",
         help="push to a repository that holds something else than an earlier version",
@@ -71,32 +79,13 @@ def add_push_after(group: "Group") -> None:
     group.add_argument(
         "--hub-model-id", dest="repo_id", metavar="NAME", help="repository to push to"
     )
-    group.add_argument(
-        "--hub-token",
-        dest="token",
-        metavar="TOKEN",
-        help="access token (default: HF_TOKEN, or `hf auth login`)",
-    )
-    group.add_argument(
-        "--hub-private-repo",
-        dest="private",
-        action="store_true",
-        default=None,
-        help="make a new repository private",
-    )
-    group.add_argument(
-        "--hub-revision", dest="revision", metavar="BRANCH", help="branch (default: main)"
-    )
-    _add_base(group)
-
-
-def _add_base(group: "Group") -> None:
-    group.add_argument(
-        "--hub-base-model",
-        metavar="NAME[@REVISION]",
-        help="name on the Hub of a base model that is a folder here; its sizes and weights are "
-        "compared (default: the base's own name)",
-    )
+    for option, name in (
+        ("--hub-token", "token"),
+        ("--hub-private-repo", "private"),
+        ("--hub-revision", "revision"),
+        ("--hub-base-model", "hub_base_model"),
+    ):
+        group.add_argument(option, dest=name, **_SHARED[name])
 
 
 def read_destination(options: Namespace) -> "Destination":

@@ -3,6 +3,7 @@
 import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from nlp_meta.cli.options import add_shared
@@ -31,10 +32,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         from nlp_meta.training.quickstart import run_quickstart
 
         result = run_quickstart(output_dir=options.output_dir, seed=options.seed, progress=True)
-    methods = {
-        name: {"mean": score.mean, "low": score.low, "high": score.high}
-        for name, score in result.methods.items()
-    }
+    methods = {name: asdict(score) for name, score in result.methods.items()}
     rows = [
         (name, *(f"{value:.3f}" for value in score.values())) for name, score in methods.items()
     ]
