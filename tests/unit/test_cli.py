@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,9 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.errors import DivergedError, MetaModelError
 from nlp_meta.evaluation.statistics import Interval
+from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import CompanionReport
+from nlp_meta.models.meta_model import MetaModel
 
 KNOWN = ("negative", "positive")
 
@@ -118,13 +121,8 @@ class Meta:
 @pytest.fixture(autouse=True)
 def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Stand-in models, an adapted one in `model/`, and an empty working folder."""
-    for module, values in (
-        ("meta_model", {"MetaModel": Meta}),
-        ("classification", {"AdaptedModel": Adapted}),
-    ):
-        stand_in = ModuleType(f"nlp_meta.models.{module}")
-        vars(stand_in).update(values)
-        monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
+    monkeypatch.setattr(MetaModel, "from_pretrained", Meta.from_pretrained)
+    monkeypatch.setattr(AdaptedModel, "from_pretrained", Adapted.from_pretrained)
     monkeypatch.chdir(tmp_path)
     Adapted().save_pretrained("model")
 
@@ -561,6 +559,19 @@ def test_errors_of_the_library_name_options_of_the_command(
     command = words.split()
     parser = read_options([*command, *needed[command[0]]]).parser
     assert name_options(message, parser) == shown
+
+
+def test_only_the_command_line_names_its_options() -> None:
+    """`training/config.py` is the command line of recipes."""
+    package = Path(main.__code__.co_filename).parents[1]
+    apart = [package / "cli", package / "training" / "config.py"]
+    named = [
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if not any(path.is_relative_to(place) for place in apart)
+        and re.search("`--[a-z]", path.read_text(encoding="utf-8"))
+    ]
+    assert named == []
 
 
 def test_help_imports_nothing_heavy() -> None:

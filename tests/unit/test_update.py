@@ -363,7 +363,7 @@ def test_command_refuses_what_it_cannot_do(
     cases = {
         "cannot add the domain 'shop' twice": [*domain, *domain, *new],
         "it holds something already": [*domain, "--output-dir", str(tmp_path / "full")],
-        "cannot read table": ["--add-domain", "shop=none.csv", *new],
+        "cannot read 'none.csv'": ["--add-domain", "shop=none.csv", *new],
         "cannot find column 'mood'": [*domain, *new, "--label-column", "mood"],
     }
 
