@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nlp_meta.comparing import prompted
-from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.comparing.bench import Bench, Method, open_bench
 from nlp_meta.comparing.own_tables import PROMPTING
 from nlp_meta.comparing.prompted import (
     MOST_JUDGED,
@@ -32,7 +32,6 @@ from nlp_meta.prompting.prompts import AnswerScore, Prompt
 from nlp_meta.settings import Comparison
 from nlp_meta.training.config import read_settings
 from nlp_meta.training.launch import Share
-from nlp_meta.training.plan import validation_episodes
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 
@@ -76,10 +75,8 @@ def settings(url: str, folder: Path) -> Comparison:
 
 def make_bench(url: str, folder: Path) -> Bench:
     read = settings(url, folder)
-    judged = validation_episodes(
-        load_tasks(["nlp_meta_reviews"], meta_split="meta-validation"), read.adaptation
-    )
-    return Bench(read, judged, ("negative", "positive"))
+    validation = load_tasks(["nlp_meta_reviews"], meta_split="meta-validation")
+    return open_bench(read, train=(), validation=validation, test=())
 
 
 def answer(method: Method, episode: Episode) -> tuple[Sequence[Answer], Mapping[str, object]]:
