@@ -1,4 +1,4 @@
-"""What a meta-model tells of its training, free of machine paths; the model card reads it."""
+"""Provenance: a meta-model tells of its training, free of machine paths, and its card reads it."""
 
 import json
 import os
@@ -31,21 +31,13 @@ def describe_run(
     ended: MetaTrained,
     trials: Mapping[str, Sequence[Trial]],
 ) -> dict[str, object]:
-    """Settings, tasks with their licences, results, time and hardware of a finished run."""
-    return {
-        **_common(settings, train, validation, steps=ended.step),
-        "outer_steps": ended.step,
-        "best_step": ended.best_step,
-        "best_score": ended.best_score,
-        "examples": ended.examples + examples_before(settings.run.init_from),
-        "init_from": _find_start(settings.run.init_from),
-        **{
-            ("trials" if skill == CLASSIFICATION else f"{skill}_trials"): [
-                asdict(one) for one in some
-            ]
-            for skill, some in trials.items()
-        },
+    """Settings, tasks with their licenses, results, time and hardware of a finished run."""
+    reached = {name: getattr(ended, name) for name in ("best_step", "best_score", "examples")}
+    chosen = {
+        "trials" if skill == CLASSIFICATION else f"{skill}_trials": list(map(asdict, of_skill))
+        for skill, of_skill in trials.items()
     }
+    return _describe(settings, train, validation, steps=ended.step, reached=reached) | chosen
 
 
 def describe_draft(
@@ -55,16 +47,9 @@ def describe_draft(
     checkpoint: Checkpoint,
 ) -> dict[str, object]:
     """The same of a run that has come to a checkpoint."""
-    return {
-        **_common(settings, train, validation, steps=checkpoint.step),
-        "unfinished": True,
-        "outer_steps": checkpoint.step,
-        "best_step": checkpoint.record["best_step"],
-        "best_score": checkpoint.record["best_score"],
-        "examples": checkpoint.record["examples"] + examples_before(settings.run.init_from),
-        "init_from": _find_start(settings.run.init_from),
-        "trials": [],
-    }
+    steps, reached = checkpoint.step, checkpoint.record
+    known = _describe(settings, train, validation, steps=steps, reached=reached)
+    return known | {"unfinished": True, "trials": []}
 
 
 def describe_hardware() -> str:
@@ -74,29 +59,33 @@ def describe_hardware() -> str:
     return ", ".join([*devices, cpu, f"{torch.get_num_threads()} threads a process"])
 
 
-def _common(
+def _describe(
     settings: MetaTraining | GenerationTraining,
     train: Sequence[Task],
     validation: Sequence[Task],
     *,
     steps: int,
+    reached: Mapping[str, Any],
 ) -> dict[str, object]:
     # Folders of the machine that trained are no part of what a model is.
     names = [Path(card).stem if card.endswith(".md") else card for card in settings.data.cards]
-    hidden = replace(settings.data, root=None, cards=names)
-    own = asdict(replace(settings, data=hidden))
-    own = {name: block for name, block in own.items() if name not in _ELSEWHERE}
+    blocks = asdict(replace(settings, data=replace(settings.data, root=None, cards=names)))
     tasks = {
         "meta_train": [task.name for task in train],
         "meta_validation": [task.name for task in validation],
     }
     return {
-        "settings": own,
+        "settings": {name: block for name, block in blocks.items() if name not in _ELSEWHERE},
         "seed": settings.run.seed,
         **tasks,
         "data": describe_data(settings.data.cards, tasks),
         "seconds": _seconds(Path(settings.run.output_dir) / LOG, steps=steps),
         "hardware": describe_hardware(),
+        "outer_steps": steps,
+        "best_step": reached["best_step"],
+        "best_score": reached["best_score"],
+        "examples": reached["examples"] + examples_before(settings.run.init_from),
+        "init_from": _find_start(settings.run.init_from),
     }
 
 
@@ -107,9 +96,9 @@ def _find_start(init_from: str | None) -> Mapping[str, Any] | None:
     folder, record = find_model(init_from, role=START)
     source = source_of(init_from, folder)
     place = {"name": None, "commit": None} if source is None else asdict(source)
-    own, earlier = record.provenance, record.provenance.get("init_from") or {}
+    last, earlier = record.provenance, record.provenance.get("init_from") or {}
     return place | {
-        use: list(dict.fromkeys([*own.get(use, ()), *earlier.get(use, ())]))
+        use: list(dict.fromkeys([*last.get(use, ()), *earlier.get(use, ())]))
         for use in ("meta_train", "meta_validation")
     }
 

@@ -1,6 +1,6 @@
 """Pushing what a run makes, as the section `hub` of its config says.
 
-A run's checkpoints beside its meta-model on the Hub, for another machine to resume from.
+A run's checkpoints lie beside its meta-model on the Hub, for another machine to resume from.
 """
 
 import logging
@@ -29,67 +29,13 @@ from nlp_meta.meta.outer_loop import CHECKPOINTS
 from nlp_meta.meta.state import RECORD, TENSORS, Checkpoint, StepRecord, load_checkpoint
 from nlp_meta.settings import GenerationTraining, HubSettings, MetaTraining
 
-NEWEST, ALL = "last-checkpoint", "checkpoints"
-
-
-def checkpoint_files(checkpoint: Path, *, place: str) -> dict[str, Path]:
-    """The two files of a checkpoint by their path in the repository."""
-    return {f"{place}/{name}": checkpoint / name for name in (TENSORS, RECORD)}
-
-
-def pull_checkpoint(to: Destination, folder: Path) -> Path | None:
-    """Bring the newest checkpoint of a repository into a folder of checkpoints.
-
-    Returns:
-        Where it is now; None where the repository, or a checkpoint in it, is missing.
-
-    Raises:
-        HubError: The Hub, the connection or the disk fails.
-        CheckpointError: What came is damaged.
-    """
-    beside = folder / ".pulled.part"
-    try:
-        info = HfApi(token=to.token).model_info(to.repo_id, revision=to.revision)
-        place = _newest([one.rfilename for one in info.siblings or []])
-        if place is None:
-            return None
-        target = beside / "step_00000000"
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (TENSORS, RECORD):
-            file = f"{place}/{name}"
-            path = hf_hub_download(to.repo_id, file, revision=info.sha, token=to.token)
-            shutil.copyfile(path, target / name)
-        step = load_checkpoint(beside).step
-        final = folder / f"step_{step:08d}"
-        target.replace(final)
-    except (RepositoryNotFoundError, EntryNotFoundError):
-        return None
-    except FAILURES as error:
-        raise explain(error, doing=f"resume from '{to.repo_id}'") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return final
-
-
-def _newest(names: list[str]) -> str | None:
-    """The folder of the newest checkpoint among the paths of a repository."""
-    if f"{NEWEST}/{RECORD}" in names:
-        return NEWEST
-    found = [name.rpartition("/")[0] for name in names if name.startswith(f"{ALL}/step_")]
-    if any(".." in name for name in found):
-        raise HubError(
-            "cannot resume: the repository names files outside of its folders and files inside "
-            "are needed; do not use it"
-        )
-    return max(found, default=None)
-
-
 logger = logging.getLogger(__name__)
 
-END, EVERY_SAVE = "end", "every_save"
-PLACES = {"checkpoint": NEWEST, "all_checkpoints": f"{ALL}/{{name}}"}
+_NEWEST, _ALL = "last-checkpoint", "checkpoints"
+_END, _EVERY_SAVE = "end", "every_save"
+_PLACES = {"checkpoint": _NEWEST, "all_checkpoints": f"{_ALL}/{{name}}"}
 """Where a checkpoint goes in the repository, by the strategies that push any."""
-STRATEGIES = (END, EVERY_SAVE, *PLACES)
+_STRATEGIES = (_END, _EVERY_SAVE, *_PLACES)
 OnStep = Callable[[StepRecord], None]
 SaveDraft = Callable[[Checkpoint, Path], None]
 
@@ -108,9 +54,9 @@ def destination_of(hub: HubSettings) -> Destination | None:
             "cannot push the meta-model: `hub.push_to_hub` is set and a name on the Hub is needed; "
             "give it as `hub.hub_model_id`"
         )
-    if hub.hub_strategy not in STRATEGIES:
+    if hub.hub_strategy not in _STRATEGIES:
         raise SettingsError(
-            f"cannot push by the strategy '{hub.hub_strategy}': one of {', '.join(STRATEGIES)} is "
+            f"cannot push by the strategy '{hub.hub_strategy}': one of {', '.join(_STRATEGIES)} is "
             "needed; change `hub.hub_strategy`"
         )
     token = os.environ.get(hub.hub_token_env) if hub.hub_token_env else None
@@ -172,12 +118,13 @@ def with_pushes(
 
     Raises:
         HubError: A checkpoint is needed, and the Hub, the connection or the disk fails.
+        CheckpointError: The one that came is damaged.
     """
     hub, folder = settings.hub, Path(settings.run.output_dir) / CHECKPOINTS
     to = destination_of(hub)
-    if to is None or hub.hub_strategy == END:
+    if to is None or hub.hub_strategy == _END:
         return on_step
-    if settings.run.resume and accelerator.is_main_process and hub.hub_strategy in PLACES:
+    if settings.run.resume and accelerator.is_main_process and hub.hub_strategy in _PLACES:
         _fetch(to, folder)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
@@ -197,15 +144,53 @@ def with_pushes(
     return push
 
 
+def checkpoint_files(checkpoint: Path, *, place: str) -> dict[str, Path]:
+    """The two files of a checkpoint by their path in the repository."""
+    return {f"{place}/{name}": checkpoint / name for name in (TENSORS, RECORD)}
+
+
 def _fetch(to: Destination, folder: Path) -> None:
-    if not list(folder.glob("step_*")):
-        found = pull_checkpoint(to, folder)
-        if found is not None:
-            logger.info("going on from %s of %s", found.name, to.repo_id)
+    """Bring the newest checkpoint of a repository, where it has one, into an empty folder."""
+    if list(folder.glob("step_*")):
+        return
+    beside = folder / ".pulled.part"
+    try:
+        info = HfApi(token=to.token).model_info(to.repo_id, revision=to.revision)
+        place = _newest([file.rfilename for file in info.siblings or []])
+        if place is None:
+            return
+        target = beside / "step_00000000"
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (TENSORS, RECORD):
+            file = f"{place}/{name}"
+            path = hf_hub_download(to.repo_id, file, revision=info.sha, token=to.token)
+            shutil.copyfile(path, target / name)
+        step = f"step_{load_checkpoint(beside).step:08d}"
+        target.replace(folder / step)
+        logger.info("going on from %s of %s", step, to.repo_id)
+    except (RepositoryNotFoundError, EntryNotFoundError):
+        return
+    except FAILURES as error:
+        raise explain(error, doing=f"resume from '{to.repo_id}'") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _newest(names: list[str]) -> str | None:
+    """The folder of the newest checkpoint among the paths of a repository."""
+    if f"{_NEWEST}/{RECORD}" in names:
+        return _NEWEST
+    folders = [name.rpartition("/")[0] for name in names if name.startswith(f"{_ALL}/step_")]
+    if any(".." in folder for folder in folders):
+        raise HubError(
+            "cannot resume: the repository names files outside of its folders and files inside "
+            "are needed; do not use it"
+        )
+    return max(folders, default=None)
 
 
 def _push_checkpoint(hub: HubSettings, to: Destination, path: Path, save_draft: SaveDraft) -> None:
-    place = PLACES.get(hub.hub_strategy, "").format(name=path.name)
+    place = _PLACES.get(hub.hub_strategy, "").format(name=path.name)
     with tempfile.TemporaryDirectory(prefix="nlp_meta_draft_") as root:
         draft = Path(root) / "model"
         save_draft(load_checkpoint(path.parent), draft)
