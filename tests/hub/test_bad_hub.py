@@ -180,11 +180,18 @@ def test_weights_saved_anew_under_other_names_are_the_same_base(hub, client, sav
         ({"pytorch_model.bin": b"x", "config.json": b"{}"}, "it holds other things"),
         ({"nlp_meta.json": b"nonsense"}, "its nlp_meta.json cannot be read"),
         (
-            {"nlp_meta.json": b'{"kind": "adapted-model", "labels": []}'},
-            "of the kind adapted-model",
+            {"nlp_meta.json": b'{"role": "adapted", "labels": []}'},
+            "of the role adapted",
         ),
         (
-            {"nlp_meta.json": b'{"kind": "meta-model", "labels": ["good", "bad"]}'},
+            {"nlp_meta.json": b'{"role": "start", "skills": ["retrieval"]}'},
+            "of the skills retrieval",
+        ),
+        (
+            {
+                "nlp_meta.json": b'{"role": "start", "skills": ["classification"],'
+                b'"labels": ["good", "bad"]}'
+            },
             "of the labels good, bad",
         ),
     ],
@@ -266,8 +273,8 @@ def test_a_card_edited_by_hand_is_pushed_as_it_is(hub, client, copies):
 
 
 def record(**values):
-    found = {"kind": "adapted-model", "model": {}, "labels": [], "adaptation": {}}
-    return json.dumps({**found, "step_sizes": {}, "provenance": {}, **values}).encode()
+    made = {"role": "adapted", "skills": ["classification"], "labels": [], "adaptation": {}}
+    return json.dumps({**made, "model": {}, "step_sizes": {}, "provenance": {}, **values}).encode()
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,8 @@ def test_the_stored_defaults_come_along_from_any_revision(hub, client, saved):
         "found = []\n"
         f"for revision in ('v1', 'main', '{done['commit']}'):\n"
         f"    model = MetaModel.from_pretrained('{NAME}', revision=revision, token='hf_write')\n"
-        "    found.append([model.adaptation.steps, model.adaptation.learning_rate,\n"
+        "    inner = model.adaptation['classification'].inner\n"
+        "    found.append([inner.steps, inner.learning_rate,\n"
         "                  model.source.commit, model.provenance['seed']])",
         token=None,
     )

@@ -76,7 +76,8 @@ def test_a_start_that_writes_is_pushed_pulled_adapted_and_pushed_again(
         f"start = MetaModel.from_pretrained({str(tmp_path / 'start')!r}, device='cpu')\n"
         f"first = start.push_to_hub('{NAME}', hub_base_model='base/t5')\n"
         f"start = MetaModel.from_pretrained('{NAME}', device='cpu')\n"
-        f"model = start.adapt({SOURCES}, {TARGETS}, source_lang='eng', target_lang='jav')\n"
+        f"sources, targets = {SOURCES}, {TARGETS}\n"
+        "model = start.adapt_to_pairs(sources, targets, source_lang='eng', target_lang='jav')\n"
         "model.push_to_hub('me/adapted', hub_base_model='base/t5')\n"
         "pulled = GenerationModel.from_pretrained('me/adapted', device='cpu')\n"
         f"ours, theirs = model.translate({SOURCES}), pulled.translate({SOURCES})\n"
@@ -118,7 +119,7 @@ def test_a_model_that_finds_pairs_is_pushed_and_pulled(hub, client, tiny_encoder
         {"retrieval": Adaptation(inner, None, False)},
         told,
     )
-    adapted = start.adapt_to_pairs(SOURCES, TARGETS, languages=("eng", "jav"))
+    adapted = start.adapt_to_pairs(SOURCES, TARGETS, source_lang="eng", target_lang="jav")
     adapted.save_pretrained(tmp_path / "pairs")
     code = (
         "from nlp_meta.models.retrieval import RetrievalModel\n"
