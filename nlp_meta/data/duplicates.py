@@ -4,9 +4,8 @@ Two texts are compared by the Jaccard similarity of their shingles, runs of five
 characters of the folded text, so that it works alike in languages with and without
 blanks between words. The search is an exact join, not a sketch: nothing that reaches
 the threshold is missed, nothing is drawn at random, and in long texts it is faster
-than MinHash, whose recall near the threshold is far below 1.
-
-When two texts count as the same: the keys that duplicates and leaks are found by.
+than MinHash, whose recall near the threshold is far below 1. Texts whose keys are equal are
+the same.
 """
 
 import re
@@ -25,6 +24,23 @@ from nlp_meta.errors import SettingsError
 # Punctuation, separators, control and format characters, spacing accents such as the
 # back quote. Letters, marks, digits, currency and emoji stay: they can carry the sentiment.
 _FOLDED = frozenset({"Cc", "Cf", "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sk", "Zl", "Zp", "Zs"})
+
+LEAST_THRESHOLD = 0.5
+
+_SHINGLE = 5
+# Short texts are alike by chance ("works very well"), so below this they must be equal.
+_LEAST_SHINGLES = 16
+# Rare shingles that two texts must share before they are compared; at most what the shortest
+# text shares with its match at the least threshold, 16 * 0.5.
+_RARE_SHARED = 8
+# Rows of one sparse product and pairs of one comparison: they bound the memory.
+_ROWS, _PAIRS = 512, 1000
+_ROUNDING = 1e-9
+# Odd, so that a product with it modulo 2**64 loses nothing.
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""Left rows, right rows and their similarities."""
 
 
 def text_key(text: str) -> str:
@@ -68,26 +84,8 @@ def _ascii_table() -> dict[int, None]:
 @cache
 def _folded_characters() -> re.Pattern[str]:
     # The planes above 0x1FFFF hold ideographs and tags, no punctuation.
-    found = [chr(code) for code in range(0x20000) if unicodedata.category(chr(code)) in _FOLDED]
-    return re.compile("[" + re.escape("".join(found)) + "]+")
-
-
-LEAST_THRESHOLD = 0.5
-
-_SHINGLE = 5
-# Short texts are alike by chance ("works very well"), so below this they must be equal.
-_LEAST_SHINGLES = 16
-# Rare shingles that two texts must share before they are compared; at most what the shortest
-# text shares with its match at the least threshold, 16 * 0.5.
-_RARE_SHARED = 8
-# Rows of one sparse product and pairs of one comparison: they bound the memory.
-_ROWS, _PAIRS = 512, 1000
-_ROUNDING = 1e-9
-# Odd, so that a product with it modulo 2**64 loses nothing.
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-
-Found = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-"""Left rows, right rows and their similarities."""
+    folded = [chr(code) for code in range(0x20000) if unicodedata.category(chr(code)) in _FOLDED]
+    return re.compile("[" + re.escape("".join(folded)) + "]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +129,8 @@ def find_near_duplicates(
     known = [key for key in first if _is_long(key)]
     if sought and known:
         sets = _shingle_sets([*sought, *known])
-        found = _join(sets[: len(sought)], sets[len(sought) :], threshold)
-        for row, other, similarity in _best(found):
+        pairs = _join(sets[: len(sought)], sets[len(sought) :], threshold)
+        for row, other, similarity in _best(pairs):
             nearest[sought[row]] = (first[known[other]], similarity)
     return [Match(i, *nearest[key]) for i, key in enumerate(left_keys) if key in nearest]
 
@@ -206,12 +204,12 @@ def _hash_shingles(text: str) -> NDArray[np.uint64]:
     return hashed
 
 
-def _join(left: Any, right: Any, threshold: float) -> Found:
+def _join(left: Any, right: Any, threshold: float) -> Pairs:
     """Find all pairs of rows that reach the threshold."""
     left_sizes, right_sizes = np.diff(left.indptr), np.diff(right.indptr)
     rare_left = _rarest(left, left_sizes, threshold)
     rare_right = _rarest(right, right_sizes, threshold).T.tocsr()
-    found: list[Found] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    pairs: list[Pairs] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for start in range(0, left.shape[0], _ROWS):
         shared = (rare_left[start : start + _ROWS] @ rare_right).tocoo()
         likely = shared.data >= _RARE_SHARED
@@ -219,8 +217,8 @@ def _join(left: Any, right: Any, threshold: float) -> Found:
         smaller = np.minimum(left_sizes[rows], right_sizes[others])
         larger = np.maximum(left_sizes[rows], right_sizes[others])
         near = smaller >= threshold * larger - _ROUNDING
-        found += _compare(left, right, rows[near], others[near], threshold)
-    rows, others, similarity = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        pairs += _compare(left, right, rows[near], others[near], threshold)
+    rows, others, similarity = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     return rows, others, similarity
 
 
@@ -239,21 +237,21 @@ def _rarest(sets: Any, sizes: NDArray[Any], threshold: float) -> Any:
 
 def _compare(
     left: Any, right: Any, rows: NDArray[Any], others: NDArray[Any], threshold: float
-) -> list[Found]:
-    found: list[Found] = []
+) -> list[Pairs]:
+    pairs: list[Pairs] = []
     for start in range(0, len(rows), _PAIRS):
         i, j = rows[start : start + _PAIRS], others[start : start + _PAIRS]
         shared = left[i].multiply(right[j]).sum(axis=1).astype(np.float64)
         sizes = left[i].sum(axis=1) + right[j].sum(axis=1)
         similarity = shared / (sizes - shared)
         near = similarity >= threshold - _ROUNDING
-        found.append((i[near].astype(np.int64), j[near].astype(np.int64), similarity[near]))
-    return found
+        pairs.append((i[near].astype(np.int64), j[near].astype(np.int64), similarity[near]))
+    return pairs
 
 
-def _best(found: Found) -> list[tuple[int, int, float]]:
+def _best(pairs: Pairs) -> list[tuple[int, int, float]]:
     """Of each left row the most similar right row, the first of equal ones."""
-    rows, others, similarity = found
+    rows, others, similarity = pairs
     best = np.lexsort((others, -similarity, rows))
     _, firsts = np.unique(rows[best], return_index=True)
     return [(int(rows[k]), int(others[k]), float(similarity[k])) for k in best[firsts]]

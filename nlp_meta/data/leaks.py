@@ -1,10 +1,8 @@
-"""Search for leaks: rows of a judged task that repeat what a method may have seen.
+"""Leaks: rows of a judged task that a method may have seen, excluded before a comparison runs.
 
 A row is looked for in the whole train part of its task, from which the support sets of
 all draws come, and in all rows of the meta-train tasks, so that one check serves every
-draw and every method. Of a translation both sentences are looked for.
-
-Leaks: what a comparison judges on and a method may have seen, excluded before it runs.
+draw and every method. Both sentences of a translation are looked for.
 """
 
 import logging
@@ -21,8 +19,14 @@ from nlp_meta.errors import DataError, SettingsError
 
 SEEN_QUERY, SEEN_SUPPORT = "meta-train/query", "meta-train/support"
 SUPPORT_QUERY, PARALLEL = "support/query", "parallel"
-KINDS = (SEEN_QUERY, SEEN_SUPPORT, SUPPORT_QUERY, PARALLEL)
+LEAKS = (SEEN_QUERY, SEEN_SUPPORT, SUPPORT_QUERY, PARALLEL)
 EXCLUDED, KEPT = "excluded", "kept"
+OVERLAPS = ("exclude", "stop")
+
+# Leaks of each kind in a report, and characters of each text there.
+_LISTED, _SHOWN = 20, 80
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +105,14 @@ def _find_seen(
     seen = [
         (task, text)
         for task in meta_train
-        for one in chain(task.train, task.test)
-        for text in ((one.target,) if _chosen_on(task) else texts_of(one, task.kind))
+        for example in chain(task.train, task.test)
+        for text in ((example.target,) if _chosen_on(task) else texts_of(example, task.kind))
     ]
     places = [
-        _Place(task, part, row, one)
+        _Place(task, part, row, example)
         for task in judged
         for part, rows in parts_of(task)
-        for row, one in enumerate(rows)
+        for row, example in enumerate(rows)
     ]
     texts = [
         (number, text)
@@ -151,22 +155,24 @@ def _find_between(task: Task, *, threshold: float) -> Iterator[Leak]:
 
 
 def _sides(examples: Sequence[Example], kind: str) -> list[list[str]]:
-    sources, targets = [one.source for one in examples], [one.target for one in examples]
-    return [sources, targets] if kind == TRANSLATION else [sources]
+    sources = [example.source for example in examples]
+    if kind != TRANSLATION:
+        return [sources]
+    return [sources, [example.target for example in examples]]
 
 
 def _find_parallel(meta_train: Sequence[Task], judged: Sequence[Task]) -> Iterator[Leak]:
     """Find translations by group; the same group of two corpora means nothing."""
     seen: dict[tuple[str, str | None], tuple[Task, str]] = {}
     for task in meta_train:
-        for one in () if _chosen_on(task) else chain(task.train, task.test):
-            seen.setdefault((_corpus(task), one.group), (task, one.source))
+        for example in () if _chosen_on(task) else chain(task.train, task.test):
+            seen.setdefault((_corpus(task), example.group), (task, example.source))
     for task in judged:
-        for row, one in enumerate(task.test or task.train):
-            other = seen.get((_corpus(task), one.group))
-            if one.group is not None and other is not None:
-                place = _Place(task, _judged_part(task), row, one)
-                yield _leak(PARALLEL, place, one.source, other, None)
+        for row, example in enumerate(task.test or task.train):
+            other = seen.get((_corpus(task), example.group))
+            if example.group is not None and other is not None:
+                place = _Place(task, _judged_part(task), row, example)
+                yield _leak(PARALLEL, place, example.source, other, None)
 
 
 def _leak(
@@ -187,14 +193,6 @@ def _leak(
 
 def _corpus(task: Task) -> str:
     return task.name.partition("/")[0]
-
-
-_LOG = logging.getLogger(__name__)
-
-OVERLAPS = ("exclude", "stop")
-
-# Of each kind in a report, and characters of each text there.
-_LISTED, _SHOWN = 20, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +253,7 @@ def check_leaks(
             "judged_train_rows": sum(len(task.train) for task in judged),
             "judged_test_rows": sum(len(task.test) for task in judged),
         },
-        found={kind: sum(leak.kind == kind for leak in leaks) for kind in KINDS},
+        found={kind: sum(leak.kind == kind for leak in leaks) for kind in LEAKS},
         excluded=_count_excluded(leaks),
         dropped={
             task.name: task.dropped
@@ -264,7 +262,7 @@ def check_leaks(
         },
         examples=tuple(
             _shorten(leak)
-            for kind in KINDS
+            for kind in LEAKS
             for leak in [leak for leak in leaks if leak.kind == kind][:_LISTED]
         ),
     )
@@ -285,7 +283,7 @@ def exclude_leaks(judged: Sequence[Task], leaks: Sequence[Leak]) -> tuple[Task, 
     for task in judged:
         parts = {
             part: tuple(
-                one for row, one in enumerate(rows) if (task.name, part, row) not in removed
+                example for row, example in enumerate(rows) if (task.name, part, row) not in removed
             )
             for part, rows in parts_of(task)
         }
@@ -313,7 +311,7 @@ def _count_excluded(leaks: Sequence[Leak]) -> dict[str, dict[str, int]]:
 def _check_left(
     task: Task, part: str, *, before: Sequence[Example], after: Sequence[Example]
 ) -> None:
-    lost = sorted({one.target for one in before} - {one.target for one in after})
+    lost = sorted(_targets(before) - _targets(after))
     left, needed = f"none of label '{lost[0]}'" if lost else "", "one of each label"
     if task.kind == TRANSLATION:
         left, needed = "none" if before and not after else "", "one"
@@ -326,15 +324,19 @@ def _check_left(
         )
 
 
+def _targets(examples: Sequence[Example]) -> set[str]:
+    return {example.target for example in examples}
+
+
 def _stop_at(leaks: Sequence[Leak]) -> None:
     stopping = [leak for leak in leaks if leak.action == EXCLUDED]
     if not stopping:
         return
     counts = Counter(leak.kind for leak in stopping)
-    found = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in LEAKS if counts[kind])
     first = _shorten(stopping[0])
     raise DataError(
-        f"cannot compare on tasks that leak: {found} rows, such as {first.part} row {first.row} "
+        f"cannot compare on tasks that leak: {kinds} rows, such as {first.part} row {first.row} "
         f"of '{first.task}' ('{first.text}') like one of '{first.other_task}' "
         f"('{first.other_text}'); rows that no method has seen are needed; exclude them with "
         '`overlap="exclude"`, or leave tasks out with `data.exclude`'

@@ -157,17 +157,17 @@ def _find_file(
         root = Path(__file__).resolve().parent / "corpus"
         remedy = "install the package again"
     else:
-        found = data_root or os.environ.get("NLP_META_DATA")
+        folder = data_root or os.environ.get("NLP_META_DATA")
         remedy = (
             "set `data.root` or NLP_META_DATA to the folder that holds it (the card's "
             "`obtain` says how to get the files)"
         )
-        if not found:
+        if not folder:
             raise CardError(
                 f"cannot read '{name}' of card '{card.path}': no data root is set; the folder "
                 f"that holds the files is needed; {remedy}"
             )
-        root = Path(found)
+        root = Path(folder)
     if not (root / name).is_file():
         raise CardError(
             f"cannot read '{name}' of card '{card.path}': it is not in '{root}'; that file is "

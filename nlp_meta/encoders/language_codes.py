@@ -31,7 +31,7 @@ _LANGUAGE = re.compile(r"[a-z]{3}")
 
 _CODE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
 
-_OWN = {"ns": "nso"}
+_UNUSUAL = {"ns": "nso"}
 """Codes that are M2M-100's alone, in ISO 639-3."""
 
 
@@ -100,10 +100,10 @@ def find_direction(languages: Languages, source: str, target: str) -> Direction:
     """
     begin = languages.begin
     if languages.family == "codes":
-        own = [_find(languages, code, side) for code, side in ((source, "from"), (target, "to"))]
-        token = int(languages.known[own[1]])
+        source, target = _find(languages, source, "from"), _find(languages, target, "to")
+        token = int(languages.known[target])
         start = (token,) if languages.last else (begin, token)
-        return Direction(own[0], own[1], "", start)
+        return Direction(source, target, "", start)
     if languages.family == "words":
         names = [_name(languages, code, side) for code, side in ((source, "from"), (target, "to"))]
         return Direction(None, None, f"translate {names[0]} to {names[1]}: ", (begin,))
@@ -118,10 +118,10 @@ def find_direction(languages: Languages, source: str, target: str) -> Direction:
 
 
 def _find(languages: Languages, code: str, side: str) -> str:
-    found = _match(code, languages)
-    if found is None:
+    known = _match(code, languages)
+    if known is None:
         raise _unknown(languages, code, side, needed="one of the model's languages")
-    return found
+    return known
 
 
 def _check_code(languages: Languages, code: str, side: str) -> None:
@@ -144,14 +144,15 @@ def _match(code: str, languages: Languages) -> str | None:
     if code in languages.known:
         return code
     wanted = parse_tag(code)
-    found = [
-        own
-        for own in languages.known
-        if (tag := _parse(own)).language == wanted.language and wanted.script in (None, tag.script)
+    fitting = [
+        known
+        for known in languages.known
+        if (tag := _parse(known)).language == wanted.language
+        and wanted.script in (None, tag.script)
     ]
-    written = [own for own in found if _language(own) == _language(code)]
-    latin = [own for own in written or found if own.endswith("_Latn")]
-    left = latin or written or found
+    written = [known for known in fitting if _language(known) == _language(code)]
+    latin = [known for known in written or fitting if known.endswith("_Latn")]
+    left = latin or written or fitting
     return left[0] if len(left) == 1 else None
 
 
@@ -169,16 +170,16 @@ def near_codes(languages: Languages, code: str) -> list[str]:
     """Up to five of the model's codes, the most alike first; scripts of the same one before all."""
     wanted = {_language(code), parse_tag(code).language}
 
-    def likeness(own: str) -> float:
-        names = (_language(own), _parse(own).language)
-        return max(SequenceMatcher(None, one, name).ratio() for one in wanted for name in names)
+    def likeness(known: str) -> float:
+        names = (_language(known), _parse(known).language)
+        return max(SequenceMatcher(None, name, near).ratio() for name in wanted for near in names)
 
-    codes = [own for own in languages.known or COMMON_CODES if own != UNDETERMINED]
-    return sorted(codes, key=lambda own: (-likeness(own), own))[:5]
+    codes = [known for known in languages.known or COMMON_CODES if known != UNDETERMINED]
+    return sorted(codes, key=lambda known: (-likeness(known), known))[:5]
 
 
-def _parse(own: str) -> LanguageTag:
-    return parse_tag(_OWN.get(own, own))
+def _parse(known: str) -> LanguageTag:
+    return parse_tag(_UNUSUAL.get(known, known))
 
 
 def _language(code: str) -> str:
@@ -194,8 +195,8 @@ def _codes(tokenizer: Any) -> dict[str, int]:
 
 
 def _tags(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
-    found = ((tag.fullmatch(token), token) for token in tokenizer.get_vocab() for tag in TAGS)
-    return {match[1]: token for match, token in found if match}
+    matches = ((tag.fullmatch(token), token) for token in tokenizer.get_vocab() for tag in TAGS)
+    return {match[1]: token for match, token in matches if match}
 
 
 def _ends_with_code(tokenizer: Any, known: Mapping[str, int]) -> bool:

@@ -4,7 +4,7 @@ A `.po`, XLIFF or table comes back as it was, with its gaps filled; a plain text
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from nlp_meta.files.entries import (
     Entry,
     UserFile,
     decode_lines,
+    describe_reasons,
     ending_of,
     is_blank,
     read_user_file,
@@ -92,11 +93,10 @@ def read_sources(
     places = tuple(place for place, reason in enumerate(reasons) if reason is None)
     left_out = dict(Counter(reason for reason in reasons if reason is not None))
     if not places:
-        told = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no entries"
         raise DataError(
-            f"cannot translate '{path}': nothing in it is to be translated ({told}), at least one "
-            "text without a translation is needed; name another file, or for a table another "
-            "`target_column`"
+            f"cannot translate '{path}': nothing in it is to be translated "
+            f"({describe_reasons(left_out)}), at least one text without a translation is needed; "
+            "name another file, or for a table another `target_column`"
         )
     return Sources(
         texts=tuple(entries[place].source or "" for place in places),
@@ -170,7 +170,7 @@ def write_translations(
     framed = [_frame(*pair) for pair in zip(sources.texts, translations, strict=True)]
     if form != "pot" and _KINDS.get(form) == _KINDS[sources.file.form]:
         filled = dict(zip(sources.places, framed, strict=True))
-        content = _FILL[_KINDS[form]](sources, form, filled, target_lang)
+        content = _fill(sources, filled, form, target_lang=target_lang)
     elif form == "txt":
         content = _join(framed)
     else:
@@ -225,39 +225,21 @@ def _join(texts: Sequence[str]) -> bytes:
     return "".join(" ".join(text.split()) + "\n" for text in texts).encode()
 
 
-def _fill_text(
-    sources: Sources, form: str, filled: Mapping[int, str], target_lang: str | None
+def _fill(
+    sources: Sources, filled: Mapping[int, str], form: str, *, target_lang: str | None
 ) -> bytes:
-    return _join([filled.get(place, "") for place in range(len(decode_lines(sources.file)))])
-
-
-def _fill_table(
-    sources: Sources, form: str, filled: Mapping[int, str], target_lang: str | None
-) -> bytes:
-    rows = read_rows_of(sources.file)
-    target = sources.columns[1]
+    """The file of the texts with the translations at their places."""
+    file = sources.file
+    match _KINDS[form]:
+        case "txt":
+            return _join([filled.get(place, "") for place in range(len(decode_lines(file)))])
+        case "po":
+            return fill_po(file, filled, target_lang=target_lang)
+        case "xliff":
+            return fill_xliff(file, filled, target_lang=target_lang)
+    rows, target = read_rows_of(file), sources.columns[1]
     cells = [
         {**row, target: filled[place]} if place in filled else row
         for place, row in enumerate(rows.cells)
     ]
     return render_rows(form, tuple(dict.fromkeys((*rows.columns, target))), cells)
-
-
-def _fill_po(
-    sources: Sources, form: str, filled: Mapping[int, str], target_lang: str | None
-) -> bytes:
-    return fill_po(sources.file, filled, target_lang=target_lang)
-
-
-def _fill_xliff(
-    sources: Sources, form: str, filled: Mapping[int, str], target_lang: str | None
-) -> bytes:
-    return fill_xliff(sources.file, filled, target_lang=target_lang)
-
-
-_FILL: Mapping[str, Callable[[Sources, str, Mapping[int, str], str | None], bytes]] = {
-    "txt": _fill_text,
-    "table": _fill_table,
-    "po": _fill_po,
-    "xliff": _fill_xliff,
-}

@@ -1,14 +1,13 @@
-"""What users' files of sentences are read into, whatever their format.
+"""Users' files, unpacked and decoded, and the entries that each format makes of them.
 
-A file is unpacked and decoded here; formats turn it into entries, among which they say
-themselves which ones are no finished translations.
+A format says itself which of its entries are no finished translations.
 """
 
 import gzip
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath
@@ -148,12 +147,17 @@ def not_utf8(
     )
 
 
+def describe_reasons(left_out: Mapping[str, int]) -> str:
+    """Say how many entries are not used, by reason: `2 empty, 1 fuzzy`."""
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no entries"
+
+
 def damaged(file: UserFile, reason: object, *, line: int | None = None) -> DataError:
     """Say that a file does not keep to its format, and in which line."""
     where = "" if line is None else f"line {line}: "
-    said = " ".join(str(reason).split())[:200] or type(reason).__name__
+    shown = " ".join(str(reason).split())[:200] or type(reason).__name__
     return DataError(
-        f"cannot read '{file.path}': {where}{said}, a well-formed .{file.form} file is needed; "
+        f"cannot read '{file.path}': {where}{shown}, a well-formed .{file.form} file is needed; "
         "mend it or save it anew"
     )
 

@@ -118,10 +118,10 @@ def _parse(file: UserFile) -> polib.POFile:
         try:
             return polib.pofile(str(path), encoding="utf-8")
         except (OSError, ValueError, LookupError) as error:
-            found = re.search(r"\(line (\d+)\):?\s*(.*)", str(error))
-            place = int(found[1]) if found else None
-            said = (found and found[2]) or "it is out of place"
-            raise damaged(file, said, line=place) from error
+            match = re.search(r"\(line (\d+)\):?\s*(.*)", str(error))
+            place = int(match[1]) if match else None
+            reason = (match and match[2]) or "it is out of place"
+            raise damaged(file, reason, line=place) from error
 
 
 def _language(catalog: polib.POFile, name: str) -> str | None:
@@ -130,8 +130,8 @@ def _language(catalog: polib.POFile, name: str) -> str | None:
 
 
 def _find_encoding(content: bytes) -> str:
-    found = re.search(rb'"?Content-Type:.+? charset=([\w:.-]+)', content)
-    named = found[1].decode("ascii", errors="replace") if found else "utf-8"
+    declared = re.search(rb'"?Content-Type:.+? charset=([\w:.-]+)', content)
+    named = declared[1].decode("ascii", errors="replace") if declared else "utf-8"
     try:
         known = codecs.lookup(named).name
     except LookupError:  # a template's `CHARSET`
@@ -178,11 +178,11 @@ def _slots_of(unit: polib.POEntry, *, singular: int, count: int, many: int) -> I
 
 def _plural_rule(catalog: polib.POFile) -> tuple[int, int, int]:
     """Which form one thing takes, how many forms there are, and which one many things take."""
-    found = _PLURAL_FORMS.search(catalog.metadata.get("Plural-Forms", ""))
+    declared = _PLURAL_FORMS.search(catalog.metadata.get("Plural-Forms", ""))
     longest = max((len(unit.msgstr_plural) for unit in catalog), default=0)
-    if found:
+    if declared:
         with contextlib.suppress(ValueError, ZeroDivisionError):
-            rule = gettext.c2py(found[2].strip())
-            return rule(1), max(1, int(found[1])), rule(_MANY)
+            rule = gettext.c2py(declared[2].strip())
+            return rule(1), max(1, int(declared[1])), rule(_MANY)
     count = longest or 2
     return 0, count, count - 1

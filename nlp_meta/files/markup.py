@@ -1,9 +1,8 @@
-"""Inline elements of TMX and XLIFF as text, and text as inline elements again.
+"""XML from users: checked before any parser reads it, and its inline elements as text and back.
 
-What stands for a program's own code (`<ph>%s</ph>`) reads as that code, what is empty or
-encloses text (`<x id="1"/>`, `<g id="2">`) as its tag, and what only marks text as the text.
-
-XML from users: read by no parser before it is known to declare nothing.
+An element that stands for a program's own code (`<ph>%s</ph>`) reads as that code, one that
+is empty or encloses text (`<x id="1"/>`, `<g id="2">`) as its tag, one that only marks text
+as the text.
 """
 
 import re

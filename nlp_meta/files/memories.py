@@ -1,11 +1,7 @@
-"""Users' translation memories: pairs of sentences, and why the rest of a file is none.
+"""Translation memories: pairs of sentences, why the rest of a file is none, and new files.
 
 Tables, aligned text files, gettext, TMX and XLIFF are all read into entries, which are
 sifted here alike. A text is what the file says: blanks, line ends and placeholders stay.
-
-What of a translation memory was left out or is doubtful, for people and for machines.
-
-New files of pairs, in every format that pairs are read from.
 """
 
 from collections import Counter
@@ -23,10 +19,10 @@ from nlp_meta.files.entries import (
     ONE_SIDED,
     Entry,
     UserFile,
+    describe_reasons,
     ending_of,
     is_blank,
     read_user_file,
-    write_whole,
 )
 from nlp_meta.files.gettext import po_entries, render_po
 from nlp_meta.files.parallel_texts import aligned_entries, find_aligned, order_aligned
@@ -179,34 +175,13 @@ def read_memory(
     return _sift(entries, shown)
 
 
-def save_memory(
-    pairs: Iterable[Pair],
-    path: str | Path,
-    *,
-    source_lang: str | None = None,
-    target_lang: str | None = None,
-) -> None:
-    """Write pairs to a CSV, TSV, JSONL, `.po`, TMX or XLIFF file.
-
-    Raises:
-        DataError: The ending is none of these, or TMX or XLIFF was not told its languages.
-    """
-    path = Path(path)
-    check_written_form(path, WRITTEN_FORMS, source_lang=source_lang, target_lang=target_lang)
-    texts = [(pair.source, pair.target) for pair in pairs]
-    content = render_pairs(
-        texts, ending_of(path), source_lang=source_lang, target_lang=target_lang, reviewed=True
-    )
-    write_whole(path, content)
-
-
 def _localized(file: UserFile, *, source_lang: str | None, target_lang: str | None) -> list[Entry]:
     if file.form == "tmx":
         return tmx_entries(file, source_lang=source_lang, target_lang=target_lang)
     read = po_entries if file.form in ("po", "pot") else xliff_entries
     entries, there, into = read(file)
     if check_direction(file, (there, into), source_lang=source_lang, target_lang=target_lang):
-        return [Entry(one.target, one.source, one.line, one.reason) for one in entries]
+        return [Entry(item.target, item.source, item.line, item.reason) for item in entries]
     return entries
 
 
@@ -232,8 +207,8 @@ def check_direction(
 
     def fits(languages: Sequence[str | None]) -> bool:
         return all(
-            one is None or other is None or same_language(one, other)
-            for one, other in zip(wanted, languages, strict=True)
+            asked is None or tag is None or same_language(asked, tag)
+            for asked, tag in zip(wanted, languages, strict=True)
         )
 
     if fits(languages):
@@ -269,18 +244,17 @@ def _sift(entries: Iterable[Entry], shown: str) -> Memory:
             continue
         pair = pairs[source, target] = Pair(source, target, entry.line)
         targets.setdefault(source, []).append(pair)
-    left_out = Counter({reason: len(found) for reason, found in lines.items()})
+    left_out = Counter({reason: len(items) for reason, items in lines.items()})
     if not pairs:
-        told = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "no entries"
         raise DataError(
-            f"cannot use '{shown}': it has no pair of sentences ({told}), at least one finished "
-            "translation is needed; complete some or name another file"
+            f"cannot use '{shown}': it has no pair of sentences ({describe_reasons(left_out)}), "
+            "at least one finished translation is needed; complete some or name another file"
         )
     return Memory(
         pairs=tuple(pairs.values()),
         left_out=dict(left_out),
-        lines={reason: tuple(found[:_LISTED]) for reason, found in lines.items()},
-        contradictions=tuple(tuple(found) for found in targets.values() if len(found) > 1),
+        lines={reason: tuple(items[:_LISTED]) for reason, items in lines.items()},
+        contradictions=tuple(tuple(items) for items in targets.values() if len(items) > 1),
         losses=find_losses((pair.line, pair.source, pair.target) for pair in pairs.values()),
     )
 

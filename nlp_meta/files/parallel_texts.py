@@ -36,14 +36,14 @@ def find_aligned(
         for place in sorted(path.parent.glob("*"))
         if place.name != path.name and (name := _split_name(place))[::2] == (stem, tail)
     }
-    found = match_tags(wanted, beside)
-    if len(found) != 1:
+    tags = match_tags(wanted, beside)
+    if len(tags) != 1:
         raise DataError(
             f"cannot find the other side of '{path}': beside it "
-            f"{'are ' + ', '.join(found) if found else 'is no file'} named {stem}.{wanted}{tail}, "
+            f"{'are ' + ', '.join(tags) if tags else 'is no file'} named {stem}.{wanted}{tail}, "
             "one text aligned with it is needed; give both, the source's first"
         )
-    other = beside[found[0]]
+    other = beside[tags[0]]
     return (path, other) if is_source else (other, path)
 
 

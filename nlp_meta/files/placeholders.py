@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 
 # The first that fits wins: `{{x}}` is no `{x}` in braces, `%(n)d` no bare percent sign. Numbers
 # are bounded, so that a long run of digits does not take the square of its length.
@@ -95,20 +96,19 @@ def find_losses(
 
 def describe_losses(losses: Sequence[PlaceholderLoss]) -> str:
     """Say how many translations are to be mended by hand, and where the first ones are."""
-    told = [
+    places = [
         f"line {loss.line}"
         + (f" lost {' '.join(loss.lost)}" if loss.lost else "")
         + (f" added {' '.join(loss.added)}" if loss.added else "")
         for loss in losses[:_SHOWN]
     ]
     more = ", ..." if len(losses) > _SHOWN else ""
-    one = len(losses) == 1
-    said = (
+    count = (
         "1 translation does not keep its own"
-        if one
+        if len(losses) == 1
         else f"{len(losses)} translations do not keep theirs"
     )
-    return f"{said}: {', '.join(told)}{more}"
+    return f"{count}: {', '.join(places)}{more}"
 
 
 def record_losses(losses: Iterable[PlaceholderLoss]) -> list[dict[str, object]]:
@@ -119,18 +119,18 @@ def record_losses(losses: Iterable[PlaceholderLoss]) -> list[dict[str, object]]:
 
 
 def _find(text: str, pattern: re.Pattern[str], *, nested: int) -> list[str]:
-    found: list[str] = []
+    placeholders: list[str] = []
     place, whole = 0, nested < _DEEPEST
     while match := pattern.search(text, place):
-        found.append(_drop_blanks(match[0]))
+        placeholders.append(_drop_blanks(match[0]))
         place = match.end()
         if whole and match["branches"]:
             branches, end = _read_branches(text, place)
             # What does not end is read as it stands, once and for all.
             whole, place = end is not None, end or place
             inner = (_find(branch, pattern, nested=nested + 1) for branch in branches)
-            found += dict.fromkeys(one for some in inner for one in some)
-    return found
+            placeholders += dict.fromkeys(chain.from_iterable(inner))
+    return placeholders
 
 
 def _read_branches(text: str, place: int) -> tuple[list[str], int | None]:
@@ -150,10 +150,10 @@ def _read_branches(text: str, place: int) -> tuple[list[str], int | None]:
     return [], None
 
 
-def _drop_blanks(found: str) -> str:
-    if found.startswith("{"):
-        return re.sub(r"\s*([{},])\s*", r"\1", found)
-    return re.sub(r"\s*(/?>)$", r"\1", found)
+def _drop_blanks(placeholder: str) -> str:
+    if placeholder.startswith("{"):
+        return re.sub(r"\s*([{},])\s*", r"\1", placeholder)
+    return re.sub(r"\s*(/?>)$", r"\1", placeholder)
 
 
 @cache

@@ -111,13 +111,13 @@ def _choose(
 def _text(
     file: UserFile, unit: Any, segments: Mapping[str, Any], wanted: str, *, option: str
 ) -> str | None:
-    found = match_tags(wanted, segments)
-    if not found:
+    tags = match_tags(wanted, segments)
+    if not tags:
         return None
-    if len({tag.lower().replace("_", "-") for tag in found}) > 1:
+    if len({tag.lower().replace("_", "-") for tag in tags}) > 1:
         raise DataError(
             f"cannot read '{file.path}': the unit in line {unit.sourceline} has {wanted} as "
-            f"{' and as '.join(found)}, one is needed; name it with its region by `{option}`"
+            f"{' and as '.join(tags)}, one is needed; name it with its region by `{option}`"
         )
-    node = segments[found[0]]
+    node = segments[tags[0]]
     return flatten(node, preserve=space_is_kept(node, default=True))

@@ -40,8 +40,8 @@ def xliff_entries(file: UserFile) -> tuple[list[Entry], str | None, str | None]:
             languages.
     """
     store = _load(file)
-    found = {node.get("target-language") for node in store.document.getroot().iterchildren()}
-    targets = sorted(found - {None, ""})
+    languages = {node.get("target-language") for node in store.document.getroot().iterchildren()}
+    targets = sorted(languages - {None, ""})
     if len(targets) > 1:
         raise DataError(
             f"cannot read '{file.path}': its parts are translated into {', '.join(targets)}, one "

@@ -16,7 +16,8 @@ from nlp_meta.files.documents import (
     read_sources,
     write_translations,
 )
-from nlp_meta.files.memories import Pair, read_memory, save_memory
+from nlp_meta.files.entries import write_whole
+from nlp_meta.files.memories import Pair, read_memory, render_pairs
 from nlp_meta.files.placeholders import find_placeholders
 
 PAIRS = (
@@ -51,7 +52,8 @@ def shout(text: str) -> str:
 def test_a_memory_comes_back_from_every_format_as_it_was_saved(tmp_path, form):
     path = tmp_path / f"memory.{form}"
 
-    save_memory(PAIRS, path, source_lang="en", target_lang="id")
+    pairs = [(pair.source, pair.target) for pair in PAIRS]
+    write_whole(path, render_pairs(pairs, form, source_lang="en", target_lang="id", reviewed=True))
     memory = read_memory(path, source_lang="eng", target_lang="ind")
 
     assert [(p.source, p.target) for p in memory.pairs] == [(p.source, p.target) for p in PAIRS]
@@ -348,7 +350,7 @@ def test_what_cannot_be_written_stops_before_the_work(tmp_path):
     with pytest.raises(DataError, match=r"a .tmx file names both its languages.*`source_lang`"):
         check_translations_path(tmp_path / "out.tmx", source_lang="eng")
     with pytest.raises(DataError, match=r"ending '' is unknown"):
-        save_memory(PAIRS, tmp_path / "memory")
+        check_translations_path(tmp_path / "memory")
 
 
 def test_a_missing_translation_stops_and_leaves_what_was_there(tmp_path):

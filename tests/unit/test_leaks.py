@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import pytest
 
-from nlp_meta.data.leaks import EXCLUDED, KEPT, KINDS, check_leaks, exclude_leaks, find_leaks
+from nlp_meta.data.leaks import EXCLUDED, KEPT, LEAKS, check_leaks, exclude_leaks, find_leaks
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import DataError, SettingsError
 
@@ -205,7 +205,7 @@ def test_report_is_json_and_lists_at_most_20_of_a_kind_shortened():
     assert len(written["examples"]) == 20
     assert written["examples"][3]["text"] == "3" + "x" * 78 + "…"
     assert written["examples"][3]["similarity"] == 1
-    assert tuple(written["found"]) == KINDS
+    assert tuple(written["found"]) == LEAKS
 
 
 def test_stop_says_how_many_shows_one_and_names_the_way_out():
@@ -259,7 +259,7 @@ def test_clean_tasks_come_back_as_they_are():
     kept, report = check_leaks([seen], [judged], overlap="stop", threshold=THRESHOLD)
 
     assert kept == (judged,)
-    assert report.found == dict.fromkeys(KINDS, 0) and report.examples == ()
+    assert report.found == dict.fromkeys(LEAKS, 0) and report.examples == ()
 
 
 def test_exclusion_is_logged_by_task_and_part(caplog):
