@@ -1,9 +1,7 @@
 """The settings of a run: one dataclass a section, one YAML file a run.
 
-Configs are complete: no field here has a default. Settings are read by recipes, the
-command line and `models.py`; library functions take plain arguments.
-
-The settings of runs over encoder-decoders; their other sections are those of every run.
+Configs are complete: no field here has a default. `--help` of a recipe prints the docstrings
+below, so every key of a config has its line. Library functions take plain arguments.
 """
 
 import hashlib
@@ -14,7 +12,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """Which tasks. `splits` moves tasks to another meta-split than their card's."""
+    """Which tasks a run reads.
+
+    Attributes:
+        cards: Data cards by name, or paths of `.md` files.
+        root: Folder of the corpora; null reads the environment's NLP_META_DATA.
+        source: `files` below the root, or the `hub`.
+        splits: By meta-split, patterns of tasks that it gets in place of the cards' own.
+        exclude: Patterns of tasks that are left out.
+    """
 
     cards: list[str]
     root: str | None
@@ -25,11 +31,16 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True)
 class EpisodeSettings:
-    """The episodes of training: their sizes, how tasks are drawn, what kinds are mixed.
+    """The episodes of training: their sizes, how tasks are drawn, how skills are mixed.
 
-    `shot` and `query_shot` count sentiment examples per label, `pairs` and `query_pairs`
-    those of a translation. `shares` is what part of the episodes is of each kind; a kind
-    that has none is left out. `weights` multiplies the meta-gradient of each kind.
+    Attributes:
+        shot: Support examples per label; read by classification.
+        query_shot: Query examples per label; read by classification.
+        pairs: Support pairs; read by retrieval and generation.
+        query_pairs: Query pairs; read by retrieval and generation.
+        sampling: How often a task is drawn: `uniform`, `size`, or a power of its size, 0 to 1.
+        shares: By skill, its part of the episodes; null gives every skill the same.
+        weights: By skill, a factor on its meta-gradients; null is 1 for each.
     """
 
     shot: int
@@ -37,13 +48,26 @@ class EpisodeSettings:
     pairs: int
     query_pairs: int
     sampling: str | float
-    shares: dict[str, float]
-    weights: dict[str, float]
+    shares: dict[str, float] | None
+    weights: dict[str, float] | None
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """The backbone, its head and what of it moves."""
+    """The encoder of classification and retrieval, its head and what of it moves.
+
+    Attributes:
+        model_name_or_path: Name on the Hub, a folder, or `builtin:minilm`.
+        revision: Branch, tag or commit on the Hub; null takes the newest.
+        pooling: `native`, the encoder's own head, or `mean` of its last states.
+        head: `shared` by all tasks, or a `prototype` of each support set.
+        prefix_text: What stands before every text.
+        max_tokens: Longer texts are cut.
+        lora_r: Rank of each LoRA pair.
+        lora_alpha: Scale of the LoRA terms, divided by the rank.
+        lora_layers: The topmost layers adapt; those below are frozen and cached.
+        lora_target_modules: Linear layers that adapt; null takes PEFT's choice.
+    """
 
     model_name_or_path: str
     revision: str | None
@@ -58,8 +82,46 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Seq2SeqSettings:
+    """The encoder-decoder of generation and what of it moves.
+
+    Attributes:
+        model_name_or_path: Name on the Hub, or a folder.
+        revision: Branch, tag or commit on the Hub; null takes the newest.
+        max_tokens: Longer sentences are cut.
+        lora_r: Rank of each LoRA pair.
+        lora_alpha: Scale of the LoRA terms, divided by the rank.
+        lora_sides: `encoder`, `decoder` or `both` adapt.
+        lora_layers: The topmost layers of each side adapt; null takes all.
+        lora_target_modules: Linear layers that adapt; null takes PEFT's choice.
+        label_smoothing: Share of the probability that is spread over the vocabulary.
+        num_beams: Of the search that answers users; judgements are greedy.
+    """
+
+    model_name_or_path: str
+    revision: str | None
+    max_tokens: int
+    lora_r: int
+    lora_alpha: float
+    lora_sides: str
+    lora_layers: int | None
+    lora_target_modules: list[str] | None
+    label_smoothing: float
+    num_beams: int
+
+
+@dataclass(frozen=True, slots=True)
 class InnerSettings:
-    """The inner loop of training; `batch_size` is examples of one inner step, null all."""
+    """The inner loop of training.
+
+    Attributes:
+        steps: Inner steps; 0 with joint training.
+        learning_rate: Of an inner step.
+        optimizer: `sgd` or `adam`.
+        batch_size: Support examples of one inner step; null takes all.
+        anchor: Pull back to the start, 0 for none.
+        learned_step_sizes: Learn a factor on the rate of each tensor; needs fomaml or maml.
+    """
 
     steps: int
     learning_rate: float
@@ -71,7 +133,24 @@ class InnerSettings:
 
 @dataclass(frozen=True, slots=True)
 class OuterSettings:
-    """The algorithm and its outer loop; see `nlp_meta.meta.schedule.OuterLoop`."""
+    """The algorithm and its outer loop.
+
+    Attributes:
+        algorithm: `fomaml`, `reptile`, `maml` or `joint`.
+        steps: Outer steps.
+        meta_batch_size: Episodes per outer step, over all processes.
+        stack: Episodes adapted in one pass.
+        optimizer: Any of `torch.optim`.
+        learning_rate: Of an outer step.
+        options: Further arguments of the optimizer.
+        warmup_steps: Outer steps in which the rate rises.
+        schedule: `constant`, or `cosine` down to 0 at `steps`.
+        max_gradient_norm: Longer meta-gradients are clipped; null clips none.
+        validate_every: Outer steps between two judgements on meta-validation.
+        patience: Judgements without a better score that end the run; null for none.
+        checkpoint_every: Outer steps between two checkpoints.
+        average_last: Outer steps whose mean is judged and kept; 0 for none.
+    """
 
     algorithm: str
     steps: int
@@ -93,8 +172,19 @@ class OuterSettings:
 class AdaptationSettings:
     """How users' adaptation is chosen on the meta-validation tasks.
 
-    Every rate of `learning_rates` is tried, judged after each number of `steps`, on
-    `draws` support sets of `labels` examples in all for each task.
+    Attributes:
+        labels: Labels, or sentence pairs, of each judged support set in all.
+        draws: Support sets of each task.
+        max_query: Most queries of each.
+        metric: That judges; skills that it does not fit have their own.
+        optimizer: `sgd` or `adam`.
+        batch_size: Support examples of one inner step; null takes all.
+        anchor: Pull back to the start, 0 for none.
+        average: Decay of a moving average of the fast weights; 0 takes the last.
+        early_stop: Held-out parts of a user's support set may choose fewer steps.
+        stack: Episodes adapted in one pass.
+        steps: Numbers of inner steps that are tried.
+        learning_rates: Rates that are tried, each judged after every number of steps.
     """
 
     labels: int
@@ -113,7 +203,18 @@ class AdaptationSettings:
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """Where a run begins and ends. `num_processes` null takes whatever was launched."""
+    """Where a run begins and ends.
+
+    Attributes:
+        seed: Of all that is drawn.
+        output_dir: Folder of the meta-model, the log and the checkpoints.
+        init_from: Start that a run goes on from; null begins at the pretrained model.
+        mixed_precision: `auto` takes bf16 where the processor multiplies it; or `bf16`, `no`.
+        batch_tokens: Most tokens of one padded batch.
+        num_processes: Stop unless so many were launched; null takes whatever was.
+        report_to: Trackers of Accelerate: tensorboard, wandb, ...
+        resume: Go on from the newest checkpoint of `output_dir`; short: --resume.
+    """
 
     seed: int
     output_dir: str
@@ -127,11 +228,17 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """Pushing a run's meta-model, by the Hub's own names.
+    """Pushing a run's meta-model, by the Hub's own names; short: --push-to-hub, --hub-model-id.
 
-    `hub_token_env` names the environment variable that holds the token; a token itself never
-    stands in a file. `hub_strategy` is `end`, `every_save` (a draft at each checkpoint),
-    `checkpoint` (and the newest checkpoint, to resume from) or `all_checkpoints`.
+    Attributes:
+        push_to_hub: Push the finished meta-model.
+        hub_model_id: Name on the Hub, such as me/name.
+        hub_token_env: Environment variable with the token; null takes HF_TOKEN or the login.
+        hub_private_repo: Of a new repository; null takes the Hub's default.
+        hub_revision: Branch to push to; null is main.
+        hub_strategy: `end`, `every_save` (a draft at each checkpoint), `checkpoint` (and the
+            newest checkpoint, to resume from) or `all_checkpoints`.
+        hub_base_model: Name on the Hub of a base that is a folder here.
     """
 
     push_to_hub: bool
@@ -145,13 +252,19 @@ class HubSettings:
 
 @dataclass(frozen=True, slots=True)
 class MetaTraining:
-    """One run of `recipes/meta_train.py` or `recipes/multitask_train.py`."""
+    """One run of `recipes/meta_train.py` or `recipes/multitask_train.py`.
 
+    Attributes:
+        skills: What the model learns: `classification`, `retrieval` or both on an encoder;
+            `generation` alone on an encoder-decoder.
+    """
+
+    skills: list[str]
     data: DataSettings
     episode: EpisodeSettings
-    model: ModelSettings
-    inner: InnerSettings
+    model: ModelSettings | Seq2SeqSettings
     outer: OuterSettings
+    inner: InnerSettings
     adaptation: AdaptationSettings
     run: RunSettings
     hub: HubSettings
@@ -161,10 +274,19 @@ class MetaTraining:
 class ComparisonSettings:
     """Rivals on the same episodes of the meta-test tasks.
 
-    `methods` gives each name its kind and, where it has one, the folder of its meta-model.
-    `ours` is the method that the others are paired with. `limits` lets a costly method be
-    judged on the first draws alone. `overlap` is `exclude` or `stop`, for texts at least
-    `overlap_threshold` similar.
+    Attributes:
+        title: Of the report.
+        metric: That decides.
+        ours: The method that the others are paired with; null for none.
+        labels: Budgets: labels, or sentence pairs, of a support set in all.
+        draws: Support sets of each task and budget.
+        max_query: Most queries of each task; null takes all.
+        overlap: `exclude` rows that repeat what was trained on, or `stop`.
+        overlap_threshold: Similarity from which on a text repeats another.
+        over_tasks: Intervals are over tasks too, not over draws and rows alone.
+        resamples: Of each interval.
+        methods: By name, the method and, where it has one, the folder of its start.
+        limits: By name, the first draws that a costly method is judged on.
     """
 
     title: str
@@ -183,7 +305,18 @@ class ComparisonSettings:
 
 @dataclass(frozen=True, slots=True)
 class RivalSettings:
-    """Choices that rivals make: inside the support set, or on meta-validation (full)."""
+    """Choices that rivals make: inside the support set, or on meta-validation (full).
+
+    Attributes:
+        regularization: Values of `C` of logistic regression.
+        folds: Of the cross-validation inside a support set.
+        scalings: Of features of prototypes: `plain`, `unit`, `standard`.
+        temperatures: Of memory and prototypes.
+        full_steps: Numbers of steps of full fine-tuning.
+        full_learning_rates: Rates of full fine-tuning.
+        full_batch_size: Examples of one step of full fine-tuning.
+        setfit_pairs: Pairs of each kind an example that SetFit learns from.
+    """
 
     regularization: list[float]
     folds: int
@@ -199,8 +332,24 @@ class RivalSettings:
 class PromptingSettings:
     """The language model that is prompted, here or behind an OpenAI-compatible endpoint.
 
-    `price_per_million_tokens` null is an unknown price: the estimate tells tokens alone. The
-    prompt is chosen by the first `choosing_draws` of the judged draws of `adaptation`, null all.
+    Attributes:
+        model_name_or_path: Name on the Hub, a folder, or `builtin:smollm2`.
+        revision: Branch, tag or commit on the Hub; null takes the newest.
+        gguf_file: File of weights in the folder; null for none.
+        context_tokens: Longest prompt; null takes the model's own.
+        templates: Prompts to choose among; empty where translations are written.
+        scorings: Rules of scoring to choose among; empty where translations are written.
+        demonstrations: Most support examples shown; null takes what fits.
+        selection: `balanced` or `nearest` demonstrations.
+        chat: Write the prompt as a chat.
+        choosing_draws: Judged draws that choose the prompt; null takes all.
+        orders: Orders of demonstrations whose spread is measured.
+        endpoint: Address; null loads the model here.
+        api_key_env: Environment variable with the endpoint's key.
+        timeout: Of a request, in seconds.
+        retries: Of a request that fails.
+        requests_per_minute: Most of them; null for no limit.
+        price_per_million_tokens: Null is unknown: the estimate tells tokens alone.
     """
 
     model_name_or_path: str
@@ -224,10 +373,12 @@ class PromptingSettings:
 
 @dataclass(frozen=True, slots=True)
 class TranslationPrompting:
-    """How the language model of `PromptingSettings` is asked for translations.
+    """How the language model of `prompting` is asked for translations.
 
-    `max_new_tokens` is the longest that it writes, `num_beams` 1 is greedy. The template is
-    chosen among `translation_templates`: those of `PromptingSettings` are for labels.
+    Attributes:
+        max_new_tokens: The longest translation.
+        num_beams: 1 is greedy.
+        translation_templates: Prompts to choose among.
     """
 
     max_new_tokens: int
@@ -236,9 +387,31 @@ class TranslationPrompting:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Everything that `recipes/compare.py` reads."""
+class PoolSettings:
+    """The pool that translations are looked for in, and how n-grams that overlap are counted.
 
+    Attributes:
+        candidates: Pools are filled up to so many from other sentences of the language.
+        fill_cards: Cards whose targets fill up what is then missing; in related languages,
+            and not parallel to what is judged.
+        ngrams: Lengths: the first is the shortest that is counted, all are tried as the
+            longest.
+    """
+
+    candidates: int
+    fill_cards: list[str]
+    ngrams: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A run of `recipes/compare.py` on methods that name labels.
+
+    Attributes:
+        skills: `classification`.
+    """
+
+    skills: list[str]
     data: DataSettings
     comparison: ComparisonSettings
     model: ModelSettings
@@ -249,27 +422,14 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """The pool that translations are looked for in, and how n-grams that overlap are counted.
-
-    Pools are filled up to `candidates` from other sentences of the language; where there are
-    no more, from targets of `fill_cards`, which should be in related languages and must not
-    be parallel to what is judged. `ngrams` are lengths: the first is the shortest that is
-    counted, all are tried as the longest.
-    """
-
-    candidates: int
-    fill_cards: list[str]
-    ngrams: list[int]
-
-
-@dataclass(frozen=True, slots=True)
 class RetrievalComparison:
-    """Everything that `recipes/compare.py` reads where translations are looked for.
+    """A run of `recipes/compare.py` on methods that find translations.
 
-    In `comparison` and `adaptation`, `labels` are sentence pairs.
+    Attributes:
+        skills: `retrieval`.
     """
 
+    skills: list[str]
     data: DataSettings
     comparison: ComparisonSettings
     retrieval: PoolSettings
@@ -278,65 +438,40 @@ class RetrievalComparison:
     run: RunSettings
 
 
-def fingerprint(settings: Any) -> str:
-    """Hash of everything that decides a run's numbers; not where it is written or resumed."""
-    values = asdict(settings)
-    values.pop("hub", None)
-    for name in ("output_dir", "resume", "num_processes", "report_to"):
-        del values["run"][name]
-    if adaptation := values.get("adaptation"):
-        # A run is judged by the first rate and the most steps; the others are tried at its end.
-        adaptation["steps"] = max(adaptation["steps"], default=0)
-        adaptation["learning_rates"] = adaptation["learning_rates"][:1]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
-class GenerationSettings:
-    """The encoder-decoder that writes translations, and what of it moves.
+class GenerationComparison:
+    """A run of `recipes/compare.py` on methods that write translations.
 
-    `lora_layers` counts the topmost layers of each side, null takes all; `num_beams` is of
-    the search that answers users, judgements are greedy.
+    Attributes:
+        skills: `generation`.
     """
 
-    model_name_or_path: str
-    revision: str | None
-    max_tokens: int
-    lora_r: int
-    lora_alpha: float
-    lora_sides: str
-    lora_layers: int | None
-    lora_target_modules: list[str] | None
-    label_smoothing: float
-    num_beams: int
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationTraining:
-    """One run of `recipes/meta_train.py` over an encoder-decoder."""
-
+    skills: list[str]
     data: DataSettings
-    episode: EpisodeSettings
-    generation: GenerationSettings
-    inner: InnerSettings
-    outer: OuterSettings
+    comparison: ComparisonSettings
+    model: Seq2SeqSettings
     adaptation: AdaptationSettings
+    prompting: PromptingSettings
+    translation_prompting: TranslationPrompting
     run: RunSettings
-    hub: HubSettings
-
-    @property
-    def model(self) -> GenerationSettings:
-        """The section that stands where runs over encoders have `model`."""
-        return self.generation
 
 
 @dataclass(frozen=True, slots=True)
 class SmallModelSettings:
     """The encoder-decoder that is built here.
 
-    `encoder_init` names a pretrained encoder whose lowest layers it begins with; then
-    `hidden`, `attention_heads` and `feed_forward` are that encoder's, and so are the
-    `vocabulary` pieces.
+    Attributes:
+        encoder_init: Pretrained encoder whose lowest layers it begins with; then `hidden`,
+            `attention_heads` and `feed_forward` are that encoder's, and so are the pieces of
+            the vocabulary. Null begins at nothing.
+        vocabulary: Pieces.
+        hidden: Width.
+        encoder_layers: Layers of the encoder.
+        decoder_layers: Layers of the decoder.
+        attention_heads: Of each layer.
+        feed_forward: Width of the feed-forward parts.
+        dropout: While training.
+        max_tokens: Longer sentences are cut.
     """
 
     encoder_init: str | None
@@ -354,8 +489,12 @@ class SmallModelSettings:
 class CorpusSettings:
     """The sentence pairs that train it.
 
-    `copies` and `undetermined` are shares of them: targets to be written as they are, and
-    pairs whose target language is not told. `held_out` pairs judge the training.
+    Attributes:
+        both_directions: Every pair is read both ways.
+        copies: Share of pairs whose target is to be written as it is.
+        undetermined: Share of pairs whose target language is not told.
+        held_out: Pairs that judge the training.
+        label_smoothing: Share of the probability that is spread over the vocabulary.
     """
 
     both_directions: bool
@@ -367,7 +506,7 @@ class CorpusSettings:
 
 @dataclass(frozen=True, slots=True)
 class SmallTraining:
-    """One run of `recipes/multitask_train.py` that builds an encoder-decoder."""
+    """A run of `recipes/multitask_train.py` that builds an encoder-decoder."""
 
     data: DataSettings
     small_model: SmallModelSettings
@@ -376,18 +515,14 @@ class SmallTraining:
     run: RunSettings
 
 
-@dataclass(frozen=True, slots=True)
-class GenerationComparison:
-    """Everything that `recipes/compare.py` reads where translations are written.
-
-    In `comparison` and `adaptation`, `labels` are sentence pairs. Of `prompting`, the
-    templates and scoring rules are for labels and stay empty.
-    """
-
-    data: DataSettings
-    comparison: ComparisonSettings
-    generation: GenerationSettings
-    adaptation: AdaptationSettings
-    prompting: PromptingSettings
-    translation_prompting: TranslationPrompting
-    run: RunSettings
+def fingerprint(settings: Any) -> str:
+    """Hash of everything that decides a run's numbers; not where it is written or resumed."""
+    values = asdict(settings)
+    values.pop("hub", None)
+    for name in ("output_dir", "resume", "num_processes", "report_to"):
+        del values["run"][name]
+    if adaptation := values.get("adaptation"):
+        # A run is judged by the first rate and the most steps; the others are tried at its end.
+        adaptation["steps"] = max(adaptation["steps"], default=0)
+        adaptation["learning_rates"] = adaptation["learning_rates"][:1]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -12,7 +12,7 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/compare.py --config 
 
 from pathlib import Path
 
-from nlp_meta.comparing.bench import SECTIONS, AnyComparison, fitting_tasks, open_bench
+from nlp_meta.comparing.bench import FORMS, AnyComparison, fitting_tasks, open_bench
 from nlp_meta.comparing.outputs import save_comparison
 from nlp_meta.comparing.run import run_comparison
 from nlp_meta.data.leaks import check_leaks
@@ -46,4 +46,4 @@ def main(settings: AnyComparison) -> int:
 
 
 if __name__ == "__main__":
-    run_recipe(main, SECTIONS)
+    run_recipe(main, FORMS)

@@ -1,7 +1,7 @@
 """Meta-train LoRA adapters on the episodes that a config describes.
 
-A config with a section `generation` is of an encoder-decoder that writes translations, any
-other of an encoder, for sentiment, for finding translations or for both.
+Its `skills` say what is learned: to name labels, to find translations or both, on an encoder;
+to write translations, on an encoder-decoder. `--help` explains every key.
 
 accelerate launch recipes/meta_train.py --config recipes/configs/reptile_reviews.yaml
 accelerate launch recipes/meta_train.py --config ... --outer.learning_rate 0.01 --resume
@@ -10,20 +10,15 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py --conf
 """
 
 from nlp_meta.progress import show_steps
-from nlp_meta.settings import GenerationTraining, MetaTraining
+from nlp_meta.settings import MetaTraining
 from nlp_meta.training.config import run_recipe
 from nlp_meta.training.launch import start_accelerator
 from nlp_meta.training.plan import load_splits
 from nlp_meta.training.pushes import check_push, push_finished
 from nlp_meta.training.run import train_meta_model
 
-KINDS: dict[str, type[MetaTraining] | type[GenerationTraining]] = {
-    "generation": GenerationTraining,
-    "episode": MetaTraining,
-}
 
-
-def main(settings: MetaTraining | GenerationTraining) -> int:
+def main(settings: MetaTraining) -> int:
     accelerator = start_accelerator(settings.run)
     if accelerator.is_main_process:
         check_push(settings)
@@ -51,4 +46,4 @@ def main(settings: MetaTraining | GenerationTraining) -> int:
 
 
 if __name__ == "__main__":
-    run_recipe(main, KINDS)
+    run_recipe(main, MetaTraining)

@@ -1,7 +1,7 @@
 """Train on all meta-train tasks together: one adapter, or a small model from nothing.
 
 This is ordinary multi-task training: the start that meta-training begins from
-(`run.init_from`, or `generation.model_name_or_path`), and the rival that it has to beat.
+(`run.init_from`, or `model.model_name_or_path`), and the rival that it has to beat.
 Over a pretrained model it is the outer loop with no inner step, so it saves a meta-model
 like any other, which adapts, resumes and compares alike.
 
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from meta_train import KINDS, main
+from meta_train import main
 
 from nlp_meta.errors import SettingsError
 from nlp_meta.progress import show_steps
-from nlp_meta.settings import GenerationTraining, MetaTraining, SmallTraining
+from nlp_meta.settings import MetaTraining, SmallTraining
 from nlp_meta.training.config import run_recipe
 from nlp_meta.training.launch import start_accelerator
 from nlp_meta.training.plan import load_splits
@@ -25,7 +25,7 @@ from nlp_meta.training.small_card import save_small_model, score_small_model
 from nlp_meta.training.small_model import train_small_model
 
 
-def train_jointly(settings: MetaTraining | GenerationTraining) -> int:
+def train_jointly(settings: MetaTraining) -> int:
     if settings.outer.algorithm != "joint":
         raise SettingsError(
             f"cannot train all tasks together by '{settings.outer.algorithm}': joint is needed; "
@@ -56,11 +56,9 @@ def build_small_model(settings: SmallTraining) -> int:
 
 MAINS: dict[type, Callable[[Any], int]] = {
     MetaTraining: train_jointly,
-    GenerationTraining: train_jointly,
     SmallTraining: build_small_model,
 }
 
 if __name__ == "__main__":
-    run_recipe(
-        lambda settings: MAINS[type(settings)](settings), {"small_model": SmallTraining, **KINDS}
-    )
+    forms = {"small_model": SmallTraining, "episode": MetaTraining}
+    run_recipe(lambda settings: MAINS[type(settings)](settings), forms)

@@ -38,15 +38,15 @@ from nlp_meta.report.scores import join_names
 from nlp_meta.settings import (
     Comparison,
     GenerationComparison,
-    GenerationSettings,
     ModelSettings,
     RetrievalComparison,
     RunSettings,
+    Seq2SeqSettings,
 )
 from nlp_meta.training.plan import load_splits, union_of_labels, validation_episodes
 
 AnyComparison = Comparison | RetrievalComparison | GenerationComparison
-BaseSettings = ModelSettings | GenerationSettings
+BaseSettings = ModelSettings | Seq2SeqSettings
 Tasks = Sequence[Task]
 
 BYTES_A_NUMBER = 4
@@ -120,11 +120,6 @@ class Bench:
         """What its methods answer with."""
         return skill_of(self.settings)
 
-    @property
-    def base(self) -> Any:
-        """The section of the settings that names the pretrained model of rivals."""
-        return getattr(self.settings, SKILLS[self.skill].base)
-
     def objective(self, model: BaseSettings, labels: Sequence[str] = ()) -> Any:
         """Load a pretrained model with its adapter's plan; a second time give the same.
 
@@ -136,7 +131,7 @@ class Bench:
             if self.skill != GENERATION:
                 self._loaded[key].backbone.clock.follow(self.clock)
         if self.skill == GENERATION:
-            return replace(self._loaded[key], num_beams=self.settings.generation.num_beams)
+            return replace(self._loaded[key], num_beams=self.settings.model.num_beams)
         return self._loaded[key]
 
     def start(self, folder: str) -> MetaModel:
@@ -154,7 +149,7 @@ class Bench:
 
     def pretrained(self) -> tuple[Any, Weights]:
         """The pretrained model of the settings, with LoRA matrices that change nothing yet."""
-        objective = self.objective(self.base, self.labels)
+        objective = self.objective(self.settings.model, self.labels)
         generator = torch.Generator().manual_seed(self.settings.run.seed)
         return objective, objective.meta_parameters(generator)
 
@@ -180,16 +175,12 @@ class ComparedSkill:
 
     Attributes:
         settings: What its configs are read into.
-        section: Of a config, which no other skill's has.
-        base: The section that names the pretrained model of rivals.
         load: A pretrained model, labels and the settings of the run, to an objective.
         draw: Episodes that methods are compared on.
         notes: What a reader of the results must know.
     """
 
     settings: type[AnyComparison]
-    section: str
-    base: str
     load: Callable[[Any, Sequence[str], RunSettings], Any]
     draw: Callable[[Bench, Tasks], tuple[Episode, ...]]
     notes: Callable[[Any], tuple[str, ...]]
@@ -331,38 +322,32 @@ def _load_retriever(model: ModelSettings, _: Sequence[str], run: RunSettings) ->
     return build_retriever(model, precision=run.mixed_precision, batch_tokens=run.batch_tokens)
 
 
-def _load_generator(model: GenerationSettings, _: Sequence[str], run: RunSettings) -> Any:
+def _load_generator(model: Seq2SeqSettings, _: Sequence[str], run: RunSettings) -> Any:
     return build_generator(model, precision=run.mixed_precision, batch_tokens=run.batch_tokens)
 
 
 SKILLS: Mapping[str, ComparedSkill] = {
     CLASSIFICATION: ComparedSkill(
         settings=Comparison,
-        section="rivals",
-        base="model",
         load=_load_classifier,
         draw=_draw_labels,
         notes=lambda _: (),
     ),
     RETRIEVAL: ComparedSkill(
         settings=RetrievalComparison,
-        section="retrieval",
-        base="model",
         load=_load_retriever,
         draw=_draw_pairs,
         notes=_tell_pools,
     ),
     GENERATION: ComparedSkill(
         settings=GenerationComparison,
-        section="generation",
-        base="generation",
         load=_load_generator,
         draw=_draw_pairs,
         notes=lambda _: (),
     ),
 }
-SECTIONS: Mapping[str, type[AnyComparison]] = {row.section: row.settings for row in SKILLS.values()}
-"""Settings by the section of a config that no other skill's has."""
+FORMS: Mapping[str, type[AnyComparison]] = {skill: row.settings for skill, row in SKILLS.items()}
+"""Settings by the skill that a config names."""
 
 
 def name_training(provenance: Mapping[str, Any]) -> str:

@@ -24,8 +24,6 @@ from nlp_meta.hub.records import find_model
 from nlp_meta.prompting.language_model import find_weights
 from nlp_meta.settings import PromptingSettings
 
-SECTIONS = ("model", "generation")
-"""Of a config, what names a base model."""
 LANGUAGE_MODEL = "prompting"
 """The section that names a language model."""
 
@@ -56,9 +54,8 @@ def find_bases(settings: AnyComparison, inputs: Inputs, start: str) -> Iterator[
     """The base models that a method reads: as its start names its own, or the config."""
     if start:
         yield find_model(start)[1].model
-    for section in SECTIONS:
-        if section in inputs.settings:
-            yield asdict(getattr(settings, section))
+    if "model" in inputs.settings:
+        yield asdict(settings.model)
 
 
 def hash_language_model(prompting: PromptingSettings) -> str:

@@ -127,7 +127,7 @@ _PRODUCT = (ADAPTER, HEAD, RECORD, COMPANION_WEIGHTS)
 _TUNED: Mapping[str, Inputs] = {
     CLASSIFICATION: Inputs(_ENCODER, (*ADAPTED, "rivals.folds"), (ADAPTER, HEAD)),
     RETRIEVAL: Inputs(_STATES, (*POOL, *ADAPTED), _PAIR_START),
-    GENERATION: Inputs(_WRITER, ("generation.num_beams", *ADAPTED), _PAIR_START),
+    GENERATION: Inputs(_WRITER, ("model.num_beams", *ADAPTED), _PAIR_START),
 }
 
 
@@ -170,7 +170,7 @@ METHODS: Mapping[str, MethodRow] = {
         {
             CLASSIFICATION: Inputs(_ENCODER, ("model", *ADAPTED, "rivals.folds")),
             RETRIEVAL: Inputs(_STATES, (*POOL, "model", *ADAPTED)),
-            GENERATION: Inputs(_WRITER, ("generation", *ADAPTED)),
+            GENERATION: Inputs(_WRITER, ("model", *ADAPTED)),
         },
         choose_lora,
         build_lora,
@@ -226,7 +226,7 @@ METHODS: Mapping[str, MethodRow] = {
     "zero_pairs": MethodRow(
         "the encoder-decoder as it is",
         "rival",
-        {GENERATION: Inputs("the frozen encoder-decoder", ("generation",))},
+        {GENERATION: Inputs("the frozen encoder-decoder", ("model",))},
         no_choice,
         build_pretrained,
     ),

@@ -39,13 +39,13 @@ from nlp_meta.settings import (
     ComparisonSettings,
     DataSettings,
     GenerationComparison,
-    GenerationSettings,
     ModelSettings,
     PoolSettings,
     PromptingSettings,
     RetrievalComparison,
     RivalSettings,
     RunSettings,
+    Seq2SeqSettings,
     TranslationPrompting,
 )
 from nlp_meta.training.launch import Share
@@ -270,7 +270,7 @@ def _compare(
     bench, folder = Bench(settings, (), task.labels), Path(settings.run.output_dir)
     if isinstance(settings, GenerationComparison):
         # A language that the model does not know stops here, not in the first cell.
-        direct(bench.objective(settings.generation).backbone, task.language)
+        direct(bench.objective(settings.model).backbone, task.language)
     ran = run_comparison(bench, (task,), folder=folder, share=Share(), on_cell=on_cell)
     ran = replace(ran, notes=(*ran.notes, *notes))
     return save_comparison(ran, bench, (task,), leaks, folder=folder)
@@ -420,6 +420,7 @@ def build_settings(
     """
     methods = name_methods(wanted, CLASSIFICATION, may_be_joint=may_be_joint)
     return Comparison(
+        skills=[CLASSIFICATION],
         data=NO_CARDS,
         comparison=_plan_comparison(wanted, methods, budgets, title="Your labels"),
         model=replace(model, pooling="mean", head="shared"),
@@ -435,6 +436,7 @@ def _finding_settings(
 ) -> RetrievalComparison:
     inner = Inner.of(record.adaptation[RETRIEVAL])
     return RetrievalComparison(
+        skills=[RETRIEVAL],
         data=NO_CARDS,
         comparison=_plan_comparison(
             wanted, name_methods(wanted, RETRIEVAL), budgets, title="Your sentence pairs"
@@ -457,11 +459,12 @@ def _writing_settings(
         learning_rates=[stored["learning_rate"]],
     )
     return GenerationComparison(
+        skills=[GENERATION],
         data=NO_CARDS,
         comparison=_plan_comparison(
             wanted, name_methods(wanted, GENERATION), budgets, title="Your sentence pairs"
         ),
-        generation=read_settings(record, GenerationSettings),
+        model=read_settings(record, Seq2SeqSettings),
         adaptation=adaptation,
         prompting=replace(wanted.prompting, templates=[], scorings=[]),
         translation_prompting=WRITING,

@@ -73,7 +73,7 @@ def build_lora(bench: Bench, _: str, choice: Choice) -> Method:
     """Plain LoRA, from the pretrained model."""
     facts: dict[str, object] = {"examples_before": 0}
     if bench.skill == CLASSIFICATION:
-        facts["pooling"] = bench.base.pooling
+        facts["pooling"] = bench.settings.model.pooling
     if "steps" in choice or bench.skill == CLASSIFICATION:
         return _build_tuned(bench, *bench.pretrained(), choice, facts, without_labels=False)
     plan = bench.settings.adaptation

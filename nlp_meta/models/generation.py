@@ -40,7 +40,7 @@ from nlp_meta.models.retrieval import fold_pairs
 from nlp_meta.models.texts import check_sides, check_texts, count_long_texts, name_sentence
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.objectives.retrieval import tell_apart
-from nlp_meta.settings import GenerationSettings
+from nlp_meta.settings import Seq2SeqSettings
 
 STOPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Shares of the inner steps after which an adaptation may stop early; a start can answer too."""
@@ -107,7 +107,7 @@ class GenerationModel(Model):
 
     objective: Generation
     weights: Mapping[str, Tensor]
-    settings: GenerationSettings
+    settings: Seq2SeqSettings
     source_lang: str
     target_lang: str
     report: GenerationReport | None = None
@@ -201,7 +201,7 @@ class GenerationModel(Model):
 
     @classmethod
     def _read(cls, saved: Saved) -> "GenerationModel":
-        record, settings = saved.record, read_settings(saved.record, GenerationSettings)
+        record, settings = saved.record, read_settings(saved.record, Seq2SeqSettings)
         objective = build_generator(settings, device=saved.device, token=saved.token)
         weights = load_weights(saved.folder, backbone=objective.backbone, plan=objective.plan)
         done = dict(record.adaptation)
@@ -280,7 +280,7 @@ def adapt_to_writing(
     sources: Sequence[str],
     targets: Sequence[str],
     *,
-    settings: GenerationSettings,
+    settings: Seq2SeqSettings,
     how: Adaptation,
     languages: tuple[str, str],
     seed: int,

@@ -9,7 +9,7 @@ from nlp_meta.encoders.seq2seq import load_seq2seq
 from nlp_meta.objectives.classification import Classification, build_classification
 from nlp_meta.objectives.generation import Generation, build_generation
 from nlp_meta.objectives.retrieval import Retrieval, build_retrieval
-from nlp_meta.settings import GenerationSettings, ModelSettings
+from nlp_meta.settings import ModelSettings, Seq2SeqSettings
 
 
 def build_classifier(
@@ -76,7 +76,7 @@ def retrieval_beside(objective: Classification) -> Retrieval:
 
 
 def build_generator(
-    settings: GenerationSettings,
+    settings: Seq2SeqSettings,
     *,
     device: torch.device | str | None = None,
     precision: str = "auto",

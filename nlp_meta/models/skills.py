@@ -36,12 +36,12 @@ from nlp_meta.objectives.retrieval import Retrieval
 from nlp_meta.settings import (
     AdaptationSettings,
     EpisodeSettings,
-    GenerationSettings,
     ModelSettings,
+    Seq2SeqSettings,
 )
 
 AnyObjective = Classification | Retrieval | Generation
-AnySettings = ModelSettings | GenerationSettings
+AnySettings = ModelSettings | Seq2SeqSettings
 
 VALIDATION_SEED = 7
 """Support draws of meta-validation are the same in every run, so that runs can be compared."""
@@ -93,7 +93,7 @@ def build_objectives(
             f"{' and '.join((CLASSIFICATION, RETRIEVAL))} share an encoder, {GENERATION} needs an "
             "encoder-decoder; change `skills`"
         )
-    if isinstance(settings, GenerationSettings):
+    if isinstance(settings, Seq2SeqSettings):
         generation = build_generator(
             settings, device=device, precision=precision, batch_tokens=batch_tokens, token=token
         )
@@ -166,7 +166,5 @@ def _judged_writing(task: Task, adaptation: AdaptationSettings, draw: int) -> Ep
 SKILLS: Mapping[str, Skill] = {
     CLASSIFICATION: Skill(ModelSettings, AdaptedModel, "macro_f1", _labeled_stream, _judged_labels),
     RETRIEVAL: Skill(ModelSettings, RetrievalModel, "mrr", _matched_stream, _judged_matches),
-    GENERATION: Skill(
-        GenerationSettings, GenerationModel, "chrf", _written_stream, _judged_writing
-    ),
+    GENERATION: Skill(Seq2SeqSettings, GenerationModel, "chrf", _written_stream, _judged_writing),
 }

@@ -1,33 +1,33 @@
-"""Reading settings: a YAML file and overrides on the command line, into dataclasses.
+"""Reading configs: a YAML file and overrides on the command line, into a settings dataclass.
 
-Unknown keys, missing keys and wrong types stop the run.
+Unknown keys, missing keys and wrong types stop the run. `--help` explains every key.
 """
 
-import contextlib
 import dataclasses
-import difflib
-import io
-import itertools
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import cleandoc
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 from rich.console import Console
 
+from nlp_meta.data.schema import read_strict
 from nlp_meta.errors import NlpMetaError, SettingsError
 from nlp_meta.progress import quiet_libraries
 
 Settings = TypeVar("Settings")
-Chosen = TypeVar("Chosen")
+Forms = Mapping[str, type[Any]]
+"""Settings dataclasses by a skill that a config names, or by a section that it has."""
 INTERRUPTED = 130
-NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+|[+-]?\d+[eE][+-]?\d+")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+_SHORT = {"--resume": "run.resume", "--push-to-hub": "hub.push_to_hub"}
 
 
-def read_settings(kind: type[Settings], arguments: Sequence[str]) -> Settings:
+def read_settings(form: type[Settings], arguments: Sequence[str]) -> Settings:
     """Read `--config FILE` and `--section.key value` overrides into a settings dataclass.
 
     `--resume` is short for `--run.resume true`, and the Hub's own options, `--push-to-hub`,
@@ -36,64 +36,110 @@ def read_settings(kind: type[Settings], arguments: Sequence[str]) -> Settings:
     Raises:
         SettingsError: A key is unknown or missing, or a value is of the wrong type.
     """
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False, default_env=False)
-    parser.add_argument("--config", action="config", help="YAML file with every setting of the run")
-    parser.add_class_arguments(kind, None, fail_untyped=True)
-    words = [_in_full(word) for word in arguments]
-    for path in _config_paths(words):
-        _check_config(path, kind)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            parsed = parser.parse_args(words)
-            settings = parser.instantiate(parsed)
-    except ArgumentError as error:
-        raise SettingsError(_one_sentence(str(error))) from error
-    del settings["config"]
-    built: Settings = kind(**settings.as_dict()) if not isinstance(settings, kind) else settings
-    return built
+    path, overrides = _split(arguments)
+    values = _read_config(path)
+    for name, word in overrides:
+        _override(values, form, name, word)
+    changed = " with what the command line changes" if overrides else ""
+    return read_strict(form, values, where=f"the config '{path}'{changed}", error=SettingsError)
 
 
-def choose_by_section(table: Mapping[str, Chosen], arguments: Sequence[str]) -> Chosen:
-    """Find what a config is for: the first of a table whose section it has.
-
-    Args:
-        table: By the name of a section that no other kind of config has.
+def choose_form(forms: Forms, arguments: Sequence[str]) -> type[Any]:
+    """Find what a config is for, by its skills or by a section that no other has.
 
     Raises:
-        SettingsError: No config, or one without any of these sections.
+        SettingsError: No config, or one without any of these.
     """
-    for path in _config_paths(arguments):
-        values = _read_config(path)
-        for section, chosen in table.items():
-            if section in values:
-                return chosen
-    sections = ", ".join(f"`{section}`" for section in table)
+    path, _ = _split(arguments)
+    values = _read_config(path)
+    skills = values.get("skills")
+    for name, form in forms.items():
+        if name in values or (isinstance(skills, list) and name in skills):
+            return form
     raise SettingsError(
-        f"cannot tell what to run: a config with one of the sections {sections} is needed; name "
-        "one of recipes/configs with `--config`"
+        f"cannot tell what to run from '{path}': `skills` with one of {', '.join(forms)} is "
+        "needed; start from a file in recipes/configs"
     )
 
 
-def _in_full(word: str) -> str:
-    """Write a short option with its section."""
-    if word in ("--resume", "--push-to-hub"):
-        return {"--resume": "--run.resume=true"}.get(word, "--hub.push_to_hub=true")
-    if not word.startswith("--hub-"):
-        return word
-    name, sign, value = word.removeprefix("--").partition("=")
-    return f"--hub.{name.replace('-', '_')}{sign}{value}"
+def describe_settings(form: type[Any]) -> str:
+    """Every key of a config with what it means, section by section."""
+    hints = get_type_hints(form)
+    lines = [_summary(form), ""]
+    sections: list[tuple[str, type[Any]]] = []
+    for name, hint in hints.items():
+        variants = _sections_in(hint)
+        if not variants:
+            lines.append(f"{name}  {_explain(form).get(name, '')}")
+        sections += [(name, variant) for variant in variants]
+    for name, section in sections:
+        lines += ["", f"{name}:  {_summary(section)}"]
+        explained = _explain(section)
+        width = max(map(len, explained), default=0)
+        lines += [f"  {key:<{width}}  {meaning}" for key, meaning in explained.items()]
+    return "\n".join(lines)
 
 
-def _config_paths(words: Sequence[str]) -> list[Path]:
-    paths = [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    paths += [value for word, value in itertools.pairwise(words) if word == "--config"]
-    return [Path(path) for path in paths]
+def run_recipe(main: Callable[[Any], int], forms: type[Any] | Forms) -> None:
+    """Read the settings, run, and leave: 0 done, 2 for an error, 130 when interrupted.
+
+    Args:
+        forms: Of the settings; of several the one that the config's skills or sections name.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("httpx", "accelerate", "absl"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        sys.exit(_show_help(forms))
+    try:
+        with quiet_libraries():
+            form = choose_form(forms, words) if isinstance(forms, Mapping) else forms
+            code = main(read_settings(form, words))
+    except NlpMetaError as error:
+        code = _stop(str(error))
+    except OSError as error:
+        name = f" '{error.filename}'" if error.filename else ""
+        code = _stop(
+            f"cannot write{name}: {error.strerror}; a folder with room that this user may write "
+            "to is needed; change `run.output_dir`"
+        )
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)
 
 
-def _check_config(path: Path, kind: type) -> None:
-    _check_section(path, _read_config(path), kind, prefix="")
+def _split(arguments: Sequence[str]) -> tuple[Path, list[tuple[str, str]]]:
+    """The config's path, and overrides as names and words."""
+    path: Path | None = None
+    overrides: list[tuple[str, str]] = []
+    words = iter(arguments)
+    for word in words:
+        name, sign, value = word.partition("=")
+        if name in _SHORT and not sign:
+            overrides.append((_SHORT[name], "true"))
+            continue
+        if not name.startswith("--") or len(name) < 3:
+            raise SettingsError(
+                f"cannot read '{word}' on the command line: options such as --config FILE and "
+                "--inner.steps 5 are needed; take it out"
+            )
+        value = value if sign else next(words, "")
+        if name == "--config":
+            path = Path(value)
+        else:
+            overrides.append((_in_full(name.removeprefix("--")), value))
+    if path is None:
+        raise SettingsError(
+            "cannot tell what to run: a config is needed; name one of recipes/configs with "
+            "`--config`"
+        )
+    return path, overrides
+
+
+def _in_full(name: str) -> str:
+    """Write a Hub's own option with its section."""
+    return f"hub.{name.replace('-', '_')}" if name.startswith("hub-") else name
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -112,83 +158,83 @@ def _read_config(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_section(path: Path, values: dict[str, Any], kind: type[Any], *, prefix: str) -> None:
-    """Names of keys, and numbers that YAML takes for text; types are jsonargparse's task."""
-    fields = {field.name: field.type for field in dataclasses.fields(kind)}
-    for key, value in values.items():
-        name = prefix + str(key)
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"write '{near[0]}'" if near else "take it out"
+def _override(values: dict[str, Any], form: type[Any], name: str, word: str) -> None:
+    """Put a word of the command line into the place of a config that its name says."""
+    *sections, key = name.split(".")
+    hints = list(_hints(form, sections, key))
+    for section in sections:
+        inner = values.get(section)
+        if not isinstance(inner, dict):
             raise SettingsError(
-                f"cannot use the setting '{name}' in '{path}': one of {', '.join(fields)} is "
-                f"needed; {hint}"
+                f"cannot use the setting '{name}': there is no section '{section}' with keys; "
+                f"one of {', '.join(values)} is needed; correct the name"
             )
-        inner = fields[key]
-        if isinstance(value, dict) and isinstance(inner, type) and dataclasses.is_dataclass(inner):
-            _check_section(path, value, inner, prefix=name + ".")
-        else:
-            _check_numbers(path, name, value)
-    missing = [prefix + name for name in fields if name not in values]
-    if missing:
+        values = inner
+    if key not in values and not hints:
+        near = ", ".join(values)
         raise SettingsError(
-            f"cannot run '{path}': the setting '{missing[0]}' is missing and configs must be "
-            "complete; add it"
+            f"cannot use the setting '{name}': one of {near} is needed; correct the name"
         )
+    values[key] = word if str in hints and type(None) not in hints else _parse(word, hints)
 
 
-def _check_numbers(path: Path, name: str, value: object) -> None:
-    found = list(value.values()) if isinstance(value, dict) else value
-    for item in found if isinstance(found, list) else [found]:
-        if isinstance(item, str) and NUMBER.fullmatch(item):
-            raise SettingsError(
-                f"cannot use '{item}' for the setting '{name}' in '{path}': YAML reads it as text "
-                f"and a number is needed; write {float(item)!r} or {_with_point(item)}"
-            )
+def _sections_in(hint: Any) -> list[type[Any]]:
+    """The dataclasses among the types of a field."""
+    variants: list[Any] = [hint, *get_args(hint)]
+    return [one for one in variants if dataclasses.is_dataclass(one)]
 
 
-def _with_point(number: str) -> str:
-    mantissa, exponent = re.split("[eE]", number)
-    mantissa = mantissa if "." in mantissa else mantissa + ".0"
-    sign = "" if exponent[0] in "+-" else "+"
-    return f"{mantissa}e{sign}{exponent}"
+def _hints(form: type[Any], sections: Sequence[str], key: str) -> Iterator[Any]:
+    """Types that a key may have, each by itself; none where there is no such key."""
+    forms: list[Any] = [form]
+    for section in sections:
+        inner = [get_type_hints(one).get(section) for one in forms]
+        forms = [variant for hint in inner for variant in _sections_in(hint)]
+    for one in forms:
+        hint = get_type_hints(one).get(key)
+        if hint is not None:
+            yield from get_args(hint) if type(None) in get_args(hint) else [hint]
 
 
-def _one_sentence(message: str) -> str:
-    lines = [line.strip(" .-") for line in message.splitlines() if line.strip()]
-    return (
-        f"cannot read the settings ({'; '.join(lines[:3])}): every key of the config with a value "
-        "of its type is needed; mend it there or on the command line"
-    )
-
-
-def run_recipe(
-    main: Callable[[Settings], int], kind: type[Settings] | Mapping[str, type[Settings]]
-) -> None:
-    """Read the settings, run, and leave: 0 done, 2 for an error, 130 when interrupted.
-
-    Args:
-        kind: Of the settings; of several the one whose section the config has.
-    """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for name in ("httpx", "accelerate", "absl"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+def _parse(word: str, hints: Sequence[Any]) -> object:
+    """Read a word as YAML; texts stay as they are, and 1e-4 is a number here."""
+    if _NUMBER.fullmatch(word):
+        return float(word)
     try:
-        with quiet_libraries():
-            words = sys.argv[1:]
-            wanted = choose_by_section(kind, words) if isinstance(kind, Mapping) else kind
-            code = main(read_settings(wanted, words))
-    except NlpMetaError as error:
-        code = _stop(str(error))
-    except OSError as error:
-        name = f" '{error.filename}'" if error.filename else ""
-        code = _stop(
-            f"cannot write{name}: {error.strerror}; a folder with room that this user may write "
-            "to is needed; change `run.output_dir`"
-        )
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    sys.exit(code)
+        value = yaml.safe_load(word)
+    except yaml.YAMLError:
+        return word
+    return word if value is not None and str in hints else value
+
+
+def _summary(form: type[Any]) -> str:
+    return cleandoc(form.__doc__ or "").splitlines()[0]
+
+
+def _explain(form: type[Any]) -> dict[str, str]:
+    """Lines of a docstring's `Attributes`, by field."""
+    _, _, block = cleandoc(form.__doc__ or "").partition("Attributes:\n")
+    explained: dict[str, str] = {}
+    name = ""
+    for line in block.splitlines():
+        field = re.match(r"    (\w+): (.*)", line)
+        if field:
+            name = field[1]
+            explained[name] = field[2]
+        elif name:
+            explained[name] += f" {line.strip()}"
+    return explained
+
+
+def _show_help(forms: type[Any] | Forms) -> int:
+    parts = [forms] if isinstance(forms, type) else list(dict.fromkeys(forms.values()))
+    usage = (
+        f"usage: {Path(sys.argv[0]).name} --config FILE [--section.key VALUE ...]\n\n"
+        "Every key of a config, which is complete; an option changes one of them."
+    )
+    blocks = [usage, *(describe_settings(part) for part in parts)]
+    Console(soft_wrap=True, highlight=False).print("\n\n".join(blocks), markup=False)
+    return 0
 
 
 def _stop(message: str) -> int:

@@ -19,7 +19,6 @@ from nlp_meta.data.episodes import (
     Episode,
     MixedStream,
     Stream,
-    check_shares,
 )
 from nlp_meta.data.episodes import (
     SKILLS as SKILL_NAMES,
@@ -39,23 +38,20 @@ from nlp_meta.objectives.generation import Generation
 from nlp_meta.settings import (
     AdaptationSettings,
     DataSettings,
-    EpisodeSettings,
-    GenerationTraining,
     MetaTraining,
     OuterSettings,
 )
 
-AnyTraining = MetaTraining | GenerationTraining
 Objectives = Mapping[str, AnyObjective]
 
 
-def check_plan(settings: AnyTraining) -> None:
+def check_plan(settings: MetaTraining) -> None:
     """Stop before anything is loaded where settings contradict each other.
 
     Raises:
         SettingsError: They do; names the setting to change.
     """
-    _check_skills(settings.episode)
+    _check_skills(settings)
     _check_algorithm(settings)
     _check_sizes(settings)
 
@@ -86,8 +82,7 @@ def choose_tasks(tasks: Sequence[Task], skills: Collection[str]) -> tuple[Task, 
             raise SettingsError(
                 f"cannot draw episodes of {skill}: of {len(tasks)} tasks none has rows of "
                 f"{ROWS[skill]} and at least one is needed for training and one for "
-                "meta-validation; add a card to `data.cards`, or take the skill out of "
-                "`episode.shares` and `episode.weights`"
+                "meta-validation; add a card to `data.cards`, or take the skill out of `skills`"
             )
     return tuple(task for task in tasks if task.kind in {ROWS[skill] for skill in skills})
 
@@ -99,12 +94,12 @@ def union_of_labels(tasks: Sequence[Task]) -> tuple[str, ...]:
 
 
 def plan_objectives(
-    settings: AnyTraining, *, labels: Sequence[str], device: torch.device | None = None
+    settings: MetaTraining, *, labels: Sequence[str], device: torch.device | None = None
 ) -> dict[str, AnyObjective]:
     """Load the backbone once, with what each skill of the run needs of it."""
     return build_objectives(
         settings.model,
-        tuple(settings.episode.shares),
+        settings.skills,
         labels=labels,
         device=device,
         precision=settings.run.mixed_precision,
@@ -130,21 +125,22 @@ def draw_meta_parameters(objectives: Objectives, generator: torch.Generator) -> 
     return drawn
 
 
-def plan_stream(episode: EpisodeSettings, train: Sequence[Task], *, seed: int) -> Stream:
-    """Episodes of the tasks, of each skill that has a share."""
+def plan_stream(settings: MetaTraining, train: Sequence[Task]) -> Stream:
+    """Episodes of the tasks, of each skill by its share."""
+    episode, seed = settings.episode, settings.run.seed
     streams = {
         skill: SKILLS[skill].stream(
             tuple(task for task in train if task.kind == ROWS[skill]), episode, seed
         )
-        for skill in episode.shares
+        for skill in settings.skills
     }
     if len(streams) == 1:
         return next(iter(streams.values()))
-    return MixedStream(streams, episode.shares)
+    return MixedStream(streams, episode.shares or dict.fromkeys(streams, 1.0))
 
 
 def plan_training(
-    settings: AnyTraining,
+    settings: MetaTraining,
     objectives: Mapping[str, Objective],
     train: Sequence[Task],
     *,
@@ -158,8 +154,8 @@ def plan_training(
     inner = settings.inner
     return Training(
         objectives,
-        settings.episode.weights,
-        stream or plan_stream(settings.episode, train, seed=settings.run.seed),
+        settings.episode.weights or dict.fromkeys(settings.skills, 1.0),
+        stream or plan_stream(settings, train),
         ALGORITHMS[settings.outer.algorithm],
         InnerLoop(inner.steps, inner.learning_rate, inner.optimizer, inner.anchor),
         inner.batch_size,
@@ -257,22 +253,25 @@ def find_adaptation(
     )
 
 
-def _check_skills(episode: EpisodeSettings) -> None:
-    check_shares(episode.shares)
-    unknown = [skill for skill in episode.shares if skill not in SKILL_NAMES]
-    if unknown:
+def _check_skills(settings: MetaTraining) -> None:
+    skills, episode = settings.skills, settings.episode
+    unknown = [skill for skill in skills if skill not in SKILL_NAMES]
+    if unknown or not skills or len(set(skills)) < len(skills):
         raise SettingsError(
-            f"cannot mix episodes of the skill '{unknown[0]}': one of {', '.join(SKILL_NAMES)} is "
-            "needed; change `episode.shares`"
+            f"cannot learn the skills {skills}: one or more of {', '.join(SKILL_NAMES)}, each "
+            "once, are needed; change `skills`"
         )
-    if set(episode.weights) != set(episode.shares) or min(episode.weights.values()) <= 0:
-        raise SettingsError(
-            f"cannot weigh {', '.join(episode.shares)} by {dict(episode.weights)}: a weight above "
-            "0 for each skill of `episode.shares` is needed; change `episode.weights`"
-        )
+    for name, by_skill in (("shares", episode.shares), ("weights", episode.weights)):
+        if by_skill is not None and (
+            set(by_skill) != set(skills) or min(by_skill.values(), default=0) <= 0
+        ):
+            raise SettingsError(
+                f"cannot mix {', '.join(skills)} by the {name} {dict(by_skill)}: a number above 0 "
+                f"for each of `skills` is needed; change `episode.{name}`, or set it to null"
+            )
 
 
-def _check_algorithm(settings: AnyTraining) -> None:
+def _check_algorithm(settings: MetaTraining) -> None:
     algorithm, inner = settings.outer.algorithm, settings.inner
     if algorithm not in ALGORITHMS:
         raise SettingsError(
@@ -291,16 +290,16 @@ def _check_algorithm(settings: AnyTraining) -> None:
         )
 
 
-def _check_sizes(settings: AnyTraining) -> None:
+def _check_sizes(settings: MetaTraining) -> None:
     episode, inner = settings.episode, settings.inner
     prototype = getattr(settings.model, "head", "shared") != "shared"
-    if CLASSIFICATION in episode.shares and episode.shot == 0 and (inner.steps or prototype):
+    if CLASSIFICATION in settings.skills and episode.shot == 0 and (inner.steps or prototype):
         raise SettingsError(
             "cannot train with `episode.shot` 0: inner steps and the prototype head need support "
             "examples; raise it to 1 or more"
         )
     # A pair that is to be found is told from others; one that is to be written needs none.
-    fewest = 2 if RETRIEVAL in episode.shares else 1 if GENERATION in episode.shares else 0
+    fewest = 2 if RETRIEVAL in settings.skills else 1 if GENERATION in settings.skills else 0
     if inner.steps and episode.pairs < fewest:
         raise SettingsError(
             f"cannot take {inner.steps} inner steps with `episode.pairs` {episode.pairs}: at "

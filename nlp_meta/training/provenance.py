@@ -17,15 +17,15 @@ from nlp_meta.hub.records import START, find_model
 from nlp_meta.meta.choice import Trial
 from nlp_meta.meta.outer_loop import MetaTrained
 from nlp_meta.meta.state import LOG, Checkpoint
-from nlp_meta.settings import GenerationTraining, MetaTraining
+from nlp_meta.settings import MetaTraining
 from nlp_meta.training.start import examples_before
 
-_ELSEWHERE = ("run", "model", "generation", "hub")
+_ELSEWHERE = ("skills", "run", "model", "hub")
 """Sections of a config that a record keeps elsewhere, or not at all."""
 
 
 def describe_run(
-    settings: MetaTraining | GenerationTraining,
+    settings: MetaTraining,
     train: Sequence[Task],
     validation: Sequence[Task],
     ended: MetaTrained,
@@ -41,7 +41,7 @@ def describe_run(
 
 
 def describe_draft(
-    settings: MetaTraining | GenerationTraining,
+    settings: MetaTraining,
     train: Sequence[Task],
     validation: Sequence[Task],
     checkpoint: Checkpoint,
@@ -60,7 +60,7 @@ def describe_hardware() -> str:
 
 
 def _describe(
-    settings: MetaTraining | GenerationTraining,
+    settings: MetaTraining,
     train: Sequence[Task],
     validation: Sequence[Task],
     *,

@@ -27,7 +27,7 @@ from nlp_meta.hub.push import push_folder
 from nlp_meta.hub.refusals import FAILURES, explain
 from nlp_meta.meta.outer_loop import CHECKPOINTS
 from nlp_meta.meta.state import RECORD, TENSORS, Checkpoint, StepRecord, load_checkpoint
-from nlp_meta.settings import GenerationTraining, HubSettings, MetaTraining
+from nlp_meta.settings import HubSettings, MetaTraining
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def destination_of(hub: HubSettings) -> Destination | None:
     )
 
 
-def check_push(settings: MetaTraining | GenerationTraining) -> None:
+def check_push(settings: MetaTraining) -> None:
     """Stop before the training if the Hub would refuse what comes of it.
 
     Raises:
@@ -89,7 +89,7 @@ def check_push(settings: MetaTraining | GenerationTraining) -> None:
     )
 
 
-def push_finished(settings: MetaTraining | GenerationTraining) -> Pushed | None:
+def push_finished(settings: MetaTraining) -> Pushed | None:
     """Push the meta-model that a run has saved; None where the run does not push.
 
     Raises:
@@ -103,7 +103,7 @@ def push_finished(settings: MetaTraining | GenerationTraining) -> Pushed | None:
 
 
 def with_pushes(
-    settings: MetaTraining | GenerationTraining,
+    settings: MetaTraining,
     accelerator: Accelerator,
     save_draft: SaveDraft,
     on_step: OnStep | None,

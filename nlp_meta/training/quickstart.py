@@ -69,8 +69,8 @@ EPISODE = EpisodeSettings(
     pairs=0,
     query_pairs=16,
     sampling="uniform",
-    shares={CLASSIFICATION: 1.0},
-    weights={CLASSIFICATION: 1.0},
+    shares=None,
+    weights=None,
 )
 ADAPTATION = AdaptationSettings(
     labels=LABELS,
@@ -174,6 +174,7 @@ def _settings(
 ) -> MetaTraining:
     jointly = outer.algorithm == "joint"
     return MetaTraining(
+        skills=[CLASSIFICATION],
         data=DataSettings([CARD], None, "files", {}, []),
         episode=EPISODE if jointly else replace(EPISODE, shot=16, query_shot=4),
         model=MODEL,
@@ -208,10 +209,11 @@ def _compare(
 ) -> dict[str, Interval]:
     """Every method on the same draws; rivals get the pooling that suits them best."""
     logger.info("comparing on %s: %d labels, %d draws", HELD_OUT, LABELS, DRAWS)
-    plain = replace(settings, model=replace(MODEL, pooling="mean"))
+    encoder = replace(MODEL, pooling="mean")
+    plain = replace(settings, model=encoder)
     plain = replace(plain, run=replace(plain.run, init_from=None))
     objective = build_classifier(
-        plain.model,
+        encoder,
         labels=model.labels,
         precision=plain.run.mixed_precision,
         batch_tokens=plain.run.batch_tokens,

@@ -18,10 +18,9 @@ from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel, fit_prior
-from nlp_meta.settings import AdaptationSettings, fingerprint
+from nlp_meta.settings import AdaptationSettings, MetaTraining, fingerprint
 from nlp_meta.training.launch import with_trackers
 from nlp_meta.training.plan import (
-    AnyTraining,
     Objectives,
     check_plan,
     choose_tasks,
@@ -41,7 +40,7 @@ from nlp_meta.training.start import begin
 
 
 def train_meta_model(
-    settings: AnyTraining,
+    settings: MetaTraining,
     train: Sequence[Task],
     validation: Sequence[Task],
     *,
@@ -62,7 +61,7 @@ def train_meta_model(
         The meta-model, None where a signal ended the run; and how the run ended.
     """
     check_plan(settings)
-    skills = tuple(settings.episode.shares)
+    skills = settings.skills
     train, validation = choose_tasks(train, skills), choose_tasks(validation, skills)
     labels = union_of_labels(train) if labels is None else labels
     objectives = plan_objectives(settings, labels=labels, device=accelerator.device)
@@ -128,7 +127,7 @@ def _fit_companion(
 
 
 def _drafts(
-    settings: AnyTraining,
+    settings: MetaTraining,
     objectives: Objectives,
     train: Sequence[Task],
     validation: Sequence[Task],

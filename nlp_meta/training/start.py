@@ -9,10 +9,11 @@ from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.records import START, find_model
 from nlp_meta.meta.inner_loop import learned_step_sizes
 from nlp_meta.models.meta_model import load_meta_parameters
-from nlp_meta.training.plan import AnyTraining, Objectives, draw_meta_parameters
+from nlp_meta.settings import MetaTraining
+from nlp_meta.training.plan import Objectives, draw_meta_parameters
 
 
-def begin(objectives: Objectives, settings: AnyTraining) -> dict[str, Tensor]:
+def begin(objectives: Objectives, settings: MetaTraining) -> dict[str, Tensor]:
     """Meta-parameters at the start of a run: drawn anew, or those of another start.
 
     Raises:

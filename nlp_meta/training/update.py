@@ -157,18 +157,6 @@ def _pair(after: Sequence[Judged], before: Sequence[Judged], metric: str) -> Pai
 STEPS_SHARE = 4
 """An update takes one outer step for so many of the first training, unless told otherwise."""
 
-_SINCE: Mapping[str, Mapping[str, object]] = {
-    "episode": {
-        "pairs": 0,
-        "query_pairs": 0,
-        "shares": {CLASSIFICATION: 1.0},
-        "weights": {CLASSIFICATION: 1.0},
-    },
-    "outer": {"average_last": 0},
-    "adaptation": {"average": 0.0},
-}
-"""Settings that records of earlier versions lack, as those versions had them."""
-
 _Section = TypeVar("_Section")
 
 
@@ -235,7 +223,7 @@ def update_meta_model(
     _, record = find_model(str(name_or_path), role=START, skill=CLASSIFICATION)
     settings = _read_settings(record, name_or_path, data_root=data_root, steps=steps, seed=seed)
     model = MetaModel.from_pretrained(name_or_path)
-    shared = settings.model.head == "shared"
+    shared = model.encoder_settings.head == "shared"
     new = [
         make_task(name, *pairs, known=model.labels, shared=shared, label_map=label_map)
         for name, pairs in added.items()
@@ -265,7 +253,7 @@ def _plan(settings: MetaTraining, record: Record, new: Sequence[Task], *, replay
     fewest = settings.episode.shot + settings.episode.query_shot
     found: Recalled = recall(settings.data, names, fewest=fewest)
     old = [found.tasks[name] for name in trained if name in found.tasks]
-    skills = set(settings.episode.shares) if replay else {CLASSIFICATION}
+    skills = set(settings.skills) if replay else {CLASSIFICATION}
     kinds = {task.kind for task in old}
     lost = {skill for skill in skills if ROWS[skill] not in kinds}
     if replay and lost:
@@ -287,9 +275,7 @@ def _train(
     *,
     on_step: Callable[[StepRecord], None] | None,
 ) -> MetaModel:
-    replayed = (
-        plan_stream(settings.episode, plan.old, seed=settings.run.seed) if plan.replay else None
-    )
+    replayed = plan_stream(settings, plan.old) if plan.replay else None
     stream = mix_streams(
         plan.new, replayed, replay=plan.replay, episode=settings.episode, seed=settings.run.seed
     )
@@ -386,6 +372,7 @@ def _read_settings(
         outer = _section(OuterSettings, own, "outer")
         steps = steps or max(1, outer.steps // STEPS_SHARE)
         return MetaTraining(
+            skills=list(record.skills),
             data=replace(_section(DataSettings, own, "data"), root=data_root),
             episode=_section(EpisodeSettings, own, "episode"),
             model=ModelSettings(**record.model),
@@ -412,5 +399,4 @@ def _read_settings(
 
 def _section(kind: type[_Section], own: Mapping[str, Any], name: str) -> _Section:
     known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
-    values = {**_SINCE.get(name, {}), **own[name]}
-    return kind(**{key: value for key, value in values.items() if key in known})
+    return kind(**{key: value for key, value in own[name].items() if key in known})

@@ -156,7 +156,7 @@ MIXED = (
 ).split()
 WRITING = (
     "--data.cards [nlp_meta_phrases] --generation.model_name_or_path runs/marian "
-    "--generation.max_tokens 60 --generation.lora_r 2 --generation.num_beams 1 "
+    "--model.max_tokens 60 --generation.lora_r 2 --generation.num_beams 1 "
     "--run.output_dir runs/translation_generation"
 ).split()
 

@@ -25,7 +25,7 @@ from nlp_meta.models.loading import build_generator
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.prompting.prompts import Prompt, Written
 from nlp_meta.report.page import to_markdown
-from nlp_meta.settings import GenerationComparison, GenerationSettings
+from nlp_meta.settings import GenerationComparison, Seq2SeqSettings
 from nlp_meta.training.config import read_settings
 
 pytestmark = pytest.mark.slow
@@ -49,8 +49,8 @@ def make_config(root: Path) -> dict[str, Any]:
         "copied_source": "copied_source",
         "prompting": "prompting",
     }
-    config["generation"] |= {"model_name_or_path": str(root / "marian"), "max_tokens": 32}
-    config["generation"] |= {"lora_r": 2, "lora_alpha": 4.0, "num_beams": 2}
+    config["model"] |= {"model_name_or_path": str(root / "marian"), "max_tokens": 32}
+    config["model"] |= {"lora_r": 2, "lora_alpha": 4.0, "num_beams": 2}
     config["adaptation"] |= {"labels": 6, "draws": 1, "max_query": 3, "batch_size": None}
     config["adaptation"] |= {"steps": [1, 2], "learning_rates": [0.001]}
     config["run"] |= {"output_dir": str(root / "report")}
@@ -81,7 +81,7 @@ def compared(save_tiny_marian: Any, tmp_path_factory: pytest.TempPathFactory) ->
     save_tiny_marian(root / "marian", tags=("deu", "fra", "spa"))
     config = make_config(root)
     (root / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    model = GenerationSettings(**config["generation"])
+    model = Seq2SeqSettings(**config["model"])
     objective = build_generator(model)
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
     told = {"settings": {"outer": {"algorithm": "reptile"}}, "examples": 100}
@@ -183,7 +183,7 @@ def test_the_page_has_signatures_and_says_what_was_left_out(compared):
 
 
 def test_beams_are_those_of_the_comparison(compared):
-    settings = read(compared, "--generation.num_beams", "3")
+    settings = read(compared, "--model.num_beams", "3")
     bench = Bench(settings, ())
 
     assert bench.start(str(compared / "start")).objective.num_beams == 3

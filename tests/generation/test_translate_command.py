@@ -16,7 +16,7 @@ from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.generation import GenerationModel
 from nlp_meta.models.loading import build_generator
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.settings import GenerationSettings
+from nlp_meta.settings import Seq2SeqSettings
 
 LOOPBACK = runpy.run_path(str(Path(__file__).parents[1] / "prompting/server.py"))
 NOUNS, VERBS = "house river market doctor".split(), "sleeps eats runs".split()
@@ -42,7 +42,7 @@ def long_memory():
 
 def save_start(model, folder):
     """Save a start as the recipe does."""
-    settings = GenerationSettings(str(model), None, 48, 4, 8.0, "both", None, None, 0.1, 2)
+    settings = Seq2SeqSettings(str(model), None, 48, 4, 8.0, "both", None, None, 0.1, 2)
     objective = build_generator(settings, precision="no")
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
     MetaModel(

@@ -27,7 +27,7 @@ from nlp_meta.models.generation import GenerationModel, episode_of
 from nlp_meta.models.loading import build_generator
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.retrieval import fold_pairs
-from nlp_meta.settings import GenerationSettings
+from nlp_meta.settings import Seq2SeqSettings
 
 PAIRS = {
     "marian": ("ind", "jav"),
@@ -55,8 +55,8 @@ print(json.dumps(found))
 """
 
 
-def make_settings(folder, **options) -> GenerationSettings:
-    return GenerationSettings(
+def make_settings(folder, **options) -> Seq2SeqSettings:
+    return Seq2SeqSettings(
         **{
             "model_name_or_path": str(folder),
             "revision": None,

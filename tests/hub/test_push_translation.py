@@ -11,7 +11,7 @@ from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.loading import build_generator, build_retriever
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.settings import GenerationSettings, ModelSettings
+from nlp_meta.settings import ModelSettings, Seq2SeqSettings
 
 NAME, PLACE = "me/javanese", "models/me/javanese"
 SOURCES = [f"the {noun} {verb}" for noun in ("river", "house", "market") for verb in ("eats", "is")]
@@ -36,7 +36,7 @@ def tiny_t5(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start(tiny_t5):
-    settings = GenerationSettings(
+    settings = Seq2SeqSettings(
         model_name_or_path=str(tiny_t5),
         revision=None,
         max_tokens=40,
@@ -146,5 +146,5 @@ def test_a_record_of_another_version_is_refused_in_words(start, tmp_path, change
         del record["model"]["lora_sides"]
     path.write_text(json.dumps(record), encoding="utf-8")
 
-    with pytest.raises(MetaModelError, match="those of this version's GenerationSettings"):
+    with pytest.raises(MetaModelError, match="those of this version's Seq2SeqSettings"):
         MetaModel.from_pretrained(tmp_path / "start")

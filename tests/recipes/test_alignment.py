@@ -81,7 +81,7 @@ def mixed(train: Train) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(train: Train) -> Path:
-    words = ["--episode.shares", "{retrieval: 1.0}", "--episode.weights", "{retrieval: 1.0}"]
+    words = ["--skills", "[retrieval]", "--episode.shares", "null", "--episode.weights", "null"]
     return train("alone", *words, "--adaptation.metric", "precision_at_1")
 
 
@@ -183,10 +183,7 @@ def test_a_mixed_run_cannot_begin_at_a_start_of_translation_alone(train, alone):
     ("words", "message"),
     [
         (["--episode.shares", "{classification: 1.0, retrieval: 0.0}"], "`episode.shares`"),
-        (
-            ["--episode.shares", "{poetry: 1.0}"],
-            "'poetry': one of classification, retrieval",
-        ),
+        (["--skills", "[poetry]"], "one or more of classification, retrieval"),
         (["--episode.weights", "{classification: 1.0}"], "`episode.weights`"),
         (["--data.cards", "[nlp_meta_reviews]"], "cannot draw episodes of retrieval"),
         (["--model.pooling", "native"], "set `model.pooling` to mean"),

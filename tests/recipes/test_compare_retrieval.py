@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from nlp_meta.comparing.bench import (
-    SECTIONS,
+    FORMS,
     SKILLS,
     Bench,
     draw_episodes,
@@ -32,7 +32,7 @@ from nlp_meta.models.loading import build_retriever
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.report.page import to_markdown
 from nlp_meta.settings import GenerationComparison, ModelSettings, RetrievalComparison
-from nlp_meta.training.config import choose_by_section, read_settings
+from nlp_meta.training.config import choose_form, read_settings
 
 pytestmark = pytest.mark.slow
 
@@ -238,13 +238,13 @@ def test_the_config_says_what_methods_compete_in(tmp_path):
     other.write_text("data: {}\n", encoding="utf-8")
 
     def find(path: Path) -> str:
-        return choose_by_section(SECTIONS, ["--config", str(path)]).__name__
+        return choose_form(FORMS, ["--config", str(path)]).__name__
 
     assert (find(labels), find(CONFIG)) == ("Comparison", "RetrievalComparison")
     with pytest.raises(SettingsError, match=r"sections `rivals`, `retrieval`"):
         find(other)
     with pytest.raises(SettingsError, match="cannot tell what to run"):
-        choose_by_section(SECTIONS, [])
+        choose_form(FORMS, [])
 
 
 def test_the_config_is_complete(compared):

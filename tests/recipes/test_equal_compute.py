@@ -48,7 +48,8 @@ def count_kind(config: dict[str, Any], kind: str) -> float:
     support = episode["pairs" if pairs else "shot"] * labels
     batches = max(1, round(support / (inner["batch_size"] or support or 1)))
     query = episode["query_pairs" if pairs else "query_shot"] * labels
-    share = episode["shares"][kind] / sum(episode["shares"].values())
+    shares = episode["shares"] or dict.fromkeys(config["skills"], 1.0)
+    share = shares[kind] / sum(shares.values())
     episodes = outer["steps"] * outer["meta_batch_size"] * share
     return episodes * (inner["steps"] * support / batches + query)
 
@@ -65,7 +66,7 @@ def test_the_rival_is_trained_on_as_many_examples_of_each_kind(ours, start, kind
     config, rival = read(ours), read(f"{start}_long")
 
     assert config["run"]["init_from"] == rival["run"]["init_from"] == f"runs/{start}"
-    assert sorted(config["episode"]["shares"]) == kinds
+    assert sorted(config["skills"]) == kinds
     further = {"retrieval": 17_920, "classification": 19_200}
     for kind in kinds:
         assert count_kind(config, kind) == pytest.approx(further[kind])

@@ -51,8 +51,8 @@ def small_config() -> dict[str, Any]:
 def meta_config(name: str) -> dict[str, Any]:
     config = read_config(name)
     config["data"] |= {"cards": ["nlp_meta_phrases"]}
-    config["generation"] |= {"model_name_or_path": "small", "max_tokens": 96, "lora_r": 2}
-    config["generation"] |= {"num_beams": 2}
+    config["model"] |= {"model_name_or_path": "small", "max_tokens": 96, "lora_r": 2}
+    config["model"] |= {"num_beams": 2}
     config["outer"] |= {"steps": 2, "meta_batch_size": 2, "stack": 2, "warmup_steps": 1}
     config["outer"] |= {"validate_every": 2, "checkpoint_every": 1}
     config["inner"] |= {"batch_size": 4}
@@ -217,8 +217,8 @@ def test_adapt_translate_and_evaluate_a_held_out_pair(root, meta, run_here):
         (("--outer.algorithm", "joint"), "`inner.steps`"),
         (("--episode.pairs", "0"), "`episode.pairs`"),
         (("--adaptation.metric", "accuracy"), "`adaptation.metric`"),
-        (("--generation.model_name_or_path", "nowhere"), "`generation.model_name_or_path`"),
-        (("--generation.max_tokens", "97"), "`generation.max_tokens`"),
+        (("--model.model_name_or_path", "nowhere"), "`generation.model_name_or_path`"),
+        (("--model.max_tokens", "97"), "`generation.max_tokens`"),
     ],
 )
 def test_settings_that_do_not_fit_stop_in_one_sentence(root, run_recipe, words, message):
@@ -247,7 +247,7 @@ def test_configs_of_the_rivals_see_as_many_pairs():
     assert ours == count("translation_generation_reptile") == 12_800
     assert count("multitask_translation_long") == ours
     starts = {
-        read_config(name)["generation"]["model_name_or_path"]
+        read_config(name)["model"]["model_name_or_path"]
         for name in ("translation_generation", "multitask_translation_long")
     }
     assert starts == {read_config("multitask_translation")["run"]["output_dir"]}

@@ -1,18 +1,19 @@
 """Settings: complete configs, overrides by name, and one sentence for whatever is wrong."""
 
 import json
+import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
 
-from nlp_meta.comparing.bench import SECTIONS
+from nlp_meta.comparing.bench import FORMS
 from nlp_meta.errors import SettingsError
-from nlp_meta.settings import GenerationTraining, MetaTraining, SmallTraining, fingerprint
-from nlp_meta.training.config import choose_by_section, read_settings
+from nlp_meta.settings import MetaTraining, SmallTraining, fingerprint
+from nlp_meta.training.config import choose_form, describe_settings, read_settings, run_recipe
 
 CONFIGS = Path(__file__).resolve().parents[2] / "recipes" / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
@@ -36,7 +37,6 @@ def write(tmp_path: Path) -> Callable[..., str]:
 
 TRAINING = {
     "small_model": SmallTraining,
-    "generation": GenerationTraining,
     "episode": MetaTraining,
 }
 
@@ -48,10 +48,8 @@ def read(path: str, *words: str) -> MetaTraining:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_config_reads(path):
     words = ["--config", str(path)]
-    table = SECTIONS if path.stem.startswith("compare") else TRAINING
-    kind = choose_by_section(table, words)
-
-    settings = read_settings(kind, words)
+    table = FORMS if path.stem.startswith("compare") else TRAINING
+    settings = read_settings(choose_form(table, words), words)
 
     assert asdict(settings) == yaml.safe_load(path.read_text(encoding="utf-8"))
 
@@ -97,7 +95,9 @@ def test_resume_is_short_for_the_setting(write):
 
 
 def test_an_unknown_key_is_named_with_the_nearest_known_one(write):
-    with pytest.raises(SettingsError, match=r"'inner\.learning_rat' in .*write 'learning_rate'"):
+    with pytest.raises(
+        SettingsError, match=r"`inner\.learning_rat` is unknown.*write `learning_rate`"
+    ):
         read(write(learning_rat=0.1))
 
 
@@ -105,12 +105,12 @@ def test_an_unknown_section_is_named(write):
     path = Path(write())
     path.write_text(path.read_text(encoding="utf-8")[:-1] + ', "extra": {"a": 1}}', "utf-8")
 
-    with pytest.raises(SettingsError, match=r"cannot use the setting 'extra'.*take it out"):
+    with pytest.raises(SettingsError, match=r"`extra` is unknown.*take it out"):
         read(str(path))
 
 
 def test_a_missing_key_is_named(write):
-    with pytest.raises(SettingsError, match=r"'inner\.steps' is missing.*add it"):
+    with pytest.raises(SettingsError, match=r"`inner\.steps` is missing.*add the key"):
         read(write(without="steps"))
 
 
@@ -120,7 +120,7 @@ def test_a_missing_section_is_named(write):
     del values["outer"]
     path.write_text(json.dumps(values), encoding="utf-8")
 
-    with pytest.raises(SettingsError, match="'outer' is missing"):
+    with pytest.raises(SettingsError, match="`outer` is missing"):
         read(str(path))
 
 
@@ -134,7 +134,7 @@ def test_a_number_that_yaml_takes_for_text_says_how_to_write_it(tmp_path, writte
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
 
-    says = rf"'{written}' for the setting 'inner\.learning_rate'.*write .*{advice}"
+    says = rf"`inner\.learning_rate` is '{written}'.*write .*{advice}"
     with pytest.raises(SettingsError, match=says):
         read(str(path))
 
@@ -142,12 +142,12 @@ def test_a_number_that_yaml_takes_for_text_says_how_to_write_it(tmp_path, writte
 
 
 def test_such_a_number_is_found_in_a_list_too(write):
-    with pytest.raises(SettingsError, match=r"'1e-3' for the setting 'adaptation\.learning_rates'"):
+    with pytest.raises(SettingsError, match=r"`adaptation\.learning_rates\[0\]` is '1e-3'"):
         read(write("adaptation", learning_rates=["1e-3"]))
 
 
 def test_such_a_number_is_found_in_the_options_too(write):
-    with pytest.raises(SettingsError, match=r"'1e-3' for the setting 'outer\.options"):
+    with pytest.raises(SettingsError, match=r"`outer\.options\.weight_decay` is '1e-3'"):
         read(write("outer", options={"weight_decay": "1e-3"}))
 
 
@@ -180,7 +180,7 @@ def test_a_wrong_type_stops_with_one_sentence_that_names_the_key(write, section,
     [["--inner.stepz", "3"], ["--inner.steps", "x"], ["--inner.steps", "2.5"], ["--resum"], ["x"]],
 )
 def test_a_wrong_override_stops(write, words):
-    with pytest.raises(SettingsError, match="cannot read the settings") as caught:
+    with pytest.raises(SettingsError, match=r"cannot (use|read) ") as caught:
         read(write(), *words)
 
     assert "\n" not in str(caught.value)
@@ -256,7 +256,7 @@ def test_the_options_of_the_hub_are_written_as_the_hub_has_them(write):
 
 
 def test_a_token_may_not_stand_in_a_file(write):
-    with pytest.raises(SettingsError, match="write 'hub_token_env'"):
+    with pytest.raises(SettingsError, match="write `hub_token_env`"):
         read(write("hub", hub_token="hf_secret"))
 
 
@@ -264,3 +264,28 @@ def test_where_a_run_is_pushed_decides_none_of_its_numbers(write):
     settings = read(write())
 
     assert fingerprint(settings) == fingerprint(read(write(), "--push-to-hub"))
+
+
+FORMS_OF_RUNS = [*FORMS.values(), MetaTraining, SmallTraining]
+
+
+@pytest.mark.parametrize("form", FORMS_OF_RUNS, ids=lambda form: form.__name__)
+def test_help_explains_every_key_of_a_config(form):
+    """Each key stands at the beginning of a line, with words behind it."""
+    text = describe_settings(form)
+
+    for section, hint in get_type_hints(form).items():
+        variants = [one for one in (hint, *get_args(hint)) if is_dataclass(one)]
+        for key in [field.name for variant in variants for field in fields(variant)] or [section]:
+            assert re.search(rf"^ *{key} +\S+", text, re.MULTILINE), key
+
+
+def test_a_recipe_shows_its_help_without_a_config(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["meta_train.py", "--help"])
+
+    with pytest.raises(SystemExit) as left:
+        run_recipe(lambda settings: 1, MetaTraining)
+
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert "meta_batch_size" in shown and "Episodes per outer step" in shown
