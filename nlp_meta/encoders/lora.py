@@ -116,7 +116,7 @@ def plan_seq2seq_lora(
     if lora_sides not in SIDES:
         raise BackboneError(
             f"cannot adapt the side '{lora_sides}' of '{backbone.name}': one of "
-            f"{', '.join(SIDES)} is needed; change `generation.lora_sides`"
+            f"{', '.join(SIDES)} is needed; change `model.lora_sides`"
         )
     frame = seq2seq.skeleton(backbone)
     targets = lora_target_modules or PEFT_CHOICES.get(backbone.config.model_type)
@@ -145,7 +145,7 @@ def _layers(backbone: Seq2Seq, frame: nn.Module, side: str, topmost: int | None)
     if topmost is not None and not 1 <= topmost <= depth:
         raise BackboneError(
             f"cannot adapt the topmost {topmost} layers of the {side} of '{backbone.name}': 1 to "
-            f"{depth} are needed; change `generation.lora_layers`"
+            f"{depth} are needed; change `model.lora_layers`"
         )
     return "|".join(str(layer) for layer in range(depth - (topmost or depth), depth))
 

@@ -92,7 +92,7 @@ def load_seq2seq(
         raise BackboneError(
             f"cannot load the encoder-decoder '{name}' ({reason}): a Hub id or a folder with "
             "config.json, a tokenizer and model.safetensors is needed; change "
-            "`generation.model_name_or_path`"
+            "`model.model_name_or_path`"
         ) from error
     _check_length(name, config, tokenizer, max_tokens)
     model.requires_grad_(False).eval().to(device)
@@ -148,7 +148,7 @@ def _begin(name: str, model: PreTrainedModel) -> int:
     if not known:
         raise BackboneError(
             f"cannot decode with '{name}': its config has no `decoder_start_token_id`, which an "
-            "encoder-decoder needs; change `generation.model_name_or_path`"
+            "encoder-decoder needs; change `model.model_name_or_path`"
         )
     return known[0]
 
@@ -161,5 +161,5 @@ def _check_length(
     if not 3 <= max_tokens <= longest:
         raise BackboneError(
             f"cannot cut texts at {max_tokens} tokens for '{name}': 3 to {longest} are needed; "
-            "change `generation.max_tokens`"
+            "change `model.max_tokens`"
         )

@@ -222,7 +222,7 @@ def build_generation(
     if not 0 <= label_smoothing < 1:
         raise SettingsError(
             f"cannot smooth labels by {label_smoothing}: 0 or more and less than 1 is needed; "
-            "change `generation.label_smoothing`"
+            "change `model.label_smoothing`"
         )
     if num_beams < 1:
         raise SettingsError(

@@ -180,8 +180,8 @@ def _override(values: dict[str, Any], form: type[Any], name: str, word: str) -> 
 
 def _sections_in(hint: Any) -> list[type[Any]]:
     """The dataclasses among the types of a field."""
-    variants: list[Any] = [hint, *get_args(hint)]
-    return [one for one in variants if dataclasses.is_dataclass(one)]
+    variants = (hint, *get_args(hint))
+    return [one for one in variants if isinstance(one, type) and dataclasses.is_dataclass(one)]
 
 
 def _hints(form: type[Any], sections: Sequence[str], key: str) -> Iterator[Any]:

@@ -155,8 +155,8 @@ MIXED = (
     "--run.output_dir runs/mixed"
 ).split()
 WRITING = (
-    "--data.cards [nlp_meta_phrases] --generation.model_name_or_path runs/marian "
-    "--model.max_tokens 60 --generation.lora_r 2 --generation.num_beams 1 "
+    "--data.cards [nlp_meta_phrases] --model.model_name_or_path runs/marian "
+    "--model.max_tokens 60 --model.lora_r 2 --model.num_beams 1 "
     "--run.output_dir runs/translation_generation"
 ).split()
 

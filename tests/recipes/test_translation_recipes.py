@@ -217,8 +217,8 @@ def test_adapt_translate_and_evaluate_a_held_out_pair(root, meta, run_here):
         (("--outer.algorithm", "joint"), "`inner.steps`"),
         (("--episode.pairs", "0"), "`episode.pairs`"),
         (("--adaptation.metric", "accuracy"), "`adaptation.metric`"),
-        (("--model.model_name_or_path", "nowhere"), "`generation.model_name_or_path`"),
-        (("--model.max_tokens", "97"), "`generation.max_tokens`"),
+        (("--model.model_name_or_path", "nowhere"), "`model.model_name_or_path`"),
+        (("--model.max_tokens", "97"), "`model.max_tokens`"),
     ],
 )
 def test_settings_that_do_not_fit_stop_in_one_sentence(root, run_recipe, words, message):
