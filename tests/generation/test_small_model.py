@@ -59,7 +59,6 @@ def make_settings(folder, **options) -> SmallTraining:
         CorpusSettings(True, 0.2, 0.2, 6, 0.1),
         OuterSettings(
             algorithm="joint",
-            deviation_r=0,
             meta_batch_size=2,
             stack=1,
             optimizer="AdamW",

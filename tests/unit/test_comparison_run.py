@@ -220,7 +220,9 @@ def test_labels_that_no_method_can_learn_from_are_refused(tasks, tmp_path, metho
     """N-grams need 2 labels."""
     own = bench(dict.fromkeys(methods, "ngrams"), labels=labels)
 
-    with pytest.raises(SettingsError, match=r"cannot compare ngrams.* none of them .*--methods"):
+    with pytest.raises(
+        SettingsError, match=r"cannot compare ngrams.* none of them .*comparison.methods"
+    ):
         run(own, tasks, tmp_path)
     assert not (tmp_path / "cells").exists()
 

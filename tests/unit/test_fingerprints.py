@@ -39,7 +39,11 @@ def train_again(path: Path) -> None:
 def save_start(folder: Path, base: Path) -> Path:
     """A start as far as files go: a record that names its base, and an adapter."""
     folder.mkdir(parents=True)
-    record = {"kind": "meta-model", "model": {"model_name_or_path": str(base), "revision": None}}
+    record = {
+        "role": "start",
+        "skills": ["classification"],
+        "model": {"model_name_or_path": str(base), "revision": None},
+    }
     record |= {"labels": [], "adaptation": {}, "step_sizes": {}, "provenance": {}}
     (folder / "nlp_meta.json").write_text(json.dumps(record), encoding="utf-8")
     save_file({"lora": torch.zeros(2)}, folder / "adapter_model.safetensors")

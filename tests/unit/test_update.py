@@ -42,7 +42,7 @@ DATA = DataSettings([CARD], None, "files", {"meta-validation": [JUDGING]}, [f"{C
 EPISODE = EpisodeSettings(4, 2, 0, 0, "uniform", None, None)
 INNER = InnerSettings(1, 0.01, "sgd", None, 0.0, learned_step_sizes=False)
 OUTER = OuterSettings(
-    "reptile", 0, 8, 4, 4, "SGD", 0.5, {}, 0, "constant", None, 8, None, 8, 0
+    "reptile", 8, 4, 4, "SGD", 0.5, {}, 0, "constant", None, 8, None, 8, 0
 )  # fmt: skip
 ADAPTATION = AdaptationSettings(
     labels=12,
@@ -309,7 +309,7 @@ def test_what_turns_its_answers_round_has_forgotten(make_meta: Callable[..., Met
 def test_learned_step_sizes_go_on(make_meta: Callable[..., MetaModel], tmp_path: Path):
     model = make_meta(sizes=True)
     model.save_pretrained(tmp_path / "meta")
-    _, record = updating.find_model(str(tmp_path / "meta"), kind="meta-model")
+    _, record = updating.find_model(str(tmp_path / "meta"), role="start")
     settings = updating._read_settings(record, tmp_path / "meta", data_root=None, steps=1, seed=0)
     settings = replace(
         settings,
@@ -323,21 +323,10 @@ def test_learned_step_sizes_go_on(make_meta: Callable[..., MetaModel], tmp_path:
     assert len(sizes) > 4 and all(float(value) == -0.5 for value in sizes)
 
 
-def test_records_of_earlier_versions_are_read(make_meta: Callable[..., MetaModel], tmp_path: Path):
+def test_a_record_without_its_settings_is_refused(
+    make_meta: Callable[..., MetaModel], tmp_path: Path
+):
     model = make_meta()
-    own = model.provenance["settings"]
-    older = {
-        **own,
-        "episode": {name: own["episode"][name] for name in ("shot", "query_shot", "sampling")},
-        "outer": {
-            n: v for n, v in own["outer"].items() if n not in ("deviation_r", "average_last")
-        },
-        "adaptation": {n: v for n, v in own["adaptation"].items() if n != "average"},
-    }
-    _, record = saved_record(replace(model, provenance={"settings": older}), tmp_path / "a")
-    assert (
-        updating._read_settings(record, "a", data_root=None, steps=None, seed=0).episode == EPISODE
-    )
 
     _, record = saved_record(replace(model, provenance={"settings": {}}), tmp_path / "b")
     with pytest.raises(MetaModelError, match="its record lacks 'outer'"):
@@ -346,7 +335,7 @@ def test_records_of_earlier_versions_are_read(make_meta: Callable[..., MetaModel
 
 def saved_record(model: MetaModel, folder: Path) -> Any:
     model.save_pretrained(folder)
-    return updating.find_model(str(folder), kind="meta-model")
+    return updating.find_model(str(folder), role="start")
 
 
 def test_command_refuses_what_it_cannot_do(
