@@ -206,7 +206,7 @@ def _describe_retrieval(report: "RetrievalReport", options: Namespace) -> Facts:
 
 
 def _describe_generation(adapted: "GenerationModel", options: Namespace) -> Facts:
-    from nlp_meta.encoders.language_codes import near_codes
+    from nlp_meta.encoders.seq2seq import near_codes
 
     if (report := adapted.report) is None:
         return {}

@@ -1,17 +1,9 @@
 """Episodes: few-shot problems drawn from tasks, each a function of a seed and a number.
 
-An example of the query set shares neither its text nor its group (the same
-sentence in another language) with any example of the support set.
-
-What streams of episodes share: units, examples that must stay on one side of an episode,
-and the random streams that these are drawn by.
-
-Two examples belong together if they share a text or a group (the same sentence in
-another language); of a translation both sentences count as its texts.
-
-The labels of a support set as numbers, and what a support set must have to be learned from.
-
-Mixing: episodes of several skills from one stream, in a ratio that every stretch of it keeps.
+An example of the query set shares neither its text nor its group (the same sentence in
+another language) with any example of the support set: examples that share one are a unit,
+which stays on one side. A mixed stream takes episodes of several skills in a ratio that
+every stretch of it keeps.
 """
 
 import zlib

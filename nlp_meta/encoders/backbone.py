@@ -1,10 +1,8 @@
 """Backbones: a pretrained encoder, frozen, with the place where its head goes.
 
-Any Hugging Face encoder serves. Its weights are read from safetensors only, are
-never changed, and the model stays in evaluation mode: dropout would be a random
-input that nobody passed.
-
-Where models compute, and in which dtype their matrix products.
+Any Hugging Face encoder serves. Its weights are read from safetensors only, are never
+changed, and the model stays in evaluation mode: dropout would be a random input that
+nobody passed. Where it computes, and in which dtype its matrix products, is chosen here.
 """
 
 import copy

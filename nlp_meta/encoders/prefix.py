@@ -4,9 +4,8 @@ Three `Network`s do the same job. `whole_network` starts from token ids and runs
 model. The others know encoders of BERT's and RoBERTa's shape (embeddings, a list of
 layers, a head on the last states): `prefix_network` runs the lower layers once for each
 text, keeps their states in memory, and every pass afterwards starts from them;
-`lean_network` keeps nothing and leaves out what no head reads.
-
-Embeddings: what the frozen encoder says of a text, as one vector.
+`lean_network` keeps nothing and leaves out what no head reads. An embedder gives the whole
+frozen encoder's states of a text as one vector.
 """
 
 import logging

@@ -2,10 +2,19 @@
 
 Weights are read from safetensors only, are never changed, and the model stays in
 evaluation mode: dropout would be a random input that nobody passed.
+
+Each family wants its languages otherwise. NLLB, M2M-100 and mBART have a token for each
+language, set on the tokenizer and at the head of the decoder; T5 reads a sentence
+(`translate Indonesian to Javanese: `); Marian, the small model of this package and MADLAD
+read a tag of the target language, where their vocabulary has such tags. A code is the
+model's own (`jav_Latn`) or any that `parse_tag` reads (`jav`, `jv`, `sin_Sinh`).
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,9 +28,195 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from nlp_meta.data.languages import split_pair
-from nlp_meta.encoders.language_codes import Direction, Languages, find_direction, read_languages
+from nlp_meta.data.languages import COMMON_CODES, LanguageTag, name_language, parse_tag, split_pair
 from nlp_meta.errors import BackboneError
+
+CODED = ("m2m_100", "nllb-moe", "mbart")
+WORDED = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
+TAGS = (re.compile(r">>(\w+)<<"), re.compile(r"<2(\w+)>"))
+"""A target language in the vocabulary, as Marian and as MADLAD write it."""
+
+UNDETERMINED = "und"
+"""ISO 639-3 for a language that is not known; a model with this tag takes any language."""
+
+_LANGUAGE = re.compile(r"[a-z]{3}")
+"""Any language as ISO 639-3 has it; of two letters `parse_tag` knows them all."""
+
+_CODE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
+
+_UNUSUAL = {"ns": "nso"}
+"""Codes that are M2M-100's alone, in ISO 639-3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Languages:
+    """What one model says of languages.
+
+    Attributes:
+        name: The model, as the user typed it.
+        known: The model's own codes, to the id of their token or to the tag in the text;
+            empty where it tells no languages apart.
+        begin: Id that its decoder begins with.
+        last: The target's code stands at the end of the labels and the decoder begins with it.
+    """
+
+    name: str
+    family: str
+    known: Mapping[str, int | str]
+    begin: int
+    last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """How one model is told from which language to which it translates.
+
+    Attributes:
+        source, target: The model's own codes; None where it has none.
+        prefix_text: Put before every source text; may be empty.
+        start: Ids that decoding begins with.
+        is_new: The model has no code for the target and takes it as undetermined.
+    """
+
+    source: str | None
+    target: str | None
+    prefix_text: str
+    start: tuple[int, ...]
+    is_new: bool = False
+
+
+def read_languages(
+    config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, *, name: str, begin: int
+) -> Languages:
+    """Find out how a model wants its languages, and which it has."""
+    if config.model_type in CODED:
+        known = _codes(tokenizer)
+        last = config.model_type == "mbart" and _ends_with_code(tokenizer, known)
+        return Languages(name, "codes", known, begin, last)
+    tags = _tags(tokenizer)
+    if tags:
+        return Languages(name, "tags", tags, begin)
+    if config.model_type in WORDED:
+        return Languages(name, "words", {}, begin)
+    return Languages(name, "none", {}, begin)
+
+
+def find_direction(languages: Languages, source: str, target: str) -> Direction:
+    """Tell a model its language pair.
+
+    Args:
+        source, target: ISO 639, with a script where that matters, or the model's own codes.
+
+    Raises:
+        BackboneError: The model has no such language, or takes any and this is no language's
+            code; lists the near ones.
+    """
+    begin = languages.begin
+    if languages.family == "codes":
+        source, target = _find(languages, source, "from"), _find(languages, target, "to")
+        token = int(languages.known[target])
+        start = (token,) if languages.last else (begin, token)
+        return Direction(source, target, "", start)
+    if languages.family == "words":
+        names = [_name(languages, code, side) for code, side in ((source, "from"), (target, "to"))]
+        return Direction(None, None, f"translate {names[0]} to {names[1]}: ", (begin,))
+    _check_code(languages, source, "from")
+    _check_code(languages, target, "to")
+    if languages.family == "tags":
+        # Such models read the tag of the target alone.
+        new = _match(target, languages) is None and UNDETERMINED in languages.known
+        code = UNDETERMINED if new else _find(languages, target, "to")
+        return Direction(None, code, f"{languages.known[code]} ", (begin,), new)
+    return Direction(None, None, "", (begin,))
+
+
+def _find(languages: Languages, code: str, side: str) -> str:
+    known = _match(code, languages)
+    if known is None:
+        raise _unknown(languages, code, side, needed="one of the model's languages")
+    return known
+
+
+def _check_code(languages: Languages, code: str, side: str) -> None:
+    """Refuse what is no language at all, where the model itself would not notice."""
+    if _match(code, languages) is None and not _LANGUAGE.fullmatch(parse_tag(code).language):
+        raise _unknown(languages, code, side, needed="the code of a language")
+
+
+def _unknown(languages: Languages, code: str, side: str, *, needed: str) -> BackboneError:
+    option = "source_lang" if side == "from" else "target_lang"
+    return BackboneError(
+        f"cannot translate {side} '{code}' with '{languages.name}': {needed} is needed, such as "
+        f"{', '.join(near_codes(languages, code))}; change `{option}`, or leave such tasks out "
+        "(`data.exclude`)"
+    )
+
+
+def _match(code: str, languages: Languages) -> str | None:
+    """The model's own code for a language; None where it has none, or several scripts of it."""
+    if code in languages.known:
+        return code
+    wanted = parse_tag(code)
+    fitting = [
+        known
+        for known in languages.known
+        if (tag := _parse(known)).language == wanted.language
+        and wanted.script in (None, tag.script)
+    ]
+    written = [known for known in fitting if _language(known) == _language(code)]
+    latin = [known for known in written or fitting if known.endswith("_Latn")]
+    left = latin or written or fitting
+    return left[0] if len(left) == 1 else None
+
+
+def _name(languages: Languages, code: str, side: str) -> str:
+    """The English name of a language; one that is written with a capital stands for itself."""
+    if code[:1].isupper():
+        return code.replace("_", "-")  # a pair has no other hyphen than its own
+    name = name_language(code)
+    if name == code:
+        raise _unknown(languages, code, side, needed="one of the model's languages")
+    return name
+
+
+def near_codes(languages: Languages, code: str) -> list[str]:
+    """Up to five of the model's codes, the most alike first; scripts of the same one before all."""
+    wanted = {_language(code), parse_tag(code).language}
+
+    def likeness(known: str) -> float:
+        names = (_language(known), _parse(known).language)
+        return max(SequenceMatcher(None, name, near).ratio() for name in wanted for near in names)
+
+    codes = [known for known in languages.known or COMMON_CODES if known != UNDETERMINED]
+    return sorted(codes, key=lambda known: (-likeness(known), known))[:5]
+
+
+def _parse(known: str) -> LanguageTag:
+    return parse_tag(_UNUSUAL.get(known, known))
+
+
+def _language(code: str) -> str:
+    return code.partition("_")[0]
+
+
+def _codes(tokenizer: Any) -> dict[str, int]:
+    """Codes of NLLB and mBART are tokens; those of M2M-100 stand between underscores."""
+    if hasattr(tokenizer, "get_lang_id"):
+        return {code: int(tokenizer.get_lang_id(code)) for code in tokenizer.lang_code_to_token}
+    added = tokenizer.get_added_vocab()
+    return {token: int(place) for token, place in added.items() if _CODE.fullmatch(token)}
+
+
+def _tags(tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+    matches = ((tag.fullmatch(token), token) for token in tokenizer.get_vocab() for tag in TAGS)
+    return {match[1]: token for match, token in matches if match}
+
+
+def _ends_with_code(tokenizer: Any, known: Mapping[str, int]) -> bool:
+    """Whether labels end with the target's code, as the first mBART had it, or begin with it."""
+    tokenizer.tgt_lang = next(iter(known))
+    labels = tokenizer(text_target="")["input_ids"]
+    return bool(labels[-1] == known[tokenizer.tgt_lang])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,9 @@
-"""Nearest neighbors among embeddings, in blocks, and the margin by which a pair stands out.
+"""How alike sentences are: nearest neighbors among embeddings, and the overlap of n-grams.
 
-All embeddings are rows of length 1 in float32, so that a product is a cosine.
-
-Overlap of character n-grams: how much two sentences look alike, as a cosine.
-
-A translation in a related language looks like its source, and names and numbers do in any.
-An encoder's vocabulary breaks both apart, so the two kinds of cosine add to each other.
+Embeddings are rows of length 1 in float32, so that a product is a cosine. A pair stands out
+by its margin over the neighbors of both sides. The overlap of character n-grams is a second
+cosine: a translation in a related language looks like its source, and names and numbers do
+in any. An encoder's vocabulary breaks both apart, so the two cosines add to each other.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -4,13 +4,12 @@ Values go in and values come out. The model's own parameters, the outer optimize
 the random state are never touched, so the same `adapt` serves meta-training,
 evaluation and export.
 
-Learned step sizes: meta-parameters that say how fast other tensors adapt.
-
-Each is named for the tensor whose rate it scales and holds the logarithm of a factor on the
-inner learning rate. They travel with the weights and never adapt themselves.
+Step sizes may be learned: meta-parameters that say how fast other tensors adapt. Each is
+named for the tensor whose rate it scales and holds the logarithm of a factor on the inner
+learning rate. They travel with the weights and never adapt themselves.
 
 Source:
-    Li et al. 2017, arXiv:1707.09835.
+    Learned step sizes: Li et al. 2017, arXiv:1707.09835.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

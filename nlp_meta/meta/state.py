@@ -1,6 +1,4 @@
-"""Where a run of the outer loop stands: its state, its log, its stop signals.
-
-Checkpoints of the outer loop, complete or not there at all.
+"""Where a run of the outer loop stands: its state, its checkpoints, its log, its stop signals.
 
 A checkpoint is a folder of two files: `state.safetensors` and `state.json`, which
 holds the other's hash. It is written beside its place and renamed, so that a process

@@ -1,14 +1,129 @@
-"""Diagnose a meta-model on the meta-validation tasks of a config."""
+"""Diagnosis: what adaptation does to a start on meta-validation tasks, tensor by tensor, step by step."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from statistics import fmean
 
+import torch
+from torch import Tensor
+
+from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
-from nlp_meta.meta.diagnosis import Diagnosis, diagnose
+from nlp_meta.meta.inner_loop import (
+    InnerLoop,
+    Loss,
+    Minibatch,
+    Weights,
+    adaptation_path,
+    drop_step_sizes,
+)
+from nlp_meta.meta.objective import Metric, Objective, begin_episodes, in_stacks
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import MetaTraining
 from nlp_meta.training.plan import find_metrics, judged_adaptation, validation_episodes
+
+_LAYER = re.compile(r"\.(\d+)\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Means over episodes, and the score of each.
+
+    Attributes:
+        tasks: Of the episodes, in the order of the scores.
+        scores: By number of steps, one an episode, so that two starts can be paired.
+        support_loss: By number of steps, in nats, on the whole support set.
+        query_loss: The same on the query set: where it rises, adaptation harms.
+        adaptation_size: Length of the way from the start, by number of steps.
+        relative_size: By group of tensors, the length of its way after the last step over
+            the length of its start; `layer 5`, or `head`.
+    """
+
+    tasks: list[str]
+    scores: dict[int, list[float]]
+    support_loss: dict[int, float]
+    query_loss: dict[int, float]
+    adaptation_size: dict[int, float]
+    relative_size: dict[str, float]
+
+
+def diagnose(
+    objective: Objective,
+    meta_parameters: Weights,
+    episodes: Sequence[Episode],
+    *,
+    inner: InnerLoop,
+    minibatch: int | None,
+    at_steps: Sequence[int],
+    stack: int,
+    metric: Metric,
+) -> Diagnosis:
+    """Follow the adaptation of a start to episodes whose query labels are known.
+
+    Args:
+        at_steps: Numbers of steps that losses are taken after; the last is the longest.
+    """
+    scores, support_loss, query_loss, sizes = (_by_step(at_steps) for _ in range(4))
+    relative: dict[str, list[float]] = {}
+    for stacked in in_stacks(episodes, size=stack):
+        support, start = begin_episodes(objective, meta_parameters, stacked, minibatch=minibatch)
+        (whole,) = objective.support_batches(stacked, minibatch=None)
+        query = objective.query_batches(stacked)
+        fast: Weights = start
+        path = adaptation_path(objective.loss, start, support, inner=inner)
+        for step, fast in enumerate(path):
+            if step in support_loss:
+                support_loss[step] += _loss(objective.loss, fast, whole)
+                query_loss[step] += _loss(objective.loss, fast, query)
+                answers = objective.answer(fast, query, stacked)
+                scores[step] += [metric(e, a) for e, a in zip(stacked, answers, strict=True)]
+                sizes[step] += _length(start, fast, list(_moving(start))).tolist()
+        for group, names in _group(start).items():
+            way, begun = _length(start, fast, names), _length(None, start, names)
+            relative.setdefault(group, []).extend((way / begun.clamp(min=1e-12)).tolist())
+    return Diagnosis(
+        [episode.task for episode in episodes],
+        scores,
+        {step: fmean(values) for step, values in support_loss.items()},
+        {step: fmean(values) for step, values in query_loss.items()},
+        {step: fmean(values) for step, values in sizes.items()},
+        {group: fmean(values) for group, values in relative.items()},
+    )
+
+
+def _by_step(at_steps: Sequence[int]) -> dict[int, list[float]]:
+    return {step: [] for step in at_steps}
+
+
+@torch.no_grad()
+def _loss(loss: Loss, weights: Weights, batches: Minibatch) -> list[float]:
+    found: list[float] = torch.stack([loss(weights, one) for one in batches]).sum(0).tolist()
+    return found
+
+
+def _moving(weights: Weights) -> list[str]:
+    return list(drop_step_sizes(weights))
+
+
+def _group(weights: Weights) -> dict[str, list[str]]:
+    """Tensors by layer; those of no layer are the head's."""
+    groups: dict[str, list[str]] = {}
+    for name in _moving(weights):
+        layer = _LAYER.search(name)
+        groups.setdefault(f"layer {layer[1]}" if layer else "head", []).append(name)
+    return groups
+
+
+def _length(start: Weights | None, end: Weights, names: Sequence[str]) -> Tensor:
+    """Euclidean length of some tensors' way, or of the tensors themselves, `(tasks,)`."""
+    ways = [end[name] - start[name] if start else end[name] for name in names]
+    return (
+        torch.stack([way.detach().reshape(len(way), -1).square().sum(1) for way in ways])
+        .sum(0)
+        .sqrt()
+    )
 
 
 def load_start(settings: MetaTraining) -> MetaModel:

@@ -18,7 +18,7 @@ from nlp_meta.meta.choice import Trial
 from nlp_meta.meta.outer_loop import MetaTrained
 from nlp_meta.meta.state import LOG, Checkpoint
 from nlp_meta.settings import MetaTraining
-from nlp_meta.training.start import examples_before
+from nlp_meta.training.plan import examples_before
 
 _ELSEWHERE = ("skills", "run", "model", "hub")
 """Sections of a config that a record keeps elsewhere, or not at all."""

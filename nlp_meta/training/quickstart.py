@@ -41,9 +41,8 @@ from nlp_meta.settings import (
     OuterSettings,
     RunSettings,
 )
-from nlp_meta.training.plan import find_adaptation, validation_episodes
+from nlp_meta.training.plan import begin, find_adaptation, validation_episodes
 from nlp_meta.training.run import train_meta_model
-from nlp_meta.training.start import begin
 
 logger = logging.getLogger(__name__)
 

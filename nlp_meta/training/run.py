@@ -22,6 +22,7 @@ from nlp_meta.settings import AdaptationSettings, MetaTraining, fingerprint
 from nlp_meta.training.launch import with_trackers
 from nlp_meta.training.plan import (
     Objectives,
+    begin,
     check_plan,
     choose_tasks,
     find_adaptation,
@@ -36,7 +37,6 @@ from nlp_meta.training.plan import (
 )
 from nlp_meta.training.provenance import describe_draft, describe_run
 from nlp_meta.training.pushes import with_pushes
-from nlp_meta.training.start import begin
 
 
 def train_meta_model(

@@ -16,8 +16,13 @@ from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.languages import join_pair, split_pair
 from nlp_meta.data.tasks import Task
 from nlp_meta.encoders.batches import PairRow, by_length
-from nlp_meta.encoders.language_codes import UNDETERMINED
-from nlp_meta.encoders.seq2seq import Seq2Seq, direct, tokenize_sources, tokenize_targets
+from nlp_meta.encoders.seq2seq import (
+    UNDETERMINED,
+    Seq2Seq,
+    direct,
+    tokenize_sources,
+    tokenize_targets,
+)
 from nlp_meta.errors import SettingsError
 
 _HELD_OUT, _EPOCH = 0, 1

@@ -1,10 +1,9 @@
 """A small encoder-decoder, from nothing to a folder that transformers loads.
 
 It is for machines without a hub and for tests: about ten million weights that have seen
-a few ten thousand sentence pairs. Its training on all meta-train pairs together is also
-where meta-training begins.
-
-Building a small encoder-decoder as its config describes it: the vocabulary, then the model.
+a few ten thousand sentence pairs. Its vocabulary and its model are built as the config
+describes them. Its training on all meta-train pairs together is also where meta-training
+begins.
 """
 
 import time
@@ -26,18 +25,9 @@ from nlp_meta.data.episodes import GENERATION
 from nlp_meta.data.tasks import Task
 from nlp_meta.encoders.backbone import choose_autocast
 from nlp_meta.encoders.batches import PairBatch, PairRow, stack_pairs
-from nlp_meta.encoders.language_codes import read_languages
-from nlp_meta.encoders.seq2seq import Seq2Seq
-from nlp_meta.encoders.small_seq2seq import (
-    build_around_encoder,
-    build_marian,
-    save_marian_vocabulary,
-    save_trimmed_vocabulary,
-    tag_of,
-)
+from nlp_meta.encoders.seq2seq import Seq2Seq, read_languages
 from nlp_meta.errors import DivergedError, SettingsError
-from nlp_meta.meta.outer_loop import CHECKPOINTS
-from nlp_meta.meta.schedule import OuterLoop, build_optimizer, clip, is_due, rate_at
+from nlp_meta.meta.outer_loop import CHECKPOINTS, OuterLoop, build_optimizer, clip, is_due, rate_at
 from nlp_meta.meta.state import (
     Progress,
     StepRecord,
@@ -57,6 +47,13 @@ from nlp_meta.training.small_corpus import (
     encode_pairs,
     gather_pairs,
     target_languages,
+)
+from nlp_meta.training.small_seq2seq import (
+    build_around_encoder,
+    build_marian,
+    save_marian_vocabulary,
+    save_trimmed_vocabulary,
+    tag_of,
 )
 
 

@@ -1,13 +1,8 @@
 """Continual meta-training: a meta-model goes on with new domains, and old ones are replayed.
 
 The settings of its training are in its record. Old and new domains are judged before and
-after, adapted to the same support sets and asked the same held-out rows, so that what was
-forgotten, and what was gained, has an interval.
-
-Forgetting: what further training did to each domain, old or new, with an interval.
-
-Both meta-models adapt to the same support sets of a domain, each as it was found to need, and
-answer the same held-out rows.
+after: both meta-models adapt to the same support sets and answer the same held-out rows,
+so that what was forgotten, and what was gained, has an interval.
 """
 
 import tempfile

@@ -6,8 +6,13 @@ import pytest
 import torch
 
 from nlp_meta.data.languages import join_pair
-from nlp_meta.encoders.language_codes import find_direction
-from nlp_meta.encoders.seq2seq import direct, load_seq2seq, tokenize_sources, tokenize_targets
+from nlp_meta.encoders.seq2seq import (
+    direct,
+    find_direction,
+    load_seq2seq,
+    tokenize_sources,
+    tokenize_targets,
+)
 from nlp_meta.errors import BackboneError, EpisodeError
 
 MAX_TOKENS = 60  # of the tiny models

@@ -12,12 +12,6 @@ from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.batches import PairRow
-from nlp_meta.encoders.small_seq2seq import (
-    build_around_encoder,
-    build_marian,
-    save_marian_vocabulary,
-    save_trimmed_vocabulary,
-)
 from nlp_meta.errors import BackboneError, CheckpointError, SettingsError
 from nlp_meta.settings import (
     CorpusSettings,
@@ -35,6 +29,12 @@ from nlp_meta.training.small_corpus import (
     target_languages,
 )
 from nlp_meta.training.small_model import save_vocabulary, train_small_model
+from nlp_meta.training.small_seq2seq import (
+    build_around_encoder,
+    build_marian,
+    save_marian_vocabulary,
+    save_trimmed_vocabulary,
+)
 
 NOUNS = "house river market doctor garden window letter river teacher bridge".split()
 VERBS = "sleeps eats runs falls sings opens waits burns grows moves".split()

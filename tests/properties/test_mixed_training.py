@@ -13,8 +13,7 @@ from nlp_meta.data.tasks import Example, Task
 from nlp_meta.meta.algorithms import ALGORITHMS
 from nlp_meta.meta.inner_loop import InnerLoop, repeat
 from nlp_meta.meta.objective import Validation
-from nlp_meta.meta.outer_loop import Training, add_stack, meta_train
-from nlp_meta.meta.schedule import OuterLoop
+from nlp_meta.meta.outer_loop import OuterLoop, Training, add_stack, meta_train
 from nlp_meta.models.loading import build_classifier, retrieval_beside
 from nlp_meta.objectives.retrieval import TEMPERATURE
 from nlp_meta.settings import ModelSettings

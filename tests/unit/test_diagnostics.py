@@ -7,8 +7,8 @@ import torch
 
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.meta.diagnosis import diagnose
 from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.training.diagnosis import diagnose
 
 
 @dataclass

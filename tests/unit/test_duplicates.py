@@ -5,7 +5,8 @@ import string
 
 import pytest
 
-from nlp_meta.data.duplicates import Match, find_near_duplicates, find_repeats, text_key
+from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.leaks import Match, find_near_duplicates, find_repeats
 from nlp_meta.errors import SettingsError
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nlp_meta.errors import SettingsError
-from nlp_meta.meta.schedule import OuterLoop, build_optimizer, clip, rate_at
+from nlp_meta.meta.outer_loop import OuterLoop, build_optimizer, clip, rate_at
 
 
 def make(**changed) -> OuterLoop:

@@ -29,8 +29,8 @@ from nlp_meta.settings import (
     OuterSettings,
 )
 from nlp_meta.training import update as updating
+from nlp_meta.training.plan import begin
 from nlp_meta.training.replay import drop_judged, hold_out, make_task, mix_streams
-from nlp_meta.training.start import begin
 from nlp_meta.training.update import measure_forgetting, update_meta_model
 
 CARD = "nlp_meta_reviews"

@@ -1,13 +1,10 @@
-"""Encoder-decoders that are built here: from nothing, or around a pretrained encoder.
+"""Encoder-decoders that are built here, from nothing or around an encoder, and their vocabularies.
 
 From nothing the architecture is Marian's. A pretrained encoder of BERT's shape has
 learned positions and a norm behind its embeddings, which Marian has no place for and
-BART has: a BART model holds such an encoder weight for weight.
-
-Vocabularies of encoder-decoders that start from nothing, with tags of target languages.
-
-Either SentencePiece pieces trained on the texts at hand, as a Marian tokenizer, or those
-pieces of a pretrained encoder's vocabulary that the texts need, as a tokenizer of its kind.
+BART has: a BART model holds such an encoder weight for weight. A vocabulary is either
+SentencePiece pieces trained on the texts at hand, as a Marian tokenizer, or those pieces
+of a pretrained encoder's vocabulary that the texts need; both have tags of target languages.
 """
 
 import json
@@ -34,7 +31,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from nlp_meta.encoders.language_codes import TAGS, UNDETERMINED
+from nlp_meta.encoders.seq2seq import TAGS, UNDETERMINED
 from nlp_meta.errors import BackboneError, SettingsError
 
 SHAPED = ("bert", "roberta", "xlm-roberta", "camembert")
