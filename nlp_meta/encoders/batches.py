@@ -1,4 +1,4 @@
-"""Batches: texts or sentence pairs as token ids, rows of like length side by side, tasks stacked."""
+"""Batches: texts or pairs as token ids, rows of like length side by side, tasks stacked."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Diagnosis: what adaptation does to a start on meta-validation tasks, tensor by tensor, step by step."""
+"""Diagnosis: what adaptation does to a start, tensor by tensor and step by step."""
 
 import re
 from collections.abc import Sequence
