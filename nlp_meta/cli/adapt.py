@@ -76,6 +76,11 @@ def add_options(command: ArgumentParser) -> None:
         metavar="N",
         help="a longer table is an error (default: %(default)s)",
     )
+    _add_adaptation(command)
+    add_push_after(command.add_argument_group("Hub"))
+
+
+def _add_adaptation(command: ArgumentParser) -> None:
     adaptation = command.add_argument_group("adaptation")
     adaptation.add_argument(
         "--steps",
@@ -98,7 +103,6 @@ def add_options(command: ArgumentParser) -> None:
         "(default: %(default)s)",
     )
     add_shared(adaptation, "--seed")
-    add_push_after(command.add_argument_group("Hub"))
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:

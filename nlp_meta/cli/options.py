@@ -22,6 +22,18 @@ from nlp_meta.errors import LabelError
 if TYPE_CHECKING:
     from argparse import _ActionsContainer as Group  # a command, or a heading of its help
 
+TABLES = ".csv, .tsv, .jsonl, .json or .parquet"
+"""Endings of tables that are read."""
+
+TABLES_OR_PAIRS = f"{TABLES}; of two texts both paths, A B"
+
+LABEL_OPTIONS = ("--text-column", "--label-column", "--label-map")
+PAIR_COLUMNS = ("--source-column", "--target-column")
+LANGUAGES = ("--source-lang", "--target-lang")
+
+METHODS = "lora, full, setfit, linear_probe, prototypes, memory, ngrams, prompting"
+"""Those that need no start."""
+
 # Their data may be two aligned texts.
 _READ_PAIRS = ("adapt", "compare", "evaluate")
 
@@ -74,7 +86,8 @@ class CommandParser(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2."""
-        self.exit(2, f"error: {' '.join(message.split())}; see `{self.prog} --help`\n")
+        message = " ".join(name_options(message, self).split())
+        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
 
 
 def add_common_options(command: ArgumentParser, *, nested: bool = False) -> None:
@@ -101,7 +114,8 @@ def name_options(message: str, parser: ArgumentParser) -> str:
     value: `label_map` becomes `--label-map`, `run.output_dir` becomes `--output-dir`,
     `long_texts="cut"` becomes `--long-texts cut`.
     """
-    options = {action.dest: action for action in parser._actions}
+    # `config.json` is a file, and no option.
+    options = {action.dest: action for action in parser._actions if action.dest != "json"}
 
     def replace(match: re.Match[str]) -> str:
         name, value = match["name"], match["value"]
@@ -144,19 +158,6 @@ def repeat_data(words: Sequence[str]) -> list[str]:
         is_path = not any(path.startswith("-") for path in (first, word))
         repeated += [option, word] if option in ("--data", "--test-data") and is_path else [word]
     return repeated
-
-
-TABLES = ".csv, .tsv, .jsonl, .json or .parquet"
-"""Endings of tables that are read."""
-
-TABLES_OR_PAIRS = f"{TABLES}; of two texts both paths, A B"
-
-LABEL_OPTIONS = ("--text-column", "--label-column", "--label-map")
-PAIR_COLUMNS = ("--source-column", "--target-column")
-LANGUAGES = ("--source-lang", "--target-lang")
-
-METHODS = "lora, full, setfit, linear_probe, prototypes, memory, ngrams, prompting"
-"""Those that need no start."""
 
 
 def add_shared(group: "Group", *names: str, **changes: Any) -> None:

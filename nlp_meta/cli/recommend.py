@@ -38,6 +38,10 @@ def add_options(command: ArgumentParser) -> None:
         help="what decides (default: %(default)s)",
     )
     add_shared(command.add_argument_group("data"), *LABEL_OPTIONS)
+    _add_validation(command)
+
+
+def _add_validation(command: ArgumentParser) -> None:
     validation = command.add_argument_group("cross-validation")
     validation.add_argument(
         "--encoder",

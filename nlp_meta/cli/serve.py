@@ -52,6 +52,10 @@ def add_options(command: ArgumentParser) -> None:
         metavar="DIR",
         help="folder for the models of POST /adapt that are to be saved (default: none is)",
     )
+    _add_limits(command)
+
+
+def _add_limits(command: ArgumentParser) -> None:
     limits = command.add_argument_group("limits")
     for name, default, about in (
         ("--max-batch", 64, "texts after which a batch waits for no others"),

@@ -545,6 +545,7 @@ def test_front_help_fits_a_narrow_terminal(
         ("push folder", "or give `token`", "or give `--token`"),
         ("push folder", "over it with `exist_ok=True`", "over it with `--exist-ok`"),
         ("compare meta", "`prompting.model_name_or_path`", "`--prompting.model`"),
+        ("push folder", "it holds no `config.json`", "it holds no `config.json`"),
         ("adapt meta", "set `lora_r`, or run `adapt` first", "set `lora_r`, or run `adapt` first"),
     ],
 )
@@ -562,9 +563,9 @@ def test_errors_of_the_library_name_options_of_the_command(
 
 
 def test_only_the_command_line_names_its_options() -> None:
-    """`training/config.py` is the command line of recipes."""
+    """`training/config.py` and `settings.py` are the command line of recipes."""
     package = Path(main.__code__.co_filename).parents[1]
-    apart = [package / "cli", package / "training" / "config.py"]
+    apart = [package / "cli", package / "training" / "config.py", package / "settings.py"]
     named = [
         str(path.relative_to(package))
         for path in package.rglob("*.py")
