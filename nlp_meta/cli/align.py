@@ -123,7 +123,7 @@ def _load(name: str) -> "RetrievalModel | GenerationModel":
 def _read(path: Path, side: str) -> _Text:
     from nlp_meta.data.duplicates import first_places
     from nlp_meta.files.entries import is_blank
-    from nlp_meta.files.memories import FORMS
+    from nlp_meta.files.memories import MEMORY_FORMS
     from nlp_meta.files.parallel_texts import read_lines
 
     if not path.is_file():
@@ -131,7 +131,7 @@ def _read(path: Path, side: str) -> _Text:
             f"cannot read '{path}': there is no such file, a text of one sentence a line is "
             f"needed; check the path given as `--{side}`"
         )
-    lines = read_lines(path, known=FORMS)
+    lines = read_lines(path, known=MEMORY_FORMS)
     kept = [number for number, line in enumerate(lines, start=1) if not is_blank(line)]
     if not kept:
         raise DataError(

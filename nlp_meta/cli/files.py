@@ -17,7 +17,7 @@ from nlp_meta.errors import DataError, MetaModelError
 
 if TYPE_CHECKING:
     from nlp_meta.files.memories import Memory
-    from nlp_meta.files.tables import Table
+    from nlp_meta.files.tables import LabeledTable
 
 Data = Path | tuple[Path, Path]
 """What is given as `--data`: a file, or two aligned texts."""
@@ -26,7 +26,7 @@ Columns = Mapping[str, Sequence[str | int | float]]
 """The cells of a table, by the names of its columns."""
 
 
-def read_rows(options: Namespace, data: Data, *, max_rows: int = sys.maxsize) -> "Table":
+def read_rows(options: Namespace, data: Data, *, max_rows: int = sys.maxsize) -> "LabeledTable":
     """Read texts, and labels where the command has an option for their column."""
     from nlp_meta.files.tables import read_table
 
@@ -116,11 +116,11 @@ def check_ending(path: Path, endings: Sequence[str], *, what: str) -> None:
 
 def write_columns(path: Path, columns: Columns) -> None:
     """Write a table whole: .csv, .tsv, .jsonl or .parquet."""
-    from nlp_meta.data.table_formats import render_rows
+    from nlp_meta.data.table_formats import render_table
     from nlp_meta.files.entries import ending_of, write_whole
 
     rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    write_whole(path, render_rows(ending_of(path), tuple(columns), rows))
+    write_whole(path, render_table(ending_of(path), tuple(columns), rows))
 
 
 def write_scores(path: Path, record: Mapping[str, object]) -> None:

@@ -14,7 +14,7 @@ from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.evaluation.pairing import Paired
-    from nlp_meta.files.tables import Table
+    from nlp_meta.files.tables import LabeledTable
     from nlp_meta.meta.state import StepRecord
     from nlp_meta.training.update import UpdateReport
 
@@ -90,8 +90,8 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     return {**record, "forgotten": list(report.forgotten)}
 
 
-def _read_domains(options: Namespace) -> dict[str, "Table"]:
-    tables: dict[str, Table] = {}
+def _read_domains(options: Namespace) -> dict[str, "LabeledTable"]:
+    tables: dict[str, LabeledTable] = {}
     for name, path in options.added:
         if name in tables:
             raise SettingsError(

@@ -26,7 +26,7 @@ from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.evaluation.answers import KINDS as KINDS_OF_ANSWERS
 from nlp_meta.files.memories import Memory, describe_memory
-from nlp_meta.files.tables import Table
+from nlp_meta.files.tables import LabeledTable
 from nlp_meta.hub.records import (
     START,
     Record,
@@ -159,8 +159,8 @@ class Inner:
 
 def compare_table(
     wanted: OwnComparison,
-    data: Table,
-    test_data: Table | None,
+    data: LabeledTable,
+    test_data: LabeledTable | None,
     *,
     folder: Path,
     label_map: Mapping[str, str] | None,
@@ -224,7 +224,7 @@ def compare_pairs(
 
 
 def recommend_for_table(
-    data: Table,
+    data: LabeledTable,
     *,
     wanted: OwnComparison,
     encoder: str,
@@ -277,8 +277,8 @@ def _compare(
 
 
 def build_task(
-    data: Table,
-    test_data: Table | None,
+    data: LabeledTable,
+    test_data: LabeledTable | None,
     *,
     known: Sequence[str],
     label_map: Mapping[str, str] | None,
@@ -346,7 +346,7 @@ def _check_rows(train: Sequence[Example], *, alone: bool, called: str) -> None:
 
 
 def _read_labeled(
-    table: Table, *, known: Sequence[str], label_map: Mapping[str, str] | None
+    table: LabeledTable, *, known: Sequence[str], label_map: Mapping[str, str] | None
 ) -> tuple[Example, ...]:
     """Different texts of a table, each with its first label."""
     match = match_labels(table.labels or (), known, label_map=label_map)

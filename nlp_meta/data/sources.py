@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.data import table_formats
 from nlp_meta.data.cards import (
     CLASSIFICATION,
     COLUMN_KEYS,
@@ -22,7 +21,7 @@ from nlp_meta.data.cards import (
     HubTask,
     TaskCard,
 )
-from nlp_meta.data.table_formats import FORMS
+from nlp_meta.data.table_formats import TABLE_FORMS, parse_table
 from nlp_meta.errors import CardError, SettingsError
 
 SOURCES = ("files", "hub")
@@ -178,14 +177,14 @@ def _find_file(
 
 def _read_file(card: DataCard, path: Path) -> Sequence[Record]:
     form = path.suffix.removeprefix(".")
-    if form not in FORMS:
+    if form not in TABLE_FORMS:
         raise CardError(
             f"cannot read '{path}' of card '{card.path}': the ending '{path.suffix}' is unknown; "
-            f"one of {', '.join('.' + known for known in FORMS)} is needed; convert the file and "
-            "correct `files`"
+            f"one of {', '.join('.' + known for known in TABLE_FORMS)} is needed; convert "
+            "the file and correct `files`"
         )
     try:
-        return table_formats.read_rows(form, path.read_bytes()).cells
+        return parse_table(form, path.read_bytes()).cells
     except (OSError, ValueError) as error:
         line = getattr(error, "line", None)
         raise CardError(

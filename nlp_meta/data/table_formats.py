@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import Any
 
-FORMS = ("csv", "tsv", "jsonl", "json", "parquet")
-WRITTEN_FORMS = ("csv", "tsv", "jsonl", "parquet")
+TABLE_FORMS = ("csv", "tsv", "jsonl", "json", "parquet")
+WRITTEN_TABLES = ("csv", "tsv", "jsonl", "parquet")
 """As endings of file names, without the point."""
 
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
 
-Row = Mapping[str, object]
+Cells = Mapping[str, object]
 
 
 class TableError(ValueError):
@@ -46,19 +46,19 @@ class Rows:
     """
 
     columns: tuple[str, ...]
-    cells: tuple[Row, ...]
+    cells: tuple[Cells, ...]
     lines: tuple[int, ...]
     count: int
 
 
-def read_rows(
+def parse_table(
     form: str,
     content: bytes,
     *,
     columns: Collection[str] | None = None,
     most: int | None = None,
 ) -> Rows:
-    """Read a table of one of the `FORMS`; blank rows at its end are left out.
+    """Read a table of one of the `TABLE_FORMS`; blank rows at its end are left out.
 
     A TSV file whose quotes are not those of a table, as in most parallel corpora, is taken
     as written: if its lines are rows of one width already, no quote joins two of them.
@@ -79,8 +79,8 @@ def read_rows(
     return _read_json(text, columns, most)
 
 
-def render_rows(form: str, columns: Sequence[str], rows: Sequence[Row]) -> bytes:
-    """Write a table of one of the `WRITTEN_FORMS` as bytes; JSONL takes each row as it is."""
+def render_table(form: str, columns: Sequence[str], rows: Sequence[Cells]) -> bytes:
+    """Write a table of one of the `WRITTEN_TABLES` as bytes; JSONL takes each row as it is."""
     if form == "parquet":
         import pyarrow as pa
         from pyarrow import parquet
@@ -224,7 +224,7 @@ def _find_classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     }
 
 
-def _name_classes(row: Row, classes: Mapping[str, list[str]]) -> Row:
+def _name_classes(row: Cells, classes: Mapping[str, list[str]]) -> Cells:
     """Write class names for class numbers; -1 stands for no label there."""
     names: dict[str, Any] = {
         column: dict(enumerate(classes[column])).get(row[column])  # type: ignore[call-overload]
@@ -234,5 +234,5 @@ def _name_classes(row: Row, classes: Mapping[str, list[str]]) -> Row:
     return {**row, **names}
 
 
-def _pick(row: Row, columns: Collection[str] | None) -> Row:
+def _pick(row: Cells, columns: Collection[str] | None) -> Cells:
     return row if columns is None else {name: row[name] for name in columns if name in row}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nlp_meta.data.table_formats import render_rows
+from nlp_meta.data.table_formats import render_table
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     EMPTY,
@@ -23,12 +23,17 @@ from nlp_meta.files.entries import (
     write_whole,
 )
 from nlp_meta.files.gettext import fill_po, po_entries
-from nlp_meta.files.memories import WRITTEN_FORMS, check_direction, check_written_form, render_pairs
+from nlp_meta.files.memories import (
+    WRITTEN_MEMORIES,
+    check_direction,
+    check_written_form,
+    render_pairs,
+)
 from nlp_meta.files.tables import WRITTEN_PAIR_TABLES, read_rows_of, table_entries
 from nlp_meta.files.xliff import fill_xliff, xliff_entries
 
-FORMS = ("txt", *WRITTEN_PAIR_TABLES, "po", "pot", "xlf", "xliff")
-TRANSLATED_FORMS = ("txt", *WRITTEN_FORMS)
+DOCUMENT_FORMS = ("txt", *WRITTEN_PAIR_TABLES, "po", "pot", "xlf", "xliff")
+TRANSLATED_FORMS = ("txt", *WRITTEN_MEMORIES)
 
 TRANSLATED = "translated"
 
@@ -82,7 +87,7 @@ def read_sources(
             nothing to translate.
     """
     path = Path(path)
-    file = read_user_file(path, forms=FORMS)
+    file = read_user_file(path, forms=DOCUMENT_FORMS)
     columns = (source_column, target_column)
     if _KINDS[file.form] in ("po", "xliff"):
         entries, languages = _localized(file)
@@ -242,4 +247,4 @@ def _fill(
         {**row, target: filled[place]} if place in filled else row
         for place, row in enumerate(rows.cells)
     ]
-    return render_rows(form, tuple(dict.fromkeys((*rows.columns, target))), cells)
+    return render_table(form, tuple(dict.fromkeys((*rows.columns, target))), cells)

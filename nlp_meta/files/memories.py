@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlp_meta.data.languages import same_language
-from nlp_meta.data.table_formats import render_rows
+from nlp_meta.data.table_formats import render_table
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     DUPLICATE,
@@ -36,7 +36,7 @@ from nlp_meta.files.tables import (
 from nlp_meta.files.tmx import render_tmx, tmx_entries
 from nlp_meta.files.xliff import render_xliff, xliff_entries
 
-WRITTEN_FORMS = (*WRITTEN_PAIR_TABLES, "po", "tmx", "xlf", "xliff")
+WRITTEN_MEMORIES = (*WRITTEN_PAIR_TABLES, "po", "tmx", "xlf", "xliff")
 
 
 def render_pairs(
@@ -48,13 +48,13 @@ def render_pairs(
     reviewed: bool,
     columns: tuple[str, str] = ("source", "target"),
 ) -> bytes:
-    """Give the content of a new file of one of the `WRITTEN_FORMS`.
+    """Give the content of a new file of one of the `WRITTEN_MEMORIES`.
 
     Args:
         reviewed: Else `.po` and XLIFF say that the translations are yet to be looked at.
     """
     if form in WRITTEN_PAIR_TABLES:
-        return render_rows(form, columns, [dict(zip(columns, p, strict=True)) for p in pairs])
+        return render_table(form, columns, [dict(zip(columns, p, strict=True)) for p in pairs])
     if form == "po":
         return render_po(pairs, target_lang=target_lang, reviewed=reviewed)
     source_lang, target_lang = source_lang or "", target_lang or ""
@@ -84,7 +84,7 @@ def check_written_form(
         )
 
 
-FORMS = (*PAIR_TABLES, "po", "pot", "tmx", "xlf", "xliff")
+MEMORY_FORMS = (*PAIR_TABLES, "po", "pot", "tmx", "xlf", "xliff")
 _ALIGNED = (
     ", or two aligned texts, both given or named by `source_lang` and `target_lang` (x.ind, "
     "x.jav or x.ind.txt, x.jav.txt)"
@@ -152,27 +152,21 @@ def read_memory(
         DataError: A file cannot be read as what it is, has none of the languages or no
             usable pair.
     """
+    languages = {"source_lang": source_lang, "target_lang": target_lang}
     if isinstance(path, tuple):
-        shown, both = f"{path[0]}' and '{path[1]}", (Path(path[0]), Path(path[1]))
-        both = order_aligned(both, source_lang=source_lang, target_lang=target_lang)
-        entries = aligned_entries(*both, known=FORMS)
-    else:
-        shown, path = str(path), Path(path)
-        other = find_aligned(path, known=FORMS, source_lang=source_lang, target_lang=target_lang)
-        if other is not None:
-            entries = aligned_entries(*other, known=FORMS)
-        else:
-            file = read_user_file(path, forms=FORMS, also=_ALIGNED)
-            if file.form in PAIR_TABLES:
-                entries = table_entries(
-                    file,
-                    read_rows_of(file),
-                    source_column=source_column,
-                    target_column=target_column,
-                )
-            else:
-                entries = _localized(file, source_lang=source_lang, target_lang=target_lang)
-    return _sift(entries, shown)
+        both = order_aligned((Path(path[0]), Path(path[1])), **languages)
+        return _sift(aligned_entries(*both, known=MEMORY_FORMS), f"{path[0]}' and '{path[1]}")
+    path = Path(path)
+    aligned = find_aligned(path, known=MEMORY_FORMS, **languages)
+    if aligned is not None:
+        return _sift(aligned_entries(*aligned, known=MEMORY_FORMS), str(path))
+    file = read_user_file(path, forms=MEMORY_FORMS, also=_ALIGNED)
+    if file.form not in PAIR_TABLES:
+        return _sift(_localized(file, **languages), str(path))
+    entries = table_entries(
+        file, read_rows_of(file), source_column=source_column, target_column=target_column
+    )
+    return _sift(entries, str(path))
 
 
 def _localized(file: UserFile, *, source_lang: str | None, target_lang: str | None) -> list[Entry]:

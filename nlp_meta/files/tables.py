@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlp_meta.data.labels import label_text
-from nlp_meta.data.table_formats import FORMS, Rows, TableError, read_rows
+from nlp_meta.data.table_formats import TABLE_FORMS, Rows, TableError, parse_table
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import Entry, UserFile, damaged, not_utf8, read_user_file
 
@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class LabeledTable:
     """A user's rows, in the file's order.
 
     Attributes:
@@ -38,7 +38,7 @@ def read_table(
     text_column: str = "text",
     label_column: str | None = "label",
     max_rows: int,
-) -> Table:
+) -> LabeledTable:
     """Read texts and labels from a CSV, TSV, JSONL, JSON or Parquet file.
 
     Integers, booleans and whole floats are labels too: 1, 1.0 and "1" are one label.
@@ -52,14 +52,14 @@ def read_table(
         DataError: No such file, an unknown ending, not UTF-8, damaged, no rows or too many,
             a missing column, an empty text or a missing label; names the line.
     """
-    file = read_user_file(Path(path), forms=FORMS)
+    file = read_user_file(Path(path), forms=TABLE_FORMS)
     wanted = {"text_column": text_column}
     if label_column is not None:
         wanted["label_column"] = label_column
     rows = read_rows_of(file, columns=set(wanted.values()), most=max_rows)
     _check_count(file, rows.count, max_rows)
     _check_columns(file, rows, wanted)
-    return Table(
+    return LabeledTable(
         texts=_texts(file, rows, text_column),
         labels=None if label_column is None else _labels(file, rows, label_column),
         columns=rows.columns,
@@ -70,13 +70,13 @@ def read_table(
 def read_rows_of(
     file: UserFile, *, columns: Collection[str] | None = None, most: int | None = None
 ) -> Rows:
-    """Read a table that a user brought; arguments are those of `read_rows`.
+    """Read a table that a user brought; arguments are those of `parse_table`.
 
     Raises:
         DataError: It does not keep to its format; names the line.
     """
     try:
-        return read_rows(file.form, file.content, columns=columns, most=most)
+        return parse_table(file.form, file.content, columns=columns, most=most)
     except TableError as error:
         raise damaged(file, error, line=error.line) from error
     except UnicodeDecodeError as error:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nlp_meta.data.table_formats import WRITTEN_FORMS, TableError, read_rows, render_rows
+from nlp_meta.data.table_formats import WRITTEN_TABLES, TableError, parse_table, render_table
 
 ROWS = (
     {"text": 'A "quiet" street,\nthey said', "label": "NA"},
@@ -11,9 +11,9 @@ ROWS = (
 )
 
 
-@pytest.mark.parametrize("form", WRITTEN_FORMS)
+@pytest.mark.parametrize("form", WRITTEN_TABLES)
 def test_what_is_written_is_read_again(form):
-    rows = read_rows(form, render_rows(form, ("text", "label"), ROWS))
+    rows = parse_table(form, render_table(form, ("text", "label"), ROWS))
 
     assert (rows.columns, rows.cells, rows.count) == (("text", "label"), ROWS, 3)
 
@@ -23,14 +23,17 @@ def test_what_is_written_is_read_again(form):
 )
 def test_a_row_knows_where_it_begins(form, lines):
     """By hand: the first row of the CSV file spans lines 2 and 3."""
-    assert read_rows(form, render_rows(form, ("text", "label"), ROWS)).lines == lines
+    assert parse_table(form, render_table(form, ("text", "label"), ROWS)).lines == lines
 
 
-@pytest.mark.parametrize("form", WRITTEN_FORMS)
+@pytest.mark.parametrize("form", WRITTEN_TABLES)
 def test_rows_beyond_the_most_are_counted_and_columns_not_wanted_are_left(form):
-    content = render_rows(form, ("text", "label"), ROWS)
+    content = render_table(form, ("text", "label"), ROWS)
 
-    few, narrow = read_rows(form, content, most=1), read_rows(form, content, columns=["label", "x"])
+    few, narrow = (
+        parse_table(form, content, most=1),
+        parse_table(form, content, columns=["label", "x"]),
+    )
 
     assert few.count == 3 and len(few.cells) <= 1
     assert narrow.columns == ("text", "label")
@@ -39,6 +42,6 @@ def test_rows_beyond_the_most_are_counted_and_columns_not_wanted_are_left(form):
 
 def test_the_line_of_a_fault_in_an_array_is_that_of_the_text():
     with pytest.raises(TableError, match="it is not JSON") as caught:
-        read_rows("json", b'[\n{"text": "a"},\n{"text": oops}\n]')
+        parse_table("json", b'[\n{"text": "a"},\n{"text": oops}\n]')
 
     assert caught.value.line == 3
