@@ -341,3 +341,16 @@ def test_a_line_that_names_no_method_is_refused(text, message):
 def test_a_setting_that_names_no_method_of_the_comparison_is_refused(tasks, tmp_path):
     with pytest.raises(SettingsError, match=r"'mine' of `comparison\.ours`"):
         run(bench({"ngrams": "ngrams"}, ours="mine"), tasks, tmp_path)
+
+
+def test_the_models_of_a_bench_charge_its_clock(tiny_encoder):
+    """Else a method that finds what an earlier one kept would look faster than it is."""
+    one = bench({})
+    model = replace(
+        one.settings.model, model_name_or_path=str(tiny_encoder), max_tokens=24, lora_layers=2
+    )
+
+    backbone = one.objective(model, one.labels).backbone
+    one.clock.begin_job()
+
+    assert backbone.clock.job == one.clock.job == 1
