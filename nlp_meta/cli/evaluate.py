@@ -106,7 +106,7 @@ def find_skill(model: str) -> str:
 
 
 def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
-    from nlp_meta.evaluation.metrics import METRICS
+    from nlp_meta.evaluation.metrics import LABEL_METRICS
 
     table = read_rows(options, options.data)
     with quiet_libraries():
@@ -122,7 +122,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     seen = {*true, *(answer.label for answer in predictions)}
     present = [label for label in model.labels if label in seen]
     return Evaluation(
-        {metric: _score(true, predictions, metric, present) for metric in METRICS},
+        {metric: _score(true, predictions, metric, present) for metric in LABEL_METRICS},
         {"rows": len(true), "labels": labels},
         {"rows": f"{len(true)} ({shown}); 95% intervals over rows"},
     )
@@ -157,7 +157,8 @@ def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:
 
 def _evaluate_retrieval(options: Namespace, screen: Screen) -> Evaluation:
     with quiet_libraries():
-        from nlp_meta.evaluation.ranking_metrics import ROW_SUMS, place_rankings
+        from nlp_meta.evaluation.answers import place_rankings
+        from nlp_meta.evaluation.metrics import RANKING_METRICS
         from nlp_meta.models.retrieval import RetrievalModel
         from nlp_meta.models.texts import count_cut
 
@@ -181,7 +182,7 @@ def _evaluate_retrieval(options: Namespace, screen: Screen) -> Evaluation:
     facts = _describe(memory, cut, pairs)
     facts["n-grams"] = f"their overlap counts for {overlap:g}" if overlap else "take no part"
     placed, targets = place_rankings(episode, rankings), [pair.target for pair in episode.query]
-    scores = {metric: _score(targets, placed, metric, ()) for metric in ROW_SUMS}
+    scores = {metric: _score(targets, placed, metric, ()) for metric in RANKING_METRICS}
     return Evaluation(scores, record, facts)
 
 

@@ -1,6 +1,7 @@
 """The bench that methods of one skill are built on: settings, judged episodes, loaded models.
 
-What differs between labels, translations found and translations written stands in `SKILLS`.
+What methods of labels, of translations found and of translations written compete in stands in
+`CONTESTS`.
 """
 
 import itertools
@@ -31,22 +32,18 @@ from nlp_meta.encoders.prefix import Embed, mean_pooled_embedder
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.classification import AdaptedModel
-from nlp_meta.models.loading import build_classifier, build_generator, build_retriever
 from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.skills import AnySettings, build_objectives
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.report.scores import join_names
 from nlp_meta.settings import (
     Comparison,
     GenerationComparison,
-    ModelSettings,
     RetrievalComparison,
-    RunSettings,
-    Seq2SeqSettings,
 )
 from nlp_meta.training.plan import load_splits, union_of_labels, validation_episodes
 
 AnyComparison = Comparison | RetrievalComparison | GenerationComparison
-BaseSettings = ModelSettings | Seq2SeqSettings
 Tasks = Sequence[Task]
 
 BYTES_A_NUMBER = 4
@@ -120,14 +117,21 @@ class Bench:
         """What its methods answer with."""
         return skill_of(self.settings)
 
-    def objective(self, model: BaseSettings, labels: Sequence[str] = ()) -> Any:
+    def objective(self, model: AnySettings, labels: Sequence[str] = ()) -> Any:
         """Load a pretrained model with its adapter's plan; a second time give the same.
 
         All methods of a comparison write with as many beams, those of its own settings.
         """
         key = json.dumps([asdict(model), list(labels)])
         if key not in self._loaded:
-            self._loaded[key] = SKILLS[self.skill].load(model, labels, self.settings.run)
+            run = self.settings.run
+            self._loaded[key] = build_objectives(
+                model,
+                (self.skill,),
+                labels=labels,
+                precision=run.mixed_precision,
+                batch_tokens=run.batch_tokens,
+            )[self.skill]
             if self.skill != GENERATION:
                 self._loaded[key].backbone.clock.follow(self.clock)
         if self.skill == GENERATION:
@@ -170,25 +174,23 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedSkill:
-    """What a comparison does by the skill of its methods.
+class Contest:
+    """What methods of one skill compete in.
 
     Attributes:
         settings: What its configs are read into.
-        load: A pretrained model, labels and the settings of the run, to an objective.
         draw: Episodes that methods are compared on.
         notes: What a reader of the results must know.
     """
 
     settings: type[AnyComparison]
-    load: Callable[[Any, Sequence[str], RunSettings], Any]
     draw: Callable[[Bench, Tasks], tuple[Episode, ...]]
     notes: Callable[[Any], tuple[str, ...]]
 
 
 def skill_of(settings: AnyComparison) -> str:
     """The skill that a config compares methods of."""
-    return next(name for name, row in SKILLS.items() if row.settings is type(settings))
+    return next(name for name, row in CONTESTS.items() if row.settings is type(settings))
 
 
 def open_bench(settings: AnyComparison, *, train: Tasks, validation: Tasks, test: Tasks) -> Bench:
@@ -227,7 +229,7 @@ def draw_episodes(bench: Bench, tasks: Tasks) -> tuple[Episode, ...]:
     Raises:
         EpisodeError: A task has too few examples.
     """
-    return SKILLS[bench.skill].draw(bench, tasks)
+    return CONTESTS[bench.skill].draw(bench, tasks)
 
 
 def _draw_labels(bench: Bench, tasks: Tasks) -> tuple[Episode, ...]:
@@ -312,41 +314,26 @@ def _tell_pools(settings: RetrievalComparison) -> tuple[str, ...]:
     )
 
 
-def _load_classifier(model: ModelSettings, labels: Sequence[str], run: RunSettings) -> Any:
-    return build_classifier(
-        model, labels=labels, precision=run.mixed_precision, batch_tokens=run.batch_tokens
-    )
-
-
-def _load_retriever(model: ModelSettings, _: Sequence[str], run: RunSettings) -> Any:
-    return build_retriever(model, precision=run.mixed_precision, batch_tokens=run.batch_tokens)
-
-
-def _load_generator(model: Seq2SeqSettings, _: Sequence[str], run: RunSettings) -> Any:
-    return build_generator(model, precision=run.mixed_precision, batch_tokens=run.batch_tokens)
-
-
-SKILLS: Mapping[str, ComparedSkill] = {
-    CLASSIFICATION: ComparedSkill(
+CONTESTS: Mapping[str, Contest] = {
+    CLASSIFICATION: Contest(
         settings=Comparison,
-        load=_load_classifier,
         draw=_draw_labels,
         notes=lambda _: (),
     ),
-    RETRIEVAL: ComparedSkill(
+    RETRIEVAL: Contest(
         settings=RetrievalComparison,
-        load=_load_retriever,
         draw=_draw_pairs,
         notes=_tell_pools,
     ),
-    GENERATION: ComparedSkill(
+    GENERATION: Contest(
         settings=GenerationComparison,
-        load=_load_generator,
         draw=_draw_pairs,
         notes=lambda _: (),
     ),
 }
-FORMS: Mapping[str, type[AnyComparison]] = {skill: row.settings for skill, row in SKILLS.items()}
+FORMS: Mapping[str, type[AnyComparison]] = {
+    skill: contest.settings for skill, contest in CONTESTS.items()
+}
 """Settings by the skill that a config names."""
 
 

@@ -13,12 +13,12 @@ import pyarrow
 import pyarrow.parquet
 
 from nlp_meta import __version__
-from nlp_meta.comparing.bench import AnyComparison, Bench
+from nlp_meta.comparing.bench import AnyComparison, Bench, skill_of
 from nlp_meta.comparing.run import Ran
 from nlp_meta.data.leaks import LeakReport
 from nlp_meta.data.tasks import Task
-from nlp_meta.evaluation.answers import kind_of_metric, missing_for
-from nlp_meta.evaluation.records import columns_of
+from nlp_meta.evaluation.answers import ANSWERS, missing_for
+from nlp_meta.evaluation.protocol import columns_of
 from nlp_meta.evaluation.results import Analysis, analyze
 from nlp_meta.report.page import write_report
 from nlp_meta.report.verdict import answer_sentence
@@ -123,7 +123,7 @@ def _notes(settings: AnyComparison, ran: Ran) -> list[str]:
             f"Each draw judges at most {settings.comparison.max_query} rows of a test set, others "
             "in each draw."
         )
-    metrics = kind_of_metric(settings.comparison.metric).metrics
+    metrics = ANSWERS[skill_of(settings)].metrics
     notes += [f"Left out: {missing}." for name in metrics if (missing := missing_for(name))]
     for name, most in settings.comparison.limits.items():
         notes.append(f"{name} was judged on {most} of {settings.comparison.draws} draws.")

@@ -24,7 +24,7 @@ from nlp_meta.data.leaks import LeakReport, check_leaks
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
-from nlp_meta.evaluation.answers import KINDS as KINDS_OF_ANSWERS
+from nlp_meta.evaluation.answers import ANSWERS
 from nlp_meta.files.memories import Memory, describe_memory
 from nlp_meta.files.tables import LabeledTable
 from nlp_meta.hub.records import (
@@ -396,7 +396,7 @@ def _find_start(meta: str) -> Record:
 
 
 def _check_metric(metric: str, skill: str) -> None:
-    fitting: Sequence[str] = KINDS_OF_ANSWERS[skill].main_metrics
+    fitting: Sequence[str] = ANSWERS[skill].main_metrics
     if metric not in fitting:
         raise SettingsError(
             f"cannot compare translations by '{metric}': of this meta-model one of "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlp_meta.comparing.bench import (
-    SKILLS,
+    CONTESTS,
     AnyComparison,
     Bench,
     Method,
@@ -24,15 +24,14 @@ from nlp_meta.comparing.methods import MethodRow, find_method, group_of
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import MissingPackageError, SettingsError
-from nlp_meta.evaluation.answers import KINDS as KINDS_OF_ANSWERS
-from nlp_meta.evaluation.answers import missing_for
-from nlp_meta.evaluation.protocol import judge
-from nlp_meta.evaluation.records import (
-    Key,
-    Record,
+from nlp_meta.evaluation.answers import ANSWERS, missing_for
+from nlp_meta.evaluation.protocol import (
+    CellKey,
+    FinishedCell,
     append_record,
     check_record,
     hash_query,
+    judge,
     key_of_episode,
     read_records,
 )
@@ -58,7 +57,7 @@ class Ran:
 
     facts: Mapping[str, Mapping[str, object]]
     episodes: tuple[Episode, ...]
-    records: Mapping[Key, Record]
+    records: Mapping[CellKey, FinishedCell]
     notes: tuple[str, ...] = ()
 
 
@@ -99,7 +98,7 @@ def run_comparison(
     _make_cells(bench, built, episodes, done, folder, prints, share, on_cell)
     share.wait()
     records = read_records(folder, fingerprints={name: prints[name] for name in built})
-    notes = SKILLS[bench.skill].notes(settings)
+    notes = CONTESTS[bench.skill].notes(settings)
     return Ran(facts, episodes, {key: records[key] for key in wanted}, notes)
 
 
@@ -110,7 +109,7 @@ def check_metric(settings: AnyComparison) -> None:
         SettingsError: One is not among those of which more is better, or is of other answers.
         MissingPackageError: One cannot be computed here.
     """
-    fitting = KINDS_OF_ANSWERS[skill_of(settings)].main_metrics
+    fitting = ANSWERS[skill_of(settings)].main_metrics
     metrics = {"comparison": settings.comparison.metric, "adaptation": settings.adaptation.metric}
     for section, metric in metrics.items():
         if metric not in fitting:
@@ -139,7 +138,7 @@ def check_names(settings: AnyComparison) -> None:
 
 def _read_done(
     folder: Path, prints: Mapping[str, str], episodes: Sequence[Episode]
-) -> dict[Key, Record]:
+) -> dict[CellKey, FinishedCell]:
     """Read what earlier runs finished, if it was made from these episodes."""
     done = read_records(folder, fingerprints=prints)
     by_key = {key_of_episode("", one): one for one in episodes}
@@ -223,7 +222,7 @@ def _make_cells(
     bench: Bench,
     methods: Mapping[str, Method],
     episodes: Sequence[Episode],
-    done: Mapping[Key, Record],
+    done: Mapping[CellKey, FinishedCell],
     folder: Path,
     prints: Mapping[str, str],
     share: Share,
@@ -249,7 +248,7 @@ def _make_cells(
         method = methods[name]
         judgment = judge(method.learn, episode, method=name, clock=bench.clock)
         used = {"examples_adapt": method.examples(len(episode.support)), **judgment.facts}
-        record = Record(name, judgment.cell, judgment.answers, used, hash_query(episode))
+        record = FinishedCell(name, judgment.cell, judgment.answers, used, hash_query(episode))
         append_record(folder, record, fingerprint=prints[name], rank=share.rank)
     if on_cell:
         on_cell(len(own), len(own))

@@ -40,6 +40,23 @@ class Ranking:
     mined: int
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where a ranking put the right candidate; candidates by their places in the episode.
+
+    Attributes:
+        rank: Of the right candidate, from 1.
+        right: Place of the right candidate.
+        first: Place of the candidate that it put first.
+        mined: Place of the best candidate by margin.
+    """
+
+    rank: int
+    right: int
+    first: int
+    mined: int
+
+
 Answer = Prediction | Translation | Ranking
 
 Learned = Callable[[Queries], Sequence[Answer]]

@@ -1,7 +1,6 @@
-"""Kinds of answers: labels, written translations, rankings; how each is checked, scored, kept.
+"""Answers by skill: how labels, translations and rankings are checked, scored and kept.
 
-What the rest of the comparison does with an answer goes by its kind alone. A new kind is
-a row of the table below.
+What the rest of a comparison does with an answer is read from one table, `ANSWERS`.
 """
 
 import math
@@ -9,23 +8,30 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nlp_meta.data.answers import Answer, Prediction, Ranking, Translation
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.answers import Answer, Placed, Prediction, Ranking, Translation
+from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Episode
 from nlp_meta.data.languages import split_pair
-from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation import metrics, ranking_metrics, translation_metrics
-from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, RowSums, score_rows
-from nlp_meta.evaluation.ranking_metrics import Placed, place_rankings
+from nlp_meta.errors import DataError
+from nlp_meta.evaluation import translation_metrics
+from nlp_meta.evaluation.metrics import (
+    LABEL_METRICS,
+    LOWER_IS_BETTER,
+    RANKING_METRICS,
+    find_metric,
+)
+from nlp_meta.evaluation.row_metrics import RowMetric
+from nlp_meta.evaluation.translation_metrics import TRANSLATION_METRICS, chrf
 
 Kept = Prediction | Translation | Placed
 """An answer as it is scored and stored."""
 Line = Mapping[str, Any]
-Columns = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of answers.
+class AnswerForm:
+    """What the answers of a skill are like.
 
     Attributes:
         metrics: By name, the main one first.
@@ -38,15 +44,15 @@ class Kind:
         columns: What a table of answers says of one: `predicted`, and how good or sure.
     """
 
-    name: str
-    metrics: Mapping[str, RowSums]
+    skill: str
+    metrics: Mapping[str, RowMetric]
     known: Callable[[Episode], tuple[str, ...]]
     lacking: Callable[[Episode, Any], str | None]
     damaged: Callable[[Episode, Any], bool]
     keep: Callable[[Episode, Any], tuple[Kept, ...]]
     write: Callable[[Sequence[Any]], dict[str, object]]
     read: Callable[[Line], tuple[Kept, ...]]
-    columns: Callable[[Episode, str, Any], Columns]
+    columns: Callable[[Episode, str, Any], Mapping[str, object]]
 
     @property
     def main_metrics(self) -> tuple[str, ...]:
@@ -54,23 +60,23 @@ class Kind:
         return tuple(name for name in self.metrics if name not in LOWER_IS_BETTER)
 
 
-def kind_of(answers: Sequence[object]) -> Kind:
-    """Find the kind of at least one answer, stored or not, by the first.
+def form_of(answers: Sequence[object]) -> AnswerForm:
+    """Find the form of at least one answer, stored or not, by the first.
 
     Raises:
         DataError: It is no answer.
     """
-    found = _KIND_OF.get(type(answers[0]))
-    if found is None:
+    skill = _SKILL_OF.get(type(answers[0]))
+    if skill is None:
         raise DataError(
             f"cannot score {answers[0]!r:.200}: one of "
-            f"{', '.join(one.__name__ for one in _KIND_OF)} is needed; correct the predictor"
+            f"{', '.join(one.__name__ for one in _SKILL_OF)} is needed; correct the method"
         )
-    return KINDS[found]
+    return ANSWERS[skill]
 
 
-def kind_of_metric(metric: str, *, setting: str = "metric") -> Kind:
-    """Find the kind of answers that a metric scores.
+def skill_of_metric(metric: str, *, setting: str = "metric") -> str:
+    """Find the skill whose answers a metric scores.
 
     Args:
         setting: Where the user named the metric, for the message.
@@ -78,22 +84,8 @@ def kind_of_metric(metric: str, *, setting: str = "metric") -> Kind:
     Raises:
         SettingsError: There is no metric of that name.
     """
-    for kind in KINDS.values():
-        if metric in kind.metrics:
-            return kind
-    names = [name for kind in KINDS.values() for name in kind.metrics]
-    raise SettingsError(
-        f"cannot score by '{metric}': one of {', '.join(names)} is needed; change `{setting}`"
-    )
-
-
-def find_metric(metric: str) -> RowSums:
-    """Look a metric of any kind up by its name.
-
-    Raises:
-        SettingsError: There is none of that name.
-    """
-    return kind_of_metric(metric).metrics[metric]
+    found = find_metric(metric, setting=setting)
+    return next(skill for skill, form in ANSWERS.items() if found in form.metrics.values())
 
 
 def missing_for(metric: str) -> str | None:
@@ -102,12 +94,12 @@ def missing_for(metric: str) -> str | None:
 
 
 def score_episode(episode: Episode, answers: Sequence[Kept]) -> dict[str, float | None]:
-    """Score stored answers by every metric of their kind; None where one cannot be computed."""
-    kind = kind_of(answers)
-    true, known = [example.target for example in episode.query], kind.known(episode)
+    """Score stored answers by every metric of their skill; None where one cannot be computed."""
+    form = form_of(answers)
+    true, known = [example.target for example in episode.query], form.known(episode)
     return {
-        name: None if missing_for(name) else score_rows(metric, true, answers, known)
-        for name, metric in kind.metrics.items()
+        name: None if missing_for(name) else metric.score(true, answers, known)
+        for name, metric in form.metrics.items()
     }
 
 
@@ -117,32 +109,57 @@ def is_damaged(
     """Whether stored answers are none to an episode, or not those that were scored.
 
     Args:
-        scores: That were stored; the first of the kind's metrics is made again.
+        scores: That were stored; the first of the skill's metrics is made again.
     """
-    kind = kind_of(answers)
-    if any(kind.damaged(episode, one) for one in answers):
+    form = form_of(answers)
+    if any(form.damaged(episode, answer) for answer in answers):
         return True
-    name, metric = next(iter(kind.metrics.items()))
+    name, metric = next(iter(form.metrics.items()))
     true = [example.target for example in episode.query]
-    again = score_rows(metric, true, answers, kind.known(episode))
+    again = metric(true, answers, form.known(episode))
     return not math.isclose(again, scores[name] or 0.0, abs_tol=1e-6)
 
 
 def episode_scorer(
     metric: str, *, setting: str = "metric"
 ) -> Callable[[Episode, Sequence[Answer]], float]:
-    """Give a metric as a function of an episode and a predictor's answers to its queries.
+    """Give a metric as a function of an episode and a method's answers to its queries.
 
-    Arguments and errors are those of `kind_of_metric`.
+    Arguments and errors are those of `skill_of_metric`.
     """
-    kind = kind_of_metric(metric, setting=setting)
+    form = ANSWERS[skill_of_metric(metric, setting=setting)]
 
     def score(episode: Episode, answers: Sequence[Answer]) -> float:
         true = [example.target for example in episode.query]
-        kept = kind.keep(episode, answers)
-        return score_rows(kind.metrics[metric], true, kept, kind.known(episode))
+        kept = form.keep(episode, answers)
+        return form.metrics[metric](true, kept, form.known(episode))
 
     return score
+
+
+def place_rankings(episode: Episode, rankings: Sequence[Ranking]) -> tuple[Placed, ...]:
+    """Look the right candidate up in the ranking of each query.
+
+    Candidates and translations are the same where they differ in case and punctuation alone.
+
+    Raises:
+        DataError: The translation of a query is not among the candidates.
+    """
+    places: dict[str, int] = {}
+    for place, candidate in enumerate(episode.candidates):
+        places.setdefault(text_key(candidate), place)
+    placed = []
+    for row, (example, ranking) in enumerate(zip(episode.query, rankings, strict=True)):
+        right = places.get(text_key(example.target))
+        if right is None:
+            raise DataError(
+                f"cannot score rankings on task '{episode.task}', draw {episode.index}: the "
+                f"translation of text {row} is not among the {len(episode.candidates)} "
+                "candidates, where it is needed; draw the episode with `candidates`"
+            )
+        rank = ranking.order.index(right) + 1
+        placed.append(Placed(rank, right, first=ranking.order[0], mined=ranking.mined))
+    return tuple(placed)
 
 
 def _labels(episode: Episode) -> tuple[str, ...]:
@@ -212,7 +229,7 @@ def _read_labels(line: Line) -> tuple[Prediction, ...]:
 
 
 def _write_translations(answers: Sequence[Translation]) -> dict[str, object]:
-    return {"kind": "generation", "answers": [one.text for one in answers]}
+    return {"skill": GENERATION, "answers": [one.text for one in answers]}
 
 
 def _read_translations(line: Line) -> tuple[Translation, ...]:
@@ -221,65 +238,65 @@ def _read_translations(line: Line) -> tuple[Translation, ...]:
 
 def _write_placed(answers: Sequence[Placed]) -> dict[str, object]:
     rows = [[one.rank, one.right, one.first, one.mined] for one in answers]
-    return {"kind": "retrieval", "answers": rows}
+    return {"skill": RETRIEVAL, "answers": rows}
 
 
 def _read_placed(line: Line) -> tuple[Placed, ...]:
     return tuple(Placed(*map(int, row)) for row in line["answers"])
 
 
-def _label_columns(_episode: Episode, _true: str, one: Prediction) -> Columns:
+def _label_columns(_episode: Episode, _true: str, one: Prediction) -> Mapping[str, object]:
     return {"predicted": one.label, "probability": one.probabilities[one.label]}
 
 
-def _translation_columns(_episode: Episode, true: str, one: Translation) -> Columns:
-    return {"predicted": one.text, "chrf": translation_metrics.chrf([true], [one], ())}
+def _translation_columns(_episode: Episode, true: str, one: Translation) -> Mapping[str, object]:
+    return {"predicted": one.text, "chrf": chrf([true], [one], ())}
 
 
-def _placed_columns(episode: Episode, _true: str, one: Placed) -> Columns:
+def _placed_columns(episode: Episode, _true: str, one: Placed) -> Mapping[str, object]:
     names = episode.candidates
     return {"predicted": names[one.first], "rank": one.rank, "mined": names[one.mined]}
 
 
-KINDS: Mapping[str, Kind] = {
-    "classification": Kind(
-        "classification",
-        metrics.ROW_SUMS,
-        _labels,
-        _lacking_label,
-        _damaged_label,
-        _keep_all,
-        _write_labels,
-        _read_labels,
-        _label_columns,
+ANSWERS: Mapping[str, AnswerForm] = {
+    CLASSIFICATION: AnswerForm(
+        skill=CLASSIFICATION,
+        metrics=LABEL_METRICS,
+        known=_labels,
+        lacking=_lacking_label,
+        damaged=_damaged_label,
+        keep=_keep_all,
+        write=_write_labels,
+        read=_read_labels,
+        columns=_label_columns,
     ),
-    "generation": Kind(
-        "generation",
-        translation_metrics.ROW_SUMS,
-        _language,
-        _lacking_translation,
-        _damaged_translation,
-        _keep_all,
-        _write_translations,
-        _read_translations,
-        _translation_columns,
+    GENERATION: AnswerForm(
+        skill=GENERATION,
+        metrics=TRANSLATION_METRICS,
+        known=_language,
+        lacking=_lacking_translation,
+        damaged=_damaged_translation,
+        keep=_keep_all,
+        write=_write_translations,
+        read=_read_translations,
+        columns=_translation_columns,
     ),
-    "retrieval": Kind(
-        "retrieval",
-        ranking_metrics.ROW_SUMS,
-        _nothing,
-        _lacking_ranking,
-        _damaged_place,
-        place_rankings,
-        _write_placed,
-        _read_placed,
-        _placed_columns,
+    RETRIEVAL: AnswerForm(
+        skill=RETRIEVAL,
+        metrics=RANKING_METRICS,
+        known=_nothing,
+        lacking=_lacking_ranking,
+        damaged=_damaged_place,
+        keep=place_rankings,
+        write=_write_placed,
+        read=_read_placed,
+        columns=_placed_columns,
     ),
 }
-"""By name, as a stored line says it; one without a kind holds labels."""
-_KIND_OF: Mapping[type, str] = {
-    Prediction: "classification",
-    Translation: "generation",
-    Ranking: "retrieval",
-    Placed: "retrieval",
+"""By skill, as a stored line says it; one without a skill holds labels."""
+_SKILL_OF: Mapping[type, str] = {
+    Prediction: CLASSIFICATION,
+    Translation: GENERATION,
+    Ranking: RETRIEVAL,
+    Placed: RETRIEVAL,
 }

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation.answers import Kept, find_metric
-from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, Numbers, RowSums
+from nlp_meta.evaluation.answers import Kept
+from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, find_metric
+from nlp_meta.evaluation.row_metrics import Numbers, RowMetric
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TermTable:
     """One method's answers on one task, as terms of a metric.
 
     Attributes:
@@ -42,7 +43,7 @@ class Table:
         scores: On all rows, `(draws,)`.
     """
 
-    metric: RowSums
+    metric: RowMetric
     draws: tuple[int, ...]
     keys: tuple[str, ...]
     terms: Numbers
@@ -69,23 +70,23 @@ class Block:
     tasks: tuple[str, ...]
     keys: tuple[str, ...]
 
-    def places(self, table: Table) -> NDArray[np.int64]:
+    def places(self, table: TermTable) -> NDArray[np.int64]:
         """Where the keys of a table stand among those of the block."""
         return np.searchsorted(np.array(self.keys), np.array(table.keys))
 
 
-def tabulate(judged: Sequence[Judged], metric: str) -> dict[str, Table]:
+def tabulate(judged: Sequence[Judged], metric: str) -> dict[str, TermTable]:
     """Arrange answers by task, in the order of the tasks' names.
 
     Args:
-        metric: Of the kind of the answers: `accuracy`, `macro_f1`, `ece`, `chrf`, ...
+        metric: Of the skill of the answers: `accuracy`, `macro_f1`, `ece`, `chrf`, ...
 
     Raises:
         DataError: No answer; an episode twice, or with keys, true labels and predictions
             of different numbers; a task whose labels differ between draws.
         SettingsError: An unknown metric.
     """
-    sums = find_metric(metric)
+    terms = find_metric(metric)
     if not judged:
         raise DataError(
             "cannot score the answers to 0 episodes: at least one is needed; look for an "
@@ -94,19 +95,19 @@ def tabulate(judged: Sequence[Judged], metric: str) -> dict[str, Table]:
     by_task: dict[str, list[Judged]] = {}
     for one in sorted(judged, key=lambda one: (one.task, one.draw)):
         by_task.setdefault(one.task, []).append(one)
-    return {task: _tabulate_task(episodes, sums) for task, episodes in by_task.items()}
+    return {task: _tabulate_task(episodes, terms) for task, episodes in by_task.items()}
 
 
-def find_blocks(tables: Sequence[Mapping[str, Table]]) -> list[Block]:
+def find_blocks(tables: Sequence[Mapping[str, TermTable]]) -> list[Block]:
     """Put together the tasks of several methods that share test rows."""
-    found: list[tuple[set[str], list[str]]] = []
+    blocks: list[tuple[set[str], list[str]]] = []
     for task in tables[0]:
         keys, tasks = {key for one in tables for key in one[task].keys}, [task]
-        for block in [block for block in found if not keys.isdisjoint(block[0])]:
+        for block in [block for block in blocks if not keys.isdisjoint(block[0])]:
             keys, tasks = keys | block[0], block[1] + tasks
-            found.remove(block)
-        found.append((keys, tasks))
-    return [Block(tuple(tasks), tuple(sorted(keys))) for keys, tasks in found]
+            blocks.remove(block)
+        blocks.append((keys, tasks))
+    return [Block(tuple(tasks), tuple(sorted(keys))) for keys, tasks in blocks]
 
 
 def task_means(judged: Sequence[Judged], metric: str) -> dict[str, float]:
@@ -126,7 +127,7 @@ def worst_task(judged: Sequence[Judged], metric: str) -> tuple[str, float]:
     return task, means[task]
 
 
-def _tabulate_task(episodes: Sequence[Judged], metric: RowSums) -> Table:
+def _tabulate_task(episodes: Sequence[Judged], metric: RowMetric) -> TermTable:
     _check_episodes(episodes)
     keys = tuple(sorted({key for one in episodes for key in one.rows}))
     place = {key: number for number, key in enumerate(keys)}
@@ -142,7 +143,7 @@ def _tabulate_task(episodes: Sequence[Judged], metric: RowSums) -> Table:
         terms.append(of_keys)
         scores[draw] = metric.finish(of_rows.sum(0), len(of_rows))
     draws = tuple(one.draw for one in episodes)
-    return Table(metric, draws, keys, np.hstack(terms), counts, scores)
+    return TermTable(metric, draws, keys, np.hstack(terms), counts, scores)
 
 
 def _check_episodes(episodes: Sequence[Judged]) -> None:

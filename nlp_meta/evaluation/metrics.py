@@ -1,111 +1,66 @@
-"""Metrics: one number for the answers to one query set, those of labels first.
+"""Metrics: one number for the answers to one query set.
 
-Each metric is a function of sums over rows: `row_terms` gives a row's terms,
-`finish` turns their sums into the score. So `statistics.py` can score thousands of
-resamples of the rows by one matrix product.
+Those of labels and of rankings stand here, `translation_metrics.py` has those of written
+translations, and `METRICS` has all. `load_metric` gives any of them to Hugging Face `evaluate`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nlp_meta.data.answers import Prediction
-from nlp_meta.errors import DataError
-
-Numbers = NDArray[np.float64]
-Metric = Callable[[Sequence[str], Sequence[Any], Sequence[str]], float]
-"""What is true, one answer for each, and what is known of the task, to a score.
-
-Of labels: true names, predictions, and the labels of the task.
-"""
+from nlp_meta.data.answers import Placed, Prediction
+from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.evaluation.row_metrics import (
+    Columns,
+    Numbers,
+    RowMetric,
+    make_module,
+    mean_of_terms,
+)
+from nlp_meta.evaluation.translation_metrics import TRANSLATION_METRICS
 
 BINS = 15
 """Equal-width bins of the calibration error, as in Guo et al. 2017."""
-
-
-@dataclass(frozen=True, slots=True)
-class RowSums:
-    """A metric in two steps.
-
-    Attributes:
-        row_terms: Arguments of a `Metric` to `(rows, terms)`.
-        finish: Sums over rows, `(..., terms)`, and the number of rows to scores `(...)`.
-    """
-
-    row_terms: Callable[[Sequence[str], Sequence[Any], Sequence[str]], Numbers]
-    finish: Callable[[Numbers, int], Numbers]
-
-
-def accuracy(
-    true: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]
-) -> float:
-    """Share of predictions that are right, from 0 to 1.
-
-    Raises:
-        DataError: No row, or as many predictions as rows were not given.
-    """
-    return _score("accuracy", true, predictions, labels)
-
-
-def macro_f1(
-    true: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]
-) -> float:
-    """Mean over the task's labels of F1 = 2 right / (predicted + true), from 0 to 1.
-
-    A label that is neither true nor predicted anywhere has F1 0, as scikit-learn has
-    it with `zero_division=0`.
-
-    Raises:
-        DataError: No row or no label, or as many predictions as rows were not given.
-    """
-    return _score("macro_f1", true, predictions, labels)
-
-
-def expected_calibration_error(
-    true: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]
-) -> float:
-    """How far the probability of the predicted label is from how often it is right.
-
-    With n rows in 15 bins ((m-1)/15, m/15] by that probability, 0 in the first,
-
-        ECE = sum over bins m of |B_m| / n * |accuracy(B_m) - mean probability(B_m)|
-
-    Raises:
-        DataError: No row, or as many predictions as rows were not given.
-
-    Source:
-        Guo et al. 2017, arXiv:1706.04599, section 2, equations 3 and 5; Naeini et al. 2015.
-    """
-    return _score("ece", true, predictions, labels)
-
-
-METRICS: Mapping[str, Metric] = {
-    "accuracy": accuracy,
-    "macro_f1": macro_f1,
-    "ece": expected_calibration_error,
-}
-
-
 LOWER_IS_BETTER = frozenset({"ece", "xsim"})
 """Metrics of which less is better; of the others more is."""
 
 
-def check_rows(true: Sequence[str], predictions: Sequence[object]) -> None:
-    """Stop unless there is one prediction for each of at least one row.
+def load_metric(name: str, **options: Any) -> Any:
+    """Give a metric as an `evaluate.Metric`, which can be combined with any others.
+
+    It is made without network. `evaluate.combine([load_metric("accuracy"),
+    load_metric("macro_f1", labels=["bad", "good"])])` scores by both at once.
+
+    Args:
+        name: Of `METRICS`.
+        options: `labels` of macro-F1, which takes those that occur unless told; `language` of
+            BLEU, the target language; or what any `evaluate.Metric` takes.
 
     Raises:
-        DataError: There is not.
+        SettingsError: There is no metric of that name.
     """
-    if not true or len(true) != len(predictions):
-        raise DataError(
-            f"cannot score {len(predictions)} predictions for {len(true)} labelled texts: one "
-            "prediction for each of at least one text is needed; give the labels and the "
-            "predictions of the same rows"
+    metric = find_metric(name)
+    known: dict[str, Any] = {
+        key: options.pop(key) for key in ("labels", "language") if key in options
+    }
+    return make_module(metric, known, **options)
+
+
+def find_metric(name: str, *, setting: str = "metric") -> RowMetric:
+    """Look a metric of any skill up by its name.
+
+    Args:
+        setting: Where the user named the metric, for the message.
+
+    Raises:
+        SettingsError: There is none of that name.
+    """
+    if name not in METRICS:
+        raise SettingsError(
+            f"cannot score by '{name}': one of {', '.join(METRICS)} is needed; change `{setting}`"
         )
+    return METRICS[name]
 
 
 def _right(
@@ -113,10 +68,6 @@ def _right(
 ) -> Numbers:
     right = [name == one.label for name, one in zip(true, predictions, strict=True)]
     return np.array(right, dtype=np.float64)[:, None]
-
-
-def _share_right(sums: Numbers, rows: int) -> Numbers:
-    return sums[..., 0] / rows
 
 
 def _hits(true: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]) -> Numbers:
@@ -150,129 +101,154 @@ def _total_gap(sums: Numbers, rows: int) -> Numbers:
     return np.asarray(np.abs(sums).sum(-1) / rows)
 
 
-ROW_SUMS: Mapping[str, RowSums] = {
-    "accuracy": RowSums(_right, _share_right),
-    "macro_f1": RowSums(_hits, _mean_f1),
-    "ece": RowSums(_gaps, _total_gap),
+def _write_labels(true: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
+    return {
+        "predictions": [one.label for one in predictions],
+        "references": list(true),
+        "confidences": [one.probabilities[one.label] for one in predictions],
+    }
+
+
+def _read_labels(
+    predictions: Sequence[str],
+    references: Sequence[str],
+    confidences: Sequence[float] | None = None,
+) -> tuple[Sequence[str], list[Prediction]]:
+    sure = [1.0] * len(predictions) if confidences is None else confidences
+    pairs = zip(predictions, sure, strict=True)
+    return references, [Prediction(label, {label: confidence}) for label, confidence in pairs]
+
+
+_LABELS = Columns(
+    {"predictions": "string", "references": "string", "confidences": "float64"},
+    _write_labels,
+    _read_labels,
+)
+accuracy = RowMetric(
+    name="accuracy",
+    description="Share of predictions that are right, from 0 to 1.",
+    row_terms=_right,
+    finish=mean_of_terms,
+    columns=_LABELS,
+)
+macro_f1 = RowMetric(
+    name="macro_f1",
+    description="""\
+Mean over the task's labels of F1 = 2 right / (predicted + true), from 0 to 1.
+
+A label that is neither true nor predicted anywhere has F1 0, as scikit-learn has it with
+`zero_division=0`.""",
+    row_terms=_hits,
+    finish=_mean_f1,
+    columns=_LABELS,
+    option="labels",
+)
+expected_calibration_error = RowMetric(
+    name="ece",
+    description="""\
+Expected calibration error: how far probabilities are from how often they are right.
+
+`confidences` are the probabilities of the predicted labels. With n rows in 15 bins
+((m-1)/15, m/15] by that probability, 0 in the first,
+
+    ECE = sum over bins m of |B_m| / n * |accuracy(B_m) - mean probability(B_m)|
+
+Source:
+    Guo et al. 2017, arXiv:1706.04599, section 2, equations 3 and 5; Naeini et al. 2015.""",
+    row_terms=_gaps,
+    finish=_total_gap,
+    columns=_LABELS,
+    inputs=("predictions", "references", "confidences"),
+)
+LABEL_METRICS: Mapping[str, RowMetric] = {
+    metric.name: metric for metric in (accuracy, macro_f1, expected_calibration_error)
 }
-"""The same metrics as `METRICS`, in two steps."""
+"""Of predictions; the labels of a task are what is known of it."""
 
 
-def _score(
-    name: str, true: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]
-) -> float:
-    return score_rows(ROW_SUMS[name], true, predictions, labels)
+def _first(_true: Sequence[str], placed: Sequence[Placed], _known: Sequence[str]) -> Numbers:
+    return np.array([[float(one.rank == 1)] for one in placed])
 
 
-def score_rows(
-    metric: RowSums, true: Sequence[str], answers: Sequence[Any], known: Sequence[str]
-) -> float:
-    """Score answers by a metric that is given in two steps; the arguments are a `Metric`'s.
-
-    Raises:
-        DataError: No row, or as many answers as rows were not given.
-    """
-    check_rows(true, answers)
-    return float(metric.finish(metric.row_terms(true, answers, known).sum(0), len(true)))
+def _reciprocal(_true: Sequence[str], placed: Sequence[Placed], _known: Sequence[str]) -> Numbers:
+    return np.array([[1 / one.rank] for one in placed])
 
 
-def __getattr__(name: str) -> Any:
-    """Give `Accuracy`, `MacroF1` and `ExpectedCalibrationError`, subclasses of `evaluate.Metric`.
-
-    They are made at first use and without network. Importing `evaluate` takes seconds, as
-    it imports every framework that it finds.
-    """
-    if name in _COMPUTE:
-        return _metric_class(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def _mined_wrongly(
+    _true: Sequence[str], placed: Sequence[Placed], _known: Sequence[str]
+) -> Numbers:
+    return np.array([[float(one.mined != one.right)] for one in placed])
 
 
-def _compute_accuracy(*, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    return {"accuracy": accuracy(references, _with_confidence(predictions), ())}
+def _write_placed(true: Sequence[str], placed: Sequence[Placed]) -> dict[str, list[Any]]:
+    """Candidates other than the right one are empty here: their texts are not asked for."""
+    pairs = list(zip(true, placed, strict=True))
+    return {
+        "predictions": [[*[""] * (one.rank - 1), target] for target, one in pairs],
+        "references": list(true),
+        "mined": [target if one.mined == one.right else "" for target, one in pairs],
+    }
 
 
-def _compute_macro_f1(
-    *, predictions: Sequence[str], references: Sequence[str], labels: Sequence[str]
-) -> dict[str, float]:
-    """`labels` are those that the task has."""
-    return {"macro_f1": macro_f1(references, _with_confidence(predictions), labels)}
-
-
-def _compute_ece(
-    *, predictions: Sequence[str], references: Sequence[str], confidences: Sequence[float]
-) -> dict[str, float]:
-    """`confidences` are the probabilities of the predicted labels, one a row."""
-    answers = _with_confidence(predictions, confidences)
-    return {"ece": expected_calibration_error(references, answers, ())}
-
-
-Compute = Callable[..., dict[str, float]]
-"""Columns of a metric's inputs, by name, to its score under its name."""
-
-
-def make_metric_class(
-    name: str,
-    compute: Compute,
-    columns: Mapping[str, str | list[str]],
-    *,
-    description: str,
-    module: str,
-) -> type:
-    """Make a subclass of `evaluate.Metric`, without network.
-
-    Args:
-        columns: Name to type, such as `string`; of a list of these, the type in a list.
-        module: Where the class is found by its name.
-    """
-    import evaluate
-    from datasets import Features, List, Value
-
-    features = Features(
-        {
-            column: List(Value(kind[0])) if isinstance(kind, list) else Value(kind)
-            for column, kind in columns.items()
-        }
-    )
-
-    def info(_self: object) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=description,
-            citation="",
-            inputs_description=compute.__doc__ or "",
-            features=features,
+def _read_placed(
+    references: Sequence[str],
+    predictions: Sequence[Sequence[str]] | None = None,
+    mined: Sequence[str] | None = None,
+) -> tuple[Sequence[str], list[Placed]]:
+    taken = references if mined is None else mined
+    ranked = [[reference] for reference in references] if predictions is None else predictions
+    placed = []
+    for row, (candidates, reference) in enumerate(zip(ranked, references, strict=True)):
+        if reference not in candidates:
+            raise DataError(
+                f"cannot score the ranking of row {row}: '{reference}' is not among its "
+                f"{len(candidates)} candidates, where it is needed; rank all candidates"
+            )
+        place = candidates.index(reference)
+        placed.append(
+            Placed(rank=place + 1, right=0, first=place, mined=0 if taken[row] == reference else 1)
         )
-
-    def compute_rows(_self: object, **inputs: Any) -> dict[str, float]:
-        return compute(**inputs)
-
-    members = {"__module__": module, "__doc__": description}
-    return type(name, (evaluate.Metric,), {**members, "_info": info, "_compute": compute_rows})
+    return references, placed
 
 
-STRINGS: Mapping[str, str] = {"predictions": "string", "references": "string"}
-"""Columns of most metrics."""
-_COMPUTE: Mapping[str, tuple[Metric, Compute, Mapping[str, str]]] = {
-    "Accuracy": (accuracy, _compute_accuracy, STRINGS),
-    "MacroF1": (macro_f1, _compute_macro_f1, STRINGS),
-    "ExpectedCalibrationError": (
-        expected_calibration_error,
-        _compute_ece,
-        {**STRINGS, "confidences": "float64"},
-    ),
+_RANKINGS = Columns(
+    {"predictions": ["string"], "references": "string", "mined": "string"},
+    _write_placed,
+    _read_placed,
+)
+_RANKED = "`predictions` are ranked candidates, the likeliest first, with the right one among them."
+precision_at_1 = RowMetric(
+    name="precision_at_1",
+    description=f"Share of queries whose translation is ranked first, from 0 to 1. {_RANKED}",
+    row_terms=_first,
+    finish=mean_of_terms,
+    columns=_RANKINGS,
+)
+mean_reciprocal_rank = RowMetric(
+    name="mrr",
+    description=f"Mean of 1 / rank of the right translation, from 0 to 1. {_RANKED}",
+    row_terms=_reciprocal,
+    finish=mean_of_terms,
+    columns=_RANKINGS,
+)
+xsim_error = RowMetric(
+    name="xsim",
+    description="""\
+Share of queries for which mining by margin would take a wrong translation, from 0 to 1.
+
+`mined` are the candidates that mining takes, one a row.
+
+Source:
+    Artetxe and Schwenk 2019, arXiv:1811.01136, section 3, for the margin; Heffernan et al.
+    2022, arXiv:2205.12654, section 3, for the error.""",
+    row_terms=_mined_wrongly,
+    finish=mean_of_terms,
+    columns=_RANKINGS,
+    inputs=("references", "mined"),
+)
+RANKING_METRICS: Mapping[str, RowMetric] = {
+    metric.name: metric for metric in (precision_at_1, mean_reciprocal_rank, xsim_error)
 }
-
-
-@cache
-def _metric_class(name: str) -> type:
-    metric, compute, columns = _COMPUTE[name]
-    about = metric.__doc__ or ""
-    return make_metric_class(name, compute, columns, description=about, module=__name__)
-
-
-def _with_confidence(
-    names: Sequence[str], confidences: Sequence[float] | None = None
-) -> list[Prediction]:
-    sure = [1.0] * len(names) if confidences is None else confidences
-    return [
-        Prediction(name, {name: confidence}) for name, confidence in zip(names, sure, strict=True)
-    ]
+"""Of rankings; of a task nothing need be known."""
+METRICS: Mapping[str, RowMetric] = {**LABEL_METRICS, **TRANSLATION_METRICS, **RANKING_METRICS}
+"""By name."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.judged import Block, Judged, Table, find_blocks, tabulate
-from nlp_meta.evaluation.metrics import Numbers
+from nlp_meta.evaluation.judged import Block, Judged, TermTable, find_blocks, tabulate
+from nlp_meta.evaluation.row_metrics import Numbers
 from nlp_meta.evaluation.statistics import (
     check_settings,
     chunk_sizes,
@@ -138,8 +138,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _exchange(
-    ours: Mapping[str, Table],
-    rival: Mapping[str, Table],
+    ours: Mapping[str, TermTable],
+    rival: Mapping[str, TermTable],
     cells: Mapping[str, Numbers],
     *,
     unit: Unit,
@@ -162,8 +162,8 @@ def _exchange(
 
 def _exchange_rows(
     block: Block,
-    ours: Mapping[str, Table],
-    rival: Mapping[str, Table],
+    ours: Mapping[str, TermTable],
+    rival: Mapping[str, TermTable],
     resamples: int,
     generator: np.random.Generator,
 ) -> Numbers:
@@ -185,7 +185,9 @@ def _exchange_rows(
     return np.concatenate(parts)
 
 
-def _sum_units(tables: Mapping[str, Table], cells: Mapping[str, Numbers], *, unit: Unit) -> Numbers:
+def _sum_units(
+    tables: Mapping[str, TermTable], cells: Mapping[str, Numbers], *, unit: Unit
+) -> Numbers:
     """What each unit adds to the difference of the means."""
     units: dict[object, float] = {}
     for task, differences in cells.items():

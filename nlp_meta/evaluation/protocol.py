@@ -1,14 +1,32 @@
-"""Protocol: every method answers the same episodes, and none sees a query label."""
+"""Protocol: every method answers the same episodes, and what it scored is kept.
+
+A method learns from the support set of an episode and answers its queries; it never meets a
+target of theirs. Each finished cell is written with its answers, one JSON line in a file of
+its method and process, so that none is made twice. A line that an interruption tore is no
+line; all processes' files are read, so that two may go on where one stopped.
+"""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from nlp_meta.data.answers import Answer, LearnedWithFacts, Rival
 from nlp_meta.data.cache import Clock
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Episode, SupportSet
-from nlp_meta.errors import DataError
-from nlp_meta.evaluation.answers import Kept, Kind, kind_of, score_episode
+from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.evaluation.answers import (
+    ANSWERS,
+    AnswerForm,
+    Kept,
+    form_of,
+    is_damaged,
+    score_episode,
+)
 from nlp_meta.evaluation.statistics import hierarchical_interval
 
 
@@ -20,7 +38,7 @@ class Cell:
         labels: Support examples in all.
         draw: Number of the support draw, the episode's index.
         rows: Query examples.
-        scores: By every metric of the kind of answers; None where one could not be computed.
+        scores: By every metric of the skill; None where one could not be computed.
         seconds_adapt: From the support set to what answers in this domain.
         ms_per_prediction: From a query text to its answer, in batches.
         support_hash: Of the support set: methods of the same hash learned from the same.
@@ -52,10 +70,10 @@ def flatten_cell(cell: Cell) -> dict[str, object]:
     return values
 
 
-def read_cell(values: Mapping[str, object], kind: Kind) -> Cell:
+def read_cell(values: Mapping[str, object], form: AnswerForm) -> Cell:
     """Take back what `flatten_cell` gave; raises KeyError or TypeError for anything else."""
     rest = dict(values)
-    scores = {name: rest.pop(name) for name in kind.metrics}
+    scores = {name: rest.pop(name) for name in form.metrics}
     return Cell(**rest, scores=scores)  # type: ignore[arg-type]
 
 
@@ -97,8 +115,8 @@ def judge(rival: Rival, episode: Episode, *, method: str, clock: Clock | None = 
     learned_at = clock.read()
     answers = tuple(learned(episode.queries))
     predicting = clock.read() - learned_at
-    kind = _check_answers(answers, episode, method=method)
-    kept = kind.keep(episode, answers)
+    form = _check_answers(answers, episode, method=method)
+    kept = form.keep(episode, answers)
     cell = Cell(
         task=episode.task,
         labels=len(episode.support),
@@ -113,12 +131,41 @@ def judge(rival: Rival, episode: Episode, *, method: str, clock: Clock | None = 
     return Judgment(cell, kept, facts)
 
 
+def _check_answers(answers: Sequence[Answer], episode: Episode, *, method: str) -> AnswerForm:
+    where = f"cannot score method '{method}' on task '{episode.task}', draw {episode.index}"
+    if len(answers) != len(episode.query) or not answers:
+        raise DataError(
+            f"{where}: it gave {len(answers)} predictions for {len(episode.query)} texts, one for "
+            "each of at least one is needed; correct the method"
+        )
+    form = form_of(answers)
+    for row, one in enumerate(answers):
+        needed = form.lacking(episode, one)
+        if needed:
+            raise DataError(
+                f"{where}: for text {row} it gave {one!r:.300}, {needed} is needed; correct its "
+                "predictor"
+            )
+    return form
+
+
 def hash_support(support_set: SupportSet) -> str:
     """Sixteen hexadecimal digits that two support sets share if they are the same."""
     digest = hashlib.blake2b(digest_size=8)
     for example in support_set.examples:
         digest.update(f"{example.source}\x1f{example.target}\x1e".encode())
     return digest.hexdigest()
+
+
+def hash_query(episode: Episode) -> str:
+    """Twelve hexadecimal digits of language, query texts, targets and candidates, in order."""
+    rows = [f"{one.source}\x1f{one.target}" for one in episode.query]
+    return row_key("\x1e".join((episode.language, *rows, *episode.candidates)))
+
+
+def row_key(text: str) -> str:
+    """Twelve hexadecimal digits that name a test row in every draw."""
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def summarize(
@@ -133,7 +180,7 @@ def summarize(
     """Mean and interval of each method, by `hierarchical_interval` over tasks and draws.
 
     Args:
-        metric: Of the kind of the answers, or `seconds_adapt`.
+        metric: Of the skill, or `seconds_adapt`.
 
     Returns:
         `{method: {"mean": ..., "low": ..., "high": ...}}`, in the order given.
@@ -177,24 +224,6 @@ def scores_by_task(scores: Scores, *, metric: str) -> dict[str, list[float]]:
     return cells
 
 
-def _check_answers(answers: Sequence[Answer], episode: Episode, *, method: str) -> Kind:
-    where = f"cannot score method '{method}' on task '{episode.task}', draw {episode.index}"
-    if len(answers) != len(episode.query) or not answers:
-        raise DataError(
-            f"{where}: it gave {len(answers)} predictions for {len(episode.query)} texts, one for "
-            "each of at least one is needed; correct the method"
-        )
-    kind = kind_of(answers)
-    for row, one in enumerate(answers):
-        needed = kind.lacking(episode, one)
-        if needed:
-            raise DataError(
-                f"{where}: for text {row} it gave {one!r:.300}, {needed} is needed; correct its "
-                "predictor"
-            )
-    return kind
-
-
 def _check_comparable(scores: Sequence[Scores]) -> None:
     names = [one.method for one in scores]
     episodes = [sorted((cell.task, cell.draw) for cell in one.cells) for one in scores]
@@ -216,3 +245,174 @@ def _check_comparable(scores: Sequence[Scores]) -> None:
                 f"'{names[0]}' ({len(episodes[0])}): the same tasks and draws are needed; "
                 "evaluate both on the same episodes"
             )
+
+
+FOLDER = "cells"
+"""Of finished cells, a file for each method and process: `cells/METHOD.RANK.jsonl`."""
+
+
+class CellKey(NamedTuple):
+    """What tells cells apart."""
+
+    method: str
+    task: str
+    labels: int
+    draw: int
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCell:
+    """A finished cell.
+
+    Attributes:
+        facts: What the method said of this very cell: steps taken, demonstrations used.
+        query_hash: Of the language, the query texts, targets and candidates.
+    """
+
+    method: str
+    cell: Cell
+    predictions: tuple[Kept, ...]
+    facts: Mapping[str, object]
+    query_hash: str
+
+    @property
+    def key(self) -> CellKey:
+        return key_of(self.method, self.cell)
+
+
+def key_of(method: str, cell: Cell) -> CellKey:
+    """Name a cell."""
+    return CellKey(method, cell.task, cell.labels, cell.draw)
+
+
+def key_of_episode(method: str, episode: Episode) -> CellKey:
+    """Name the cell that a method will fill on an episode."""
+    return CellKey(method, episode.task, len(episode.support), episode.index)
+
+
+def append_record(folder: Path, record: FinishedCell, *, fingerprint: str, rank: int) -> None:
+    """Add a finished cell to the file of its method and this process."""
+    path = folder / FOLDER / f"{record.method}.{rank}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = {
+        "fingerprint": fingerprint,
+        "method": record.method,
+        "cell": flatten_cell(record.cell),
+        "facts": record.facts,
+        "query_hash": record.query_hash,
+        **form_of(record.predictions).write(record.predictions),
+    }
+    _drop_torn_line(path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_records(folder: Path, *, fingerprints: Mapping[str, str]) -> dict[CellKey, FinishedCell]:
+    """Read what is finished of some methods.
+
+    Args:
+        fingerprints: Method to the hash of everything that decides its cells.
+
+    Raises:
+        SettingsError: Cells of a method were made with other settings.
+        DataError: A line is damaged.
+    """
+    finished: dict[CellKey, FinishedCell] = {}
+    for path in sorted((folder / FOLDER).glob("*.jsonl")):
+        method = path.name.rsplit(".", 2)[0]
+        if method not in fingerprints:
+            continue
+        whole = path.read_bytes().split(b"\n")[:-1]
+        for number, line in enumerate(whole, start=1):
+            record = _read_line(path, number, line, fingerprint=fingerprints[method])
+            finished[record.key] = record
+    return finished
+
+
+def check_record(record: FinishedCell, episode: Episode) -> None:
+    """Refuse a finished cell that is not of this episode.
+
+    Raises:
+        DataError: The data, or what the cell's file holds, have changed since.
+    """
+    same = record.cell.support_hash == hash_support(episode.support_set)
+    same &= record.query_hash == hash_query(episode)
+    if not same or len(record.predictions) != len(episode.query):
+        raise DataError(
+            f"cannot go on with '{record.method}' on task '{episode.task}', draw {episode.index}: "
+            "its cell was made from other rows or languages and the same data are needed; restore "
+            "them, or begin in a new folder (`run.output_dir`)"
+        )
+    if is_damaged(episode, record.predictions, record.cell.scores):
+        raise DataError(
+            f"cannot go on with '{record.method}' on task '{episode.task}', draw {episode.index}: "
+            f"the answers of its cell at {record.cell.labels} labels are damaged and those that "
+            f"were scored are needed; delete its line in '{FOLDER}/{record.method}.*.jsonl', the "
+            "cell is then made again"
+        )
+
+
+def _read_line(path: Path, number: int, line: bytes, *, fingerprint: str) -> FinishedCell:
+    try:
+        values = json.loads(line)
+        made_with = values["fingerprint"]
+        form = ANSWERS[values.get("skill", CLASSIFICATION)]
+        cell, answers = read_cell(values["cell"], form), form.read(values)
+        record = FinishedCell(
+            values["method"], cell, answers, values["facts"], values["query_hash"]
+        )
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise DataError(
+            f"cannot read line {number} of '{path}': it is damaged and a finished cell is needed; "
+            "delete the line, its cell is then made again"
+        ) from error
+    if made_with != fingerprint:
+        raise SettingsError(
+            f"cannot go on with '{record.method}': '{path}' was made with other settings and the "
+            "same are needed; restore them, delete the file, or change `run.output_dir`"
+        )
+    return record
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut what stands behind the last line break."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def columns_of(
+    records: Sequence[FinishedCell], episodes: Mapping[tuple[str, int, int], Episode]
+) -> dict[str, list[object]]:
+    """Every answer as columns of a table, one row for each method, episode and query text.
+
+    Args:
+        episodes: By task, labels and draw.
+    """
+    rows = [row for one in records for row in _rows(one, episodes)]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _rows(
+    record: FinishedCell, episodes: Mapping[tuple[str, int, int], Episode]
+) -> Iterator[dict[str, object]]:
+    cell, form = record.cell, form_of(record.predictions)
+    episode = episodes[cell.task, cell.labels, cell.draw]
+    for example, answer in zip(episode.query, record.predictions, strict=True):
+        yield {
+            "method": record.method,
+            "task": cell.task,
+            "labels": cell.labels,
+            "draw": cell.draw,
+            "row": row_key(example.source),
+            "text": example.source,
+            "true": example.target,
+            **form.columns(episode, example.target, answer),
+        }

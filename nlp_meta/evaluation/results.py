@@ -3,18 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from nlp_meta.data.episodes import Episode
+from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.evaluation.answers import KINDS, kind_of, missing_for
+from nlp_meta.evaluation.answers import ANSWERS, form_of, missing_for
 from nlp_meta.evaluation.judged import Judged, worst_task
 from nlp_meta.evaluation.learning_curve import break_even
 from nlp_meta.evaluation.pairing import holm, paired_difference
-from nlp_meta.evaluation.protocol import flatten_cell
-from nlp_meta.evaluation.records import Key, Record, row_key
+from nlp_meta.evaluation.protocol import CellKey, FinishedCell, flatten_cell, row_key
 from nlp_meta.evaluation.statistics import resampled_interval
 from nlp_meta.evaluation.translation_metrics import signature_of
 
-Table = list[dict[str, object]]
+Rows = list[dict[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +35,8 @@ class Analysis:
 
 
 def analyze(
-    records: Mapping[Key, Record], episodes: Sequence[Episode], analysis: Analysis
-) -> dict[str, Table]:
+    records: Mapping[CellKey, FinishedCell], episodes: Sequence[Episode], analysis: Analysis
+) -> dict[str, Rows]:
     """Give cells, summaries, differences and break-even points, as lists of plain dicts."""
     by_place = {(one.task, len(one.support), one.index): one for one in episodes}
     judged: dict[tuple[str, int], list[Judged]] = {}
@@ -45,7 +44,7 @@ def analyze(
         cell = record.cell
         episode = by_place[cell.task, cell.labels, cell.draw]
         judged.setdefault((record.method, cell.labels), []).append(to_judged(record, episode))
-    found: dict[str, Table] = {
+    rows: dict[str, Rows] = {
         "cells": [
             {"method": one.method, **flatten_cell(one.cell), **one.facts}
             for one in records.values()
@@ -57,29 +56,29 @@ def analyze(
         "break_even": list(_break_even(judged, analysis)),
     }
     signatures = _signatures(judged)
-    return {**found, "signatures": signatures} if signatures else found
+    return {**rows, "signatures": signatures} if signatures else rows
 
 
-def to_judged(record: Record, episode: Episode) -> Judged:
-    """Join a cell's answers with the targets that its predictor never saw."""
+def to_judged(record: FinishedCell, episode: Episode) -> Judged:
+    """Join a cell's answers with the targets that its method never saw."""
     return Judged(
         task=episode.task,
         draw=episode.index,
-        labels=kind_of(record.predictions).known(episode),
+        labels=form_of(record.predictions).known(episode),
         rows=tuple(_sentence_key(episode.task, example) for example in episode.query),
         true=tuple(example.target for example in episode.query),
         predictions=record.predictions,
     )
 
 
-def _signatures(judged: Mapping[tuple[str, int], Sequence[Judged]]) -> Table:
+def _signatures(judged: Mapping[tuple[str, int], Sequence[Judged]]) -> Rows:
     """sacrebleu's signature of each metric of translations, with the tasks that it is of."""
     rows: dict[tuple[str, str], list[str]] = {}
     languages = {one.task: one.labels for cells in judged.values() for one in cells}
-    kinds = {kind_of(cells[0].predictions).name for cells in judged.values()}
-    if kinds != {"generation"}:
+    skills = {form_of(cells[0].predictions).skill for cells in judged.values()}
+    if skills != {GENERATION}:
         return []
-    for metric in KINDS["generation"].metrics:
+    for metric in ANSWERS[GENERATION].metrics:
         for task, (language,) in languages.items():
             if not missing_for(metric):
                 rows.setdefault((metric, signature_of(metric, language)), []).append(task)
@@ -93,7 +92,7 @@ def _summaries(
     judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: Analysis
 ) -> Iterator[dict[str, object]]:
     for (method, labels), cells in judged.items():
-        for metric in kind_of(cells[0].predictions).metrics:
+        for metric in form_of(cells[0].predictions).metrics:
             if missing_for(metric):
                 continue
             interval = resampled_interval(
@@ -109,7 +108,7 @@ def _summaries(
 
 def _worst(judged: Mapping[tuple[str, int], Sequence[Judged]]) -> Iterator[dict[str, object]]:
     for (method, labels), cells in judged.items():
-        for metric in kind_of(cells[0].predictions).main_metrics:
+        for metric in form_of(cells[0].predictions).main_metrics:
             if missing_for(metric):
                 continue
             task, mean = worst_task(cells, metric)
@@ -122,8 +121,8 @@ def _worst(judged: Mapping[tuple[str, int], Sequence[Judged]]) -> Iterator[dict[
             }
 
 
-def _by_task(records: Mapping[Key, Record]) -> Iterator[dict[str, object]]:
-    cells: dict[tuple[str, int, str], list[Record]] = {}
+def _by_task(records: Mapping[CellKey, FinishedCell]) -> Iterator[dict[str, object]]:
+    cells: dict[tuple[str, int, str], list[FinishedCell]] = {}
     for one in records.values():
         cells.setdefault((one.method, one.cell.labels, one.cell.task), []).append(one)
     for (method, labels, task), found in cells.items():
@@ -140,14 +139,14 @@ def _by_task(records: Mapping[Key, Record]) -> Iterator[dict[str, object]]:
             }
 
 
-def _differences(judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: Analysis) -> Table:
+def _differences(judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: Analysis) -> Rows:
     """Ours minus every other at every number of labels; Holm over the rivals of each number."""
-    rows: Table = []
+    rows: Rows = []
     for labels in sorted({labels for _, labels in judged}):
         own = judged.get((analysis.ours or "", labels))
         if own is None:
             continue
-        family: Table = []
+        family: Rows = []
         for (method, budget), cells in judged.items():
             if budget != labels or method == analysis.ours:
                 continue

@@ -27,9 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.answers import Kept, find_metric
-from nlp_meta.evaluation.judged import Block, Judged, Table, find_blocks, tabulate, task_means
-from nlp_meta.evaluation.metrics import Numbers, check_rows
+from nlp_meta.evaluation.answers import Kept
+from nlp_meta.evaluation.judged import Block, Judged, TermTable, find_blocks, tabulate, task_means
+from nlp_meta.evaluation.metrics import find_metric
+from nlp_meta.evaluation.row_metrics import Numbers, check_rows
 
 Statistic = Callable[[Numbers], Numbers]
 """Values `(resamples, rows)` to one number for each resample, `(resamples,)`."""
@@ -101,9 +102,9 @@ def interval_of_metric(
     a calibration error.
 
     Args:
-        metric: Of any kind: `accuracy`, `macro_f1`, `ece`, `chrf`, ...
-        labels: Those of the task, macro-F1 is a mean over them; or whatever else the metric's
-            kind knows of it.
+        metric: Of any skill: `accuracy`, `macro_f1`, `ece`, `chrf`, ...
+        labels: Those of the task, macro-F1 is a mean over them; or whatever else must be known
+            of it, such as the target language.
 
     Raises:
         DataError: No row, or as many predictions as rows were not given.
@@ -118,7 +119,7 @@ def interval_of_metric(
         sums.finish(count_rows(chosen) @ terms, rows)
         for chosen in resampled_rows(rows, resamples, generator)
     ]
-    value = float(sums.finish(terms.sum(0), rows))
+    value = sums.score(true, predictions, labels)
     return percentile_interval(
         value, center_errors(metric, np.concatenate(replicates), value), level
     )
@@ -253,7 +254,7 @@ def _check_cells(cells: Mapping[str, Sequence[float] | Numbers], *, over_tasks: 
     )
 
 
-Tables = Mapping[str, Table]
+Tables = Mapping[str, TermTable]
 """One method's answers by task."""
 
 

@@ -15,14 +15,7 @@ import numpy as np
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.languages import parse_tag
 from nlp_meta.errors import DataError, MissingPackageError
-from nlp_meta.evaluation.metrics import (
-    STRINGS,
-    Compute,
-    Numbers,
-    RowSums,
-    make_metric_class,
-    score_rows,
-)
+from nlp_meta.evaluation.row_metrics import Columns, Numbers, RowMetric
 
 CHARACTER_ORDER, WORD_ORDER, BETA = 6, 2, 2
 BLEU_ORDER = 4
@@ -39,46 +32,6 @@ _PACKAGES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko
 _DEFAULT_TOKENIZER = "13a"
 # Scoring passes over the same sentences once for each number that is reported.
 _KEPT = 2**18
-
-
-def chrf(true: Sequence[str], translations: Sequence[Translation], known: Sequence[str]) -> float:
-    """chrF++: F2 of character n-grams up to 6 and word n-grams up to 2, from 0 to 100.
-
-    Raises:
-        DataError: No row, or as many translations as rows were not given.
-
-    Source:
-        Popović 2017, W17-4770 in the ACL Anthology, section 2.
-    """
-    return score_rows(ROW_SUMS["chrf"], true, translations, known)
-
-
-def bleu(true: Sequence[str], translations: Sequence[Translation], known: Sequence[str]) -> float:
-    """BLEU of word n-grams up to 4, from 0 to 100, in the tokens that the language needs.
-
-    Args:
-        known: The target language.
-
-    Raises:
-        DataError: No row, or as many translations as rows were not given.
-
-    Source:
-        Papineni et al. 2002, P02-1040 in the ACL Anthology; smoothed as in mteval-v13a.
-    """
-    return score_rows(ROW_SUMS["bleu"], true, translations, known)
-
-
-def spbleu(true: Sequence[str], translations: Sequence[Translation], known: Sequence[str]) -> float:
-    """BLEU of the pieces of the FLORES-200 vocabulary, which all languages share.
-
-    Raises:
-        MissingPackageError: The vocabulary is not on this machine; it is never fetched.
-        DataError: No row, or as many translations as rows were not given.
-
-    Source:
-        Goyal et al. 2022, arXiv:2106.03193, section 5; NLLB Team 2022, arXiv:2207.04672.
-    """
-    return score_rows(ROW_SUMS["spbleu"], true, translations, known)
 
 
 def choose_tokenizer(language: str) -> str:
@@ -186,48 +139,54 @@ def _finish_bleu(sums: Numbers, _rows: int) -> Numbers:
     return np.asarray(np.where(scored, 100 * np.exp(logs + penalty), 0.0))
 
 
-ROW_SUMS: Mapping[str, RowSums] = {
-    "chrf": RowSums(_terms("chrf"), _finish_chrf),
-    "bleu": RowSums(_terms("bleu"), _finish_bleu),
-    "spbleu": RowSums(_terms("spbleu"), _finish_bleu),
+def _write_texts(true: Sequence[str], translations: Sequence[Translation]) -> dict[str, list[Any]]:
+    return {"predictions": [one.text for one in translations], "references": list(true)}
+
+
+def _read_texts(
+    predictions: Sequence[str], references: Sequence[str]
+) -> tuple[Sequence[str], list[Translation]]:
+    return references, [Translation(text) for text in predictions]
+
+
+_TEXTS = Columns({"predictions": "string", "references": "string"}, _write_texts, _read_texts)
+chrf = RowMetric(
+    name="chrf",
+    description="""\
+chrF++: F2 of character n-grams up to 6 and word n-grams up to 2, from 0 to 100.
+
+Source:
+    Popović 2017, W17-4770 in the ACL Anthology, section 2.""",
+    row_terms=_terms("chrf"),
+    finish=_finish_chrf,
+    columns=_TEXTS,
+)
+bleu = RowMetric(
+    name="bleu",
+    description="""\
+BLEU of word n-grams up to 4, from 0 to 100, in the tokens that the target language needs.
+
+Source:
+    Papineni et al. 2002, P02-1040 in the ACL Anthology; smoothed as in mteval-v13a.""",
+    row_terms=_terms("bleu"),
+    finish=_finish_bleu,
+    columns=_TEXTS,
+    option="language",
+)
+spbleu = RowMetric(
+    name="spbleu",
+    description="""\
+BLEU of the pieces of the FLORES-200 vocabulary, which all languages share, from 0 to 100.
+
+The vocabulary must be on this machine; it is never fetched.
+
+Source:
+    Goyal et al. 2022, arXiv:2106.03193, section 5; NLLB Team 2022, arXiv:2207.04672.""",
+    row_terms=_terms("spbleu"),
+    finish=_finish_bleu,
+    columns=_TEXTS,
+)
+TRANSLATION_METRICS: Mapping[str, RowMetric] = {
+    metric.name: metric for metric in (chrf, bleu, spbleu)
 }
-"""Metrics of translations, in two steps; what is known of a task is its target language."""
-
-
-def __getattr__(name: str) -> Any:
-    """Give `ChrF`, `Bleu` and `SpBleu`, subclasses of `evaluate.Metric`, made at first use."""
-    if name in _COMPUTE:
-        return _metric_class(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def _compute_chrf(*, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    return {"chrf": chrf(references, _translations(predictions), ())}
-
-
-def _compute_bleu(
-    *, predictions: Sequence[str], references: Sequence[str], language: str
-) -> dict[str, float]:
-    """`language` is the target language."""
-    return {"bleu": bleu(references, _translations(predictions), (language,))}
-
-
-def _compute_spbleu(*, predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    return {"spbleu": spbleu(references, _translations(predictions), ())}
-
-
-_COMPUTE: Mapping[str, tuple[Compute, str | None]] = {
-    "ChrF": (_compute_chrf, chrf.__doc__),
-    "Bleu": (_compute_bleu, bleu.__doc__),
-    "SpBleu": (_compute_spbleu, spbleu.__doc__),
-}
-
-
-@cache
-def _metric_class(name: str) -> type:
-    compute, about = _COMPUTE[name]
-    return make_metric_class(name, compute, STRINGS, description=about or "", module=__name__)
-
-
-def _translations(texts: Sequence[str]) -> list[Translation]:
-    return [Translation(text) for text in texts]
+"""Of translations; of a task its target language is known."""

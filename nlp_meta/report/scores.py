@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation.answers import KINDS, kind_of_metric
+from nlp_meta.evaluation.answers import ANSWERS, skill_of_metric
 
 Results = Mapping[str, Any]
 """What `results.json` holds."""
 
 _FORMAT = 1
-_MAIN_METRICS = tuple(name for kind in KINDS.values() for name in kind.main_metrics)
+_MAIN_METRICS = tuple(name for form in ANSWERS.values() for name in form.main_metrics)
 _NEEDED = ("title", "metric", "labels", "draws", "ours", "tasks", "methods", "summary")
 _SIGNIFICANT = 0.05
 NONE = "-"
@@ -113,7 +113,7 @@ _WORDS: Mapping[str, Words] = {
 
 def skill_of(results: Results) -> str:
     """Name the skill that was judged, by the main metric."""
-    return kind_of_metric(results["metric"]).name
+    return skill_of_metric(results["metric"])
 
 
 def words_of(results: Results) -> Words:
@@ -129,7 +129,7 @@ def measure_of(results: Results) -> Measure:
 def measures_of(results: Results) -> dict[str, Measure]:
     """Give the metrics of these results by name, those that could be computed."""
     computed = {row["metric"] for row in results["summary"]}
-    names = kind_of_metric(results["metric"]).metrics
+    names = ANSWERS[skill_of_metric(results["metric"])].metrics
     return {name: MEASURES[name] for name in names if name in computed}
 
 

@@ -26,7 +26,7 @@ from nlp_meta.data.episodes import (
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.errors import MetaModelError, SettingsError
-from nlp_meta.evaluation.answers import KINDS, episode_scorer, kind_of_metric
+from nlp_meta.evaluation.answers import ANSWERS, episode_scorer, skill_of_metric
 from nlp_meta.hub.records import START, find_model
 from nlp_meta.meta.algorithms import ALGORITHMS
 from nlp_meta.meta.choice import Trial, choose_adaptation
@@ -216,9 +216,9 @@ def find_metrics(name: str, skills: Collection[str]) -> dict[str, Metric]:
     Raises:
         SettingsError: There is no such metric, or it is of none of the skills.
     """
-    scored = kind_of_metric(name, setting="adaptation.metric").name
+    scored = skill_of_metric(name, setting="adaptation.metric")
     if scored not in skills:
-        fitting = [metric for skill in skills for metric in KINDS[skill].main_metrics]
+        fitting = [metric for skill in skills for metric in ANSWERS[skill].main_metrics]
         raise SettingsError(
             f"cannot judge episodes of {' and '.join(skills)} by '{name}': one of "
             f"{', '.join(fitting)} is needed; change `adaptation.metric`"

@@ -21,8 +21,7 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.pairing import Paired, paired_difference
-from nlp_meta.evaluation.protocol import judge
-from nlp_meta.evaluation.records import row_key
+from nlp_meta.evaluation.protocol import judge, row_key
 from nlp_meta.evaluation.statistics import Interval, resampled_interval
 from nlp_meta.hub.records import START, Record, find_model
 from nlp_meta.meta.state import StepRecord

@@ -12,8 +12,8 @@ import torch
 import yaml
 
 from nlp_meta.comparing.bench import (
+    CONTESTS,
     FORMS,
-    SKILLS,
     Bench,
     draw_episodes,
     fitting_tasks,
@@ -211,7 +211,7 @@ def test_cards_that_fill_pools_up_give_their_targets(compared):
     (episode, *_) = draw_episodes(bench, tasks)
     assert len(episode.candidates) == 20
     assert len(load_fill(settings)) == 132
-    assert "then targets of nlp_meta_phrases" in SKILLS["retrieval"].notes(settings)[0]
+    assert "then targets of nlp_meta_phrases" in CONTESTS["retrieval"].notes(settings)[0]
 
 
 @pytest.mark.parametrize("section", ["comparison", "adaptation"])

@@ -7,21 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nlp_meta.data.answers import Answer, Prediction, Ranking, Rival, Translation
+from nlp_meta.data.answers import Answer, Placed, Prediction, Ranking, Rival, Translation
 from nlp_meta.data.episodes import Episode, Queries
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation import answers as kinds
-from nlp_meta.evaluation.answers import KINDS, episode_scorer, kind_of, kind_of_metric
-from nlp_meta.evaluation.protocol import evaluate, judge, scores_by_task
-from nlp_meta.evaluation.ranking_metrics import Placed
-from nlp_meta.evaluation.records import (
-    Record,
+from nlp_meta.evaluation.answers import ANSWERS, episode_scorer, form_of, skill_of_metric
+from nlp_meta.evaluation.protocol import (
+    FinishedCell,
     append_record,
     check_record,
     columns_of,
+    evaluate,
     hash_query,
+    judge,
     read_records,
+    scores_by_task,
 )
 from nlp_meta.evaluation.results import Analysis, analyze
 
@@ -87,12 +88,12 @@ def episodes(kind: str, *, tasks=("nusax/ind-jav", "nusax/ind-sun"), draws: int 
     ]
 
 
-def record(method: str, one: Episode, rival: Rival) -> Record:
+def record(method: str, one: Episode, rival: Rival) -> FinishedCell:
     judgment = judge(rival, one, method=method)
-    return Record(method, judgment.cell, judgment.answers, {}, hash_query(one))
+    return FinishedCell(method, judgment.cell, judgment.answers, {}, hash_query(one))
 
 
-def records(kind: str) -> list[Record]:
+def records(kind: str) -> list[FinishedCell]:
     """Ours errs on 1 of 6 rows, the rival on 3."""
     found = []
     for method, wrong in (("ours", 1), ("rival", 3)):
@@ -123,7 +124,7 @@ def test_answers_of_each_kind_are_read_as_they_were_stored(kind, tmp_path: Path)
     found = read_records(tmp_path, fingerprints={"ours": "f", "rival": "f"})
 
     assert list(found.values()) == sorted(kept, key=lambda one: one.method)
-    assert {kind_of(one.predictions).name for one in found.values()} == {kind}
+    assert {form_of(one.predictions).skill for one in found.values()} == {kind}
 
 
 def test_a_cell_scores_by_the_metrics_of_its_kind():
@@ -169,7 +170,7 @@ def test_every_analysis_of_a_comparison_serves_each_kind(kind, metric):
     assert paired["difference"] == pytest.approx(means["ours", metric] - means["rival", metric])
     assert paired["low"] <= paired["difference"] <= paired["high"]
     assert (even["at"], even["labels"]) == (2, None)
-    assert {row["metric"] for row in found["worst"]} <= set(KINDS[kind].main_metrics)
+    assert {row["metric"] for row in found["worst"]} <= set(ANSWERS[kind].main_metrics)
     by_cell = [row[metric] for row in found["cells"] if row["method"] == "ours"]
     assert means["ours", metric] == pytest.approx(np.mean(by_cell))
     json.dumps(found, allow_nan=False)
@@ -277,6 +278,6 @@ def test_a_metric_scores_what_a_method_answers():
 
     assert episode_scorer("precision_at_1")(one, ask(rank(3), one)) == 0.5
     assert episode_scorer("chrf")(one, ask(write(0), one)) == pytest.approx(100)
-    assert kind_of_metric("bleu").name == "generation"
+    assert skill_of_metric("bleu") == "generation"
     with pytest.raises(SettingsError, match=r"'rouge'.*change `adaptation\.metric`"):
         episode_scorer("rouge", setting="adaptation.metric")

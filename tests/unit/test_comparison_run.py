@@ -9,7 +9,7 @@ from typing import get_type_hints
 import pytest
 
 from nlp_meta.comparing import methods as table
-from nlp_meta.comparing.bench import SKILLS, Bench, Method, draw_episodes
+from nlp_meta.comparing.bench import CONTESTS, Bench, Method, draw_episodes
 from nlp_meta.comparing.fingerprints import fingerprint
 from nlp_meta.comparing.methods import (
     METHODS,
@@ -288,9 +288,9 @@ def test_a_method_is_made_again_where_a_setting_decides_its_answers_and_only_the
     assert changed == [name for name in names if name in decided]
 
 
-@pytest.mark.parametrize("skill", SKILLS)
+@pytest.mark.parametrize("skill", CONTESTS)
 def test_what_decides_a_method_are_settings_that_there_are(skill):
-    sections = get_type_hints(SKILLS[skill].settings)
+    sections = get_type_hints(CONTESTS[skill].settings)
     inputs = [row.skills[skill] for row in methods_of(skill).values()]
     for name in sorted({name for one in inputs for name in one.settings}):
         section, _, key = name.partition(".")

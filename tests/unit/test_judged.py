@@ -8,7 +8,7 @@ import pytest
 from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation.judged import Judged, find_blocks, tabulate, task_means, worst_task
-from nlp_meta.evaluation.metrics import METRICS
+from nlp_meta.evaluation.metrics import LABEL_METRICS
 
 LABELS = ("bad", "fair", "good")
 
@@ -29,7 +29,7 @@ def random_judged(rows: int = 30, *, draw: int = 0, task: str = "a", key: str = 
     )
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", LABEL_METRICS)
 def test_weighted_keys_score_as_rows_that_are_there_as_often(metric):
     """Another route: the plain metric on rows repeated one by one.
 
@@ -46,7 +46,7 @@ def test_weighted_keys_score_as_rows_that_are_there_as_often(metric):
     for column, one in enumerate((first, second)):
         rows = [row for row, key in enumerate(one.rows) for _ in range(times[int(key)])]
         true, predictions = zip(*((one.true[i], one.predictions[i]) for i in rows), strict=True)
-        assert found[0, column] == pytest.approx(METRICS[metric](true, predictions, LABELS))
+        assert found[0, column] == pytest.approx(LABEL_METRICS[metric](true, predictions, LABELS))
 
 
 def test_a_draw_without_a_row_in_a_resample_keeps_its_score():
@@ -59,10 +59,10 @@ def test_a_draw_without_a_row_in_a_resample_keeps_its_score():
     assert found[0].tolist() == table.scores.tolist()
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", LABEL_METRICS)
 def test_the_mean_of_a_task_is_that_of_its_draws(metric):
     judged = [random_judged(draw=draw) for draw in range(3)]
-    scores = [METRICS[metric](one.true, one.predictions, LABELS) for one in judged]
+    scores = [LABEL_METRICS[metric](one.true, one.predictions, LABELS) for one in judged]
 
     assert task_means(judged, metric) == {"a": pytest.approx(np.mean(scores))}
 

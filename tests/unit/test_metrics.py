@@ -1,4 +1,4 @@
-"""Metrics: against hand arithmetic, scikit-learn and our own `evaluate` classes."""
+"""Metrics: against hand arithmetic, scikit-learn, and as `evaluate` calls them."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,15 @@ from sklearn.metrics import accuracy_score, f1_score
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.errors import DataError
-from nlp_meta.evaluation import metrics
+from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation.answers import score_episode
-from nlp_meta.evaluation.metrics import METRICS, accuracy, expected_calibration_error, macro_f1
+from nlp_meta.evaluation.metrics import (
+    LABEL_METRICS,
+    accuracy,
+    expected_calibration_error,
+    load_metric,
+    macro_f1,
+)
 
 LABELS = ("bad", "fair", "good")
 
@@ -92,17 +97,17 @@ def test_calibration_error_agrees_with_a_loop_over_the_bins():
     assert expected_calibration_error(true, answers, LABELS) == pytest.approx(total)
 
 
-def test_an_episode_is_scored_by_every_metric_of_its_kind():
+def test_an_episode_is_scored_by_every_metric_of_its_skill():
     query = tuple(Example(f"text {i}", name) for i, name in enumerate(["bad", "good"]))
     episode = Episode("reviews/kitchen", ("bad", "good"), (), query, 0)
 
     scores = score_episode(episode, sure("bad", "bad"))
 
-    assert list(scores) == list(METRICS)
+    assert list(scores) == list(LABEL_METRICS)
     assert scores == pytest.approx({"accuracy": 0.5, "macro_f1": (2 / 3 + 0) / 2, "ece": 0.5})
 
 
-@pytest.mark.parametrize("metric", METRICS.values())
+@pytest.mark.parametrize("metric", LABEL_METRICS.values())
 @pytest.mark.parametrize(("true", "answers"), [([], []), (["bad"], []), ([], sure("bad"))])
 def test_no_rows_or_not_one_prediction_each_cannot_be_scored(metric, true, answers):
     with pytest.raises(DataError, match=r"cannot score .* is needed; give"):
@@ -114,28 +119,57 @@ def test_macro_f1_over_no_labels_is_refused():
         macro_f1(["bad"], sure("bad"), ())
 
 
-def test_metrics_of_evaluate_are_made_without_network_and_agree(tmp_path):
+def test_evaluate_calls_the_metrics_that_we_score_by():
+    """Without network; another route: the metric without `evaluate` around it."""
     import evaluate
 
     true, answers = random_rows(50)
     rows = {"predictions": [one.label for one in answers], "references": true}
     certainty = [one.probabilities[one.label] for one in answers]
+    ece = load_metric("ece")
 
-    def make(name):
-        made = getattr(metrics, name)(cache_dir=str(tmp_path))
-        assert isinstance(made, evaluate.Metric)
-        return made
-
-    assert make("Accuracy").compute(**rows) == {"accuracy": accuracy(true, answers, LABELS)}
-    assert make("MacroF1").compute(**rows, labels=LABELS) == {
-        "macro_f1": macro_f1(true, answers, LABELS)
-    }
-    assert make("ExpectedCalibrationError").compute(**rows, confidences=certainty) == {
+    assert isinstance(ece, evaluate.Metric) and ece.name == "ece"
+    assert ece.compute(**rows, confidences=certainty) == {
         "ece": expected_calibration_error(true, answers, LABELS)
     }
-    assert metrics.Accuracy is metrics.Accuracy
+    four = (*LABELS, "mixed")
+    for one in (load_metric("macro_f1", labels=four), load_metric("macro_f1")):
+        assert one.compute(**rows, labels=LABELS) == {"macro_f1": macro_f1(true, answers, LABELS)}
+    fixed = load_metric("macro_f1", labels=four).compute(**rows)
+    assert fixed == {"macro_f1": macro_f1(true, answers, four)}
 
 
-def test_an_unknown_name_of_the_module_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="Recall"):
-        _ = metrics.Recall
+def test_metrics_are_combined_by_evaluate():
+    """Macro-F1 takes the labels that occur where none are named, as scikit-learn does."""
+    import evaluate
+
+    true, answers = random_rows(50)
+    combined = evaluate.combine([load_metric(name) for name in ("accuracy", "macro_f1", "ece")])
+
+    scores = combined.compute(
+        predictions=[one.label for one in answers],
+        references=true,
+        confidences=[one.probabilities[one.label] for one in answers],
+    )
+
+    assert scores == {m.name: m(true, answers, LABELS) for m in LABEL_METRICS.values()}
+
+
+@pytest.mark.parametrize("metric", LABEL_METRICS.values())
+def test_a_score_through_evaluate_is_the_same_number(metric):
+    true, answers = random_rows(70, seed=3)
+
+    assert metric.score(true, answers, LABELS) == metric(true, answers, LABELS)
+
+
+def test_scoring_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", tmp_path / "cache")
+
+    load_metric("accuracy").compute(predictions=["a"], references=["a"])
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_metric_is_refused():
+    with pytest.raises(SettingsError, match="'recall': one of accuracy, macro_f1, ece, chrf"):
+        load_metric("recall")

@@ -12,7 +12,7 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation import statistics
 from nlp_meta.evaluation.judged import Judged
-from nlp_meta.evaluation.metrics import METRICS
+from nlp_meta.evaluation.metrics import LABEL_METRICS
 from nlp_meta.evaluation.pairing import Paired, holm, paired_difference, sign_flip
 
 LABELS = ("bad", "good")
@@ -45,7 +45,7 @@ def of_tasks(right: np.ndarray, *, key: str = "") -> list[Judged]:
     ]
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", LABEL_METRICS)
 @pytest.mark.parametrize("over_tasks", [False, True])
 def test_a_method_does_not_differ_from_itself(metric, over_tasks):
     judged = of_tasks(np.random.default_rng(0).random((3, 4, 20)) < 0.7)

@@ -2,15 +2,15 @@
 
 import pytest
 
-from nlp_meta.data.answers import Ranking
+from nlp_meta.data.answers import Placed, Ranking
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation import ranking_metrics
-from nlp_meta.evaluation.ranking_metrics import (
-    Placed,
+from nlp_meta.evaluation.answers import place_rankings
+from nlp_meta.evaluation.metrics import (
+    RANKING_METRICS,
+    load_metric,
     mean_reciprocal_rank,
-    place_rankings,
     precision_at_1,
     xsim_error,
 )
@@ -62,20 +62,24 @@ def test_no_rows_cannot_be_scored(metric):
         metric((), (), ())
 
 
-def test_metrics_of_evaluate_take_ranked_texts(tmp_path):
+def test_metrics_of_evaluate_take_ranked_texts():
     """The same three rankings as texts; mining gives one text a row."""
+    import evaluate
+
     ranked = [[CANDIDATES[place] for place in one.order] for one in RANKINGS]
     true = ["banyu", "geni", "omah"]
-
-    def score(name, predictions):
-        metric = getattr(ranking_metrics, name)(cache_dir=str(tmp_path))
-        return metric.compute(predictions=predictions, references=true)
-
-    assert score("PrecisionAt1", ranked) == {"precision_at_1": pytest.approx(1 / 3)}
-    assert score("MeanReciprocalRank", ranked) == {"mrr": pytest.approx(1.75 / 3)}
     mined = [CANDIDATES[one.mined] for one in RANKINGS]
-    assert score("XsimError", mined) == {"xsim": pytest.approx(1 / 3)}
+    combined = evaluate.combine([load_metric(name) for name in RANKING_METRICS])
+
+    scores = combined.compute(predictions=ranked, references=true, mined=mined)
+
+    assert scores == pytest.approx({"precision_at_1": 1 / 3, "mrr": 1.75 / 3, "xsim": 1 / 3})
     with pytest.raises(DataError, match="row 0: 'banyu' is not among its 1"):
-        score("PrecisionAt1", [["omah"]] * 3)
-    with pytest.raises(AttributeError, match="Recall"):
-        _ = ranking_metrics.Recall
+        load_metric("precision_at_1").compute(predictions=[["omah"]] * 3, references=true)
+
+
+@pytest.mark.parametrize("metric", RANKING_METRICS.values())
+def test_a_score_through_evaluate_is_the_same_number(metric):
+    placed = place_rankings(episode(), RANKINGS)
+
+    assert metric.score(TRUE, placed, ()) == metric(TRUE, placed, ())

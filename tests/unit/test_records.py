@@ -10,14 +10,14 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.protocol import judge
-from nlp_meta.evaluation.records import (
-    Key,
-    Record,
+from nlp_meta.evaluation.protocol import (
+    CellKey,
+    FinishedCell,
     append_record,
     check_record,
     columns_of,
     hash_query,
+    judge,
     key_of_episode,
     read_records,
     row_key,
@@ -32,11 +32,11 @@ def episode(draw: int = 0, *, rows: int = 3, word: str = "support", mark: str = 
     return Episode("reviews/kitchen", LABELS, support, query, draw)
 
 
-def record(method: str = "probe", draw: int = 0) -> Record:
+def record(method: str = "probe", draw: int = 0) -> FinishedCell:
     given = episode(draw)
     answers = [Prediction("good", {"bad": 0.1 + draw / 7, "good": 0.9 - draw / 7})] * 3
     judgment = judge(lambda _: lambda _: answers, given, method=method)
-    return Record(method, judgment.cell, judgment.answers, {"steps": 5}, hash_query(given))
+    return FinishedCell(method, judgment.cell, judgment.answers, {"steps": 5}, hash_query(given))
 
 
 def test_what_was_written_is_read_as_it_was(tmp_path: Path):
@@ -70,7 +70,7 @@ def test_cells_of_all_processes_are_read_and_those_of_other_methods_left(tmp_pat
 
     found = read_records(tmp_path, fingerprints={"probe": "f"})
 
-    assert sorted(found) == [Key("probe", "reviews/kitchen", 4, draw) for draw in (0, 1)]
+    assert sorted(found) == [CellKey("probe", "reviews/kitchen", 4, draw) for draw in (0, 1)]
 
 
 def test_cells_of_other_settings_stop_the_run(tmp_path: Path):

@@ -13,8 +13,7 @@ from nlp_meta.data.answers import Answer, Ranking, Rival, Translation
 from nlp_meta.data.episodes import Episode, Queries
 from nlp_meta.data.tasks import Example
 from nlp_meta.evaluation import answers as kinds
-from nlp_meta.evaluation.protocol import judge
-from nlp_meta.evaluation.records import Record, columns_of, hash_query
+from nlp_meta.evaluation.protocol import FinishedCell, columns_of, hash_query, judge
 from nlp_meta.evaluation.results import Analysis, analyze
 from nlp_meta.report.page import to_markdown, write_report
 from nlp_meta.report.texts import Part, find_examples, mark_differences
@@ -93,7 +92,7 @@ def build(kind: str, metric: str) -> tuple[dict[str, Any], pa.Table]:
         for one in episodes:
             judgment = judge(know(method), one, method=method)
             facts = {"examples_adapt": 5}
-            record = Record(method, judgment.cell, judgment.answers, facts, hash_query(one))
+            record = FinishedCell(method, judgment.cell, judgment.answers, facts, hash_query(one))
             records[record.key] = record
     results = {
         "format": 1,

@@ -12,7 +12,7 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation import statistics
 from nlp_meta.evaluation.judged import Judged
-from nlp_meta.evaluation.metrics import METRICS
+from nlp_meta.evaluation.metrics import LABEL_METRICS
 from nlp_meta.evaluation.statistics import (
     Interval,
     interval_of_metric,
@@ -78,7 +78,7 @@ def test_the_interval_of_a_small_calibration_error_holds_it():
 
 
 def _ece(one: Judged) -> float:
-    return METRICS["ece"](one.true, one.predictions, one.labels)
+    return LABEL_METRICS["ece"](one.true, one.predictions, one.labels)
 
 
 @pytest.mark.parametrize(("key", "low"), [("shared", 0.0), ("", 0.25)])
@@ -132,7 +132,7 @@ def test_a_task_chosen_twice_has_its_draws_chosen_anew():
     assert (means == 0).mean() == pytest.approx(0.25, abs=0.02)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", LABEL_METRICS)
 def test_one_draw_of_one_task_has_its_rows_resampled_alone(metric):
     """Another route: the interval of the metric over one test set."""
     judged = random_judged(1, 1, 40)

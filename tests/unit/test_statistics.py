@@ -7,7 +7,7 @@ import pytest
 
 from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.evaluation.metrics import METRICS
+from nlp_meta.evaluation.metrics import LABEL_METRICS
 from nlp_meta.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -68,7 +68,7 @@ def test_a_higher_level_is_wider_and_the_same_seed_is_the_same_interval():
     assert wide != bootstrap_interval(values, level=0.9, resamples=500, seed=4)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", LABEL_METRICS)
 def test_a_metrics_interval_equals_scoring_each_resample_by_itself(metric):
     """Another route: the plain metric on resampled rows, one resample after another.
 
@@ -77,17 +77,21 @@ def test_a_metrics_interval_equals_scoring_each_resample_by_itself(metric):
     true, answers = random_rows(40)
     drawn = np.random.default_rng(5).integers(40, size=(60, 40))
     one_by_one = [
-        METRICS[metric]([true[i] for i in rows], [answers[i] for i in rows], LABELS)
+        LABEL_METRICS[metric]([true[i] for i in rows], [answers[i] for i in rows], LABELS)
         for rows in drawn
     ]
 
     if metric == "ece":
-        moved = np.array(one_by_one) - np.mean(one_by_one) + METRICS[metric](true, answers, LABELS)
+        moved = (
+            np.array(one_by_one)
+            - np.mean(one_by_one)
+            + LABEL_METRICS[metric](true, answers, LABELS)
+        )
         one_by_one = np.clip(moved, 0, None).tolist()
 
     found = interval_of_metric(true, answers, metric, labels=LABELS, resamples=60, seed=5)
 
-    assert found.mean == pytest.approx(METRICS[metric](true, answers, LABELS))
+    assert found.mean == pytest.approx(LABEL_METRICS[metric](true, answers, LABELS))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(one_by_one, [0.025, 0.975])))
 
 
