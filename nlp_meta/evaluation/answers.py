@@ -20,6 +20,7 @@ from nlp_meta.evaluation.metrics import (
     LOWER_IS_BETTER,
     RANKING_METRICS,
     find_metric,
+    score,
 )
 from nlp_meta.evaluation.row_metrics import RowMetric
 from nlp_meta.evaluation.translation_metrics import TRANSLATION_METRICS, chrf
@@ -98,8 +99,8 @@ def score_episode(episode: Episode, answers: Sequence[Kept]) -> dict[str, float 
     form = form_of(answers)
     true, known = [example.target for example in episode.query], form.known(episode)
     return {
-        name: None if missing_for(name) else metric.score(true, answers, known)
-        for name, metric in form.metrics.items()
+        metric: None if missing_for(metric) else score(metric, true, answers, known)
+        for metric in form.metrics
     }
 
 

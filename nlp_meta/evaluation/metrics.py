@@ -5,6 +5,7 @@ translations, and `METRICS` has all. `load_metric` gives any of them to Hugging 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from nlp_meta.evaluation.row_metrics import (
     Columns,
     Numbers,
     RowMetric,
+    check_rows,
     make_module,
     mean_of_terms,
 )
@@ -45,6 +47,29 @@ def load_metric(name: str, **options: Any) -> Any:
         key: options.pop(key) for key in ("labels", "language") if key in options
     }
     return make_module(metric, known, **options)
+
+
+def score(name: str, true: Sequence[str], answers: Sequence[Any], known: Sequence[str]) -> float:
+    """Score answers through the `evaluate.Metric` of a name, to the number that it gives itself.
+
+    Args:
+        known: Of the task, by the skill of the metric.
+
+    Raises:
+        DataError: No row, or as many answers as rows were not given.
+        SettingsError: There is no metric of that name.
+    """
+    metric = find_metric(name)
+    check_rows(true, answers)
+    columns = metric.columns.write(true, answers)
+    given = {column: columns[column] for column in metric.inputs}
+    option = {metric.option: list(known)} if metric.option else {}
+    return float(_kept_module(name).compute(**given, **option)[name])
+
+
+@cache
+def _kept_module(name: str) -> Any:
+    return load_metric(name)
 
 
 def find_metric(name: str, *, setting: str = "metric") -> RowMetric:

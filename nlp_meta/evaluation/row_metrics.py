@@ -63,19 +63,6 @@ class RowMetric:
         check_rows(true, answers)
         return float(self.finish(self.row_terms(true, answers, known).sum(0), len(true)))
 
-    def score(self, true: Sequence[str], answers: Sequence[Any], known: Sequence[str]) -> float:
-        """Score answers through the `evaluate.Metric` of this metric; the same number.
-
-        Raises:
-            DataError: No row, or as many answers as rows were not given.
-        """
-        check_rows(true, answers)
-        columns = self.columns.write(true, answers)
-        given = {name: columns[name] for name in self.inputs}
-        option = {self.option: list(known)} if self.option else {}
-        value = _shared_module(self).compute(**given, **option)[self.name]
-        return float(value)
-
     def compute(self, **given: Any) -> dict[str, float]:
         """Score columns, by name; those of other metrics are not looked at."""
         true, answers = self.columns.read(**{name: given[name] for name in self.inputs})
@@ -113,11 +100,6 @@ def make_module(metric: RowMetric, known: Mapping[str, Any], **options: Any) -> 
         options: Of `evaluate.Metric`.
     """
     return _module_class()(metric, known, **{"keep_in_memory": True, **options})
-
-
-@cache
-def _shared_module(metric: RowMetric) -> Any:
-    return make_module(metric, {})
 
 
 @cache

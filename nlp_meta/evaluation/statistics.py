@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation.answers import Kept
 from nlp_meta.evaluation.judged import Block, Judged, TermTable, find_blocks, tabulate, task_means
-from nlp_meta.evaluation.metrics import find_metric
+from nlp_meta.evaluation.metrics import find_metric, score
 from nlp_meta.evaluation.row_metrics import Numbers, check_rows
 
 Statistic = Callable[[Numbers], Numbers]
@@ -119,7 +119,7 @@ def interval_of_metric(
         sums.finish(count_rows(chosen) @ terms, rows)
         for chosen in resampled_rows(rows, resamples, generator)
     ]
-    value = sums.score(true, predictions, labels)
+    value = score(metric, true, predictions, labels)
     return percentile_interval(
         value, center_errors(metric, np.concatenate(replicates), value), level
     )

@@ -186,11 +186,11 @@ def test_beams_are_those_of_the_comparison(compared):
     settings = read(compared, "--model.num_beams", "3")
     bench = Bench(settings, ())
 
-    assert bench.start(str(compared / "start")).objective.num_beams == 3
+    assert bench.start(str(compared / "start")).objectives["generation"].num_beams == 3
     assert bench.pretrained()[0].num_beams == 3
-    first, again = bench.pretrained()[0], bench.start(str(compared / "start")).objective
+    first, again = bench.pretrained()[0], bench.start(str(compared / "start"))
     assert bench.objective(settings.generation).backbone is first.backbone
-    assert again.backbone.name == first.backbone.name
+    assert again.objectives["generation"].backbone.name == first.backbone.name
 
 
 @pytest.mark.parametrize(

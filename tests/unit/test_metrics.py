@@ -15,6 +15,7 @@ from nlp_meta.evaluation.metrics import (
     expected_calibration_error,
     load_metric,
     macro_f1,
+    score,
 )
 
 LABELS = ("bad", "fair", "good")
@@ -159,7 +160,7 @@ def test_metrics_are_combined_by_evaluate():
 def test_a_score_through_evaluate_is_the_same_number(metric):
     true, answers = random_rows(70, seed=3)
 
-    assert metric.score(true, answers, LABELS) == metric(true, answers, LABELS)
+    assert score(metric.name, true, answers, LABELS) == metric(true, answers, LABELS)
 
 
 def test_scoring_leaves_no_file(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from nlp_meta.evaluation.metrics import (
     load_metric,
     mean_reciprocal_rank,
     precision_at_1,
+    score,
     xsim_error,
 )
 
@@ -82,4 +83,4 @@ def test_metrics_of_evaluate_take_ranked_texts():
 def test_a_score_through_evaluate_is_the_same_number(metric):
     placed = place_rankings(episode(), RANKINGS)
 
-    assert metric.score(TRUE, placed, ()) == metric(TRUE, placed, ())
+    assert score(metric.name, TRUE, placed, ()) == metric(TRUE, placed, ())

@@ -13,7 +13,7 @@ import pytest
 from nlp_meta.data.answers import Translation
 from nlp_meta.errors import DataError, MissingPackageError
 from nlp_meta.evaluation import translation_metrics
-from nlp_meta.evaluation.metrics import load_metric
+from nlp_meta.evaluation.metrics import load_metric, score
 from nlp_meta.evaluation.translation_metrics import (
     TRANSLATION_METRICS,
     bleu,
@@ -226,6 +226,6 @@ def test_evaluate_calls_the_metrics_that_we_score_by():
         "bleu": bleu(one.references, written(one), ("ind",)),
     }
     for metric in (chrf, bleu):
-        assert metric.score(one.references, written(one), ("ind",)) == metric(
+        assert score(metric.name, one.references, written(one), ("ind",)) == metric(
             one.references, written(one), ("ind",)
         )
