@@ -190,7 +190,8 @@ class Contest:
 
 def skill_of(settings: AnyComparison) -> str:
     """The skill that a config compares methods of."""
-    return next(name for name, row in CONTESTS.items() if row.settings is type(settings))
+    (skill,) = settings.skills
+    return skill
 
 
 def open_bench(settings: AnyComparison, *, train: Tasks, validation: Tasks, test: Tasks) -> Bench:

@@ -267,21 +267,17 @@ def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
 
         return LearnedWithFacts(answer, _tell_adapted(adapted, mixed=mixed))
 
-    moved = sum(value.numel() for value in drop_step_sizes(start).values())
-    if mixed:
-        prior = model.companion
-        moved += len(bench.labels) * (FEATURES if prior is None else prior.weight.shape[1])
+    prior = model.companion
+    features = FEATURES if prior is None else prior.weight.shape[1]
     facts = {
         **_tell_start(bench, model, folder, how=_name_product(mixed=mixed)),
-        "parameters": moved,
-        "bytes": BYTES_A_NUMBER * moved,
+        **_count_moved(start, beside=len(bench.labels) * features if mixed else 0),
         "choice": {"chosen": "by held-out folds of each support set"},
     }
-    steps = PASSES * how.inner.steps
     return Method(
         learn,
         EXAMPLES_A_LABEL * len(bench.labels),
-        partial(count_examples, steps, how.minibatch),
+        partial(count_examples, PASSES * how.inner.steps, how.minibatch),
         facts,
         without_labels=bench.knows(model),
         least_a_label=EXAMPLES_A_LABEL,
@@ -324,8 +320,8 @@ def _tell_adapted(adapted: AdaptedModel, *, mixed: bool) -> dict[str, object]:
     return told
 
 
-def _count_moved(weights: Weights) -> dict[str, object]:
-    moved = sum(value.numel() for value in drop_step_sizes(weights).values())
+def _count_moved(weights: Weights, *, beside: int = 0) -> dict[str, object]:
+    moved = beside + sum(value.numel() for value in drop_step_sizes(weights).values())
     return {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
 
 

@@ -19,7 +19,8 @@ CARD = "nlp_meta_reviews"
 
 def save_start(folder: Path, *, base: str = "none", **provenance: object) -> Path:
     folder.mkdir()
-    record = {"kind": "meta-model", "model": {"model_name_or_path": base, "revision": None}}
+    record: dict[str, object] = {"role": "start", "skills": ["classification"]}
+    record["model"] = {"model_name_or_path": base, "revision": None}
     record |= {"labels": [], "adaptation": {}, "step_sizes": {}, "provenance": provenance}
     (folder / "nlp_meta.json").write_text(json.dumps(record), encoding="utf-8")
     return folder
