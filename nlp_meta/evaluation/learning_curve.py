@@ -1,15 +1,17 @@
-"""Learning curve: what more labels would give, from scores at fewer.
+"""Learning curves: what more labels would give, and how many a rival needs to catch up.
+
+What more labels give is told by a curve that is fitted to scores at fewer,
 
     score(n) = ceiling - scale * n^(-rate)
 
-with a ceiling of at most 1 and neither scale nor rate below 0, so that a curve never falls
-and never passes 1. Scores that do not rise give a flat curve of scale 0.
+with a ceiling of at most 1 and neither scale nor rate below 0, so that it never falls and
+never passes 1. Doubling the labels divides the distance to the ceiling by 2^rate. Scores that
+do not rise give a flat curve of scale 0. A break-even is read off the scores themselves, on
+straight lines between the numbers of labels that were measured.
 
 Source:
     Cortes et al. 1993, Learning Curves: Asymptotic Values and Rate of Convergence, section 3;
     Viering and Loog 2021, arXiv:2103.10948, on how often real curves have this shape.
-
-Break-even: how many labels a rival needs to score what we score.
 """
 
 import math
@@ -34,25 +36,6 @@ _SLOWEST, _FASTEST = 0.01, 4.0
 # Rates tried at once; each search after the first looks between the neighbors of the best.
 _RATES, _SEARCHES = 32, 4
 _FEWEST_SIZES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class LearningCurve:
-    """A score as a function of the number of labels.
-
-    Attributes:
-        ceiling: The score of endless labels.
-        scale: How far below the ceiling one label is.
-        rate: Doubling the labels divides the distance to the ceiling by 2^rate.
-    """
-
-    ceiling: float
-    scale: float
-    rate: float
-
-    def predict(self, labels: float) -> float:
-        """Score at a number of labels above 0."""
-        return float(self.ceiling - self.scale * labels**-self.rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,64 +79,6 @@ def scores_of_answers(
     return ScoresBySize(sizes, np.array(scores), resampled.T)
 
 
-def scores_of_repeats(
-    scores: Mapping[int, Sequence[float]], *, resamples: int, seed: int
-) -> ScoresBySize:
-    """Average the scores of repeats by number of training labels, resampling the repeats.
-
-    Repeats divide the same few rows in other ways. Other rows would change the scores
-    more than they tell, so prefer `scores_of_answers` where there are answers.
-
-    Args:
-        scores: By number of labels; the same place in each is the same repeat.
-
-    Raises:
-        DataError: Fewer than 3 sizes, fewer than 2 repeats, not as many at each size, or a
-            score that is not between 0 and 1.
-        SettingsError: No resample.
-    """
-    sizes = _check_sizes(scores)
-    check_settings(0.5, resamples)
-    values = _check_scores([scores[size] for size in sizes], fewest=2)
-    repeats = values.shape[1]
-    # One fewer than there are, for the same reason as in resampling draws.
-    chosen = np.random.default_rng(seed).integers(repeats, size=(resamples, repeats - 1))
-    return ScoresBySize(sizes, values.mean(1), values[:, chosen].mean(2).T)
-
-
-def fit_learning_curve(scores: Mapping[int, float]) -> LearningCurve:
-    """Fit a learning curve by least squares.
-
-    Args:
-        scores: By number of labels.
-
-    Raises:
-        DataError: Fewer than 3 sizes, or a score that is not between 0 and 1.
-    """
-    sizes = _check_sizes(scores)
-    values = _check_scores([[scores[size]] for size in sizes], fewest=1)
-    ceiling, scale, rate = _fit(sizes, values.T)[0].tolist()
-    return LearningCurve(ceiling, scale, rate)
-
-
-def extrapolate(scored: ScoresBySize, sizes: Sequence[int], *, level: float) -> dict[int, Interval]:
-    """Predict the score at other numbers of labels, with an interval.
-
-    The interval holds what resampling changes, not that the curve may have another shape:
-    far beyond the last size it is too narrow.
-
-    Raises:
-        SettingsError: A level that is not between 0 and 1.
-    """
-    check_settings(level, len(scored.resampled))
-    curves = _fit_all(scored)
-    found = {size: _predict(curves, size) for size in sizes}
-    return {
-        size: percentile_interval(float(scores[0]), scores[1:], level)
-        for size, scores in found.items()
-    }
-
-
 def gain_of_doubling(scored: ScoresBySize, labels: int, *, level: float) -> Interval:
     """Predict how much twice as many labels would add to the score.
 
@@ -173,7 +98,7 @@ def gain_of_doubling(scored: ScoresBySize, labels: int, *, level: float) -> Inte
 
 def _fit_all(scored: ScoresBySize) -> Numbers:
     """Curves of the scores, first, and of each resample."""
-    return _fit(scored.sizes, np.vstack([scored.scores, scored.resampled]))
+    return fit_curves(scored.sizes, np.vstack([scored.scores, scored.resampled]))
 
 
 def _predict(curves: Numbers, labels: float) -> Numbers:
@@ -181,7 +106,7 @@ def _predict(curves: Numbers, labels: float) -> Numbers:
     return np.asarray(ceiling - scale * labels**-rate)
 
 
-def _fit(sizes: Sequence[int], scores: Numbers) -> Numbers:
+def fit_curves(sizes: Sequence[int], scores: Numbers) -> Numbers:
     """Fit a curve to each row of scores, `(curves, sizes)`: ceiling, scale, rate, `(curves, 3)`.
 
     For a given rate the best ceiling and scale have a closed form, so that only the rate is
@@ -197,11 +122,11 @@ def _fit(sizes: Sequence[int], scores: Numbers) -> Numbers:
         ceiling, scale = _fit_line(powers, scores[:, None])
         errors = ((ceiling[..., None] - scale[..., None] * powers - scores[:, None]) ** 2).sum(-1)
         best = errors.argmin(1)
-        found = np.stack([ceiling[row, best], scale[row, best], rates[row, best]], axis=1)
-        around = found[:, 2:] * np.geomspace(1 / step, step, _RATES)
+        curves = np.stack([ceiling[row, best], scale[row, best], rates[row, best]], axis=1)
+        around = curves[:, 2:] * np.geomspace(1 / step, step, _RATES)
         rates, step = np.clip(around, _SLOWEST, _FASTEST), step ** (2 / (_RATES - 1))
-    found[:, 1] *= sizes[0] ** found[:, 2]
-    return found
+    curves[:, 1] *= sizes[0] ** curves[:, 2]
+    return curves
 
 
 def _fit_line(powers: Numbers, scores: Numbers) -> tuple[Numbers, Numbers]:
@@ -227,22 +152,6 @@ def _check_sizes(scores: Mapping[int, object]) -> tuple[int, ...]:
             f"{_FEWEST_SIZES} numbers of labels, none below 1, are needed; add sizes"
         )
     return sizes
-
-
-def _check_scores(scores: Sequence[Sequence[float]], *, fewest: int) -> Numbers:
-    repeats = sorted({len(row) for row in scores})
-    if len(repeats) > 1 or repeats[0] < fewest:
-        raise DataError(
-            f"cannot fit a learning curve to {' and '.join(map(str, repeats))} repeats of its "
-            f"sizes: as many at each, and at least {fewest}, are needed; repeat each size alike"
-        )
-    values = np.array(scores, dtype=np.float64)
-    if not ((values >= 0) & (values <= 1)).all():
-        raise DataError(
-            f"cannot fit a learning curve to scores from {values.min()} to {values.max()}: "
-            "numbers from 0 to 1 are needed; score by a metric of that range"
-        )
-    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +189,7 @@ def break_even(
         rival: The rival's answers by number of labels.
 
     Returns:
-        What `labels_to_reach` gives for the means, and an interval of it.
+        The first crossing of the means, and an interval of it.
 
     Raises:
         DataError: No number of labels, one below 0, or what `resampled_means` refuses.
@@ -295,37 +204,23 @@ def break_even(
         methods, metric, over_tasks=over_tasks, resamples=resamples, seed=seed
     )
     points = better * np.vstack([means, resampled.T])
-    found = _first_crossings(np.array(labels), points[:, 1:], points[:, 0])
-    ordered = np.sort(found[1:])
+    crossings = first_crossings(np.array(labels), points[:, 1:], points[:, 0])
+    ordered = np.sort(crossings[1:])
     # Of order statistics, as nothing lies between a number and infinity.
     low = ordered[math.floor((1 - level) / 2 * (resamples - 1))]
     high = ordered[math.ceil((1 + level) / 2 * (resamples - 1))]
-    return BreakEven(*(_or_none(value) for value in (found[0], low, high)))
+    return BreakEven(*(_or_none(value) for value in (crossings[0], low, high)))
 
 
-def labels_to_reach(score: float, curve: Mapping[int, float]) -> float | None:
-    """Find the smallest number of labels at which a curve is at or above a score.
+def first_crossings(labels: Numbers, curves: Numbers, scores: Numbers) -> Numbers:
+    """Labels at which each curve, `(curves, labels)`, first reaches its score, `(curves,)`.
 
-    Between the numbers of labels that were measured the curve is taken as straight over
-    log(1 + labels), so that 0 labels have their place.
-
-    Args:
-        curve: Mean score by number of labels; may go down again.
+    Between the numbers of labels that were measured a curve is taken as straight over
+    log(1 + labels), so that 0 labels have their place. It may go down again.
 
     Returns:
-        The smallest number measured if the score is reached there; None if it is not
-        reached at any.
-
-    Raises:
-        DataError: No number of labels, or one below 0.
+        `(curves,)`: the smallest number if the score is reached there, infinite if it never is.
     """
-    labels = _check_labels(curve)
-    scores = np.array([[curve[number] for number in labels]])
-    return _or_none(_first_crossings(np.array(labels), scores, np.array([score]))[0])
-
-
-def _first_crossings(labels: Numbers, curves: Numbers, scores: Numbers) -> Numbers:
-    """First place where each curve, `(curves, labels)`, reaches its score, `(curves,)`."""
     places = np.log1p(labels)
     reached = curves >= scores[:, None]
     right = reached.argmax(1)
@@ -334,9 +229,9 @@ def _first_crossings(labels: Numbers, curves: Numbers, scores: Numbers) -> Numbe
     from_left, rise = scores - curves[row, left], curves[row, right] - curves[row, left]
     # At the first number there is no segment; nor is there one that rises.
     share = np.divide(from_left, rise, out=np.ones(len(curves)), where=rise > 0)
-    found = np.expm1(places[left] + share * (places[right] - places[left]))
-    found = np.where(share == 1, labels[right], found)
-    return np.where(reached.any(1), found, np.inf)
+    between = np.expm1(places[left] + share * (places[right] - places[left]))
+    crossings = np.where(share == 1, labels[right], between)
+    return np.where(reached.any(1), crossings, np.inf)
 
 
 def _or_none(labels: float) -> float | None:

@@ -1,26 +1,22 @@
-"""Intervals: how far a score may be from what more data would give.
+"""Intervals: how far a score may be from what other data of its kind would give.
 
-Percentile bootstrap throughout: the statistic is computed on resamples of the
-data, and the interval holds the middle `level` of the results. Of a few values
-(5 draws) it comes out too narrow, by a factor of about sqrt((n - 1) / n).
+Percentile bootstrap throughout: the score is computed on resamples of the data, and the
+interval holds the middle `level` of the results. Of a few values (5 draws) it comes out too
+narrow, by a factor of about sqrt((n - 1) / n).
+
+In a comparison an answer belongs to a task, a support draw and a test row. The draws of a
+task meet the same test rows, so a row is resampled once for all draws: what chance there is
+in the test rows stays in the interval, however many draws are averaged.
 
 Source:
     Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
-
-Resampling: how far a comparison's scores may be from those of other data of its kind.
-
-An answer belongs to a task, a support draw and a test row. The draws of a task meet the
-same test rows, so a row is resampled once for all draws: what chance there is in the test
-rows stays in the interval, however many draws are averaged.
-
-Source:
     Owen 2007, The pigeonhole bootstrap, doi:10.1214/07-AOAS122: the rows and the columns of
     a table are resampled each on their own, which errs on the wide side.
     Rao and Wu 1988, doi:10.1080/01621459.1988.10478591: of n draws n - 1 are resampled, so
     that the variance of their mean is not too small by the factor (n - 1) / n.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +27,6 @@ from nlp_meta.evaluation.answers import Kept
 from nlp_meta.evaluation.judged import Block, Judged, TermTable, find_blocks, tabulate, task_means
 from nlp_meta.evaluation.metrics import find_metric, score
 from nlp_meta.evaluation.row_metrics import Numbers, check_rows
-
-Statistic = Callable[[Numbers], Numbers]
-"""Values `(resamples, rows)` to one number for each resample, `(resamples,)`."""
 
 OVERSTATED = frozenset({"ece"})
 """Metrics that noise alone moves up: sums of absolute gaps."""
@@ -53,37 +46,6 @@ class Interval:
     mean: float
     low: float
     high: float
-
-
-def mean_of_rows(values: Numbers) -> Numbers:
-    """Mean over the last dimension."""
-    return np.asarray(values.mean(-1))
-
-
-def bootstrap_interval(
-    values: Sequence[float] | Numbers,
-    *,
-    statistic: Statistic = mean_of_rows,
-    level: float = 0.95,
-    resamples: int,
-    seed: int,
-) -> Interval:
-    """Interval of a statistic of independent rows.
-
-    Args:
-        values: One for each row, such as 1 for a right answer and 0 for a wrong one.
-        statistic: Vectorized over resamples.
-
-    Raises:
-        DataError: No value, or one that is infinite or not a number.
-        SettingsError: No resample, or a level that is not between 0 and 1.
-    """
-    rows = _check_values(values, what="values")
-    check_settings(level, resamples)
-    generator = np.random.default_rng(seed)
-    chunks = resampled_rows(len(rows), resamples, generator)
-    replicates = np.concatenate([statistic(rows[chosen]) for chosen in chunks])
-    return percentile_interval(float(statistic(rows[None])[0]), replicates, level)
 
 
 def interval_of_metric(

@@ -8,7 +8,7 @@ import pytest
 from nlp_meta.data.answers import Prediction
 from nlp_meta.errors import DataError
 from nlp_meta.evaluation.judged import Judged
-from nlp_meta.evaluation.learning_curve import BreakEven, break_even, labels_to_reach
+from nlp_meta.evaluation.learning_curve import BreakEven, break_even, first_crossings
 
 LABELS = ("bad", "good")
 SETTINGS = {"over_tasks": False, "level": 0.95, "resamples": 200, "seed": 0}
@@ -32,15 +32,21 @@ def judged_of(share: float, *, draws: int = 3, rows: int = 40, probability: floa
     ]
 
 
+def labels_to_reach(score: float, curve: dict[int, float]) -> float:
+    labels = sorted(curve)
+    scores = np.array([[curve[number] for number in labels]])
+    return first_crossings(np.array(labels), scores, np.array([score]))[0]
+
+
 @pytest.mark.parametrize(
     ("score", "labels"),
-    [(0.4, 0), (0.5, 0), (0.6, 1), (0.7, 3), (0.75, 7), (0.8, 15), (0.81, None)],
+    [(0.4, 0), (0.5, 0), (0.6, 1), (0.7, 3), (0.75, 7), (0.8, 15), (0.81, np.inf)],
 )
 def test_labels_are_found_on_a_straight_line_over_their_logarithm(score, labels):
     """By hand: log(1 + n) is 0, log 4, log 16 at 0, 3, 15; halves lie at log 2 and log 8."""
     found = labels_to_reach(score, {15: 0.8, 0: 0.5, 3: 0.7})
 
-    assert found == (None if labels is None else pytest.approx(labels))
+    assert found == pytest.approx(labels)
 
 
 def test_a_curve_that_falls_again_is_left_at_its_first_crossing():
@@ -121,7 +127,7 @@ def test_the_interval_narrows_with_more_rows():
     assert np.isfinite(widths).all()
 
 
-@pytest.mark.parametrize("curve", [{}, {-1: 0.5, 3: 0.6}])
+@pytest.mark.parametrize("curve", [{}, {-1: judged_of(0.5), 3: judged_of(0.6)}])
 def test_a_curve_without_numbers_of_labels_is_refused(curve):
     with pytest.raises(DataError, match="at least one number of labels, none below 0"):
-        labels_to_reach(0.5, curve)
+        break_even(judged_of(0.5), curve, "accuracy", **SETTINGS)

@@ -10,7 +10,6 @@ from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation.metrics import LABEL_METRICS
 from nlp_meta.evaluation.statistics import (
     Interval,
-    bootstrap_interval,
     hierarchical_interval,
     interval_of_metric,
 )
@@ -28,44 +27,39 @@ def random_rows(rows: int, seed: int = 0) -> tuple[list[str], list[Prediction]]:
     return true, answers
 
 
-def test_equal_values_have_an_interval_of_no_width():
-    assert bootstrap_interval([0.5] * 8, resamples=50, seed=0) == Interval(0.5, 0.5, 0.5)
+def interval_of_right(right, **options) -> Interval:
+    """The interval of accuracy, of rows that are right where `right` says so."""
+    true = [LABELS[int(one)] for one in right]
+    answers = [Prediction("good", {"bad": 0.0, "good": 1.0}) for _ in true]
+    settings = {"labels": LABELS, "seed": 0, **options}
+    return interval_of_metric(true, answers, "accuracy", **settings)
+
+
+def test_equal_rows_have_an_interval_of_no_width():
+    assert interval_of_right([True] * 8, resamples=50) == Interval(1.0, 1.0, 1.0)
 
 
 def test_the_interval_of_a_proportion_is_that_of_the_normal_law():
     """By hand: 0.8 of 2000 rows, standard error sqrt(0.8 * 0.2 / 2000), 1.96 of them a side."""
     half = 1.96 * np.sqrt(0.8 * 0.2 / 2000)
 
-    found = bootstrap_interval([1.0] * 1600 + [0.0] * 400, resamples=4000, seed=0)
+    found = interval_of_right([True] * 1600 + [False] * 400, resamples=4000)
 
     assert found.mean == 0.8
     assert found.low == pytest.approx(0.8 - half, abs=0.1 * half)
     assert found.high == pytest.approx(0.8 + half, abs=0.1 * half)
 
 
-@pytest.mark.parametrize(("level", "low"), [(0.4, 1.0), (0.8, 0.0)])
-def test_any_statistic_of_the_rows_has_an_interval(level, low):
-    """By hand: the larger of two rows is 0 in a quarter of the resamples, 1 in the others.
-
-    A level of 0.4 leaves 30 % below its low end, more than that quarter; 0.8 leaves 10 %.
-    """
-    found = bootstrap_interval(
-        [0.0, 1.0], statistic=lambda rows: rows.max(-1), level=level, resamples=2000, seed=0
-    )
-
-    assert found == Interval(1.0, low, 1.0)
-
-
 def test_a_higher_level_is_wider_and_the_same_seed_is_the_same_interval():
-    values = np.random.default_rng(0).random(100)
+    right = np.random.default_rng(0).random(100) < 0.6
 
     narrow, wide, again = (
-        bootstrap_interval(values, level=level, resamples=500, seed=3) for level in (0.5, 0.9, 0.9)
+        interval_of_right(right, level=level, resamples=500, seed=3) for level in (0.5, 0.9, 0.9)
     )
 
     assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
     assert wide == again
-    assert wide != bootstrap_interval(values, level=0.9, resamples=500, seed=4)
+    assert wide != interval_of_right(right, level=0.9, resamples=499, seed=4)
 
 
 @pytest.mark.parametrize("metric", LABEL_METRICS)
@@ -93,18 +87,6 @@ def test_a_metrics_interval_equals_scoring_each_resample_by_itself(metric):
 
     assert found.mean == pytest.approx(LABEL_METRICS[metric](true, answers, LABELS))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(one_by_one, [0.025, 0.975])))
-
-
-def test_the_interval_of_accuracy_is_that_of_right_and_wrong():
-    true, answers = random_rows(30)
-    right = [float(one.label == name) for one, name in zip(answers, true, strict=True)]
-
-    found = interval_of_metric(true, answers, "accuracy", labels=LABELS, resamples=99, seed=1)
-
-    expected = bootstrap_interval(right, resamples=99, seed=1)
-    assert (found.mean, found.low, found.high) == pytest.approx(
-        (expected.mean, expected.low, expected.high)
-    )
 
 
 def test_ten_thousand_rows_and_a_thousand_resamples_take_under_two_seconds():
@@ -170,7 +152,7 @@ def test_too_little_to_resample_is_refused(cells, over_tasks, needed):
 @pytest.mark.parametrize("values", [[], [0.5, float("nan")], [[0.5], [0.6]]])
 def test_values_that_are_no_list_of_finite_numbers_are_refused(values):
     with pytest.raises(DataError, match="all finite"):
-        bootstrap_interval(values, resamples=10, seed=0)
+        hierarchical_interval({"a": values}, over_tasks=False, resamples=10, seed=0)
 
 
 def test_a_score_that_is_not_a_number_names_its_task():
@@ -181,7 +163,7 @@ def test_a_score_that_is_not_a_number_names_its_task():
 @pytest.mark.parametrize(("level", "resamples"), [(0.0, 10), (1.0, 10), (0.95, 0)])
 def test_a_level_or_a_number_of_resamples_without_sense_is_refused(level, resamples):
     with pytest.raises(SettingsError, match="change `level` or `resamples`"):
-        bootstrap_interval([0.5], level=level, resamples=resamples, seed=0)
+        interval_of_right([True], level=level, resamples=resamples)
 
 
 def test_an_unknown_metric_is_refused_with_those_there_are():
