@@ -120,6 +120,7 @@ def test_no_two_reviews_share_a_run_of_six_words(corpus):
     assert {run: rows for run, rows in holders.items() if len(rows) > 1} == {}
 
 
+@pytest.mark.slow
 def test_no_two_reviews_share_half_of_their_five_letter_runs(corpus):
     """Compares every pair, by counting: intersection over union of two sets of runs."""
     runs = []

@@ -18,6 +18,8 @@ from nlp_meta.models.loading import build_generator
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import Seq2SeqSettings
 
+pytestmark = pytest.mark.slow
+
 LOOPBACK = runpy.run_path(str(Path(__file__).parents[1] / "prompting/server.py"))
 NOUNS, VERBS = "house river market doctor".split(), "sleeps eats runs".split()
 SOURCES = [f"the {noun} {verb}" for noun in NOUNS for verb in VERBS]

@@ -7,6 +7,8 @@ import shutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
+pytestmark = pytest.mark.slow
+
 NAME = "me/real-estate"
 PLACE = f"models/{NAME}"
 BASE = ["--hub-base-model", "base/tiny"]

@@ -22,6 +22,8 @@ from nlp_meta.models.loading import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import ModelSettings
 
+pytestmark = pytest.mark.slow
+
 SUPPORT = ("the agent was great", "i loved it", "awful food, slow staff", "never again", "a room")
 TEXTS = ("good", "a bad plot and an awful brake, but the phone is cheap", "great " * 40, "42!")
 LENGTH = 24

@@ -12,6 +12,8 @@ import yaml
 
 from nlp_meta.models.classification import AdaptedModel
 
+pytestmark = pytest.mark.slow
+
 NAME = "me/real-estate"
 PLACE = f"models/{NAME}"
 BASE = ["--hub-base-model", "base/tiny"]
