@@ -18,8 +18,8 @@ from nlp_meta.comparing.run import run_comparison
 from nlp_meta.data.leaks import check_leaks
 from nlp_meta.progress import show_cells
 from nlp_meta.training.config import run_recipe
-from nlp_meta.training.launch import share_cells
 from nlp_meta.training.plan import load_splits
+from nlp_meta.training.run import share_cells
 
 
 def main(settings: AnyComparison) -> int:

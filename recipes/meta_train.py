@@ -12,10 +12,9 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py --conf
 from nlp_meta.progress import show_steps
 from nlp_meta.settings import MetaTraining
 from nlp_meta.training.config import run_recipe
-from nlp_meta.training.launch import start_accelerator
 from nlp_meta.training.plan import load_splits
 from nlp_meta.training.pushes import check_push, push_finished
-from nlp_meta.training.run import train_meta_model
+from nlp_meta.training.run import start_accelerator, train_meta_model
 
 
 def main(settings: MetaTraining) -> int:

@@ -19,8 +19,8 @@ from nlp_meta.errors import SettingsError
 from nlp_meta.progress import show_steps
 from nlp_meta.settings import MetaTraining, SmallTraining
 from nlp_meta.training.config import run_recipe
-from nlp_meta.training.launch import start_accelerator
 from nlp_meta.training.plan import load_splits
+from nlp_meta.training.run import start_accelerator
 from nlp_meta.training.small_card import save_small_model, score_small_model
 from nlp_meta.training.small_model import train_small_model
 

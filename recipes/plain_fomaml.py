@@ -14,7 +14,7 @@ from torch import Tensor
 from nlp_meta.data.episodes import Episode, EpisodeStream
 from nlp_meta.data.tasks import load_tasks
 from nlp_meta.encoders.batches import Batch
-from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.settings import ModelSettings
 

@@ -22,8 +22,8 @@ import torch
 from peft import AutoPeftModelForSequenceClassification
 
 from nlp_meta.data.tasks import load_tasks
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
-from nlp_meta.models.loading import build_classifier
 from nlp_meta.progress import quiet_libraries
 from nlp_meta.serving.pack import DomainPack
 from nlp_meta.settings import ModelSettings

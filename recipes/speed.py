@@ -20,7 +20,7 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.meta.inner_loop import InnerLoop, adapt
 from nlp_meta.meta.objective import begin_episodes
-from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.progress import quiet_libraries
 from nlp_meta.settings import ModelSettings

@@ -22,7 +22,7 @@ from nlp_meta.evaluation.protocol import columns_of
 from nlp_meta.evaluation.results import Analysis, analyze
 from nlp_meta.report.page import write_report
 from nlp_meta.report.verdict import answer_sentence
-from nlp_meta.training.provenance import describe_hardware
+from nlp_meta.training.run import describe_hardware
 
 FORMAT = 1
 PACKAGES = ("torch", "transformers", "peft", "datasets", "scikit-learn", "numpy")

@@ -48,7 +48,7 @@ from nlp_meta.settings import (
     Seq2SeqSettings,
     TranslationPrompting,
 )
-from nlp_meta.training.launch import Share
+from nlp_meta.training.run import Share
 
 LEAST_ROWS = 30
 JUDGED_SHARE = 3

@@ -35,7 +35,7 @@ from nlp_meta.evaluation.protocol import (
     key_of_episode,
     read_records,
 )
-from nlp_meta.training.launch import Share
+from nlp_meta.training.run import Share
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,13 @@
-"""Adapt and score: what meta-parameters are worth on episodes of unseen tasks."""
+"""Adapt and score: what the meta floor needs of an objective, and choices made on episodes.
+
+`score_path` says what meta-parameters are worth on episodes of unseen tasks.
+`choose_adaptation` picks the steps and the rate that users' adaptation starts with, on
+episodes of the meta-validation tasks.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +15,7 @@ from torch import Tensor
 
 from nlp_meta.data.answers import Answer
 from nlp_meta.data.episodes import Episode
+from nlp_meta.errors import DivergedError
 from nlp_meta.meta.inner_loop import (
     Batch,
     InnerLoop,
@@ -145,3 +152,65 @@ def in_stacks(items: Sequence[Any], *, size: int) -> Iterator[Sequence[Any]]:
     """Cut episodes into stacks of at most `size`."""
     for first in range(0, len(items), size):
         yield items[first : first + size]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one number of steps at one rate scored, averaged over the episodes."""
+
+    steps: int
+    learning_rate: float
+    score: float
+
+
+def choose_adaptation(
+    objective: Objective,
+    meta_parameters: Weights,
+    episodes: Sequence[Episode],
+    *,
+    inner: InnerLoop,
+    minibatch: int | None,
+    steps: Sequence[int],
+    learning_rates: Sequence[float],
+    stack: int,
+    metric: Metric,
+) -> tuple[InnerLoop, tuple[Trial, ...]]:
+    """Find the steps and the rate that score best on episodes of unseen tasks.
+
+    One adaptation for each rate serves all numbers of steps. A rate at which a loss
+    becomes infinite scores nothing.
+
+    Args:
+        inner: Optimizer and anchor; its steps and rate are replaced.
+
+    Returns:
+        The best choice, of equal ones the shortest, and every trial.
+    """
+    trials: list[Trial] = []
+    for rate in learning_rates:
+        longest = replace(inner, steps=max(steps), learning_rate=rate)
+        scores: dict[int, list[float]] = {step: [] for step in steps}
+        try:
+            for stacked in in_stacks(episodes, size=stack):
+                found = score_path(
+                    objective,
+                    meta_parameters,
+                    stacked,
+                    inner=longest,
+                    minibatch=minibatch,
+                    at_steps=steps,
+                    metric=metric,
+                )
+                for step, values in found.items():
+                    scores[step] += values
+        except DivergedError:
+            scores = {step: [float("-inf")] for step in steps}
+        trials += [Trial(step, rate, fmean(values)) for step, values in scores.items()]
+    if all(trial.score == float("-inf") for trial in trials):
+        raise DivergedError(
+            f"cannot choose among the learning rates {list(learning_rates)}: a loss became "
+            "infinite at each of them and a finite one is needed; add lower ones to "
+            "`adaptation.learning_rates`"
+        )
+    best = max(trials, key=lambda trial: (trial.score, -trial.steps))
+    return replace(inner, steps=best.steps, learning_rate=best.learning_rate), tuple(trials)

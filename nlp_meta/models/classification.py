@@ -21,7 +21,8 @@ from nlp_meta.hub.pull import Source
 from nlp_meta.hub.records import ADAPTED, Record, read_settings
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
 from nlp_meta.meta.inner_loop import STEP_SIZE, Weights, repeat
-from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt, hold_out
+from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.companion import (
     FACTORS,
     Companion,
@@ -29,7 +30,6 @@ from nlp_meta.models.companion import (
     check_when,
     find_companion,
 )
-from nlp_meta.models.loading import build_classifier
 from nlp_meta.models.texts import check_labeled, check_texts, count_cut
 from nlp_meta.objectives.classification import (
     Classification,
@@ -242,22 +242,33 @@ def adapt_to_labels(
         how=how,
         on_step=on_step,
     )
-    held_out = adapted.judgement
-    mixed, comparison = find_companion(
-        support, objective.labels, held_out.logs, prior=prior, when=companion, seed=seed
-    )
-    report = AdaptationReport(
-        examples=len(support),
+    logs, names = adapted.judgement.logs, objective.labels
+    mixed, mixture = find_companion(support, names, logs, prior=prior, when=companion, seed=seed)
+    seconds = time.monotonic() - began
+    report = _report(adapted, how, examples=len(support), cut=cut, seconds=seconds, mixture=mixture)
+    weights = _cool(objective, adapted.weights, report.temperature)
+    return AdaptedModel(objective, weights, settings, match, report, mixed, provenance)
+
+
+def _report(
+    adapted: Adapted[HeldOutLabels],
+    how: Adaptation,
+    *,
+    examples: int,
+    cut: int,
+    seconds: float,
+    mixture: CompanionReport | None,
+) -> AdaptationReport:
+    return AdaptationReport(
+        examples=examples,
         steps=adapted.steps,
         learning_rate=how.inner.learning_rate,
-        temperature=held_out.temperature,
-        held_out_accuracy=held_out.accuracy,
+        temperature=adapted.judgement.temperature,
+        held_out_accuracy=adapted.judgement.accuracy,
         examples_cut=cut,
-        seconds=time.monotonic() - began,
-        companion=comparison,
+        seconds=seconds,
+        companion=mixture,
     )
-    weights = _cool(objective, adapted.weights, held_out.temperature)
-    return AdaptedModel(objective, weights, settings, match, report, mixed, provenance)
 
 
 def narrow_labels(

@@ -27,7 +27,7 @@ from nlp_meta.hub.records import ADAPTED, Record, read_settings
 from nlp_meta.hub.storage import load_weights
 from nlp_meta.meta.inner_loop import Weights, drop_step_sizes, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
-from nlp_meta.models.loading import build_generator
+from nlp_meta.models.builders import build_generator
 from nlp_meta.models.mining import (
     Mined,
     MinedPairs,

@@ -25,9 +25,9 @@ from nlp_meta.hub.records import ADAPTED, Record, read_settings
 from nlp_meta.hub.storage import load_weights
 from nlp_meta.meta.inner_loop import Weights, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
+from nlp_meta.models.builders import build_retriever
 from nlp_meta.models.classification import PREDICTION_TOKENS
 from nlp_meta.models.companion import check_when
-from nlp_meta.models.loading import build_retriever
 from nlp_meta.models.mining import (
     Mined,
     MinedPairs,
@@ -311,23 +311,30 @@ def adapt_to_matches(
     adapted = learn_matches(
         objective, start, pairs, how=how, companion=companion, seed=seed, on_step=on_step
     )
-    weights, held_out = adapted.weights, adapted.judgement
-    mined = held_out.mined
-    report = RetrievalReport(
-        pairs=len(sources),
+    report = _report(adapted, how, cut=cut, seconds=time.monotonic() - began, pairs=len(sources))
+    ready = replace(objective, overlap=report.overlap)
+    return RetrievalModel(
+        ready, adapted.weights, settings, report.threshold, languages, report, provenance
+    )
+
+
+def _report(
+    adapted: Adapted[HeldOutMatches], how: Adaptation, *, pairs: int, cut: int, seconds: float
+) -> RetrievalReport:
+    mined = adapted.judgement.mined
+    return RetrievalReport(
+        pairs=pairs,
         steps=adapted.steps,
         learning_rate=how.inner.learning_rate,
-        temperature=math.exp(-float(weights[TEMPERATURE])),
-        overlap=held_out.share,
+        temperature=math.exp(-float(adapted.weights[TEMPERATURE])),
+        overlap=adapted.judgement.share,
         threshold=mined.threshold,
         held_out_first=mined.first,
         held_out_precision=mined.precision,
         held_out_recall=mined.recall,
         texts_cut=cut,
-        seconds=time.monotonic() - began,
+        seconds=seconds,
     )
-    ready = replace(objective, overlap=held_out.share)
-    return RetrievalModel(ready, weights, settings, mined.threshold, languages, report, provenance)
 
 
 def learn_matches(

@@ -6,17 +6,21 @@ differs. Without a support set the start itself answers, with its shared head.
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nlp_meta.data.answers import Answer, Learned, LearnedWithFacts, Rival, only_predictions
-from nlp_meta.data.episodes import Queries, SupportSet
+from nlp_meta.data.episodes import Episode, Queries, SupportSet, split_folds
 from nlp_meta.errors import DivergedError
-from nlp_meta.meta.choice import held_out_path
-from nlp_meta.meta.inner_loop import InnerLoop, Weights, repeat
-from nlp_meta.meta.objective import Objective, adapt_episodes
+from nlp_meta.meta.inner_loop import (
+    InnerLoop,
+    Weights,
+    adaptation_path,
+    repeat,
+)
+from nlp_meta.meta.objective import Objective, adapt_episodes, begin_episodes
 
 
 def fine_tune(
@@ -162,3 +166,50 @@ def _log_loss(targets: Sequence[str], answers: Sequence[Answer]) -> float:
         for target, prediction in zip(targets, predictions, strict=True)
     ]
     return float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())
+
+
+def held_out_path(
+    objective: Objective,
+    meta_parameters: Weights,
+    episode: Episode,
+    *,
+    inner: InnerLoop,
+    minibatch: int | None,
+    at_steps: Sequence[int],
+    folds: int,
+    seed: int,
+    on_step: Callable[[], None] | None = None,
+) -> dict[int, list[Answer]]:
+    """Answer each support example by an adaptation that has not seen it.
+
+    Args:
+        folds: K; no more than the rarest label has examples.
+
+    Returns:
+        For each of `at_steps`, one answer for each support example, in its order.
+    """
+    parts = split_folds(episode.support, folds=folds, seed=seed)
+    episodes = [_without(episode, part) for part in parts]
+    support, start = begin_episodes(objective, meta_parameters, episodes, minibatch=minibatch)
+    query = objective.query_batches(episodes)
+    found: dict[int, list[Answer]] = {}
+    path = adaptation_path(objective.loss, start, support, inner=inner)
+    for step, fast in enumerate(path):
+        if on_step:
+            on_step()
+        if step in at_steps:
+            answers = objective.answer(fast, query, episodes)
+            by_place = {
+                place: answer
+                for part, row in zip(parts, answers, strict=True)
+                for place, answer in zip(part, row, strict=True)
+            }
+            found[step] = [by_place[place] for place in range(len(episode.support))]
+    return found
+
+
+def _without(episode: Episode, held_out: Sequence[int]) -> Episode:
+    kept = [e for place, e in enumerate(episode.support) if place not in set(held_out)]
+    return replace(
+        episode, support=tuple(kept), query=tuple(episode.support[place] for place in held_out)
+    )

@@ -19,8 +19,7 @@ from nlp_meta.data.episodes import Episode, Queries, SupportSet, support_targets
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import by_length, pad_rows, tokenize
 from nlp_meta.errors import DivergedError, SettingsError
-from nlp_meta.meta.choice import Trial
-from nlp_meta.meta.objective import Metric
+from nlp_meta.meta.objective import Metric, Trial
 from nlp_meta.objectives.classification import to_predictions
 
 # Share of the schedule over which the rates rise, and the longest gradient that is not

@@ -29,9 +29,8 @@ from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.answers import ANSWERS, episode_scorer, skill_of_metric
 from nlp_meta.hub.records import START, find_model
 from nlp_meta.meta.algorithms import ALGORITHMS
-from nlp_meta.meta.choice import Trial, choose_adaptation
 from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes
-from nlp_meta.meta.objective import Metric, Objective, Validation
+from nlp_meta.meta.objective import Metric, Objective, Trial, Validation, choose_adaptation
 from nlp_meta.meta.outer_loop import OuterLoop, Training
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.meta_model import load_meta_parameters

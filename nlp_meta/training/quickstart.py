@@ -22,9 +22,9 @@ from nlp_meta.encoders.prefix import mean_pooled_embedder
 from nlp_meta.evaluation.protocol import evaluate, summarize
 from nlp_meta.evaluation.statistics import Interval
 from nlp_meta.hub.storage import check_replaceable
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import REGULARIZATION as NGRAM_REGULARIZATION
-from nlp_meta.models.loading import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.progress import show_steps
 from nlp_meta.rivals.fine_tune import fine_tune, keep_start

@@ -1,30 +1,43 @@
-"""A whole meta-training run: from settings and tasks to a meta-model."""
+"""A whole meta-training run: from settings and tasks to a meta-model that tells of its training.
 
+A run begins under Accelerate, as many processes as were asked for, with its trackers. What
+the meta-model tells of it is free of machine paths; its card reads it.
+"""
+
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from accelerate import Accelerator
+import torch
+from accelerate import Accelerator, InitProcessGroupKwargs
 from torch import Tensor
 
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Stream
 from nlp_meta.data.tasks import Task
-from nlp_meta.meta.choice import Trial
-from nlp_meta.meta.objective import Validation, by_skill
+from nlp_meta.errors import SettingsError
+from nlp_meta.hub.data_cards import describe_data
+from nlp_meta.hub.pull import source_of
+from nlp_meta.hub.records import START, find_model
+from nlp_meta.hub.storage import check_replaceable
+from nlp_meta.meta.objective import Trial, Validation, by_skill
 from nlp_meta.meta.outer_loop import MetaTrained, meta_train
-from nlp_meta.meta.state import Checkpoint, StepRecord, best_parameters
+from nlp_meta.meta.state import LOG, Checkpoint, StepRecord, best_parameters
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel, fit_prior
-from nlp_meta.settings import AdaptationSettings, MetaTraining, fingerprint
-from nlp_meta.training.launch import with_trackers
+from nlp_meta.settings import AdaptationSettings, MetaTraining, RunSettings, fingerprint
 from nlp_meta.training.plan import (
     Objectives,
     begin,
     check_plan,
     choose_tasks,
+    examples_before,
     find_adaptation,
     judged_adaptation,
     judged_objectives,
@@ -35,8 +48,168 @@ from nlp_meta.training.plan import (
     union_of_labels,
     validation_episodes,
 )
-from nlp_meta.training.provenance import describe_draft, describe_run
 from nlp_meta.training.pushes import with_pushes
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """This process among those that share a comparison's cells.
+
+    Attributes:
+        wait: Returns when every process has come so far.
+    """
+
+    rank: int = 0
+    processes: int = 1
+    wait: Callable[[], None] = lambda: None
+
+
+def share_cells() -> Share:
+    """Begin as one of the processes that were launched to share a comparison."""
+    # The slowest share may take hours longer than the quickest.
+    patient = InitProcessGroupKwargs(timeout=timedelta(days=1))
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patient])
+    return Share(
+        accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone
+    )
+
+
+def start_accelerator(run: RunSettings) -> Accelerator:
+    """Begin as one of the processes that were launched.
+
+    Raises:
+        SettingsError: Fewer processes run than were asked for.
+        MetaModelError: `run.output_dir` holds something that the meta-model would replace.
+    """
+    check_replaceable(Path(run.output_dir))
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        log_with=run.report_to or None,
+        project_dir=run.output_dir,
+    )
+    # `accelerate launch --cpu --num_processes 2` names a master port and starts one process.
+    alone = "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ
+    wanted = run.num_processes or accelerator.num_processes
+    if alone or accelerator.num_processes != wanted:
+        asked = "several" if alone else str(wanted)
+        raise SettingsError(
+            f"cannot train: {asked} processes were asked for and {accelerator.num_processes} "
+            "started; as many as asked for are needed; on CPUs launch with "
+            "`ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/meta_train.py ...` or "
+            "change `run.num_processes`"
+        )
+    return accelerator
+
+
+def with_trackers(
+    accelerator: Accelerator, on_step: Callable[[StepRecord], None] | None
+) -> Callable[[StepRecord], None]:
+    """Give each outer step to the trackers of `run.report_to`, then to `on_step`."""
+
+    def report(record: StepRecord) -> None:
+        # Not before the first step: a run that fails earlier must leave nothing behind.
+        if accelerator.log_with and not accelerator.trackers:
+            accelerator.init_trackers("nlp_meta")
+        values = asdict(record)
+        skills = values.pop("skills")
+        values |= {f"{skill}.{name}": v for skill, its in skills.items() for name, v in its.items()}
+        told = {name: value for name, value in values.items() if value is not None}
+        accelerator.log(told, step=record.step)
+        if on_step:
+            on_step(record)
+
+    return report
+
+
+_ELSEWHERE = ("skills", "run", "model", "hub")
+"""Sections of a config that a record keeps elsewhere, or not at all."""
+
+
+def describe_run(
+    settings: MetaTraining,
+    train: Sequence[Task],
+    validation: Sequence[Task],
+    ended: MetaTrained,
+    trials: Mapping[str, Sequence[Trial]],
+) -> dict[str, object]:
+    """Settings, tasks with their licenses, results, time and hardware of a finished run."""
+    reached = {name: getattr(ended, name) for name in ("best_step", "best_score", "examples")}
+    chosen = {
+        "trials" if skill == CLASSIFICATION else f"{skill}_trials": list(map(asdict, of_skill))
+        for skill, of_skill in trials.items()
+    }
+    return _describe(settings, train, validation, steps=ended.step, reached=reached) | chosen
+
+
+def describe_draft(
+    settings: MetaTraining,
+    train: Sequence[Task],
+    validation: Sequence[Task],
+    checkpoint: Checkpoint,
+) -> dict[str, object]:
+    """The same of a run that has come to a checkpoint."""
+    steps, reached = checkpoint.step, checkpoint.record
+    known = _describe(settings, train, validation, steps=steps, reached=reached)
+    return known | {"unfinished": True, "trials": []}
+
+
+def describe_hardware() -> str:
+    """Devices, cores and threads of this machine."""
+    devices = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+    cpu = f"{os.cpu_count()} CPU cores ({torch.backends.cpu.get_cpu_capability()})"
+    return ", ".join([*devices, cpu, f"{torch.get_num_threads()} threads a process"])
+
+
+def _describe(
+    settings: MetaTraining,
+    train: Sequence[Task],
+    validation: Sequence[Task],
+    *,
+    steps: int,
+    reached: Mapping[str, Any],
+) -> dict[str, object]:
+    # Folders of the machine that trained are no part of what a model is.
+    names = [Path(card).stem if card.endswith(".md") else card for card in settings.data.cards]
+    blocks = asdict(replace(settings, data=replace(settings.data, root=None, cards=names)))
+    tasks = {
+        "meta_train": [task.name for task in train],
+        "meta_validation": [task.name for task in validation],
+    }
+    return {
+        "settings": {name: block for name, block in blocks.items() if name not in _ELSEWHERE},
+        "seed": settings.run.seed,
+        **tasks,
+        "data": describe_data(settings.data.cards, tasks),
+        "seconds": _seconds(Path(settings.run.output_dir) / LOG, steps=steps),
+        "hardware": describe_hardware(),
+        "outer_steps": steps,
+        "best_step": reached["best_step"],
+        "best_score": reached["best_score"],
+        "examples": reached["examples"] + examples_before(settings.run.init_from),
+        "init_from": _find_start(settings.run.init_from),
+    }
+
+
+def _find_start(init_from: str | None) -> Mapping[str, Any] | None:
+    """What a run went on from: its place on the Hub if it has one, and all tasks seen so far."""
+    if init_from is None:
+        return None
+    folder, record = find_model(init_from, role=START)
+    source = source_of(init_from, folder)
+    place = {"name": None, "commit": None} if source is None else asdict(source)
+    last, earlier = record.provenance, record.provenance.get("init_from") or {}
+    return place | {
+        use: list(dict.fromkeys([*last.get(use, ()), *earlier.get(use, ())]))
+        for use in ("meta_train", "meta_validation")
+    }
+
+
+def _seconds(log: Path, *, steps: int) -> float | None:
+    """Time of all outer steps, those before a resumption too; None where some left no line."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    if len(lines) != steps:
+        return None
+    return sum(float(json.loads(line)["seconds"]) for line in lines)
 
 
 def train_meta_model(
@@ -63,14 +236,14 @@ def train_meta_model(
     check_plan(settings)
     skills = settings.skills
     train, validation = choose_tasks(train, skills), choose_tasks(validation, skills)
-    labels = union_of_labels(train) if labels is None else labels
-    objectives = plan_objectives(settings, labels=labels, device=accelerator.device)
-    judged = judged_objectives(objectives)
-    judge = plan_validation(
-        settings.adaptation, validation_episodes(validation, settings.adaptation, skills)
+    objectives = plan_objectives(
+        settings, labels=labels or union_of_labels(train), device=accelerator.device
     )
+    judged = judged_objectives(objectives)
+    episodes = validation_episodes(validation, settings.adaptation, skills)
+    judge = plan_validation(settings.adaptation, episodes)
     drafts = _drafts(settings, objectives, train, validation)
-    on_step = with_pushes(settings, accelerator, drafts, on_step)
+    report = with_trackers(accelerator, with_pushes(settings, accelerator, drafts, on_step))
     ended = meta_train(
         plan_training(settings, judged, train, stream=stream),
         begin(judged, settings),
@@ -80,20 +253,16 @@ def train_meta_model(
         folder=Path(settings.run.output_dir),
         fingerprint=fingerprint(settings),
         resume=settings.run.resume,
-        on_step=with_trackers(accelerator, on_step),
+        on_step=report,
     )
     if ended.interrupted:
         return None, ended
-    adaptations, trials = _find_adaptations(
-        judged, ended.meta_parameters, judge, settings.adaptation
-    )
+    meta_parameters = ended.meta_parameters
+    adaptations, trials = _find_adaptations(judged, meta_parameters, judge, settings.adaptation)
+    provenance = describe_run(settings, train, validation, ended, trials)
+    companion = _fit_companion(objectives, train, seed=settings.run.seed)
     model = MetaModel(
-        objectives,
-        ended.meta_parameters,
-        settings.model,
-        adaptations,
-        describe_run(settings, train, validation, ended, trials),
-        _fit_companion(objectives, train, seed=settings.run.seed),
+        objectives, meta_parameters, settings.model, adaptations, provenance, companion
     )
     return model, ended
 

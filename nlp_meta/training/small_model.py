@@ -39,7 +39,7 @@ from nlp_meta.meta.state import (
 )
 from nlp_meta.objectives.generation import token_losses
 from nlp_meta.settings import SmallModelSettings, SmallTraining, fingerprint
-from nlp_meta.training.launch import with_trackers
+from nlp_meta.training.run import with_trackers
 from nlp_meta.training.small_corpus import (
     Pair,
     deal_batches,

@@ -21,7 +21,7 @@ from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.translation_metrics import bleu, chrf
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
-from nlp_meta.models.loading import build_generator
+from nlp_meta.models.builders import build_generator
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.prompting.prompts import Prompt, Written
 from nlp_meta.report.page import to_markdown

@@ -13,8 +13,8 @@ from sacrebleu.metrics import BLEU, CHRF
 from nlp_meta.cli import main
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.builders import build_generator
 from nlp_meta.models.generation import GenerationModel
-from nlp_meta.models.loading import build_generator
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import Seq2SeqSettings
 

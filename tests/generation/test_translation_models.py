@@ -23,8 +23,8 @@ from nlp_meta.evaluation.translation_metrics import chrf
 from nlp_meta.hub.records import find_model
 from nlp_meta.meta.inner_loop import InnerLoop, repeat
 from nlp_meta.models.adaptation import Adaptation, hold_out
+from nlp_meta.models.builders import build_generator
 from nlp_meta.models.generation import GenerationModel, episode_of
-from nlp_meta.models.loading import build_generator
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.retrieval import fold_pairs
 from nlp_meta.settings import Seq2SeqSettings

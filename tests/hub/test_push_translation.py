@@ -9,7 +9,7 @@ from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.pull import RECORD
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
-from nlp_meta.models.loading import build_generator, build_retriever
+from nlp_meta.models.builders import build_generator, build_retriever
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import ModelSettings, Seq2SeqSettings
 

@@ -31,7 +31,7 @@ from nlp_meta.errors import EndpointError, MissingPackageError, SettingsError
 from nlp_meta.prompting.prompts import AnswerScore, Prompt
 from nlp_meta.settings import Comparison
 from nlp_meta.training.config import read_settings
-from nlp_meta.training.launch import Share
+from nlp_meta.training.run import Share
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 

@@ -16,7 +16,7 @@ from nlp_meta.data.tasks import Example, load_tasks
 from nlp_meta.evaluation.protocol import judge
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
-from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel
 from nlp_meta.settings import Comparison

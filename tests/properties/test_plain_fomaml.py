@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from nlp_meta.data.episodes import EpisodeStream
 from nlp_meta.data.tasks import load_tasks
-from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.settings import MetaTraining
 from nlp_meta.training.config import read_settings
 from nlp_meta.training.run import train_meta_model

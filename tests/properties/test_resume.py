@@ -19,7 +19,7 @@ from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes
 from nlp_meta.meta.objective import Validation
 from nlp_meta.meta.outer_loop import MetaTrained, OuterLoop, Training, meta_train
 from nlp_meta.meta.state import MEAN, META, StepRecord, load_checkpoint
-from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.settings import ModelSettings
 
 STEPS = 6

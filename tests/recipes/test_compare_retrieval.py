@@ -28,7 +28,7 @@ from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
-from nlp_meta.models.loading import build_retriever
+from nlp_meta.models.builders import build_retriever
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.report.page import to_markdown
 from nlp_meta.settings import GenerationComparison, ModelSettings, RetrievalComparison

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from nlp_meta.data.answers import Prediction
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import Companion
-from nlp_meta.models.loading import build_classifier
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel
 from nlp_meta.settings import ModelSettings
 

@@ -9,9 +9,9 @@ import torch
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode, split_folds
 from nlp_meta.data.tasks import Example
-from nlp_meta.meta.choice import Trial, choose_adaptation, held_out_path
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.meta.objective import adapt_episodes, in_stacks, score_path
+from nlp_meta.meta.objective import Trial, adapt_episodes, choose_adaptation, in_stacks, score_path
+from nlp_meta.rivals.fine_tune import held_out_path
 
 SGD = InnerLoop(1, 0.1, "sgd")
 

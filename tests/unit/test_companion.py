@@ -16,9 +16,9 @@ from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import FOLDS, Adaptation
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import Companion, find_companion
-from nlp_meta.models.loading import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.ngrams import NgramModel, fit_prior, held_out_parts
 from nlp_meta.settings import ModelSettings

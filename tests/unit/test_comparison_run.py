@@ -27,7 +27,7 @@ from nlp_meta.errors import DataError, MissingPackageError, SettingsError
 from nlp_meta.evaluation.results import Analysis, analyze
 from nlp_meta.settings import Comparison
 from nlp_meta.training.config import read_settings
-from nlp_meta.training.launch import Share
+from nlp_meta.training.run import Share
 
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 

@@ -12,8 +12,8 @@ from nlp_meta.errors import DataError, DivergedError, LabelError, MetaModelError
 from nlp_meta.hub import storage as packaging
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
 from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
-from nlp_meta.models.loading import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import ModelSettings
 

@@ -32,9 +32,9 @@ from nlp_meta.exporting.parity import (
 from nlp_meta.hub.storage import StoredCompanion, save_companion
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import Companion
-from nlp_meta.models.loading import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel
 from nlp_meta.settings import ModelSettings

@@ -18,8 +18,8 @@ from nlp_meta.encoders.similarity import Overlap, ratio_margin
 from nlp_meta.errors import DataError, MetaModelError
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
 from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.builders import build_classifier, build_retriever, retrieval_beside
 from nlp_meta.models.classification import AdaptedModel
-from nlp_meta.models.loading import build_classifier, build_retriever, retrieval_beside
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.retrieval import RetrievalModel
 from nlp_meta.objectives.retrieval import TEMPERATURE

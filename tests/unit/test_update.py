@@ -17,7 +17,7 @@ from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
 from nlp_meta.models.adaptation import Adaptation
-from nlp_meta.models.loading import build_classifier
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import (
     AdaptationSettings,

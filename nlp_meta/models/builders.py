@@ -1,4 +1,4 @@
-"""Loading: from the settings of a backbone and its adapter to the objective of a skill."""
+"""Builders: from the settings of a backbone and its adapter to the objective of a skill."""
 
 from collections.abc import Sequence
 
