@@ -195,14 +195,15 @@ def validation_episodes(
     )
 
 
-def plan_validation(adaptation: AdaptationSettings, judged: Sequence[Episode]) -> Validation:
-    """Judge by each skill's metric."""
+def plan_validation(settings: MetaTraining, validation: Sequence[Task]) -> Validation:
+    """Judge fixed support draws of the meta-validation tasks by each skill's metric."""
+    adaptation, skills = settings.adaptation, settings.skills
     return Validation(
-        judged,
+        validation_episodes(validation, adaptation, skills),
         judged_adaptation(adaptation).inner,
         adaptation.batch_size,
         adaptation.stack,
-        find_metrics(adaptation.metric, {episode.skill for episode in judged}),
+        find_metrics(adaptation.metric, skills),
     )
 
 

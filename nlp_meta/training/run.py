@@ -46,7 +46,6 @@ from nlp_meta.training.plan import (
     plan_training,
     plan_validation,
     union_of_labels,
-    validation_episodes,
 )
 from nlp_meta.training.pushes import with_pushes
 
@@ -234,14 +233,12 @@ def train_meta_model(
         The meta-model, None where a signal ended the run; and how the run ended.
     """
     check_plan(settings)
-    skills = settings.skills
-    train, validation = choose_tasks(train, skills), choose_tasks(validation, skills)
+    train, validation = (choose_tasks(tasks, settings.skills) for tasks in (train, validation))
     objectives = plan_objectives(
         settings, labels=labels or union_of_labels(train), device=accelerator.device
     )
     judged = judged_objectives(objectives)
-    episodes = validation_episodes(validation, settings.adaptation, skills)
-    judge = plan_validation(settings.adaptation, episodes)
+    judge = plan_validation(settings, validation)
     drafts = _drafts(settings, objectives, train, validation)
     report = with_trackers(accelerator, with_pushes(settings, accelerator, drafts, on_step))
     ended = meta_train(
