@@ -384,8 +384,8 @@ BAD = [{"text": f"bad room {i}", "label": "neg"} for i in range(4)]
             [],
             "apart",
         ),
-        ([*GOOD, *BAD], ["--learning-rate", "1e30"], "learning rate"),
-        ([*GOOD, *BAD], ["--learning-rate", "1e30", "--steps", "1"], "learning rate"),
+        ([*GOOD, *BAD], ["--learning-rate", "1e30"], "lower `--learning-rate`"),
+        ([*GOOD, *BAD], ["--learning-rate", "1e30", "--steps", "1"], "lower `--learning-rate`"),
     ],
     ids=[
         "empty text",
