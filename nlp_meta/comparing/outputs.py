@@ -70,19 +70,19 @@ def _portable(settings: AnyComparison) -> dict[str, object]:
 
 
 def _versions() -> dict[str, str]:
-    found = {name: metadata.version(name) for name in PACKAGES}
-    return {"nlp_meta": __version__, "python": platform.python_version(), **found}
+    packages = {name: metadata.version(name) for name in PACKAGES}
+    return {"nlp_meta": __version__, "python": platform.python_version(), **packages}
 
 
 def _describe(task: Task, ran: Ran) -> dict[str, object]:
-    own = [one for one in ran.episodes if one.task == task.name]
-    pool = max(len(one.candidates) for one in own)
+    episodes = [one for one in ran.episodes if one.task == task.name]
+    pool = max(len(one.candidates) for one in episodes)
     return {
         "name": task.name,
         "language": task.language,
         "domain": task.domain,
         "labels": list(task.labels),
-        "query_rows": max(len(one.query) for one in own),
+        "query_rows": max(len(one.query) for one in episodes),
         "test_rows": len(task.test or task.train),
         **({"candidates": pool} if pool else {}),
     }
@@ -100,12 +100,12 @@ def _prompts(name: str, ran: Ran) -> dict[str, object]:
     shown: dict[str, list[int]] = {}
     for labels, facts in sorted(cells, key=lambda cell: cell[0]):
         shown.setdefault(str(labels), []).append(int(str(facts["demonstrations"])))
-    told: dict[str, object] = {
+    named: dict[str, object] = {
         f"{part}s": Counter(str(facts[part]) for _, facts in cells if part in facts)
         for part in ("template", "scoring")
     }
     ranges = {labels: [min(numbers), max(numbers)] for labels, numbers in shown.items()}
-    return {"prompts": {**told, "demonstrations": ranges}}
+    return {"prompts": {**named, "demonstrations": ranges}}
 
 
 def _notes(settings: AnyComparison, ran: Ran) -> list[str]:

@@ -96,7 +96,7 @@ def recommend(
     tick = Ticker(on_step, total=(len(methods) + len(SHARES)) * repeats * folds)
     answers = _answer(methods, task, rounds, tick)
     metric = bench.settings.comparison.metric
-    scored = {name: _score(task, found, metric) for name, found in answers.items()}
+    scored = {name: _score(task, by_repeat, metric) for name, by_repeat in answers.items()}
     ranked = sorted(scored, key=lambda name: -float(np.mean(scored[name])))
     best = ranked[0]
     sizes: dict[int, Answers] = {}
@@ -105,7 +105,7 @@ def recommend(
         sizes[_support_size(smaller)] = _answer({best: methods[best]}, task, smaller, tick)[best]
     learned_from = _support_size(rounds)
     sizes[learned_from] = answers[best]
-    judged = {size: _judged(task, found) for size, found in sizes.items()}
+    judged = {size: _judged(task, by_repeat) for size, by_repeat in sizes.items()}
     measured = scores_of_answers(judged, metric, resamples=RESAMPLES, seed=seed)
     return Recommendation(
         best=best,
@@ -114,7 +114,7 @@ def recommend(
         learned_from=learned_from,
         scores={name: float(np.mean(scored[name])) for name in ranked},
         chance_best=chance_best(task, answers, best=best, metric=metric, seed=seed),
-        curve={size: _score(task, found, metric) for size, found in sizes.items()},
+        curve={size: _score(task, by_repeat, metric) for size, by_repeat in sizes.items()},
         gain=gain_of_doubling(measured, len(task.train), level=LEVEL),
         skipped=skipped,
     )
@@ -139,7 +139,7 @@ def chance_best(
     task: Task, answers: Mapping[str, Answers], *, best: str, metric: str, seed: int
 ) -> float:
     """Share of resamples of rows and repeats in which `best` scores best; a tie is split."""
-    judged = [_judged(task, found) for found in answers.values()]
+    judged = [_judged(task, by_repeat) for by_repeat in answers.values()]
     scores = resampled_means(judged, metric, over_tasks=False, resamples=RESAMPLES, seed=seed)
     first = np.isclose(scores, scores.max(axis=0), rtol=0, atol=1e-9)
     return float((first[list(answers).index(best)] / first.sum(axis=0)).mean())
@@ -177,7 +177,7 @@ def _answer(
 
     All methods take an episode before the next comes: two may share its adaptation.
     """
-    found: dict[str, Answers] = {name: [] for name in methods}
+    by_method: dict[str, Answers] = {name: [] for name in methods}
     for episodes in rounds:
         by_text: dict[str, dict[str, Prediction]] = {name: {} for name in methods}
         for episode in episodes:
@@ -187,8 +187,8 @@ def _answer(
                 by_text[name] |= dict(zip(queries.texts, answers, strict=True))
                 tick()
         for name, texts in by_text.items():
-            found[name].append([texts[example.source] for example in task.train])
-    return found
+            by_method[name].append([texts[example.source] for example in task.train])
+    return by_method
 
 
 def _score(task: Task, answers: Answers, metric: str) -> list[float]:
@@ -201,8 +201,8 @@ def _judged(task: Task, answers: Answers) -> list[Judged]:
     rows = tuple(str(place) for place in range(len(task.train)))
     true = tuple(example.target for example in task.train)
     return [
-        Judged(task.name, repeat, task.labels, rows, true, tuple(found))
-        for repeat, found in enumerate(answers)
+        Judged(task.name, repeat, task.labels, rows, true, tuple(predictions))
+        for repeat, predictions in enumerate(answers)
     ]
 
 
@@ -219,6 +219,6 @@ def shrink(episode: Episode, share: float, *, seed: int) -> Episode:
     order = np.random.default_rng([seed, episode.index]).permutation(len(episode.support))
     kept: list[int] = []
     for label in episode.labels:
-        own = [place for place in order if episode.support[place].target == label]
-        kept += own[: max(2, round(share * len(own)))]
+        places = [place for place in order if episode.support[place].target == label]
+        kept += places[: max(2, round(share * len(places)))]
     return replace(episode, support=tuple(episode.support[place] for place in sorted(kept)))

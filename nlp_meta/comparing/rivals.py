@@ -91,8 +91,8 @@ def build_setfit(bench: Bench, _: str, choice: Choice) -> Method:
         seed=bench.settings.run.seed,
     )
     examples: Callable[[int], int] = lambda labels: 2 * pairs * 2 * labels  # noqa: E731
-    told = {"chosen": "beforehand", "pairs_of_each_kind_an_example": pairs, **choice}
-    return Method(learn, 2, examples, _facts(backbone, told))
+    choices = {"chosen": "beforehand", "pairs_of_each_kind_an_example": pairs, **choice}
+    return Method(learn, 2, examples, _facts(backbone, choices))
 
 
 def _objective(bench: Bench) -> Any:
@@ -142,8 +142,8 @@ def _search(
         batch_tokens=settings.run.batch_tokens,
         autocast=objective.autocast,
     )
-    found = _chosen(tuning, tuning.steps, tuning.learning_rate)
-    return found, [trial.score for trial in trials]
+    chosen = _chosen(tuning, tuning.steps, tuning.learning_rate)
+    return chosen, [trial.score for trial in trials]
 
 
 def build_probe(bench: Bench, _: str, choice: Choice) -> Method:

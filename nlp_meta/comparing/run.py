@@ -233,25 +233,25 @@ def _make_cells(
         key_of_episode("", one): place + place // len(bench.settings.comparison.labels)
         for place, one in enumerate(episodes)
     }
-    own = [
+    cells = [
         (name, episode)
         for name, episode in _plan(bench.settings, methods, episodes)
         if turns[key_of_episode("", episode)] % share.processes == share.rank
     ]
-    missing = [(name, one) for name, one in own if key_of_episode(name, one) not in done]
+    missing = [(name, one) for name, one in cells if key_of_episode(name, one) not in done]
     for name, method in methods.items():
         if method.announce is not None:
             method.announce([one for other, one in missing if other == name])
-    for number, (name, episode) in enumerate(missing, start=len(own) - len(missing)):
+    for number, (name, episode) in enumerate(missing, start=len(cells) - len(missing)):
         if on_cell:
-            on_cell(number, len(own))
+            on_cell(number, len(cells))
         method = methods[name]
         judgment = judge(method.learn, episode, method=name, clock=bench.clock)
         used = {"examples_adapt": method.examples(len(episode.support)), **judgment.facts}
         record = FinishedCell(name, judgment.cell, judgment.answers, used, hash_query(episode))
         append_record(folder, record, fingerprint=prints[name], rank=share.rank)
     if on_cell:
-        on_cell(len(own), len(own))
+        on_cell(len(cells), len(cells))
 
 
 def _plan(

@@ -177,8 +177,8 @@ def _build_tuned(
         # At most: each copy of the search adapts to all folds but one.
         steps = (1 + (folds - 1) * len(rates)) * max(adaptation.steps)
     examples = partial(count_examples, steps, minibatch)
-    told = {**facts, **_count_moved(weights), "choice": dict(choice)}
-    return Method(learn, LEAST_EXAMPLES, examples, told, without_labels=without_labels)
+    all_facts = {**facts, **_count_moved(weights), "choice": dict(choice)}
+    return Method(learn, LEAST_EXAMPLES, examples, all_facts, without_labels=without_labels)
 
 
 def _build_inside(
@@ -206,8 +206,8 @@ def _build_inside(
         passes = WRITING_PASSES if bench.skill == GENERATION else PASSES
         return round(passes * count_examples(how.inner.steps, how.minibatch, pairs))
 
-    told = {**facts, **_count_moved(weights), "choice": dict(INSIDE[bench.skill])}
-    return Method(learn, LEAST_FOLDED_PAIRS, examples, told, without_labels=without_labels)
+    all_facts = {**facts, **_count_moved(weights), "choice": dict(INSIDE[bench.skill])}
+    return Method(learn, LEAST_FOLDED_PAIRS, examples, all_facts, without_labels=without_labels)
 
 
 def _learn_pairs(
@@ -313,11 +313,11 @@ def _tell_adapted(adapted: AdaptedModel, *, mixed: bool) -> dict[str, object]:
     report = adapted.report
     if report is None:
         return {}
-    told: dict[str, object] = {"steps": report.steps, "temperature": report.temperature}
+    facts: dict[str, object] = {"steps": report.steps, "temperature": report.temperature}
     if mixed and report.companion is not None:
         weight = report.companion.weight if report.companion.on else 0.0
-        told |= {"companion_weight": weight, "prior_scale": report.companion.prior_scale}
-    return told
+        facts |= {"companion_weight": weight, "prior_scale": report.companion.prior_scale}
+    return facts
 
 
 def _count_moved(weights: Weights, *, beside: int = 0) -> dict[str, object]:

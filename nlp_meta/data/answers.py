@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nlp_meta.data.episodes import Episode, Queries, SupportSet
+from nlp_meta.data.episodes import Queries, SupportSet
 from nlp_meta.errors import DataError
 
 
@@ -81,10 +81,6 @@ class LearnedWithFacts:
         return self.answer(queries)
 
 
-Predict = Callable[[Episode], Sequence[Answer]]
-"""A predictor: sees an episode's support set and the texts of its query set, no query target."""
-
-
 def only_predictions(answers: Sequence[Answer]) -> list[Prediction]:
     """Give the answers of a task with labels as what they are.
 
@@ -96,6 +92,6 @@ def only_predictions(answers: Sequence[Answer]) -> list[Prediction]:
         other = next(answer for answer in answers if not isinstance(answer, Prediction))
         raise DataError(
             f"cannot read a {type(other).__name__.lower()} as a label: an answer with a "
-            "probability for each label is needed; use a predictor of sentiment"
+            "probability for each label is needed; use a method that names labels"
         )
     return found

@@ -85,8 +85,8 @@ def skill_of_metric(metric: str, *, setting: str = "metric") -> str:
     Raises:
         SettingsError: There is no metric of that name.
     """
-    found = find_metric(metric, setting=setting)
-    return next(skill for skill, form in ANSWERS.items() if found in form.metrics.values())
+    scorer = find_metric(metric, setting=setting)
+    return next(skill for skill, form in ANSWERS.items() if scorer in form.metrics.values())
 
 
 def missing_for(metric: str) -> str | None:

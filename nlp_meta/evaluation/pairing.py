@@ -88,9 +88,9 @@ def paired_difference(
     )
     cells = {task: mine[task].scores - other[task].scores for task in mine}
     difference = float(np.mean([one.mean() for one in cells.values()]))
-    found = percentile_interval(difference, means[0] - means[1], level)
+    interval = percentile_interval(difference, means[0] - means[1], level)
     p = _exchange(mine, other, cells, unit=unit, resamples=resamples, seed=seed)
-    return Paired(difference, found.low, found.high, p)
+    return Paired(difference, interval.low, interval.high, p)
 
 
 def sign_flip(differences: Sequence[float] | Numbers, *, resamples: int, seed: int) -> float:
@@ -103,13 +103,13 @@ def sign_flip(differences: Sequence[float] | Numbers, *, resamples: int, seed: i
         Two-sided p. Of n differences it is never below 2 / 2^n.
     """
     units = np.asarray(differences, dtype=np.float64)
-    found = float(units.sum())
+    total = float(units.sum())
     if len(units) <= _MOST_EXACT:
         bits = np.arange(2 ** len(units))[:, None] >> np.arange(len(units))
         patterns = (bits & 1) * 2.0 - 1
-        return float(_as_large(patterns @ units, found).mean())
+        return float(_as_large(patterns @ units, total).mean())
     sums = _turn_signs(units, resamples, np.random.default_rng(seed))
-    return _share_as_large(sums, found)
+    return _share_as_large(sums, total)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -204,14 +204,14 @@ def _turn_signs(differences: Numbers, resamples: int, generator: np.random.Gener
     return np.asarray(signs @ differences)
 
 
-def _share_as_large(sums: Numbers, found: float) -> float:
+def _share_as_large(sums: Numbers, total: float) -> float:
     """Share of random sums as far from 0 as the one found, which counts among them."""
-    return float((1 + _as_large(sums, found).sum()) / (1 + len(sums)))
+    return float((1 + _as_large(sums, total).sum()) / (1 + len(sums)))
 
 
-def _as_large(sums: Numbers, found: float) -> NDArray[np.bool_]:
+def _as_large(sums: Numbers, total: float) -> NDArray[np.bool_]:
     # Sums of the same numbers in another order differ by rounding.
-    return np.abs(sums) >= abs(found) - 1e-12
+    return np.abs(sums) >= abs(total) - 1e-12
 
 
 def _check_unit(unit: Unit) -> Unit:

@@ -125,10 +125,10 @@ def _by_task(records: Mapping[CellKey, FinishedCell]) -> Iterator[dict[str, obje
     cells: dict[tuple[str, int, str], list[FinishedCell]] = {}
     for one in records.values():
         cells.setdefault((one.method, one.cell.labels, one.cell.task), []).append(one)
-    for (method, labels, task), found in cells.items():
-        for metric in found[0].cell.scores:
-            scores = [s for one in found if (s := one.cell.scores[metric]) is not None]
-            if len(scores) < len(found):
+    for (method, labels, task), cells_of_task in cells.items():
+        for metric in cells_of_task[0].cell.scores:
+            scores = [s for one in cells_of_task if (s := one.cell.scores[metric]) is not None]
+            if len(scores) < len(cells_of_task):
                 continue
             yield {
                 "method": method,
@@ -143,18 +143,18 @@ def _differences(judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: A
     """Ours minus every other at every number of labels; Holm over the rivals of each number."""
     rows: Rows = []
     for labels in sorted({labels for _, labels in judged}):
-        own = judged.get((analysis.ours or "", labels))
-        if own is None:
+        ours = judged.get((analysis.ours or "", labels))
+        if ours is None:
             continue
         family: Rows = []
         for (method, budget), cells in judged.items():
             if budget != labels or method == analysis.ours:
                 continue
-            shared = _places(own) & _places(cells)
+            shared = _places(ours) & _places(cells)
             if not shared:
                 continue
-            found = paired_difference(
-                _at(own, shared),
+            paired = paired_difference(
+                _at(ours, shared),
                 _at(cells, shared),
                 analysis.metric,
                 over_tasks=analysis.over_tasks,
@@ -168,7 +168,7 @@ def _differences(judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: A
                     "rival": method,
                     "labels": labels,
                     "metric": analysis.metric,
-                    **asdict(found),
+                    **asdict(paired),
                 }
             )
         adjusted = holm([float(str(one["p"])) for one in family])
@@ -181,16 +181,16 @@ def _break_even(
 ) -> Iterator[dict[str, object]]:
     """For ours at each number of labels: how many each rival needs to do as well."""
     rivals = dict.fromkeys(method for method, _ in judged if method != analysis.ours)
-    for (method, at), own in judged.items():
+    for (method, at), ours in judged.items():
         if method != analysis.ours:
             continue
         for rival in rivals:
             curve = {labels: cells for (name, labels), cells in judged.items() if name == rival}
-            shared = set.intersection(*(_places(cells) for cells in (own, *curve.values())))
+            shared = set.intersection(*(_places(cells) for cells in (ours, *curve.values())))
             if not shared:
                 continue
-            found = break_even(
-                _at(own, shared),
+            even = break_even(
+                _at(ours, shared),
                 {labels: _at(cells, shared) for labels, cells in curve.items()},
                 analysis.metric,
                 over_tasks=analysis.over_tasks,
@@ -203,7 +203,7 @@ def _break_even(
                 "rival": rival,
                 "metric": analysis.metric,
                 "at": at,
-                **asdict(found),
+                **asdict(even),
             }
 
 

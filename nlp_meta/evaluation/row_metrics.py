@@ -119,8 +119,8 @@ def _module_class() -> Any:
         def _info(self) -> evaluate.MetricInfo:
             types = self.metric.columns.types
             features = {
-                name: List(Value(kind[0])) if isinstance(kind, list) else Value(kind)
-                for name, kind in types.items()
+                name: List(Value(column[0])) if isinstance(column, list) else Value(column)
+                for name, column in types.items()
                 if name in self.metric.inputs
             }
             about = f"`{self.metric.option}` is that of the task." if self.metric.option else ""

@@ -82,8 +82,8 @@ def choose_regularization(
         for kept, held in splits:
             model = _fit(features[kept], targets[kept], strength=strength)
             rows = _probabilities(model, features[held], labels=labels)
-            found = rows[np.arange(len(held)), targets[held]]
-            total -= float(np.log(np.maximum(found, np.finfo(np.float64).tiny)).sum())
+            given = rows[np.arange(len(held)), targets[held]]
+            total -= float(np.log(np.maximum(given, np.finfo(np.float64).tiny)).sum())
         losses.append(total)
     return regularization[int(np.argmin(losses))]
 

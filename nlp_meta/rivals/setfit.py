@@ -148,9 +148,9 @@ def import_setfit() -> Any:
             return importlib.import_module("setfit")
     except (ImportError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
-        found = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+        versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
         raise MissingPackageError(
-            f"cannot compare `setfit` ({found}: {reason}): versions that work together are "
+            f"cannot compare `setfit` ({versions}: {reason}): versions that work together are "
             "needed; `pip install --upgrade 'nlp-meta[setfit]'`"
         ) from error
 

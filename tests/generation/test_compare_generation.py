@@ -189,7 +189,7 @@ def test_beams_are_those_of_the_comparison(compared):
     assert bench.start(str(compared / "start")).objectives["generation"].num_beams == 3
     assert bench.pretrained()[0].num_beams == 3
     first, again = bench.pretrained()[0], bench.start(str(compared / "start"))
-    assert bench.objective(settings.generation).backbone is first.backbone
+    assert bench.objective(settings.model).backbone is first.backbone
     assert again.objectives["generation"].backbone.name == first.backbone.name
 
 
@@ -224,7 +224,7 @@ def test_the_config_is_complete():
     whole = read_settings(GenerationComparison, ["--config", str(CONFIG)])
 
     assert set(asdict(whole)) == {
-        *("data", "comparison", "generation", "adaptation"),
+        *("skills", "data", "comparison", "model", "adaptation"),
         *("prompting", "translation_prompting", "run"),
     }
     assert {text.split()[0] for text in whole.comparison.methods.values()} == set(

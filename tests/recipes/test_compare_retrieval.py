@@ -222,7 +222,7 @@ def test_a_metric_of_other_answers_is_refused_before_anything_is_judged(compared
         COMPARE(read(compared, f"--{section}.metric", metric))
 
 
-def test_tasks_of_the_other_kind_are_left_out(compared):
+def test_tasks_of_other_rows_are_left_out(compared):
     """A mixed run's cards bring reviews along, which no method here could answer."""
     settings = read(compared)
     reviews = load_tasks(["nlp_meta_reviews"], meta_split="meta-test")
@@ -241,7 +241,9 @@ def test_the_config_says_what_methods_compete_in(tmp_path):
         return choose_form(FORMS, ["--config", str(path)]).__name__
 
     assert (find(labels), find(CONFIG)) == ("Comparison", "RetrievalComparison")
-    with pytest.raises(SettingsError, match=r"sections `rivals`, `retrieval`"):
+    with pytest.raises(
+        SettingsError, match=r"`skills` with one of classification, retrieval, generation"
+    ):
         find(other)
     with pytest.raises(SettingsError, match="cannot tell what to run"):
         choose_form(FORMS, [])
@@ -252,7 +254,7 @@ def test_the_config_is_complete(compared):
 
     assert whole.retrieval.candidates == 1000
     assert set(asdict(whole)) == {
-        *("data", "comparison", "retrieval", "model", "adaptation", "run")
+        *("skills", "data", "comparison", "retrieval", "model", "adaptation", "run")
     }
     assert {text.split()[0] for text in whole.comparison.methods.values()} == set(
         methods_of("retrieval")
