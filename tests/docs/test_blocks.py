@@ -25,6 +25,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import yaml
 
 from nlp_meta.cli import main, read_options
 
@@ -245,8 +246,10 @@ class Shell:
         self.client: Any = None
 
     def __call__(self, words: list[str]) -> None:
-        while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+        while words and re.match(r"[A-Z_]+=", words[0]):
             words = words[1:]
+        if not words:
+            return
         run = {
             "nlp-meta": self.nlp_meta,
             "accelerate": self.launch,
@@ -278,6 +281,7 @@ class Shell:
             self.check_files(words[2:])
             return
         self.check_files(words)
+        self.check_settings(words)
         if self.runs:
             run_script(words)
 
@@ -285,6 +289,16 @@ class Shell:
         for word in words:
             if word.startswith(("recipes/", "tests/", "docs/", "data_cards/")):
                 assert (REPOSITORY / word).exists(), f"{word} is not there"
+
+    def check_settings(self, words: list[str]) -> None:
+        """Settings that are given in place of a config's are settings of that config."""
+        if "--config" not in words:
+            return
+        path = REPOSITORY / words[words.index("--config") + 1]
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for word in words:
+            if given := re.fullmatch(r"--(\w+)\.(\w+)", word):
+                assert given[2] in config[given[1]], f"{path.name} has no {word}"
 
     def make(self, words: list[str]) -> None:
         """Its targets need a network and minutes: they are there, no more."""
@@ -336,6 +350,7 @@ def run_python(block: Block, names: dict[str, Any]) -> None:
     exec(code, names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("document", BLOCKS)
 def test_blocks_of_a_document_run_in_their_order(document: str, workplace: Path) -> None:
     reviews = read_reviews("real_estate")[:24]
@@ -355,6 +370,17 @@ def test_blocks_of_a_document_run_in_their_order(document: str, workplace: Path)
                     run_python(block, names)
     finally:
         shell.close()
+
+
+def test_commands_of_the_results_can_be_given() -> None:
+    """They take the corpora and hours; their recipes, configs, settings and options are there."""
+    text = (REPOSITORY / "recipes/RESULTS.md").read_text(encoding="utf-8")
+    blocks = [block for block in read_blocks("RESULTS.md", text) if block.language == "bash"]
+
+    assert len(blocks) > 10
+    for block in blocks:
+        for words in read_commands(block.text):
+            Shell(runs=False)([word for word in words if not word.startswith("$")])
 
 
 def test_every_block_has_a_language_and_a_known_need() -> None:

@@ -4,9 +4,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 import yaml
+
+import nlp_meta
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCS = REPOSITORY / "docs"
@@ -59,6 +62,22 @@ def test_lines_are_short_but_in_tables(path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
 
     assert [line for line in lines if len(line) > 110 and not line.startswith(("|", "<!--"))] == []
+
+
+@pytest.mark.parametrize("name", [name for name in nlp_meta.__all__ if name[0] != "_"])
+def test_the_page_on_python_tells_of_every_public_name(name: str) -> None:
+    """Each class with an example, and each method and property of it."""
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
+    model = getattr(nlp_meta, name)
+    public = [
+        member
+        for member, value in vars(model).items()
+        if member[0] != "_" and isinstance(value, property | FunctionType | classmethod)
+    ]
+
+    assert f"## {name}\n" in text
+    assert re.search(rf"\b{name}\.from_pretrained\(", text)
+    assert [member for member in public if not re.search(rf"[.`]{member}\b", text)] == []
 
 
 def test_the_readme_is_short() -> None:
