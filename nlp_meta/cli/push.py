@@ -64,7 +64,9 @@ def add_destination(main: "Group", hub: "Group") -> None:
     hub.add_argument("--create-pr", action="store_true", help="propose the push as a pull request")
     hub.add_argument("--tag", metavar="TAG", help="name for the commit, such as v1.0")
     hub.add_argument(
-        "--commit-message", metavar="TEXT", help="summary of the commit (default: its kind)"
+        "--commit-message",
+        metavar="TEXT",
+        help="summary of the commit (default: role and skills)",
     )
     hub.add_argument(
         "--exist-ok",

@@ -277,17 +277,6 @@ def sampling_chances(tasks: Sequence[Task], *, sampling: str | float) -> tuple[f
     return tuple(float(chance) for chance in weights / weights.sum())
 
 
-def check_tasks(tasks: Sequence[Task], *, shot: int, query_shot: int) -> None:
-    """Stop before a run starts if one of its tasks cannot give an episode.
-
-    Raises:
-        SettingsError: `shot` is below 0 or `query_shot` below 1.
-        EpisodeError: No task, two of one name, or a task with a label of fewer than
-            `shot + query_shot` examples; names task, label, both numbers and what to change.
-    """
-    _check_pools(tasks, shot=shot, query_shot=query_shot)
-
-
 def draw_support(task: Task, *, labels_total: int, seed: int, draw: int) -> tuple[Example, ...]:
     """Draw the examples that someone with a budget of `labels_total` labels would have.
 
@@ -464,7 +453,7 @@ class MixedStream:
     """Endless episodes of several skills; `at(i)` gives the i-th.
 
     Each skill's own stream is taken from its beginning, one episode after another, so the
-    sentiment episodes of a mixed run are those of a run on sentiment alone.
+    episodes of classification in a mixed run are those of a run on classification alone.
 
     Attributes:
         shares: Part of the episodes that each skill gives, above 0, in any unit: 1 and 3

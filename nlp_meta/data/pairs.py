@@ -79,17 +79,6 @@ class PairStream:
         )
 
 
-def check_pair_tasks(tasks: Sequence[Task], *, shot: int, query_shot: int) -> None:
-    """Stop before a run starts if one of its tasks cannot give an episode of pairs.
-
-    Raises:
-        SettingsError: `shot` is below 0 or `query_shot` below 1.
-        EpisodeError: No task, two of one name, one that is no translation, or one of fewer
-            than `shot + query_shot` pairs; names task, both numbers and what to change.
-    """
-    _check_pools(tasks, shot=shot, query_shot=query_shot)
-
-
 def draw_pairs(task: Task, *, pairs: int, seed: int, draw: int) -> tuple[Example, ...]:
     """Draw the pairs that someone with a budget of `pairs` translations would have.
 

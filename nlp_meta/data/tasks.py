@@ -33,7 +33,7 @@ class Example:
 
     Attributes:
         source: The text, never empty.
-        target: A label's name (sentiment) or a translation.
+        target: A label's name or a translation.
         group: What is the same sentence in another language of a parallel
             corpus; None where the corpus gives no such key.
     """

@@ -30,7 +30,7 @@ Metric = Callable[[Episode, Sequence[Answer]], float]
 
 
 class Objective(Protocol):
-    """What the meta floor needs to know of a kind of task."""
+    """What the meta floor needs to know of a skill."""
 
     def loss(self, weights: Weights, batch: Batch) -> Tensor: ...
 

@@ -88,7 +88,7 @@ def measure_forgetting(
     new: Sequence[Task],
     adaptation: AdaptationSettings,
 ) -> Forgetting:
-    """Judge two meta-models on the test rows of each sentiment task.
+    """Judge two meta-models on the test rows of each task with labels.
 
     Args:
         adaptation: Draws, labels and metric; tasks with fewer rows are given fewer labels.
@@ -291,7 +291,6 @@ def _train(
         )
     if after is None:
         raise KeyboardInterrupt
-    assert isinstance(after, MetaModel)  # noqa: S101  sentiment has a share in every update
     # N-grams of the tasks that are here would forget those of the others.
     whole = plan.replay and not plan.missing
     return after if whole or model.companion is None else replace(after, companion=model.companion)

@@ -445,9 +445,9 @@ def change(trained: Trained, path: Path, before: str, after: str) -> Path:
 @pytest.mark.parametrize(
     ("before", "after", "says"),
     [
-        ("\n  lora_r: 2", "\n  lora_rank: 2", "cannot use the setting 'model.lora_rank'"),
+        ("\n  lora_r: 2", "\n  lora_rank: 2", "`model.lora_rank` is unknown"),
         ("\n    weight_decay: 0.01", "\n    weight_decay: 1e-3", "write 0.001 or 1.0e-3"),
-        ("\n  patience: null\n", "\n", "'outer.patience' is missing"),
+        ("\n  patience: null\n", "\n", "`outer.patience` is missing"),
         ("\n  shot: 2", "\n  shot: two", "episode.shot"),
         ("\n  algorithm: joint", "\n  algorithm: maml", "`outer.algorithm`"),
         ("\n  lora_layers: 2", "\n  lora_layers: 9", "`model.lora_layers`"),

@@ -4,7 +4,6 @@ import pytest
 
 from nlp_meta.data.episodes import (
     EpisodeStream,
-    check_tasks,
     draw_support,
     evaluation_episode,
     sampling_chances,
@@ -72,7 +71,7 @@ def test_an_unknown_sampling_stops(sampling):
 def test_a_label_with_too_few_examples_stops_with_the_remedy():
     """As the style page writes it: 11 examples, 5 + 15 = 20 needed, 11 - 5 = 6 could be asked."""
     with pytest.raises(EpisodeError) as caught:
-        check_tasks([task(positive=30, neutral=11)], shot=5, query_shot=15)
+        EpisodeStream((task(positive=30, neutral=11),), 5, 15, "uniform", 0)
 
     assert str(caught.value) == (
         "cannot draw a 5-shot episode from task 'reviews/kitchen': label 'neutral' has 11 "
@@ -88,7 +87,7 @@ def test_no_query_shot_helps_where_support_alone_is_too_much():
 
 def test_exact_fit_passes():
     fits = task(negative=25, neutral=24)
-    check_tasks([fits], shot=8, query_shot=16)
+    EpisodeStream((fits,), 8, 16, "uniform", 0)
 
     assert len(stream(fits, shot=8, query_shot=16).at(0).query) == 2 * 16
 
@@ -100,9 +99,18 @@ def test_copies_of_a_text_count_once():
         **{f: getattr(kitchen, f) for f in Task.__slots__} | {"train": kitchen.train + copies}
     )
 
-    check_tasks([doubled], shot=1, query_shot=2)
+    EpisodeStream((doubled,), 1, 2, "uniform", 0)
     with pytest.raises(EpisodeError, match=r"has 3 distinct examples \(of 6\)"):
-        check_tasks([task("z", negative=9, positive=9), doubled], shot=2, query_shot=2)
+        EpisodeStream(
+            (
+                task("z", negative=9, positive=9),
+                doubled,
+            ),
+            2,
+            2,
+            "uniform",
+            0,
+        )
 
 
 @pytest.mark.parametrize(("shot", "query_shot", "name"), [(-1, 1, "shot"), (1, 0, "query_shot")])

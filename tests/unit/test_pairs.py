@@ -2,7 +2,7 @@
 
 import pytest
 
-from nlp_meta.data.pairs import PairStream, check_pair_tasks, draw_pairs, evaluation_pairs
+from nlp_meta.data.pairs import PairStream, draw_pairs, evaluation_pairs
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import DataError, EpisodeError, SettingsError
 
@@ -45,9 +45,9 @@ def test_pairs_that_share_either_sentence_are_one_unit():
     ]
     tangled = task(train=0, extra=rows)
 
-    check_pair_tasks([tangled], shot=1, query_shot=2)
+    PairStream((tangled,), 1, 2, "uniform", 0)
     with pytest.raises(EpisodeError, match=r"has 3 distinct pairs \(of 6\), 2 support \+ 2 query"):
-        check_pair_tasks([tangled], shot=2, query_shot=2)
+        PairStream((tangled,), 2, 2, "uniform", 0)
 
 
 def test_too_few_pairs_stop_with_the_remedy():
