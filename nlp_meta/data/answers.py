@@ -1,4 +1,4 @@
-"""Answers: what a predictor gives for each query text."""
+"""Answers: what a method gives for each query text, once it has learned a support set."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -143,8 +143,8 @@ def _check_answers(answers: Sequence[Answer], episode: Episode, *, method: str) 
         needed = form.lacking(episode, one)
         if needed:
             raise DataError(
-                f"{where}: for text {row} it gave {one!r:.300}, {needed} is needed; correct its "
-                "predictor"
+                f"{where}: for text {row} it gave {one!r:.300}, {needed} is needed; correct the "
+                "method"
             )
     return form
 
