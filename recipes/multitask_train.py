@@ -21,8 +21,7 @@ from nlp_meta.settings import MetaTraining, SmallTraining
 from nlp_meta.training.config import run_recipe
 from nlp_meta.training.plan import load_splits
 from nlp_meta.training.run import start_accelerator
-from nlp_meta.training.small_card import save_small_model, score_small_model
-from nlp_meta.training.small_model import train_small_model
+from nlp_meta.training.small_model import save_small_model, score_small_model, train_small_model
 
 
 def train_jointly(settings: MetaTraining) -> int:

@@ -30,8 +30,14 @@ from nlp_meta.settings import (
 )
 from nlp_meta.training import update as updating
 from nlp_meta.training.plan import begin
-from nlp_meta.training.replay import drop_judged, hold_out, make_task, mix_streams
-from nlp_meta.training.update import measure_forgetting, update_meta_model
+from nlp_meta.training.update import (
+    drop_judged,
+    hold_out,
+    make_task,
+    measure_forgetting,
+    mix_streams,
+    update_meta_model,
+)
 
 CARD = "nlp_meta_reviews"
 OLD, JUDGING = (f"{CARD}/automotive", f"{CARD}/food"), f"{CARD}/finance"
