@@ -13,8 +13,7 @@ ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 recipes/compare.py --config 
 from pathlib import Path
 
 from nlp_meta.comparing.bench import FORMS, AnyComparison, fitting_tasks, open_bench
-from nlp_meta.comparing.outputs import save_comparison
-from nlp_meta.comparing.run import run_comparison
+from nlp_meta.comparing.run import run_comparison, save_comparison
 from nlp_meta.data.leaks import check_leaks
 from nlp_meta.progress import show_cells
 from nlp_meta.training.config import run_recipe

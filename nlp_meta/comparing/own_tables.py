@@ -12,9 +12,8 @@ from typing import Any
 
 from nlp_meta.comparing.bench import AnyComparison, Bench
 from nlp_meta.comparing.methods import methods_of
-from nlp_meta.comparing.outputs import save_comparison
 from nlp_meta.comparing.recommendation import Recommendation, recommend
-from nlp_meta.comparing.run import run_comparison
+from nlp_meta.comparing.run import run_comparison, save_comparison
 from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
