@@ -87,11 +87,11 @@ def only_predictions(answers: Sequence[Answer]) -> list[Prediction]:
     Raises:
         DataError: One of them is a translation or a ranking.
     """
-    found = [answer for answer in answers if isinstance(answer, Prediction)]
-    if len(found) < len(answers):
+    predictions = [answer for answer in answers if isinstance(answer, Prediction)]
+    if len(predictions) < len(answers):
         other = next(answer for answer in answers if not isinstance(answer, Prediction))
         raise DataError(
             f"cannot read a {type(other).__name__.lower()} as a label: an answer with a "
             "probability for each label is needed; use a method that names labels"
         )
-    return found
+    return predictions

@@ -142,9 +142,9 @@ def evaluation_pairs(
     query = keep_some(query, max_query, make_generator(seed, QUERY, number_of(task), draw))
     pool: tuple[str, ...] = ()
     if candidates is not None:
-        others = [one.target for one in _without(reserved, (*task.test, *task.train), task)]
-        found = _keep_first((*(one.target for one in query), *others, *distractors))
-        shown = found[: max(candidates, len(query))]
+        others = [pair.target for pair in _without(reserved, (*task.test, *task.train), task)]
+        texts = _keep_first((*(pair.target for pair in query), *others, *distractors))
+        shown = texts[: max(candidates, len(query))]
         order = make_generator(seed, CANDIDATES, number_of(task), draw).permutation(len(shown))
         pool = tuple(shown[i] for i in order)
     return _make_episode(task, reserved[:pairs], query, index=draw, skill=skill, candidates=pool)

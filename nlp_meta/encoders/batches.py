@@ -129,11 +129,11 @@ def split_by_task(values: Sequence[Tensor], batches: Sequence[Placed]) -> list[T
     Args:
         values: `(rows, ...)` of each batch, on whatever device.
     """
-    found = torch.cat(list(values))
-    owners = torch.cat([batch.owners.index for batch in batches]).to(found.device)
-    places = torch.cat([batch.positions for batch in batches]).to(found.device)
+    rows = torch.cat(list(values))
+    owners = torch.cat([batch.owners.index for batch in batches]).to(rows.device)
+    places = torch.cat([batch.positions for batch in batches]).to(rows.device)
     tasks = range(len(batches[0].owners.counts))
-    return [found[owners == w][places[owners == w].argsort()] for w in tasks]
+    return [rows[owners == w][places[owners == w].argsort()] for w in tasks]
 
 
 def count_minibatches(sizes: Sequence[int], *, minibatch: int | None, least: int = 1) -> int:

@@ -87,9 +87,9 @@ def plan_lora(
         modules_to_save=_modules_to_save(backbone),
         task_type="FEATURE_EXTRACTION" if backbone.pooling == "mean" else "SEQ_CLS",
     )
-    found = _ask_peft(skeleton(backbone), config, name=backbone.name, section="model")
+    peft_scales = _ask_peft(skeleton(backbone), config, name=backbone.name, section="model")
     inner = "encoder." if backbone.pooling == "mean" else ""
-    scales = {inner + name: scale for name, scale in found.items()}
+    scales = {inner + name: scale for name, scale in peft_scales.items()}
     return LoraPlan(lora_r, scales, backbone.head, config)
 
 
@@ -140,8 +140,8 @@ def plan_seq2seq_lora(
 def _layers(backbone: Seq2Seq, frame: nn.Module, side: str, topmost: int | None) -> str:
     """Numbers of the topmost layers of one side, as alternatives of a pattern."""
     pattern = re.compile(rf"(?:model\.)?{side}\.(?:[A-Za-z_]+\.)+(\d+)(?:\..+)?")
-    found = (pattern.fullmatch(name) for name, _ in frame.named_modules())
-    depth = len({int(match[1]) for match in found if match})
+    matches = (pattern.fullmatch(name) for name, _ in frame.named_modules())
+    depth = len({int(match[1]) for match in matches if match})
     if topmost is not None and not 1 <= topmost <= depth:
         raise BackboneError(
             f"cannot adapt the topmost {topmost} layers of the {side} of '{backbone.name}': 1 to "

@@ -191,12 +191,12 @@ def mean_pooled_embedder(backbone: Backbone, *, batch_tokens: int) -> Embed:
 
     def compute(texts: Sequence[str]) -> list[NDArray[np.float32]]:
         ids = tokenize(backbone, texts)
-        found = [np.zeros(0, dtype=np.float32)] * len(texts)
+        features = [np.zeros(0, dtype=np.float32)] * len(texts)
         for group in by_length([len(row) for row in ids], tokens=batch_tokens):
             means = _mean_states(backbone, [ids[row] for row in group])
             for row, mean in zip(group, means, strict=True):
-                found[row] = mean
-        return found
+                features[row] = mean
+        return features
 
     kept = TextCache(compute, clock=backbone.clock)
 

@@ -271,16 +271,16 @@ def load_seq2seq(
         BackboneError: No such model, no safetensors, or a model that takes fewer tokens.
     """
     device = torch.device(device)
-    found = {"revision": revision or "main", "token": token}
+    hub_options = {"revision": revision or "main", "token": token}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **found)
-        config = AutoConfig.from_pretrained(name, **found)
+        tokenizer = AutoTokenizer.from_pretrained(name, **hub_options)
+        config = AutoConfig.from_pretrained(name, **hub_options)
         model = AutoModelForSeq2SeqLM.from_pretrained(
             name,
             dtype=dtype,
             use_safetensors=True,
             attn_implementation="eager" if device.type == "cpu" else None,
-            **found,
+            **hub_options,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
@@ -337,9 +337,9 @@ def _set_languages(tokenizer: PreTrainedTokenizerBase, direction: Direction) -> 
 
 def _begin(name: str, model: PreTrainedModel) -> int:
     config, decoding = model.config, model.generation_config
-    found = [getattr(place, "decoder_start_token_id", None) for place in (config, decoding)]
-    found += [getattr(place, "bos_token_id", None) for place in (config, decoding)]
-    known = [place for place in found if isinstance(place, int)]
+    token_ids = [getattr(place, "decoder_start_token_id", None) for place in (config, decoding)]
+    token_ids += [getattr(place, "bos_token_id", None) for place in (config, decoding)]
+    known = [token for token in token_ids if isinstance(token, int)]
     if not known:
         raise BackboneError(
             f"cannot decode with '{name}': its config has no `decoder_start_token_id`, which an "

@@ -100,15 +100,15 @@ def _slices(count: int, block: int) -> Iterator[slice]:
         yield slice(first, min(first + block, count))
 
 
-def _keep_nearest(found: Neighbors, rows: slice, cosines: Tensor, *, first: int) -> None:
+def _keep_nearest(kept: Neighbors, rows: slice, cosines: Tensor, *, first: int) -> None:
     """Let a block's nearest, whose places begin at `first`, take the places of farther ones."""
-    wanted = found.cosines.shape[1]
+    wanted = kept.cosines.shape[1]
     near = cosines.topk(min(wanted, cosines.shape[1]), dim=1)
-    both = torch.cat([found.cosines[rows], near.values], dim=1)
-    places = torch.cat([found.places[rows], near.indices + first], dim=1)
+    both = torch.cat([kept.cosines[rows], near.values], dim=1)
+    places = torch.cat([kept.places[rows], near.indices + first], dim=1)
     best = both.topk(wanted, dim=1)
-    found.cosines[rows] = best.values
-    found.places[rows] = places.gather(1, best.indices)
+    kept.cosines[rows] = best.values
+    kept.places[rows] = places.gather(1, best.indices)
 
 
 def mine_pairs(
@@ -136,19 +136,19 @@ def mine_pairs(
         Artetxe and Schwenk 2019, arXiv:1811.01136, section 4, max retrieval.
     """
     forward, backward = nearest(sources, targets, neighbors=neighbors, block=block, more=more)
-    found: list[tuple[float, int, int]] = []
-    for own, other, turned in ((forward, backward, False), (backward, forward, True)):
-        margins = margins_of(own, other)
+    candidates: list[tuple[float, int, int]] = []
+    for one_way, other_way, turned in ((forward, backward, False), (backward, forward, True)):
+        margins = margins_of(one_way, other_way)
         rows = torch.arange(len(margins), device=margins.device).unsqueeze(1)
-        sides = (rows.expand_as(own.places), own.places)
+        sides = (rows.expand_as(one_way.places), one_way.places)
         first, second = sides[::-1] if turned else sides
-        each = (margins, first, second)
-        found += zip(*(value.flatten().tolist() for value in each), strict=True)
-    found.sort(key=lambda one: (-one[0], one[1], one[2]))
+        columns = (margins, first, second)
+        candidates += zip(*(value.flatten().tolist() for value in columns), strict=True)
+    candidates.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
     apart = never or {}
     taken: tuple[set[int], set[int]] = (set(), set())
     pairs: list[tuple[int, int, float]] = []
-    for margin, source, target in found:
+    for margin, source, target in candidates:
         free = source not in taken[0] and target not in taken[1]
         if free and target not in apart.get(source, ()):
             taken[0].add(source)

@@ -134,8 +134,8 @@ def maml(
     before = start(leaves)
     fast = adapt(loss, before, support, inner=inner, first_order=False)
     losses = torch.stack([loss(fast, piece) for piece in query]).sum(0)
-    found = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
-    gradient = dict(zip(leaves, found, strict=True))
+    gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
+    gradient = dict(zip(leaves, gradients, strict=True))
     return _describe(loss, gradient, before, fast, query, losses.detach())
 
 

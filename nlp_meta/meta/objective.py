@@ -142,10 +142,10 @@ def sum_scores(
 
 def by_skill(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
     """Sort episodes by their skill, each in its order."""
-    found: dict[str, list[Episode]] = {}
+    groups: dict[str, list[Episode]] = {}
     for episode in episodes:
-        found.setdefault(episode.skill, []).append(episode)
-    return dict(sorted(found.items()))
+        groups.setdefault(episode.skill, []).append(episode)
+    return dict(sorted(groups.items()))
 
 
 def in_stacks(items: Sequence[Any], *, size: int) -> Iterator[Sequence[Any]]:
@@ -192,7 +192,7 @@ def choose_adaptation(
         scores: dict[int, list[float]] = {step: [] for step in steps}
         try:
             for stacked in in_stacks(episodes, size=stack):
-                found = score_path(
+                path_scores = score_path(
                     objective,
                     meta_parameters,
                     stacked,
@@ -201,7 +201,7 @@ def choose_adaptation(
                     at_steps=steps,
                     metric=metric,
                 )
-                for step, values in found.items():
+                for step, values in path_scores.items():
                     scores[step] += values
         except DivergedError:
             scores = {step: [float("-inf")] for step in steps}

@@ -181,7 +181,7 @@ def add_stack(
     """
     objective = training.objectives[skill]
     support = objective.support_batches(episodes, minibatch=training.minibatch)
-    found = training.algorithm(
+    meta_gradient = training.algorithm(
         objective.loss,
         repeat(meta_parameters, tasks=len(episodes)),
         support,
@@ -190,14 +190,14 @@ def add_stack(
         start=lambda weights: objective.start(weights, support),
     )
     for name, total in sums.items():
-        total += training.weights[skill] * found.gradient[name].sum(0)
+        total += training.weights[skill] * meta_gradient.gradient[name].sum(0)
     # Reptile only measures its query sets; they count all the same, since the counts decide
     # how much a rival may train, and a rival should rather get too much.
     shown = sum(len(episode.support) for episode in episodes) * training.inner.steps
     seen = shown // max(len(support), 1) + sum(len(episode.query) for episode in episodes)
-    sizes = (found.loss_before, found.loss_after, found.adaptation_size)
+    sizes = (meta_gradient.loss_before, meta_gradient.loss_after, meta_gradient.adaptation_size)
     return torch.tensor(
-        [*(float(each.sum()) for each in sizes), len(episodes), seen], dtype=torch.float64
+        [*(float(size.sum()) for size in sizes), len(episodes), seen], dtype=torch.float64
     )
 
 
@@ -356,14 +356,14 @@ def _outer_step(
     names = sorted(progress.meta_parameters)
     sums = {name: torch.zeros_like(progress.meta_parameters[name]) for name in names}
     measured = torch.zeros(len(skills), MEASURES, dtype=torch.float64)
-    for skill, some in by_skill(_own_share(training, progress, outer, accelerator)).items():
-        for episodes in in_stacks(some, size=outer.stack):
+    for skill, share in by_skill(_own_share(training, progress, outer, accelerator)).items():
+        for episodes in in_stacks(share, size=outer.stack):
             measured[skills.index(skill)] += add_stack(
                 training, skill, progress.meta_parameters, episodes, sums
             )
-    told = torch.cat([measured.flatten(), torch.tensor([float(stopped.is_set())]).double()])
-    total, told = sum_processes(sums, told, _reducer(accelerator))
-    measured = told[:-1].view_as(measured).double()
+    tally = torch.cat([measured.flatten(), torch.tensor([float(stopped.is_set())]).double()])
+    total, tally = sum_processes(sums, tally, _reducer(accelerator))
+    measured = tally[:-1].view_as(measured).double()
     mean = {name: value / outer.meta_batch_size for name, value in total.items()}
     gradient, norm = clip(mean, longest=outer.max_gradient_norm)
     progress.step += 1
@@ -380,7 +380,7 @@ def _outer_step(
         "adaptation_size": size,
         "gradient_norm": norm,
         "skills": describe_skills(skills, measured),
-        "stopped": float(told[-1]),
+        "stopped": float(tally[-1]),
     }
 
 
@@ -422,10 +422,10 @@ def _validate(
 ) -> dict[str, float]:
     """Mean score over the validation episodes of each skill, each process adapting its share."""
     scores: dict[str, float] = {}
-    found = progress.found
+    meta_parameters = progress.found
     for skill, judged in by_skill(validation.episodes).items():
         mine = judged[accelerator.process_index :: accelerator.num_processes]
-        total = sum_scores(objectives[skill], found, mine, validation, skill)
+        total = sum_scores(objectives[skill], meta_parameters, mine, validation, skill)
         summed = accelerator.reduce(torch.tensor(total, device=accelerator.device), reduction="sum")
         scores[skill] = float(summed) / len(judged)
     return scores

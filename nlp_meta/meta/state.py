@@ -62,10 +62,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
             os.fsync(file.fileno())
     shutil.rmtree(target, ignore_errors=True)
     beside.rename(target)
-    found = _complete(folder)
-    newest = found.index(target) + 1
+    checkpoints = _complete(folder)
+    newest = checkpoints.index(target) + 1
     # Later steps are of an older run, which this one has replaced.
-    for other in found[: max(newest - KEPT, 0)] + found[newest:]:
+    for other in checkpoints[: max(newest - KEPT, 0)] + checkpoints[newest:]:
         shutil.rmtree(other)
     return target
 
@@ -76,13 +76,13 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: There is none, or the newest one is damaged.
     """
-    found = _complete(folder)
-    if not found:
+    checkpoints = _complete(folder)
+    if not checkpoints:
         raise CheckpointError(
             f"cannot resume from '{folder}': it holds no complete checkpoint and one is needed; "
             "start anew without `run.resume`"
         )
-    path = found[-1]
+    path = checkpoints[-1]
     try:
         stored = json.loads((path / RECORD).read_text(encoding="utf-8"))
         intact = stored["sha256"] == _hash(path / TENSORS)
@@ -229,7 +229,7 @@ class Progress:
 
 def best_parameters(saved: Checkpoint) -> dict[str, Tensor]:
     """The best judged meta-parameters of a checkpoint; those found last where none was judged."""
-    found = {
+    by_prefix = {
         prefix: {
             name.removeprefix(prefix): value
             for name, value in saved.tensors.items()
@@ -237,7 +237,7 @@ def best_parameters(saved: Checkpoint) -> dict[str, Tensor]:
         }
         for prefix in (BEST, MEAN, META)
     }
-    return found[BEST] or found[MEAN] or found[META]
+    return by_prefix[BEST] or by_prefix[MEAN] or by_prefix[META]
 
 
 @dataclass(frozen=True, slots=True)

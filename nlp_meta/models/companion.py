@@ -76,8 +76,13 @@ class Companion:
         if not texts:
             return []
         labels = self.model.labels
-        own = torch.from_numpy(self.model.log_probabilities([text.strip() for text in texts]))
-        mixed = self.encoder_factor * log_probabilities(answers, labels) + self.ngram_factor * own
+        ngram_logs = torch.from_numpy(
+            self.model.log_probabilities([text.strip() for text in texts])
+        )
+        mixed = (
+            self.encoder_factor * log_probabilities(answers, labels)
+            + self.ngram_factor * ngram_logs
+        )
         return to_predictions(mixed.log_softmax(-1), labels, labels)
 
 
@@ -110,12 +115,12 @@ def find_companion(
         prior=prior,
     )
     targets = torch.tensor([labels.index(example.target) for example in support])
-    own = torch.from_numpy(fitted.held_out)
-    cold = fit_temperature(own, targets)
-    own = (own / cold).log_softmax(-1)
-    weight, mixed = _weigh(encoder, own, targets)
-    losses = [_loss(logs, targets) for logs in (encoder, own, mixed)]
-    right = [_accuracy(logs, targets) for logs in (encoder, own, mixed)]
+    ngram_logs = torch.from_numpy(fitted.held_out)
+    cold = fit_temperature(ngram_logs, targets)
+    ngram_logs = (ngram_logs / cold).log_softmax(-1)
+    weight, mixed = _weigh(encoder, ngram_logs, targets)
+    losses = [_loss(logs, targets) for logs in (encoder, ngram_logs, mixed)]
+    right = [_accuracy(logs, targets) for logs in (encoder, ngram_logs, mixed)]
     on = when == "ngrams" or losses[2] < losses[0]
     report = CompanionReport(on, weight, fitted.prior_scale, *right, *losses)
     return (Companion(fitted.model, 1 - weight, weight / cold) if on else None), report

@@ -153,9 +153,9 @@ def choose_threshold(own: Tensor, others: Tensor) -> MinedPairs:
         The threshold stands halfway between the margins that it parts; of equal ones the
         largest is taken, which is the most careful.
     """
-    found = own > others
+    ranked_first = own > others
     margins = torch.cat([torch.maximum(own, others), others])
-    right = torch.cat([found, torch.zeros_like(found)])
+    right = torch.cat([ranked_first, torch.zeros_like(ranked_first)])
     order = margins.argsort(descending=True)
     ranked, hits = margins[order], right[order].cumsum(0).double()
     mined = torch.arange(1, len(ranked) + 1, device=ranked.device)
@@ -165,7 +165,7 @@ def choose_threshold(own: Tensor, others: Tensor) -> MinedPairs:
     best = int(f1.argmax())
     below = ranked[best + 1] if best + 1 < len(ranked) else ranked[best]
     return MinedPairs(
-        first=float(found.double().mean()),
+        first=float(ranked_first.double().mean()),
         threshold=float((ranked[best] + below) / 2),
         precision=float(hits[best] / mined[best]),
         recall=float(hits[best] / len(own)),

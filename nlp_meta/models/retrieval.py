@@ -275,11 +275,11 @@ class MatchJudge:
         share: float,
     ) -> float:
         size = len(self.sources)
-        told = self.apart | torch.eye(size, dtype=torch.bool, device=self.apart.device)
+        compared = self.apart | torch.eye(size, dtype=torch.bool, device=self.apart.device)
         losses = []
-        for task, (each, places) in enumerate(zip(cosines, held_out, strict=True)):
-            scores = (each + share * self.alike) * fast[TEMPERATURE][task].exp()
-            rows = scores.masked_fill(~told, -torch.inf).logsumexp(1) - scores.diagonal()
+        for task, (task_cosines, places) in enumerate(zip(cosines, held_out, strict=True)):
+            scores = (task_cosines + share * self.alike) * fast[TEMPERATURE][task].exp()
+            rows = scores.masked_fill(~compared, -torch.inf).logsumexp(1) - scores.diagonal()
             losses.append(rows[places])
         return float(torch.cat(losses).mean())
 

@@ -96,10 +96,10 @@ class Classification:
         self, weights: Weights, query: Sequence[Batch], episodes: Sequence[Episode]
     ) -> list[list[Prediction]]:
         """Predictions for the query sets of W episodes."""
-        found = self.predict(weights, query)
+        episode_logs = self.predict(weights, query)
         return [
             to_predictions(logs, self.label_places(episode.labels), episode.labels)
-            for logs, episode in zip(found, episodes, strict=True)
+            for logs, episode in zip(episode_logs, episodes, strict=True)
         ]
 
     @torch.no_grad()

@@ -83,12 +83,12 @@ class Generation:
         self, weights: Weights, query: Sequence[PairBatch], episodes: Sequence[Episode]
     ) -> list[list[Translation]]:
         """Translations of the query sets of W episodes, each with its own weights."""
-        found = [[Translation("")] * len(episode.query) for episode in episodes]
+        translations = [[Translation("")] * len(episode.query) for episode in episodes]
         for batch in query:
             places = zip(batch.owners.index.tolist(), batch.positions.tolist(), strict=True)
             for (task, place), text in zip(places, self._decode(weights, batch), strict=True):
-                found[task][place] = Translation(text)
-        return found
+                translations[task][place] = Translation(text)
+        return translations
 
     @torch.no_grad()
     def embed(self, weights: Weights, batches: Sequence[PairBatch]) -> list[Tensor]:
@@ -150,14 +150,14 @@ class Generation:
 
     def _decode(self, weights: Weights, batch: PairBatch) -> list[str]:
         """Write each row; rows of one bound together, so that none depends on its neighbors."""
-        found = [""] * len(batch.sources)
+        translations = [""] * len(batch.sources)
         bounds = [_bound(int(length)) for length in batch.mask.sum(1)]
         for bound in sorted(set(bounds)):
-            rows = [row for row, own in enumerate(bounds) if own == bound]
+            rows = [row for row, row_bound in enumerate(bounds) if row_bound == bound]
             texts = self._search(weights, select_rows(batch, rows), longest=bound)
             for row, text in zip(rows, texts, strict=True):
-                found[row] = text
-        return found
+                translations[row] = text
+        return translations
 
     def _search(self, weights: Weights, batch: PairBatch, *, longest: int) -> list[str]:
         with (

@@ -58,8 +58,8 @@ class NgramModel:
 
     def scores(self, rows: csr_matrix) -> Array:
         """Logits of counted texts, `(texts, labels)`."""
-        found: Array = np.asarray(rows @ self.weight.T.astype(np.float64) + self.bias)
-        return found
+        logits: Array = np.asarray(rows @ self.weight.T.astype(np.float64) + self.bias)
+        return logits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,19 +111,21 @@ def fit_ngrams(
         kept = np.setdiff1d(np.arange(len(support)), part)
         span = _Span.of(rows[kept])
         inside, outside = span.coordinates(rows[kept]), span.coordinates(rows[part])
-        own = None
+        coefficients = None
         for place, (scale, strength) in enumerate(choices):
-            own = fit_softmax(
-                inside, targets[kept], scale * offsets[kept], strength=strength, begin=own
+            coefficients = fit_softmax(
+                inside, targets[kept], scale * offsets[kept], strength=strength, begin=coefficients
             )
-            logs = log_softmax(outside @ own[:-1] + own[-1] + scale * offsets[part])
+            logs = log_softmax(
+                outside @ coefficients[:-1] + coefficients[-1] + scale * offsets[part]
+            )
             held_out[place, part] = logs
             losses[place] -= logs[np.arange(len(part)), targets[part]].sum()
     best = int(losses.argmin())
     scale, strength = choices[best]
     span = _Span.of(rows)
-    own = fit_softmax(span.coordinates(rows), targets, scale * offsets, strength=strength)
-    weight, bias = span.weights(own[:-1]), own[-1]
+    coefficients = fit_softmax(span.coordinates(rows), targets, scale * offsets, strength=strength)
+    weight, bias = span.weights(coefficients[:-1]), coefficients[-1]
     if start is not None:
         weight, bias = weight + scale * start.weight, bias + scale * start.bias
     model = NgramModel(tuple(labels), weight.astype(np.float32), bias.astype(np.float32))
@@ -166,12 +168,12 @@ class _Span:
 
     def coordinates(self, rows: csr_matrix) -> Array:
         """Place rows in the span, `(rows, directions)`."""
-        found: Array = (rows @ diags_array(self.rarity**2) @ self.rows.T).toarray() @ self.basis
-        return found
+        placed: Array = (rows @ diags_array(self.rarity**2) @ self.rows.T).toarray() @ self.basis
+        return placed
 
-    def weights(self, own: Array) -> Array:
+    def weights(self, direction_weights: Array) -> Array:
         """Turn weights of directions, `(directions, labels)`, to `(labels, features)`."""
-        spread: Array = self.rows.T @ (self.basis @ own)
+        spread: Array = self.rows.T @ (self.basis @ direction_weights)
         return (spread * self.rarity[:, None] ** 2).T
 
 
@@ -191,23 +193,23 @@ def fit_softmax(
     shape = (rows.shape[1] + 1, labels)
 
     def loss(flat: Array) -> tuple[float, Array]:
-        own = flat.reshape(shape)
-        logs = log_softmax(rows @ own[:-1] + own[-1] + offsets)
-        value = (own[:-1] ** 2).sum() / (2 * strength) - weights @ logs[places, targets]
+        coefficients = flat.reshape(shape)
+        logs = log_softmax(rows @ coefficients[:-1] + coefficients[-1] + offsets)
+        value = (coefficients[:-1] ** 2).sum() / (2 * strength) - weights @ logs[places, targets]
         slopes = np.exp(logs)
         slopes[places, targets] -= 1
         slopes *= weights[:, None]
-        gradient = np.vstack([rows.T @ slopes + own[:-1] / strength, slopes.sum(0)])
+        gradient = np.vstack([rows.T @ slopes + coefficients[:-1] / strength, slopes.sum(0)])
         return float(value), gradient.ravel()
 
-    found = minimize(
+    optimum = minimize(
         loss,
         np.zeros(shape).ravel() if begin is None else begin.ravel(),
         jac=True,
         method="L-BFGS-B",
         options={"maxiter": iterations},
     )
-    result: Array = found.x.reshape(shape)
+    result: Array = optimum.x.reshape(shape)
     return result
 
 
@@ -233,8 +235,8 @@ def _narrow(prior: NgramModel | None, labels: Sequence[str]) -> NgramModel | Non
 
 def log_softmax(logits: Array) -> Array:
     shifted = logits - logits.max(axis=1, keepdims=True)
-    found: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return found
+    logs: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logs
 
 
 def held_out_parts(examples: Sequence[Example], *, folds: int, seed: int) -> list[list[int]]:
@@ -270,7 +272,7 @@ def fit_prior(
     shares = np.concatenate([np.full(len(part), 1 / len(part)) for part in parts])
     absent = [[_ABSENT * (name not in task.labels) for name in labels] for task in tasks]
     offsets = np.repeat(np.array(absent), [len(part) for part in parts], axis=0)
-    own = fit_softmax(
+    coefficients = fit_softmax(
         rows @ diags_array(rarity),
         targets,
         offsets,
@@ -278,8 +280,8 @@ def fit_prior(
         shares=shares * len(targets) / shares.sum(),
         iterations=_PRIOR_ITERATIONS,
     )
-    weight = (own[:-1] * rarity[:, None]).T
-    return NgramModel(tuple(labels), weight.astype(np.float32), own[-1].astype(np.float32))
+    weight = (coefficients[:-1] * rarity[:, None]).T
+    return NgramModel(tuple(labels), weight.astype(np.float32), coefficients[-1].astype(np.float32))
 
 
 def _take(examples: Sequence[Example], share: int, *, seed: int, task: int) -> Sequence[Example]:

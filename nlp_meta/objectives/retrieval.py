@@ -109,10 +109,10 @@ class Retrieval:
         targets = self._by_pair(weights, batch.targets, batch.shares)
         scale = weights[TEMPERATURE].clamp(max=-math.log(COLDEST)).exp()
         scores = sources @ targets.mT * scale.view(-1, 1, 1)
-        own = scores.diagonal(dim1=1, dim2=2)
-        told = scores.masked_fill(~batch.apart, -torch.inf)
-        each = (told.logsumexp(1) + told.logsumexp(2)) / 2 - own
-        return (each * batch.shares).sum(1)
+        positives = scores.diagonal(dim1=1, dim2=2)
+        masked = scores.masked_fill(~batch.apart, -torch.inf)
+        losses = (masked.logsumexp(1) + masked.logsumexp(2)) / 2 - positives
+        return (losses * batch.shares).sum(1)
 
     def start(self, weights: Weights, support: Sequence[Sequence[PairBatch]]) -> Weights:
         """Start from the meta-parameters alone."""
@@ -137,9 +137,10 @@ class Retrieval:
         targets = self.embed(weights, [episode.candidates for episode in episodes])
         return [
             rank_candidates(
-                own @ others.T + self._overlaps(episode).to(own.device), neighbors=self.neighbors
+                asked @ candidates.T + self._overlaps(episode).to(asked.device),
+                neighbors=self.neighbors,
             )
-            for own, others, episode in zip(sources, targets, episodes, strict=True)
+            for asked, candidates, episode in zip(sources, targets, episodes, strict=True)
         ]
 
     def embed(self, weights: Weights, texts: Sequence[Sequence[str]]) -> list[Tensor]:
@@ -268,8 +269,8 @@ def tell_apart(pairs: Sequence[Example]) -> Tensor:
     )
     for keys in sides:
         numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-        own = torch.tensor([numbers[key] for key in keys], dtype=torch.long)
-        apart &= own.unsqueeze(0) != own.unsqueeze(1)
+        ids = torch.tensor([numbers[key] for key in keys], dtype=torch.long)
+        apart &= ids.unsqueeze(0) != ids.unsqueeze(1)
     return apart
 
 

@@ -192,7 +192,7 @@ def held_out_path(
     episodes = [_without(episode, part) for part in parts]
     support, start = begin_episodes(objective, meta_parameters, episodes, minibatch=minibatch)
     query = objective.query_batches(episodes)
-    found: dict[int, list[Answer]] = {}
+    answers_at: dict[int, list[Answer]] = {}
     path = adaptation_path(objective.loss, start, support, inner=inner)
     for step, fast in enumerate(path):
         if on_step:
@@ -204,8 +204,8 @@ def held_out_path(
                 for part, row in zip(parts, answers, strict=True)
                 for place, answer in zip(part, row, strict=True)
             }
-            found[step] = [by_place[place] for place in range(len(episode.support))]
-    return found
+            answers_at[step] = [by_place[place] for place in range(len(episode.support))]
+    return answers_at
 
 
 def _without(episode: Episode, held_out: Sequence[int]) -> Episode:

@@ -99,8 +99,8 @@ def _by_step(at_steps: Sequence[int]) -> dict[int, list[float]]:
 
 @torch.no_grad()
 def _loss(loss: Loss, weights: Weights, batches: Minibatch) -> list[float]:
-    found: list[float] = torch.stack([loss(weights, one) for one in batches]).sum(0).tolist()
-    return found
+    losses: list[float] = torch.stack([loss(weights, batch) for batch in batches]).sum(0).tolist()
+    return losses
 
 
 def _moving(weights: Weights) -> list[str]:

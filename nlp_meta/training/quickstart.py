@@ -149,15 +149,15 @@ def run_quickstart(*, output_dir: Path, seed: int, progress: bool) -> Quickstart
     # The two judging industries are trained on from here, so what they chose is kept.
     chosen = start.adaptation[CLASSIFICATION].inner
     kept = replace(ADAPTATION, draws=1, steps=[chosen.steps], learning_rates=[chosen.learning_rate])
-    own = _settings(REPTILE, meta_dir, seed=seed, init_from=joint.run.output_dir)
-    own = replace(own, adaptation=kept)
-    model = _train(own, (*train, *judged), judged, progress=progress)
+    reptile = _settings(REPTILE, meta_dir, seed=seed, init_from=joint.run.output_dir)
+    reptile = replace(reptile, adaptation=kept)
+    model = _train(reptile, (*train, *judged), judged, progress=progress)
     model.save_pretrained(meta_dir)
     episodes = [
         evaluation_episode(held_out, labels_total=LABELS, seed=seed, draw=draw)
         for draw in range(DRAWS)
     ]
-    methods = _compare(model, own, judged, episodes, seed=seed)
+    methods = _compare(model, reptile, judged, episodes, seed=seed)
     _adapt(model, episodes[0], seed=seed).save_pretrained(adapted_dir)
     result = QuickstartResult(methods, time.monotonic() - began, meta_dir, adapted_dir)
     _write_results(output_dir / "results.json", result, seed=seed)
@@ -234,8 +234,10 @@ def _compare(
         "ours with n-grams": lambda support_set: _answer_by(mixed[support_set.index]),
     }
     scores = [evaluate(rival, episodes, method=name) for name, rival in methods.items()]
-    found = summarize(scores, metric="accuracy", over_tasks=False, resamples=RESAMPLES, seed=seed)
-    return {name: Interval(**values) for name, values in found.items()}
+    intervals = summarize(
+        scores, metric="accuracy", over_tasks=False, resamples=RESAMPLES, seed=seed
+    )
+    return {name: Interval(**values) for name, values in intervals.items()}
 
 
 def _adapt(model: MetaModel, episode: Episode, *, seed: int) -> AdaptedModel:

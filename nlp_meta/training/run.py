@@ -112,8 +112,8 @@ def with_trackers(
         values = asdict(record)
         skills = values.pop("skills")
         values |= {f"{skill}.{name}": v for skill, its in skills.items() for name, v in its.items()}
-        told = {name: value for name, value in values.items() if value is not None}
-        accelerator.log(told, step=record.step)
+        metrics = {name: value for name, value in values.items() if value is not None}
+        accelerator.log(metrics, step=record.step)
         if on_step:
             on_step(record)
 

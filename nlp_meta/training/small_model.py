@@ -339,8 +339,8 @@ def _step(run: _Run, batches: Sequence[Sequence[PairRow]]) -> tuple[float, float
 
 
 def _gradient(value: torch.nn.Parameter, accelerator: Accelerator) -> Tensor:
-    own = torch.zeros_like(value) if value.grad is None else value.grad
-    summed: Tensor = accelerator.reduce(own, reduction="sum")
+    gradient = torch.zeros_like(value) if value.grad is None else value.grad
+    summed: Tensor = accelerator.reduce(gradient, reduction="sum")
     return summed
 
 
@@ -467,10 +467,10 @@ def save_small_model(
     try:
         trained.backbone.model.save_pretrained(str(beside))
         trained.backbone.tokenizer.save_pretrained(str(beside))
-        own = asdict(replace(settings, data=replace(settings.data, root=None)))
-        del own["run"]
+        stored_settings = asdict(replace(settings, data=replace(settings.data, root=None)))
+        del stored_settings["run"]
         record = {
-            "settings": own,
+            "settings": stored_settings,
             "seed": settings.run.seed,
             "steps": trained.step,
             "best_step": trained.best_step,

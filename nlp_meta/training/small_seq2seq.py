@@ -119,10 +119,10 @@ def build_around_encoder(
             "needed; change `small_model.encoder_init` or `small_model.encoder_layers`"
         )
     layers = (encoder_layers, decoder_layers)
-    own = _bart_config(config, tokenizer, layers, dropout=dropout)
+    bart_config = _bart_config(config, tokenizer, layers, dropout=dropout)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = BartForConditionalGeneration(own)
+        model = BartForConditionalGeneration(bart_config)
     whole: Any = AutoTokenizer.from_pretrained(encoder)
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     kept = [whole.convert_tokens_to_ids(piece) for piece in pieces if not _is_tag(piece)]

@@ -91,11 +91,11 @@ def recall(data: DataSettings, names: Sequence[str], *, fewest: int) -> Recalled
     cards: list[str] = []
     missing: dict[str, str] = {}
     for card in data.cards:
-        own = [name for name in names if name.partition("/")[0] == _name_of(card)]
+        task_names = [name for name in names if name.partition("/")[0] == _name_of(card)]
         try:
-            _load(replace(data, cards=[card]), own)
+            _load(replace(data, cards=[card]), task_names)
         except (CardError, SettingsError) as error:
-            missing |= dict.fromkeys(own, str(error))
+            missing |= dict.fromkeys(task_names, str(error))
         else:
             cards.append(card)
     tasks: dict[str, Task] = {}
@@ -142,10 +142,10 @@ def make_task(
     check_labels([row.target for row in rows], min_per_label=FEWEST)
     ordered = [label for label in known if label in counts]
     ordered += sorted(counts.keys() - set(ordered))
-    found = Task(
+    task = Task(
         f"{ADDED}/{name}", CLASSIFICATION, "und", name, "meta-train", tuple(ordered), rows, ()
     )
-    return hold_out(found, fewest=2)
+    return hold_out(task, fewest=2)
 
 
 def hold_out(task: Task, *, fewest: int) -> Task:
@@ -470,21 +470,21 @@ def _plan(settings: MetaTraining, record: Record, new: Sequence[Task], *, replay
     again = {task.name for task in new}
     names = [name for name in (*trained, *judged) if name not in again]
     fewest = settings.episode.shot + settings.episode.query_shot
-    found: Recalled = recall(settings.data, names, fewest=fewest)
-    old = [found.tasks[name] for name in trained if name in found.tasks]
+    recalled: Recalled = recall(settings.data, names, fewest=fewest)
+    old = [recalled.tasks[name] for name in trained if name in recalled.tasks]
     skills = set(settings.skills) if replay else {CLASSIFICATION}
     kinds = {task.kind for task in old}
     lost = {skill for skill in skills if ROWS[skill] not in kinds}
     if replay and lost:
-        reason = next(iter(found.missing.values()), "the record names none").rstrip(".")
+        reason = next(iter(recalled.missing.values()), "the record names none").rstrip(".")
         raise SettingsError(
             f"cannot replay old tasks for {', '.join(sorted(lost))}: none of "
             f"{len(trained)} is here ({reason}); the data of at least one are needed; name their "
             "folder with `data_root`, or go on without them with `replay=0`"
         )
-    old, new = (drop_judged(some, judged=[*found.tasks.values(), *new]) for some in (old, new))
-    validation = [found.tasks[name] for name in judged if name in found.tasks]
-    return _Plan(new, old, validation or [*old, *new], found.missing, found.cards, replay)
+    old, new = (drop_judged(tasks, judged=[*recalled.tasks.values(), *new]) for tasks in (old, new))
+    validation = [recalled.tasks[name] for name in judged if name in recalled.tasks]
+    return _Plan(new, old, validation or [*old, *new], recalled.missing, recalled.cards, replay)
 
 
 def _train(
@@ -525,7 +525,9 @@ def _report(
     settings: MetaTraining, before: MetaModel, after: MetaModel, plan: _Plan, *, began: float
 ) -> UpdateReport:
     adaptation = settings.adaptation
-    found = measure_forgetting(before, after, old=plan.old, new=plan.new, adaptation=adaptation)
+    forgetting = measure_forgetting(
+        before, after, old=plan.old, new=plan.new, adaptation=adaptation
+    )
     return UpdateReport(
         metric=adaptation.metric,
         draws=adaptation.draws,
@@ -533,8 +535,8 @@ def _report(
         replay=plan.replay,
         replayed=tuple(task.name for task in plan.old) if plan.replay else (),
         missing=plan.missing,
-        old=found.old,
-        domains=found.domains,
+        old=forgetting.old,
+        domains=forgetting.domains,
         seconds=time.monotonic() - began,
     )
 
@@ -545,7 +547,7 @@ def _provenance(
     """The first training's settings stay, so that a later update goes on from them too."""
     first, ran = record.provenance, after.provenance
     names = [*first["meta_train"], *(task.name for task in plan.new)]
-    told = {
+    update = {
         **asdict(report),
         # Reasons name folders of this machine.
         "missing": list(report.missing),
@@ -560,19 +562,19 @@ def _provenance(
         "data": [*(first.get("data") or ()), *(_describe_table(task) for task in plan.new)],
         "examples": ran["examples"],
         "trials": ran["trials"],
-        "updates": [*first.get("updates", []), told],
+        "updates": [*first.get("updates", []), update],
     }
 
 
 def _describe_table(task: Task) -> dict[str, Any]:
     """An entry as a card has one; what a user's own table may be used for is not stated."""
-    own = {"name": task.name, "language": task.language, "domain": task.domain, "config": None}
+    entry = {"name": task.name, "language": task.language, "domain": task.domain, "config": None}
     return {
         "card": ADDED,
         "pretty_name": f"a table of one's own, '{task.domain}'",
         "license": "unknown",
         "hub": None,
-        "tasks": [{**own, "use": "meta_train"}],
+        "tasks": [{**entry, "use": "meta_train"}],
     }
 
 
@@ -586,15 +588,15 @@ def _read_settings(
 ) -> MetaTraining:
     """The settings of the first training, for an update."""
     try:
-        own = record.provenance["settings"]
-        outer = _section(OuterSettings, own, "outer")
+        settings = record.provenance["settings"]
+        outer = _section(OuterSettings, settings, "outer")
         steps = steps or max(1, outer.steps // STEPS_SHARE)
         return MetaTraining(
             skills=list(record.skills),
-            data=replace(_section(DataSettings, own, "data"), root=data_root),
-            episode=_section(EpisodeSettings, own, "episode"),
+            data=replace(_section(DataSettings, settings, "data"), root=data_root),
+            episode=_section(EpisodeSettings, settings, "episode"),
             model=ModelSettings(**record.model),
-            inner=_section(InnerSettings, own, "inner"),
+            inner=_section(InnerSettings, settings, "inner"),
             outer=replace(
                 outer,
                 steps=steps,
@@ -604,7 +606,7 @@ def _read_settings(
                 average_last=min(outer.average_last, steps),
                 patience=None,
             ),
-            adaptation=_section(AdaptationSettings, own, "adaptation"),
+            adaptation=_section(AdaptationSettings, settings, "adaptation"),
             run=RunSettings(seed, "", str(name), "auto", 2048, None, [], resume=False),
             hub=HubSettings(False, None, None, None, None, "end", None),
         )
@@ -615,6 +617,6 @@ def _read_settings(
         ) from error
 
 
-def _section(kind: type[_Section], own: Mapping[str, Any], name: str) -> _Section:
-    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{key: value for key, value in own[name].items() if key in known})
+def _section(kind: type[_Section], settings: Mapping[str, Any], name: str) -> _Section:
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{key: value for key, value in settings[name].items() if key in known})
