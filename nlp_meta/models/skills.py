@@ -6,6 +6,7 @@ skill it is.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -120,14 +121,11 @@ def _labeled_stream(tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int
     return EpisodeStream(tasks, episode.shot, episode.query_shot, episode.sampling, seed)
 
 
-def _matched_stream(tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int) -> Stream:
+def _pair_stream(
+    tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int, *, skill: str
+) -> Stream:
     pairs, query_pairs = episode.pairs, episode.query_pairs
-    return PairStream(tasks, pairs, query_pairs, episode.sampling, seed, RETRIEVAL)
-
-
-def _written_stream(tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int) -> Stream:
-    pairs, query_pairs = episode.pairs, episode.query_pairs
-    return PairStream(tasks, pairs, query_pairs, episode.sampling, seed, GENERATION)
+    return PairStream(tasks, pairs, query_pairs, episode.sampling, seed, skill)
 
 
 def _judged_labels(task: Task, adaptation: AdaptationSettings, draw: int) -> Episode:
@@ -140,31 +138,40 @@ def _judged_labels(task: Task, adaptation: AdaptationSettings, draw: int) -> Epi
     )
 
 
-def _judged_matches(task: Task, adaptation: AdaptationSettings, draw: int) -> Episode:
+def _judged_pairs(task: Task, adaptation: AdaptationSettings, draw: int, *, skill: str) -> Episode:
+    """Pairs to be found have a pool of candidates; pairs to be written need none."""
+    pool = CANDIDATES_A_QUERY * adaptation.max_query
     return evaluation_pairs(
         task,
         pairs=adaptation.labels,
         seed=VALIDATION_SEED,
         draw=draw,
         max_query=adaptation.max_query,
-        candidates=CANDIDATES_A_QUERY * adaptation.max_query,
-        skill=RETRIEVAL,
-    )
-
-
-def _judged_writing(task: Task, adaptation: AdaptationSettings, draw: int) -> Episode:
-    return evaluation_pairs(
-        task,
-        pairs=adaptation.labels,
-        seed=VALIDATION_SEED,
-        draw=draw,
-        max_query=adaptation.max_query,
-        skill=GENERATION,
+        candidates=pool if skill == RETRIEVAL else None,
+        skill=skill,
     )
 
 
 SKILLS: Mapping[str, Skill] = {
-    CLASSIFICATION: Skill(ModelSettings, AdaptedModel, "macro_f1", _labeled_stream, _judged_labels),
-    RETRIEVAL: Skill(ModelSettings, RetrievalModel, "mrr", _matched_stream, _judged_matches),
-    GENERATION: Skill(Seq2SeqSettings, GenerationModel, "chrf", _written_stream, _judged_writing),
+    CLASSIFICATION: Skill(
+        settings=ModelSettings,
+        adapted=AdaptedModel,
+        metric="macro_f1",
+        stream=_labeled_stream,
+        judged=_judged_labels,
+    ),
+    RETRIEVAL: Skill(
+        settings=ModelSettings,
+        adapted=RetrievalModel,
+        metric="mrr",
+        stream=partial(_pair_stream, skill=RETRIEVAL),
+        judged=partial(_judged_pairs, skill=RETRIEVAL),
+    ),
+    GENERATION: Skill(
+        settings=Seq2SeqSettings,
+        adapted=GenerationModel,
+        metric="chrf",
+        stream=partial(_pair_stream, skill=GENERATION),
+        judged=partial(_judged_pairs, skill=GENERATION),
+    ),
 }
