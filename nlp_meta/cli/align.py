@@ -4,9 +4,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from nlp_meta.cli.evaluate import GENERATION, find_skill
+from nlp_meta.cli.evaluate import GENERATION, RETRIEVAL, find_skill
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, write_columns
 from nlp_meta.cli.options import above_zero, add_shared
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
@@ -112,12 +112,11 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def _load(name: str) -> "RetrievalModel | GenerationModel":
-    from nlp_meta.models.generation import GenerationModel
-    from nlp_meta.models.retrieval import RetrievalModel
+    from nlp_meta.models.skills import SKILLS
 
-    if find_skill(name) == GENERATION:
-        return GenerationModel.from_pretrained(name)
-    return RetrievalModel.from_pretrained(name)
+    skill = GENERATION if find_skill(name) == GENERATION else RETRIEVAL
+    adapted = SKILLS[skill].adapted.from_pretrained(name)
+    return cast("RetrievalModel | GenerationModel", adapted)
 
 
 def _read(path: Path, side: str) -> _Text:
