@@ -36,6 +36,15 @@ ROOT = {"__init__.py", "__main__.py", "errors.py", "settings.py", "progress.py",
 CORE = ("data", "encoders", "objectives", "meta", "models")
 """Read to understand the package, without `data.sources` and `data.leaks`."""
 
+CORE_DOORS = {
+    "nlp_meta.evaluation.translation_metrics",  # of held-out translations
+    "nlp_meta.hub.model",
+    "nlp_meta.hub.pull",
+    "nlp_meta.hub.records",
+    "nlp_meta.hub.storage",
+}
+"""All that the core imports of the wings."""
+
 APART = ("objectives", "rivals")
 """Folders whose files know nothing of each other."""
 
@@ -174,6 +183,19 @@ def test_no_file_imports_itself_in_a_circle():
     known = {module: targets & imports.keys() - {module} for module, targets in imports.items()}
 
     assert find_circle(known) == []
+
+
+def test_the_core_imports_no_wing_but_through_its_doors():
+    ground = {*FLOORS[0], *CORE, ""}
+    wings = {
+        target
+        for module, path in MODULES.items()
+        if folder_of(module) in CORE
+        for _, target in read_imports(module, path.read_text(encoding="utf-8"))
+        if target in MODULES and folder_of(target) not in ground
+    }
+
+    assert wings == CORE_DOORS
 
 
 def test_circle_of_three_is_found():

@@ -15,7 +15,6 @@ from nlp_meta.encoders.lora import LoraPlan
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.hub.destinations import Destination, Pushed, PushOptions
 from nlp_meta.hub.pull import Source, source_of
-from nlp_meta.hub.push import push_folder
 from nlp_meta.hub.records import Record, find_model
 from nlp_meta.hub.storage import StoredCompanion, save_model
 
@@ -108,6 +107,9 @@ class Model:
         Raises:
             HubError: The Hub refuses, or the base is not on it.
         """
+        # Most models are never pushed.
+        from nlp_meta.hub.push import push_folder
+
         to = Destination(repo_id, **options)
         with tempfile.TemporaryDirectory(prefix="nlp_meta_save_") as place:
             folder = Path(place) / "model"
