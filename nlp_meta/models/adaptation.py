@@ -124,20 +124,22 @@ def adapt(
         DivergedError: A loss became infinite or not a number.
     """
     steps = how.inner.steps
-    tick = Ticker(on_step, total=2 * (steps + 1))
+    tick = Ticker(on_step, total=2 * steps)
     choices = {round(steps * share) for share in stops} if how.early_stop else {steps}
     choices = choices - (set() if 0 in stops else {0}) or {steps}
     looks = choices | ({0} if judge_start else set())
     judged: dict[int, J] = {}
     for step, fast in enumerate(_path(objective, start, judge.folds, how=how, steps=steps)):
-        tick()
+        tick(min(step, 1))  # the path begins before the first step
         if step in looks:
             judged[step] = judge(fast, step)
     # Of equal losses the longest: it is what the start was found to need.
     best = min(sorted(choices, reverse=True), key=lambda step: judged[step].loss)
     weights: Weights = {}
-    for weights in _path(objective, start, [support], how=how, steps=best):  # noqa: B007
-        tick()
+    for step, weights in enumerate(  # noqa: B007  the last one is the result
+        _path(objective, start, [support], how=how, steps=best)
+    ):
+        tick(min(step, 1))
     return Adapted(_unstack(weights), best, judged[best], judged.get(0))
 
 

@@ -270,15 +270,15 @@ def test_joint_training_needs_no_support(model_folders):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"lora_sides": "left"}, BackboneError, r"generation\.lora_sides"),
-        ({"lora_layers": 3}, BackboneError, r"1 to 2 are needed; change `generation\.lora_layers`"),
+        ({"lora_sides": "left"}, BackboneError, r"model\.lora_sides"),
+        ({"lora_layers": 3}, BackboneError, r"1 to 2 are needed; change `model\.lora_layers`"),
         (
             {"lora_target_modules": ["nothing"]},
             BackboneError,
-            r"generation\.lora_target_modules",
+            r"model\.lora_target_modules",
         ),
-        ({"label_smoothing": 1.0}, SettingsError, r"generation\.label_smoothing"),
-        ({"num_beams": 0}, SettingsError, r"generation\.num_beams"),
+        ({"label_smoothing": 1.0}, SettingsError, r"model\.label_smoothing"),
+        ({"num_beams": 0}, SettingsError, r"`num_beams`"),
     ],
 )
 def test_settings_out_of_range_stop(model_folders, options, error, message):

@@ -207,7 +207,7 @@ def test_more_tokens_than_positions_stop_at_once(model_folders):
 
 
 def test_a_folder_without_a_model_stops_at_once(tmp_path):
-    with pytest.raises(BackboneError, match=r"generation\.model_name_or_path"):
+    with pytest.raises(BackboneError, match=r"model\.model_name_or_path"):
         load_seq2seq(str(tmp_path), max_tokens=10)
 
 

@@ -33,7 +33,7 @@ def stopped(*args, on_step, **options):
             os.kill(os.getpid(), signal.SIGTERM)
     return whole(*args, on_step=and_stop, **options)
 
-meta_train.TRAINERS[MetaTraining] = stopped
+meta_train.train_meta_model = stopped
 sys.argv[1:2] = []
 run_recipe(meta_train.main, MetaTraining)
 """

@@ -115,7 +115,7 @@ def test_steps_are_a_quarter_a_half_all_or_none(objective):
     found = adapt(objective, on_step=lambda done, total: ticks.append(done))
 
     assert found.steps in {0, 2, 4, 8}
-    assert len(ticks) == 9 + found.steps + 1
+    assert ticks[-1] == 8 + found.steps
     assert set(found.weights) == {*objective.meta_parameters(torch.Generator())}
 
 
