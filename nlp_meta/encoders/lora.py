@@ -87,7 +87,7 @@ def plan_lora(
         modules_to_save=_modules_to_save(backbone),
         task_type="FEATURE_EXTRACTION" if backbone.pooling == "mean" else "SEQ_CLS",
     )
-    peft_scales = _ask_peft(skeleton(backbone), config, name=backbone.name, section="model")
+    peft_scales = _ask_peft(skeleton(backbone), config, name=backbone.name)
     inner = "encoder." if backbone.pooling == "mean" else ""
     scales = {inner + name: scale for name, scale in peft_scales.items()}
     return LoraPlan(lora_r, scales, backbone.head, config)
@@ -133,7 +133,7 @@ def plan_seq2seq_lora(
         target_modules="|".join(patterns),
         task_type="SEQ_2_SEQ_LM",
     )
-    scales = _ask_peft(frame, config, name=backbone.name, section="generation")
+    scales = _ask_peft(frame, config, name=backbone.name)
     return LoraPlan(lora_r, scales, (), config)
 
 
@@ -150,9 +150,7 @@ def _layers(backbone: Seq2Seq, frame: nn.Module, side: str, topmost: int | None)
     return "|".join(str(layer) for layer in range(depth - (topmost or depth), depth))
 
 
-def _ask_peft(
-    frame: PreTrainedModel, config: LoraConfig, *, name: str, section: str
-) -> dict[str, float]:
+def _ask_peft(frame: PreTrainedModel, config: LoraConfig, *, name: str) -> dict[str, float]:
     """Adapted layers of a model by name, each with its scale."""
     try:
         adapted = get_peft_model(frame, config)
@@ -160,7 +158,7 @@ def _ask_peft(
         reason = str(error).split(".")[0]
         raise BackboneError(
             f"cannot adapt '{name}' ({reason}): names of linear layers are needed; "
-            f"change `{section}.lora_target_modules`"
+            "change `model.lora_target_modules`"
         ) from error
     return {
         layer.removeprefix("base_model.model."): float(module.scaling["default"])
