@@ -130,7 +130,8 @@ def adapt(
     looks = choices | ({0} if judge_start else set())
     judged: dict[int, J] = {}
     for step, fast in enumerate(_path(objective, start, judge.folds, how=how, steps=steps)):
-        tick(min(step, 1))  # the path begins before the first step
+        if step:  # the path begins before the first step
+            tick()
         if step in looks:
             judged[step] = judge(fast, step)
     # Of equal losses the longest: it is what the start was found to need.
@@ -139,7 +140,8 @@ def adapt(
     for step, weights in enumerate(  # noqa: B007  the last one is the result
         _path(objective, start, [support], how=how, steps=best)
     ):
-        tick(min(step, 1))
+        if step:
+            tick()
     return Adapted(_unstack(weights), best, judged[best], judged.get(0))
 
 

@@ -152,7 +152,7 @@ def test_progress_is_told_and_ends_at_its_total(model_folders):
     adapt(model_folders("marian"), on_step=lambda done, total: told.append((done, total)))
 
     assert [done for done, _ in told] == list(range(1, len(told) + 1))
-    assert len(told) <= told[-1][1] == 10
+    assert len(told) <= told[-1][1] == 8
 
 
 def test_a_loaded_model_translates_as_the_saved_one(adapted, tmp_path):

@@ -263,7 +263,7 @@ def test_the_report_tells_what_was_done(start):
     report = model.report
     assert (report.pairs, report.steps, report.learning_rate) == (12, 5, 0.001)
     assert report.texts_cut == 1
-    assert steps[-1] == (12, 12)
+    assert steps[-1] == (10, 10)
     assert report.temperature == pytest.approx(math.exp(-float(model.weights[TEMPERATURE])))
     assert model.threshold == report.threshold
     assert not any(name.startswith(STEP_SIZE) for name in model.weights)
