@@ -11,7 +11,7 @@ import os
 import sys
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NoReturn
@@ -147,13 +147,11 @@ def _load(command: str) -> Any:
 
 
 def _run(options: Namespace) -> Mapping[str, object]:
-    command = _load(options.command)
-    if not options.json:
-        record: Mapping[str, object] = command.run(options, make_screen(as_json=False))
-        return record
+    command, screen = _load(options.command), make_screen(as_json=options.json)
     # Whatever a library prints must not mix with the one JSON object.
-    with redirect_stdout(sys.stderr):
-        return command.run(options, make_screen(as_json=True))  # type: ignore[no-any-return]
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        record: Mapping[str, object] = command.run(options, screen)
+    return {**record, "notes": screen.noted} if screen.noted else record
 
 
 def _stop(message: str) -> int:

@@ -18,6 +18,7 @@ from nlp_meta.cli.options import (
     LABEL_OPTIONS,
     LANGUAGES,
     PAIR_COLUMNS,
+    READING,
     TABLES_OR_PAIRS,
     TakePaths,
     above_zero,
@@ -68,7 +69,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     add_shared(main, *LANGUAGES)
     data = command.add_argument_group("data")
-    add_shared(data, *LABEL_OPTIONS, *PAIR_COLUMNS, "--long-texts")
+    add_shared(data, *LABEL_OPTIONS, *PAIR_COLUMNS, *READING, "--long-texts")
     data.add_argument(
         "--max-rows",
         type=positive,
@@ -119,7 +120,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     from nlp_meta.data.labels import describe_match
 
-    table = read_rows(options, options.data, max_rows=options.max_rows)
+    table = read_rows(options, options.data, screen, max_rows=options.max_rows)
     _check_outputs(options)
     with quiet_libraries():
         from nlp_meta.models.meta_model import MetaModel
@@ -144,7 +145,7 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
 
     check_languages(options)
     languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
-    memory = read_pairs(options, options.data, **languages)
+    memory = read_pairs(options, options.data, screen, **languages)
     if len(memory.pairs) > options.max_rows:
         shown = " and ".join(f"'{path}'" for path in paths_of(options.data))
         raise DataError(

@@ -14,6 +14,7 @@ from nlp_meta.cli.options import (
     LANGUAGES,
     METHODS,
     PAIR_COLUMNS,
+    READING,
     TABLES_OR_PAIRS,
     TakePaths,
     above_zero,
@@ -82,7 +83,7 @@ def _add_protocol(command: ArgumentParser) -> None:
         metavar="FILE",
         help="table, or memory, that judges, 2 rows or more (default: what is left of --data)",
     )
-    add_shared(data, *LABEL_OPTIONS, *LANGUAGES, *PAIR_COLUMNS)
+    add_shared(data, *LABEL_OPTIONS, *LANGUAGES, *PAIR_COLUMNS, *READING)
     data.add_argument(
         "--overlap",
         choices=("exclude", "stop"),
@@ -161,8 +162,8 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
             f"cannot compare labels by '{metric}': one of {', '.join(METRICS)} is needed; change "
             "`--metric`, or give `--source-lang` and `--target-lang` for translations"
         )
-    table = read_rows(options, options.data)
-    test = None if options.test_data is None else read_rows(options, options.test_data)
+    table = read_rows(options, options.data, screen)
+    test = None if options.test_data is None else read_rows(options, options.test_data, screen)
     with quiet_libraries(), _show_comparing(screen) as on_cell:
         from nlp_meta.comparing.own_tables import compare_table
 
@@ -184,7 +185,7 @@ def _compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
     given = {"data": options.data, "test data": options.test_data}
     languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
     memories = {
-        name: read_pairs(options, data, **languages)
+        name: read_pairs(options, data, screen, **languages)
         for name, data in given.items()
         if data is not None
     }

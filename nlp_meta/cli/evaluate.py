@@ -14,6 +14,7 @@ from nlp_meta.cli.files import check_output_file, read_pairs, read_rows, write_s
 from nlp_meta.cli.options import (
     LABEL_OPTIONS,
     PAIR_COLUMNS,
+    READING,
     TABLES_OR_PAIRS,
     TakePaths,
     add_shared,
@@ -72,7 +73,7 @@ def add_options(command: ArgumentParser) -> None:
         "and bleu of a model that writes translations; precision_at_1, mrr and xsim (error of "
         "mining) of one that finds them; each with a 95%% interval",
     )
-    add_shared(command.add_argument_group("data"), *LABEL_OPTIONS, *PAIR_COLUMNS)
+    add_shared(command.add_argument_group("data"), *LABEL_OPTIONS, *PAIR_COLUMNS, *READING)
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -108,7 +109,7 @@ def find_skill(model: str) -> str:
 def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     from nlp_meta.evaluation.metrics import LABEL_METRICS
 
-    table = read_rows(options, options.data)
+    table = read_rows(options, options.data, screen)
     with quiet_libraries():
         from nlp_meta.models.classification import AdaptedModel
 
@@ -136,7 +137,7 @@ def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:
 
         model = GenerationModel.from_pretrained(options.model)
         languages = model.source_lang, model.target_lang
-        memory = _read(options, languages)
+        memory = _read(options, screen, languages)
         sources = [pair.source for pair in memory.pairs]
         cut = model.count_cut(sources)
         texts = translate_all(model, sources, screen, num_beams=None)
@@ -163,7 +164,7 @@ def _evaluate_retrieval(options: Namespace, screen: Screen) -> Evaluation:
         from nlp_meta.models.texts import count_cut
 
         model = RetrievalModel.from_pretrained(options.model)
-        memory = _read(options, model.languages)
+        memory = _read(options, screen, model.languages)
         episode = pool_pairs(memory)
         sources = [pair.source for pair in episode.query]
         cut = count_cut(model.objective.backbone, [*sources, *episode.candidates], long_texts="cut")
@@ -245,9 +246,9 @@ def _score(
     return {"value": interval.mean, "low": interval.low, "high": interval.high}
 
 
-def _read(options: Namespace, languages: tuple[str, str]) -> "Memory":
+def _read(options: Namespace, screen: Screen, languages: tuple[str, str]) -> "Memory":
     source, target = (language or None for language in languages)
-    return read_pairs(options, options.data, source_lang=source, target_lang=target)
+    return read_pairs(options, options.data, screen, source_lang=source, target_lang=target)
 
 
 def _record(memory: "Memory", cut: int, languages: Sequence[str]) -> dict[str, object]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.files import read_rows
-from nlp_meta.cli.options import TABLES, add_shared, positive
+from nlp_meta.cli.options import READING, TABLES, add_shared, positive
 from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.progress import quiet_libraries
 
@@ -55,14 +55,14 @@ def add_options(command: ArgumentParser) -> None:
         required=False,
         help=f"table of texts to compare the answers on (default: built-in reviews); {TABLES}",
     )
-    add_shared(check, "--text-column")
+    add_shared(check, "--text-column", *READING)
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Export, and tell how the files answer beside the model; nothing is kept of a failure."""
     texts = None
     if options.data is not None:
-        texts = read_rows(options, options.data, max_rows=MOST_TEXTS).texts
+        texts = read_rows(options, options.data, screen, max_rows=MOST_TEXTS).texts
     with quiet_libraries():
         from nlp_meta.exporting.graph import check_packages
         from nlp_meta.exporting.onnx_export import check_export_folder, export_onnx

@@ -11,8 +11,9 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from nlp_meta.cli.screen import Screen, show_notes
 from nlp_meta.errors import DataError, MetaModelError
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ Columns = Mapping[str, Sequence[str | int | float]]
 """The cells of a table, by the names of its columns."""
 
 
-def read_rows(options: Namespace, data: Data, *, max_rows: int = sys.maxsize) -> "LabeledTable":
+def read_rows(
+    options: Namespace, data: Data, screen: Screen, *, max_rows: int = sys.maxsize
+) -> "LabeledTable":
     """Read texts, and labels where the command has an option for their column."""
     from nlp_meta.files.tables import read_table
 
@@ -36,27 +39,43 @@ def read_rows(options: Namespace, data: Data, *, max_rows: int = sys.maxsize) ->
             "texts, for translations, and one table is needed; name one file with `--data`, or "
             "the languages of the texts"
         )
-    return read_table(
+    table = read_table(
         data,
         text_column=options.text_column,
         label_column=getattr(options, "label_column", None),
         max_rows=max_rows,
+        **reading_of(options),
     )
+    show_notes(screen, table.notes)
+    return table
 
 
 def read_pairs(
-    options: Namespace, data: Data, *, source_lang: str | None, target_lang: str | None
+    options: Namespace,
+    data: Data,
+    screen: Screen,
+    *,
+    source_lang: str | None,
+    target_lang: str | None,
 ) -> "Memory":
     """Read a translation memory."""
     from nlp_meta.files.memories import read_memory
 
-    return read_memory(
+    memory = read_memory(
         data,
         source_column=options.source_column,
         target_column=options.target_column,
         source_lang=source_lang,
         target_lang=target_lang,
+        **reading_of(options),
     )
+    show_notes(screen, memory.notes)
+    return memory
+
+
+def reading_of(options: Namespace) -> dict[str, Any]:
+    """How the options say that a table is to be read."""
+    return {name: getattr(options, name) for name in ("encoding", "separator", "sheet")}
 
 
 def check_languages(options: Namespace) -> None:

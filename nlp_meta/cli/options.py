@@ -28,6 +28,8 @@ TABLES = ".csv, .tsv, .jsonl, .json or .parquet"
 TABLES_OR_PAIRS = f"{TABLES}; of two texts both paths, A B"
 
 LABEL_OPTIONS = ("--text-column", "--label-column", "--label-map")
+READING = ("--encoding", "--separator", "--sheet")
+"""How a table is to be read."""
 PAIR_COLUMNS = ("--source-column", "--target-column")
 LANGUAGES = ("--source-lang", "--target-lang")
 
@@ -213,6 +215,15 @@ def _label_map(text: str) -> Mapping[str, str]:
         raise ArgumentTypeError(str(error)) from error
 
 
+def _separator(text: str) -> str:
+    separator = "\t" if text in ("tab", "\\t") else text
+    if len(separator) != 1 or separator in '\r\n"':
+        raise ArgumentTypeError(
+            f"{text!r} is no separator, one character or the word tab is needed"
+        )
+    return separator
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
@@ -262,6 +273,20 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "default": "target",
         "metavar": "NAME",
         "help": "column of target sentences, in a table (default: %(default)s)",
+    },
+    "--encoding": {
+        "metavar": "NAME",
+        "help": "encoding of the file, such as cp1252 or utf-16 (default: it is looked for)",
+    },
+    "--separator": {
+        "type": _separator,
+        "metavar": "CHARACTER",
+        "help": "what stands between two cells of a .csv or .tsv file; tab for a tabulator "
+        "(default: it is looked for)",
+    },
+    "--sheet": {
+        "metavar": "NAME",
+        "help": "sheet of a workbook (default: the only one that has the columns)",
     },
     "--long-texts": {
         "choices": ("cut", "stop"),

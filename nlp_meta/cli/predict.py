@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, read_rows, write_columns
-from nlp_meta.cli.options import TABLES, add_shared
+from nlp_meta.cli.options import READING, TABLES, add_shared
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
 from nlp_meta.progress import quiet_libraries
 
@@ -33,13 +33,14 @@ def add_options(command: ArgumentParser) -> None:
         "probability per label",
     )
     add_shared(main, "--text-column")
+    add_shared(command.add_argument_group("data"), *READING)
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Predict every row, write the table whole, and tell how often each label came."""
     check_ending(options.output, ENDINGS, what="predictions")
     check_output_file(options.output, data=options.data)
-    table = read_rows(options, options.data)
+    table = read_rows(options, options.data, screen)
     with quiet_libraries():
         from nlp_meta.models.classification import AdaptedModel
 

@@ -6,7 +6,15 @@ from dataclasses import asdict
 
 from nlp_meta.cli.compare import METRICS
 from nlp_meta.cli.files import read_rows
-from nlp_meta.cli.options import LABEL_OPTIONS, METHODS, TABLES, add_shared, positive, whole
+from nlp_meta.cli.options import (
+    LABEL_OPTIONS,
+    METHODS,
+    READING,
+    TABLES,
+    add_shared,
+    positive,
+    whole,
+)
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
 from nlp_meta.progress import quiet_libraries
 
@@ -37,7 +45,7 @@ def add_options(command: ArgumentParser) -> None:
         default="accuracy",
         help="what decides (default: %(default)s)",
     )
-    add_shared(command.add_argument_group("data"), *LABEL_OPTIONS)
+    add_shared(command.add_argument_group("data"), *LABEL_OPTIONS, *READING)
     _add_validation(command)
 
 
@@ -68,7 +76,7 @@ def _add_validation(command: ArgumentParser) -> None:
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Cross-validate every method on the table and say which to use."""
-    table = read_rows(options, options.data)
+    table = read_rows(options, options.data, screen)
     with quiet_libraries(), show_progress(screen, "cross-validating") as on_step:
         from nlp_meta.comparing.own_tables import (
             PROMPTING,

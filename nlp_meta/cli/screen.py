@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,10 +17,12 @@ class Screen:
     Attributes:
         results: What the command found; on standard error where JSON takes its place.
         notes: Progress and remarks; always on standard error.
+        noted: What `show_notes` printed; the JSON object has it as `notes`.
     """
 
     results: Console
     notes: Console
+    noted: list[str] = field(default_factory=list)
 
 
 def make_screen(*, as_json: bool) -> Screen:
@@ -52,6 +54,13 @@ def show_facts(screen: Screen, facts: Mapping[str, str]) -> None:
     width = max(map(len, facts))
     for name, value in facts.items():
         screen.results.print(f"{name:<{width}}  {value}", soft_wrap=True)
+
+
+def show_notes(screen: Screen, notes: Sequence[str]) -> None:
+    """Print what was taken for granted, and keep it for the JSON object."""
+    for note in notes:
+        screen.notes.print(f"note: {note}", soft_wrap=True)
+    screen.noted.extend(notes)
 
 
 class _Remarks(logging.Handler):

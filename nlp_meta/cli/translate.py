@@ -4,9 +4,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nlp_meta.cli.files import check_output_file
-from nlp_meta.cli.options import PAIR_COLUMNS, add_shared, positive
-from nlp_meta.cli.screen import Screen, show_facts, show_progress
+from nlp_meta.cli.files import check_output_file, reading_of
+from nlp_meta.cli.options import PAIR_COLUMNS, READING, add_shared, positive
+from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def add_options(command: ArgumentParser) -> None:
         help="beams of the search, 1 is greedy and fastest (default: the model's own setting)",
     )
     data = command.add_argument_group("data")
-    add_shared(data, "--long-texts", *PAIR_COLUMNS)
+    add_shared(data, "--long-texts", *PAIR_COLUMNS, *READING)
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -50,14 +50,20 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     from nlp_meta.files.placeholders import describe_losses, find_losses, record_losses
 
     check_output_file(options.output, data=options.data)
-    columns = {"source_column": options.source_column, "target_column": options.target_column}
     with quiet_libraries():
         from nlp_meta.models.generation import GenerationModel
 
         model = GenerationModel.from_pretrained(options.model)
         languages = {"source_lang": model.source_lang, "target_lang": model.target_lang}
         check_translations_path(options.output, **languages)
-        sources = read_sources(options.data, **columns, **languages)
+        sources = read_sources(
+            options.data,
+            source_column=options.source_column,
+            target_column=options.target_column,
+            **languages,
+            **reading_of(options),
+        )
+        show_notes(screen, sources.notes)
         cut = model.count_cut(sources.texts, long_texts=options.long_texts, lines=sources.lines)
         texts = translate_all(model, sources.texts, screen, num_beams=options.num_beams)
     write_translations(options.output, sources, texts, **languages)

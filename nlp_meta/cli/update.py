@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.files import check_output_folder, read_rows
-from nlp_meta.cli.options import LABEL_OPTIONS, add_shared, positive, read_float
+from nlp_meta.cli.options import LABEL_OPTIONS, READING, add_shared, positive, read_float
 from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
 from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
@@ -51,7 +51,7 @@ def add_options(command: ArgumentParser) -> None:
         help="share of the episodes that old tasks give, from 0 to below 1 (default: %(default)s)",
     )
     data = command.add_argument_group("data")
-    add_shared(data, *LABEL_OPTIONS)
+    add_shared(data, *LABEL_OPTIONS, *READING)
     data.add_argument(
         "--data-root",
         metavar="DIR",
@@ -62,7 +62,7 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Train on, judge, save, and tell what was gained and what was forgotten."""
-    tables = _read_domains(options)
+    tables = _read_domains(options, screen)
     check_output_folder(options.output_dir, what="a meta-model", replaces=False)
     with quiet_libraries(), show_progress(screen, "outer steps") as on_step:
         from nlp_meta.training.update import update_meta_model
@@ -90,7 +90,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     return {**record, "forgotten": list(report.forgotten)}
 
 
-def _read_domains(options: Namespace) -> dict[str, "LabeledTable"]:
+def _read_domains(options: Namespace, screen: Screen) -> dict[str, "LabeledTable"]:
     tables: dict[str, LabeledTable] = {}
     for name, path in options.added:
         if name in tables:
@@ -98,7 +98,7 @@ def _read_domains(options: Namespace) -> dict[str, "LabeledTable"]:
                 f"cannot add the domain '{name}' twice: each needs a name of its own; rename one "
                 "`--add-domain`, or put both tables into one file"
             )
-        tables[name] = read_rows(options, path)
+        tables[name] = read_rows(options, path, screen)
     return tables
 
 

@@ -43,17 +43,38 @@ class Rows:
         cells: Of each row by column; a column that a row lacks is not there.
         lines: Where each row begins, from 1; its number in a Parquet file or a JSON array.
         count: Rows of the file, of which no more may have been read than were asked for.
+        notes: What was taken for granted, a sentence each: `the separator is ';'`.
     """
 
     columns: tuple[str, ...]
     cells: tuple[Cells, ...]
     lines: tuple[int, ...]
     count: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the user says that a table is to be read; None looks at the file.
+
+    Attributes:
+        encoding: Name of the encoding, such as `cp1252`.
+        separator: What stands between two cells of a CSV or TSV file.
+        sheet: Name of the sheet of a workbook.
+    """
+
+    encoding: str | None = None
+    separator: str | None = None
+    sheet: str | None = None
+
+
+LOOK = Reading()
 
 
 def parse_table(
     form: str,
     content: bytes,
+    reading: Reading = LOOK,
     *,
     columns: Collection[str] | None = None,
     most: int | None = None,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nlp_meta.data.table_formats import render_table
+from nlp_meta.data.table_formats import Reading, Rows, render_table
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     EMPTY,
@@ -55,6 +55,7 @@ class Sources:
             `fuzzy`, `obsolete`, `locked`, `header`, `empty`. Only what there is.
         columns: Of a table: that of the texts and that of the translations.
         places: Of the texts among the file's entries, left out ones counted.
+        table: The rows of a table; None of any other file.
     """
 
     texts: tuple[str, ...]
@@ -63,6 +64,12 @@ class Sources:
     columns: tuple[str, str]
     places: tuple[int, ...] = field(repr=False)
     file: UserFile = field(repr=False)
+    table: Rows | None = field(default=None, repr=False)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was taken for granted of a table, a sentence each."""
+        return () if self.table is None else self.table.notes
 
 
 def read_sources(
@@ -72,6 +79,9 @@ def read_sources(
     target_column: str = "target",
     source_lang: str | None = None,
     target_lang: str | None = None,
+    encoding: str | None = None,
+    separator: str | None = None,
+    sheet: str | None = None,
 ) -> Sources:
     """Read what is to be translated from a `.txt`, CSV, TSV, JSONL, `.po`, `.pot` or XLIFF file.
 
@@ -81,6 +91,7 @@ def read_sources(
     Args:
         target_column: A table need not have it yet.
         source_lang, target_lang: Held against what a `.po` or XLIFF file says of itself.
+        encoding, separator, sheet: How to read a table; None looks at it.
 
     Raises:
         DataError: The file cannot be read as what it is, is of other languages or has
@@ -88,12 +99,15 @@ def read_sources(
     """
     path = Path(path)
     file = read_user_file(path, forms=DOCUMENT_FORMS)
-    columns = (source_column, target_column)
+    columns, table = (source_column, target_column), None
     if _KINDS[file.form] in ("po", "xliff"):
         entries, languages = _localized(file)
         _check_languages(file, languages, source_lang, target_lang)
+    elif file.form == "txt":
+        entries = [Entry(line, None, place) for place, line in enumerate(decode_lines(file), 1)]
     else:
-        entries = _plain(file, columns)
+        table = read_rows_of(file, Reading(encoding, separator, sheet))
+        entries = _table_entries(file, table, columns)
     reasons = [_reason(entry) for entry in entries]
     places = tuple(place for place, reason in enumerate(reasons) if reason is None)
     left_out = dict(Counter(reason for reason in reasons if reason is not None))
@@ -110,6 +124,7 @@ def read_sources(
         columns=columns,
         places=places,
         file=file,
+        table=table,
     )
 
 
@@ -197,17 +212,10 @@ def _localized(file: UserFile) -> tuple[list[Entry], tuple[str | None, str | Non
     return entries, (there, into)
 
 
-def _plain(file: UserFile, columns: tuple[str, str]) -> list[Entry]:
-    if file.form == "txt":
-        return [Entry(line, None, place) for place, line in enumerate(decode_lines(file), start=1)]
-    rows = read_rows_of(file)
+def _table_entries(file: UserFile, table: Rows, columns: tuple[str, str]) -> list[Entry]:
     source, target = columns
-    return table_entries(
-        file,
-        rows,
-        source_column=source,
-        target_column=target if target in rows.columns else None,
-    )
+    known = target if target in table.columns else None
+    return table_entries(file, table, source_column=source, target_column=known)
 
 
 def _reason(entry: Entry) -> str | None:
@@ -242,9 +250,9 @@ def _fill(
             return fill_po(file, filled, target_lang=target_lang)
         case "xliff":
             return fill_xliff(file, filled, target_lang=target_lang)
-    rows, target = read_rows_of(file), sources.columns[1]
+    table, target = sources.table or read_rows_of(file), sources.columns[1]
     cells = [
         {**row, target: filled[place]} if place in filled else row
-        for place, row in enumerate(rows.cells)
+        for place, row in enumerate(table.cells)
     ]
-    return render_table(form, tuple(dict.fromkeys((*rows.columns, target))), cells)
+    return render_table(form, tuple(dict.fromkeys((*table.columns, target))), cells)

@@ -6,11 +6,11 @@ sifted here alike. A text is what the file says: blanks, line ends and placehold
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nlp_meta.data.languages import same_language
-from nlp_meta.data.table_formats import render_table
+from nlp_meta.data.table_formats import Reading, render_table
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     DUPLICATE,
@@ -118,6 +118,7 @@ class Memory:
         lines: Of the first 20 of each reason.
         contradictions: Pairs of one source with different targets; all of them are used.
         losses: Pairs whose target lost or added placeholders; they are used too.
+        notes: What was taken for granted of a table, a sentence each.
     """
 
     pairs: tuple[Pair, ...]
@@ -125,6 +126,7 @@ class Memory:
     lines: Mapping[str, tuple[int, ...]]
     contradictions: tuple[tuple[Pair, ...], ...]
     losses: tuple[PlaceholderLoss, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_memory(
@@ -134,6 +136,9 @@ def read_memory(
     target_column: str = "target",
     source_lang: str | None = None,
     target_lang: str | None = None,
+    encoding: str | None = None,
+    separator: str | None = None,
+    sheet: str | None = None,
 ) -> Memory:
     """Read a translation memory: CSV, TSV, JSONL, Parquet, `.po`, TMX, XLIFF or two texts.
 
@@ -147,6 +152,7 @@ def read_memory(
             the languages of a TMX file and the second of two texts; a `.po` or XLIFF file
             of the opposite direction is turned round if it names both of its languages.
         target_lang: Of the language to translate into.
+        encoding, separator, sheet: How to read a table; None looks at it.
 
     Raises:
         DataError: A file cannot be read as what it is, has none of the languages or no
@@ -163,10 +169,9 @@ def read_memory(
     file = read_user_file(path, forms=MEMORY_FORMS, also=_ALIGNED)
     if file.form not in PAIR_TABLES:
         return _sift(_localized(file, **languages), str(path))
-    entries = table_entries(
-        file, read_rows_of(file), source_column=source_column, target_column=target_column
-    )
-    return _sift(entries, str(path))
+    rows = read_rows_of(file, Reading(encoding, separator, sheet))
+    entries = table_entries(file, rows, source_column=source_column, target_column=target_column)
+    return replace(_sift(entries, str(path)), notes=rows.notes)
 
 
 def _localized(file: UserFile, *, source_lang: str | None, target_lang: str | None) -> list[Entry]:

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlp_meta.data.labels import label_text
-from nlp_meta.data.table_formats import TABLE_FORMS, Rows, TableError, parse_table
+from nlp_meta.data.table_formats import (
+    LOOK,
+    TABLE_FORMS,
+    Reading,
+    Rows,
+    TableError,
+    parse_table,
+)
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import Entry, UserFile, damaged, not_utf8, read_user_file
 
@@ -24,12 +31,14 @@ class LabeledTable:
     Attributes:
         labels: None where no label column was asked for.
         columns: All columns that the file has.
+        notes: What was taken for granted, a sentence each.
     """
 
     texts: tuple[str, ...]
     labels: tuple[str, ...] | None
     columns: tuple[str, ...]
     path: Path
+    notes: tuple[str, ...] = ()
 
 
 def read_table(
@@ -38,6 +47,9 @@ def read_table(
     text_column: str = "text",
     label_column: str | None = "label",
     max_rows: int,
+    encoding: str | None = None,
+    separator: str | None = None,
+    sheet: str | None = None,
 ) -> LabeledTable:
     """Read texts and labels from a CSV, TSV, JSONL, JSON or Parquet file.
 
@@ -47,6 +59,7 @@ def read_table(
     Args:
         label_column: None reads texts only.
         max_rows: A longer table is an error.
+        encoding, separator, sheet: How to read the file; None looks at it.
 
     Raises:
         DataError: No such file, an unknown ending, not UTF-8, damaged, no rows or too many,
@@ -56,7 +69,8 @@ def read_table(
     wanted = {"text_column": text_column}
     if label_column is not None:
         wanted["label_column"] = label_column
-    rows = read_rows_of(file, columns=set(wanted.values()), most=max_rows)
+    reading = Reading(encoding, separator, sheet)
+    rows = read_rows_of(file, reading, columns=set(wanted.values()), most=max_rows)
     _check_count(file, rows.count, max_rows)
     _check_columns(file, rows, wanted)
     return LabeledTable(
@@ -64,11 +78,16 @@ def read_table(
         labels=None if label_column is None else _labels(file, rows, label_column),
         columns=rows.columns,
         path=file.path,
+        notes=rows.notes,
     )
 
 
 def read_rows_of(
-    file: UserFile, *, columns: Collection[str] | None = None, most: int | None = None
+    file: UserFile,
+    reading: Reading = LOOK,
+    *,
+    columns: Collection[str] | None = None,
+    most: int | None = None,
 ) -> Rows:
     """Read a table that a user brought; arguments are those of `parse_table`.
 
@@ -76,7 +95,7 @@ def read_rows_of(
         DataError: It does not keep to its format; names the line.
     """
     try:
-        return parse_table(file.form, file.content, columns=columns, most=most)
+        return parse_table(file.form, file.content, reading, columns=columns, most=most)
     except TableError as error:
         raise damaged(file, error, line=error.line) from error
     except UnicodeDecodeError as error:
