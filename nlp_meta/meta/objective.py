@@ -206,11 +206,24 @@ def choose_adaptation(
         except DivergedError:
             scores = {step: [float("-inf")] for step in steps}
         trials += [Trial(step, rate, fmean(values)) for step, values in scores.items()]
-    if all(trial.score == float("-inf") for trial in trials):
-        raise DivergedError(
-            f"cannot choose among the learning rates {list(learning_rates)}: a loss became "
-            "infinite at each of them and a finite one is needed; add lower ones to "
-            "`adaptation.learning_rates`"
-        )
-    best = max(trials, key=lambda trial: (trial.score, -trial.steps))
+    best = best_trial(trials, setting="adaptation.learning_rates")
     return replace(inner, steps=best.steps, learning_rate=best.learning_rate), tuple(trials)
+
+
+def best_trial(trials: Sequence[Trial], *, setting: str) -> Trial:
+    """The trial that scored best, of equal ones the shortest.
+
+    Args:
+        setting: That holds the learning rates.
+
+    Raises:
+        DivergedError: A loss became infinite at each of them.
+    """
+    best = max(trials, key=lambda trial: (trial.score, -trial.steps))
+    if best.score == float("-inf"):
+        rates = list(dict.fromkeys(trial.learning_rate for trial in trials))
+        raise DivergedError(
+            f"cannot choose among the learning rates {rates}: a loss became infinite at each of "
+            f"them and a finite one is needed; add lower ones to `{setting}`"
+        )
+    return best

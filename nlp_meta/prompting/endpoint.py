@@ -19,7 +19,6 @@ from typing import Any
 from nlp_meta.errors import EndpointError, SettingsError
 from nlp_meta.prompting.prompts import AnswerScore, Prompt, Written
 from nlp_meta.prompting.questions import (
-    MODES,
     AnswerCache,
     Question,
     Way,
@@ -63,6 +62,16 @@ _SETTINGS = {
     "timeout": "prompting.timeout",
     "retries": "prompting.retries",
     "requests_per_minute": "prompting.requests_per_minute",
+}
+# Which numbers can be used, and how an error says so.
+_NEEDS: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "context_tokens": (lambda number: number >= 1, "at least 1"),
+    "answer_tokens": (lambda number: number >= 1, "at least 1"),
+    "most_nonsense": (lambda number: 0 <= number <= 1, "a share from 0 to 1"),
+    "timeout": (lambda number: number > 0, "more than 0 seconds"),
+    "retries": (lambda number: number >= 0, "at least 0"),
+    "concurrency": (lambda number: number >= 1, "at least 1"),
+    "requests_per_minute": (lambda number: number > 0, "more than 0, or none,"),
 }
 
 
@@ -307,31 +316,22 @@ def connect_endpoint(
         EndpointError: Nothing answers, or nothing that holds scores or text.
         DataError: The cache cannot be read or written.
     """
-    address = read_address(endpoint)
-    rate = requests_per_minute
-    for argument, value, holds, need in (
-        ("context_tokens", context_tokens, context_tokens >= 1, "at least 1"),
-        ("answer_tokens", answer_tokens, answer_tokens >= 1, "at least 1"),
-        ("retries", retries, retries >= 0, "at least 0"),
-        ("concurrency", concurrency, concurrency >= 1, "at least 1"),
-        ("timeout", timeout, timeout > 0, "more than 0 seconds"),
-        ("requests_per_minute", rate, rate is None or rate > 0, "more than 0, or none,"),
-        ("most_nonsense", most_nonsense, 0 <= most_nonsense <= 1, "a share from 0 to 1"),
-        ("mode", mode, mode in MODES, f"one of {', '.join(MODES)}"),
-    ):
-        if not holds:
-            change = _SETTINGS.get(argument, f"{argument}` of `connect_endpoint")
-            raise SettingsError(
-                f"cannot ask an endpoint with {argument} {value}: {need} is needed; change "
-                f"`{change}`"
-            )
+    _check_numbers(
+        context_tokens=context_tokens,
+        answer_tokens=answer_tokens,
+        most_nonsense=most_nonsense,
+        timeout=timeout,
+        retries=retries,
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+    )
     opened = open_endpoint(
-        address,
+        read_address(endpoint),
         model=model,
         api_key_env=api_key_env,
         timeout=timeout,
         retries=retries,
-        pace=make_pace(rate, clock=clock, sleep=sleep),
+        pace=make_pace(requests_per_minute, clock=clock, sleep=sleep),
         sleep=sleep,
     )
     cache = AnswerCache(cache_dir)
@@ -339,3 +339,14 @@ def connect_endpoint(
     return EndpointScorer(
         model, context_tokens, way, answer_tokens, opened, cache, most_nonsense, concurrency
     )
+
+
+def _check_numbers(**numbers: float | None) -> None:
+    for argument, number in numbers.items():
+        is_fine, need = _NEEDS[argument]
+        if number is not None and not is_fine(number):
+            change = _SETTINGS.get(argument, f"{argument}` of `connect_endpoint")
+            raise SettingsError(
+                f"cannot ask an endpoint with {argument} {number}: {need} is needed; change "
+                f"`{change}`"
+            )

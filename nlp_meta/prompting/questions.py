@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from nlp_meta.errors import DataError
+from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.prompting.prompts import Prompt
 
 _FILE = "endpoint_answers.jsonl"
@@ -185,7 +185,16 @@ class CostEstimate:
 
 
 def ways_of(mode: str) -> tuple[Way, ...]:
-    """List the ways of a mode; all for `auto`, all that write an answer for `written`."""
+    """List the ways of a mode; all for `auto`, all that write an answer for `written`.
+
+    Raises:
+        SettingsError: There is no such mode.
+    """
+    if mode not in MODES:
+        raise SettingsError(
+            f"cannot ask an endpoint with mode {mode}: one of {', '.join(MODES)} is needed; change "
+            "`mode` of `connect_endpoint`"
+        )
     return tuple(
         way
         for way in WAYS

@@ -19,7 +19,7 @@ from nlp_meta.data.episodes import Episode, Queries, SupportSet, support_targets
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import by_length, pad_rows, tokenize
 from nlp_meta.errors import DivergedError, SettingsError
-from nlp_meta.meta.objective import Metric, Trial
+from nlp_meta.meta.objective import Metric, Trial, best_trial
 from nlp_meta.objectives.classification import to_predictions
 
 # Share of the schedule over which the rates rise, and the longest gradient that is not
@@ -160,7 +160,7 @@ def choose_full_fine_tuning(
     """Find the steps and the rate that score best on episodes of unseen tasks.
 
     One run for each rate and episode serves all numbers of steps, as in
-    `meta.selection.choose_adaptation`: the schedule is that of the longest, which the
+    `meta.objective.choose_adaptation`: the schedule is that of the longest, which the
     chosen ones keep. A rate at which a loss becomes infinite scores nothing.
 
     Args:
@@ -185,22 +185,18 @@ def choose_full_fine_tuning(
         scores: dict[int, list[float]] = {step: [] for step in steps}
         try:
             for episode in episodes:
-                given = episode.support_set
-                network = _start(backbone, given, batch_tokens=batch_tokens, autocast=autocast)
-                for step in _path(network, given, tuning=run):
+                support_set = episode.support_set
+                network = _start(
+                    backbone, support_set, batch_tokens=batch_tokens, autocast=autocast
+                )
+                for step in _path(network, support_set, tuning=run):
                     if step in scores:
-                        answers = _answer(network, episode.queries, labels=given.labels)
+                        answers = _answer(network, episode.queries, labels=support_set.labels)
                         scores[step].append(metric(episode, answers))
         except DivergedError:
             scores = {step: [float("-inf")] for step in steps}
         trials += [Trial(step, run.learning_rate, fmean(values)) for step, values in scores.items()]
-    best = max(trials, key=lambda trial: (trial.score, -trial.steps))
-    if best.score == float("-inf"):
-        raise DivergedError(
-            f"cannot choose among the learning rates {list(learning_rates)}: a loss became "
-            "infinite at each of them and a finite one is needed; add lower ones to "
-            "`rivals.full_learning_rates`"
-        )
+    best = best_trial(trials, setting="rivals.full_learning_rates")
     run = next(run for run in runs if run.learning_rate == best.learning_rate)
     return replace(run, steps=best.steps), tuple(trials)
 

@@ -32,6 +32,12 @@ _PACKAGES = ("setfit", "sentence-transformers", "transformers")
 
 # The head's regression is fitted to the end; the package leaves it scikit-learn's 100 steps.
 _MAX_ITERATIONS = 5000
+_KEEPS_NOTHING = {
+    "report_to": "none",
+    "save_strategy": "no",
+    "logging_strategy": "no",
+    "show_progress_bar": False,
+}
 
 
 class Reader(nn.Module):
@@ -98,7 +104,6 @@ def setfit(
     package = import_setfit()
 
     def learn(support_set: SupportSet) -> Learned:
-        targets = support_targets(support_set, purpose="pair examples")
         with _quiet(), _own_randomness(backbone.device), tempfile.TemporaryDirectory() as folder:
             arguments = package.TrainingArguments(
                 output_dir=folder,
@@ -107,12 +112,9 @@ def setfit(
                 body_learning_rate=learning_rate,
                 batch_size=batch_size,
                 seed=seed,
-                report_to="none",
-                save_strategy="no",
-                logging_strategy="no",
-                show_progress_bar=False,
+                **_KEEPS_NOTHING,
             )
-            model = _train(package, backbone, support_set, targets, arguments)
+            model = _train(package, backbone, support_set, arguments)
 
         def answer(queries: Queries) -> list[Prediction]:
             with _quiet():
@@ -159,12 +161,12 @@ def _train(
     package: Any,
     backbone: Backbone,
     support_set: SupportSet,
-    targets: Sequence[int],
     arguments: Any,
 ) -> Any:
     from transformers import PrinterCallback, ProgressCallback
 
-    texts, places = list(support_set.texts), list(targets)
+    texts = list(support_set.texts)
+    places = list(support_targets(support_set, purpose="pair examples"))
     sentences: Any = importlib.import_module("sentence_transformers")
     body = sentences.SentenceTransformer(modules=[Reader(backbone)], device=str(backbone.device))
     head = LogisticRegression(max_iter=_MAX_ITERATIONS)
