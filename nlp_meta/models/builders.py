@@ -1,89 +1,152 @@
-"""Builders: from the settings of a backbone and its adapter to the objective of a skill."""
+"""Builders: from the settings of a base and its adapter to the objective of a skill."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import torch
 
 from nlp_meta.encoders.backbone import Backbone, choose_autocast, choose_device, load_backbone
+from nlp_meta.encoders.lora import LoraPlan, lowest_adapted_layer, plan_lora
+from nlp_meta.encoders.prefix import Network, build_network
 from nlp_meta.encoders.seq2seq import load_seq2seq
-from nlp_meta.objectives.classification import Classification, build_classification
+from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.generation import Generation, build_generation
-from nlp_meta.objectives.retrieval import Retrieval, build_retrieval
+from nlp_meta.objectives.retrieval import Retrieval
 from nlp_meta.settings import ModelSettings, Seq2SeqSettings
+
+
+class LoadOptions(TypedDict, total=False):
+    """How a base is loaded and computed with.
+
+    Keys:
+        precision: `auto`, or the dtype of the matrix products.
+        batch_tokens: Most tokens of one padded batch.
+        token: Of the Hub.
+    """
+
+    device: torch.device | str | None
+    precision: str
+    batch_tokens: int
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """An encoder, the layers of it that move, and the states that its frozen layers gave."""
+
+    backbone: Backbone
+    network: Network
+    plan: LoraPlan
+    autocast: torch.dtype | None
+    batch_tokens: int
+
+
+def load_encoder(
+    settings: ModelSettings,
+    *,
+    device: torch.device | str | None = None,
+    precision: str = "auto",
+    batch_tokens: int = 2048,
+    token: str | None = None,
+) -> Encoder:
+    """Load the encoder that settings name and plan its adapter."""
+    backbone = load_backbone(
+        settings.model_name_or_path,
+        pooling=settings.pooling,
+        max_tokens=settings.max_tokens,
+        prefix_text=settings.prefix_text,
+        device=choose_device(device),
+        revision=settings.revision,
+        token=token,
+    )
+    autocast = choose_autocast(precision, backbone.device)
+    return plan_encoder(backbone, settings, autocast=autocast, batch_tokens=batch_tokens)
+
+
+def plan_encoder(
+    backbone: Backbone,
+    settings: ModelSettings,
+    *,
+    autocast: torch.dtype | None,
+    batch_tokens: int,
+) -> Encoder:
+    """Let PEFT choose the adapted layers and keep the frozen ones' states in memory.
+
+    Raises:
+        BackboneError: The layers cannot be adapted.
+    """
+    plan = plan_lora(
+        backbone,
+        lora_r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,
+        lora_layers=settings.lora_layers,
+        lora_target_modules=settings.lora_target_modules,
+    )
+    network = build_network(backbone, frozen_layers=lowest_adapted_layer(plan))
+    return Encoder(backbone, network, plan, autocast, batch_tokens)
 
 
 def build_classifier(
     settings: ModelSettings,
     *,
     labels: Sequence[str],
-    device: torch.device | str | None = None,
-    precision: str = "auto",
-    batch_tokens: int = 2048,
-    token: str | None = None,
+    beside: Encoder | Retrieval | None = None,
+    **options: Unpack[LoadOptions],
 ) -> Classification:
-    """Load the encoder that settings name and plan its adapter and head.
+    """Make the objective of classification.
 
     Args:
         labels: Names in the order of the logits.
-        precision: `auto`, or the dtype of the matrix products.
-        batch_tokens: Most tokens of one padded batch.
-        token: Of the Hub.
+        beside: Has the encoder already; None loads it.
     """
-    backbone = _load_encoder(settings, device, token=token)
-    return build_classification(
-        backbone,
-        labels=labels,
-        head=settings.head,
-        lora_r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_layers=settings.lora_layers,
-        lora_target_modules=settings.lora_target_modules,
-        autocast=choose_autocast(precision, backbone.device),
-        batch_tokens=batch_tokens,
+    encoder = beside or load_encoder(settings, **options)
+    return Classification(
+        encoder.backbone,
+        encoder.network,
+        encoder.plan,
+        tuple(labels),
+        settings.head,
+        encoder.autocast,
+        encoder.batch_tokens,
     )
 
 
 def build_retriever(
     settings: ModelSettings,
     *,
-    device: torch.device | str | None = None,
-    precision: str = "auto",
-    batch_tokens: int = 2048,
-    token: str | None = None,
+    labels: Sequence[str] = (),
+    beside: Encoder | Classification | None = None,
+    **options: Unpack[LoadOptions],
 ) -> Retrieval:
-    """Load the encoder that settings name to find translations with; it has no head."""
-    backbone = _load_encoder(settings, device, token=token)
-    return build_retrieval(
-        backbone,
-        lora_r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_layers=settings.lora_layers,
-        lora_target_modules=settings.lora_target_modules,
-        autocast=choose_autocast(precision, backbone.device),
-        batch_tokens=batch_tokens,
-    )
+    """Make the objective of retrieval, which has no head.
 
-
-def retrieval_beside(objective: Classification) -> Retrieval:
-    """Retrieval on the backbone, the cached states and the LoRA matrices of a classification."""
+    Args:
+        labels: Are not read.
+        beside: Has the encoder already; None loads it.
+    """
+    encoder = beside or load_encoder(settings, **options)
     return Retrieval(
-        objective.backbone,
-        objective.network,
-        objective.plan,
-        objective.autocast,
-        objective.batch_tokens,
+        encoder.backbone, encoder.network, encoder.plan, encoder.autocast, encoder.batch_tokens
     )
 
 
 def build_generator(
     settings: Seq2SeqSettings,
     *,
+    labels: Sequence[str] = (),
+    beside: None = None,
     device: torch.device | str | None = None,
     precision: str = "auto",
     batch_tokens: int = 2048,
     token: str | None = None,
 ) -> Generation:
-    """Load the encoder-decoder that settings name and plan its adapter."""
+    """Load the encoder-decoder that settings name and make the objective of generation.
+
+    Args:
+        labels: Are not read.
+        beside: No other skill shares its base.
+    """
     place = choose_device(device)
     backbone = load_seq2seq(
         settings.model_name_or_path,
@@ -103,18 +166,4 @@ def build_generator(
         num_beams=settings.num_beams,
         autocast=choose_autocast(precision, place),
         batch_tokens=batch_tokens,
-    )
-
-
-def _load_encoder(
-    settings: ModelSettings, device: torch.device | str | None, *, token: str | None
-) -> Backbone:
-    return load_backbone(
-        settings.model_name_or_path,
-        pooling=settings.pooling,
-        max_tokens=settings.max_tokens,
-        prefix_text=settings.prefix_text,
-        device=choose_device(device),
-        revision=settings.revision,
-        token=token,
     )

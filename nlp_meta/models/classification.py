@@ -22,7 +22,7 @@ from nlp_meta.hub.records import ADAPTED, Record, read_settings
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
 from nlp_meta.meta.inner_loop import STEP_SIZE, Weights, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
-from nlp_meta.models.builders import build_classifier
+from nlp_meta.models.builders import Encoder, build_classifier, load_encoder
 from nlp_meta.models.companion import (
     FACTORS,
     Companion,
@@ -110,24 +110,9 @@ class AdaptedModel(Model):
 
     @classmethod
     def _read(cls, saved: Saved) -> "AdaptedModel":
-        record, settings = saved.record, read_settings(saved.record, ModelSettings)
-        objective = build_classifier(
-            settings, labels=record.labels, device=saved.device, token=saved.token
-        )
-        weights = load_weights(saved.folder, backbone=objective.backbone, plan=objective.plan)
-        required = bool((record.adaptation.get("companion") or {}).get("on"))
-        stored = load_companion(
-            saved.folder, labels=record.labels, factors=FACTORS, required=required
-        )
-        return cls(
-            objective,
-            weights,
-            settings,
-            report=AdaptationReport.read(record.adaptation),
-            companion=None if stored is None else Companion.of(stored.model, stored.factors),
-            provenance=record.provenance,
-            source=saved.source,
-        )
+        settings = read_settings(saved.record, ModelSettings)
+        encoder = load_encoder(settings, device=saved.device, token=saved.token)
+        return read_adapted(saved, settings, encoder)
 
     def _parts(self) -> Parts:
         record = Record(
@@ -141,6 +126,31 @@ class AdaptedModel(Model):
         companion = self.companion
         stored = None if companion is None else StoredCompanion(companion.model, companion.factors)
         return Parts(record, self.weights, self.objective.backbone, self.objective.plan, stored)
+
+
+def read_adapted(saved: Saved, settings: ModelSettings, encoder: Encoder) -> AdaptedModel:
+    """Read a saved model over an encoder that is there already.
+
+    Args:
+        settings: Those of its record.
+
+    Raises:
+        MetaModelError: A file is missing, damaged, or of another architecture.
+    """
+    record = saved.record
+    objective = build_classifier(settings, labels=record.labels, beside=encoder)
+    weights = load_weights(saved.folder, backbone=objective.backbone, plan=objective.plan)
+    required = bool((record.adaptation.get("companion") or {}).get("on"))
+    stored = load_companion(saved.folder, labels=record.labels, factors=FACTORS, required=required)
+    return AdaptedModel(
+        objective,
+        weights,
+        settings,
+        report=AdaptationReport.read(record.adaptation),
+        companion=None if stored is None else Companion.of(stored.model, stored.factors),
+        provenance=record.provenance,
+        source=saved.source,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ skill it is.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-
-import torch
+from typing import Unpack
 
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import (
@@ -23,10 +22,10 @@ from nlp_meta.data.pairs import PairStream, evaluation_pairs
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
 from nlp_meta.models.builders import (
+    LoadOptions,
     build_classifier,
     build_generator,
     build_retriever,
-    retrieval_beside,
 )
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.generation import GenerationModel
@@ -55,7 +54,9 @@ class Skill:
     """One skill.
 
     Attributes:
-        settings: Of the backbone and its adapter, the section `model` of a config.
+        settings: Of the base and its adapter, the section `model` of a config.
+        build: Its objective, from these settings, the labels of the tasks and `LoadOptions`;
+            `beside` is an objective that has the base already, or None.
         adapted: What adapting a start gives.
         metric: That episodes are judged by, where no other of the skill is asked for.
         stream: Training episodes of tasks, from their settings and a seed.
@@ -63,6 +64,7 @@ class Skill:
     """
 
     settings: type[AnySettings]
+    build: Callable[..., AnyObjective]
     adapted: type[AdaptedModel] | type[RetrievalModel] | type[GenerationModel]
     metric: str
     stream: Callable[[tuple[Task, ...], EpisodeSettings, int], Stream]
@@ -74,47 +76,30 @@ def build_objectives(
     skills: Collection[str],
     *,
     labels: Sequence[str],
-    device: torch.device | str | None = None,
-    precision: str = "auto",
-    batch_tokens: int = 2048,
-    token: str | None = None,
+    **options: Unpack[LoadOptions],
 ) -> dict[str, AnyObjective]:
-    """Load the backbone once, with what each skill needs of it.
+    """Load the base once, with what each skill needs of it.
 
     Args:
         labels: In the order of the logits; read by classification alone.
 
     Raises:
-        SettingsError: The skills do not share a backbone.
+        SettingsError: The skills do not share a base.
     """
-    wrong = [skill for skill in skills if not isinstance(settings, SKILLS[skill].settings)]
-    if wrong or not skills:
+    served = [skill for skill, row in SKILLS.items() if isinstance(settings, row.settings)]
+    if not skills or not set(skills) <= set(served):
         raise SettingsError(
-            f"cannot learn {' and '.join(skills) or 'no skill'} on one backbone: "
-            f"{' and '.join((CLASSIFICATION, RETRIEVAL))} share an encoder, {GENERATION} needs an "
-            "encoder-decoder; change `skills`"
+            f"cannot learn {' and '.join(skills) or 'no skill'} on one base: that of `model` "
+            f"serves {' and '.join(served)} and at least one of these alone is needed; change "
+            "`skills`"
         )
-    if isinstance(settings, Seq2SeqSettings):
-        generation = build_generator(
-            settings, device=device, precision=precision, batch_tokens=batch_tokens, token=token
-        )
-        return {GENERATION: generation}
-    if CLASSIFICATION not in skills:
-        retrieval = build_retriever(
-            settings, device=device, precision=precision, batch_tokens=batch_tokens, token=token
-        )
-        return {RETRIEVAL: retrieval}
-    classification = build_classifier(
-        settings,
-        labels=labels,
-        device=device,
-        precision=precision,
-        batch_tokens=batch_tokens,
-        token=token,
-    )
-    if RETRIEVAL not in skills:
-        return {CLASSIFICATION: classification}
-    return {CLASSIFICATION: classification, RETRIEVAL: retrieval_beside(classification)}
+    objectives: dict[str, AnyObjective] = {}
+    beside: AnyObjective | None = None
+    for skill in served:
+        if skill in skills:
+            beside = SKILLS[skill].build(settings, labels=labels, beside=beside, **options)
+            objectives[skill] = beside
+    return objectives
 
 
 def _labeled_stream(tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int) -> Stream:
@@ -155,6 +140,7 @@ def _judged_pairs(task: Task, adaptation: AdaptationSettings, draw: int, *, skil
 SKILLS: Mapping[str, Skill] = {
     CLASSIFICATION: Skill(
         settings=ModelSettings,
+        build=build_classifier,
         adapted=AdaptedModel,
         metric="macro_f1",
         stream=_labeled_stream,
@@ -162,6 +148,7 @@ SKILLS: Mapping[str, Skill] = {
     ),
     RETRIEVAL: Skill(
         settings=ModelSettings,
+        build=build_retriever,
         adapted=RetrievalModel,
         metric="mrr",
         stream=partial(_pair_stream, skill=RETRIEVAL),
@@ -169,6 +156,7 @@ SKILLS: Mapping[str, Skill] = {
     ),
     GENERATION: Skill(
         settings=Seq2SeqSettings,
+        build=build_generator,
         adapted=GenerationModel,
         metric="chrf",
         stream=partial(_pair_stream, skill=GENERATION),

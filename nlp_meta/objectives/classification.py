@@ -31,12 +31,10 @@ from nlp_meta.encoders.lora import (
     WEIGHT,
     LoraPlan,
     Weights,
-    lowest_adapted_layer,
-    plan_lora,
     stacked,
     start_weights,
 )
-from nlp_meta.encoders.prefix import Network, build_network
+from nlp_meta.encoders.prefix import Network
 from nlp_meta.errors import SettingsError
 
 HEADS = ("shared", "prototype")
@@ -68,6 +66,13 @@ class Classification:
     head: str
     autocast: torch.dtype | None
     batch_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise SettingsError(
+                f"cannot build the head '{self.head}': one of {', '.join(HEADS)} is needed; "
+                "change `model.head`"
+            )
 
     def meta_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw the tensors that the outer loop moves, at their beginning."""
@@ -175,40 +180,6 @@ class Classification:
         )
         name = self.plan.head[-1]
         return {name + WEIGHT: weight, name + BIAS: bias}
-
-
-def build_classification(
-    backbone: Backbone,
-    *,
-    labels: Sequence[str],
-    head: str,
-    lora_r: int,
-    lora_alpha: float,
-    lora_layers: int,
-    lora_target_modules: Sequence[str] | None,
-    autocast: torch.dtype | None,
-    batch_tokens: int,
-) -> Classification:
-    """Let PEFT choose the adapted layers and keep the frozen ones' states in memory.
-
-    Raises:
-        SettingsError: There is no such head.
-        BackboneError: The layers cannot be adapted.
-    """
-    if head not in HEADS:
-        raise SettingsError(
-            f"cannot build the head '{head}': one of {', '.join(HEADS)} is needed; "
-            "change `model.head`"
-        )
-    plan = plan_lora(
-        backbone,
-        lora_r=lora_r,
-        lora_alpha=lora_alpha,
-        lora_layers=lora_layers,
-        lora_target_modules=lora_target_modules,
-    )
-    network = build_network(backbone, frozen_layers=lowest_adapted_layer(plan))
-    return Classification(backbone, network, plan, tuple(labels), head, autocast, batch_tokens)
 
 
 def prototype_head(

@@ -24,12 +24,10 @@ from nlp_meta.encoders.lora import (
     WEIGHT,
     LoraPlan,
     Weights,
-    lowest_adapted_layer,
-    plan_lora,
     stacked,
     start_weights,
 )
-from nlp_meta.encoders.prefix import Network, build_network
+from nlp_meta.encoders.prefix import Network
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap, ratio_margin
 from nlp_meta.errors import EpisodeError, SettingsError
 
@@ -226,33 +224,6 @@ class Retrieval:
         with adapted, autocasting(self.autocast, self.backbone.device):
             out = self.network.run(piece.states, piece.mask).float().flatten(1)
         return torch.nn.functional.normalize(out, dim=-1)
-
-
-def build_retrieval(
-    backbone: Backbone,
-    *,
-    lora_r: int,
-    lora_alpha: float,
-    lora_layers: int,
-    lora_target_modules: Sequence[str] | None,
-    autocast: torch.dtype | None,
-    batch_tokens: int,
-) -> Retrieval:
-    """Let PEFT choose the adapted layers and keep the frozen ones' states in memory.
-
-    Raises:
-        SettingsError: The backbone pools otherwise than by the mean.
-        BackboneError: The layers cannot be adapted.
-    """
-    plan = plan_lora(
-        backbone,
-        lora_r=lora_r,
-        lora_alpha=lora_alpha,
-        lora_layers=lora_layers,
-        lora_target_modules=lora_target_modules,
-    )
-    network = build_network(backbone, frozen_layers=lowest_adapted_layer(plan))
-    return Retrieval(backbone, network, plan, autocast, batch_tokens)
 
 
 def tell_apart(pairs: Sequence[Example]) -> Tensor:

@@ -22,12 +22,13 @@ from nlp_meta.encoders.batches import Owners, pad_rows, tokenize
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, Weights, stacked
 from nlp_meta.encoders.prefix import lean_network
 from nlp_meta.errors import BackboneError, DataError, MetaModelError
+from nlp_meta.hub.model import Saved
 from nlp_meta.hub.records import ADAPTED, find_model, read_settings
-from nlp_meta.hub.storage import load_companion, load_weights
-from nlp_meta.models.classification import PREDICTION_TOKENS, AdaptedModel
-from nlp_meta.models.companion import FACTORS, Companion
+from nlp_meta.models.builders import plan_encoder
+from nlp_meta.models.classification import PREDICTION_TOKENS, AdaptedModel, read_adapted
+from nlp_meta.models.companion import Companion
 from nlp_meta.models.texts import check_texts
-from nlp_meta.objectives.classification import MASKED, build_classification, to_predictions
+from nlp_meta.objectives.classification import MASKED, to_predictions
 from nlp_meta.settings import ModelSettings
 
 PASS_TOKENS = 2048
@@ -98,22 +99,13 @@ def load_adapted(
     )
     settings = read_settings(record, ModelSettings)
     check_base(settings, base, name=str(name_or_path))
-    objective = build_classification(
+    encoder = plan_encoder(
         replace(backbone, prefix_text=settings.prefix_text, max_tokens=settings.max_tokens),
-        labels=tuple(record.labels),
-        head=settings.head,
-        lora_r=settings.lora_r,
-        lora_alpha=settings.lora_alpha,
-        lora_layers=settings.lora_layers,
-        lora_target_modules=settings.lora_target_modules,
+        settings,
         autocast=None,
         batch_tokens=PREDICTION_TOKENS,
     )
-    weights = load_weights(folder, backbone=objective.backbone, plan=objective.plan)
-    required = bool((record.adaptation.get("companion") or {}).get("on"))
-    stored = load_companion(folder, labels=record.labels, factors=FACTORS, required=required)
-    companion = None if stored is None else Companion.of(stored.model, stored.factors)
-    return AdaptedModel(objective, weights, settings, companion=companion)
+    return read_adapted(Saved(folder, record, None, None, None), settings, encoder)
 
 
 def check_base(settings: ModelSettings, base: ModelSettings, *, name: str) -> None:

@@ -14,7 +14,7 @@ from nlp_meta.meta.algorithms import ALGORITHMS
 from nlp_meta.meta.inner_loop import InnerLoop, repeat
 from nlp_meta.meta.objective import Validation
 from nlp_meta.meta.outer_loop import OuterLoop, Training, add_stack, meta_train
-from nlp_meta.models.builders import build_classifier, retrieval_beside
+from nlp_meta.models.builders import build_classifier, build_retriever
 from nlp_meta.objectives.retrieval import TEMPERATURE
 from nlp_meta.settings import ModelSettings
 from nlp_meta.training.plan import draw_meta_parameters
@@ -87,7 +87,7 @@ def objectives(tiny_encoder):
         lora_target_modules=["query", "value"],
     )
     sentiment = build_classifier(settings, labels=LABELS, device="cpu", precision="no")
-    return {"classification": sentiment, "retrieval": retrieval_beside(sentiment)}
+    return {"classification": sentiment, "retrieval": build_retriever(settings, beside=sentiment)}
 
 
 def begin(objectives) -> dict[str, torch.Tensor]:

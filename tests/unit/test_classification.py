@@ -8,10 +8,11 @@ import torch
 
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.errors import SettingsError
 from nlp_meta.meta.inner_loop import mean_gradient, repeat
-from nlp_meta.objectives.classification import build_classification, prototype_head, to_predictions
+from nlp_meta.models.builders import build_classifier
+from nlp_meta.objectives.classification import prototype_head, to_predictions
+from nlp_meta.settings import ModelSettings
 
 LABELS = ("negative", "neutral", "positive")
 TEXTS = {
@@ -24,16 +25,9 @@ TEXTS = {
 @pytest.fixture
 def build(tiny_encoder):
     def build(*, head="shared", labels=LABELS, pooling="native", batch_tokens=200):
-        return build_classification(
-            load_backbone(str(tiny_encoder), pooling=pooling, max_tokens=32),
-            labels=labels,
-            head=head,
-            lora_r=2,
-            lora_alpha=4,
-            lora_layers=2,
-            lora_target_modules=None,
-            autocast=None,
-            batch_tokens=batch_tokens,
+        settings = ModelSettings(str(tiny_encoder), None, pooling, head, "", 32, 2, 4, 2, None)
+        return build_classifier(
+            settings, labels=labels, device="cpu", precision="no", batch_tokens=batch_tokens
         )
 
     return build

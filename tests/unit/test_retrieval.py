@@ -9,31 +9,24 @@ import torch
 from nlp_meta.data.answers import Ranking
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.encoders.similarity import Overlap, margins_of, nearest, ratio_margin
 from nlp_meta.errors import EpisodeError, SettingsError
 from nlp_meta.meta.inner_loop import mean_gradient, repeat
+from nlp_meta.models.builders import build_retriever
 from nlp_meta.objectives.retrieval import (
     START_TEMPERATURE,
     TEMPERATURE,
-    build_retrieval,
     rank_candidates,
     tell_apart,
 )
+from nlp_meta.settings import ModelSettings
 
 
 @pytest.fixture
 def build(tiny_encoder):
     def build(*, pooling="mean", batch_tokens=200):
-        return build_retrieval(
-            load_backbone(str(tiny_encoder), pooling=pooling, max_tokens=16),
-            lora_r=2,
-            lora_alpha=4,
-            lora_layers=2,
-            lora_target_modules=None,
-            autocast=None,
-            batch_tokens=batch_tokens,
-        )
+        settings = ModelSettings(str(tiny_encoder), None, pooling, "shared", "", 16, 2, 4, 2, None)
+        return build_retriever(settings, device="cpu", precision="no", batch_tokens=batch_tokens)
 
     return build
 

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.builders import build_retriever
 from nlp_meta.models.mining import MinedPairs, choose_threshold
 from nlp_meta.models.retrieval import SHARES, fold_pairs, learn_matches
-from nlp_meta.objectives.retrieval import TEMPERATURE, build_retrieval
+from nlp_meta.objectives.retrieval import TEMPERATURE
+from nlp_meta.settings import ModelSettings
 
 THINGS = "house agent phone battery food staff room plot brake service money".split()
 PAIRS = [Example(f"the good {thing}", f"{thing} was very good") for thing in THINGS]
@@ -18,15 +19,8 @@ PAIRS = [Example(f"the good {thing}", f"{thing} was very good") for thing in THI
 
 @pytest.fixture(scope="module")
 def objective(tiny_encoder):
-    return build_retrieval(
-        load_backbone(str(tiny_encoder), pooling="mean", max_tokens=24),
-        lora_r=4,
-        lora_alpha=8,
-        lora_layers=2,
-        lora_target_modules=None,
-        autocast=None,
-        batch_tokens=500,
-    )
+    settings = ModelSettings(str(tiny_encoder), None, "mean", "shared", "", 24, 4, 8, 2, None)
+    return build_retriever(settings, device="cpu", precision="no", batch_tokens=500)
 
 
 def test_threshold_by_hand():

@@ -18,7 +18,7 @@ from nlp_meta.encoders.similarity import Overlap, ratio_margin
 from nlp_meta.errors import DataError, MetaModelError
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
 from nlp_meta.models.adaptation import Adaptation
-from nlp_meta.models.builders import build_classifier, build_retriever, retrieval_beside
+from nlp_meta.models.builders import build_classifier, build_retriever
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.retrieval import RetrievalModel
@@ -105,7 +105,7 @@ def test_a_saved_start_adapts_the_same(start, tmp_path):
 def test_a_mixed_start_serves_both_kinds(settings, tmp_path):
     """Sentiment finds its head, translation the temperature; a later save loses neither."""
     sentiment = build_classifier(settings, labels=("n", "p"), device="cpu", precision="no")
-    retrieval = retrieval_beside(sentiment)
+    retrieval = build_retriever(settings, beside=sentiment)
     both = {"classification": sentiment, "retrieval": retrieval}
     weights = move(draw_meta_parameters(both, torch.Generator().manual_seed(0)))
     how = {
