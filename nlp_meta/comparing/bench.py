@@ -21,7 +21,6 @@ from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import (
     GENERATION,
     RETRIEVAL,
-    ROWS,
     Episode,
     evaluation_episode,
     split_folds,
@@ -33,7 +32,7 @@ from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.models.skills import AnySettings, build_objectives
+from nlp_meta.models.skills import SKILLS, AnySettings, build_objectives
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.report.scores import join_names
 from nlp_meta.settings import (
@@ -214,11 +213,11 @@ def fitting_tasks(settings: AnyComparison, tasks: Tasks) -> tuple[Task, ...]:
         SettingsError: None is left.
     """
     skill = skill_of(settings)
-    fitting = tuple(task for task in tasks if task.kind == ROWS[skill])
+    fitting = tuple(task for task in tasks if task.kind == SKILLS[skill].rows)
     if not fitting:
         raise SettingsError(
             f"cannot compare methods of {skill} on {len(tasks)} tasks of which none has rows of "
-            f"{ROWS[skill]}: at least one for meta-validation and one for meta-test are "
+            f"{SKILLS[skill].rows}: at least one for meta-validation and one for meta-test are "
             "needed; add a card to `data.cards`"
         )
     return fitting

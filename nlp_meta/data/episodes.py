@@ -14,16 +14,13 @@ from typing import Protocol
 
 import numpy as np
 
-from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.tasks import Example, Task, texts_of
 from nlp_meta.errors import EpisodeError, SettingsError
 
 RETRIEVAL, GENERATION = "retrieval", "generation"
-SKILLS = (CLASSIFICATION, RETRIEVAL, GENERATION)
-"""What a model does with a text: name its label, find its translation, write its translation."""
-ROWS = {CLASSIFICATION: CLASSIFICATION, RETRIEVAL: TRANSLATION, GENERATION: TRANSLATION}
-"""By skill, the kind of tasks that it learns from."""
+"""Two of the skills; the third is `CLASSIFICATION`, which is a kind of rows too."""
 
 # Random streams that must not meet: which episode of training, which labels or pairs are bought
 # for an evaluation, which queries are kept of a long test part; which episode of pairs, which
@@ -226,6 +223,7 @@ class EpisodeStream:
     query_shot: int
     sampling: str | float
     seed: int
+    skill: str = CLASSIFICATION
     _pools: tuple[dict[str, list[Unit]], ...] = field(init=False, repr=False, compare=False)
     _chances: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
@@ -257,6 +255,7 @@ class EpisodeStream:
             support=tuple(support[i] for i in generator.permutation(len(support))),
             query=tuple(query[i] for i in generator.permutation(len(query))),
             index=index,
+            skill=self.skill,
             language=task.language,
         )
 
@@ -310,6 +309,7 @@ def evaluation_episode(
     draw: int,
     reserve: int | None = None,
     max_query: int | None = None,
+    skill: str = CLASSIFICATION,
 ) -> Episode:
     """Give the episode that every method is judged on.
 
@@ -340,6 +340,7 @@ def evaluation_episode(
         support=reserved[:labels_total],
         query=query,
         index=draw,
+        skill=skill,
         language=task.language,
     )
 

@@ -6,10 +6,9 @@ skill it is.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Unpack
 
-from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.episodes import (
     GENERATION,
     RETRIEVAL,
@@ -54,21 +53,26 @@ class Skill:
     """One skill.
 
     Attributes:
+        rows: The kind of tasks that it learns from.
+        fewest_pairs: Sentence pairs that a support set and a query set of training have.
         settings: Of the base and its adapter, the section `model` of a config.
         build: Its objective, from these settings, the labels of the tasks and `LoadOptions`;
             `beside` is an objective that has the base already, or None.
         adapted: What adapting a start gives.
         metric: That episodes are judged by, where no other of the skill is asked for.
-        stream: Training episodes of tasks, from their settings and a seed.
-        judged: The episode of a meta-validation task, from settings and the draw's number.
+        stream: Training episodes of tasks, from their settings, a seed and the skill's name.
+        judged: The episode of a meta-validation task, from settings, the draw's number and
+            the skill's name.
     """
 
+    rows: str
+    fewest_pairs: int
     settings: type[AnySettings]
     build: Callable[..., AnyObjective]
     adapted: type[AdaptedModel] | type[RetrievalModel] | type[GenerationModel]
     metric: str
-    stream: Callable[[tuple[Task, ...], EpisodeSettings, int], Stream]
-    judged: Callable[[Task, AdaptationSettings, int], Episode]
+    stream: Callable[[tuple[Task, ...], EpisodeSettings, int, str], Stream]
+    judged: Callable[[Task, AdaptationSettings, int, str], Episode]
 
 
 def build_objectives(
@@ -102,29 +106,34 @@ def build_objectives(
     return objectives
 
 
-def _labeled_stream(tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int) -> Stream:
-    return EpisodeStream(tasks, episode.shot, episode.query_shot, episode.sampling, seed)
-
-
-def _pair_stream(
-    tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int, *, skill: str
+def labeled_stream(
+    tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int, skill: str
 ) -> Stream:
+    """Training episodes of labeled texts."""
+    shot, query_shot = episode.shot, episode.query_shot
+    return EpisodeStream(tasks, shot, query_shot, episode.sampling, seed, skill)
+
+
+def pair_stream(tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int, skill: str) -> Stream:
+    """Training episodes of sentence pairs."""
     pairs, query_pairs = episode.pairs, episode.query_pairs
     return PairStream(tasks, pairs, query_pairs, episode.sampling, seed, skill)
 
 
-def _judged_labels(task: Task, adaptation: AdaptationSettings, draw: int) -> Episode:
+def judged_labels(task: Task, adaptation: AdaptationSettings, draw: int, skill: str) -> Episode:
+    """An episode of labeled texts of a meta-validation task."""
     return evaluation_episode(
         task,
         labels_total=adaptation.labels,
         seed=VALIDATION_SEED,
         draw=draw,
         max_query=adaptation.max_query,
+        skill=skill,
     )
 
 
-def _judged_pairs(task: Task, adaptation: AdaptationSettings, draw: int, *, skill: str) -> Episode:
-    """Pairs to be found have a pool of candidates; pairs to be written need none."""
+def judged_pairs(task: Task, adaptation: AdaptationSettings, draw: int, skill: str) -> Episode:
+    """An episode of sentence pairs, with candidates where they are to be found."""
     pool = CANDIDATES_A_QUERY * adaptation.max_query
     return evaluation_pairs(
         task,
@@ -139,27 +148,33 @@ def _judged_pairs(task: Task, adaptation: AdaptationSettings, draw: int, *, skil
 
 SKILLS: Mapping[str, Skill] = {
     CLASSIFICATION: Skill(
+        rows=CLASSIFICATION,
+        fewest_pairs=0,
         settings=ModelSettings,
         build=build_classifier,
         adapted=AdaptedModel,
         metric="macro_f1",
-        stream=_labeled_stream,
-        judged=_judged_labels,
+        stream=labeled_stream,
+        judged=judged_labels,
     ),
     RETRIEVAL: Skill(
+        rows=TRANSLATION,
+        fewest_pairs=2,  # a pair is told from others
         settings=ModelSettings,
         build=build_retriever,
         adapted=RetrievalModel,
         metric="mrr",
-        stream=partial(_pair_stream, skill=RETRIEVAL),
-        judged=partial(_judged_pairs, skill=RETRIEVAL),
+        stream=pair_stream,
+        judged=judged_pairs,
     ),
     GENERATION: Skill(
+        rows=TRANSLATION,
+        fewest_pairs=1,
         settings=Seq2SeqSettings,
         build=build_generator,
         adapted=GenerationModel,
         metric="chrf",
-        stream=partial(_pair_stream, skill=GENERATION),
-        judged=partial(_judged_pairs, skill=GENERATION),
+        stream=pair_stream,
+        judged=judged_pairs,
     ),
 }

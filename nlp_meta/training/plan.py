@@ -13,15 +13,9 @@ from torch import Tensor
 
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import (
-    GENERATION,
-    RETRIEVAL,
-    ROWS,
     Episode,
     MixedStream,
     Stream,
-)
-from nlp_meta.data.episodes import (
-    SKILLS as SKILL_NAMES,
 )
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.lora import BIAS, WEIGHT
@@ -79,13 +73,13 @@ def choose_tasks(tasks: Sequence[Task], skills: Collection[str]) -> tuple[Task, 
         SettingsError: A skill has no task.
     """
     for skill in skills:
-        if not any(task.kind == ROWS[skill] for task in tasks):
+        if not any(task.kind == SKILLS[skill].rows for task in tasks):
             raise SettingsError(
                 f"cannot draw episodes of {skill}: of {len(tasks)} tasks none has rows of "
-                f"{ROWS[skill]} and at least one is needed for training and one for "
+                f"{SKILLS[skill].rows} and at least one is needed for training and one for "
                 "meta-validation; add a card to `data.cards`, or take the skill out of `skills`"
             )
-    return tuple(task for task in tasks if task.kind in {ROWS[skill] for skill in skills})
+    return tuple(task for task in tasks if task.kind in {SKILLS[skill].rows for skill in skills})
 
 
 def union_of_labels(tasks: Sequence[Task]) -> tuple[str, ...]:
@@ -131,7 +125,7 @@ def plan_stream(settings: MetaTraining, train: Sequence[Task]) -> Stream:
     episode, seed = settings.episode, settings.run.seed
     streams = {
         skill: SKILLS[skill].stream(
-            tuple(task for task in train if task.kind == ROWS[skill]), episode, seed
+            tuple(task for task in train if task.kind == SKILLS[skill].rows), episode, seed, skill
         )
         for skill in settings.skills
     }
@@ -187,11 +181,11 @@ def validation_episodes(
 ) -> tuple[Episode, ...]:
     """Fixed support draws of each meta-validation task, for each skill that it serves."""
     return tuple(
-        SKILLS[skill].judged(task, adaptation, draw)
+        SKILLS[skill].judged(task, adaptation, draw, skill)
         for draw in range(adaptation.draws)
         for task in tasks
         for skill in skills
-        if ROWS[skill] == task.kind
+        if SKILLS[skill].rows == task.kind
     )
 
 
@@ -217,14 +211,17 @@ def find_metrics(name: str, skills: Collection[str]) -> dict[str, Metric]:
         SettingsError: There is no such metric, or it is of none of the skills.
     """
     scored = skill_of_metric(name, setting="adaptation.metric")
-    if scored not in skills:
-        fitting = [metric for skill in skills for metric in ANSWERS[skill].main_metrics]
+    # A new skill may give the answers of another, and is then judged as that is.
+    answered = {skill: skill_of_metric(SKILLS[skill].metric) for skill in skills}
+    if scored not in answered.values():
+        fitting = [metric for form in answered.values() for metric in ANSWERS[form].main_metrics]
         raise SettingsError(
             f"cannot judge episodes of {' and '.join(skills)} by '{name}': one of "
             f"{', '.join(fitting)} is needed; change `adaptation.metric`"
         )
     return {
-        skill: episode_scorer(name if skill == scored else SKILLS[skill].metric) for skill in skills
+        skill: episode_scorer(name if form == scored else SKILLS[skill].metric)
+        for skill, form in answered.items()
     }
 
 
@@ -257,10 +254,10 @@ def find_adaptation(
 
 def _check_skills(settings: MetaTraining) -> None:
     skills, episode = settings.skills, settings.episode
-    unknown = [skill for skill in skills if skill not in SKILL_NAMES]
+    unknown = [skill for skill in skills if skill not in SKILLS]
     if unknown or not skills or len(set(skills)) < len(skills):
         raise SettingsError(
-            f"cannot learn the skills {skills}: one or more of {', '.join(SKILL_NAMES)}, each "
+            f"cannot learn the skills {skills}: one or more of {', '.join(SKILLS)}, each "
             "once, are needed; change `skills`"
         )
     for name, by_skill in (("shares", episode.shares), ("weights", episode.weights)):
@@ -300,8 +297,7 @@ def _check_sizes(settings: MetaTraining) -> None:
             "cannot train with `episode.shot` 0: inner steps and the prototype head need support "
             "examples; raise it to 1 or more"
         )
-    # A pair that is to be found is told from others; one that is to be written needs none.
-    fewest = 2 if RETRIEVAL in settings.skills else 1 if GENERATION in settings.skills else 0
+    fewest = max(SKILLS[skill].fewest_pairs for skill in settings.skills)
     if inner.steps and episode.pairs < fewest:
         raise SettingsError(
             f"cannot take {inner.steps} inner steps with `episode.pairs` {episode.pairs}: at "

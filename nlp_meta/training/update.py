@@ -24,7 +24,6 @@ from accelerate import Accelerator
 from nlp_meta.data.cards import CLASSIFICATION, META_SPLITS, find_card, load_card
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import (
-    ROWS,
     EpisodeStream,
     MixedStream,
     Stream,
@@ -43,6 +42,7 @@ from nlp_meta.evaluation.statistics import Interval, resampled_interval
 from nlp_meta.hub.records import START, Record, find_model
 from nlp_meta.meta.state import StepRecord
 from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.skills import SKILLS
 from nlp_meta.rivals.fine_tune import fine_tune
 from nlp_meta.settings import (
     AdaptationSettings,
@@ -474,7 +474,7 @@ def _plan(settings: MetaTraining, record: Record, new: Sequence[Task], *, replay
     old = [recalled.tasks[name] for name in trained if name in recalled.tasks]
     skills = set(settings.skills) if replay else {CLASSIFICATION}
     kinds = {task.kind for task in old}
-    lost = {skill for skill in skills if ROWS[skill] not in kinds}
+    lost = {skill for skill in skills if SKILLS[skill].rows not in kinds}
     if replay and lost:
         reason = next(iter(recalled.missing.values()), "the record names none").rstrip(".")
         raise SettingsError(
