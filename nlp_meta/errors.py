@@ -50,6 +50,10 @@ class MetaModelError(NlpMetaError):
     """A folder that does not hold the model it was taken for."""
 
 
+class PickleError(NlpMetaError, TypeError):
+    """A model that was to be sent to another process; each process loads its own."""
+
+
 class HubError(MetaModelError):
     """A repository on the Hub that does not give or take what it must."""
 

@@ -1,5 +1,6 @@
 """Progress: bars over steps and cells, a counter, and other libraries kept quiet."""
 
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,23 +13,50 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Without bars, load reports and deprecations that only their own authors can act on."""
+    with quiet_transformers(), warnings.catch_warnings():
+        # PEFT asks transformers by a name that transformers is about to drop.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        yield
+
+
+class _Hush:
+    """How many ask transformers to be quiet now, and how loud it was before the first.
+
+    Its loudness is one for the process, so the count is too.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+        self.verbosity, self.had_bars = 0, False
+
+
+_HUSH = _Hush()
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without bars and load reports of transformers; any thread may call it at any time."""
     import transformers
 
     # Its functions carry no types.
     logging: Any = transformers.utils.logging
 
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    with _HUSH.lock:
+        if not _HUSH.inside:
+            _HUSH.verbosity = logging.get_verbosity()
+            _HUSH.had_bars = logging.is_progress_bar_enabled()
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
+        _HUSH.inside += 1
     try:
-        with warnings.catch_warnings():
-            # PEFT asks transformers by a name that transformers is about to drop.
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-            yield
+        yield
     finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
+        with _HUSH.lock:
+            _HUSH.inside -= 1
+            if not _HUSH.inside:
+                logging.set_verbosity(_HUSH.verbosity)
+                if _HUSH.had_bars:
+                    logging.enable_progress_bar()
 
 
 class Step(Protocol):

@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from nlp_meta.data.cache import Clock
+from nlp_meta.encoders.turns import Turn, loading
 from nlp_meta.errors import BackboneError, SettingsError
 
 POOLINGS = ("native", "mean")
@@ -68,6 +69,8 @@ class Backbone:
         prefix_text: Put before every text (`query: ` for E5); may be empty.
         max_tokens: Longer texts are cut; special tokens count.
         clock: Charged for what is kept of its texts.
+        running, reading: Turns of whoever runs the model, and of whoever tokenizes; who takes
+            both takes `running` first.
     """
 
     model: nn.Module
@@ -78,6 +81,17 @@ class Backbone:
     prefix_text: str
     max_tokens: int
     clock: Clock = field(default_factory=Clock, compare=False, repr=False)
+    running: Turn = field(default_factory=Turn, compare=False, repr=False)
+    reading: Turn = field(default_factory=Turn, compare=False, repr=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Backbone":
+        """Copy between passes, whose hooks would be copied; the copy takes turns of its own."""
+        with self.running(), self.reading():
+            copied = {
+                name: copy.deepcopy(getattr(self, name), memo)
+                for name in ("model", "tokenizer", "clock", "running", "reading")
+            }
+        return replace(self, **copied)
 
     @property
     def config(self) -> PretrainedConfig:
@@ -131,18 +145,18 @@ def load_backbone(
         )
     path = resolve_name(name)
     device = torch.device(device)
+    hub_options = {"revision": revision or "main", "token": token}
     options = {
         "dtype": dtype,
         "use_safetensors": True,
         "attn_implementation": "eager" if device.type == "cpu" else "sdpa",
-        "revision": revision or "main",
-        "token": token,
+        **hub_options,
     }
-    hub_options = {"revision": revision or "main", "token": token}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **hub_options)
-        config = AutoConfig.from_pretrained(path, **hub_options)
-        model = _load_model(path, config, pooling=pooling, options=options)
+        with loading():
+            tokenizer = AutoTokenizer.from_pretrained(path, **hub_options)
+            config = AutoConfig.from_pretrained(path, **hub_options)
+            model = _load_model(path, config, pooling=pooling, options=options)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise BackboneError(
@@ -172,7 +186,7 @@ def resolve_name(name: str) -> str:
 def skeleton(backbone: Backbone) -> PreTrainedModel:
     """Build the backbone's architecture without memory, for PEFT to look at."""
     kind = AutoModel if backbone.pooling == "mean" else AutoModelForSequenceClassification
-    with torch.device("meta"):
+    with loading(), torch.device("meta"):
         model: PreTrainedModel = kind.from_config(backbone.config)  # type: ignore[no-untyped-call]
     return model
 
@@ -180,12 +194,10 @@ def skeleton(backbone: Backbone) -> PreTrainedModel:
 def twin(backbone: Backbone) -> Backbone:
     """The same frozen tensors under modules and a tokenizer of their own.
 
-    Two threads may run the two at once: neither sees the other's hooks. Called while no
-    pass is under way, whose hooks would be copied.
+    Two threads may run the two at once: neither sees the other's hooks.
     """
     tensors = chain(backbone.model.parameters(), backbone.model.buffers())
-    model = copy.deepcopy(backbone.model, {id(tensor): tensor for tensor in tensors})
-    return replace(backbone, model=model, tokenizer=copy.deepcopy(backbone.tokenizer))
+    return copy.deepcopy(backbone, {id(tensor): tensor for tensor in tensors})
 
 
 def base_encoder(model: nn.Module) -> PreTrainedModel:

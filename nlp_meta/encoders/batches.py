@@ -65,12 +65,13 @@ def tokenize(backbone: Backbone, texts: Sequence[str]) -> list[Tensor]:
     """Token ids of each text, special tokens included, cut at `max_tokens`."""
     if not texts:
         return []
-    encoded = backbone.tokenizer(
-        [backbone.prefix_text + text for text in texts],
-        truncation=True,
-        max_length=backbone.max_tokens,
-        padding=False,
-    )
+    with backbone.reading():
+        encoded = backbone.tokenizer(
+            [backbone.prefix_text + text for text in texts],
+            truncation=True,
+            max_length=backbone.max_tokens,
+            padding=False,
+        )
     return [torch.tensor(ids, dtype=torch.long) for ids in encoded["input_ids"]]
 
 

@@ -5,19 +5,22 @@ own: each adapted linear layer adds, for each task of the stack, that task's ter
 
     out[row] = frozen(x[row]) + scale * (x[row] @ A[w].T) @ B[w].T,  w the task of the row
 
-through a hook that lives as long as one forward pass. Rows of all tasks may stand in one
-batch. The linear layers of the head move as a whole, so their hook replaces the frozen
-result. No module is copied,
-patched or restored, and any Hugging Face model works unmodified.
+through a hook that lives as long as one forward pass, in which the encoder is this thread's
+alone. Rows of all tasks may stand in one batch. The linear layers of the head move as a whole,
+so their hook replaces the frozen result. No module is copied, patched or restored, and any
+Hugging Face model works unmodified.
 
 Source:
     Hu et al. 2021, arXiv:2106.09685, section 4.1.
 """
 
+import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -30,11 +33,15 @@ from nlp_meta.encoders import seq2seq
 from nlp_meta.encoders.backbone import Backbone, skeleton
 from nlp_meta.encoders.batches import Owners
 from nlp_meta.encoders.seq2seq import Seq2Seq
+from nlp_meta.encoders.turns import loading
 from nlp_meta.errors import BackboneError
 
 Weights = Mapping[str, Tensor]
+Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 
 SIDES = {"encoder": ("encoder",), "decoder": ("decoder",), "both": ("encoder", "decoder")}
+
+_NO_CHECKPOINTING = {"is_gradient_checkpointing": False}
 
 LORA_A, LORA_B, WEIGHT, BIAS = ".lora_A", ".lora_B", ".weight", ".bias"
 
@@ -152,8 +159,11 @@ def _layers(backbone: Seq2Seq, frame: nn.Module, side: str, topmost: int | None)
 
 def _ask_peft(frame: PreTrainedModel, config: LoraConfig, *, name: str) -> dict[str, float]:
     """Adapted layers of a model by name, each with its scale."""
+    # PEFT asks by this name, which transformers warns that it will drop.
+    frame.__class__ = type(type(frame).__name__, (type(frame),), _NO_CHECKPOINTING)
     try:
-        adapted = get_peft_model(frame, config)
+        with loading():
+            adapted = get_peft_model(frame, config)
     except ValueError as error:
         reason = str(error).split(".")[0]
         raise BackboneError(
@@ -214,8 +224,12 @@ def lora_shapes(backbone: Backbone | Seq2Seq, plan: LoraPlan) -> dict[str, tuple
 
 
 @contextmanager
-def stacked(model: nn.Module, plan: LoraPlan, weights: Weights, owners: Owners) -> Iterator[None]:
-    """Let a model's forward pass use the stacked weights of W tasks.
+def stacked(
+    backbone: Backbone | Seq2Seq, plan: LoraPlan, weights: Weights, owners: Owners
+) -> Iterator[None]:
+    """Let a backbone's forward pass use the stacked weights of W tasks.
+
+    Other threads wait for the end of the pass.
 
     Where the last head layer's weights are absent it passes its input on, so the model
     returns features instead of logits.
@@ -225,19 +239,29 @@ def stacked(model: nn.Module, plan: LoraPlan, weights: Weights, owners: Owners) 
         owners: The task of each row of the batch; a search that widens each row to
             several, side by side, needs no others.
     """
-    with ExitStack() as hooks:
-        for name, scale in plan.scales.items():
-            pair = weights[name + LORA_A], weights[name + LORA_B]
-            hooks.callback(_hook_lora(_linear(model, name), *pair, scale, owners).remove)
-        for name in plan.head:
-            weight, bias = weights.get(name + WEIGHT), weights.get(name + BIAS)
-            hooks.callback(_hook_head(_linear(model, name), weight, bias, owners).remove)
+    processes = [os.getpid()]
+    with backbone.running(), ExitStack() as hooks:
+        hooks.callback(processes.clear)
+        for name, hook in _make_hooks(plan, weights, owners):
+            guarded = partial(_run_in, processes, hook)
+            handle = _linear(backbone.model, name).register_forward_hook(guarded)
+            hooks.callback(handle.remove)
         yield
 
 
-def _hook_lora(
-    layer: nn.Linear, a: Tensor, b: Tensor, scale: float, owners: Owners
-) -> torch.utils.hooks.RemovableHandle:
+def _run_in(processes: Sequence[int], hook: Hook, *call: Any) -> Tensor | None:
+    """Nothing that an interrupt or a fork leaves behind of a pass acts on a later one."""
+    return hook(*call) if os.getpid() in processes else None
+
+
+def _make_hooks(plan: LoraPlan, weights: Weights, owners: Owners) -> Iterator[tuple[str, Hook]]:
+    for name, scale in plan.scales.items():
+        yield name, _hook_lora(weights[name + LORA_A], weights[name + LORA_B], scale, owners)
+    for name in plan.head:
+        yield name, _hook_head(weights.get(name + WEIGHT), weights.get(name + BIAS), owners)
+
+
+def _hook_lora(a: Tensor, b: Tensor, scale: float, owners: Owners) -> Hook:
     down, up = a.mT, b.mT * scale
     if len(owners.counts) > 1:
         down, up = down[owners.index], up[owners.index]
@@ -250,7 +274,7 @@ def _hook_lora(
         pair = (_widen(down, beams), _widen(up, beams))
         return out + (tokens @ pair[0] @ pair[1]).view(out.shape)
 
-    return layer.register_forward_hook(add_term)
+    return add_term
 
 
 def _widen(matrices: Tensor, beams: int) -> Tensor:
@@ -258,9 +282,7 @@ def _widen(matrices: Tensor, beams: int) -> Tensor:
     return matrices if beams == 1 or len(matrices) == 1 else matrices.repeat_interleave(beams, 0)
 
 
-def _hook_head(
-    layer: nn.Linear, weight: Tensor | None, bias: Tensor | None, owners: Owners
-) -> torch.utils.hooks.RemovableHandle:
+def _hook_head(weight: Tensor | None, bias: Tensor | None, owners: Owners) -> Hook:
     def replace(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
         if weight is None or bias is None:
             return args[0]
@@ -268,7 +290,7 @@ def _hook_head(
         parts = zip(torch.split(args[0], list(owners.counts)), weight, bias, strict=True)
         return torch.cat([nn.functional.linear(x, w, b) for x, w, b in parts])
 
-    return layer.register_forward_hook(replace)
+    return replace
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:

@@ -106,6 +106,10 @@ def prefix_network(backbone: Backbone, *, frozen_layers: int, cache_dtype: torch
 
     kept = TextCache(compute, clock=backbone.clock)
 
+    def encode(texts: Sequence[str]) -> list[Tensor]:
+        with backbone.running():
+            return kept.take(texts)
+
     def run(states: Tensor, mask: Tensor) -> Tensor:
         if isinstance(backbone.model, MeanPooled):
             hidden = _run_layers(backbone, states, mask, first=frozen_layers)
@@ -113,7 +117,7 @@ def prefix_network(backbone: Backbone, *, frozen_layers: int, cache_dtype: torch
         hidden = _run_layers(backbone, states, mask, first=frozen_layers, stop=-1)
         return _classify(backbone, _first_token_of_last_layer(backbone, hidden, mask))
 
-    return Network(kept.take, run, padding=0)
+    return Network(encode, run, padding=0)
 
 
 @torch.no_grad()
@@ -203,7 +207,8 @@ def mean_pooled_embedder(backbone: Backbone, *, batch_tokens: int) -> Embed:
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         if not texts:
             return np.zeros((0, int(backbone.config.hidden_size)), dtype=np.float32)
-        return np.stack(kept.take(texts))
+        with backbone.running():
+            return np.stack(kept.take(texts))
 
     return embed
 

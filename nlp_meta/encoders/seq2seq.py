@@ -10,9 +10,10 @@ read a tag of the target language, where their vocabulary has such tags. A code 
 model's own (`jav_Latn`) or any that `parse_tag` reads (`jav`, `jv`, `sin_Sinh`).
 """
 
+import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -29,6 +30,7 @@ from transformers import (
 )
 
 from nlp_meta.data.languages import COMMON_CODES, LanguageTag, name_language, parse_tag, split_pair
+from nlp_meta.encoders.turns import Turn, loading
 from nlp_meta.errors import BackboneError
 
 CODED = ("m2m_100", "nllb-moe", "mbart")
@@ -227,6 +229,8 @@ class Seq2Seq:
         name: Hub id or folder, as the user typed it; what an adapter is saved for.
         max_tokens: Longer texts are cut; special tokens count.
         pooling: Its own form is what an adapter is saved for.
+        running, reading: Turns of whoever runs the model, and of whoever uses its tokenizer;
+            who takes both takes `running` first.
     """
 
     model: PreTrainedModel
@@ -235,6 +239,17 @@ class Seq2Seq:
     languages: Languages
     max_tokens: int
     pooling: str = "native"
+    running: Turn = field(default_factory=Turn, compare=False, repr=False)
+    reading: Turn = field(default_factory=Turn, compare=False, repr=False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Seq2Seq":
+        """Copy between passes, whose hooks would be copied; the copy takes turns of its own."""
+        with self.running(), self.reading():
+            copied = {
+                name: copy.deepcopy(getattr(self, name), memo)
+                for name in ("model", "tokenizer", "running", "reading")
+            }
+        return replace(self, **copied)
 
     @property
     def config(self) -> PretrainedConfig:
@@ -273,15 +288,16 @@ def load_seq2seq(
     device = torch.device(device)
     hub_options = {"revision": revision or "main", "token": token}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, **hub_options)
-        config = AutoConfig.from_pretrained(name, **hub_options)
-        model = AutoModelForSeq2SeqLM.from_pretrained(
-            name,
-            dtype=dtype,
-            use_safetensors=True,
-            attn_implementation="eager" if device.type == "cpu" else None,
-            **hub_options,
-        )
+        with loading():
+            tokenizer = AutoTokenizer.from_pretrained(name, **hub_options)
+            config = AutoConfig.from_pretrained(name, **hub_options)
+            model = AutoModelForSeq2SeqLM.from_pretrained(
+                name,
+                dtype=dtype,
+                use_safetensors=True,
+                attn_implementation="eager" if device.type == "cpu" else None,
+                **hub_options,
+            )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise BackboneError(
@@ -297,7 +313,7 @@ def load_seq2seq(
 
 def skeleton(backbone: Seq2Seq) -> PreTrainedModel:
     """Build the architecture without memory, for PEFT to look at."""
-    with torch.device("meta"):
+    with loading(), torch.device("meta"):
         model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(backbone.config)
     return model
 
@@ -309,22 +325,23 @@ def direct(backbone: Seq2Seq, pair: str) -> Direction:
 
 def tokenize_sources(backbone: Seq2Seq, texts: Sequence[str], direction: Direction) -> list[Tensor]:
     """Ids of source texts as the encoder takes them, cut at `max_tokens`."""
-    _set_languages(backbone.tokenizer, direction)
-    return _tokenize(backbone, text=[direction.prefix_text + text for text in texts])
+    sources = [direction.prefix_text + text for text in texts]
+    return _tokenize(backbone, direction, text=sources)
 
 
 def tokenize_targets(backbone: Seq2Seq, texts: Sequence[str], direction: Direction) -> list[Tensor]:
     """Ids of translations as the decoder is to write them, cut at `max_tokens`."""
-    _set_languages(backbone.tokenizer, direction)
-    return _tokenize(backbone, text_target=list(texts))
+    return _tokenize(backbone, direction, text_target=list(texts))
 
 
-def _tokenize(backbone: Seq2Seq, **texts: list[str]) -> list[Tensor]:
+def _tokenize(backbone: Seq2Seq, direction: Direction, **texts: list[str]) -> list[Tensor]:
     if not next(iter(texts.values())):
         return []
-    encoded = backbone.tokenizer(
-        **texts, truncation=True, max_length=backbone.max_tokens, padding=False
-    )
+    with backbone.reading():
+        _set_languages(backbone.tokenizer, direction)
+        encoded = backbone.tokenizer(
+            **texts, truncation=True, max_length=backbone.max_tokens, padding=False
+        )
     return [torch.tensor(ids, dtype=torch.long) for ids in encoded["input_ids"]]
 
 

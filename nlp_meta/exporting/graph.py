@@ -57,7 +57,9 @@ def merge(model: AdaptedModel) -> Merged:
     The temperature is in the head already, so a softmax of the logits is calibrated.
     """
     backbone, plan = model.objective.backbone, model.objective.plan
-    network = copy.deepcopy(backbone.model).cpu().float()
+    with backbone.running():
+        network = copy.deepcopy(backbone.model)
+    network = network.cpu().float()
     weights = {name: value.detach().float().cpu() for name, value in model.weights.items()}
     for name, scale in plan.scales.items():
         term = weights[name + LORA_B] @ weights[name + LORA_A]

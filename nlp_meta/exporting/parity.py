@@ -165,7 +165,7 @@ def adapted_logits(model: AdaptedModel, text: str) -> Logits:
     ids = tokenize(objective.backbone, [text])[0].unsqueeze(0).to(device)
     owner = Owners(torch.zeros(1, dtype=torch.long, device=device), (1,))
     weights = repeat(model.weights, tasks=1)
-    with stacked(objective.backbone.model, objective.plan, weights, owner):
+    with stacked(objective.backbone, objective.plan, weights, owner):
         logits = whole_network(objective.backbone).run(ids, torch.ones_like(ids))
     row: Logits = logits[0].float().cpu().numpy()
     return row

@@ -1,11 +1,12 @@
 """The base of every model: it is loaded from a folder or the Hub, saved, and pushed."""
 
+import copy
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import ClassVar, Self, Unpack
+from typing import Any, ClassVar, NoReturn, Self, Unpack
 
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch import Tensor
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.lora import LoraPlan
 from nlp_meta.encoders.seq2seq import Seq2Seq
+from nlp_meta.encoders.turns import plain_modes
+from nlp_meta.errors import PickleError
 from nlp_meta.hub.destinations import Destination, Pushed, PushOptions
 from nlp_meta.hub.pull import Source, source_of
 from nlp_meta.hub.records import Record, find_model
@@ -58,7 +61,21 @@ class Model:
     role: ClassVar[str]
     skill: ClassVar[str | None] = None
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy the encoder too, so that the copy and the model need not wait for each other."""
+        itself: Any = self
+        parts = {part.name: getattr(self, part.name) for part in fields(itself)}
+        copied: Self = replace(itself, **copy.deepcopy(parts, memo))
+        return copied
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        refuse_pickle(type(self).__name__)
+
     @classmethod
+    @plain_modes()
     def from_pretrained(
         cls,
         name_or_path: str | Path,
@@ -125,3 +142,18 @@ class Model:
     @abstractmethod
     def _parts(self) -> Parts:
         """Give what is written of the model."""
+
+
+def refuse_pickle(name: str) -> NoReturn:
+    """Say how a model gets to another process.
+
+    Args:
+        name: Of its class.
+
+    Raises:
+        PickleError: Always.
+    """
+    raise PickleError(
+        f"cannot pickle a {name}: it shares its encoder with other models and each process needs "
+        f"one of its own; call `save_pretrained` here and `{name}.from_pretrained` there"
+    )

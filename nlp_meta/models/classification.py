@@ -15,6 +15,7 @@ from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.prefix import whole_network
+from nlp_meta.encoders.turns import plain_modes
 from nlp_meta.errors import DivergedError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import Source
@@ -76,7 +77,7 @@ class AdaptationReport:
             return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class AdaptedModel(Model):
     """A backbone with the adapter and the head of one domain.
 
@@ -103,6 +104,7 @@ class AdaptedModel(Model):
         """Names of the labels in the order of the logits."""
         return self.objective.labels
 
+    @plain_modes()
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """One prediction a text, with calibrated probabilities of every label."""
         answers = predict_texts(self.objective, self.weights, texts)
@@ -257,6 +259,7 @@ def adapt_to_labels(
     seconds = time.monotonic() - began
     report = _report(adapted, how, examples=len(support), cut=cut, seconds=seconds, mixture=mixture)
     weights = _cool(objective, adapted.weights, report.temperature)
+    objective = objective.over(objective.backbone)  # it keeps no text
     return AdaptedModel(objective, weights, settings, match, report, mixed, provenance)
 
 

@@ -19,6 +19,7 @@ from nlp_meta.data.languages import check_pair, join_pair, split_pair
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.seq2seq import direct, tokenize_sources, tokenize_targets
 from nlp_meta.encoders.similarity import NEIGHBORS
+from nlp_meta.encoders.turns import plain_modes
 from nlp_meta.errors import DivergedError
 from nlp_meta.evaluation.translation_metrics import chrf
 from nlp_meta.hub.model import Model, Parts, Saved
@@ -93,7 +94,7 @@ class GenerationReport:
             return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GenerationModel(Model):
     """An encoder-decoder with the adapter of one language pair: it translates.
 
@@ -124,6 +125,7 @@ class GenerationModel(Model):
         """Margin from which on a pair is mined; 1, no margin at all, where no pair said more."""
         return 1.0 if self.report is None else self.report.mined.threshold
 
+    @plain_modes()
     def translate(self, texts: Sequence[str], *, num_beams: int | None = None) -> list[str]:
         """One translation a text; longer ones than the model takes are cut.
 
@@ -156,6 +158,7 @@ class GenerationModel(Model):
             self.objective, texts, [], language=self.pair, long_texts=long_texts, lines=lines
         )
 
+    @plain_modes()
     def embed(
         self,
         texts: Sequence[str],
@@ -175,6 +178,7 @@ class GenerationModel(Model):
         pair = join_pair(language or self.source_lang, self.target_lang)
         return embed_texts(self.objective, self.weights, texts, language=pair, on_step=on_step)
 
+    @plain_modes()
     def align(
         self,
         sources: Sequence[str],

@@ -13,6 +13,7 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
 from nlp_meta.data.languages import check_pair, join_pair
+from nlp_meta.encoders.turns import plain_modes
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import ADAPTER, Source, hash_file, tell_source
@@ -38,7 +39,7 @@ from nlp_meta.settings import ModelSettings
 O = TypeVar("O", Classification, Retrieval, Generation)  # noqa: E741  an objective
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class MetaModel(Model):
     """A meta-learned start with the defaults that its adaptation was found to need.
 
@@ -117,6 +118,7 @@ class MetaModel(Model):
             if plain[name] not in foreign and not (layers and plain[name].startswith(layers))
         }
 
+    @plain_modes()
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """Answer with the labels of meta-training, without any label of the new domain.
 
@@ -131,6 +133,7 @@ class MetaModel(Model):
             )
         return predict_texts(objective, self.start_of(CLASSIFICATION), texts)
 
+    @plain_modes()
     def translate(
         self,
         texts: Sequence[str],
@@ -151,6 +154,7 @@ class MetaModel(Model):
         language = join_pair(source_lang, target_lang)
         return write_texts(objective, weights, texts, language=language, num_beams=num_beams)
 
+    @plain_modes()
     def adapt(
         self,
         texts: Sequence[str],
@@ -186,6 +190,8 @@ class MetaModel(Model):
             SettingsError: `companion` is none of these words.
         """
         objective = self.objective_of(CLASSIFICATION, Classification)
+        # States that an earlier call kept of these texts would change the last digits.
+        objective = objective.over(objective.backbone)
         how = self.adaptation[CLASSIFICATION].instead(steps=steps, learning_rate=learning_rate)
         return adapt_to_labels(
             objective,
@@ -203,6 +209,7 @@ class MetaModel(Model):
             on_step=on_step,
         )
 
+    @plain_modes()
     def adapt_to_pairs(
         self,
         sources: Sequence[str],
@@ -259,6 +266,7 @@ class MetaModel(Model):
             common["how"] = self.adaptation[skill].instead(steps=steps, learning_rate=learning_rate)
             return adapt_to_writing(generation, self.start_of(skill), sources, targets, **common)
         retrieval = self.objective_of(skill, Retrieval)
+        retrieval = retrieval.over(retrieval.backbone)
         common["how"] = self.adaptation[skill].instead(steps=steps, learning_rate=learning_rate)
         return adapt_to_matches(
             retrieval, self.start_of(skill), sources, targets, companion=companion, **common

@@ -18,6 +18,7 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.lora import LoraPlan
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap
+from nlp_meta.encoders.turns import plain_modes
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import Source
@@ -71,7 +72,7 @@ class RetrievalReport:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RetrievalModel(Model):
     """A backbone with the adapter of one language pair: it embeds sentences and finds pairs.
 
@@ -94,6 +95,7 @@ class RetrievalModel(Model):
     provenance: Mapping[str, Any] = field(default_factory=dict)
     source: Source | None = None
 
+    @plain_modes()
     def embed(
         self, texts: Sequence[str], *, on_step: Callable[[int], None] | None = None
     ) -> Tensor:
@@ -118,6 +120,7 @@ class RetrievalModel(Model):
             lambda block: exact.embed(stacked, [block])[0], texts, width=width, on_step=on_step
         )
 
+    @plain_modes()
     def rank(
         self,
         sources: Sequence[str],
@@ -142,6 +145,7 @@ class RetrievalModel(Model):
             cosines += share * Overlap.of(sources, candidates).cosines().to(cosines.device)
         return rank_candidates(cosines, neighbors=self.objective.neighbors)
 
+    @plain_modes()
     def align(
         self,
         sources: Sequence[str],
@@ -312,7 +316,7 @@ def adapt_to_matches(
         objective, start, pairs, how=how, companion=companion, seed=seed, on_step=on_step
     )
     report = _report(adapted, how, cut=cut, seconds=time.monotonic() - began, pairs=len(sources))
-    ready = replace(objective, overlap=report.overlap)
+    ready = replace(objective.over(objective.backbone), overlap=report.overlap)  # it keeps no text
     return RetrievalModel(
         ready, adapted.weights, settings, report.threshold, languages, report, provenance
     )

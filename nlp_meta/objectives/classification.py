@@ -6,9 +6,11 @@ head the last linear layer is a meta-parameter; with the `prototype` head it is 
 from each support set, for any number of labels.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from scipy.optimize import minimize_scalar
@@ -73,6 +75,14 @@ class Classification:
                 f"cannot build the head '{self.head}': one of {', '.join(HEADS)} is needed; "
                 "change `model.head`"
             )
+
+    def over(self, backbone: Backbone) -> "Classification":
+        """The same over a copy of its encoder, or over itself, with no text's states kept."""
+        network = build_network(backbone, frozen_layers=lowest_adapted_layer(self.plan))
+        return replace(self, backbone=backbone, network=network)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Classification":
+        return self.over(copy.deepcopy(self.backbone, memo))
 
     def meta_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw the tensors that the outer loop moves, at their beginning."""
@@ -159,7 +169,7 @@ class Classification:
 
     def _run(self, weights: Weights, batch: Batch) -> Tensor:
         """Logits `(rows, labels)`; features where the weights hold no last layer."""
-        adapted = stacked(self.backbone.model, self.plan, weights, batch.owners)
+        adapted = stacked(self.backbone, self.plan, weights, batch.owners)
         with adapted, autocasting(self.autocast, self.backbone.device):
             out = self.network.run(batch.states, batch.mask).float().flatten(1)
         if self.plan.head[-1] + WEIGHT not in weights:

@@ -6,10 +6,12 @@ tokens of a task. A minibatch is worked through in pieces of like length, whose 
 add up to that of the whole, so its size is bounded by time and not by memory.
 """
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,16 +57,20 @@ class Generation:
     autocast: torch.dtype | None
     batch_tokens: int
 
+    def over(self, backbone: Seq2Seq) -> "Generation":
+        """The same over another copy of its encoder-decoder."""
+        return replace(self, backbone=backbone)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Generation":
+        return self.over(copy.deepcopy(self.backbone, memo))
+
     def meta_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw the tensors that the outer loop moves, at their beginning."""
         return start_weights(self.backbone, self.plan, num_labels=0, generator=generator)
 
     def loss(self, weights: Weights, batch: PairBatch) -> Tensor:
         """Cross-entropy of each task, `(tasks,)` in nats: this batch's share of the mean."""
-        with (
-            stacked(self.backbone.model, self.plan, weights, batch.owners),
-            autocasting(self.autocast, self.backbone.device),
-        ):
+        with self._adapted(weights, batch.owners):
             each = token_losses(
                 self.backbone.model,
                 batch,
@@ -99,10 +105,7 @@ class Generation:
         """
         means = []
         for batch in batches:
-            with (
-                stacked(self.backbone.model, self.plan, weights, batch.owners),
-                autocasting(self.autocast, self.backbone.device),
-            ):
+            with self._adapted(weights, batch.owners):
                 encoder = self.backbone.model.get_encoder()
                 states = encoder(input_ids=batch.sources, attention_mask=batch.mask)
             mask = batch.mask.unsqueeze(-1).float()
@@ -144,7 +147,7 @@ class Generation:
     @contextmanager
     def _adapted(self, weights: Weights, owners: Owners) -> Iterator[None]:
         """Let the encoder-decoder compute with the weights of W tasks, in the chosen dtype."""
-        adapted = stacked(self.backbone.model, self.plan, weights, owners)
+        adapted = stacked(self.backbone, self.plan, weights, owners)
         with adapted, autocasting(self.autocast, self.backbone.device):
             yield
 
@@ -160,10 +163,7 @@ class Generation:
         return translations
 
     def _search(self, weights: Weights, batch: PairBatch, *, longest: int) -> list[str]:
-        with (
-            stacked(self.backbone.model, self.plan, weights, batch.owners),
-            autocasting(self.autocast, self.backbone.device),
-        ):
+        with self._adapted(weights, batch.owners):
             written = self.backbone.model.generate(  # type: ignore[operator]  # a mixin's method
                 input_ids=batch.sources,
                 attention_mask=batch.mask,
@@ -174,7 +174,8 @@ class Generation:
                 max_new_tokens=min(longest, self.backbone.max_tokens),
             )
         new = written[:, batch.starts.shape[1] :]
-        texts = self.backbone.tokenizer.batch_decode(new, skip_special_tokens=True)
+        with self.backbone.reading():
+            texts = self.backbone.tokenizer.batch_decode(new, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
 

@@ -6,9 +6,11 @@ minibatch: each source picks its target among all targets of its episode, each t
 source. The temperature is a meta-parameter, and a fast weight, beside the LoRA matrices.
 """
 
+import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,6 +87,14 @@ class Retrieval:
                 f"cannot retrieve translations with the pooling '{self.backbone.pooling}': a text "
                 "is compared as the mean of its states; set `model.pooling` to mean"
             )
+
+    def over(self, backbone: Backbone) -> "Retrieval":
+        """The same over a copy of its encoder, or over itself, with no text's states kept."""
+        network = build_network(backbone, frozen_layers=lowest_adapted_layer(self.plan))
+        return replace(self, backbone=backbone, network=network)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Retrieval":
+        return self.over(copy.deepcopy(self.backbone, memo))
 
     def meta_parameters(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Draw the tensors that the outer loop moves, at their beginning."""
@@ -220,7 +230,7 @@ class Retrieval:
     def _run(self, weights: Weights, piece: Batch) -> Tensor:
         """Embeddings `(rows, hidden)`: features come out where the head's weights are absent."""
         headless = {name: value for name, value in weights.items() if name not in self._head}
-        adapted = stacked(self.backbone.model, self.plan, headless, piece.owners)
+        adapted = stacked(self.backbone, self.plan, headless, piece.owners)
         with adapted, autocasting(self.autocast, self.backbone.device):
             out = self.network.run(piece.states, piece.mask).float().flatten(1)
         return torch.nn.functional.normalize(out, dim=-1)

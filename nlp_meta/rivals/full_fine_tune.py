@@ -207,7 +207,8 @@ def _start(
     """Copy the encoder, in float32 whatever the backbone is in: small updates would be lost."""
     present = set(support_targets(support_set, purpose="fine-tune"))
     labels = len(support_set.labels)
-    encoder = copy.deepcopy(backbone.encoder).float().requires_grad_(True)
+    with backbone.running():
+        encoder = copy.deepcopy(backbone.encoder).float().requires_grad_(True)
     shape = labels, int(backbone.config.hidden_size)
     return _Network(
         backbone,

@@ -46,7 +46,8 @@ class Reader(nn.Module):
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
-        self.encoder = copy.deepcopy(backbone.encoder).float().requires_grad_(True)
+        with backbone.running():
+            self.encoder = copy.deepcopy(backbone.encoder).float().requires_grad_(True)
 
     def preprocess(self, texts: Sequence[str], **_: object) -> dict[str, Tensor]:
         """Token ids with the backbone's own prefix and limit; it was given no other prompt."""

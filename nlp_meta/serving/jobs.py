@@ -16,8 +16,6 @@ from typing import Any
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.labels import check_labels, match_labels
 from nlp_meta.encoders.backbone import Backbone
-from nlp_meta.encoders.lora import lowest_adapted_layer
-from nlp_meta.encoders.prefix import build_network
 from nlp_meta.errors import NlpMetaError, RequestError
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
@@ -85,12 +83,11 @@ class Jobs:
         """
         check_base(meta.encoder_settings, pack.base, name=name)
         self.pack, self.on_end = pack, on_end
-        self._twin = replace(
-            pack.twin(),
-            prefix_text=meta.encoder_settings.prefix_text,
-            max_tokens=meta.encoder_settings.max_tokens,
+        settings = meta.encoder_settings
+        twin = replace(
+            pack.twin(), prefix_text=settings.prefix_text, max_tokens=settings.max_tokens
         )
-        self.meta = _over(meta, self._twin)
+        self.meta = _over(meta, twin)
         self._progress: dict[str, Progress] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -190,16 +187,12 @@ class Jobs:
             self._check_wanted(order)
             self._set(job, steps_done=done, steps=total)
 
-        # A network keeps the states of all texts that it has seen: each job gets a new one.
-        meta = _over(self.meta, self._twin)
-        return meta.adapt(order.texts, order.labels, on_step=on_step, **order.options)
+        return self.meta.adapt(order.texts, order.labels, on_step=on_step, **order.options)
 
 
 def _over(meta: MetaModel, backbone: Backbone) -> MetaModel:
-    objective = meta.objective_of(CLASSIFICATION, Classification)
-    network = build_network(backbone, frozen_layers=lowest_adapted_layer(objective.plan))
-    objectives = {CLASSIFICATION: replace(objective, backbone=backbone, network=network)}
-    return replace(meta, objectives=objectives)
+    objective = meta.objective_of(CLASSIFICATION, Classification).over(backbone)
+    return replace(meta, objectives={CLASSIFICATION: objective})
 
 
 def _describe(adapted: AdaptedModel, order: Order) -> dict[str, Any]:

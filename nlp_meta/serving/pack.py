@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from nlp_meta.encoders.batches import Owners, pad_rows, tokenize
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, Weights, stacked
 from nlp_meta.encoders.prefix import lean_network
 from nlp_meta.errors import BackboneError, DataError, MetaModelError
-from nlp_meta.hub.model import Saved
+from nlp_meta.hub.model import Saved, refuse_pickle
 from nlp_meta.hub.records import ADAPTED, find_model, read_settings
 from nlp_meta.models.builders import plan_encoder
 from nlp_meta.models.classification import PREDICTION_TOKENS, AdaptedModel, read_adapted
@@ -207,8 +208,10 @@ class DomainPack:
         self._table: Mapping[str, Domain] = MappingProxyType(
             {name: make_domain(first, source=source)}
         )
-        self._reading, self._running = threading.Lock(), threading.Lock()
         self._loading, self._replacing = threading.Lock(), threading.Lock()
+
+    def __reduce_ex__(self, _: object) -> NoReturn:
+        refuse_pickle(type(self).__name__)
 
     @classmethod
     def from_pretrained(
@@ -323,8 +326,7 @@ class DomainPack:
             self.backbone, prefix_text=domain.prefix_text, max_tokens=domain.max_tokens
         )
         stripped = [text.strip() for text in texts]
-        with self._reading:
-            rows = tokenize(backbone, stripped)
+        rows = tokenize(backbone, stripped)
         return [Question(domain, *pair) for pair in zip(stripped, rows, strict=True)]
 
     def answer(self, questions: Sequence[Question]) -> list[Prediction]:
@@ -344,8 +346,7 @@ class DomainPack:
 
     def twin(self) -> Backbone:
         """Copy the encoder for another thread: the tensors are shared, hooks and locks are not."""
-        with self._reading, self._running:
-            return twin(self.backbone)
+        return twin(self.backbone)
 
     def _put(self, name: str, domain: Domain) -> bool:
         with self._replacing:
@@ -361,7 +362,7 @@ class DomainPack:
         groups = plan_passes([len(question.ids) for question in questions])
         logits: list[Tensor] = []
         places: list[int] = []
-        with self._running, torch.inference_mode():
+        with torch.inference_mode():
             for group in groups:
                 rows = sorted(group, key=owners.__getitem__)
                 places += rows
@@ -377,7 +378,7 @@ class DomainPack:
         tasks = len(weights[plan.head[-1] + BIAS])
         counts = tuple(owners.count(task) for task in range(tasks))
         rows = Owners(torch.tensor(owners, device=device), counts)
-        with stacked(self.backbone.model, plan, weights, rows):
+        with stacked(self.backbone, plan, weights, rows):
             return self._network.run(block.to(device), mask.to(device)).float().flatten(1).cpu()
 
 

@@ -195,7 +195,7 @@ def test_plain_peft_has_the_same_logits(model_folders, family, tmp_path):
     objective = start.objectives["generation"]
     inputs = {"input_ids": ids, "decoder_input_ids": torch.tensor([[2, 8, 9]])}
     owners = Owners(torch.tensor([0]), (1,))
-    with stacked(objective.backbone.model, objective.plan, weights, owners):
+    with stacked(objective.backbone, objective.plan, weights, owners):
         ours = objective.backbone.model(**inputs).logits
     torch.testing.assert_close(ours, plain(**inputs).logits, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(ours, objective.backbone.model(**inputs).logits)

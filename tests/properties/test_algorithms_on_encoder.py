@@ -183,7 +183,7 @@ def test_exact_maml_agrees_with_finite_differences(tiny_encoder, optimizer):
     def loss(weights, made):
         block, mask, targets = made
         owners = Owners(torch.zeros(len(block)).long(), (len(block),))
-        with stacked(backbone.model, plan, weights, owners):
+        with stacked(backbone, plan, weights, owners):
             return cross_entropy(network.run(block, mask), targets).unsqueeze(0)
 
     one = make_episode()

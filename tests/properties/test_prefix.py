@@ -50,7 +50,7 @@ def shared_out(rows: int, weights) -> Owners:
 
 def logits(network, backbone, plan, weights, texts=TEXTS):
     block, mask = pad_rows(network.encode(texts), padding=network.padding)
-    with torch.no_grad(), stacked(backbone.model, plan, weights, shared_out(len(texts), weights)):
+    with torch.no_grad(), stacked(backbone, plan, weights, shared_out(len(texts), weights)):
         return network.run(block, mask)
 
 
@@ -90,7 +90,7 @@ def test_prefix_gives_the_gradients_of_the_whole_model(request, shape, pooling):
     def gradients(network):
         leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
         block, mask = pad_rows(network.encode(TEXTS), padding=network.padding)
-        with stacked(backbone.model, plan, leaves, shared_out(len(TEXTS), leaves)):
+        with stacked(backbone, plan, leaves, shared_out(len(TEXTS), leaves)):
             out = network.run(block, mask)
         return dict(
             zip(leaves, torch.autograd.grad(out.square().sum(), leaves.values()), strict=True)
@@ -156,7 +156,7 @@ def test_hooks_are_gone_after_the_pass(tiny_encoder):
     before = backbone.model(input_ids=ids).logits
 
     owners = shared_out(3, weights)
-    with pytest.raises(RuntimeError), stacked(backbone.model, plan, weights, owners):
+    with pytest.raises(RuntimeError), stacked(backbone, plan, weights, owners):
         backbone.model(input_ids=ids)  # one row where the owners are of three
 
     assert torch.equal(backbone.model(input_ids=ids).logits, before)
