@@ -146,7 +146,7 @@ def load_backbone(
     path = resolve_name(name)
     device = torch.device(device)
     hub_options = {"revision": revision or "main", "token": token}
-    options = {
+    options: dict[str, object] = {
         "dtype": dtype,
         "use_safetensors": True,
         "attn_implementation": "eager" if device.type == "cpu" else "sdpa",

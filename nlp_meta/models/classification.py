@@ -28,7 +28,6 @@ from nlp_meta.models.companion import (
     FACTORS,
     Companion,
     CompanionReport,
-    check_when,
     find_companion,
 )
 from nlp_meta.models.texts import check_labeled, check_texts, count_cut
@@ -237,7 +236,6 @@ def adapt_to_labels(
         prior: N-grams of the start, from which those of the domain begin.
     """
     began = time.monotonic()
-    check_when(companion)
     check_labeled(texts, labels)
     match = match_labels(labels, objective.labels, label_map=label_map)
     check_labels(match.labels)

@@ -27,6 +27,7 @@ from nlp_meta.meta.inner_loop import (
 )
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.classification import AdaptedModel, adapt_to_labels, predict_texts
+from nlp_meta.models.companion import check_when
 from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_texts
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
@@ -189,6 +190,7 @@ class MetaModel(Model):
             MetaModelError: The start did not learn classification.
             SettingsError: `companion` is none of these words.
         """
+        check_when(companion)
         objective = self.objective_of(CLASSIFICATION, Classification)
         # States that an earlier call kept of these texts would change the last digits.
         objective = objective.over(objective.backbone)

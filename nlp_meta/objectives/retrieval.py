@@ -26,10 +26,11 @@ from nlp_meta.encoders.lora import (
     WEIGHT,
     LoraPlan,
     Weights,
+    lowest_adapted_layer,
     stacked,
     start_weights,
 )
-from nlp_meta.encoders.prefix import Network
+from nlp_meta.encoders.prefix import Network, build_network
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap, ratio_margin
 from nlp_meta.errors import EpisodeError, SettingsError
 
