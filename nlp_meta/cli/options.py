@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 import sys
 import textwrap
 from argparse import (
@@ -127,7 +128,7 @@ def name_options(message: str, parser: ArgumentParser) -> str:
             return match[0]
         word = action.option_strings[-1] if action.option_strings else str(action.metavar)
         takes_value = value is not None and action.nargs != 0
-        return f"`{word} {value.strip(chr(34))}`" if takes_value else f"`{word}`"
+        return f"`{word} {shlex.quote(value.strip(chr(34)))}`" if takes_value else f"`{word}`"
 
     return re.sub(r"`(?P<name>[a-z_]+(?:\.[a-z_]+)?)(?:=(?P<value>[^`]*))?`", replace, message)
 
@@ -207,7 +208,7 @@ def _seed(text: str) -> int:
 
 
 def _label_map(text: str) -> Mapping[str, str]:
-    from nlp_meta.data.labels import parse_label_map
+    from nlp_meta.data.label_maps import parse_label_map
 
     try:
         return parse_label_map(text)

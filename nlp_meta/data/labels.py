@@ -2,16 +2,18 @@
 
 People write `pos`, `Positive ` or `1` where a model knows `positive`. What means
 a known label becomes that label; a set that has anything else in it is new and
-stays as it was written.
+stays as it was written. What looks like a slip, or is a guess, is noted.
 """
 
 import difflib
-import math
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
 
+from nlp_meta.data.holes import is_missing_word, is_unseen
 from nlp_meta.errors import LabelError
 
 _ALIASES = {
@@ -23,6 +25,11 @@ _BINARY_ALIASES = (
     {"0": "negative", "1": "positive"},
     {"false": "negative", "true": "positive"},
 )
+_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?[01]?\d)?", re.IGNORECASE)
+# 1,000 may be a thousand, and 007 is a name.
+_NO_NUMBER = re.compile(r"[-+]?([1-9]\d{0,2}(,\d{3})+|0\d.*)")
+_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
+_JOINTS = re.compile(r"\s*[;|,/+&]\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,57 +38,61 @@ class LabelMatch:
 
     Attributes:
         labels: One for each example, in the examples' order.
-        matched: Label as written -> its new name, where the two differ by more
-            than blanks around it.
-        counts: Label as written, without blanks around it -> number of examples.
+        matched: Label as written -> its new name, where the two differ.
+        counts: Label as written -> number of examples.
         shared: Every label is one that the model knows.
+        assumed: Of `matched`, what only a custom says: that 1 is positive.
+        notes: Sentences on what was assumed and on what looks like a slip.
     """
 
     labels: tuple[str, ...]
     matched: Mapping[str, str]
     counts: Mapping[str, int]
     shared: bool
+    assumed: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def spellings(self) -> dict[str, str]:
+        """Every label as written -> its name."""
+        return {written: self.matched.get(written, written) for written in self.counts}
 
 
 def label_text(value: object) -> str | None:
-    """Write one cell of a label column as text: 1, 1.0 and "1" are the same label.
+    """Write a cell of a label column as text: the one rule of what is the same label.
+
+    1, 1.0, "1,0", "+1" and "1.00E+00" are one label. Characters that nobody sees go, blanks
+    around a label too; composed and decomposed letters are the same.
 
     Returns:
-        None for a missing label: None, not a number, nothing but blanks.
+        None for a missing label: None, not a number, nothing to see.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
         return None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    text = str(value)
-    return text if text.strip() else None
+    text = clean_text(str(value))
+    return (_write_number(text) or text) if text else None
 
 
-def parse_label_map(text: str) -> dict[str, str]:
-    """Read what a user gave as `label_map`, such as `bad=negative,good=positive`.
+def clean_text(text: str) -> str:
+    """Drop what nobody sees of a text, and write blanks of all kinds as blanks.
 
-    Raises:
-        LabelError: A part is not `written=name`, or a label is there twice.
+    Joiners between letters outside of ASCII stay: some scripts and emoji are written with them.
     """
-    label_map: dict[str, str] = {}
-    for part in text.split(","):
-        written, equals, name = (piece.strip() for piece in part.partition("="))
-        if not (written and equals and name):
-            raise LabelError(
-                f"cannot read the label map {text!r}: {part.strip()!r} is not of the form "
-                "written=name; write `label_map` like bad=negative,good=positive"
-            )
-        if written in label_map:
-            raise LabelError(
-                f"cannot read the label map {text!r}: {written!r} is there twice, one name for "
-                "each label is needed; keep one of them in `label_map`"
-            )
-        label_map[written] = name
-    return label_map
+    text = unicodedata.normalize("NFC", text)
+    if text.isascii() and text.isprintable():
+        return text.strip()
+    signs = [" " if sign.isspace() else sign for sign in text]
+    places = range(len(signs))
+    return "".join(signs[place] for place in places if _is_kept(signs, place)).strip()
 
 
 def match_labels(
-    labels: Sequence[str], known: Sequence[str], *, label_map: Mapping[str, str] | None
+    labels: Sequence[str],
+    known: Sequence[str],
+    *,
+    label_map: Mapping[str, str] | None,
+    spellings: Mapping[str, str] | None = None,
+    part: bool = False,
 ) -> LabelMatch:
     """Give labels the names that the model knows, if all of them mean one of these.
 
@@ -94,32 +105,78 @@ def match_labels(
         labels: As written, one for each example.
         known: The model's labels; empty if it has none of its own.
         label_map: Label as written -> name; goes before every other rule.
+        spellings: Label as written when the model was adapted -> its name; goes before
+            what labels usually mean.
+        part: The labels need not all be there, so `label_map` may name others.
 
     Raises:
-        LabelError: An empty label; a key of `label_map` that no example has; two
+        LabelError: An empty label, or a word for a missing one; several labels in one; a
+            column that does not hold labels; a key of `label_map` that no example has; two
             labels of a new set that differ in nothing but case or blanks.
     """
-    _check_written(labels)
-    counts = Counter(labels)
-    renamed = _apply_label_map(counts, known, label_map or {})
-    meanings = _meanings(counts, known) | {
-        written: name for written, name in renamed.items() if name in known
-    }
+    written = _write_all(labels)
+    counts = Counter(written)
+    renamed = _apply_label_map(counts, known, label_map or {}, part=part)
+    learned = _find_learned(counts, known, spellings or {})
+    named = {name: renamed[name] for name in renamed if renamed[name] in known}
+    usual, assumed = _meanings(counts, known)
+    meanings = {**usual, **learned, **named}
     shared = meanings.keys() == counts.keys() and renamed.items() <= meanings.items()
+    others = {label: count for label, count in counts.items() if label not in renamed | learned}
+    by_fold = {fold_label(name) for name in known}
+    _check_missing_words(counts, [name for name in others if fold_label(name) not in by_fold])
     if shared:
         names = meanings
     else:
-        names = {written: renamed.get(written, written.strip()) for written in counts}
+        check_kind(written)
+        _check_joined(counts, others)
+        names = {label: renamed.get(label, label) for label in counts}
         _check_distinct(names, renamed)
-    stripped: Counter[str] = Counter()
-    for written, number in counts.items():
-        stripped[written.strip()] += number
+    assumed = {name: assumed[name] for name in assumed if shared and name in others}
+    notes = _note_assumed(assumed) if shared else _note_slips(counts, others, known, meanings)
     return LabelMatch(
-        labels=tuple(names[label] for label in labels),
-        matched={w.strip(): name for w, name in names.items() if w.strip() != name},
-        counts=dict(stripped),
+        labels=tuple(names[label] for label in written),
+        matched={label: name for label, name in names.items() if label != name},
+        counts=dict(counts),
         shared=shared,
+        assumed=assumed,
+        notes=notes,
     )
+
+
+def check_kind(labels: Sequence[str]) -> None:
+    """Stop where a column holds something else than labels: scores, dates, texts, names of rows.
+
+    Raises:
+        LabelError: Says what it looks like.
+    """
+    counts = Counter(labels)
+    singles = sum(count == 1 for count in counts.values())
+    if len(counts) < 8 or 2 * singles <= len(counts):
+        return
+    shown = ", ".join(repr(label[:40]) for label in list(counts)[:3])
+    kind, remedy = _kind_of(list(counts))
+    raise LabelError(
+        f"cannot learn labels from {len(labels)} examples: the column has {len(counts)} different "
+        f"values in {len(labels)} rows ({shown}, ...) and looks like {kind}; a few labels, each in "
+        f"several rows, are needed; {remedy}name the column of the labels with `label_column`"
+    )
+
+
+def check_columns(texts: Sequence[str], labels: Sequence[str]) -> None:
+    """Stop where texts and labels look swapped: few texts again and again, each label another.
+
+    Raises:
+        LabelError: Names both arguments.
+    """
+    different = len(set(labels))
+    many, few = different > len(labels) / 2, len(set(texts)) <= max(2, len(texts) / 5)
+    if len(labels) >= 8 and many and few and _kind_of(list(set(labels)))[0] == "texts":
+        raise LabelError(
+            f"cannot learn labels such as {labels[0][:40]!r} of texts such as {texts[0][:40]!r}: "
+            f"{different} labels are different and {len(set(texts))} texts, so both look "
+            "swapped; give `text_column` and `label_column` the other way round"
+        )
 
 
 def check_labels(labels: Sequence[str], *, min_per_label: int = 2) -> None:
@@ -143,10 +200,14 @@ def check_labels(labels: Sequence[str], *, min_per_label: int = 2) -> None:
         )
     label, count = min(counts.items(), key=lambda item: item[1])
     if count < min_per_label:
+        often = [other for other in counts if count * 5 <= counts[other]]
+        near = _find_near(label, often)
+        slip = f", and it looks like a slip of {near!r}" if near else ""
         raise LabelError(
-            f"cannot learn label {label!r} from {count} example{'' if count == 1 else 's'}: at "
-            f"least {min_per_label} of each label are needed; add examples of it, remove it, or "
-            "join it with another label by `label_map`"
+            f"cannot learn label {label!r} from {count} example{'' if count == 1 else 's'}{slip}: "
+            f"at least {min_per_label} of each label are needed; add examples of it, leave it out "
+            f"with {_say_drop(label)}, or join it with another label by "
+            f"{_say_map(label, near) if near else '`label_map`'}"
         )
 
 
@@ -162,40 +223,65 @@ def describe_match(match: LabelMatch) -> str:
     return f"{shared_title if match.shared else 'new label set'}: {', '.join(parts)}"
 
 
-def _fold(label: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", label).casefold().split())
+def fold_label(label: str) -> str:
+    """Write a label so that spellings which differ in case, blanks or leading zeros are equal."""
+    text = "".join(sign for sign in clean_text(label) if sign == " " or not is_unseen(sign))
+    text = " ".join(unicodedata.normalize("NFC", text.casefold()).split())
+    return _write_number(re.sub(r"^([-+]?)0+(?=\d)", r"\1", text)) or text
 
 
-def _check_written(labels: Sequence[str]) -> None:
-    for row, label in enumerate(labels, start=1):
-        if not label.strip():
+def _is_kept(signs: Sequence[str], place: int) -> bool:
+    sign = signs[place]
+    if sign in "\u200c\u200d":
+        beside = signs[max(place - 1, 0) : place] + signs[place + 1 : place + 2]
+        return len(beside) == 2 and not any(map(str.isascii, beside))
+    # Flags of regions are spelled with tags.
+    return sign == " " or "\U000e0020" <= sign <= "\U000e007f" or not is_unseen(sign)
+
+
+def _write_number(text: str) -> str | None:
+    """Write a number the shortest way; None for what is none."""
+    wide = range(0xFF01, 0xFF5F)
+    signs = [chr(ord(sign) - 0xFEE0) if ord(sign) in wide else sign for sign in text]
+    digits = (str(unicodedata.decimal(sign, sign)) for sign in signs)
+    plain = "".join(digits).replace("\u2212", "-").replace("\u066b", ".")
+    if len(plain) > 24 or not _NUMBER.fullmatch(plain) or _NO_NUMBER.fullmatch(plain):
+        return None
+    return f"{Decimal(plain.replace(',', '.')).normalize() + 0:f}"
+
+
+def _write_all(labels: Sequence[str]) -> list[str]:
+    written = []
+    for row, text in enumerate(map(label_text, labels), start=1):
+        if text is None:
             raise LabelError(
                 f"cannot use the label of example {row}: it is empty, a label for each example "
                 "is needed; fill it in or remove the example"
             )
+        written.append(text)
+    return written
 
 
 def _apply_label_map(
-    counts: Mapping[str, int], known: Sequence[str], label_map: Mapping[str, str]
+    counts: Mapping[str, int], known: Sequence[str], label_map: Mapping[str, str], *, part: bool
 ) -> dict[str, str]:
     """Label as written -> name, for the labels that the map speaks of.
 
     A key means the label written just so; failing that, the one that differs in
     case or blanks.
     """
-    by_fold = {_fold(name): name for name in known}
-    keys_by_fold = {_fold(key): key for key in label_map}
+    names = {label_text(key) or key: label_text(name) or name for key, name in label_map.items()}
+    by_fold = {fold_label(name): name for name in known}
+    keys_by_fold = {fold_label(key): key for key in names}
     renamed: dict[str, str] = {}
     used: set[str] = set()
     for written in counts:
-        spellings = (written, written.strip(), keys_by_fold.get(_fold(written), written))
-        key = next((spelling for spelling in spellings if spelling in label_map), None)
+        key = written if written in names else keys_by_fold.get(fold_label(written))
         if key is not None:
-            target = label_map[key].strip()
-            renamed[written] = by_fold.get(_fold(target), target)
+            renamed[written] = by_fold.get(fold_label(names[key]), names[key])
             used.add(key)
-    for key in label_map:
-        if key not in used:
+    for key in names:
+        if key not in used and not part:
             nearest = difflib.get_close_matches(key, counts, n=1)
             hint = f" (nearest: {nearest[0]!r})" if nearest else ""
             raise LabelError(
@@ -205,18 +291,70 @@ def _apply_label_map(
     return renamed
 
 
-def _meanings(counts: Mapping[str, int], known: Sequence[str]) -> dict[str, str]:
-    """Label as written -> known label, for the labels that have such a meaning."""
+def _find_learned(
+    counts: Mapping[str, int], known: Sequence[str], spellings: Mapping[str, str]
+) -> dict[str, str]:
+    """Label as written -> name, for labels that were written so when the model was adapted."""
+    by_fold = {fold_label(written): name for written, name in spellings.items() if name in known}
+    folded = {written: fold_label(written) for written in counts}
+    return {written: by_fold[fold] for written, fold in folded.items() if fold in by_fold}
+
+
+def _meanings(
+    counts: Mapping[str, int], known: Sequence[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Label as written -> known label, for the labels that have such a meaning.
+
+    Returns:
+        Beside all of them those that are guesses.
+    """
     names = {
         alias: name for name, aliases in _ALIASES.items() if name in known for alias in aliases
     }
-    folded = {written: _fold(written) for written in counts}
+    names |= {fold_label(name): name for name in known}
+    folded = {written: fold_label(written) for written in counts}
+    guesses: Mapping[str, str] = {}
     if set(known) == {"negative", "positive"}:
-        for binary in _BINARY_ALIASES:
-            if set(folded.values()) == binary.keys():
-                names |= binary
-    names |= {_fold(name): name for name in known}
-    return {written: names[fold] for written, fold in folded.items() if fold in names}
+        # One of the two alone means what it means beside the other.
+        guesses = next((both for both in _BINARY_ALIASES if both.keys() >= {*folded.values()}), {})
+    assumed = {written: guesses[fold] for written, fold in folded.items() if fold in guesses}
+    usual = {written: names[fold] for written, fold in folded.items() if fold in names}
+    return usual | assumed, assumed
+
+
+def _check_missing_words(counts: Mapping[str, int], doubted: Collection[str]) -> None:
+    words = [
+        name
+        for name in doubted
+        if is_missing_word(name) and not ("-" in name and name.replace("-", "+") in counts)
+    ]
+    if not words:
+        return
+    rows = sum(counts[name] for name in words)
+    others = {label: count for label, count in counts.items() if label not in words}
+    beside = f"they stand beside {_listed(others)}" if others else "no row has another label"
+    word = words[0]
+    raise LabelError(
+        f"cannot tell whether {_listed(dict.fromkeys(words, 0))} ({rows} of {sum(counts.values())} "
+        f"rows) is a label: programs write it where a label is missing, and {beside}; leave these "
+        f"rows out with {_say_drop(word)}, or say with {_say_map(word, word)} that it is one"
+    )
+
+
+def _check_joined(counts: Mapping[str, int], doubted: Collection[str]) -> None:
+    """Refuse a label that joins others: it is several labels of one text."""
+    parts = {label: [fold_label(part) for part in _JOINTS.split(label)] for label in doubted}
+    alone = {fold_label(label) for label in counts}
+    joined = Counter(part for label in parts if len(parts[label]) > 1 for part in parts[label])
+    for label, pieces in parts.items():
+        known = [piece in alone or joined[piece] > 1 for piece in pieces]
+        if len(pieces) > 1 and all(known) and any(piece in alone for piece in pieces):
+            raise LabelError(
+                f"cannot learn the label {label!r} ({counts[label]} of {sum(counts.values())} "
+                "rows): it joins labels that other rows have, and one label a text is what is "
+                f"learned; keep one of them, leave these rows out with {_say_drop(label)}, or say "
+                f"with {_say_map(label, pieces[0])} what they count as"
+            )
 
 
 def _check_distinct(names: Mapping[str, str], renamed: Mapping[str, str]) -> None:
@@ -226,16 +364,97 @@ def _check_distinct(names: Mapping[str, str], renamed: Mapping[str, str]) -> Non
     """
     seen: dict[str, str] = {}
     for written, name in names.items():
-        other = seen.setdefault(_fold(name), written)
+        other = seen.setdefault(fold_label(name), written)
         same_name = names[other] == name
         if other == written or (same_name and (written in renamed or other in renamed)):
             continue
         first, second = (names[w] if w in renamed else w for w in (other, written))
         raise LabelError(
-            f"cannot tell labels {first!r} and {second!r} apart: they differ in case or blanks "
-            "only, one spelling for each label is needed; write them alike or join them by "
-            "`label_map`"
+            f"cannot tell labels {first!r} and {second!r} apart: they differ in case, blanks or "
+            "leading zeros only, one spelling for each label is needed; write them alike or join "
+            "them by `label_map`"
         )
+
+
+def _note_assumed(assumed: Mapping[str, str]) -> tuple[str, ...]:
+    if not assumed:
+        return ()
+    pairs = " and ".join(f"{written} as {name}" for written, name in assumed.items())
+    return (
+        f"{pairs}: that is assumed, as most tables mean it so; say with `label_map` if yours does "
+        "not",
+    )
+
+
+def _note_slips(
+    counts: Mapping[str, int],
+    doubted: Collection[str],
+    known: Sequence[str],
+    meanings: Mapping[str, str],
+) -> tuple[str, ...]:
+    """Labels of a few rows that nearly are a label of many, or one that the model knows."""
+    notes = []
+    for label in doubted:
+        often = [other for other in counts if other != label and counts[label] * 5 <= counts[other]]
+        near = _find_near(label, [*often, *(name for name in known if name not in often)])
+        if label in meanings or near is None:
+            continue
+        lost = " and the meta-model's head is not used" if len(counts) - 1 == len(meanings) else ""
+        notes.append(
+            f"{label!r} ({counts[label]} of {sum(counts.values())} rows) looks like a slip of "
+            f"{near!r}, and counts as a label of its own{lost}: join them with "
+            f"{_say_map(label, near)}"
+        )
+    if all(map(_write_number, counts)) and any(not label.isdecimal() for label in counts):
+        notes.append(
+            f"the labels are {len(counts)} numbers such as {_listed(counts)}: they are learned as "
+            "names, of which none is more than another"
+        )
+    return tuple(notes)
+
+
+def _find_near(label: str, others: Sequence[str]) -> str | None:
+    """The label that another is a slip of; a syllable before a word makes another word of it."""
+    letters = _letters_of(label)
+    for other in others:
+        same = _letters_of(other)
+        if letters and same == letters:
+            return other
+        short, long = sorted((letters, same), key=len)
+        spelled = len(short) >= 4 and not any(map(str.isdigit, letters)) and short.isalpha()
+        ratio = difflib.SequenceMatcher(None, letters, same).ratio()
+        if spelled and long.isalpha() and ratio >= 0.85 and not long.endswith(short):
+            return other
+    return None
+
+
+def _letters_of(label: str) -> str:
+    return "".join(sign for sign in fold_label(label) if sign.isalnum())
+
+
+def _kind_of(values: Sequence[str]) -> tuple[str, str]:
+    """What values that are no labels look like, and what to do about it."""
+    text = sum(map(len, values)) / len(values)
+    if all(map(_write_number, values)):
+        if all(value.isdecimal() for value in values) and len(values) > 1:
+            return "numbers of rows, or scores", "write ranges of scores as labels, or "
+        return "scores", "write ranges of them as labels, such as low and high, or "
+    if all(map(_DATE.fullmatch, values)):
+        return "dates", ""
+    blanks = sum(value.count(" ") for value in values) / len(values)
+    if blanks >= 3 or text > 60:
+        return "texts", "give the columns of texts and labels the other way round, or "
+    return "names of single rows", ""
+
+
+def _say_drop(label: str) -> str:
+    return f'`drop_labels="{label}"`'
+
+
+def _say_map(label: str, name: str) -> str:
+    """Name the argument, with its value where that needs no quotes."""
+    plain = not re.search('[",=`]', label + name)
+    return f'`label_map="{label}={name}"`' if plain else "`label_map`"
 
 
 def _listed(labels: Mapping[str, int]) -> str:

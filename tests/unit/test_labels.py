@@ -1,13 +1,18 @@
 """Labels: what is matched, what is a new set, and what stops."""
 
-import pytest
+import math
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlp_meta.data.label_maps import parse_label_map, read_label_map, write_label_map
 from nlp_meta.data.labels import (
+    check_columns,
     check_labels,
     describe_match,
     label_text,
     match_labels,
-    parse_label_map,
 )
 from nlp_meta.errors import LabelError
 
@@ -27,6 +32,12 @@ THREE = ("negative", "neutral", "positive")
         (["False", "True"], TWO, ("negative", "positive")),
         (["pos", "positive", "neg"], TWO, ("positive", "positive", "negative")),
         (["refund", "Delay"], ("delay", "refund"), ("refund", "delay")),
+        (["1", "1.0"], TWO, ("positive", "positive")),  # a part means what the whole table does
+        (
+            ["\u200bpositive", "nega\u200btive\ufeff", "positive\u00a0"],
+            TWO,
+            ("positive", "negative", "positive"),
+        ),
     ],
 )
 def test_labels_that_mean_known_ones_become_these(written, known, expected):
@@ -41,7 +52,6 @@ def test_labels_that_mean_known_ones_become_these(written, known, expected):
     [
         (["0", "1"], THREE),
         (["0", "1", "2"], TWO),
-        (["1", "1"], TWO),
         (["true", "0"], TWO),
         (["1", "5"], TWO),
         (["pos", "neg", "mixed"], TWO),
@@ -90,7 +100,7 @@ def test_blanks_around_labels_of_a_new_set_go():
 
 
 @pytest.mark.parametrize(
-    "written", [["Refund", "refund "], ["refund", "refund "], ["late  delivery", "Late delivery"]]
+    "written", [["Refund", "refund "], ["01", "1"], ["late  delivery", "Late delivery"]]
 )
 def test_two_spellings_of_one_new_label_stop(written):
     with pytest.raises(LabelError, match=r"cannot tell labels .* apart.*`label_map`"):
@@ -163,7 +173,148 @@ def test_a_match_is_told_in_one_line():
 
 @pytest.mark.parametrize(
     ("cell", "expected"),
-    [(1, "1"), (1.0, "1"), (1.5, "1.5"), (True, "True"), ("1.0", "1.0"), (None, None), (" ", None)],
+    [
+        *((cell, "1") for cell in (1, 1.0, "1.0", "1,0", "1.00E+00", "+1", "1.", " 1 ", "\uff11")),
+        *((cell, "0.5") for cell in (0.5, "0,5", ".50", "5E-1", "0,500")),
+        *((cell, "-1") for cell in (-1, "-1.0", "\u22121")),
+        *((cell, None) for cell in (None, math.nan, "", " ", "\u200b\ufeff", "\u3000", "\u00ad")),
+        (1.5, "1.5"),
+        (True, "True"),
+        ("1,000", "1,000"),  # perhaps a thousand
+        ("007", "007"),
+        ("1.2.3", "1.2.3"),
+        ("1e9999999", "1e9999999"),
+        ("ne\u0301gatif", "n\u00e9gatif"),
+        ("late\u00a0delivery\u200b", "late delivery"),
+        ("\U0001f44d\ufe0f", "\U0001f44d"),
+        # Joiners that are seen stay: in Persian and in emoji, not in Latin letters.
+        ("\u0645\u06cc\u200c\u0634", "\u0645\u06cc\u200c\u0634"),
+        ("posi\u200dtive", "positive"),
+    ],
 )
 def test_a_cell_of_a_label_column_is_written_as_text(cell, expected):
     assert label_text(cell) == expected
+
+
+@given(st.text())
+def test_a_label_written_as_text_stays_so(text):
+    written = label_text(text)
+
+    assert written is None or label_text(written) == written
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_every_spelling_of_a_whole_number_is_one_label(number):
+    spellings = (number, float(number), f"{number}.0", f"{number},0", f" {number:+d}", f"{number}.")
+
+    assert {label_text(spelling) for spelling in spellings} == {str(number)}
+
+
+LABELS = st.text(min_size=1).map(label_text).filter(bool)
+
+
+@given(st.dictionaries(LABELS, LABELS, min_size=1))
+def test_every_label_map_can_be_written_as_text(label_map):
+    assert parse_label_map(write_label_map(label_map)) == label_map
+
+
+def test_quotes_hold_commas_and_equals_signs_of_labels():
+    text = '"good, very"=positive, "not=good"=negative,"say ""no"""=other'
+
+    assert parse_label_map(text) == {
+        "good, very": "positive",
+        "not=good": "negative",
+        'say "no"': "other",
+    }
+
+
+def test_python_gives_a_label_map_as_a_mapping_or_as_text():
+    assert read_label_map({0: "negative", 1.0: "positive"}) == read_label_map(
+        "0=negative,1=positive"
+    )
+    with pytest.raises(LabelError, match="type list"):
+        read_label_map(["bad=negative"])
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "None", "NULL", "#N/A", "<NA>", "NaT", "?", "-"])
+def test_a_word_for_a_missing_label_is_doubted_beside_labels(word):
+    labels = ["positive", "negative", "positive", "negative", word]
+
+    with pytest.raises(LabelError, match="is a label: .*`drop_labels=.*`label_map="):
+        match_labels(labels, TWO, label_map=None)
+    assert match_labels(labels, TWO, label_map={word: word}).counts[word] == 1
+
+
+def test_a_model_may_have_a_label_that_elsewhere_means_missing():
+    assert match_labels(["none", "racism"], ("none", "racism"), label_map=None).shared
+    assert match_labels(["+", "-"], (), label_map=None).labels == ("+", "-")
+
+
+@pytest.mark.parametrize("slip", ["positve", "Positive.", "postive", "'positive'"])
+def test_a_slip_is_told_with_what_it_costs(slip):
+    match = match_labels(["positive"] * 29 + ["negative"] * 30 + [slip], TWO, label_map=None)
+
+    assert len(match.notes) == 1
+    assert "looks like a slip of 'positive'" in match.notes[0]
+    assert "the meta-model's head is not used" in match.notes[0]
+    with pytest.raises(LabelError, match="from 1 example, and it looks like a slip of 'positive'"):
+        check_labels(match.labels)
+
+
+@pytest.mark.parametrize("other", ["unpositive", "negative", "impolite", "refund2", "car"])
+def test_other_words_are_no_slips(other):
+    labels = ["positive"] * 40 + ["polite"] * 40 + ["refund1"] * 40 + ["cat"] * 40 + [other] * 2
+
+    assert match_labels(labels, TWO, label_map=None).notes == ()
+
+
+def test_what_only_custom_says_is_told_as_assumed():
+    match = match_labels(["0", "1"], TWO, label_map=None)
+
+    assert match.assumed == {"0": "negative", "1": "positive"}
+    assert "0 as negative and 1 as positive: that is assumed" in match.notes[0]
+    assert match_labels(["0", "1"], TWO, label_map={"0": "positive", "1": "negative"}).notes == ()
+
+
+def test_labels_mean_what_they_meant_when_the_model_was_adapted():
+    learned = {"0": "positive", "1": "negative"}
+
+    match = match_labels(["1.0", "1"], TWO, label_map=None, spellings=learned, part=True)
+
+    assert match.labels == ("negative", "negative")
+    assert match.notes == ()
+    # A label map of the whole table may name labels that a part of it lacks.
+    assert match_labels(["1"], TWO, label_map={"1": "negative", "0": "positive"}, part=True).shared
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        (
+            [f"{0.01 * row:.2f}" for row in range(60)],
+            "60 different values in 60 rows .*like scores",
+        ),
+        ([f"2026-01-{row:02}" for row in range(1, 25)], "looks like dates"),
+        ([f"The lift is late on day {row}." for row in range(60)], "looks like texts"),
+        ([f"ID-{row}" for row in range(60)], "looks like names of single rows"),
+    ],
+)
+def test_a_column_of_the_wrong_kind_is_named(labels, kind):
+    with pytest.raises(LabelError, match=kind):
+        match_labels(labels, TWO, label_map=None)
+
+
+def test_texts_and_labels_that_look_swapped_are_named():
+    texts = [f"The lift is late on day {row}." for row in range(20)]
+
+    check_columns(texts, ["a", "b"] * 10)
+    with pytest.raises(LabelError, match="look swapped; give `text_column` and `label_column`"):
+        check_columns(["a", "b"] * 10, texts)
+
+
+def test_labels_that_join_others_are_several():
+    labels = ["positive", "negative", "urgent", "positive;urgent", "negative"]
+
+    with pytest.raises(LabelError, match="'positive;urgent' .1 of 5 rows.: it joins labels"):
+        match_labels(labels, TWO, label_map=None)
+    assert match_labels(["a/b", "c"], (), label_map=None).labels == ("a/b", "c")
