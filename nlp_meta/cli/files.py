@@ -44,6 +44,8 @@ def read_rows(
         text_column=options.text_column,
         label_column=getattr(options, "label_column", None),
         max_rows=max_rows,
+        empty=getattr(options, "empty", "stop"),
+        drop_labels=getattr(options, "drop_labels", ()),
         **reading_of(options),
     )
     show_notes(screen, table.notes)

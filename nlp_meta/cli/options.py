@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from nlp_meta.errors import LabelError
+from nlp_meta.errors import DataError
 
 if TYPE_CHECKING:
     from argparse import _ActionsContainer as Group  # a command, or a heading of its help
@@ -28,7 +28,7 @@ TABLES = ".csv, .tsv, .jsonl, .json or .parquet"
 
 TABLES_OR_PAIRS = f"{TABLES}; of two texts both paths, A B"
 
-LABEL_OPTIONS = ("--text-column", "--label-column", "--label-map")
+LABEL_OPTIONS = ("--text-column", "--label-column", "--label-map", "--drop-label", "--empty")
 READING = ("--encoding", "--separator", "--sheet")
 """How a table is to be read."""
 PAIR_COLUMNS = ("--source-column", "--target-column")
@@ -209,10 +209,13 @@ def _seed(text: str) -> int:
 
 def _label_map(text: str) -> Mapping[str, str]:
     from nlp_meta.data.label_maps import parse_label_map
+    from nlp_meta.files.tables import LABEL_FILES, read_label_file
 
+    path = Path(text)
+    is_file = path.suffix.removeprefix(".").lower() in LABEL_FILES and "=" not in text
     try:
-        return parse_label_map(text)
-    except LabelError as error:
+        return read_label_file(path) if is_file or path.is_file() else parse_label_map(text)
+    except DataError as error:
         raise ArgumentTypeError(str(error)) from error
 
 
@@ -262,8 +265,22 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--label-map": {
         "type": _label_map,
         "metavar": "A=B,C=D",
-        "help": "names for labels, such as bad=negative,good=positive (default: those that mean "
-        "the same are matched)",
+        "help": "names for labels, such as bad=negative,good=positive; a label with , or = in it "
+        "in double quotes; or a file of them: .csv or .tsv of two columns, .json or .yaml "
+        "(default: those that mean the same are matched)",
+    },
+    "--drop-label": {
+        "dest": "drop_labels",
+        "action": "append",
+        "default": [],
+        "metavar": "NAME",
+        "help": "leave out the rows of a label, and count them; may be given several times",
+    },
+    "--empty": {
+        "choices": ("stop", "skip"),
+        "default": "stop",
+        "help": "rows without a text or a label are an error, or are left out and counted "
+        "(default: %(default)s)",
     },
     "--source-column": {
         "default": "source",

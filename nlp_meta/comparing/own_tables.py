@@ -17,6 +17,7 @@ from nlp_meta.comparing.run import run_comparison, save_comparison
 from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
+from nlp_meta.data.label_maps import LabelMap
 from nlp_meta.data.labels import match_labels
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.data.leaks import LeakReport, check_leaks
@@ -162,7 +163,7 @@ def compare_table(
     test_data: LabeledTable | None,
     *,
     folder: Path,
-    label_map: Mapping[str, str] | None,
+    label_map: LabelMap | None,
     on_cell: Callable[[int, int], None] | None = None,
 ) -> str:
     """Judge every method on draws of a user's labels and write the report.
@@ -229,7 +230,7 @@ def recommend_for_table(
     encoder: str,
     folds: int,
     repeats: int,
-    label_map: Mapping[str, str] | None,
+    label_map: LabelMap | None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Recommendation:
     """Cross-validate methods on a user's table, without rows that nearly repeat another.
@@ -280,7 +281,7 @@ def build_task(
     test_data: LabeledTable | None,
     *,
     known: Sequence[str],
-    label_map: Mapping[str, str] | None,
+    label_map: LabelMap | None,
 ) -> Task:
     """Make a task of one or two tables, with the meta-model's names for labels that it knows."""
     train = _read_labeled(data, known=known, label_map=label_map)
@@ -345,7 +346,7 @@ def _check_rows(train: Sequence[Example], *, alone: bool, called: str) -> None:
 
 
 def _read_labeled(
-    table: LabeledTable, *, known: Sequence[str], label_map: Mapping[str, str] | None
+    table: LabeledTable, *, known: Sequence[str], label_map: LabelMap | None
 ) -> tuple[Example, ...]:
     """Different texts of a table, each with its first label."""
     match = match_labels(table.labels or (), known, label_map=label_map)

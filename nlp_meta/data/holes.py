@@ -99,23 +99,22 @@ def select_rows(
         SettingsError: `empty` is no policy.
     """
     check_policy(empty)
-    holes = {what: sorted(places) for what, places in holes.items() if places}
-    lost = {place for places in holes.values() for place in places}
+    lacking = {what: sorted(places) for what, places in holes.items() if places}
+    lost = {place for places in lacking.values() for place in places}
     if lost and (empty == STOP or (empty == SKIP and len(lost) == count)):
-        what, places = next(iter(holes.items()))
+        what, places = next(iter(lacking.items()))
         raise DataError(
             f"cannot use {subject}: {_count(places, count)} no {what} ({name(places)}), a {what} "
             f"in each row is needed; fill {'it' if len(places) == 1 else 'them'} in"
             + (f', leave such rows out with `empty="{SKIP}"`' if len(lost) < count else "")
             + f" or {remedies[what]}"
         )
-    places = tuple(place for place in range(count) if empty == KEEP or place not in lost)
     done = "left without an answer" if empty == KEEP else "left out"
     return Selection(
-        places,
+        tuple(place for place in range(count) if empty == KEEP or place not in lost),
         tuple(
             f"{len(rows)} of {count} rows have no {what} and are {done} ({name(rows)})"
-            for what, rows in holes.items()
+            for what, rows in lacking.items()
         ),
     )
 

@@ -3,8 +3,11 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from nlp_meta.data.labels import label_text
+from nlp_meta.data.label_texts import label_text
 from nlp_meta.errors import LabelError
+
+LabelMap = Mapping[str, str] | str
+"""As users give it: label as written -> name, or the same as text."""
 
 _FORM = "write `label_map` like bad=negative,good=positive"
 _QUOTES = (
@@ -36,12 +39,7 @@ def parse_label_map(text: str) -> dict[str, str]:
     return read_pairs(pairs, shown=repr(text))
 
 
-def write_label_map(label_map: Mapping[str, str]) -> str:
-    """Write a label map as text, which `parse_label_map` reads."""
-    return ",".join("=".join(map(_quote, pair)) for pair in label_map.items())
-
-
-def read_label_map(value: Mapping[object, object] | str | None) -> dict[str, str]:
+def read_label_map(value: LabelMap | None) -> dict[str, str]:
     """Take a label map as Python gives it: a mapping, or text as on the command line.
 
     Raises:
@@ -100,8 +98,3 @@ def _split(text: str) -> Iterator[tuple[str, str, int]]:
         if not sign:
             return
         place = match.end()
-
-
-def _quote(label: str) -> str:
-    doubled = label.replace('"', '""')
-    return f'"{doubled}"' if re.search('[",=]', label) else label

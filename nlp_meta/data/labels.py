@@ -7,13 +7,14 @@ stays as it was written. What looks like a slip, or is a guess, is noted.
 
 import difflib
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 
-from nlp_meta.data.holes import is_missing_word, is_unseen
+from nlp_meta.data.holes import is_missing_word
+from nlp_meta.data.label_maps import LabelMap, read_label_map
+from nlp_meta.data.label_texts import fold_label, write_number
+from nlp_meta.data.label_texts import label_text as label_text
 from nlp_meta.errors import LabelError
 
 _ALIASES = {
@@ -25,9 +26,6 @@ _BINARY_ALIASES = (
     {"0": "negative", "1": "positive"},
     {"false": "negative", "true": "positive"},
 )
-_NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?[01]?\d)?", re.IGNORECASE)
-# 1,000 may be a thousand, and 007 is a name.
-_NO_NUMBER = re.compile(r"[-+]?([1-9]\d{0,2}(,\d{3})+|0\d.*)")
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
 _JOINTS = re.compile(r"\s*[;|,/+&]\s*")
 
@@ -58,39 +56,11 @@ class LabelMatch:
         return {written: self.matched.get(written, written) for written in self.counts}
 
 
-def label_text(value: object) -> str | None:
-    """Write a cell of a label column as text: the one rule of what is the same label.
-
-    1, 1.0, "1,0", "+1" and "1.00E+00" are one label. Characters that nobody sees go, blanks
-    around a label too; composed and decomposed letters are the same.
-
-    Returns:
-        None for a missing label: None, not a number, nothing to see.
-    """
-    if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
-        return None
-    text = clean_text(str(value))
-    return (_write_number(text) or text) if text else None
-
-
-def clean_text(text: str) -> str:
-    """Drop what nobody sees of a text, and write blanks of all kinds as blanks.
-
-    Joiners between letters outside of ASCII stay: some scripts and emoji are written with them.
-    """
-    text = unicodedata.normalize("NFC", text)
-    if text.isascii() and text.isprintable():
-        return text.strip()
-    signs = [" " if sign.isspace() else sign for sign in text]
-    places = range(len(signs))
-    return "".join(signs[place] for place in places if _is_kept(signs, place)).strip()
-
-
 def match_labels(
     labels: Sequence[str],
     known: Sequence[str],
     *,
-    label_map: Mapping[str, str] | None,
+    label_map: LabelMap | None,
     spellings: Mapping[str, str] | None = None,
     part: bool = False,
 ) -> LabelMatch:
@@ -104,7 +74,8 @@ def match_labels(
     Args:
         labels: As written, one for each example.
         known: The model's labels; empty if it has none of its own.
-        label_map: Label as written -> name; goes before every other rule.
+        label_map: Label as written -> name, or text such as `bad=negative`; goes before every
+            other rule.
         spellings: Label as written when the model was adapted -> its name; goes before
             what labels usually mean.
         part: The labels need not all be there, so `label_map` may name others.
@@ -116,7 +87,7 @@ def match_labels(
     """
     written = _write_all(labels)
     counts = Counter(written)
-    renamed = _apply_label_map(counts, known, label_map or {}, part=part)
+    renamed = _apply_label_map(counts, known, read_label_map(label_map), part=part)
     learned = _find_learned(counts, known, spellings or {})
     named = {name: renamed[name] for name in renamed if renamed[name] in known}
     usual, assumed = _meanings(counts, known)
@@ -141,6 +112,31 @@ def match_labels(
         shared=shared,
         assumed=assumed,
         notes=notes,
+    )
+
+
+def drop_rows(
+    labels: Sequence[Sequence[str]], drop_labels: Sequence[str] | str
+) -> tuple[set[int], tuple[str, ...]]:
+    """Find the rows of labels that are to be left out.
+
+    Args:
+        labels: All labels of each row.
+        drop_labels: Their spelling does not matter; a text is one label.
+
+    Returns:
+        Their places, from 0, and sentences on what is left out.
+    """
+    dropped = [drop_labels] if isinstance(drop_labels, str) else list(drop_labels)
+    folded = {fold_label(label_text(label) or label): label for label in dropped}
+    hits = {
+        place: {fold_label(name) for name in names} & folded.keys()
+        for place, names in enumerate(labels)
+    }
+    counts = Counter(name for names in hits.values() for name in names)
+    return {place for place, names in hits.items() if names}, tuple(
+        f"{counts[name]} of {len(labels)} rows are labeled {label!r} and are left out"
+        for name, label in folded.items()
     )
 
 
@@ -223,33 +219,6 @@ def describe_match(match: LabelMatch) -> str:
     return f"{shared_title if match.shared else 'new label set'}: {', '.join(parts)}"
 
 
-def fold_label(label: str) -> str:
-    """Write a label so that spellings which differ in case, blanks or leading zeros are equal."""
-    text = "".join(sign for sign in clean_text(label) if sign == " " or not is_unseen(sign))
-    text = " ".join(unicodedata.normalize("NFC", text.casefold()).split())
-    return _write_number(re.sub(r"^([-+]?)0+(?=\d)", r"\1", text)) or text
-
-
-def _is_kept(signs: Sequence[str], place: int) -> bool:
-    sign = signs[place]
-    if sign in "\u200c\u200d":
-        beside = signs[max(place - 1, 0) : place] + signs[place + 1 : place + 2]
-        return len(beside) == 2 and not any(map(str.isascii, beside))
-    # Flags of regions are spelled with tags.
-    return sign == " " or "\U000e0020" <= sign <= "\U000e007f" or not is_unseen(sign)
-
-
-def _write_number(text: str) -> str | None:
-    """Write a number the shortest way; None for what is none."""
-    wide = range(0xFF01, 0xFF5F)
-    signs = [chr(ord(sign) - 0xFEE0) if ord(sign) in wide else sign for sign in text]
-    digits = (str(unicodedata.decimal(sign, sign)) for sign in signs)
-    plain = "".join(digits).replace("\u2212", "-").replace("\u066b", ".")
-    if len(plain) > 24 or not _NUMBER.fullmatch(plain) or _NO_NUMBER.fullmatch(plain):
-        return None
-    return f"{Decimal(plain.replace(',', '.')).normalize() + 0:f}"
-
-
 def _write_all(labels: Sequence[str]) -> list[str]:
     written = []
     for row, text in enumerate(map(label_text, labels), start=1):
@@ -270,17 +239,16 @@ def _apply_label_map(
     A key means the label written just so; failing that, the one that differs in
     case or blanks.
     """
-    names = {label_text(key) or key: label_text(name) or name for key, name in label_map.items()}
     by_fold = {fold_label(name): name for name in known}
-    keys_by_fold = {fold_label(key): key for key in names}
+    keys_by_fold = {fold_label(key): key for key in label_map}
     renamed: dict[str, str] = {}
     used: set[str] = set()
     for written in counts:
-        key = written if written in names else keys_by_fold.get(fold_label(written))
+        key = written if written in label_map else keys_by_fold.get(fold_label(written))
         if key is not None:
-            renamed[written] = by_fold.get(fold_label(names[key]), names[key])
+            renamed[written] = by_fold.get(fold_label(label_map[key]), label_map[key])
             used.add(key)
-    for key in names:
+    for key in label_map:
         if key not in used and not part:
             nearest = difflib.get_close_matches(key, counts, n=1)
             hint = f" (nearest: {nearest[0]!r})" if nearest else ""
@@ -405,7 +373,7 @@ def _note_slips(
             f"{near!r}, and counts as a label of its own{lost}: join them with "
             f"{_say_map(label, near)}"
         )
-    if all(map(_write_number, counts)) and any(not label.isdecimal() for label in counts):
+    if all(map(write_number, counts)) and any(not label.isdecimal() for label in counts):
         notes.append(
             f"the labels are {len(counts)} numbers such as {_listed(counts)}: they are learned as "
             "names, of which none is more than another"
@@ -435,7 +403,7 @@ def _letters_of(label: str) -> str:
 def _kind_of(values: Sequence[str]) -> tuple[str, str]:
     """What values that are no labels look like, and what to do about it."""
     text = sum(map(len, values)) / len(values)
-    if all(map(_write_number, values)):
+    if all(map(write_number, values)):
         if all(value.isdecimal() for value in values) and len(values) > 1:
             return "numbers of rows, or scores", "write ranges of scores as labels, or "
         return "scores", "write ranges of them as labels, such as low and high, or "

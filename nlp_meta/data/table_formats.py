@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from io import BytesIO, StringIO
 from typing import Any
 
+from nlp_meta.data.json_tables import unfold
+
 TABLE_FORMS = ("csv", "tsv", "jsonl", "json", "parquet")
 WRITTEN_TABLES = ("csv", "tsv", "jsonl", "parquet")
 """As endings of file names, without the point."""
@@ -198,8 +200,9 @@ def _parse_json(text: str) -> Iterator[tuple[int, object]]:
     """The rows of an array, or of lines."""
     number = 1
     try:
-        if text.lstrip().startswith("["):
-            yield from enumerate(json.loads(text), start=1)
+        value = _parse_whole(text)
+        if value is not None:
+            yield from enumerate(unfold(value), start=1)
             return
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
@@ -207,6 +210,19 @@ def _parse_json(text: str) -> Iterator[tuple[int, object]]:
     except (json.JSONDecodeError, RecursionError) as error:
         number += getattr(error, "lineno", 1) - 1
         raise TableError(f"it is not JSON ({getattr(error, 'msg', error)})", number) from error
+
+
+def _parse_whole(text: str) -> object:
+    """The one value that a text holds; None where it holds a value in each line, or none."""
+    if text.lstrip().startswith("["):
+        return json.loads(text)
+    try:
+        return json.loads(text) if text.lstrip().startswith("{") else None
+    except json.JSONDecodeError as error:
+        # Another object follows the first, or a line is broken: its number is told then.
+        if "\n" not in text[: error.pos].strip() or error.msg == "Extra data":
+            return None
+        raise
 
 
 def _is_unicode(value: object) -> bool:

@@ -1,27 +1,50 @@
 """Users' tables: texts and their labels, or sentences and their translations, by columns."""
 
 import difflib
-import re
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nlp_meta.data.labels import label_text
+import yaml
+
+from nlp_meta.data.holes import (
+    POLICIES,
+    SKIP,
+    STOP,
+    check_policy,
+    is_empty,
+    list_places,
+    note_missing_words,
+    select_rows,
+)
+from nlp_meta.data.label_maps import read_pairs
+from nlp_meta.data.labels import check_columns, drop_rows, label_text
+from nlp_meta.data.shapes import find_shape, take_labels
 from nlp_meta.data.table_formats import (
     LOOK,
     TABLE_FORMS,
+    Cells,
     Reading,
     Rows,
     TableError,
     parse_table,
 )
-from nlp_meta.errors import DataError
-from nlp_meta.files.entries import Entry, UserFile, damaged, not_utf8, read_user_file
+from nlp_meta.errors import DataError, LabelError
+from nlp_meta.files.entries import (
+    Entry,
+    UserFile,
+    damaged,
+    decode_lines,
+    decode_text,
+    not_utf8,
+    read_user_file,
+)
 
 PAIR_TABLES = ("csv", "tsv", "jsonl", "parquet")
 WRITTEN_PAIR_TABLES = ("csv", "tsv", "jsonl")
-
-_NUMBER = re.compile(r"\s*[-+]?\d+(\.\d+)?\s*")
+LABEL_FILES = ("csv", "tsv", "json", "jsonl", "yaml", "yml")
+"""Endings of files that a label map is read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +52,12 @@ class LabeledTable:
     """A user's rows, in the file's order.
 
     Attributes:
+        texts: One a row; empty where a row without a text is kept.
         labels: None where no label column was asked for.
         columns: All columns that the file has.
-        notes: What was taken for granted, a sentence each.
+        notes: What was taken for granted and what was left out, a sentence each.
+        rows: The cells of each row, by column.
+        lines: Where each row begins in the file, from 1.
     """
 
     texts: tuple[str, ...]
@@ -39,6 +65,8 @@ class LabeledTable:
     columns: tuple[str, ...]
     path: Path
     notes: tuple[str, ...] = ()
+    rows: tuple[Cells, ...] = ()
+    lines: tuple[int, ...] = ()
 
 
 def read_table(
@@ -47,39 +75,168 @@ def read_table(
     text_column: str = "text",
     label_column: str | None = "label",
     max_rows: int,
+    empty: str = STOP,
+    drop_labels: Sequence[str] | str = (),
     encoding: str | None = None,
     separator: str | None = None,
     sheet: str | None = None,
 ) -> LabeledTable:
-    """Read texts and labels from a CSV, TSV, JSONL, JSON or Parquet file.
+    """Read texts and labels from a CSV, TSV, JSONL, JSON or Parquet file, or from fastText's.
 
-    Integers, booleans and whole floats are labels too: 1, 1.0 and "1" are one label.
+    Numbers and truth values are labels too: 1, 1.0 and "1,0" are one label. What annotation
+    tools, pandas and `datasets` export is read where it says the same as such a table.
     Blank rows at the end of a CSV or TSV file are left out, quotes of a TSV file's texts kept.
 
     Args:
         label_column: None reads texts only.
         max_rows: A longer table is an error.
+        empty: Rows without a text or a label `stop`, or `skip` leaves them out; where texts
+            only are read, `keep` keeps them.
+        drop_labels: Labels whose rows are left out.
         encoding, separator, sheet: How to read the file; None looks at it.
 
     Raises:
         DataError: No such file, an unknown ending, not UTF-8, damaged, no rows or too many,
-            a missing column, an empty text or a missing label; names the line.
+            a missing column, empty texts or missing labels; names the lines.
+        LabelError: Several labels of one text, or texts and labels that look swapped.
+        SettingsError: `empty` is no policy here.
     """
-    file = read_user_file(Path(path), forms=TABLE_FORMS)
+    check_policy(empty, policies=POLICIES if label_column is None else (STOP, SKIP))
+    file = read_user_file(Path(path), forms=(*TABLE_FORMS, "txt"))
+    if file.form == "txt":
+        rows = _read_lines(file, text_column, label_column)
+    else:
+        rows = read_rows_of(file, Reading(encoding, separator, sheet), most=max_rows)
+    _check_count(file, rows.count, max_rows)
+    columns = rows.columns
+    rows = find_shape(rows, text_column=text_column, label_column=label_column)
     wanted = {"text_column": text_column}
     if label_column is not None:
         wanted["label_column"] = label_column
-    reading = Reading(encoding, separator, sheet)
-    rows = read_rows_of(file, reading, columns=set(wanted.values()), most=max_rows)
-    _check_count(file, rows.count, max_rows)
-    _check_columns(file, rows, wanted)
-    return LabeledTable(
-        texts=_texts(file, rows, text_column),
-        labels=None if label_column is None else _labels(file, rows, label_column),
-        columns=rows.columns,
-        path=file.path,
-        notes=rows.notes,
+    _check_columns(file, rows, wanted, written=columns)
+    texts = _texts(file, rows, text_column)
+    labels = None if label_column is None else _labels(file, rows, label_column)
+    used, notes = _find_used(
+        file, rows, texts, labels, wanted=wanted, empty=empty, drop_labels=drop_labels
     )
+    used_texts = tuple(texts[place] for place in used)
+    used_labels = None if labels is None else tuple(labels[place][0] for place in used)
+    check_columns(used_texts, used_labels or ())
+    doubts = note_missing_words(used_texts, argument="text_column")
+    return LabeledTable(
+        texts=used_texts,
+        labels=used_labels,
+        columns=columns,
+        path=file.path,
+        notes=(*rows.notes, *notes, *doubts),
+        rows=tuple(rows.cells[place] for place in used),
+        lines=tuple(rows.lines[place] for place in used),
+    )
+
+
+def _find_used(
+    file: UserFile,
+    rows: Rows,
+    texts: Sequence[str],
+    labels: Sequence[Sequence[str]] | None,
+    *,
+    wanted: Mapping[str, str],
+    empty: str,
+    drop_labels: Sequence[str] | str,
+) -> tuple[list[int], tuple[str, ...]]:
+    """Places of the rows that are used, of one label each, and what is told of the others."""
+    dropped, notes = drop_rows(labels or [], drop_labels)
+    holes = {"text": {place for place, text in enumerate(texts) if is_empty(text)}}
+    if labels is not None:
+        _check_single(file, rows.lines, labels, dropped)
+        holes["label"] = {place for place, names in enumerate(labels) if not names}
+    selection = select_rows(
+        {what: places - dropped for what, places in holes.items()},
+        count=len(texts),
+        empty=empty,
+        subject=f"table {file.path}",
+        name=lambda places: list_places("line", [rows.lines[place] for place in places]),
+        remedies={name.removesuffix("_column"): f"change `{name}`" for name in wanted},
+    )
+    used = [place for place in selection.places if place not in dropped]
+    if not used:
+        raise DataError(
+            f"cannot use table {file.path}: no row is left of its {len(texts)}, at least one is "
+            "needed; name fewer labels in `drop_labels`, or fill in what is missing"
+        )
+    return used, (*notes, *selection.notes)
+
+
+def _check_single(
+    file: UserFile,
+    lines: Sequence[int],
+    labels: Sequence[Sequence[str]],
+    dropped: Collection[int],
+) -> None:
+    several = [n for n, names in enumerate(labels) if len(names) > 1 and n not in dropped]
+    if several:
+        first = labels[several[0]]
+        common = Counter(label for place in several for label in labels[place][1:])
+        raise LabelError(
+            f"cannot learn from table {file.path}: {len(several)} of {len(labels)} rows have "
+            f"several labels (line {lines[several[0]]}: {', '.join(map(repr, first[:5]))}), and "
+            "one label a text is "
+            "what is learned; keep one label in each of these rows, or leave out the rows of a "
+            f'label, such as `drop_labels="{common.most_common(1)[0][0]}"`'
+        )
+
+
+def _read_lines(file: UserFile, text_column: str, label_column: str | None) -> Rows:
+    """Texts of one line each, behind their labels as fastText writes them."""
+    cells, lines = [], []
+    for line, text in enumerate(decode_lines(file), start=1):
+        words = text.split(" ")
+        labels = [word for word in words if word.startswith("__label__")]
+        if label_column is not None and not labels and not is_empty(text):
+            raise DataError(
+                f"cannot read labels from '{file.path}': line {line} has none, a line such as "
+                f"'__label__good The lift is new.' or a table with the columns {text_column!r} and "
+                f"{label_column!r} is needed; write it so"
+            )
+        if text.strip():
+            row = {text_column: " ".join(word for word in words if word not in labels)}
+            cells.append(row if label_column is None else {**row, label_column: labels})
+            lines.append(line)
+    columns = (text_column,) if label_column is None else (text_column, label_column)
+    return Rows(columns, tuple(cells), tuple(lines), len(cells))
+
+
+def read_label_file(path: Path) -> dict[str, str]:
+    """Read a label map: a table of two columns, as written and name, or a JSON or YAML object.
+
+    Raises:
+        DataError: The file cannot be read as such.
+        LabelError: A label has no name, or is there twice.
+    """
+    file = read_user_file(path, forms=LABEL_FILES)
+    shown = f"'{path}'"
+    if file.form in ("yaml", "yml"):
+        try:
+            # Without types, so that `no` and `1.0` stay as they are written.
+            value = yaml.BaseLoader(decode_text(file)).get_single_data()
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise damaged(file, error) from error
+        rows = Rows((), (value,), (1,), 1) if isinstance(value, dict) else Rows((), (), (), 0)
+    else:
+        rows = read_rows_of(file)
+    if file.form in ("yaml", "yml", "json", "jsonl") and rows.count == 1:
+        return read_pairs(rows.cells[0].items(), shown=shown)
+    if len(rows.columns) != 2:
+        raise DataError(
+            f"cannot read the label map {shown}: it has {len(rows.columns)} columns, and two are "
+            "needed, the label as written and its name, or an object such as "
+            '{"bad": "negative"}; correct it'
+        )
+    pairs = [(row.get(rows.columns[0]), row.get(rows.columns[1])) for row in rows.cells]
+    header = rows.columns[0].strip().casefold()
+    if header not in ("written", "label", "from", "old", "as written", "source"):
+        pairs = [(rows.columns[0], rows.columns[1]), *pairs]
+    return read_pairs(pairs, shown=shown)
 
 
 def read_rows_of(
@@ -144,16 +301,19 @@ def _check_count(file: UserFile, count: int, max_rows: int) -> None:
         )
 
 
-def _check_columns(file: UserFile, rows: Rows, wanted: Mapping[str, str]) -> None:
-    columns = rows.columns
+def _check_columns(
+    file: UserFile, rows: Rows, wanted: Mapping[str, str], *, written: Sequence[str] | None = None
+) -> None:
+    """Stop where a column is not there, or twice; `written` are those that the file names."""
+    columns, written = rows.columns, rows.columns if written is None else written
     for argument, name in wanted.items():
         if name not in columns:
-            nearest = difflib.get_close_matches(name, columns, n=1, cutoff=0.5)
+            nearest = difflib.get_close_matches(name, written, n=1, cutoff=0.5)
             hint = f" (nearest: {nearest[0]!r})" if nearest else ""
             raise DataError(
                 f"cannot find column {name!r} in table {file.path}: its columns are "
-                f"{', '.join(map(repr, columns)) or 'none'}{hint}; name the right one with "
-                f"`{argument}`"
+                f"{', '.join(map(repr, written[:20])) or 'none'}{hint}; name the right one with "
+                f"`{argument}`{_advise_header(written, wanted)}"
             )
         if columns.count(name) > 1:
             raise DataError(
@@ -161,6 +321,16 @@ def _check_columns(file: UserFile, rows: Rows, wanted: Mapping[str, str]) -> Non
                 f"{columns.count(name)} have that name, one is needed; rename one or name "
                 f"another with `{argument}`"
             )
+
+
+def _advise_header(columns: Sequence[str], wanted: Mapping[str, str]) -> str:
+    """What to do where the first line is a row: names are short, and no numbers."""
+    if all(len(name.split()) < 4 and not name.strip().isdecimal() for name in columns):
+        return ""
+    return (
+        "; the first line looks like a row, not like names of columns: put a line "
+        f"{','.join(wanted.values())!r} above it"
+    )
 
 
 def _cells(
@@ -171,39 +341,31 @@ def _cells(
         if cell is not None and not isinstance(cell, str | int | float):
             raise DataError(
                 f"cannot use table {file.path}: line {line} has a {type(cell).__name__} in column "
-                f"{column!r}, text or a number is needed; name another column with `{argument}`"
+                f'{column!r}, text or a number is needed, such as {{"{column}": "The lift is '
+                f'new."}}; name another column with `{argument}`'
             )
     return cells  # type: ignore[return-value]
 
 
 def _write(cell: str | int | float | None) -> str | None:
-    return None if cell is None else str(cell)
+    return None if cell is None or cell != cell else str(cell)
 
 
-def _texts(file: UserFile, rows: Rows, column: str) -> tuple[str, ...]:
-    cells = _cells(file, rows, column, argument="text_column")
-    for cell, line in zip(cells, rows.lines, strict=True):
-        if label_text(cell) is None:
-            raise DataError(
-                f"cannot use table {file.path}: line {line} has an empty text in column "
-                f"{column!r}, a text in each row is needed; fill it in, remove the row or name "
-                "another column with `text_column`"
-            )
-    return tuple(map(str, cells))
+def _texts(file: UserFile, rows: Rows, column: str) -> list[str]:
+    return [_write(cell) or "" for cell in _cells(file, rows, column, argument="text_column")]
 
 
-def _labels(file: UserFile, rows: Rows, column: str) -> tuple[str, ...]:
+def _labels(file: UserFile, rows: Rows, column: str) -> list[list[str]]:
+    """All labels of each row."""
     labels = []
-    cells = _cells(file, rows, column, argument="label_column")
-    for label, line in zip(map(label_text, cells), rows.lines, strict=True):
-        if label is None:
-            raise DataError(
-                f"cannot use table {file.path}: line {line} has no label in column {column!r}, a "
-                "label in each row is needed; fill it in, remove the row or name another column "
-                "with `label_column`"
-            )
-        labels.append(label)
-    if all(_NUMBER.fullmatch(label) for label in labels):
-        # A column of whole numbers is written 1.0 by programs that keep numbers as floats.
-        return tuple(re.sub(r"\.0+(?=\s*$)", "", label) for label in labels)
-    return tuple(labels)
+    for row, line in zip(rows.cells, rows.lines, strict=True):
+        try:
+            cells = map(label_text, take_labels(row.get(column)))
+        except LabelError as error:
+            raise LabelError(
+                f"cannot use table {file.path}: line {line} has no single label in column "
+                f"{column!r}: {error}, and one label a text is what is learned, such as "
+                f'{{"{column}": "good"}}; name another column with `label_column`'
+            ) from error
+        labels.append(list(dict.fromkeys(label for label in cells if label is not None)))
+    return labels

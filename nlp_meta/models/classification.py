@@ -11,6 +11,7 @@ from torch import Tensor
 from nlp_meta.data.answers import Prediction, only_predictions
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Episode, split_folds
+from nlp_meta.data.label_maps import LabelMap
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.lora import BIAS, WEIGHT
@@ -219,7 +220,7 @@ def adapt_to_labels(
     *,
     settings: ModelSettings,
     how: Adaptation,
-    label_map: Mapping[str, str] | None,
+    label_map: LabelMap | None,
     prior: NgramModel | None,
     companion: str,
     seed: int,

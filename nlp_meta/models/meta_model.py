@@ -12,6 +12,7 @@ from torch import Tensor
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
+from nlp_meta.data.label_maps import LabelMap
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.encoders.turns import plain_modes
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
@@ -161,7 +162,7 @@ class MetaModel(Model):
         texts: Sequence[str],
         labels: Sequence[str],
         *,
-        label_map: Mapping[str, str] | None = None,
+        label_map: LabelMap | None = None,
         steps: int | None = None,
         learning_rate: float | None = None,
         seed: int = 0,
@@ -175,7 +176,8 @@ class MetaModel(Model):
         seen gets a head of its own, begun at the class means.
 
         Args:
-            label_map: From labels as written to the meta-model's; wins over matching.
+            label_map: From labels as written to the meta-model's, or text such as
+                `bad=negative`; wins over matching.
             steps, learning_rate: In place of the defaults found on meta-validation.
             long_texts: What to do with texts longer than the encoder takes: `cut` them and
                 count them in the report, or `stop`.

@@ -32,6 +32,7 @@ from nlp_meta.data.episodes import (
     make_generator,
     number_of,
 )
+from nlp_meta.data.label_maps import LabelMap
 from nlp_meta.data.labels import check_labels, match_labels
 from nlp_meta.data.tasks import Example, Task, load_tasks, texts_of
 from nlp_meta.errors import CardError, LabelError, MetaModelError, SettingsError
@@ -115,7 +116,7 @@ def make_task(
     *,
     known: Sequence[str],
     shared: bool,
-    label_map: Mapping[str, str] | None,
+    label_map: LabelMap | None,
 ) -> Task:
     """A new domain from a user's labeled texts; of a repeated text the first is kept.
 
@@ -412,7 +413,7 @@ def update_meta_model(
     *,
     steps: int | None = None,
     replay: float = 0.5,
-    label_map: Mapping[str, str] | None = None,
+    label_map: LabelMap | None = None,
     data_root: str | None = None,
     seed: int = 0,
     on_step: Callable[[StepRecord], None] | None = None,
