@@ -103,16 +103,12 @@ def read_table(
     """
     check_policy(empty, policies=POLICIES if label_column is None else (STOP, SKIP))
     file = read_user_file(Path(path), forms=(*TABLE_FORMS, "txt"))
-    if file.form == "txt":
-        rows = _read_lines(file, text_column, label_column)
-    else:
-        rows = read_rows_of(file, Reading(encoding, separator, sheet), most=max_rows)
-    _check_count(file, rows.count, max_rows)
+    reading = Reading(encoding, separator, sheet)
+    rows = _read(file, reading, text_column, label_column, max_rows=max_rows)
     columns = rows.columns
     rows = find_shape(rows, text_column=text_column, label_column=label_column)
     wanted = {"text_column": text_column}
-    if label_column is not None:
-        wanted["label_column"] = label_column
+    wanted |= {} if label_column is None else {"label_column": label_column}
     _check_columns(file, rows, wanted, written=columns)
     texts = _texts(file, rows, text_column)
     labels = None if label_column is None else _labels(file, rows, label_column)
@@ -122,16 +118,27 @@ def read_table(
     used_texts = tuple(texts[place] for place in used)
     used_labels = None if labels is None else tuple(labels[place][0] for place in used)
     check_columns(used_texts, used_labels or ())
-    doubts = note_missing_words(used_texts, argument="text_column")
+    notes += note_missing_words(used_texts, argument="text_column")
     return LabeledTable(
         texts=used_texts,
         labels=used_labels,
         columns=columns,
         path=file.path,
-        notes=(*rows.notes, *notes, *doubts),
+        notes=(*rows.notes, *notes),
         rows=tuple(rows.cells[place] for place in used),
         lines=tuple(rows.lines[place] for place in used),
     )
+
+
+def _read(
+    file: UserFile, reading: Reading, text_column: str, label_column: str | None, *, max_rows: int
+) -> Rows:
+    if file.form == "txt":
+        rows = _read_lines(file, text_column, label_column)
+    else:
+        rows = read_rows_of(file, reading, most=max_rows)
+    _check_count(file, rows.count, max_rows)
+    return rows
 
 
 def _find_used(
