@@ -300,7 +300,7 @@ def load_fill(settings: RetrievalComparison) -> list[str]:
         return []
     data = replace(settings.data, cards=cards, splits={"meta-train": ["*"]}, exclude=[])
     (tasks,) = load_splits(data, "meta-train")
-    texts = list(dict.fromkeys(one.target for task in tasks for one in task.train))
+    texts = list(dict.fromkeys(example.target for task in tasks for example in task.train))
     order = np.random.default_rng(settings.run.seed).permutation(len(texts))
     return [texts[place] for place in order]
 

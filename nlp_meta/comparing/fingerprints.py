@@ -37,8 +37,8 @@ def fingerprint(settings: AnyComparison, name: str) -> str:
         "method": text,
         "start": hash_files(start, inputs.files) if start else "",
         "bases": [
-            hash_base(str(one["model_name_or_path"]), revision=one.get("revision"))
-            for one in find_bases(settings, inputs, start)
+            hash_base(str(base["model_name_or_path"]), revision=base.get("revision"))
+            for base in find_bases(settings, inputs, start)
         ],
         "data": {**asdict(settings.data), "root": None},
         "query": [max(plan.labels), plan.max_query, plan.overlap, plan.overlap_threshold],

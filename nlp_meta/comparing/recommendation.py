@@ -101,7 +101,7 @@ def recommend(
     best = ranked[0]
     sizes: dict[int, Answers] = {}
     for share in SHARES:
-        smaller = [[shrink(one, share, seed=seed) for one in fold] for fold in rounds]
+        smaller = [[shrink(episode, share, seed=seed) for episode in fold] for fold in rounds]
         sizes[_support_size(smaller)] = _answer({best: methods[best]}, task, smaller, tick)[best]
     learned_from = _support_size(rounds)
     sizes[learned_from] = answers[best]
@@ -193,7 +193,7 @@ def _answer(
 
 def _score(task: Task, answers: Answers, metric: str) -> list[float]:
     true = [example.target for example in task.train]
-    return [METRICS[metric](true, one, task.labels) for one in answers]
+    return [METRICS[metric](true, predictions, task.labels) for predictions in answers]
 
 
 def _judged(task: Task, answers: Answers) -> list[Judged]:
@@ -207,7 +207,7 @@ def _judged(task: Task, answers: Answers) -> list[Judged]:
 
 
 def _support_size(rounds: Sequence[Sequence[Episode]]) -> int:
-    return round(np.mean([len(one.support) for episodes in rounds for one in episodes]))
+    return round(np.mean([len(episode.support) for episodes in rounds for episode in episodes]))
 
 
 def shrink(episode: Episode, share: float, *, seed: int) -> Episode:

@@ -106,7 +106,7 @@ def run_comparison(
     _make_choices(bench, rows, folder, prints, share)
     share.wait()
     built, facts = _build_methods(bench, rows, folder, prints)
-    wanted = [key_of_episode(name, one) for name, one in _plan(settings, built, episodes)]
+    wanted = [key_of_episode(name, episode) for name, episode in _plan(settings, built, episodes)]
     if not wanted:
         raise _nothing_error(settings, facts)
     _make_cells(bench, built, episodes, done, folder, prints, share, on_cell)
@@ -155,7 +155,7 @@ def _read_done(
 ) -> dict[CellKey, FinishedCell]:
     """Read what earlier runs finished, if it was made from these episodes."""
     done = read_records(folder, fingerprints=prints)
-    by_key = {key_of_episode("", one): one for one in episodes}
+    by_key = {key_of_episode("", episode): episode for episode in episodes}
     for key, record in done.items():
         episode = by_key.get(key._replace(method=""))
         if episode is not None:  # else of a draw that is not asked for now
@@ -244,18 +244,20 @@ def _make_cells(
 ) -> None:
     # Each task's numbers of labels go round the processes: the large ones are not all one's.
     turns = {
-        key_of_episode("", one): place + place // len(bench.settings.comparison.labels)
-        for place, one in enumerate(episodes)
+        key_of_episode("", episode): place + place // len(bench.settings.comparison.labels)
+        for place, episode in enumerate(episodes)
     }
     cells = [
         (name, episode)
         for name, episode in _plan(bench.settings, methods, episodes)
         if turns[key_of_episode("", episode)] % share.processes == share.rank
     ]
-    missing = [(name, one) for name, one in cells if key_of_episode(name, one) not in done]
+    missing = [
+        (name, episode) for name, episode in cells if key_of_episode(name, episode) not in done
+    ]
     for name, method in methods.items():
         if method.announce is not None:
-            method.announce([one for other, one in missing if other == name])
+            method.announce([episode for other, episode in missing if other == name])
     for number, (name, episode) in enumerate(missing, start=len(cells) - len(missing)):
         if on_cell:
             on_cell(number, len(cells))
@@ -284,7 +286,9 @@ def _nothing_error(
     settings: AnyComparison, facts: Mapping[str, Mapping[str, object]]
 ) -> SettingsError:
     budgets = ", ".join(map(str, settings.comparison.labels))
-    reasons = [f"{name}: {one['skipped']}" for name, one in facts.items() if one.get("skipped")]
+    reasons = [
+        f"{name}: {about['skipped']}" for name, about in facts.items() if about.get("skipped")
+    ]
     missing = f" ({'; '.join(reasons)})" if reasons else ""
     return SettingsError(
         f"cannot compare {', '.join(facts)} at {budgets} labels: none of them can learn from so "
@@ -326,7 +330,9 @@ def save_comparison(
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
-    by_place = {(one.task, len(one.support), one.index): one for one in ran.episodes}
+    by_place = {
+        (episode.task, len(episode.support), episode.index): episode for episode in ran.episodes
+    }
     table = pyarrow.table(columns_of(list(ran.records.values()), by_place))
     pyarrow.parquet.write_table(table, folder / "predictions.parquet")
     write_report(folder, results, table)
@@ -344,14 +350,14 @@ def _versions() -> dict[str, str]:
 
 
 def _describe(task: Task, ran: Ran) -> dict[str, object]:
-    episodes = [one for one in ran.episodes if one.task == task.name]
-    pool = max(len(one.candidates) for one in episodes)
+    episodes = [episode for episode in ran.episodes if episode.task == task.name]
+    pool = max(len(episode.candidates) for episode in episodes)
     return {
         "name": task.name,
         "language": task.language,
         "domain": task.domain,
         "labels": list(task.labels),
-        "query_rows": max(len(one.query) for one in episodes),
+        "query_rows": max(len(episode.query) for episode in episodes),
         "test_rows": len(task.test or task.train),
         **({"candidates": pool} if pool else {}),
     }

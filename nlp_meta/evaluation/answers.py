@@ -71,7 +71,7 @@ def form_of(answers: Sequence[object]) -> AnswerForm:
     if skill is None:
         raise DataError(
             f"cannot score {answers[0]!r:.200}: one of "
-            f"{', '.join(one.__name__ for one in _SKILL_OF)} is needed; correct the method"
+            f"{', '.join(answer.__name__ for answer in _SKILL_OF)} is needed; correct the method"
         )
     return ANSWERS[skill]
 
@@ -175,38 +175,44 @@ def _nothing(_episode: Episode) -> tuple[str, ...]:
     return ()
 
 
-def _lacking_label(episode: Episode, one: Prediction) -> str | None:
-    known = isinstance(one, Prediction) and one.label in episode.labels
-    known = known and set(one.probabilities) == set(episode.labels)
+def _lacking_label(episode: Episode, answer: Prediction) -> str | None:
+    known = isinstance(answer, Prediction) and answer.label in episode.labels
+    known = known and set(answer.probabilities) == set(episode.labels)
     # NaN fails this comparison, as it must; float32 rounding passes it.
-    if known and math.isclose(sum(one.probabilities.values()), 1, abs_tol=1e-3):
+    if known and math.isclose(sum(answer.probabilities.values()), 1, abs_tol=1e-3):
         return None
     return f"a probability for each of {', '.join(episode.labels)} that add up to 1"
 
 
-def _lacking_translation(_episode: Episode, one: Translation) -> str | None:
-    good = isinstance(one, Translation) and isinstance(one.text, str)
+def _lacking_translation(_episode: Episode, answer: Translation) -> str | None:
+    good = isinstance(answer, Translation) and isinstance(answer.text, str)
     return None if good else "a translation that is a text"
 
 
-def _lacking_ranking(episode: Episode, one: Ranking) -> str | None:
+def _lacking_ranking(episode: Episode, answer: Ranking) -> str | None:
     places = range(len(episode.candidates))
-    if isinstance(one, Ranking) and one.mined in places and sorted(one.order) == list(places):
+    if (
+        isinstance(answer, Ranking)
+        and answer.mined in places
+        and sorted(answer.order) == list(places)
+    ):
         return None
     return f"each of the places 0 to {len(places) - 1} of its candidates once, and a mined one"
 
 
-def _damaged_label(episode: Episode, one: Prediction) -> bool:
-    return _lacking_label(episode, one) is not None
+def _damaged_label(episode: Episode, answer: Prediction) -> bool:
+    return _lacking_label(episode, answer) is not None
 
 
-def _damaged_translation(episode: Episode, one: Translation) -> bool:
-    return _lacking_translation(episode, one) is not None
+def _damaged_translation(episode: Episode, answer: Translation) -> bool:
+    return _lacking_translation(episode, answer) is not None
 
 
-def _damaged_place(episode: Episode, one: Placed) -> bool:
+def _damaged_place(episode: Episode, answer: Placed) -> bool:
     places = range(len(episode.candidates))
-    return not all(place in places for place in (one.rank - 1, one.right, one.first, one.mined))
+    return not all(
+        place in places for place in (answer.rank - 1, answer.right, answer.first, answer.mined)
+    )
 
 
 def _keep_all(_episode: Episode, answers: Sequence[Kept]) -> tuple[Kept, ...]:
@@ -216,7 +222,8 @@ def _keep_all(_episode: Episode, answers: Sequence[Kept]) -> tuple[Kept, ...]:
 def _write_labels(answers: Sequence[Prediction]) -> dict[str, object]:
     names = list(answers[0].probabilities)
     rows = [
-        [names.index(one.label), *(one.probabilities[name] for name in names)] for one in answers
+        [names.index(answer.label), *(answer.probabilities[name] for name in names)]
+        for answer in answers
     ]
     return {"labels": names, "answers": rows}
 
@@ -230,7 +237,7 @@ def _read_labels(line: Line) -> tuple[Prediction, ...]:
 
 
 def _write_translations(answers: Sequence[Translation]) -> dict[str, object]:
-    return {"skill": GENERATION, "answers": [one.text for one in answers]}
+    return {"skill": GENERATION, "answers": [answer.text for answer in answers]}
 
 
 def _read_translations(line: Line) -> tuple[Translation, ...]:
@@ -238,7 +245,7 @@ def _read_translations(line: Line) -> tuple[Translation, ...]:
 
 
 def _write_placed(answers: Sequence[Placed]) -> dict[str, object]:
-    rows = [[one.rank, one.right, one.first, one.mined] for one in answers]
+    rows = [[answer.rank, answer.right, answer.first, answer.mined] for answer in answers]
     return {"skill": RETRIEVAL, "answers": rows}
 
 
@@ -246,17 +253,17 @@ def _read_placed(line: Line) -> tuple[Placed, ...]:
     return tuple(Placed(*map(int, row)) for row in line["answers"])
 
 
-def _label_columns(_episode: Episode, _true: str, one: Prediction) -> Mapping[str, object]:
-    return {"predicted": one.label, "probability": one.probabilities[one.label]}
+def _label_columns(_episode: Episode, _true: str, answer: Prediction) -> Mapping[str, object]:
+    return {"predicted": answer.label, "probability": answer.probabilities[answer.label]}
 
 
-def _translation_columns(_episode: Episode, true: str, one: Translation) -> Mapping[str, object]:
-    return {"predicted": one.text, "chrf": chrf([true], [one], ())}
+def _translation_columns(_episode: Episode, true: str, answer: Translation) -> Mapping[str, object]:
+    return {"predicted": answer.text, "chrf": chrf([true], [answer], ())}
 
 
-def _placed_columns(episode: Episode, _true: str, one: Placed) -> Mapping[str, object]:
+def _placed_columns(episode: Episode, _true: str, answer: Placed) -> Mapping[str, object]:
     names = episode.candidates
-    return {"predicted": names[one.first], "rank": one.rank, "mined": names[one.mined]}
+    return {"predicted": names[answer.first], "rank": answer.rank, "mined": names[answer.mined]}
 
 
 ANSWERS: Mapping[str, AnswerForm] = {

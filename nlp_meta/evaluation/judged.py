@@ -93,8 +93,8 @@ def tabulate(judged: Sequence[Judged], metric: str) -> dict[str, TermTable]:
             "evaluation that failed"
         )
     by_task: dict[str, list[Judged]] = {}
-    for one in sorted(judged, key=lambda one: (one.task, one.draw)):
-        by_task.setdefault(one.task, []).append(one)
+    for episode in sorted(judged, key=lambda episode: (episode.task, episode.draw)):
+        by_task.setdefault(episode.task, []).append(episode)
     return {task: _tabulate_task(episodes, terms) for task, episodes in by_task.items()}
 
 
@@ -102,7 +102,7 @@ def find_blocks(tables: Sequence[Mapping[str, TermTable]]) -> list[Block]:
     """Put together the tasks of several methods that share test rows."""
     blocks: list[tuple[set[str], list[str]]] = []
     for task in tables[0]:
-        keys, tasks = {key for one in tables for key in one[task].keys}, [task]
+        keys, tasks = {key for table in tables for key in table[task].keys}, [task]
         for block in [block for block in blocks if not keys.isdisjoint(block[0])]:
             keys, tasks = keys | block[0], block[1] + tasks
             blocks.remove(block)
@@ -129,42 +129,42 @@ def worst_task(judged: Sequence[Judged], metric: str) -> tuple[str, float]:
 
 def _tabulate_task(episodes: Sequence[Judged], metric: RowMetric) -> TermTable:
     _check_episodes(episodes)
-    keys = tuple(sorted({key for one in episodes for key in one.rows}))
+    keys = tuple(sorted({key for episode in episodes for key in episode.rows}))
     place = {key: number for number, key in enumerate(keys)}
     terms = []
     counts = np.zeros((len(keys), len(episodes)))
     scores = np.zeros(len(episodes))
-    for draw, one in enumerate(episodes):
-        places = [place[key] for key in one.rows]
-        of_rows = metric.row_terms(one.true, one.predictions, one.labels)
+    for draw, episode in enumerate(episodes):
+        places = [place[key] for key in episode.rows]
+        of_rows = metric.row_terms(episode.true, episode.predictions, episode.labels)
         of_keys = np.zeros((len(keys), of_rows.shape[1]))
         np.add.at(of_keys, places, of_rows)
         np.add.at(counts[:, draw], places, 1)
         terms.append(of_keys)
         scores[draw] = metric.finish(of_rows.sum(0), len(of_rows))
-    draws = tuple(one.draw for one in episodes)
+    draws = tuple(episode.draw for episode in episodes)
     return TermTable(metric, draws, keys, np.hstack(terms), counts, scores)
 
 
 def _check_episodes(episodes: Sequence[Judged]) -> None:
-    draws = [one.draw for one in episodes]
-    for one in episodes:
-        where = f"cannot score the answers on task '{one.task}', draw {one.draw}"
-        numbers = (len(one.rows), len(one.true), len(one.predictions))
-        if len(set(numbers)) > 1 or not one.rows:
+    draws = [episode.draw for episode in episodes]
+    for episode in episodes:
+        where = f"cannot score the answers on task '{episode.task}', draw {episode.draw}"
+        numbers = (len(episode.rows), len(episode.true), len(episode.predictions))
+        if len(set(numbers)) > 1 or not episode.rows:
             raise DataError(
                 f"{where}: {numbers[0]} keys, {numbers[1]} true labels and {numbers[2]} "
                 "predictions were given, one of each for each of at least one row is needed; "
                 "look for an evaluation that failed"
             )
-        if draws.count(one.draw) > 1:
+        if draws.count(episode.draw) > 1:
             raise DataError(
-                f"{where}: it is there {draws.count(one.draw)} times, one method's answers at one "
-                "number of labels are needed; score each method and number on its own"
+                f"{where}: it is there {draws.count(episode.draw)} times, one method's answers at "
+                "one number of labels are needed; score each method and number on its own"
             )
-        if one.labels != episodes[0].labels:
+        if episode.labels != episodes[0].labels:
             raise DataError(
-                f"{where}: its labels are {', '.join(one.labels)} and those of draw {draws[0]} "
+                f"{where}: its labels are {', '.join(episode.labels)} and those of draw {draws[0]} "
                 f"{', '.join(episodes[0].labels)}, the same are needed; evaluate on one version "
                 "of the data"
             )

@@ -74,7 +74,7 @@ def scores_of_answers(
     sizes = _check_sizes(judged)
     check_settings(0.5, resamples)
     methods = [judged[size] for size in sizes]
-    scores = [np.mean(list(task_means(one, metric).values())) for one in methods]
+    scores = [np.mean(list(task_means(method, metric).values())) for method in methods]
     resampled = resampled_means(methods, metric, over_tasks=False, resamples=resamples, seed=seed)
     return ScoresBySize(sizes, np.array(scores), resampled.T)
 
@@ -199,7 +199,7 @@ def break_even(
     labels = _check_labels(rival)
     better = -1.0 if metric in LOWER_IS_BETTER else 1.0
     methods = [ours, *(rival[number] for number in labels)]
-    means = np.array([np.mean(list(task_means(one, metric).values())) for one in methods])
+    means = np.array([np.mean(list(task_means(method, metric).values())) for method in methods])
     resampled = resampled_means(
         methods, metric, over_tasks=over_tasks, resamples=resamples, seed=seed
     )

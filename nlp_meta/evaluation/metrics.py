@@ -91,7 +91,7 @@ def find_metric(name: str, *, setting: str = "metric") -> RowMetric:
 def _right(
     true: Sequence[str], predictions: Sequence[Prediction], _labels: Sequence[str]
 ) -> Numbers:
-    right = [name == one.label for name, one in zip(true, predictions, strict=True)]
+    right = [name == prediction.label for name, prediction in zip(true, predictions, strict=True)]
     return np.array(right, dtype=np.float64)[:, None]
 
 
@@ -102,7 +102,9 @@ def _hits(true: Sequence[str], predictions: Sequence[Prediction], labels: Sequen
             "cannot average F1 over 0 labels: at least one is needed; give the labels of the task"
         )
     is_true = np.array([[name == label for label in labels] for name in true])
-    predicted = np.array([[one.label == label for label in labels] for one in predictions])
+    predicted = np.array(
+        [[prediction.label == label for label in labels] for prediction in predictions]
+    )
     return np.hstack([is_true & predicted, predicted, is_true]).astype(np.float64)
 
 
@@ -114,7 +116,9 @@ def _mean_f1(sums: Numbers, _rows: int) -> Numbers:
 
 def _gaps(true: Sequence[str], predictions: Sequence[Prediction], labels: Sequence[str]) -> Numbers:
     """Right minus confidence, in the column of the row's bin: `(rows, bins)`."""
-    confidence = np.array([one.probabilities[one.label] for one in predictions])
+    confidence = np.array(
+        [prediction.probabilities[prediction.label] for prediction in predictions]
+    )
     inner_edges = np.arange(1, BINS) / BINS
     # Left of an equal edge: a bin holds its upper edge, not its lower one.
     column = np.searchsorted(inner_edges, confidence, side="left")
@@ -128,9 +132,9 @@ def _total_gap(sums: Numbers, rows: int) -> Numbers:
 
 def _write_labels(true: Sequence[str], predictions: Sequence[Prediction]) -> dict[str, list[Any]]:
     return {
-        "predictions": [one.label for one in predictions],
+        "predictions": [prediction.label for prediction in predictions],
         "references": list(true),
-        "confidences": [one.probabilities[one.label] for one in predictions],
+        "confidences": [prediction.probabilities[prediction.label] for prediction in predictions],
     }
 
 
@@ -192,26 +196,26 @@ LABEL_METRICS: Mapping[str, RowMetric] = {
 
 
 def _first(_true: Sequence[str], placed: Sequence[Placed], _known: Sequence[str]) -> Numbers:
-    return np.array([[float(one.rank == 1)] for one in placed])
+    return np.array([[float(place.rank == 1)] for place in placed])
 
 
 def _reciprocal(_true: Sequence[str], placed: Sequence[Placed], _known: Sequence[str]) -> Numbers:
-    return np.array([[1 / one.rank] for one in placed])
+    return np.array([[1 / place.rank] for place in placed])
 
 
 def _mined_wrongly(
     _true: Sequence[str], placed: Sequence[Placed], _known: Sequence[str]
 ) -> Numbers:
-    return np.array([[float(one.mined != one.right)] for one in placed])
+    return np.array([[float(place.mined != place.right)] for place in placed])
 
 
 def _write_placed(true: Sequence[str], placed: Sequence[Placed]) -> dict[str, list[Any]]:
     """Candidates other than the right one are empty here: their texts are not asked for."""
     pairs = list(zip(true, placed, strict=True))
     return {
-        "predictions": [[*[""] * (one.rank - 1), target] for target, one in pairs],
+        "predictions": [[*[""] * (place.rank - 1), target] for target, place in pairs],
         "references": list(true),
-        "mined": [target if one.mined == one.right else "" for target, one in pairs],
+        "mined": [target if place.mined == place.right else "" for target, place in pairs],
     }
 
 

@@ -87,7 +87,7 @@ def paired_difference(
         [ours, rival], metric, over_tasks=over_tasks, resamples=resamples, seed=seed
     )
     cells = {task: mine[task].scores - other[task].scores for task in mine}
-    difference = float(np.mean([one.mean() for one in cells.values()]))
+    difference = float(np.mean([cell.mean() for cell in cells.values()]))
     interval = percentile_interval(difference, means[0] - means[1], level)
     p = _exchange(mine, other, cells, unit=unit, resamples=resamples, seed=seed)
     return Paired(difference, interval.low, interval.high, p)
@@ -224,8 +224,8 @@ def _check_unit(unit: Unit) -> Unit:
 
 
 def _check_same(ours: Sequence[Judged], rival: Sequence[Judged]) -> None:
-    mine = {(one.task, one.draw): one for one in ours}
-    other = {(one.task, one.draw): one for one in rival}
+    mine = {(cell.task, cell.draw): cell for cell in ours}
+    other = {(cell.task, cell.draw): cell for cell in rival}
     for task, draw in sorted(mine.keys() | other.keys()):
         first, second = mine.get((task, draw)), other.get((task, draw))
         if first is None or second is None:

@@ -79,7 +79,7 @@ def read_cell(values: Mapping[str, object], form: AnswerForm) -> Cell:
 
 def evaluate(rival: Rival, episodes: Sequence[Episode], *, method: str) -> Scores:
     """Score a method on episodes; arguments and errors are those of `judge`."""
-    return Scores(method, tuple(judge(rival, one, method=method).cell for one in episodes))
+    return Scores(method, tuple(judge(rival, episode, method=method).cell for episode in episodes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +139,11 @@ def _check_answers(answers: Sequence[Answer], episode: Episode, *, method: str) 
             "each of at least one is needed; correct the method"
         )
     form = form_of(answers)
-    for row, one in enumerate(answers):
-        needed = form.lacking(episode, one)
+    for row, answer in enumerate(answers):
+        needed = form.lacking(episode, answer)
         if needed:
             raise DataError(
-                f"{where}: for text {row} it gave {one!r:.300}, {needed} is needed; correct the "
+                f"{where}: for text {row} it gave {answer!r:.300}, {needed} is needed; correct the "
                 "method"
             )
     return form
@@ -159,7 +159,7 @@ def hash_support(support_set: SupportSet) -> str:
 
 def hash_query(episode: Episode) -> str:
     """Twelve hexadecimal digits of language, query texts, targets and candidates, in order."""
-    rows = [f"{one.source}\x1f{one.target}" for one in episode.query]
+    rows = [f"{example.source}\x1f{example.target}" for example in episode.query]
     return row_key("\x1e".join((episode.language, *rows, *episode.candidates)))
 
 
@@ -191,16 +191,16 @@ def summarize(
     """
     _check_comparable(scores)
     return {
-        one.method: asdict(
+        of_method.method: asdict(
             hierarchical_interval(
-                scores_by_task(one, metric=metric),
+                scores_by_task(of_method, metric=metric),
                 over_tasks=over_tasks,
                 level=level,
                 resamples=resamples,
                 seed=seed,
             )
         )
-        for one in scores
+        for of_method in scores
     }
 
 
@@ -225,23 +225,23 @@ def scores_by_task(scores: Scores, *, metric: str) -> dict[str, list[float]]:
 
 
 def _check_comparable(scores: Sequence[Scores]) -> None:
-    names = [one.method for one in scores]
-    episodes = [sorted((cell.task, cell.draw) for cell in one.cells) for one in scores]
-    for number, one in enumerate(scores):
-        totals = sorted({cell.labels for cell in one.cells})
+    names = [of_method.method for of_method in scores]
+    episodes = [sorted((cell.task, cell.draw) for cell in of_method.cells) for of_method in scores]
+    for number, of_method in enumerate(scores):
+        totals = sorted({cell.labels for cell in of_method.cells})
         if len(totals) > 1:
             raise DataError(
-                f"cannot summarize method '{one.method}' over {totals} labels at once: one number "
-                "of labels a summary is needed; summarize each on its own"
+                f"cannot summarize method '{of_method.method}' over {totals} labels at once: one "
+                "number of labels a summary is needed; summarize each on its own"
             )
-        if names.count(one.method) > 1:
+        if names.count(of_method.method) > 1:
             raise DataError(
-                f"cannot summarize {names.count(one.method)} methods named '{one.method}': names "
-                "must differ; change `method`"
+                f"cannot summarize {names.count(of_method.method)} methods named "
+                f"'{of_method.method}': names must differ; change `method`"
             )
         if episodes[number] != episodes[0]:
             raise DataError(
-                f"cannot compare '{one.method}' ({len(episodes[number])} episodes) with "
+                f"cannot compare '{of_method.method}' ({len(episodes[number])} episodes) with "
                 f"'{names[0]}' ({len(episodes[0])}): the same tasks and draws are needed; "
                 "evaluate both on the same episodes"
             )
@@ -395,7 +395,7 @@ def columns_of(
     Args:
         episodes: By task, labels and draw.
     """
-    rows = [row for one in records for row in _rows(one, episodes)]
+    rows = [row for record in records for row in _rows(record, episodes)]
     names = list(dict.fromkeys(name for row in rows for name in row))
     return {name: [row.get(name) for row in rows] for name in names}
 

@@ -38,7 +38,9 @@ def analyze(
     records: Mapping[CellKey, FinishedCell], episodes: Sequence[Episode], analysis: Analysis
 ) -> dict[str, Rows]:
     """Give cells, summaries, differences and break-even points, as lists of plain dicts."""
-    by_place = {(one.task, len(one.support), one.index): one for one in episodes}
+    by_place = {
+        (episode.task, len(episode.support), episode.index): episode for episode in episodes
+    }
     judged: dict[tuple[str, int], list[Judged]] = {}
     for record in records.values():
         cell = record.cell
@@ -46,8 +48,8 @@ def analyze(
         judged.setdefault((record.method, cell.labels), []).append(to_judged(record, episode))
     rows: dict[str, Rows] = {
         "cells": [
-            {"method": one.method, **flatten_cell(one.cell), **one.facts}
-            for one in records.values()
+            {"method": record.method, **flatten_cell(record.cell), **record.facts}
+            for record in records.values()
         ],
         "summary": list(_summaries(judged, analysis)),
         "worst": list(_worst(judged)),
@@ -74,7 +76,7 @@ def to_judged(record: FinishedCell, episode: Episode) -> Judged:
 def _signatures(judged: Mapping[tuple[str, int], Sequence[Judged]]) -> Rows:
     """sacrebleu's signature of each metric of translations, with the tasks that it is of."""
     rows: dict[tuple[str, str], list[str]] = {}
-    languages = {one.task: one.labels for cells in judged.values() for one in cells}
+    languages = {cell.task: cell.labels for cells in judged.values() for cell in cells}
     skills = {form_of(cells[0].predictions).skill for cells in judged.values()}
     if skills != {GENERATION}:
         return []
@@ -123,11 +125,13 @@ def _worst(judged: Mapping[tuple[str, int], Sequence[Judged]]) -> Iterator[dict[
 
 def _by_task(records: Mapping[CellKey, FinishedCell]) -> Iterator[dict[str, object]]:
     cells: dict[tuple[str, int, str], list[FinishedCell]] = {}
-    for one in records.values():
-        cells.setdefault((one.method, one.cell.labels, one.cell.task), []).append(one)
+    for record in records.values():
+        cells.setdefault((record.method, record.cell.labels, record.cell.task), []).append(record)
     for (method, labels, task), cells_of_task in cells.items():
         for metric in cells_of_task[0].cell.scores:
-            scores = [s for one in cells_of_task if (s := one.cell.scores[metric]) is not None]
+            scores = [
+                s for record in cells_of_task if (s := record.cell.scores[metric]) is not None
+            ]
             if len(scores) < len(cells_of_task):
                 continue
             yield {
@@ -171,8 +175,8 @@ def _differences(judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: A
                     **asdict(paired),
                 }
             )
-        adjusted = holm([float(str(one["p"])) for one in family])
-        rows += [{**one, "p_adjusted": p} for one, p in zip(family, adjusted, strict=True)]
+        adjusted = holm([float(str(row["p"])) for row in family])
+        rows += [{**row, "p_adjusted": p} for row, p in zip(family, adjusted, strict=True)]
     return rows
 
 
@@ -209,11 +213,11 @@ def _break_even(
 
 def _places(cells: Sequence[Judged]) -> set[tuple[str, int]]:
     """The tasks and draws that a method was judged on: costly ones, or poor tasks, lack some."""
-    return {(one.task, one.draw) for one in cells}
+    return {(cell.task, cell.draw) for cell in cells}
 
 
 def _at(cells: Sequence[Judged], places: set[tuple[str, int]]) -> list[Judged]:
-    return [one for one in cells if (one.task, one.draw) in places]
+    return [cell for cell in cells if (cell.task, cell.draw) in places]
 
 
 def _sentence_key(task: str, example: Example) -> str:

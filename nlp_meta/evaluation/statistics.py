@@ -310,7 +310,7 @@ def _sum_block(
     for task in block.tasks:
         held = times[task]
         share = _choose_draws(held, draws[task], generator)
-        for row, table in zip(sums, (one[task] for one in tables), strict=True):
+        for row, table in zip(sums, (by_task[task] for by_task in tables), strict=True):
             counts = weights[:, block.places(table)]
             scores = table.finish(table.sums(counts), counts @ table.counts)
             # All draws of a method that has one are alike.
@@ -339,7 +339,7 @@ def _choose_draws(times: NDArray[np.int64], draws: int, generator: np.random.Gen
 def _check_tables(tables: Sequence[Tables], *, over_tasks: bool) -> dict[str, int]:
     """Give the number of draws of each task, if these answers can be resampled together."""
     first = tables[0]
-    if any(one.keys() != first.keys() for one in tables):
+    if any(by_task.keys() != first.keys() for by_task in tables):
         raise DataError(
             f"cannot resample methods together that were judged on {len(first)} and on other "
             "tasks: the same are needed; evaluate all on the same episodes"
@@ -350,17 +350,17 @@ def _check_tables(tables: Sequence[Tables], *, over_tasks: bool) -> dict[str, in
             "interval for this task alone (`over_tasks`)"
         )
     for task in first:
-        several = {one[task].draws for one in tables if len(one[task].draws) > 1}
+        several = {by_task[task].draws for by_task in tables if len(by_task[task].draws) > 1}
         if len(several) > 1:
             numbers = " and ".join(str(len(draws)) for draws in several)
             raise DataError(
                 f"cannot resample {numbers} draws of task '{task}' together: the same draws of "
                 "each method, or one, are needed; evaluate all on the same episodes"
             )
-        fewest = min(len(one[task].keys) for one in tables)
+        fewest = min(len(by_task[task].keys) for by_task in tables)
         if fewest < 2:
             raise DataError(
                 f"cannot resample {fewest} test row of task '{task}': at least 2 with keys of "
                 "their own are needed; add test rows or leave the task out"
             )
-    return {task: max(len(one[task].draws) for one in tables) for task in first}
+    return {task: max(len(by_task[task].draws) for by_task in tables) for task in first}

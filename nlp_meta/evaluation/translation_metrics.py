@@ -41,7 +41,9 @@ def choose_tokenizer(language: str) -> str:
         language: In any spelling that `parse_tag` reads: `zho_Hans`, `zh-CN`, `zh`.
     """
     name = _TOKENIZERS.get(parse_tag(language).language, _DEFAULT_TOKENIZER)
-    missing = [one for one in _PACKAGES.get(name, ()) if importlib.util.find_spec(one) is None]
+    missing = [
+        package for package in _PACKAGES.get(name, ()) if importlib.util.find_spec(package) is None
+    ]
     return "char" if missing else name
 
 
@@ -107,7 +109,10 @@ def _terms(metric: str) -> Callable[[Sequence[str], Sequence[Any], Sequence[str]
             )
         tokenizer = _tokenizer(metric, known[0] if known else "")
         pairs = zip(translations, true, strict=True)
-        counts = [_count(metric, tokenizer, one.text, reference) for one, reference in pairs]
+        counts = [
+            _count(metric, tokenizer, translation.text, reference)
+            for translation, reference in pairs
+        ]
         return np.array(counts, dtype=np.float64)
 
     return row_terms
@@ -140,7 +145,10 @@ def _finish_bleu(sums: Numbers, _rows: int) -> Numbers:
 
 
 def _write_texts(true: Sequence[str], translations: Sequence[Translation]) -> dict[str, list[Any]]:
-    return {"predictions": [one.text for one in translations], "references": list(true)}
+    return {
+        "predictions": [translation.text for translation in translations],
+        "references": list(true),
+    }
 
 
 def _read_texts(

@@ -305,7 +305,7 @@ def meta_train(
                 on_step(record)
     accelerator.wait_for_everyone()
     return MetaTrained(
-        meta_parameters=progress.best or progress.found,
+        meta_parameters=progress.best or progress.current,
         step=progress.step,
         examples=progress.examples,
         best_step=progress.best_step,
@@ -422,7 +422,7 @@ def _validate(
 ) -> dict[str, float]:
     """Mean score over the validation episodes of each skill, each process adapting its share."""
     scores: dict[str, float] = {}
-    meta_parameters = progress.found
+    meta_parameters = progress.current
     for skill, judged in by_skill(validation.episodes).items():
         mine = judged[accelerator.process_index :: accelerator.num_processes]
         total = sum_scores(objectives[skill], meta_parameters, mine, validation, skill)

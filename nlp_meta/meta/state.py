@@ -164,8 +164,8 @@ class Progress:
     mean: dict[str, Tensor] = field(default_factory=dict)
 
     @property
-    def found(self) -> dict[str, Tensor]:
-        """What the run has to show: the mean where steps are averaged, or where it stands."""
+    def current(self) -> dict[str, Tensor]:
+        """The mean where steps are averaged, else the meta-parameters as they are."""
         return self.mean or self.meta_parameters
 
     def average(self) -> None:
@@ -176,11 +176,11 @@ class Progress:
             self.mean[name] = before + (value.detach() - before) / self.averaged
 
     def judge(self, score: float) -> None:
-        """Keep what was found if no earlier judgement was as good."""
+        """Keep the current ones if no earlier judgement was as good."""
         self.judged_since_best += 1
         if self.best_score is None or score > self.best_score:
             self.best_score, self.best_step, self.judged_since_best = score, self.step, 0
-            self.best = {name: value.clone() for name, value in self.found.items()}
+            self.best = {name: value.clone() for name, value in self.current.items()}
 
     def checkpoint(self, fingerprint: str) -> Checkpoint:
         """Everything that a later process needs to go on."""

@@ -181,17 +181,21 @@ def _override(values: dict[str, Any], form: type[Any], name: str, word: str) -> 
 def _sections_in(hint: Any) -> list[type[Any]]:
     """The dataclasses among the types of a field."""
     variants = (hint, *get_args(hint))
-    return [one for one in variants if isinstance(one, type) and dataclasses.is_dataclass(one)]
+    return [
+        variant
+        for variant in variants
+        if isinstance(variant, type) and dataclasses.is_dataclass(variant)
+    ]
 
 
 def _hints(form: type[Any], sections: Sequence[str], key: str) -> Iterator[Any]:
     """Types that a key may have, each by itself; none where there is no such key."""
     forms: list[Any] = [form]
     for section in sections:
-        inner = [get_type_hints(one).get(section) for one in forms]
+        inner = [get_type_hints(form).get(section) for form in forms]
         forms = [variant for hint in inner for variant in _sections_in(hint)]
-    for one in forms:
-        hint = get_type_hints(one).get(key)
+    for form in forms:
+        hint = get_type_hints(form).get(key)
         if hint is not None:
             yield from get_args(hint) if type(None) in get_args(hint) else [hint]
 

@@ -72,9 +72,9 @@ def gather_pairs(
         SettingsError: Fewer than twice as many pairs as are to be held out.
     """
     pairs = [
-        Pair(one.source, one.target, task.language)
+        Pair(example.source, example.target, task.language)
         for task in sorted(tasks, key=lambda task: task.name)
-        for one in task.train
+        for example in task.train
     ]
     if len(pairs) < 2 * held_out or not pairs:
         raise SettingsError(

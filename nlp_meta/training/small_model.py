@@ -239,7 +239,7 @@ def train_small_model(
             _keep(run, record, interrupted=interrupted)
             report(record)
     progress = run.progress
-    _put(run, progress.best or progress.found)
+    _put(run, progress.best or progress.current)
     loss = None if progress.best_score is None else -progress.best_score
     ended = (progress.step, progress.best_step, loss, interrupted)
     return SmallTrained(run.backbone, held_out, len(pairs), *ended)
@@ -359,7 +359,7 @@ def _loss(run: _Run, batch: PairBatch) -> Tensor:
 def _judge(run: _Run) -> float:
     """Loss of the held-out pairs, in nats a token, at what the run has found so far."""
     moving = {name: value.clone() for name, value in run.progress.meta_parameters.items()}
-    _put(run, run.progress.found)
+    _put(run, run.progress.current)
     tokens = sum(int((batch.labels >= 0).sum()) for batch in run.judged)
     loss = sum(float(_loss(run, batch)) for batch in run.judged) / tokens
     _put(run, moving)

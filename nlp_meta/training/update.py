@@ -175,7 +175,7 @@ def hold_out(task: Task, *, fewest: int) -> Task:
 
 def drop_judged(tasks: Sequence[Task], *, judged: Sequence[Task]) -> list[Task]:
     """Leave out of the training rows what any of these tasks is judged by."""
-    keys = {text_key(text) for one in judged for e in one.test for text in texts_of(e, one.kind)}
+    keys = {text_key(text) for task in judged for e in task.test for text in texts_of(e, task.kind)}
     return [
         replace(
             task,
@@ -325,14 +325,22 @@ def measure_forgetting(
     second: list[Judged] = []
     for added, tasks in ((False, old), (True, new)):
         for task in tasks:
-            if task.kind != CLASSIFICATION or len({row_key(one.source) for one in task.test}) < 2:
+            if (
+                task.kind != CLASSIFICATION
+                or len({row_key(example.source) for example in task.test}) < 2
+            ):
                 continue
-            one, other = (_judge(model, task, adaptation) for model in (before, after))
+            judged_before, judged_after = (
+                _judge(model, task, adaptation) for model in (before, after)
+            )
             if not added:
-                first += one
-                second += other
-            scores = _interval(one, metric), _interval(other, metric)
-            rows, difference = len(one[0].rows), _pair(other, one, metric)
+                first += judged_before
+                second += judged_after
+            scores = _interval(judged_before, metric), _interval(judged_after, metric)
+            rows, difference = (
+                len(judged_before[0].rows),
+                _pair(judged_after, judged_before, metric),
+            )
             changes.append(DomainChange(task.name, added, rows, *scores, difference))
     return Forgetting(_pair(second, first, metric) if first else None, tuple(changes))
 
@@ -352,8 +360,8 @@ def _judge(model: MetaModel, task: Task, adaptation: AdaptationSettings) -> list
             task.name,
             episode.index,
             task.labels,
-            tuple(row_key(one.source) for one in episode.query),
-            tuple(one.target for one in episode.query),
+            tuple(row_key(example.source) for example in episode.query),
+            tuple(example.target for example in episode.query),
             judge(rival, episode, method="meta-model").answers,
         )
         for episode in validation_episodes(
@@ -404,7 +412,7 @@ class UpdateReport:
     @property
     def forgotten(self) -> tuple[str, ...]:
         """Old domains that are worse, beyond the interval."""
-        return tuple(one.task for one in self.domains if one.forgotten)
+        return tuple(domain.task for domain in self.domains if domain.forgotten)
 
 
 def update_meta_model(
@@ -500,7 +508,7 @@ def _train(
         plan.new, replayed, replay=plan.replay, episode=settings.episode, seed=settings.run.seed
     )
     train = [*(plan.old if plan.replay else ()), *plan.new]
-    labels = dict.fromkeys((*model.labels, *(label for one in plan.new for label in one.labels)))
+    labels = dict.fromkeys((*model.labels, *(label for task in plan.new for label in task.labels)))
     least = min(len(task.train) // (1 if task.test else 2) for task in plan.validation)
     adaptation = replace(settings.adaptation, labels=min(settings.adaptation.labels, least))
     with tempfile.TemporaryDirectory() as folder:

@@ -168,13 +168,13 @@ def make_progress(value: float) -> Progress:
 def test_the_mean_of_outer_steps_takes_the_place_of_the_last():
     """By hand: 1, 2 and 6 have the mean 3."""
     progress = make_progress(0.0)
-    assert progress.found["w"].item() == 0.0
+    assert progress.current["w"].item() == 0.0
 
     for value in (1.0, 2.0, 6.0):
         progress.meta_parameters["w"].fill_(value)
         progress.average()
 
-    assert progress.found["w"].item() == 3.0
+    assert progress.current["w"].item() == 3.0
     assert progress.meta_parameters["w"].item() == 6.0
 
 
@@ -188,4 +188,4 @@ def test_a_judgement_keeps_the_mean_as_it_was():
     progress.judge(0.4)
 
     assert progress.best["w"].item() == 4.0
-    assert progress.found["w"].item() == 5.0
+    assert progress.current["w"].item() == 5.0
