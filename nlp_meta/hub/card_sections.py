@@ -190,8 +190,13 @@ def _selection(facts: CardFacts) -> str:
     return " ".join(sentences) or "How it was selected was not recorded."
 
 
+def support_unit(results: Results) -> str:
+    """What the sizes of the support sets count, by the main metric."""
+    return "labels" if results["metric"] in ("accuracy", "macro_f1") else "pairs"
+
+
 def _scores(results: Results | None) -> str:
-    """This model beside every rival at every number of labels, ours first, with intervals."""
+    """This model beside every rival at every size of support set, ours first, with intervals."""
     if results is None:
         return "It was not compared with other methods on test tasks: not measured."
     ours, metric, budgets = results["ours"], results["metric"], results["labels"]
@@ -205,7 +210,8 @@ def _scores(results: Results | None) -> str:
         title = results["methods"][name].get("title", name)
         title = f"**{title}** (this model)" if name == ours else title
         rows.append([title, *(cells.get((name, count), "-") for count in budgets)])
-    table = _markdown_table(["method", *(f"{count} labels" for count in budgets)], rows)
+    unit = support_unit(results)
+    table = _markdown_table(["method", *(f"{count} {unit}" for count in budgets)], rows)
     tasks = ", ".join(task["name"] for task in results.get("tasks", []))
     notes = " ".join(results.get("notes", []))
     return (

@@ -22,7 +22,7 @@ from huggingface_hub import (
 from nlp_meta import __version__
 from nlp_meta.data.languages import list_languages
 from nlp_meta.errors import HubError
-from nlp_meta.hub.card_sections import CardFacts, Results, build_sections
+from nlp_meta.hub.card_sections import CardFacts, Results, build_sections, support_unit
 from nlp_meta.hub.data_cards import is_unstated, strictest
 
 _PIPELINES = {
@@ -141,6 +141,7 @@ def eval_entries(
 ) -> dict[str, list[EvalResultEntry]]:
     """Entries of `.eval_results/*.yaml` by card: the main metric, for corpora on the Hub."""
     entries: dict[str, list[EvalResultEntry]] = {}
+    unit = support_unit(results)
     for row, place in _list_scores(results, data):
         if place["hub"] is None or row["metric"] != results["metric"]:
             continue
@@ -151,7 +152,7 @@ def eval_entries(
                 value=row["mean"],
                 dataset_revision=place["hub"]["revision"],
                 date=results["made"],
-                notes=f"{row['metric']} of {row['task']} at {row['labels']} labels, mean of "
+                notes=f"{row['metric']} of {row['task']} at {row['labels']} {unit}, mean of "
                 f"{results['draws']} support draws",
             )
         )
@@ -175,7 +176,7 @@ def _eval_results(
             dataset_split="test",
             dataset_revision=place["hub"]["revision"] if place["hub"] else None,
             metric_type=_HUB_METRICS.get(row["metric"], row["metric"]),
-            metric_name=f"{row['metric']} at {row['labels']} labels",
+            metric_name=f"{row['metric']} at {row['labels']} {support_unit(results)}",
             metric_value=row["mean"],
         )
         for row, place in _list_scores(results, data)

@@ -201,6 +201,17 @@ def test_eval_results_name_corpora_of_the_hub_at_their_commit(facts, saved, tmp_
     assert str(entry.date) == "2026-01-15"
 
 
+def test_scores_of_translations_are_told_by_their_pairs(facts):
+    rows = [{**row, "metric": "mrr"} for row in RESULTS["by_task"] if row["metric"] == "macro_f1"]
+    pairs = {**RESULTS, "metric": "mrr", "by_task": rows}
+
+    scores = sections(build_card(replace(facts, results=pairs)))["Scores, beside every rival"]
+
+    assert "| method | 0 pairs | 16 pairs |" in scores
+    assert "labels" not in scores
+    assert "at 16 pairs" in eval_entries(pairs, facts.data)["nusax"][0].notes
+
+
 def write_results(path, **methods):
     """Results of two starts, reptile called ours, with more facts of each."""
     found = {
