@@ -6,7 +6,7 @@ table, so every method chooses inside each support set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,9 @@ from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.evaluation.answers import ANSWERS
 from nlp_meta.files.memories import Memory, describe_memory
 from nlp_meta.files.tables import LabeledTable
-from nlp_meta.hub.records import (
-    START,
-    Record,
-    find_model,
-    read_settings,
-)
+from nlp_meta.hub.records import START, Record, find_model, read_settings
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.settings import (
     AdaptationSettings,
     Comparison,
@@ -141,22 +138,6 @@ class OwnComparison:
     prompting: PromptingSettings
 
 
-@dataclass(frozen=True, slots=True)
-class Inner:
-    """What the inner loop of a meta-model has beside steps and rate."""
-
-    optimizer: str
-    batch_size: int | None
-    anchor: float
-    average: float
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> "Inner":
-        """Read it from the record of a meta-model; an old one knows no average."""
-        average = stored.get("average", 0.0)
-        return cls(stored["optimizer"], stored["minibatch"], stored["anchor"], average)
-
-
 def compare_table(
     wanted: OwnComparison,
     data: LabeledTable,
@@ -175,11 +156,11 @@ def compare_table(
         DataError: Too few rows, or labels that are not those of the meta-model.
         SettingsError: An unknown method, or a budget that no draw can give.
     """
-    known, model, inner = read_start(wanted.meta, encoder=ENCODER)
+    known, model, how = read_start(wanted.meta, encoder=ENCODER)
     task = build_task(data, test_data, known=known, label_map=label_map)
     task, leaks = _without_overlap(wanted, task)
     budgets = check_budgets(wanted.labels, task)
-    settings = build_settings(wanted, model, inner, budgets, folder=str(folder))
+    settings = build_settings(wanted, model, how, budgets, folder=str(folder))
     return _compare(settings, task, leaks, notes=(), on_cell=on_cell)
 
 
@@ -242,11 +223,11 @@ def recommend_for_table(
         DataError: Too few rows.
         SettingsError: An unknown method.
     """
-    known, model, inner = read_start(wanted.meta, encoder=encoder)
+    known, model, how = read_start(wanted.meta, encoder=encoder)
     task = build_task(data, None, known=known, label_map=label_map)
     task, leaks = _without_overlap(wanted, task)
     rows = [len(task.train)]
-    settings = build_settings(wanted, model, inner, rows, folder="", may_be_joint=False)
+    settings = build_settings(wanted, model, how, rows, folder="", may_be_joint=False)
     recommendation = recommend(
         Bench(settings, (), task.labels),
         task,
@@ -373,14 +354,16 @@ def _tell_memory(whose: str, memory: Memory) -> tuple[str, ...]:
     return tuple(f"{whose}, {name}: {description}." for name, description in facts.items())
 
 
-def read_start(meta: str | None, *, encoder: str) -> tuple[tuple[str, ...], ModelSettings, Inner]:
-    """Labels, backbone and inner loop of a meta-model, or of plain LoRA on an encoder."""
+def read_start(
+    meta: str | None, *, encoder: str
+) -> tuple[tuple[str, ...], ModelSettings, Adaptation]:
+    """Labels, backbone and adaptation of a meta-model, or of plain LoRA on an encoder."""
     if meta is None:
-        plain = replace(PLAIN, model_name_or_path=encoder)
-        return (), plain, Inner("adam", 16, 0.0, 0.0)
+        inner = InnerLoop(max(STEPS), LEARNING_RATES[0], "adam")
+        return (), replace(PLAIN, model_name_or_path=encoder), Adaptation(inner, 16, True)
     _, record = find_model(meta, role=START, skill=CLASSIFICATION)
-    inner = Inner.of(record.adaptation[CLASSIFICATION])
-    return tuple(record.labels), ModelSettings(**record.model), inner
+    how = Adaptation.of(record.adaptation[CLASSIFICATION])
+    return tuple(record.labels), ModelSettings(**record.model), how
 
 
 def _find_start(meta: str) -> Record:
@@ -407,7 +390,7 @@ def _check_metric(metric: str, skill: str) -> None:
 def build_settings(
     wanted: OwnComparison,
     model: ModelSettings,
-    inner: Inner,
+    how: Adaptation,
     budgets: list[int],
     *,
     folder: str,
@@ -420,64 +403,51 @@ def build_settings(
     """
     methods = name_methods(wanted, CLASSIFICATION, may_be_joint=may_be_joint)
     return Comparison(
-        skills=[CLASSIFICATION],
-        data=NO_CARDS,
-        comparison=_plan_comparison(wanted, methods, budgets, title="Your labels"),
+        **_shared_sections(wanted, CLASSIFICATION, methods, budgets, folder=folder),
         model=replace(model, pooling="mean", head="shared"),
-        adaptation=_plan_adaptation(wanted, inner, budgets),
+        adaptation=_plan_adaptation(wanted, how, budgets),
         rivals=RIVALS,
         prompting=wanted.prompting,
-        run=_plan_run(wanted, folder=folder),
     )
 
 
 def _finding_settings(
     wanted: OwnComparison, record: Record, budgets: list[int], *, folder: str
 ) -> RetrievalComparison:
-    inner = Inner.of(record.adaptation[RETRIEVAL])
+    methods, how = name_methods(wanted, RETRIEVAL), Adaptation.of(record.adaptation[RETRIEVAL])
     return RetrievalComparison(
-        skills=[RETRIEVAL],
-        data=NO_CARDS,
-        comparison=_plan_comparison(
-            wanted, name_methods(wanted, RETRIEVAL), budgets, title="Your sentence pairs"
-        ),
+        **_shared_sections(wanted, RETRIEVAL, methods, budgets, folder=folder),
         retrieval=POOL,
         model=replace(read_settings(record, ModelSettings), pooling="mean"),
-        adaptation=_plan_adaptation(wanted, inner, budgets),
-        run=_plan_run(wanted, folder=folder),
+        adaptation=_plan_adaptation(wanted, how, budgets),
     )
 
 
 def _writing_settings(
     wanted: OwnComparison, record: Record, budgets: list[int], *, folder: str
 ) -> GenerationComparison:
-    stored = record.adaptation[GENERATION]
+    methods, how = name_methods(wanted, GENERATION), Adaptation.of(record.adaptation[GENERATION])
     # Plain LoRA may take as many steps as the meta-model was found to need, at its rate.
     adaptation = replace(
-        _plan_adaptation(wanted, Inner.of(stored), budgets),
-        steps=[stored["steps"]],
-        learning_rates=[stored["learning_rate"]],
+        _plan_adaptation(wanted, how, budgets),
+        steps=[how.inner.steps],
+        learning_rates=[how.inner.learning_rate],
     )
     return GenerationComparison(
-        skills=[GENERATION],
-        data=NO_CARDS,
-        comparison=_plan_comparison(
-            wanted, name_methods(wanted, GENERATION), budgets, title="Your sentence pairs"
-        ),
+        **_shared_sections(wanted, GENERATION, methods, budgets, folder=folder),
         model=read_settings(record, Seq2SeqSettings),
         adaptation=adaptation,
         prompting=replace(wanted.prompting, templates=[], scorings=[]),
         translation_prompting=WRITING,
-        run=_plan_run(wanted, folder=folder),
     )
 
 
-def _plan_comparison(
-    wanted: OwnComparison, methods: dict[str, str], budgets: list[int], *, title: str
-) -> ComparisonSettings:
-    """Write the section `comparison`: all rows that a draw leaves judge."""
-    return ComparisonSettings(
-        title=title,
+def _shared_sections(
+    wanted: OwnComparison, skill: str, methods: dict[str, str], budgets: list[int], *, folder: str
+) -> dict[str, Any]:
+    """Sections that every comparison has: all rows that a draw leaves judge."""
+    comparison = ComparisonSettings(
+        title="Your labels" if skill == CLASSIFICATION else "Your sentence pairs",
         metric=wanted.metric,
         ours=next((name for name in ("hybrid", "adapt") if name in methods), None),
         labels=budgets,
@@ -490,25 +460,28 @@ def _plan_comparison(
         methods=methods,
         limits={},
     )
+    run = RunSettings(wanted.seed, folder, None, "auto", 2048, None, [], resume=False)
+    return {"skills": [skill], "data": NO_CARDS, "comparison": comparison, "run": run}
 
 
-def _plan_adaptation(wanted: OwnComparison, inner: Inner, budgets: list[int]) -> AdaptationSettings:
+def _plan_adaptation(
+    wanted: OwnComparison, how: Adaptation, budgets: list[int]
+) -> AdaptationSettings:
     """Write the section `adaptation`: there is no episode of another task to choose by."""
     return AdaptationSettings(
         labels=max(budgets),
         draws=1,
         max_query=1,
         metric=wanted.metric,
-        **asdict(inner),
+        optimizer=how.inner.optimizer,
+        batch_size=how.minibatch,
+        anchor=how.inner.anchor,
+        average=how.inner.average,
         early_stop=True,
         stack=1,
         steps=STEPS,
         learning_rates=LEARNING_RATES,
     )
-
-
-def _plan_run(wanted: OwnComparison, *, folder: str) -> RunSettings:
-    return RunSettings(wanted.seed, folder, None, "auto", 2048, None, [], resume=False)
 
 
 def name_methods(wanted: OwnComparison, skill: str, *, may_be_joint: bool = True) -> dict[str, str]:

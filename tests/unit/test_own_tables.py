@@ -7,7 +7,6 @@ import pytest
 from nlp_meta.comparing.bench import Bench
 from nlp_meta.comparing.own_tables import (
     PROMPTING,
-    Inner,
     OwnComparison,
     build_settings,
     check_budgets,
@@ -22,9 +21,8 @@ WANTED = OwnComparison("meta", None, ("all",), (8,), 2, "accuracy", "exclude", 0
 
 
 def own_settings(*methods: str, encoder: str = "none") -> Comparison:
-    _, model, _ = read_start(None, encoder=encoder)
-    inner = Inner("adam", 16, 0.0, 0.0)
-    return build_settings(replace(WANTED, methods=methods), model, inner, [8], folder="")
+    _, model, how = read_start(None, encoder=encoder)
+    return build_settings(replace(WANTED, methods=methods), model, how, [8], folder="")
 
 
 def table(rows: int, test: int = 0) -> Task:
