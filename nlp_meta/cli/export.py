@@ -33,7 +33,8 @@ def add_options(command: ArgumentParser) -> None:
         dest="quantization",
         choices=("int8", "none"),
         default="int8",
-        help="a second graph with weights of eight bits, or none (default: %(default)s)",
+        help="a second graph with weights of eight bits, which run.py opens when it is told to, or "
+        "none (default: %(default)s)",
     )
     graph = command.add_argument_group("graph")
     graph.add_argument(

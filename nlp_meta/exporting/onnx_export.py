@@ -33,40 +33,80 @@ _FORMAT = 1
 _RUNNER = '''\
 """Label texts: python run.py "a text" "another", or one text a line on standard input.
 
+Each text gives one line: label, probability, text. A blank text gives no label.
 Needs onnxruntime, tokenizers and numpy. The temperature is in the weights, so
 probabilities are calibrated{what}.
+`python run.py --graph model_int8.onnx ...` opens another graph of this folder;
+export.json tells how its answers compare.
 """
 
 import json, sys
 from pathlib import Path
-import numpy, onnxruntime, tokenizers
-{imports}
-HERE = Path(__file__).resolve().parent
-FACTS = json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
-TOKENIZER = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
-SESSION = onnxruntime.InferenceSession(str(HERE / FACTS["model"]))
-{loads}
 
-def predict(text):
-    row = TOKENIZER.encode(FACTS["prefix_text"] + text.strip())
+try:
+    import numpy, onnxruntime, tokenizers{imports}
+except ImportError as error:
+    sys.exit(f"cannot label texts: {{error}}; pip install onnxruntime tokenizers numpy")
+
+HERE = Path(__file__).resolve().parent
+
+
+def load(graph=None):
+    facts = json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
+    tokenizer = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(HERE / (graph or facts["model"])), options, providers=["CPUExecutionProvider"]
+    )
+    return facts, tokenizer, session, {companion}
+
+
+def predict(text, facts, tokenizer, session, companion):
+    row = tokenizer.encode(facts["prefix_text"] + text)
     feed = {{"input_ids": [row.ids], "attention_mask": [row.attention_mask]}}
-    logits = SESSION.run(None, {{k: numpy.array(v, numpy.int64) for k, v in feed.items()}})[0]
+    logits = session.run(None, {{k: numpy.array(v, numpy.int64) for k, v in feed.items()}})[0]
 {mixes}    odds = numpy.exp(logits[0] - logits[0].max())
-    return dict(zip(FACTS["labels"], (odds / odds.sum()).tolist()))
+    return dict(zip(facts["labels"], (odds / odds.sum()).tolist()))
+
+
+def read_texts(words):
+    yield from words
+    for place, line in enumerate([] if words else sys.stdin.buffer, start=1):
+        try:
+            yield line.decode("utf-8-sig" if place == 1 else "utf-8").rstrip("\\r\\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"line {{place}} is not UTF-8; save the texts as UTF-8") from error
+
+
+def main(words):
+    graph = words[1] if words[:1] == ["--graph"] and len(words) > 1 else None
+    parts = load(graph)
+    for text in read_texts(words[2:] if graph else words):
+        line = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())
+        if not any(map(str.isprintable, line)):
+            print("", "", line, sep="\\t")
+            continue
+        chances = predict(text.encode("utf-8", "replace").decode("utf-8").strip(), *parts)
+        label = max(chances, key=chances.get)
+        print(" ".join(label.split()), f"{{chances[label]:.4f}}", line, sep="\\t")
 
 
 if __name__ == "__main__":
-    for text in filter(str.strip, sys.argv[1:] or sys.stdin):
-        chances = predict(text)
-        label = max(chances, key=chances.get)
-        print(label, f"{{chances[label]:.4f}}", text.strip(), sep="\\t")
+    sys.stdout.reconfigure(encoding="utf-8")
+    try:
+        main(sys.argv[1:])
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read the answers has enough
+    except Exception as error:
+        sys.exit(f"cannot label texts: {{error}}")
 '''
-_WITHOUT_NGRAMS = {"what": "", "imports": "", "loads": "", "mixes": ""}
+_WITHOUT_NGRAMS = {"what": "", "imports": "", "companion": "None", "mixes": ""}
 _WITH_NGRAMS = {
     "what": "; character n-grams are mixed in",
-    "imports": "import ngrams  # the file beside this one\n",
-    "loads": "COMPANION = ngrams.load(HERE)\n",
-    "mixes": "    logits = ngrams.mix([text], logits, *COMPANION)\n",
+    "imports": ", ngrams",
+    "companion": "ngrams.load(HERE)",
+    "mixes": "    logits = ngrams.mix([text], logits, *companion)\n",
 }
 
 
@@ -76,7 +116,7 @@ class ExportReport:
 
     Attributes:
         opset: Of ONNX's operators.
-        graph: The file that `run.py` opens.
+        graph: The file that `run.py` opens unless told otherwise.
         ngrams: Character n-grams were exported too, and `run.py` mixes them in.
     """
 
@@ -103,7 +143,8 @@ def export_onnx(
 
     Args:
         folder: New, empty, or an earlier export, which is replaced at the end.
-        quantization: `int8` writes a second graph that is smaller and faster, `none` does not.
+        quantization: `int8` writes a second graph that is smaller and faster, and that the runner
+            opens when it is told to; `none` does not.
         opset: None takes the exporter's own.
         texts: To compare the answers on; None takes reviews of the built-in corpus.
 
@@ -131,7 +172,7 @@ def export_onnx(
         report = ExportReport(
             labels=model.labels,
             opset=written,
-            graph=names[-1],
+            graph=FLOAT32,
             ngrams=model.companion is not None,
             measured=measured,
             seconds=time.monotonic() - began,
@@ -188,12 +229,12 @@ def _write_graphs(
     opset: int | None,
     texts: Sequence[str],
 ) -> tuple[int, Measured]:
-    """Write graphs, the last of them with its runner, and measure them; return the opset too."""
+    """Write graphs and their runner, and measure them; return the opset too."""
     network = merge(model)
     written = write_graph(network, folder / FLOAT32, opset=opset)
     if INT8 in names:
         quantize(network, folder / FLOAT32, folder / INT8)
-    _write_runner(folder, model, graph=names[-1])
+    _write_runner(folder, model, graph=FLOAT32)
     measured = measure(model, network, folder, names, texts)
     check_parity(measured, FLOAT32)
     return written, measured

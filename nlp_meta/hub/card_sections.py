@@ -4,6 +4,7 @@ What was not measured is said in a plain sentence. Nothing here is guessed and n
 left to be filled in.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -110,10 +111,17 @@ def _usage(facts: CardFacts) -> str:
         name="folder" if facts.repo_id is None else f'"{facts.repo_id}"',
         model=record["model"],
         labels=record["labels"],
+        names=_names(record["labels"]),
         direction={"source": None, **direction},
         prefix=direction.get("prefix_text") or record["model"].get("prefix_text"),
         companion=facts.companion,
     )
+
+
+def _names(labels: Sequence[str]) -> str:
+    """Write labels by their place as one line of Python, whatever characters they hold."""
+    written = (json.dumps(label, ensure_ascii=not label.isprintable()) for label in labels)
+    return "{" + ", ".join(f"{place}: {label}" for place, label in enumerate(written)) + "}"
 
 
 def _training(facts: CardFacts) -> str:

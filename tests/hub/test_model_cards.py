@@ -281,12 +281,12 @@ def test_an_adapted_model_tells_what_it_was_adapted_to(saved):
     assert "on held-out folds of the 8 texts" in told["How it was selected"]
 
 
-def test_the_code_of_a_card_is_five_lines_with_and_without_this_package(facts):
+def test_the_code_of_a_card_is_six_lines_with_and_without_this_package(facts):
     card = build_card(replace(facts, repo_id="me/x"))
 
     blocks = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
     lines = [[line for line in block.splitlines() if line.strip()] for block in blocks]
-    assert [len(block) for block in lines] == [3, 5]
+    assert [len(block) for block in lines] == [3, 6]
     assert all('.from_pretrained("me/x"' in "".join(block) for block in lines)
 
 

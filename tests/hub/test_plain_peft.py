@@ -47,6 +47,7 @@ for name, (folder, code) in folders.items():
     found[name] = {"probabilities": values["probabilities"].tolist()}
     if "AutoPeftModelForSequenceClassification" in values:
         found[name]["logits"] = values["model"](**values["inputs"]).logits.tolist()
+        found[name]["answers"] = values["answers"]
 assert "nlp_meta" not in sys.modules
 print(json.dumps(found))
 """
@@ -153,6 +154,16 @@ def test_plain_peft_gives_the_same_logits(models, answers, name):
     theirs = torch.tensor(answers[name]["logits"])
 
     torch.testing.assert_close(theirs, logits(models[name]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if not name.endswith("mean")])
+def test_pipeline_of_the_card_gives_the_same_labels(models, answers, name):
+    """A pipeline takes its names from the card's line: an adapter alone holds none."""
+    ours = replace(models[name], companion=None).predict(TEXTS)
+
+    for theirs, answer in zip(answers[name]["answers"], ours, strict=True):
+        assert theirs["label"] == answer.label
+        assert theirs["score"] == pytest.approx(answer.probabilities[answer.label], abs=1e-5)
 
 
 def test_answers_differ_between_texts_and_models(answers):

@@ -171,7 +171,7 @@ def test_export_is_measured_on_the_texts_given(exported: tuple[Path, ExportRepor
     folder, report = exported
     exact, small = (report.measured.files[name] for name in (FLOAT32, INT8))
 
-    assert report.measured.texts == len(TEXTS) and report.graph == INT8 and report.ngrams
+    assert report.measured.texts == len(TEXTS) and report.graph == FLOAT32 and report.ngrams
     assert exact.difference < 1e-4 and exact.agreement == 1
     assert 1e-4 < small.difference < 0.5 * report.measured.largest_logit
     assert small.bytes == (folder / INT8).stat().st_size < 0.7 * exact.bytes
@@ -189,8 +189,6 @@ def test_runner_answers_alone_what_the_model_predicts(
     """In a process that can import neither this package nor torch, transformers, safetensors."""
     folder = tmp_path / "moved"
     shutil.copytree(exported[0], folder)
-    facts = json.loads((folder / "labels.json").read_text())
-    (folder / "labels.json").write_text(json.dumps({**facts, "model": FLOAT32}))
 
     found = run_alone(folder, list(TEXTS))
 
@@ -198,6 +196,40 @@ def test_runner_answers_alone_what_the_model_predicts(
     assert [label for label, _, _ in found] == [one.label for one in expected]
     sure = [one.probabilities[one.label] for one in expected]
     assert np.allclose([float(p) for _, p, _ in found], sure, atol=2e-4)
+
+
+@pytest.mark.slow
+def test_runner_gives_one_line_for_each_text(exported: tuple[Path, ExportReport]):
+    """Blank lines, a byte order mark, tabs and line ends inside a text keep their place."""
+    lines = "\ufeffgood\r\n\n\u200b\na\tb\n never".encode()
+    run = [sys.executable, str(exported[0] / "run.py")]
+    piped = subprocess.run(run, input=lines, capture_output=True, check=True)
+    named = subprocess.run([*run, "good", " ", "a\nb"], capture_output=True, check=True)
+    small = subprocess.run([*run, "--graph", INT8, "good"], capture_output=True, check=True)
+
+    rows = [line.split("\t") for line in piped.stdout.decode().split("\n")]
+    assert [row[2:] for row in rows] == [["good"], [""], ["\u200b"], ["a b"], ["never"], []]
+    assert [row[0] in LABELS for row in rows[:5]] == [True, False, False, True, True]
+    assert [row.split(b"\t")[2] for row in named.stdout.splitlines()] == [b"good", b"", b"a b"]
+    assert small.stdout.startswith(tuple(label.encode() for label in LABELS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lines", "graph", "sentence"),
+    [
+        (b"good\nna\xefve\n", FLOAT32, b"line 2 is not UTF-8"),
+        (b"good\n", "none.onnx", b"cannot label texts: "),
+    ],
+)
+def test_runner_says_in_a_sentence_what_it_cannot_read(
+    exported: tuple[Path, ExportReport], lines: bytes, graph: str, sentence: bytes
+):
+    run = [sys.executable, str(exported[0] / "run.py"), "--graph", graph]
+    done = subprocess.run(run, input=lines, capture_output=True, check=False)
+
+    assert done.returncode == 1
+    assert sentence in done.stderr and b"Traceback" not in done.stderr
 
 
 def run_alone(folder: Path, texts: list[str]) -> list[list[str]]:
