@@ -261,7 +261,8 @@ def _describe_labels(adapted: "AdaptedModel", options: Namespace) -> tuple[Facts
             "that the encoder takes",
             "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
             "temperature": f"{report.temperature:.3f}",
-            "held-out accuracy": f"{report.held_out_accuracy:.3f}",
+            "held-out accuracy": f"{report.held_out_accuracy:.3f} "
+            f"[{report.held_out_low:.3f}, {report.held_out_high:.3f}]",
             "n-grams": _describe_companion(report.companion),
             "time": f"{report.seconds:.1f} s",
         }

@@ -20,7 +20,7 @@ from nlp_meta.cli.options import (
     add_shared,
 )
 from nlp_meta.cli.predict import predict_all
-from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_table
 from nlp_meta.cli.translate import translate_all
 from nlp_meta.errors import LabelError, NlpMetaError
 from nlp_meta.progress import quiet_libraries
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 EXAMPLE = "nlp-meta evaluate adapted --data test.csv --output scores.json"
 CLASSIFICATION, RETRIEVAL, GENERATION = "classification", "retrieval", "generation"
 RESAMPLES = 1000
+FEW_ROWS = 30
 CANDIDATES = 1000
 """Most targets that a source is to find its translation among, as in a comparison."""
 
@@ -46,6 +47,7 @@ class Evaluation:
         scores: Of each metric its value and the ends of its interval.
         record: What else is written, of the data.
         facts: The same for people.
+        notes: What the scores cannot say.
         digits: Of a score, as people see it.
     """
 
@@ -53,6 +55,7 @@ class Evaluation:
     record: Mapping[str, object]
     facts: Mapping[str, str]
     digits: int = 3
+    notes: Sequence[str] = ()
 
 
 def add_options(command: ArgumentParser) -> None:
@@ -81,13 +84,16 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     check_output_file(options.output, data=options.data)
     skill = find_skill(options.model)
     evaluation = _EVALUATIONS[skill](options, screen)
+    show_notes(screen, evaluation.notes)
     record = {**evaluation.scores, **evaluation.record}
+    if screen.noted:
+        record["notes"] = screen.noted
     write_scores(options.output, record)
     keys = ("value", "low", "high")
     rows = [
         (
             name if skill == CLASSIFICATION else name.replace("_", "-"),
-            *(f"{score[key]:.{evaluation.digits}f}" for key in keys),
+            *(show_number(score[key], evaluation.digits) for key in keys),
         )
         for name, score in evaluation.scores.items()
     ]
@@ -126,6 +132,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
         {metric: _score(true, predictions, metric, present) for metric in LABEL_METRICS},
         {"rows": len(true), "labels": labels},
         {"rows": f"{len(true)} ({shown}); 95% intervals over rows"},
+        notes=doubt_scores(len(true), [label for label in model.labels if counts[label]]),
     )
 
 
@@ -194,6 +201,26 @@ _EVALUATIONS = {
 }
 
 
+def doubt_scores(rows: int, labels: Sequence[str]) -> list[str]:
+    """Say what scores over few rows, or over rows of one label, cannot tell."""
+    notes = []
+    if rows == 1:
+        notes.append("one row says almost nothing of a model; an interval needs more")
+    elif rows < FEW_ROWS:
+        notes.append(f"{rows} rows are few: another {rows} may give other scores")
+    if len(labels) == 1:
+        notes.append(
+            f"all rows are labeled {labels[0]!r}: accuracy is the share of them that is found, and "
+            "no score says how often another label is right"
+        )
+    return notes
+
+
+def show_number(number: object, digits: int) -> str:
+    """Write a score; `-` where there is none."""
+    return "-" if number is None else f"{number:.{digits}f}"
+
+
 def name_labels(
     labels: Sequence[str], known: Sequence[str], *, label_map: Mapping[str, str] | None
 ) -> tuple[str, ...]:
@@ -239,9 +266,12 @@ def pool_pairs(memory: "Memory") -> "Episode":
 def _score(
     true: Sequence[str], answers: Any, metric: str, labels: Sequence[str]
 ) -> dict[str, object]:
-    """A metric with its 95% interval over rows, or pairs."""
+    """A metric with its 95% interval over rows, or pairs; one row has none."""
+    from nlp_meta.evaluation.metrics import score
     from nlp_meta.evaluation.statistics import interval_of_metric
 
+    if len(true) == 1:
+        return {"value": score(metric, true, answers, labels), "low": None, "high": None}
     interval = interval_of_metric(true, answers, metric, labels=labels, resamples=RESAMPLES, seed=0)
     return {"value": interval.mean, "low": interval.low, "high": interval.high}
 

@@ -31,6 +31,7 @@ def read_rows(
     options: Namespace, data: Data, screen: Screen, *, max_rows: int = sys.maxsize
 ) -> "LabeledTable":
     """Read texts, and labels where the command has an option for their column."""
+    from nlp_meta.data.duplicates import describe_repeats
     from nlp_meta.files.tables import read_table
 
     if isinstance(data, tuple):
@@ -48,7 +49,8 @@ def read_rows(
         drop_labels=getattr(options, "drop_labels", ()),
         **reading_of(options),
     )
-    show_notes(screen, table.notes)
+    repeats = [] if table.labels is None else describe_repeats(table.texts, table.labels)
+    show_notes(screen, [*table.notes, *repeats])
     return table
 
 

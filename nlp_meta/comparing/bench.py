@@ -22,6 +22,7 @@ from nlp_meta.data.episodes import (
     GENERATION,
     RETRIEVAL,
     Episode,
+    count_texts,
     evaluation_episode,
     split_folds,
 )
@@ -352,13 +353,12 @@ def trained_by(provenance: Mapping[str, Any]) -> str:
 def fold_episodes(episode: Episode, *, folds: int, seed: int) -> list[Episode]:
     """Cross-validate inside a support set: each fold is the query set of the others.
 
-    Fewer folds where a label has fewer examples, none where one has 1.
+    Fewer folds where a label has fewer different texts, none where one has 1.
 
     Args:
         episode: Its query set is not looked at.
     """
-    counts = [sum(e.target == name for e in episode.support) for name in episode.labels]
-    fewest = min((count for count in counts if count), default=0)
+    fewest = min(count_texts(episode.support).values(), default=0)
     if fewest < 2:
         return []
     parts = split_folds(episode.support, folds=min(folds, fewest), seed=seed)

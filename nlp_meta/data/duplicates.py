@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 # Punctuation, separators, control and format characters, spacing accents such as the
@@ -35,12 +35,36 @@ def sentence_key(text: str) -> str:
     return re.sub(r"(?<=[^\d\s])\s?[.!\u2026\u3002\uff01]+$", "", " ".join(folded.split()))
 
 
-def first_places(texts: Sequence[str]) -> list[int]:
-    """Places of the sentences that no earlier one equals."""
+def first_places(texts: Sequence[str], *, key: Callable[[str], str] = sentence_key) -> list[int]:
+    """Places of the texts that no earlier one equals, by their keys."""
     firsts: dict[str, int] = {}
     for place, text in enumerate(texts):
-        firsts.setdefault(sentence_key(text), place)
+        firsts.setdefault(key(text), place)
     return list(firsts.values())
+
+
+def describe_repeats(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """Say how many rows of a labeled table repeat another's text, and which contradict it."""
+    rows_of: dict[str, list[int]] = {}
+    for place, text in enumerate(texts):
+        rows_of.setdefault(text_key(text), []).append(place)
+    repeated = len(texts) - len(rows_of)
+    torn = [rows for rows in rows_of.values() if len({labels[place] for place in rows}) > 1]
+    notes = []
+    if repeated:
+        notes.append(
+            f"{repeated} of {len(texts)} rows repeat a text that stands there already, up to case "
+            f"and punctuation; {len(rows_of)} texts are different"
+        )
+    if torn:
+        first = torn[0]
+        other = next(place for place in first if labels[place] != labels[first[0]])
+        notes.append(
+            f"{len(torn)} {'texts have' if len(torn) > 1 else 'text has'} more than one label, "
+            f"such as that of rows {first[0] + 1} and {other + 1}: {labels[first[0]]!r} and "
+            f"{labels[other]!r}"
+        )
+    return notes
 
 
 @cache

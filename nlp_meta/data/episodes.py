@@ -7,7 +7,8 @@ every stretch of it keeps.
 """
 
 import zlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol
@@ -528,7 +529,29 @@ def _conditional_parts(shares: Mapping[str, float]) -> dict[str, Fraction]:
 
 
 def split_folds(examples: Sequence[Example], *, folds: int, seed: int) -> list[list[int]]:
-    """Places of examples in K folds with like shares of each label."""
+    """Places of examples in K folds with like shares of each label.
+
+    Examples of one text stand in one fold. A text of several labels counts for the rarest.
+
+    Args:
+        folds: K; no more than the rarest label has different texts.
+    """
     order = np.random.default_rng(seed).permutation(len(examples)).tolist()
-    order.sort(key=lambda place: examples[place].target)
-    return [sorted(order[fold::folds]) for fold in range(folds)]
+    counts = Counter(example.target for example in examples)
+    rows_of: dict[str, list[int]] = {}
+    for place in order:
+        rows_of.setdefault(text_key(examples[place].source), []).append(place)
+    labels = [
+        min((examples[place].target for place in rows), key=lambda name: (counts[name], name))
+        for rows in rows_of.values()
+    ]
+    by_label = sorted(zip(labels, rows_of.values(), strict=True), key=lambda pair: pair[0])
+    return [
+        sorted(place for _, rows in by_label[fold::folds] for place in rows)
+        for fold in range(folds)
+    ]
+
+
+def count_texts(examples: Iterable[Example]) -> Counter[str]:
+    """Count the different texts of each label."""
+    return Counter(label for _, label in {(text_key(e.source), e.target) for e in examples})

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nlp_meta.data.answers import share_interval
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation.answers import Kept
 from nlp_meta.evaluation.judged import Block, Judged, TermTable, find_blocks, tabulate, task_means
@@ -30,6 +31,8 @@ from nlp_meta.evaluation.row_metrics import Numbers, check_rows
 
 OVERSTATED = frozenset({"ece"})
 """Metrics that noise alone moves up: sums of absolute gaps."""
+SHARES = frozenset({"accuracy", "macro_f1", "precision_at_1", "mrr", "xsim"})
+"""Metrics from 0 to 1 of which every row has its own part."""
 
 # Row numbers held at once, 8 bytes each and as many counts: 32 MB.
 _CHUNK = 2_000_000
@@ -61,7 +64,8 @@ def interval_of_metric(
     """Interval of a metric over the rows of one test set.
 
     The same seed resamples the same rows for every metric; see `center_errors` for that of
-    a calibration error.
+    a calibration error. Where all rows answer alike, all right say, resampling finds no spread:
+    then it is Wilson's interval of a share, of 95%.
 
     Args:
         metric: Of any skill: `accuracy`, `macro_f1`, `ece`, `chrf`, ...
@@ -82,9 +86,10 @@ def interval_of_metric(
         for chosen in resampled_rows(rows, resamples, generator)
     ]
     value = score(metric, true, predictions, labels)
-    return percentile_interval(
-        value, center_errors(metric, np.concatenate(replicates), value), level
-    )
+    drawn = np.concatenate(replicates)
+    if metric in SHARES and np.ptp(drawn) == 0:
+        return Interval(value, *share_interval(value, rows))  # no row answered otherwise
+    return percentile_interval(value, center_errors(metric, drawn, value), level)
 
 
 def hierarchical_interval(

@@ -192,8 +192,9 @@ def _selection(facts: CardFacts) -> str:
         sentences.append("This is a draft: its meta-training had not ended when it was pushed.")
     if done.get("held_out_accuracy") is not None and "examples" in done:
         sentences.append(
-            f"Accuracy {done['held_out_accuracy']:.3f} on held-out folds of the {done['examples']} "
-            "texts that it was adapted to; no interval was measured."
+            f"Accuracy {done['held_out_accuracy']:.3f} [{done['held_out_low']:.3f}, "
+            f"{done['held_out_high']:.3f}] on held-out folds of the {done['examples']} texts, "
+            f"{done['different_texts']} of them different, that it was adapted to."
         )
     return " ".join(sentences) or "How it was selected was not recorded."
 

@@ -8,16 +8,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from nlp_meta.data.answers import Prediction, only_predictions
+from nlp_meta.data.answers import Prediction, only_predictions, share_interval
 from nlp_meta.data.cards import CLASSIFICATION
-from nlp_meta.data.episodes import Episode, split_folds
+from nlp_meta.data.duplicates import first_places, text_key
+from nlp_meta.data.episodes import Episode, count_texts, split_folds
 from nlp_meta.data.label_maps import LabelMap
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.encoders.turns import plain_modes
-from nlp_meta.errors import DivergedError
+from nlp_meta.errors import DivergedError, LabelError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import Source
 from nlp_meta.hub.records import ADAPTED, Record, read_settings
@@ -52,7 +53,9 @@ class AdaptationReport:
     Attributes:
         temperature: What logits are divided by, fitted on held-out folds.
         held_out_accuracy: Of the support examples, each answered by an adaptation that
-            had not seen it.
+            had not seen its text.
+        held_out_low, held_out_high: Its 95% interval, over different texts.
+        different_texts: Examples but for those whose text stands there already.
         examples_cut: Texts longer than the encoder takes.
         companion: What the same folds said of character n-grams; None where none were asked.
     """
@@ -62,6 +65,9 @@ class AdaptationReport:
     learning_rate: float
     temperature: float
     held_out_accuracy: float
+    held_out_low: float
+    held_out_high: float
+    different_texts: int
     examples_cut: int
     seconds: float
     companion: CompanionReport | None = None
@@ -178,7 +184,7 @@ class LabelJudge:
 
     def __init__(self, objective: Classification, support: Episode, *, seed: int) -> None:
         names = [example.target for example in support.support]
-        fewest = min(names.count(label) for label in support.labels)
+        fewest = min(count_texts(support.support).values())
         self.objective = objective
         self.parts = split_folds(support.support, folds=min(FOLDS, fewest), seed=seed)
         self.folds = hold_out(support, self.parts)
@@ -239,8 +245,9 @@ def adapt_to_labels(
     began = time.monotonic()
     check_labeled(texts, labels)
     match = match_labels(labels, objective.labels, label_map=label_map)
-    check_labels(match.labels)
     support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
+    check_labels(match.labels)
+    check_different(support)
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
     objective, start = narrow_labels(objective, start, match.labels, shared=match.shared)
     episode = Episode("support", objective.labels, tuple(support), (), 0)
@@ -256,27 +263,49 @@ def adapt_to_labels(
     logs, names = adapted.judgement.logs, objective.labels
     mixed, mixture = find_companion(support, names, logs, prior=prior, when=companion, seed=seed)
     seconds = time.monotonic() - began
-    report = _report(adapted, how, examples=len(support), cut=cut, seconds=seconds, mixture=mixture)
+    report = _report(adapted, how, support=support, cut=cut, seconds=seconds, mixture=mixture)
     weights = _cool(objective, adapted.weights, report.temperature)
     objective = objective.over(objective.backbone)  # it keeps no text
     return AdaptedModel(objective, weights, settings, match, report, mixed, provenance)
+
+
+def check_different(support: Sequence[Example]) -> None:
+    """Stop where a label has one text only: held out, nothing would be left to learn it from.
+
+    Raises:
+        LabelError: Names the label.
+    """
+    label, count = min(count_texts(support).items(), key=lambda item: item[1])
+    if count < 2:
+        rows = sum(example.target == label for example in support)
+        raise LabelError(
+            f"cannot learn label {label!r} from {rows} examples of one text: at least 2 different "
+            "texts of each label are needed; add examples of it, remove it, or join it with "
+            "another label by `label_map`"
+        )
 
 
 def _report(
     adapted: Adapted[HeldOutLabels],
     how: Adaptation,
     *,
-    examples: int,
+    support: Sequence[Example],
     cut: int,
     seconds: float,
     mixture: CompanionReport | None,
 ) -> AdaptationReport:
+    different = len(first_places([example.source for example in support], key=text_key))
+    accuracy = adapted.judgement.accuracy
+    low, high = share_interval(accuracy, different)
     return AdaptationReport(
-        examples=examples,
+        examples=len(support),
         steps=adapted.steps,
         learning_rate=how.inner.learning_rate,
         temperature=adapted.judgement.temperature,
-        held_out_accuracy=adapted.judgement.accuracy,
+        held_out_accuracy=accuracy,
+        held_out_low=low,
+        held_out_high=high,
+        different_texts=different,
         examples_cut=cut,
         seconds=seconds,
         companion=mixture,

@@ -9,7 +9,6 @@ number of features, so a hundred texts are cross-validated in a second.
 """
 
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from scipy.sparse import csr_matrix, diags_array, vstack
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.preprocessing import normalize
 
-from nlp_meta.data.episodes import split_folds
+from nlp_meta.data.episodes import count_texts, split_folds
 from nlp_meta.data.tasks import Example, Task
 
 Array = NDArray[np.float64]
@@ -240,8 +239,8 @@ def log_softmax(logits: Array) -> Array:
 
 
 def held_out_parts(examples: Sequence[Example], *, folds: int, seed: int) -> list[list[int]]:
-    """Places of examples to hold out, fold by fold; a label's only example stays in."""
-    counts = Counter(example.target for example in examples)
+    """Places of examples to hold out, fold by fold; a label's only text stays in."""
+    counts = count_texts(examples)
     several = [place for place, one in enumerate(examples) if counts[one.target] > 1]
     if not several:
         return []

@@ -37,6 +37,9 @@ class Report:
     learning_rate: float
     temperature: float
     held_out_accuracy: float
+    held_out_low: float
+    held_out_high: float
+    different_texts: int
     seconds: float
     examples_cut: int
     companion: CompanionReport | None = None
@@ -109,7 +112,9 @@ class Meta:
         if on_step:
             on_step(1, steps or 8)
         names = tuple(sorted(set(match.labels)))
-        report = Report(len(texts), steps or 8, learning_rate or 0.01, 1.5, 0.9, 2.0, 1)
+        report = Report(
+            len(texts), steps or 8, learning_rate or 0.01, 1.5, 0.9, 0.5, 1.0, len(texts), 2.0, 1
+        )
         if companion != "none":
             on = companion == "ngrams"
             report = replace(

@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.duplicates import describe_repeats, text_key
 from nlp_meta.data.leaks import Match, find_near_duplicates, find_repeats
 from nlp_meta.errors import SettingsError
 
@@ -162,3 +162,16 @@ def test_threshold_outside_its_range_stops(threshold):
         find_near_duplicates(["a"], ["a"], threshold=threshold)
     with pytest.raises(SettingsError, match="change `threshold`"):
         find_repeats(["a"], threshold=threshold)
+
+
+def test_repeats_and_texts_of_two_labels_are_told():
+    texts = ["Good.", "bad", "good", "GOOD!", "fine", "bad"]
+
+    notes = describe_repeats(texts, ["p", "n", "p", "n", "p", "n"])
+
+    assert notes == [
+        "3 of 6 rows repeat a text that stands there already, up to case and punctuation; 3 texts "
+        "are different",
+        "1 text has more than one label, such as that of rows 1 and 4: 'p' and 'n'",
+    ]
+    assert describe_repeats(["a", "b"], ["p", "n"]) == []

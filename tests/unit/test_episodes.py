@@ -2,11 +2,14 @@
 
 import pytest
 
+from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import (
     EpisodeStream,
+    count_texts,
     draw_support,
     evaluation_episode,
     sampling_chances,
+    split_folds,
 )
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import EpisodeError, SettingsError
@@ -184,3 +187,21 @@ def test_an_evaluation_that_cannot_be_stops():
         evaluation_episode(task(a=2, b=2), labels_total=4, seed=0, draw=0)
     with pytest.raises(EpisodeError, match="from a reserve of 2"):
         evaluation_episode(task(a=9, b=9), labels_total=4, seed=0, draw=0, reserve=2)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_equal_texts_stand_in_one_fold(copies):
+    """Copies differ in case and stops; a text of two labels counts for the rarer."""
+    examples = [
+        Example(f"text {number}{'!' * copy}", "ab"[number % 2])
+        for copy in range(copies)
+        for number in range(8)
+    ]
+    examples.append(Example("text 0", "b"))
+
+    parts = split_folds(examples, folds=4, seed=0)
+
+    assert sorted(place for part in parts for place in part) == list(range(len(examples)))
+    keys = [{text_key(examples[place].source) for place in part} for part in parts]
+    assert [len(part) for part in keys] == [2] * 4 and len(set.union(*keys)) == 8
+    assert count_texts(examples) == {"a": 4, "b": 5}

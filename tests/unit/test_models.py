@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nlp_meta.data.answers import share_interval
 from nlp_meta.errors import DataError, DivergedError, LabelError, MetaModelError
 from nlp_meta.hub import storage as packaging
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
@@ -175,6 +176,23 @@ def test_a_subset_of_the_labels_answers_with_that_subset_only(make_model, tmp_pa
 def test_examples_that_cannot_be_learned_from_stop(meta, texts, labels, error, says):
     with pytest.raises(error, match=says):
         meta.adapt(texts, labels)
+
+
+def test_repeats_of_a_text_are_counted_once_in_the_interval(meta):
+    """Four texts fifteen times say as much as four texts."""
+    texts, labels = ["good", "great room", "bad", "awful room"], ["p", "p", "n", "n"]
+
+    once, often = meta.adapt(texts, labels), meta.adapt(texts * 15, labels * 15)
+
+    assert (often.report.examples, often.report.different_texts) == (60, 4)
+    for report in (once.report, often.report):
+        low, high = share_interval(report.held_out_accuracy, 4)
+        assert (report.held_out_low, report.held_out_high) == (low, high)
+
+
+def test_a_label_of_one_text_cannot_be_learned(meta):
+    with pytest.raises(LabelError, match="cannot learn label 'n' from 3 examples of one text"):
+        meta.adapt(["good", "fine", "bad", "Bad!", "bad"], ["p", "p", "n", "n", "n"])
 
 
 @pytest.mark.parametrize("steps", [1, 2, None])

@@ -35,8 +35,13 @@ def interval_of_right(right, **options) -> Interval:
     return interval_of_metric(true, answers, "accuracy", **settings)
 
 
-def test_equal_rows_have_an_interval_of_no_width():
-    assert interval_of_right([True] * 8, resamples=50) == Interval(1.0, 1.0, 1.0)
+@pytest.mark.parametrize(("right", "low", "high"), [(5, 0.57, 1.0), (0, 0.0, 0.43)])
+def test_rows_that_all_answer_alike_have_the_interval_of_a_share(right, low, high):
+    """Wilson's bounds for 5 of 5 and 0 of 5, by hand: 5 / (5 + 1.96 ** 2) and the rest of it."""
+    interval = interval_of_right([place < right for place in range(5)], resamples=50)
+
+    assert interval.mean == right / 5
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=0.005)
 
 
 def test_the_interval_of_a_proportion_is_that_of_the_normal_law():
