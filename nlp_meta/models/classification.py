@@ -246,8 +246,7 @@ def adapt_to_labels(
     check_labeled(texts, labels)
     match = match_labels(labels, objective.labels, label_map=label_map)
     support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
-    check_labels(match.labels)
-    check_different(support)
+    check_support(support)
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
     objective, start = narrow_labels(objective, start, match.labels, shared=match.shared)
     episode = Episode("support", objective.labels, tuple(support), (), 0)
@@ -269,12 +268,13 @@ def adapt_to_labels(
     return AdaptedModel(objective, weights, settings, match, report, mixed, provenance)
 
 
-def check_different(support: Sequence[Example]) -> None:
-    """Stop where a label has one text only: held out, nothing would be left to learn it from.
+def check_support(support: Sequence[Example]) -> None:
+    """Stop where a label has too few different texts: held out, none would be left to learn.
 
     Raises:
-        LabelError: Names the label.
+        LabelError: Fewer than two labels, or than two texts of one; names the label.
     """
+    check_labels([example.target for example in support])
     label, count = min(count_texts(support).items(), key=lambda item: item[1])
     if count < 2:
         rows = sum(example.target == label for example in support)
