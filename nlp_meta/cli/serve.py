@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 EXAMPLE = "nlp-meta serve real_estate fashion me/travel-sentiment --port 8000"
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def add_options(command: ArgumentParser) -> None:
@@ -34,11 +33,7 @@ def add_options(command: ArgumentParser) -> None:
     main.add_argument(
         "--port", type=_port, default=8000, help="port, 0 takes any free one (default: %(default)s)"
     )
-    main.add_argument(
-        "--token-env",
-        metavar="NAME",
-        help="environment variable with a token that requests must bear (default: none is asked)",
-    )
+    _add_access(command)
     adaptation = command.add_argument_group("adaptation")
     adaptation.add_argument(
         "--meta",
@@ -55,12 +50,38 @@ def add_options(command: ArgumentParser) -> None:
     _add_limits(command)
 
 
+def _add_access(command: ArgumentParser) -> None:
+    access = command.add_argument_group("access")
+    token = access.add_mutually_exclusive_group()
+    token.add_argument(
+        "--token",
+        help="word that requests must bear; others on this machine see it in the list of "
+        "processes, so rather set the variable NLP_META_SERVE_TOKEN; an address other than "
+        "loopback needs one (default: that variable, if it is set)",
+    )
+    token.add_argument(
+        "--token-env", metavar="NAME", help="another environment variable that holds it"
+    )
+    access.add_argument(
+        "--models-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder below which PUT /domains may load models (default: it loads none)",
+    )
+    access.add_argument(
+        "--allow-hub",
+        action="store_true",
+        help="let PUT /domains load models from the Hub too (default: it loads none)",
+    )
+
+
 def _add_limits(command: ArgumentParser) -> None:
     limits = command.add_argument_group("limits")
     for name, default, about in (
         ("--max-batch", 64, "texts after which a batch waits for no others"),
         ("--max-texts", 512, "most texts of one request"),
         ("--max-characters", 200_000, "most characters of one request, over all its texts"),
+        ("--max-domains", 256, "most domains that are loaded at any time"),
     ):
         limits.add_argument(
             name, type=positive, default=default, metavar="N", help=f"{about} (default: {default})"
@@ -72,13 +93,24 @@ def _add_limits(command: ArgumentParser) -> None:
         metavar="MS",
         help="milliseconds that a text waits for others to share a batch (default: %(default)s)",
     )
+    limits.add_argument(
+        "--stop-within",
+        type=_stop,
+        default=8,
+        metavar="SECONDS",
+        help="seconds in which the server ends once it is told to, whatever is under way; a second "
+        "signal ends it at once (default: %(default)s)",
+    )
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Load, say where, and answer; returns when all that was accepted is answered."""
+    from nlp_meta.serving.limits import check_reach, read_token
     from nlp_meta.serving.server import check_packages, listen, run_server
 
     check_packages()
+    token = read_token(os.environ, token=options.token, token_env=options.token_env)
+    check_reach(options.host, token)
     if options.adapted_dir is not None and options.meta is None:
         raise SettingsError(
             f"cannot save to '{options.adapted_dir}': nothing is adapted without a meta-model and "
@@ -86,31 +118,33 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         )
     # The address is taken first: loading takes longer than being told that it is in use.
     with quiet_libraries(), listen(options.host, options.port) as listening:
-        app, domains = _load(options, screen)
+        app, domains = _load(options, token, screen)
         port = listening.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
         screen.notes.print(f"serving {', '.join(domains)} at http://{host}:{port}", soft_wrap=True)
-        if options.token_env is None and options.host not in LOOPBACK:
-            screen.notes.print(
-                "anybody who reaches this address may ask, load and unload; ask for a token with "
-                "`--token-env`",
-                soft_wrap=True,
-            )
         run_server(app, listening)
     return {"host": options.host, "port": port, "domains": list(domains)}
 
 
-def _load(options: Namespace, screen: Screen) -> tuple["FastAPI", Mapping[str, str]]:
+def _load(
+    options: Namespace, token: str | None, screen: Screen
+) -> tuple["FastAPI", Mapping[str, str]]:
     from nlp_meta.models.meta_model import MetaModel
     from nlp_meta.serving.app import Adapting, build_app
-    from nlp_meta.serving.limits import Limits, name_domains, read_token
+    from nlp_meta.serving.limits import Limits, name_domains
     from nlp_meta.serving.pack import DomainPack
+    from nlp_meta.serving.sources import Sources
 
-    token = read_token(options.token_env, os.environ)
-    domains = name_domains(options.models)
     limits = Limits(
-        options.max_batch, options.max_wait_ms / 1000, options.max_texts, options.max_characters
+        max_batch=options.max_batch,
+        max_wait=options.max_wait_ms / 1000,
+        max_texts=options.max_texts,
+        max_characters=options.max_characters,
+        max_domains=options.max_domains,
+        stop_within=options.stop_within,
     )
+    domains = name_domains(options.models, limits)
+    sources = Sources(options.models_dir, options.allow_hub)
     with show_progress(screen, "loading") as on_step:
         pack = DomainPack.from_pretrained(domains, on_step=on_step)
     adapting = None
@@ -118,7 +152,8 @@ def _load(options: Namespace, screen: Screen) -> tuple["FastAPI", Mapping[str, s
         adapting = Adapting(
             MetaModel.from_pretrained(options.meta), options.meta, options.adapted_dir
         )
-    return build_app(pack, limits=limits, token=token, adapting=adapting), domains
+    app = build_app(pack, limits=limits, token=token, adapting=adapting, sources=sources)
+    return app, domains
 
 
 def _port(text: str) -> int:
@@ -127,3 +162,7 @@ def _port(text: str) -> int:
 
 def _wait(text: str) -> int:
     return whole(text, least=0, most=10_000)
+
+
+def _stop(text: str) -> int:
+    return whole(text, least=1, most=3600)

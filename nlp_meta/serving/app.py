@@ -1,20 +1,21 @@
 """The application: routes over a pack, a batcher and background adaptations.
 
-Errors are JSON objects with one sentence, `{"error": ...}`.
+Errors are JSON objects whose `detail` is one sentence.
 """
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import html
+import time
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from nlp_meta import __version__
@@ -22,17 +23,27 @@ from nlp_meta.errors import MetaModelError, NlpMetaError, RequestError
 from nlp_meta.models.companion import check_when
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.serving.batches import Batcher
+from nlp_meta.serving.bodies import (
+    PROBLEM,
+    AdaptBody,
+    JsonRoute,
+    LoadBody,
+    PredictBody,
+    describe_invalid,
+    write_problem,
+)
+from nlp_meta.serving.gate import Gate, Requests
 from nlp_meta.serving.jobs import Jobs, Order
-from nlp_meta.serving.limits import Gate, Limits, check_name, check_request
+from nlp_meta.serving.limits import THREADS, Limits, check_name, check_request, shorten
 from nlp_meta.serving.measures import Measures
 from nlp_meta.serving.pack import Domain, DomainPack
+from nlp_meta.serving.sources import Sources, hide_folders
 
-logger = logging.getLogger(__name__)
-
-NO_JSON = "its body is not JSON and a JSON object is needed; correct it"
-MOST_STEPS = 100_000
-"""Of one adaptation: other jobs wait for its end."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>nlp-meta</title>
+<style>body{{font:1rem sans-serif;margin:2rem}}td{{padding:.2rem 1rem .2rem 0}}</style>
+<h1>nlp-meta {version}</h1><p>Bodies are JSON, sent as <code>application/json</code>; their fields
+stand in <a href="/openapi.json">openapi.json</a>.</p><table>{rows}</table></html>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,41 +60,20 @@ class Adapting:
     folder: Path | None
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class PredictBody(_Body):
-    domain: str
-    texts: list[str]
-
-
-class LoadBody(_Body):
-    model: str
-    revision: str | None = None
-
-
-class AdaptBody(_Body):
-    domain: str
-    texts: list[str]
-    labels: list[str]
-    label_map: dict[str, str] | None = None
-    steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
-    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    companion: str = "auto"
-    seed: int = Field(default=0, ge=0)
-    replace: bool = False
-    save: bool = False
-
-
 class Service:
     """The pack, the batcher, the jobs and the counters that all routes share."""
 
-    def __init__(self, pack: DomainPack, limits: Limits, adapting: Adapting | None) -> None:
-        self.pack, self.limits, self.measures = pack, limits, Measures()
+    def __init__(
+        self, pack: DomainPack, limits: Limits, adapting: Adapting | None, sources: Sources
+    ) -> None:
+        self.pack, self.limits, self.sources = pack, limits, sources
+        self.requests, self.measures = Requests(), Measures()
         self.folder = adapting.folder if adapting else None
         self._batcher: Batcher | None = None
         self._jobs: Jobs | None = None
+        self._coming: list[str] = []
+        self._until = 0.0
+        self._loader = ThreadPoolExecutor(1, f"{THREADS}loader")
         if adapting:
             count = self.measures.count_adaptation
             self._jobs = Jobs(pack, adapting.meta, name=adapting.name, on_end=count)
@@ -94,9 +84,21 @@ class Service:
         self._batcher = Batcher(self.pack, self.limits, self.measures.count_batch)
         self.measures.watch(self.pack, self._batcher)
         yield
+        self.stop()
         if self._jobs:
-            await asyncio.to_thread(self._jobs.close)
+            while self._jobs.domains and time.monotonic() < self._until:
+                await asyncio.sleep(0.02)
+            self._jobs.close()
+        self._loader.shutdown(wait=False)
         await self._batcher.close()
+
+    def stop(self) -> None:
+        """Take no more requests; end in time those that were accepted, and the jobs."""
+        if not self.requests.stopping:
+            self._until = time.monotonic() + 0.85 * self.limits.stop_within
+            self.requests.stop(within=self.limits.answer_within)
+            if self._jobs:
+                self._jobs.stop(within=self.limits.answer_within)
 
     async def predict(self, body: PredictBody) -> dict[str, object]:
         domain = self.find(body.domain)
@@ -104,21 +106,50 @@ class Service:
         if self._batcher is None:
             raise RuntimeError("the application has not been started")
         answers = await self._batcher.ask(domain, body.texts)
-        self.measures.count_texts(body.domain, len(answers))
+        if body.domain in self.pack.domains:
+            self.measures.count_texts(body.domain, len(answers))
         return {"domain": body.domain, "predictions": [asdict(answer) for answer in answers]}
 
     async def load(self, name: str, body: LoadBody) -> tuple[dict[str, object], bool]:
         check_name(name)
-        load = self.pack.load
-        try:
-            replaced = await asyncio.to_thread(load, name, body.model, revision=body.revision)
-        except OSError as error:
-            raise RequestError(
-                f"cannot load '{body.model[:200]}': {error.strerror} and the folder of an adapted "
-                "model, or its id on the Hub, is needed; correct `model`",
-                status=422,
-            ) from error
+        with self._room_for(name):
+            run = asyncio.get_running_loop().run_in_executor
+            replaced = await run(self._loader, self._load, name, body)
         return describe_domain(name, self.find(name)), replaced
+
+    def _load(self, name: str, body: LoadBody) -> bool:
+        folder: str | Path = ""
+        try:
+            folder, source = self.sources.find(body.model, revision=body.revision)
+            return self.pack.load(name, folder, source=source)
+        except RequestError:
+            raise
+        except (NlpMetaError, OSError) as error:
+            model = shorten(body.model, 200)
+            message = str(error) if isinstance(error, NlpMetaError) else _explain(error, model)
+            message = hide_folders(message.replace(str(folder) or model, model))
+            raise RequestError(message, status=422) from error
+
+    @contextmanager
+    def _room_for(self, name: str) -> Iterator[None]:
+        """Keep a place among the domains for one that comes."""
+        taken = {*self.pack.domains, *self._coming, *(self._jobs.domains if self._jobs else ())}
+        if name not in taken and len(taken) >= self.limits.max_domains:
+            raise RequestError(
+                f"cannot take the domain '{name}': {len(taken)} are loaded or on their way and at "
+                f"most {self.limits.max_domains} may; unload another one",
+                status=409,
+            )
+        self._coming.append(name)
+        try:
+            yield
+        finally:
+            self._coming.remove(name)
+
+    def unload(self, name: str) -> None:
+        self.find(name)
+        self.pack.unload(name)
+        self.measures.forget_domain(name)
 
     def find(self, name: str) -> Domain:
         try:
@@ -140,14 +171,15 @@ class Service:
         chosen = ("label_map", "steps", "learning_rate", "companion", "seed")
         options = {name: getattr(body, name) for name in chosen}
         order = Order(body.domain, body.texts, body.labels, folder, options)
-        return asdict(await asyncio.to_thread(self.jobs.begin, order))
+        with self._room_for(body.domain):
+            return asdict(await asyncio.to_thread(self.jobs.begin, order))
 
     @property
     def jobs(self) -> Jobs:
         if self._jobs is None:
             raise RequestError(
-                "cannot adapt: this server has no meta-model and one is needed; start it with "
-                "`meta`",
+                "cannot adapt: this server has no meta-model and one is needed; ask for a server "
+                "that was started with one",
                 status=409,
             )
         return self._jobs
@@ -156,7 +188,7 @@ class Service:
         if self.folder is None:
             raise RequestError(
                 f"cannot save '{body.domain}': this server has no folder for adapted models and "
-                "one is needed; start it with `adapted_dir`, or set `save` to false",
+                "one is needed; set `save` to false",
                 status=409,
             )
         return self.folder / body.domain
@@ -168,17 +200,20 @@ def build_app(
     limits: Limits,
     token: str | None = None,
     adapting: Adapting | None = None,
+    sources: Sources | None = None,
 ) -> FastAPI:
-    """Build the application.
+    """Build the application; its `state.service` has `stop`.
 
     Args:
-        token: Every request but `/healthz` must bear it; None lets everybody in.
+        token: Every request but those for `/`, `/docs` and `/healthz` must bear it; None lets
+            everybody in who asks by a name of this machine's loopback.
         adapting: None refuses `/adapt`.
+        sources: None loads nothing that a request names.
 
     Raises:
         BackboneError: The meta-model is of another encoder.
     """
-    service = Service(pack, limits, adapting)
+    service = Service(pack, limits, adapting, sources or Sources())
     app = FastAPI(
         title="nlp-meta",
         version=__version__,
@@ -186,52 +221,73 @@ def build_app(
         docs_url=None,
         redoc_url=None,
     )
+    app.state.service = service
+    app.router.route_class = JsonRoute
     count = service.measures.count_request
-    app.add_middleware(Gate, token=token, max_bytes=limits.max_bytes, count=count)
+    app.add_middleware(Gate, requests=service.requests, limits=limits, token=token, count=count)
     _add_routes(app, service)
-    app.add_exception_handler(NlpMetaError, _answer_error)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(Exception, _answer_unexpected)
+    _add_pages(app, service)
+    for kind in (NlpMetaError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _answer_error)
     return app
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
-    @app.post("/predict")
+    @app.post("/predict", summary="answers `texts` of a `domain`")
     async def predict(body: PredictBody) -> dict[str, object]:
         return await service.predict(body)
 
-    @app.get("/domains")
+    @app.get("/domains", summary="lists the domains")
     async def list_domains() -> dict[str, object]:
         table = service.pack.domains
         return {"domains": [describe_domain(name, table[name]) for name in sorted(table)]}
 
-    @app.put("/domains/{name}")
+    @app.put("/domains/{name}", summary="loads or replaces a domain from a `model`")
     async def load_domain(name: str, body: LoadBody, response: Response) -> dict[str, object]:
         described, replaced = await service.load(name, body)
         response.status_code = 200 if replaced else 201
         return described
 
-    @app.delete("/domains/{name}", status_code=204)
+    @app.delete("/domains/{name}", status_code=204, summary="unloads a domain")
     async def unload_domain(name: str) -> None:
-        service.find(name)
-        service.pack.unload(name)
+        service.unload(name)
 
-    @app.post("/adapt", status_code=202)
+    @app.post("/adapt", status_code=202, summary="adapts to `texts` and `labels`: a new `domain`")
     async def adapt(body: AdaptBody) -> dict[str, object]:
         return await service.adapt(body)
 
-    @app.get("/adapt/{job}")
+    @app.get("/adapt/{job}", summary="tells how far an adaptation is")
     async def show_job(job: str) -> dict[str, object]:
         return asdict(service.jobs.find(job))
 
-    @app.get("/healthz")
+    @app.delete("/adapt/{job}", status_code=202, summary="cancels an adaptation")
+    async def cancel_job(job: str) -> dict[str, object]:
+        return asdict(service.jobs.cancel(job))
+
+
+def _add_pages(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", summary="tells that the server answers")
     async def healthz() -> dict[str, object]:
         return {"status": "ok", "domains": len(service.pack.domains)}
 
-    @app.get("/metrics")
+    @app.get("/metrics", summary="counters, for Prometheus")
     async def metrics() -> Response:
         return Response(service.measures.write(), media_type=METRICS_TYPE)
+
+    routes = [route for route in app.routes if isinstance(route, APIRoute)]
+    rows = [
+        f"<tr><td><code>{html.escape(f'{method} {route.path}')}</code><td>"
+        f"{html.escape(route.summary or '')}"
+        for route in routes
+        for method in sorted(route.methods or ())
+    ]
+    page = _PAGE.format(version=__version__, rows="".join(rows))
+
+    @app.get("/", include_in_schema=False)
+    @app.get("/docs", include_in_schema=False)
+    async def show_page() -> HTMLResponse:
+        policy = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return HTMLResponse(page, headers=policy)
 
 
 def describe_domain(name: str, domain: Domain) -> dict[str, object]:
@@ -245,45 +301,30 @@ def describe_domain(name: str, domain: Domain) -> dict[str, object]:
     }
 
 
-async def _answer_error(_: Request, error: Exception) -> JSONResponse:
-    status = error.status if isinstance(error, RequestError) else 422
-    retry = {"Retry-After": "1"} if status == 503 else None
-    return _say(" ".join(str(error).split()), status, headers=retry)
+async def _answer_error(request: Request, error: Exception) -> Response:
+    headers: dict[str, str] = {}
+    if isinstance(error, RequestValidationError):
+        message, status = describe_invalid(error.errors()), 422
+    elif isinstance(error, HTTPException):
+        message, status = _describe_http(request, error), error.status_code
+        headers |= error.headers or {}
+    else:
+        message, status = str(error), error.status if isinstance(error, RequestError) else 422
+    if status == 503:
+        headers["retry-after"] = "1"
+    return Response(write_problem(message, status), status, headers, PROBLEM)
 
 
-async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
-    first: Mapping[str, Any] = {}
-    if isinstance(error, RequestValidationError) and error.errors():
-        first = error.errors()[0]
-    if first.get("type") == "json_invalid":
-        return _say(f"cannot read the request: {NO_JSON}", 400)
-    place = ".".join(str(part) for part in first.get("loc", ())[1:]) or "body"
-    reason = str(first.get("msg", "it is not valid"))
-    reason = (reason[:1].lower() + reason[1:]).rstrip(".")
-    return _say(f"cannot read the request: {reason}; correct `{place}`", 422)
+def _describe_http(request: Request, error: HTTPException) -> str:
+    asked = shorten(f"{request.method} {request.url.path}", 200)
+    needs = {404: "a route of this server", 405: "another method"}
+    if error.status_code not in needs:
+        return str(error.detail)
+    return f"cannot answer {asked}: {needs[error.status_code]} is needed; see /docs"
 
 
-async def _answer_http(request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, HTTPException):
-        raise error
-    asked = f"{request.method} {request.url.path}"
-    messages = {
-        400: f"cannot read the request: {NO_JSON}",
-        404: f"cannot answer {asked}: a route of this server is needed; see /openapi.json",
-        405: f"cannot answer {asked}: another method is needed; see /openapi.json",
-    }
-    message = messages.get(error.status_code, str(error.detail))
-    return _say(message, error.status_code, headers=error.headers)
-
-
-async def _answer_unexpected(_: Request, error: Exception) -> JSONResponse:
-    logger.error("a request failed", exc_info=error)
-    return _say(
-        "cannot answer: something unexpected went wrong and the server's log says what; report it "
-        "with that log",
-        500,
+def _explain(error: OSError, model: str) -> str:
+    return (
+        f"cannot load '{model}': {error.strerror} and the folder of an adapted model, or its id on "
+        "the Hub, is needed; correct `model`"
     )
-
-
-def _say(message: str, status: int, *, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": message}, status_code=status, headers=headers)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from nlp_meta.data.answers import Prediction
 from nlp_meta.encoders.batches import by_length
 from nlp_meta.errors import RequestError
-from nlp_meta.serving.limits import Limits
+from nlp_meta.serving.limits import THREADS, Limits
 from nlp_meta.serving.pack import PASS_TOKENS, Domain, DomainPack, Question
 
 
@@ -44,8 +44,8 @@ class Batcher:
         self.waiting = 0
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
         self._aside: Waiting | None = None
-        self._reader = ThreadPoolExecutor(1, "nlp_meta_reader")
-        self._worker = ThreadPoolExecutor(1, "nlp_meta_worker")
+        self._reader = ThreadPoolExecutor(1, f"{THREADS}reader")
+        self._worker = ThreadPoolExecutor(1, f"{THREADS}worker")
         self._runner = asyncio.create_task(self._run())
 
     async def ask(self, domain: Domain, texts: Sequence[str]) -> list[Prediction]:
@@ -67,11 +67,11 @@ class Batcher:
             self.waiting -= len(texts)
 
     async def close(self) -> None:
-        """Stop; what was asked for before must have been answered."""
+        """Stop; what was asked for before must have been answered, or given up."""
         self._runner.cancel()
         await asyncio.gather(self._runner, return_exceptions=True)
-        self._reader.shutdown()
-        self._worker.shutdown()
+        self._reader.shutdown(wait=False)
+        self._worker.shutdown(wait=False)
 
     async def _ask(self, domain: Domain, texts: Sequence[str]) -> list[Prediction]:
         loop = asyncio.get_running_loop()
@@ -90,6 +90,8 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while True:
             batch = [part for part in await self._gather() if not part.answers.done()]
+            if not batch:  # nobody waits for it any more
+                continue
             questions = [question for part in batch for question in part.questions]
             self.on_batch(questions)
             try:

@@ -7,6 +7,7 @@ with modules and a tokenizer of its own.
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -21,12 +22,14 @@ from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.texts import check_labeled
 from nlp_meta.objectives.classification import Classification
+from nlp_meta.serving.limits import THREADS
 from nlp_meta.serving.pack import DomainPack, check_base
+from nlp_meta.serving.sources import hide_folders
 
 logger = logging.getLogger(__name__)
 
 MOST_WAITING = 16
-MOST_KEPT = 1000
+MOST_KEPT = 100
 """Jobs that are remembered; the oldest finished ones are forgotten first."""
 OPEN = ("waiting", "running")
 
@@ -49,7 +52,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is: `waiting`, `running`, `done`, `failed` or `stopped`."""
+    """How far a job is: `waiting`, `running`, `done`, `failed` or `stopped`.
+
+    Attributes:
+        saved_to: Folder in the one for adapted models.
+    """
 
     job: str
     domain: str
@@ -63,7 +70,7 @@ class Progress:
 
 
 class Stopped(Exception):  # noqa: N818  it is no error
-    """The server stops, and nobody would have the result."""
+    """Nobody would have the result: the server stops, or the job was canceled."""
 
 
 class Jobs:
@@ -89,9 +96,12 @@ class Jobs:
         )
         self.meta = _over(meta, twin)
         self._progress: dict[str, Progress] = {}
+        self._waiting: dict[str, Order] = {}
+        self._canceled: set[str] = set()
+        self._until: float | None = None
+        self._is_working = False
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._thread = ThreadPoolExecutor(1, "nlp_meta_adapter")
+        self._thread = ThreadPoolExecutor(1, f"{THREADS}adapter")
 
     def begin(self, order: Order) -> Progress:
         """Put an adaptation in the queue.
@@ -107,8 +117,11 @@ class Jobs:
             self._check_room(order.domain)
             progress = Progress(secrets.token_hex(8), order.domain, "waiting")
             self._progress[progress.job] = progress
+            self._waiting[progress.job] = order
             self._forget()
-        self._thread.submit(self._work, progress.job, order)
+            if not self._is_working:
+                self._thread.submit(self._work_all)
+                self._is_working = True
         return progress
 
     def find(self, job: str) -> Progress:
@@ -126,15 +139,43 @@ class Jobs:
             status=404,
         )
 
+    @property
+    def domains(self) -> set[str]:
+        """Domains of the jobs that wait or run."""
+        with self._lock:
+            return {p.domain for p in self._progress.values() if p.status in OPEN}
+
+    def cancel(self, job: str) -> Progress:
+        """Cancel a job: at once if it waits, before its next inner step if it runs.
+
+        Raises:
+            RequestError: There is none of that name, or it has ended.
+        """
+        progress = self.find(job)
+        with self._lock:
+            progress = self._progress.get(job, progress)
+            if progress.status not in OPEN:
+                raise RequestError(
+                    f"cannot cancel the job '{job}': it is {progress.status} and one that waits or "
+                    "runs is needed; unload its domain if you do not want it",
+                    status=409,
+                )
+            self._canceled.add(job)
+            if self._waiting.pop(job, None) is None:
+                return progress
+        self._end(job, "stopped", error=_canceled(progress.domain))
+        return self.find(job)
+
+    def stop(self, *, within: float) -> None:
+        """Stop what would be lost with the process, and in some seconds what will be saved."""
+        self._until = time.monotonic() + within
+
     def close(self) -> None:
-        """Finish what will be saved, stop what would be lost with the process."""
-        self._stopping.set()
-        self._thread.shutdown(wait=True)
+        """Let the thread end after the job that it works at."""
+        self._thread.shutdown(wait=False)
 
     def _check_room(self, domain: str) -> None:
-        unfinished = [
-            progress.domain for progress in self._progress.values() if progress.status in OPEN
-        ]
+        unfinished = [p.domain for p in self._progress.values() if p.status in OPEN]
         if domain in unfinished:
             raise RequestError(
                 f"cannot adapt '{domain}' twice at once: a job for it is under way and one is "
@@ -157,37 +198,53 @@ class Jobs:
         with self._lock:
             self._progress[job] = replace(self._progress[job], **changes)
 
+    def _work_all(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._is_working = False
+                    return
+                job = next(iter(self._waiting))
+                order = self._waiting.pop(job)
+                self._progress[job] = replace(self._progress[job], status="running")
+            self._work(job, order)
+
     def _work(self, job: str, order: Order) -> None:
-        status = "failed"
         try:
-            self._check_wanted(order)
-            self._set(job, status="running")
             adapted = self._adapt(job, order)
             if order.folder is not None:
                 adapted.save_pretrained(order.folder)
-            self.pack.add(order.domain, adapted, source=str(order.folder or ""))
-            status = "done"
-            self._set(job, status=status, **_describe(adapted, order))
-        except Stopped:
-            status = "stopped"
-            self._set(job, status=status, error=f"cannot adapt '{order.domain}': the server stops")
+            self.pack.add(order.domain, adapted, source=order.folder.name if order.folder else "")
+            self._end(job, "done", **_describe(adapted, order))
+        except Stopped as stopped:
+            self._end(job, "stopped", error=str(stopped))
         except (NlpMetaError, OSError) as error:
-            self._set(job, status=status, error=" ".join(str(error).split()))
+            self._end(job, "failed", error=hide_folders(" ".join(str(error).split())))
         except Exception:
             logger.exception("adapting '%s' failed", order.domain)
-            self._set(job, status=status, error=_unexpected(order.domain))
+            self._end(job, "failed", error=_unexpected(order.domain))
+
+    def _end(self, job: str, status: str, **changes: Any) -> None:
+        self._set(job, status=status, **changes)
+        self._canceled.discard(job)
         self.on_end(status)
 
-    def _check_wanted(self, order: Order) -> None:
-        if order.folder is None and self._stopping.is_set():
-            raise Stopped
+    def _check_wanted(self, job: str, order: Order) -> None:
+        if job in self._canceled:
+            raise Stopped(_canceled(order.domain))
+        until = self._until
+        if until is not None and (order.folder is None or time.monotonic() > until):
+            raise Stopped(f"cannot adapt '{order.domain}': the server stops")
 
     def _adapt(self, job: str, order: Order) -> AdaptedModel:
         def on_step(done: int, total: int) -> None:
-            self._check_wanted(order)
+            self._check_wanted(job, order)
             self._set(job, steps_done=done, steps=total)
 
-        return self.meta.adapt(order.texts, order.labels, on_step=on_step, **order.options)
+        self._check_wanted(job, order)
+        adapted = self.meta.adapt(order.texts, order.labels, on_step=on_step, **order.options)
+        self._check_wanted(job, order)
+        return adapted
 
 
 def _over(meta: MetaModel, backbone: Backbone) -> MetaModel:
@@ -199,8 +256,12 @@ def _describe(adapted: AdaptedModel, order: Order) -> dict[str, Any]:
     return {
         "labels": adapted.labels,
         "report": asdict(adapted.report) if adapted.report else None,
-        "saved_to": None if order.folder is None else str(order.folder),
+        "saved_to": None if order.folder is None else order.folder.name,
     }
+
+
+def _canceled(domain: str) -> str:
+    return f"cannot adapt '{domain}': the job was canceled"
 
 
 def _unexpected(domain: str) -> str:

@@ -1,18 +1,10 @@
-"""Limits of a server: how large requests may be, how domains are named, who may ask.
+"""Limits of a server: how large requests may be, how long they may take, how domains are named."""
 
-The gate checks a request before any of it is read as JSON.
-"""
-
-import hmac
-import json
+import ipaddress
 import re
-import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from starlette.exceptions import HTTPException
 
 from nlp_meta.errors import RequestError, SettingsError
 from nlp_meta.models.texts import check_texts
@@ -21,6 +13,11 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 # JSON may write one character as two escapes of six bytes each.
 _BYTES_PER_CHARACTER = 12
 _BYTES_PER_TEXT = 256
+_BYTES_IN_ALL = 2**26
+_MOST_IN_LABEL = 200
+THREADS = "nlp_meta_"
+"""The names of a server's threads begin so; its stop waits for them."""
+TOKEN_VARIABLE = "NLP_META_SERVE_TOKEN"  # noqa: S105  its name
 WAITING_BATCHES = 64
 """Full batches that may wait; more requests are turned away."""
 
@@ -34,12 +31,33 @@ class Limits:
         max_wait: Seconds that the first text of a batch waits for others.
         max_texts: Most texts of one request.
         max_characters: Most characters of one request, over all its texts and labels.
+        max_domains: Most domains that are loaded at any time.
+        stop_within: Seconds in which the server ends, whatever is under way.
+        max_connections: Most connections; one that asks for nothing gives way to a new one.
+        head_seconds, body_seconds: In which the head and the body of a request come in.
+        write_seconds: In which a client takes its answer.
     """
 
     max_batch: int = 64
     max_wait: float = 0.005
     max_texts: int = 512
     max_characters: int = 200_000
+    max_domains: int = 256
+    stop_within: float = 8.0
+    max_connections: int = 256
+    head_seconds: float = 10.0
+    body_seconds: float = 20.0
+    write_seconds: float = 20.0
+
+    @property
+    def answer_within(self) -> float:
+        """Seconds from the beginning of a stop in which what was accepted may be answered."""
+        return 0.7 * self.stop_within
+
+    @property
+    def max_bytes_in_all(self) -> int:
+        """Most bytes of the bodies of all requests under way."""
+        return max(_BYTES_IN_ALL, 4 * self.max_bytes)
 
     @property
     def max_bytes(self) -> int:
@@ -55,10 +73,10 @@ class Limits:
 
 
 def check_request(texts: Sequence[str], limits: Limits, *, labels: Sequence[str] = ()) -> None:
-    """Refuse a request that has no text, a broken or empty one, or too many.
+    """Refuse a request that has no text, an empty one, or too many.
 
     Raises:
-        RequestError: Too many texts or characters, or none.
+        RequestError: Too many texts or characters, or none; a label that is as long as a text.
         DataError: A text is empty.
     """
     if not texts:
@@ -68,25 +86,29 @@ def check_request(texts: Sequence[str], limits: Limits, *, labels: Sequence[str]
     if len(texts) > limits.max_texts:
         raise RequestError(
             f"cannot take {len(texts)} texts in one request: at most {limits.max_texts} are "
-            "allowed; send fewer at a time, or start the server with a higher `max_texts`",
+            "allowed by this server; send fewer in `texts` at a time",
             status=413,
         )
     characters = sum(map(len, texts)) + sum(map(len, labels))
     if characters > limits.max_characters:
         raise RequestError(
             f"cannot take {characters} characters in one request: at most "
-            f"{limits.max_characters} are allowed; send fewer at a time, or start the server with "
-            "a higher `max_characters`",
+            f"{limits.max_characters} are allowed by this server; send fewer in `texts` at a time",
             status=413,
         )
     check_texts(texts)
-    for place, text in enumerate([*texts, *labels], start=1):
-        if any("\ud800" <= sign <= "\udfff" for sign in text):
+    for place, label in enumerate(labels, start=1):
+        if len(label) > _MOST_IN_LABEL:
             raise RequestError(
-                f"cannot read string {place}: it holds half a character (a lone surrogate) and "
-                "whole ones are needed; take it out",
+                f"cannot take label {place}: it has {len(label)} characters and at most "
+                f"{_MOST_IN_LABEL} are needed; shorten it in `labels`",
                 status=422,
             )
+
+
+def shorten(text: str, most: int) -> str:
+    """Cut a text of a stranger's, so that no answer grows with it."""
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def check_name(name: str) -> None:
@@ -102,12 +124,17 @@ def check_name(name: str) -> None:
         )
 
 
-def name_domains(models: Sequence[str]) -> dict[str, str]:
+def name_domains(models: Sequence[str], limits: Limits) -> dict[str, str]:
     """Name domains by the last part of their folder or Hub id, or as in `name=folder`.
 
     Raises:
-        SettingsError: Two have the same name, or one cannot be a name.
+        SettingsError: Two have the same name, one cannot be a name, or they are too many.
     """
+    if len(models) > limits.max_domains:
+        raise SettingsError(
+            f"cannot serve {len(models)} models: at most {limits.max_domains} are allowed; name "
+            "fewer, or raise `max_domains`"
+        )
     named: dict[str, str] = {}
     for model in models:
         name, equals, path = model.partition("=")
@@ -123,118 +150,53 @@ def name_domains(models: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def read_token(name: str | None, environment: Mapping[str, str]) -> str | None:
-    """Read the bearer token from the environment; None where none is asked for.
+def read_token(
+    environment: Mapping[str, str], *, token: str | None = None, token_env: str | None = None
+) -> str | None:
+    """Read the bearer token; None where none is asked for.
+
+    Args:
+        token: As given; None looks in the environment.
+        token_env: Variable that must hold it; None looks in the usual one, if it is there.
 
     Raises:
-        SettingsError: The variable is not set, is empty or has blanks in it.
+        SettingsError: It is empty, or has blanks or accents in it.
     """
-    if name is None:
-        return None
-    token = environment.get(name, "")
-    if not token or token.split() != [token] or not token.isascii():
+    name = token_env or TOKEN_VARIABLE
+    if token is None:
+        if token_env is None and name not in environment:
+            return None
+        token = environment.get(name, "")
+        place, change = f"from the variable '{name}'", f"set '{name}', or change `token_env`"
+    else:
+        place, change = "that was given", "change `token`"
+    if not token or token.split() != [token] or not token.isascii() or not token.isprintable():
         raise SettingsError(
-            f"cannot take the token from the variable '{name}': it is not set, empty, or has "
-            "blanks or accents in it, and a word is needed; set it, or name another one with "
-            "`token_env`"
+            f"cannot take the token {place}: it is not set, empty, or has blanks or accents in "
+            f"it, and a word is needed; {change}"
         )
     return token
 
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-Count = Callable[[str, int, float], None]
-
-OPEN_PATHS = ("/healthz",)
-"""Answered without a token: whoever watches over the process has none."""
-NO_ROUTE = "none"
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address reaches nobody but this machine."""
+    if host.rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
-class Gate:
-    """Wrap an ASGI application: check the bearer token and the size of bodies, count answers."""
+def check_reach(host: str, token: str | None) -> None:
+    """Refuse to let in everybody who reaches an address that others reach.
 
-    def __init__(
-        self, app: Application, *, token: str | None, max_bytes: int, count: Count
-    ) -> None:
-        """Take requests for an application.
-
-        Args:
-            token: None lets everybody in.
-            count: Called with route, status and seconds of each answer.
-        """
-        self.app, self.max_bytes, self.count = app, max_bytes, count
-        self._expected = None if token is None else f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 500
-
-        async def send_noted(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            self._check(scope)
-            await self.app(scope, self._bounded(receive), send_noted)
-        except RequestError as error:
-            await _refuse(error, send_noted)
-        finally:
-            route = getattr(scope.get("route"), "path", NO_ROUTE)
-            self.count(route, status, time.perf_counter() - began)
-
-    def _check(self, scope: Scope) -> None:
-        headers = dict(scope["headers"])
-        if self._expected is not None and scope["path"] not in OPEN_PATHS:
-            authorization = headers.get(b"authorization", b"")
-            # Bytes are compared in a time that does not tell how many of them are right.
-            if not hmac.compare_digest(authorization, self._expected):
-                raise RequestError(
-                    "cannot let this request in: a header `Authorization: Bearer` with the "
-                    "server's token is needed; add it, or correct it",
-                    status=401,
-                )
-        length = headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.max_bytes:
-            raise self._too_large()
-
-    def _bounded(self, receive: Receive) -> Receive:
-        """Count what comes in: a body may not say how long it is."""
-        read = 0
-
-        async def receive_bounded() -> Message:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self.max_bytes:
-                # FastAPI lets no other exception through while it reads a body.
-                raise HTTPException(413, str(self._too_large()))
-            return message
-
-        return receive_bounded
-
-    def _too_large(self) -> RequestError:
-        return RequestError(
-            f"cannot read a request of more than {self.max_bytes} bytes: no request within the "
-            "limits has more; send fewer texts at a time",
-            status=413,
+    Raises:
+        SettingsError: No token, and not an address of this machine's loopback.
+    """
+    if token is None and not is_loopback(host):
+        raise SettingsError(
+            f"cannot listen on {host} without a token: everybody who reaches it could ask, load "
+            f"and unload, and a secret word is needed; set the variable '{TOKEN_VARIABLE}' or "
+            "`token`, or listen on `host` 127.0.0.1"
         )
-
-
-async def _refuse(error: RequestError, send: Send) -> None:
-    body = json.dumps({"error": str(error)}).encode()
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),  # what is left of the body is not read
-    ]
-    if error.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -2,6 +2,7 @@
 
 from collections import Counter as Tally
 from collections.abc import Sequence
+from contextlib import suppress
 
 from prometheus_client import (
     CollectorRegistry,
@@ -65,6 +66,11 @@ class Measures:
 
     def count_texts(self, domain: str, texts: int) -> None:
         self._texts.labels(domain).inc(texts)
+
+    def forget_domain(self, domain: str) -> None:
+        """Drop the count of a domain that was unloaded: names come and go without end."""
+        with suppress(KeyError):  # it was never asked
+            self._texts.remove(domain)
 
     def count_batch(self, questions: Sequence[Question]) -> None:
         self._batches.observe(len(questions))

@@ -45,7 +45,7 @@ class Domain:
     Attributes:
         layers: Names of the linear layers that have a low-rank term.
         weights: The scale of each low-rank term is in its `lora_B`.
-        source: Folder or Hub id; empty for a model that was never saved.
+        source: Last part of its folder, or Hub id; empty for a model that was never saved.
     """
 
     labels: tuple[str, ...]
@@ -236,7 +236,7 @@ class DomainPack:
             )
         (name, path), *others = models.items()
         first = AdaptedModel.from_pretrained(path, device=device)
-        pack = cls(first, name=name, source=str(path))
+        pack = cls(first, name=name, source=_name_source(path))
         for done, (name, path) in enumerate(others, start=1):
             if on_step:
                 on_step(done, len(models))
@@ -262,8 +262,19 @@ class DomainPack:
             )
         return table[name]
 
-    def load(self, name: str, name_or_path: str | Path, *, revision: str | None = None) -> bool:
+    def load(
+        self,
+        name: str,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        source: str | None = None,
+    ) -> bool:
         """Load a domain, in the place of one of that name; True if there was one.
+
+        Args:
+            source: What the domain tells of where it came from; None tells the last part of its
+                folder, or its id on the Hub.
 
         Raises:
             MetaModelError: There is no adapted model.
@@ -273,7 +284,8 @@ class DomainPack:
             model = load_adapted(
                 name_or_path, backbone=self.backbone, base=self.base, revision=revision
             )
-        return self._put(name, make_domain(model, source=str(name_or_path)))
+        source = _name_source(name_or_path) if source is None else source
+        return self._put(name, make_domain(model, source=source))
 
     def add(self, name: str, model: AdaptedModel, *, source: str = "") -> bool:
         """Add a model that is in memory, in the place of one of that name; True if there was one.
@@ -386,6 +398,11 @@ def _read_logits(domain: Domain, texts: Sequence[str], logits: Tensor) -> list[P
     logs = logits[:, : len(domain.labels)].log_softmax(-1)
     answers = to_predictions(logs, domain.labels, domain.labels)
     return answers if domain.companion is None else domain.companion.mix(texts, answers)
+
+
+def _name_source(name_or_path: str | Path) -> str:
+    path = Path(name_or_path)
+    return path.resolve().name if path.is_dir() else str(name_or_path)
 
 
 def _place(name: str) -> str:

@@ -1,13 +1,17 @@
 """The server's process: uvicorn on one address, until it is told to stop."""
 
 import importlib.util
+import os
 import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nlp_meta.errors import MissingPackageError, SettingsError
+from nlp_meta.serving.limits import THREADS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -31,12 +35,40 @@ def check_packages() -> None:
 
 
 def run_server(app: "FastAPI", listening: socket.socket) -> None:
-    """Answer until SIGTERM or Ctrl-C, then finish what was accepted and return."""
-    import uvicorn
+    """Answer until SIGTERM or Ctrl-C, then end within the time that the limits of the app name.
 
-    config = uvicorn.Config(app, log_level="warning", lifespan="on", access_log=False)
-    with _after_sigterm():
-        uvicorn.Server(config).run(sockets=[listening])
+    What was accepted is answered, or refused with a 503. A second signal ends the process at
+    once; so does the end of that time, if something still runs that cannot be interrupted.
+    """
+    from nlp_meta.serving.connections import make_server
+    from nlp_meta.serving.log import quiet_log
+
+    service = app.state.service
+    server = make_server(app, limits=service.limits, on_stop=service.stop)
+    within, has_ended, is_clear = service.limits.stop_within, threading.Event(), threading.Event()
+
+    def end_process() -> None:
+        server.told_to_stop.wait()
+        if not is_clear.wait(within):
+            os._exit(0 if has_ended.is_set() else 1)
+
+    threading.Thread(target=end_process, daemon=True).start()
+    with quiet_log(), _after_sigterm():
+        try:
+            server.run(sockets=[listening])
+        finally:
+            has_ended.set()
+            if _join_threads(until=server.stopped_at + 0.95 * within):
+                is_clear.set()
+                server.told_to_stop.set()
+
+
+def _join_threads(*, until: float) -> bool:
+    """Wait for the threads of a server; false if one still runs."""
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREADS):
+            thread.join(max(0.0, until - time.monotonic()))
+    return not any(thread.name.startswith(THREADS) for thread in threading.enumerate())
 
 
 @contextmanager

@@ -1,6 +1,9 @@
 """The application over HTTP: answers, batches across domains, limits, errors, background jobs."""
 
+import asyncio
+import gzip
 import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,32 +16,44 @@ from tiny_domains import SUPPORT, SUPPORT_LABELS, draw_texts
 from nlp_meta.errors import SettingsError
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.serving.app import Adapting, build_app
-from nlp_meta.serving.limits import Limits, name_domains, read_token
+from nlp_meta.serving.limits import Limits, check_reach, name_domains, read_token
 from nlp_meta.serving.pack import DomainPack
+from nlp_meta.serving.sources import Sources
 
 LIMITS = Limits(max_batch=8, max_wait=0.05, max_texts=20, max_characters=3000)
+JSON = {"content-type": "application/json"}
 LABELED = {"texts": SUPPORT, "labels": SUPPORT_LABELS, "companion": "none"}
 
 
 @pytest.fixture
 def pack(models, folders):
-    pack = DomainPack(models["plain"], name="plain", source=str(folders["plain"]))
-    pack.add("three", models["three"], source=str(folders["three"]))
+    pack = DomainPack(models["plain"], name="plain", source="plain")
+    pack.add("three", models["three"], source="three")
     return pack
 
 
+def ask(pack, **settings) -> TestClient:
+    """A client of an application, by a name that is let in without a token."""
+    app = build_app(pack, **{"limits": LIMITS, **settings})
+    return TestClient(app, base_url="http://localhost:8000")
+
+
 @pytest.fixture
-def client(pack):
-    with TestClient(build_app(pack, limits=LIMITS), raise_server_exceptions=False) as client:
+def client(pack, folders):
+    with ask(pack, sources=Sources(folders["plain"].parent)) as client:
         yield client
 
 
 def error_of(response) -> str:
-    """The one sentence of an error, which is all that its JSON holds."""
-    found = response.json()
-    assert list(found) == ["error"]
-    assert "\n" not in found["error"] and not found["error"].endswith(".")
-    return found["error"]
+    """The one sentence of a problem."""
+    problem = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert list(problem) == ["title", "status", "detail"]
+    assert problem["status"] == response.status_code
+    sentence = problem["detail"]
+    assert "\n" not in sentence and not sentence.endswith(".")
+    assert "`--" not in sentence and len(sentence) <= 2000
+    return sentence
 
 
 def read_metric(client, line: str) -> float:
@@ -99,11 +114,12 @@ def test_domains_are_listed_loaded_replaced_and_unloaded(client, folders):
     listed = client.get("/domains").json()["domains"]
     assert [one["domain"] for one in listed] == ["plain", "three"]
     assert listed[1]["labels"] == ["bad", "fair", "good"] and listed[1]["ngrams"] is True
-    assert listed[0]["model"] == str(folders["plain"])
+
+    assert listed[0]["model"] == "plain"
 
     body = {"model": str(folders["seven"])}
-    assert client.put("/domains/new", json=body).status_code == 201
-    replaced = client.put("/domains/new", json={"model": str(folders["low"])})
+    assert client.put("/domains/new", json=body).json()["model"] == "seven"
+    replaced = client.put("/domains/new", json={"model": "low"})
     assert replaced.status_code == 200
     assert replaced.json()["labels"] == ["negative", "positive"]
     assert client.post("/predict", json={"domain": "new", "texts": ["a"]}).status_code == 200
@@ -121,21 +137,29 @@ PREDICT = ("POST", "/predict")
         (PREDICT, {"domain": "plane", "texts": ["a"]}, 404, "plain, three"),
         (PREDICT, {"domain": "plain", "texts": []}, 422, "at least one"),
         (PREDICT, {"domain": "plain", "texts": ["a", " "]}, 422, "text 2 of 2"),
-        (PREDICT, {"domain": "plain", "texts": ["a"] * 21}, 413, "max_texts"),
-        (PREDICT, {"domain": "plain", "texts": ["a" * 3001]}, 413, "max_characters"),
+        (PREDICT, {"domain": "plain", "texts": ["a"] * 21}, 413, "`texts`"),
+        (PREDICT, {"domain": "plain", "texts": ["a" * 3001]}, 413, "`texts`"),
         (PREDICT, {"domain": "plain", "texts": ["a" * 90_000]}, 413, "bytes"),
-        (PREDICT, {"domain": "plain", "texts": "a"}, 422, "correct `texts`"),
-        (PREDICT, {"domain": "plain", "texts": ["a", 3]}, 422, "correct `texts.1`"),
-        (PREDICT, {"domain": "plain"}, 422, "correct `texts`"),
-        (PREDICT, {"domain": "plain", "texts": ["a"], "text": 1}, 422, "correct `text`"),
-        (PREDICT, [], 422, "correct `body`"),
-        (("PUT", "/domains/new"), {"model": "nowhere/at-all"}, 422, "nowhere/at-all"),
-        (("PUT", "/domains/new"), {"model": "x" * 5000}, 422, "cannot"),
-        (("PUT", "/domains/new"), {"model": "a\x00b"}, 422, "cannot"),
+        (PREDICT, {"domain": "plain", "texts": "a"}, 422, "`texts` is a string and a list"),
+        (PREDICT, {"domain": "plain", "texts": ["a", 3]}, 422, "`texts[1]` is a number 3"),
+        (PREDICT, {"domain": "plain", "texts": [None] * 3000}, 422, "`texts[0]` is null"),
+        (PREDICT, {"domain": 7, "texts": ["a"]}, 422, "`domain` is a number 7 and a string"),
+        (PREDICT, {"domain": "plain"}, 422, "no field `texts`"),
+        (PREDICT, {"domain": "plain", "texts": ["a"], "text": 1}, 422, "a field `text`"),
+        (PREDICT, [], 422, "its body is a list and an object is needed"),
+        (("PUT", "/domains/new"), {"model": "nowhere/at-all"}, 403, "nowhere/at-all"),
+        (("PUT", "/domains/new"), {"model": "x" * 5000}, 403, "cannot"),
+        (("PUT", "/domains/new"), {"model": "a\x00b"}, 403, "cannot"),
         (("PUT", "/domains/.hidden"), {"model": "x"}, 422, "choose another name"),
         (("DELETE", "/domains/new"), None, 404, "plain, three"),
-        (("POST", "/adapt"), {"domain": "new", "texts": ["a"], "labels": ["b"]}, 409, "`meta`"),
-        (("GET", "/adapt/1"), None, 409, "`meta`"),
+        (
+            ("POST", "/adapt"),
+            {"domain": "new", "texts": ["a"], "labels": ["b"]},
+            409,
+            "no meta-model",
+        ),
+        (("GET", "/adapt/1"), None, 409, "no meta-model"),
+        (("DELETE", "/adapt/1"), None, 409, "no meta-model"),
         (("GET", "/predict"), None, 405, "another method"),
         (("GET", "/nothing"), None, 404, "a route of this server is needed"),
     ],
@@ -148,25 +172,197 @@ def test_what_cannot_be_done_is_one_sentence(client, route, body, status, says):
 
 
 @pytest.mark.parametrize(
-    ("content", "status"),
+    ("content", "says"),
     [
-        (b"{", 400),
-        (b"\xff\xfe", 400),
-        (b"", 422),
-        (b'{"domain": "plain", "texts": ["\\ud800"]}', 422),
-        (iter([b"[", b'"a",' * 30_000, b"]"]), 413),
+        (b"{", "not JSON from character 2 on"),
+        (b"\xff\xfe", "byte 0xff at place 1"),
+        ('{"domain": "caf\xe9"}'.encode("latin-1"), "send it as UTF-8"),
+        (b"", "it has no body"),
+        (b'{"domain": "plain", "texts": ["\\ud800"]}', "half a character"),
+        (b'{"domain": "\\udfff", "texts": ["a"]}', "half a character"),
+        (b'{"domain": "plain", "\\ud83d": ["a"]}', "half a character"),
+        (b"[" * 40_000, "nested too deeply"),
+        (b'{"a":' * 4_000 + b"1" + b"}" * 4_000, "nested too deeply"),
+        (b'{"domain": "plain", "texts": ["a"], "domain": "three"}', "'domain' stands twice"),
+        (b'{"learning_rate": NaN}', "NaN"),
+        (b'{"learning_rate": -Infinity}', "Infinity"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "too many digits"),
+        (b"{" + b'"":0,' * 1000 + b'"":0}', "1001 keys"),
     ],
-    ids=["broken", "no_text", "empty", "half_a_character", "endless"],
 )
-def test_a_body_that_is_no_json_or_too_long_is_refused(client, content, status):
-    """The last one does not say how long it is."""
-    response = client.post(
-        "/predict", content=content, headers={"content-type": "application/json"}
-    )
+def test_a_body_that_is_no_strict_json_is_refused(client, content, says):
+    response = client.post("/predict", content=content, headers=JSON)
+
+    assert response.status_code == 400
+    assert says in error_of(response)
+
+
+def test_half_characters_that_are_whole_together_are_a_text(client):
+    """JSON may write one character as two escapes; UTF-8 may begin with a byte order mark."""
+    content = b'\xef\xbb\xbf{"domain": "plain", "texts": ["\\ud83d\\ude00"]}'
+
+    assert client.post("/predict", content=content, headers=JSON).status_code == 200
+
+
+def test_a_body_that_does_not_say_how_long_it_is_is_bounded_too(client):
+    content = iter([b"[", b'"a",' * 30_000, b"]"])
+
+    assert "bytes" in error_of(client.post("/predict", content=content, headers=JSON))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "text/plain; charset=utf-8"},
+        {"content-type": "application/json; charset=latin-1"},
+        {"content-type": "\x7f" * 300},
+    ],
+)
+def test_a_body_that_is_not_sent_as_json_is_told_how(client, headers):
+    """As `curl -d` sends it when no header is given."""
+    content = b'{"domain": "plain", "texts": ["a"]}'
+    refused = client.post("/predict", content=content, headers=headers)
+
+    assert refused.status_code == 415
+    assert "send it as application/json" in error_of(refused)
+
+
+def test_a_compressed_body_is_refused(client):
+    headers = {**JSON, "content-encoding": "gzip"}
+    refused = client.post("/predict", content=gzip.compress(b"{}"), headers=headers)
+
+    assert refused.status_code == 415 and "uncompressed" in error_of(refused)
+
+
+def test_a_type_of_json_may_be_written_in_other_ways(client):
+    content = b'{"domain": "plain", "texts": ["a"]}'
+    for written in ("Application/JSON; charset=UTF-8", "application/vnd.api+json"):
+        headers = {"content-type": written}
+        assert client.post("/predict", content=content, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 421),
+        ({"host": "evil.example:8000"}, 421),
+        ({"host": "localhost.evil.example"}, 421),
+        ({"host": "192.168.1.7"}, 421),
+        ({"host": "127.0.0.1:8000@evil.example"}, 421),
+        ({"host": "localhost:8000", "origin": "http://evil.example"}, 403),
+        ({"host": "localhost:8000", "origin": "null"}, 403),
+        ({"host": "localhost:8000", "origin": "http://localhost:9000"}, 403),
+        ({"host": "localhost:8000", "origin": "http://localhost:8000"}, 200),
+        ({"host": "LOCALHOST"}, 200),
+        ({"host": "127.0.0.1:1"}, 200),
+        ({"host": "[::1]:8000"}, 200),
+    ],
+)
+def test_a_page_of_a_stranger_is_not_answered(client, headers, status):
+    """Neither by a name of its own that points here, nor from its own origin."""
+    response = client.get("/domains", headers=headers)
 
     assert response.status_code == status
-    assert "cannot" in error_of(response)
-    assert client.get("/healthz").status_code == 200
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+def test_pages_need_nothing_from_elsewhere(client):
+    for path in ("/", "/docs"):
+        page = client.get(path)
+        assert page.status_code == 200 and "PUT /domains/{name}" in page.text
+        assert "http" not in page.text.replace("HTTP", "")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "/predict" in client.get("/openapi.json").json()["paths"]
+
+
+@pytest.mark.parametrize(
+    "model", ["..", ".", "", "../{name}/plain", "/etc", "link", "circle", "file", "me/model", "%2e"]
+)
+def test_no_model_outside_of_the_folder_for_models_is_loaded(pack, folders, tmp_path, model):
+    """The folder beside it holds models, and a link in it leads there."""
+    root = tmp_path / "models"
+    root.mkdir()
+    (root / "link").symlink_to(folders["plain"])
+    (root / "circle").symlink_to(root / "circle")
+    (root / "file").write_text("no folder")
+    model = model.format(name=folders["plain"].parent.name)
+    with ask(pack, sources=Sources(root)) as client:
+        for path in (model, str(folders["plain"])):
+            refused = client.put("/domains/new", json={"model": path})
+            assert refused.status_code == 403
+            assert str(tmp_path) not in error_of(refused).replace(path, "")
+        assert "new" not in pack.domains
+
+
+def test_a_link_inside_of_the_folder_for_models_is_followed(pack, folders, tmp_path):
+    root = tmp_path / "models"
+    shutil.copytree(folders["low"], root / "deep" / "low")
+    (root / "latest").symlink_to(root / "deep" / "low")
+    with ask(pack, sources=Sources(root)) as client:
+        for path in ("latest", "deep/low", str(root / "deep/low"), "deep/../latest"):
+            assert client.put("/domains/new", json={"model": path}).status_code < 300
+
+
+def test_a_model_that_is_damaged_tells_no_folder_of_the_machine(pack, folders, tmp_path):
+    shutil.copytree(folders["low"], tmp_path / "models" / "bad")
+    (tmp_path / "models" / "bad" / "adapter_model.safetensors").write_bytes(b"x")
+    with ask(pack, sources=Sources(tmp_path / "models")) as client:
+        refused = client.put("/domains/new", json={"model": "bad"})
+
+    assert refused.status_code == 422
+    assert "bad" in error_of(refused) and str(tmp_path) not in error_of(refused)
+
+
+def test_without_a_source_nothing_is_loaded(pack, folders):
+    with ask(pack) as client:
+        refused = client.put("/domains/new", json={"model": str(folders["low"])})
+
+        assert refused.status_code == 403 and "may load models" in error_of(refused)
+
+
+def test_models_of_the_hub_are_loaded_only_where_that_is_allowed(
+    pack, folders, monkeypatch, tmp_path
+):
+    """A folder that is called as the id is none of the Hub's."""
+    pulled = []
+    monkeypatch.setattr(
+        "nlp_meta.serving.sources.pull",
+        lambda name, *, revision: (pulled.append((name, revision)), folders["low"])[1],
+    )
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folders["seven"], tmp_path / "me" / "model")
+    for allowed in (False, True):
+        with ask(pack, sources=Sources(allow_hub=allowed)) as client:
+            answer = client.put("/domains/new", json={"model": "me/model", "revision": "v1"})
+            assert answer.status_code == (201 if allowed else 403)
+            for name in ("me/model/..", "../me/model", "/me/model", str(tmp_path / "me/model")):
+                assert client.put("/domains/new", json={"model": name}).status_code == 403
+
+    assert pulled == [("me/model", "v1")]
+    assert pack.domains["new"].source == "me/model"
+    assert pack.domains["new"].labels == ("negative", "positive")
+
+
+def test_domains_are_bounded_and_leave_no_count_behind(pack, folders, make_meta):
+    """Two are loaded and three are allowed."""
+    limits = Limits(max_batch=8, max_domains=3)
+    sources = Sources(folders["plain"].parent)
+    adapting = Adapting(make_meta(), "meta", None)
+    with ask(pack, limits=limits, sources=sources, adapting=adapting) as client:
+        for name in ("first", "second"):
+            assert client.put(f"/domains/{name}", json={"model": "low"}).status_code == 201
+            assert client.put(f"/domains/{name}", json={"model": "low"}).status_code == 200
+            refused = client.put("/domains/more", json={"model": "low"})
+            assert refused.status_code == 409 and "at most 3 may" in error_of(refused)
+            refused = client.post("/adapt", json={"domain": "more", **LABELED})
+            assert refused.status_code == 409
+            client.post("/predict", json={"domain": name, "texts": ["a"]})
+            assert client.delete(f"/domains/{name}").status_code == 204
+        metrics = client.get("/metrics").text
+
+    assert 'nlp_meta_texts_total{domain="' not in metrics
 
 
 def test_more_than_may_wait_is_turned_away_for_a_second(pack):
@@ -174,7 +370,7 @@ def test_more_than_may_wait_is_turned_away_for_a_second(pack):
     held, answer = threading.Event(), pack.answer
     pack.answer = lambda questions: (held.wait(10), answer(questions))[1]
     limits = Limits(max_batch=1, max_texts=40)
-    with TestClient(build_app(pack, limits=limits)) as client, ThreadPoolExecutor(1) as threads:
+    with ask(pack, limits=limits) as client, ThreadPoolExecutor(1) as threads:
         body = {"domain": "plain", "texts": ["a"] * 40}
         first = threads.submit(client.post, "/predict", json=body)
         wait_until(client, 40)
@@ -184,6 +380,44 @@ def test_more_than_may_wait_is_turned_away_for_a_second(pack):
         assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
         assert "40 wait already and at most 64 may" in error_of(refused)
         assert len(first.result().json()["predictions"]) == 40
+
+
+def test_requests_of_clients_that_left_are_not_answered(client, pack):
+    """The worker is held; of the two that wait, the one whose client left is dropped."""
+    service, held, answer, answered = client.app.state.service, threading.Event(), pack.answer, []
+
+    def hold(questions):
+        held.wait(10)
+        answered.extend(question.text for question in questions)
+        return answer(questions)
+
+    async def leave() -> None:
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"",
+                 "headers": [(b"content-type", b"application/json")]}  # fmt: skip
+        body = b'{"domain": "plain", "texts": ["gone"]}'
+        messages = [{"type": "http.request", "body": body}, {"type": "http.disconnect"}]
+
+        async def receive():
+            if len(messages) == 1:
+                await asyncio.sleep(0.3)
+            return messages.pop(0)
+
+        async def send(_):
+            pytest.fail("nobody is there to be answered")
+
+        await client.app(scope, receive, send)
+
+    pack.answer = hold
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(client.post, "/predict", json={"domain": "plain", "texts": ["a"]})
+        wait_until(client, 1)
+        client.portal.call(leave)
+        assert service._batcher.waiting == 1
+        held.set()
+        assert first.result().status_code == 200
+        assert client.post("/predict", json={"domain": "plain", "texts": ["b"]}).status_code == 200
+
+    assert answered == ["a", "b"]
 
 
 def test_a_batch_that_fails_is_one_error_and_the_next_is_answered(client, pack):
@@ -197,7 +431,7 @@ def test_a_batch_that_fails_is_one_error_and_the_next_is_answered(client, pack):
 
 
 def test_only_the_bearer_of_the_token_is_let_in(pack):
-    with TestClient(build_app(pack, limits=LIMITS, token="s3cret")) as client:
+    with ask(pack, token="s3cret") as client:
         for header in ("", "s3cret", "Bearer s3cre", "Bearer s3crets", "Basic s3cret", "Bearer é"):
             given = {"authorization": header.encode()} if header else {}
             for route in (("GET", "/domains"), ("GET", "/metrics"), ("DELETE", "/domains/plain")):
@@ -221,7 +455,7 @@ def wait_for(client, job: str) -> dict[str, object]:
 def test_labels_in_a_new_domain_out(pack, make_meta, tmp_path):
     """Saved where it was asked for; what is saved answers as what is served."""
     adapting = Adapting(make_meta(), "meta", tmp_path / "adapted")
-    with TestClient(build_app(pack, limits=LIMITS, adapting=adapting)) as client:
+    with ask(pack, adapting=adapting) as client:
         body = {"domain": "new", **LABELED, "save": True, "steps": 3}
         begun = client.post("/adapt", json=body)
         assert begun.status_code == 202 and begun.json()["status"] == "waiting"
@@ -229,10 +463,10 @@ def test_labels_in_a_new_domain_out(pack, make_meta, tmp_path):
         assert done["status"] == "done", done
         assert done["steps_done"] == done["steps"] == 6
         assert done["report"]["steps"] == 3 and done["report"]["examples"] == len(SUPPORT)
-        assert done["saved_to"] == str(tmp_path / "adapted" / "new")
+        assert done["saved_to"] == "new"
         texts = draw_texts(3, seed=6)
         found = client.post("/predict", json={"domain": "new", "texts": texts}).json()
-        saved = AdaptedModel.from_pretrained(done["saved_to"]).predict(texts)
+        saved = AdaptedModel.from_pretrained(tmp_path / "adapted" / "new").predict(texts)
         for one, expected in zip(found["predictions"], saved, strict=True):
             assert one["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
         again = client.post("/adapt", json=body)
@@ -254,15 +488,19 @@ def test_labels_in_a_new_domain_out(pack, make_meta, tmp_path):
         ({"steps": 0}, 422, "correct `steps`"),
         ({"steps": 10**9}, 422, "correct `steps`"),
         ({"learning_rate": -1.0}, 422, "correct `learning_rate`"),
-        ({"save": True}, 409, "adapted_dir"),
-        ({"texts": ["a"] * 21}, 413, "max_texts"),
+        ({"save": True}, 409, "no folder for adapted models"),
+        ({"texts": ["a"] * 21}, 413, "`texts`"),
+        ({"labels": ["a" * 201] * 6}, 422, "shorten it in `labels`"),
+        ({"seed": 2**32}, 422, "at most 4294967295"),
+        ({"labels": [1, 0] * 3}, 422, "`labels[0]` is a number 1 and a string is needed"),
+        ({"label_map": {"a": 1}}, 422, "`label_map.a`"),
     ],
 )
 def test_what_nothing_can_be_learned_from_is_refused_at_once(
     pack, make_meta, changes, status, says
 ):
     adapting = Adapting(make_meta(), "meta", None)
-    with TestClient(build_app(pack, limits=LIMITS, adapting=adapting)) as client:
+    with ask(pack, adapting=adapting) as client:
         refused = client.post("/adapt", json={"domain": "new", **LABELED, **changes})
 
         assert refused.status_code == status
@@ -272,7 +510,7 @@ def test_what_nothing_can_be_learned_from_is_refused_at_once(
 
 def test_an_adaptation_that_diverges_leaves_the_domains_as_they_were(pack, make_meta):
     adapting = Adapting(make_meta(), "meta", None)
-    with TestClient(build_app(pack, limits=LIMITS, adapting=adapting)) as client:
+    with ask(pack, adapting=adapting) as client:
         body = {"domain": "plain", **LABELED, "replace": True, "learning_rate": 1e30}
         before = client.post("/predict", json={"domain": "plain", "texts": ["good"]}).json()
         failed = wait_for(client, client.post("/adapt", json=body).json()["job"])
@@ -283,39 +521,92 @@ def test_an_adaptation_that_diverges_leaves_the_domains_as_they_were(pack, make_
         assert json.dumps(after) == json.dumps(before)
 
 
+def begin(client, name: str, **changes) -> str:
+    answer = client.post("/adapt", json={"domain": name, **LABELED, **changes})
+    assert answer.status_code == 202
+    return answer.json()["job"]
+
+
 def test_jobs_end_with_the_application(pack, make_meta, tmp_path):
     """What is saved is finished, what would be lost is stopped; one job a domain at a time."""
     adapting = Adapting(make_meta(steps=20), "meta", tmp_path)
-    with TestClient(build_app(pack, limits=LIMITS, adapting=adapting)) as client:
-        for name, save in (("kept", True), ("lost", False)):
-            body = {"domain": name, **LABELED, "save": save}
-            assert client.post("/adapt", json=body).status_code == 202
-        twice = client.post("/adapt", json=body)
+    with ask(pack, adapting=adapting) as client:
+        begin(client, "kept", save=True)
+        begin(client, "lost")
+        twice = client.post("/adapt", json={"domain": "lost", **LABELED})
         assert twice.status_code == 409 and "twice at once" in error_of(twice)
 
     assert sorted(pack.domains) == ["kept", "plain", "three"]
     assert AdaptedModel.from_pretrained(tmp_path / "kept").labels == ("negative", "positive")
 
 
+def test_jobs_that_take_too_long_end_with_the_application_too(pack, make_meta, tmp_path):
+    adapting = Adapting(make_meta(), "meta", tmp_path)
+    with ask(pack, adapting=adapting, limits=Limits(stop_within=1.0)) as client:
+        job = begin(client, "long", save=True, steps=50_000)
+        while not client.get(f"/adapt/{job}").json()["steps_done"]:
+            time.sleep(0.01)
+        began = time.monotonic()
+
+    assert time.monotonic() - began < 1.0
+    assert sorted(pack.domains) == ["plain", "three"] and not list(tmp_path.iterdir())
+
+
+def test_a_job_is_canceled_whether_it_waits_or_runs(pack, make_meta):
+    with ask(pack, adapting=Adapting(make_meta(), "meta", None)) as client:
+        running, waiting = begin(client, "long", steps=50_000), begin(client, "next")
+        canceled = client.delete(f"/adapt/{waiting}")
+        assert canceled.status_code == 202 and canceled.json()["status"] == "stopped"
+        assert "was canceled" in canceled.json()["error"]
+        again = begin(client, "next")
+        while not client.get(f"/adapt/{running}").json()["steps_done"]:
+            time.sleep(0.01)
+        assert client.delete(f"/adapt/{running}").status_code == 202
+        assert wait_for(client, running)["status"] == "stopped"
+        assert wait_for(client, again)["status"] == "done"
+        for job in (running, again):
+            refused = client.delete(f"/adapt/{job}")
+            assert refused.status_code == 409 and "one that waits or runs" in error_of(refused)
+        assert client.delete("/adapt/none").status_code == 404
+        assert sorted(pack.domains) == ["next", "plain", "three"]
+        assert read_metric(client, 'nlp_meta_adaptations_total{status="stopped"}') == 2
+
+
 def test_domains_are_called_as_their_folders_or_as_given():
-    named = name_domains(["runs/real_estate/", "me/travel", "fashion=runs/adapted"])
+    named = name_domains(["runs/real_estate/", "me/travel", "fashion=runs/adapted"], LIMITS)
 
     assert named == {"real_estate": "runs/real_estate/", "travel": "me/travel",
                      "fashion": "runs/adapted"}  # fmt: skip
     with pytest.raises(SettingsError, match=r"both as 'travel'"):
-        name_domains(["me/travel", "you/travel"])
+        name_domains(["me/travel", "you/travel"], LIMITS)
     with pytest.raises(SettingsError, match="choose another name"):
-        name_domains(["a b=me/travel"])
+        name_domains(["a b=me/travel"], LIMITS)
 
 
 def test_a_token_is_a_word_of_the_environment():
-    assert read_token(None, {}) is None
-    assert read_token("TOKEN", {"TOKEN": "word"}) == "word"
-    for value in ("", "two words", " word", "é"):
-        with pytest.raises(SettingsError, match="'TOKEN'"):
-            read_token("TOKEN", {"TOKEN": value})
+    """Or given; a variable that is set, but to nothing, does not open the door."""
+    usual = "NLP_META_SERVE_TOKEN"
+    assert read_token({}) is None
+    assert read_token({"TOKEN": "word"}, token_env="TOKEN") == "word"
+    assert read_token({usual: "word"}) == "word"
+    assert read_token({usual: "word"}, token="other") == "other"
+    for value in ("", "two words", " word", "\xe9", "wo\x1brd"):
+        for name, given in (("TOKEN", "TOKEN"), (usual, None)):
+            with pytest.raises(SettingsError, match=f"'{name}'"):
+                read_token({name: value}, token_env=given)
+        with pytest.raises(SettingsError, match="`token`"):
+            read_token({}, token=value)
     with pytest.raises(SettingsError, match="token_env"):
-        read_token("TOKEN", {})
+        read_token({}, token_env="TOKEN")
+
+
+def test_an_address_that_others_reach_needs_a_token():
+    for host in ("127.0.0.1", "127.9.9.9", "::1", "localhost"):
+        check_reach(host, None)
+    for host in ("0.0.0.0", "::", "192.168.1.7", "server.example", ""):
+        check_reach(host, "word")
+        with pytest.raises(SettingsError, match="NLP_META_SERVE_TOKEN"):
+            check_reach(host, None)
 
 
 def test_limits_of_bytes_let_every_request_within_the_others_through():

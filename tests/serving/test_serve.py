@@ -36,6 +36,7 @@ def server(folders, saved_meta, tmp_path) -> Iterator[tuple[subprocess.Popen[str
         "--max-batch": "16",
         "--meta": str(saved_meta),
         "--adapted-dir": str(tmp_path / "adapted"),
+        "--models-dir": str(folders["plain"].parent),
     }
     given = [word for option in options.items() for word in option]
     served = [f"stays={folders['plain']}", str(folders["three"])]
@@ -113,7 +114,11 @@ def ask_while_domains_change(client, threads, models, folders) -> None:
         (["a", "b/a"], "both as 'a'"),
         (["a", "--token-env", "NLP_META_NO_SUCH"], "'NLP_META_NO_SUCH'"),
         (["a", "--adapted-dir", "out"], "--meta"),
-        (["a", "--host", "203.0.113.7"], "host`"),
+        (["a", "--host", "203.0.113.7", "--token", "word"], "host`"),
+        (["a", "--host", "0.0.0.0"], "NLP_META_SERVE_TOKEN"),
+        (["a", "--token", "two words"], "--token`"),
+        (["a", "--models-dir", "nowhere"], "--models-dir`"),
+        (["a", "b", "--max-domains", "1"], "--max-domains`"),
     ],
 )
 def test_what_cannot_be_served_is_one_sentence_and_exit_code_2(capfd, arguments, says):
@@ -145,7 +150,14 @@ def test_a_missing_package_names_the_extra(monkeypatch, capfd):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["a", "--port", "70000"], ["a", "--max-batch", "0"], ["a", "--max-wait-ms", "99999"], []],
+    [
+        ["a", "--port", "70000"],
+        ["a", "--max-batch", "0"],
+        ["a", "--max-wait-ms", "99999"],
+        ["a", "--stop-within", "0"],
+        ["a", "--token", "x", "--token-env", "Y"],
+        [],
+    ],
 )
 def test_options_that_are_wrong_are_refused(capfd, arguments):
     with pytest.raises(SystemExit) as left:
