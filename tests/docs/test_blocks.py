@@ -323,7 +323,7 @@ class Shell:
         words[words.index("--port") + 1] = "0"
         with patch("nlp_meta.serving.server.run_server", lambda app, _: applications.append(app)):
             assert main(words) == 0
-        self.client = TestClient(applications[0])
+        self.client = TestClient(applications[0], base_url="http://localhost:8000")
         self.client.__enter__()
 
     def curl(self, words: list[str]) -> None:
