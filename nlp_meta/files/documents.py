@@ -5,7 +5,7 @@ A `.po`, XLIFF or table comes back as it was, with its gaps filled; a plain text
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nlp_meta.data.table_formats import Reading, Rows, render_table
@@ -15,6 +15,7 @@ from nlp_meta.files.entries import (
     UNTRANSLATED,
     Entry,
     UserFile,
+    check_form,
     decode_lines,
     describe_reasons,
     ending_of,
@@ -25,14 +26,15 @@ from nlp_meta.files.entries import (
 from nlp_meta.files.gettext import fill_po, po_entries
 from nlp_meta.files.memories import (
     WRITTEN_MEMORIES,
-    check_direction,
     check_written_form,
+    orient,
     render_pairs,
 )
+from nlp_meta.files.recognition import XLIFF_ENDINGS, recognize
 from nlp_meta.files.tables import WRITTEN_PAIR_TABLES, read_rows_of, table_entries
 from nlp_meta.files.xliff import fill_xliff, xliff_entries
 
-DOCUMENT_FORMS = ("txt", *WRITTEN_PAIR_TABLES, "po", "pot", "xlf", "xliff")
+DOCUMENT_FORMS = ("txt", *WRITTEN_PAIR_TABLES, "po", "pot", *XLIFF_ENDINGS)
 TRANSLATED_FORMS = ("txt", *WRITTEN_MEMORIES)
 
 TRANSLATED = "translated"
@@ -41,7 +43,7 @@ _KINDS = {
     "txt": "txt",
     **dict.fromkeys(WRITTEN_PAIR_TABLES, "table"),
     **dict.fromkeys(("po", "pot"), "po"),
-    **dict.fromkeys(("xlf", "xliff"), "xliff"),
+    **dict.fromkeys(XLIFF_ENDINGS, "xliff"),
 }
 
 
@@ -54,6 +56,7 @@ class Sources:
         left_out: How many entries are not to be translated, by reason: `translated`,
             `fuzzy`, `obsolete`, `locked`, `header`, `empty`. Only what there is.
         columns: Of a table: that of the texts and that of the translations.
+        notes: Sentences on what was taken for granted.
         places: Of the texts among the file's entries, left out ones counted.
         table: The rows of a table; None of any other file.
     """
@@ -64,12 +67,8 @@ class Sources:
     columns: tuple[str, str]
     places: tuple[int, ...] = field(repr=False)
     file: UserFile = field(repr=False)
+    notes: tuple[str, ...] = ()
     table: Rows | None = field(default=None, repr=False)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was taken for granted of a table, a sentence each."""
-        return () if self.table is None else self.table.notes
 
 
 def read_sources(
@@ -91,18 +90,21 @@ def read_sources(
     Args:
         target_column: A table need not have it yet.
         source_lang, target_lang: Held against what a `.po` or XLIFF file says of itself.
-        encoding, separator, sheet: How to read a table; None looks at it.
+        encoding: Of the file; None believes its bytes, then what it says itself.
+        separator, sheet: How to read a table; None looks at it.
 
     Raises:
         DataError: The file cannot be read as what it is, is of other languages or has
             nothing to translate.
     """
     path = Path(path)
-    file = read_user_file(path, forms=DOCUMENT_FORMS)
+    file = recognize(read_user_file(path), plain=("txt", *WRITTEN_PAIR_TABLES))
+    check_form(path, file.form, DOCUMENT_FORMS)
+    file = replace(file, encoding=encoding)
     columns, table = (source_column, target_column), None
+    notes: tuple[str, ...] = ()
     if _KINDS[file.form] in ("po", "xliff"):
-        entries, languages = _localized(file)
-        _check_languages(file, languages, source_lang, target_lang)
+        entries, notes = _localized(file, source_lang, target_lang)
     elif file.form == "txt":
         entries = [Entry(line, None, place) for place, line in enumerate(decode_lines(file), 1)]
     else:
@@ -124,28 +126,9 @@ def read_sources(
         columns=columns,
         places=places,
         file=file,
+        notes=notes if table is None else table.notes,
         table=table,
     )
-
-
-def _check_languages(
-    file: UserFile,
-    languages: tuple[str | None, str | None],
-    source_lang: str | None,
-    target_lang: str | None,
-) -> None:
-    if check_direction(
-        file,
-        languages,
-        source_lang=source_lang,
-        target_lang=target_lang,
-        remedy="name a model of these languages",
-    ):
-        raise DataError(
-            f"cannot translate '{file.path}' from {source_lang} into {target_lang}: it is the "
-            "other way round, a file into that language is needed; name another file, or a model "
-            "of the opposite direction"
-        )
 
 
 def check_translations_path(
@@ -206,10 +189,19 @@ def write_translations(
     write_whole(path, content)
 
 
-def _localized(file: UserFile) -> tuple[list[Entry], tuple[str | None, str | None]]:
-    read = po_entries if _KINDS[file.form] == "po" else xliff_entries
-    entries, there, into = read(file)
-    return entries, (there, into)
+def _localized(
+    file: UserFile, source_lang: str | None, target_lang: str | None
+) -> tuple[list[Entry], tuple[str, ...]]:
+    catalog = po_entries(file) if _KINDS[file.form] == "po" else xliff_entries(file)
+    entries = orient(
+        file,
+        catalog,
+        source_lang=source_lang,
+        target_lang=target_lang,
+        may_turn=False,
+        remedy="name a model of its languages and direction",
+    )
+    return entries, catalog.notes
 
 
 def _table_entries(file: UserFile, table: Rows, columns: tuple[str, str]) -> list[Entry]:

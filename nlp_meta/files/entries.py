@@ -3,11 +3,13 @@
 A format says itself which of its entries are no finished translations.
 """
 
+import codecs
 import gzip
 import os
+import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath
@@ -16,13 +18,27 @@ from nlp_meta.errors import DataError
 
 # Why an entry is not used as a pair of sentences.
 HEADER, OBSOLETE, LOCKED = "header", "obsolete", "locked"
-UNTRANSLATED, FUZZY = "untranslated", "fuzzy"
+UNTRANSLATED, FUZZY, MACHINE = "untranslated", "fuzzy", "machine-translated"
 EMPTY, ONE_SIDED = "empty", "one-sided"
 IDENTICAL, DUPLICATE = "identical", "duplicate"
+OTHER_LANGUAGES, NO_LANGUAGE = "of other languages", "without a language"
+NO_SEGMENT, UNEVEN = "without a segment", "with uneven segments"
+SEVERAL, PLURAL, KEY = "of several regions", "of another plural form", "key"
 
 _PACKED = (".gz", ".zip")
 # A packed file that grows beyond this is a mistake or an attack.
 _LARGEST = 2**30
+_BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_CHANCE = 10
+_KEY = re.compile(r"(?=.*[._:])[A-Za-z][\w$]*(?:[.:/\-][\w$\[\]]+)*")
+# saveButton, save-button
+_JOINED = re.compile(r"[a-z]+[0-9]*(?:[A-Z][a-z0-9]+)+|[a-z][a-z0-9]*(?:-[a-z0-9]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +49,28 @@ class Entry:
         source, target: None where the file has no such text.
         line: Where it begins in the file, from 1; the row where there are no lines.
         reason: Why its format does not call it a finished translation; None if it does.
+        part: The part of the file that it is of; parts may differ in their languages.
     """
 
     source: str | None
     target: str | None
     line: int
     reason: str | None = None
+    part: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What a file of a translators' format holds.
+
+    Attributes:
+        languages: Of each part: translated from and into; None where the file does not say.
+        notes: Sentences on what was taken for granted.
+    """
+
+    entries: Sequence[Entry]
+    languages: Sequence[tuple[str | None, str | None]]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +79,13 @@ class UserFile:
 
     Attributes:
         form: Its ending below that of an archive, in small letters, without the point.
+        encoding: The one that its user names; None where the file is to say it.
     """
 
     path: Path
     form: str
     content: bytes
+    encoding: str | None = None
 
 
 def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str = "") -> UserFile:
@@ -67,7 +101,7 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
     """
     packed = path.suffix.lower() in _PACKED
     if not packed:
-        _check_form(path, ending_of(path), forms, also)
+        check_form(path, ending_of(path), forms, also)
     if not path.is_file():
         raise DataError(
             f"cannot read '{path}': there is no such file, one with sentences is needed; check the "
@@ -87,7 +121,7 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
             f"cannot read '{path}': {reason}, an unbroken "
             f"{'archive of one file' if packed else 'file'} is needed; get or pack it anew"
         ) from error
-    _check_form(path, ending_of(name), forms, also)
+    check_form(path, ending_of(name), forms, also)
     return UserFile(path, ending_of(name), content)
 
 
@@ -103,9 +137,90 @@ def decode_text(file: UserFile, *, encoding: str = "utf-8-sig") -> str:
         raise not_utf8(file, error, encoding=encoding) from error
 
 
+def decode_declared(file: UserFile, declared: str | None) -> tuple[str, str, tuple[str, ...]]:
+    """Decode a file that names its encoding, unless its bytes contradict that.
+
+    Args:
+        declared: As the file writes it; None where it names none.
+
+    Returns:
+        The text, its encoding, and a note where another than the declared one was taken.
+
+    Raises:
+        DataError: A byte is not of the encoding, or the file names none of texts and is not
+            UTF-8; names the line.
+    """
+    content = file.content
+    if file.encoding is not None:
+        encoding = _text_encoding(file.encoding)
+        if encoding is None:
+            raise DataError(
+                f"cannot read '{file.path}': '{shorten(file.encoding)}' is no encoding of texts, "
+                "one such as utf-8 or windows-1252 is needed; correct `encoding`"
+            )
+        return decode_text(file, encoding=encoding).removeprefix("\ufeff"), encoding, ()
+    found = next((name for mark, name in _BOMS.items() if content.startswith(mark)), None)
+    found = found or looks_like_utf16(content)
+    if found is not None:
+        return decode_text(file, encoding=found).removeprefix("\ufeff"), found, ()
+    named = _text_encoding(declared or "utf-8")
+    if named == "utf-8":
+        return decode_text(file), "utf-8", ()
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        if named is not None:
+            return decode_text(file, encoding=named), named, ()
+        raise DataError(
+            f"cannot read '{file.path}': it says that it is written in {shorten(declared or '')}, "
+            "which is no encoding of texts, and it is not UTF-8 either, one of these is needed; "
+            "save the file with the encoding UTF-8"
+        ) from None
+    if named is not None and (text.isascii() or not _is_doubtful(text, named)):
+        return decode_text(file, encoding=named), named, ()
+    note = (
+        f"it says that it is written in {shorten(declared or '')}, but its bytes are valid UTF-8, "
+        "and it is read as UTF-8"
+    )
+    return text, "utf-8", () if text.isascii() else (note,)
+
+
+def looks_like_utf16(content: bytes) -> str | None:
+    """The encoding of a file that begins with an ASCII character in UTF-16, mark or not."""
+    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16" if content[:4] != codecs.BOM_UTF32_LE else None
+    if len(content) % 2 or len(content) < 4 or 0 not in content[:2]:
+        return None
+    first, second, third, fourth = (bool(byte) for byte in content[:4])
+    if (first, second, third, fourth) == (True, False, True, False):
+        return "utf-16-le"
+    return "utf-16-be" if (first, second, third, fourth) == (False, True, False, True) else None
+
+
+def _text_encoding(name: str) -> str | None:
+    """Python's name of an encoding of whole texts; None for what is none."""
+    try:
+        known = codecs.lookup(name).name
+        "".encode(known)  # refuses `rot13` and `base64`
+    except (LookupError, ValueError):
+        return None
+    if known in ("idna", "punycode", "unicode_escape", "raw-unicode-escape", "undefined"):
+        return None
+    return "utf-8" if known in ("utf-8", "utf-8-sig", "ascii") else known
+
+
+def _is_doubtful(text: str, named: str) -> bool:
+    """Whether valid UTF-8 is not by chance also what an encoding would write."""
+    count = sum(not character.isascii() for character in text)
+    # Two letters of a Chinese or Japanese encoding are often one of UTF-8, of others hardly ever.
+    single = len(bytes(range(256)).decode(named, errors="replace")) == 256
+    return count > (0 if single else _CHANCE)
+
+
 def decode_lines(file: UserFile) -> list[str]:
     """Decode the lines of a plain text; only a line feed ends one, as in every aligned file."""
-    lines = decode_text(file).split("\n")
+    text, _, _ = decode_declared(file, None)
+    lines = text.split("\n")
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
@@ -145,6 +260,24 @@ def not_utf8(
         f"cannot read '{file.path}': byte 0x{file.content[error.start]:02x} in line {line} is "
         f"not {known}, one encoding throughout is needed; save the file with the encoding UTF-8"
     )
+
+
+def is_key(text: str) -> bool:
+    """Whether a text looks like the name that a program gives to one: `form.save.button`."""
+    name = text.strip()
+    return len(name) < 200 and bool(_KEY.fullmatch(name) or _JOINED.fullmatch(name))
+
+
+def shorten(text: str, limit: int = 80) -> str:
+    """A text of a file as a message may show it: in one line, and not too long."""
+    line = " ".join(text[: 2 * limit].split())
+    return line if len(line) <= limit and len(text) <= 2 * limit else f"{line[:limit]}..."
+
+
+def list_names(names: Iterable[str]) -> str:
+    """The first names of many, as a message may show them."""
+    shown = [shorten(name) for name in names]
+    return ", ".join(shown[:10]) + (f" and {len(shown) - 10} more" if len(shown) > 10 else "")
 
 
 def describe_reasons(left_out: Mapping[str, int]) -> str:
@@ -193,7 +326,8 @@ def _check_size(path: Path, content: bytes) -> bytes:
     return content
 
 
-def _check_form(path: Path, form: str, forms: Sequence[str] | None, also: str) -> None:
+def check_form(path: Path, form: str, forms: Sequence[str] | None, also: str = "") -> None:
+    """Refuse a form that is none of those known; arguments are those of `read_user_file`."""
     if forms is not None and form not in forms:
         raise DataError(
             f"cannot read '{path}': its ending '{form and '.' + form}' is unknown, one of "

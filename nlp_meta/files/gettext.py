@@ -4,8 +4,6 @@ polib takes what is between the first and the last character of a token for a st
 its quotes are checked before.
 """
 
-import codecs
-import contextlib
 import gettext
 import re
 import tempfile
@@ -19,18 +17,26 @@ from nlp_meta.files.entries import (
     FUZZY,
     HEADER,
     OBSOLETE,
+    PLURAL,
     UNTRANSLATED,
+    Catalog,
     Entry,
     UserFile,
     damaged,
-    decode_text,
+    decode_declared,
     is_blank,
+    shorten,
 )
 
 _KEYWORD = r"(?:#~\s*)?(?:msgid_plural|msgid|msgctxt|msgstr(?:\[\d+\])?)(?![\w\[])\s*"
 _STARTS_TEXT = re.compile(rf'{_KEYWORD}|(?:#~\s*)?"')
 _TEXT = re.compile(rf'(?:{_KEYWORD}|#~\s*)?"(?:[^"\\]|\\.)*"')
 _PLURAL_FORMS = re.compile(r"nplurals\s*=\s*(\d+)\s*;\s*plural\s*=\s*([^;]+)")
+_CHARSET = re.compile(rb"Content-Type:[^\n]{0,200}?charset=([\w:.-]+)", re.IGNORECASE)
+# Of a comment: its sign, and what other programs write without a blank after it.
+_COMMENT = re.compile(r"(#[,.:|]|#~\|?|#)(?=[^\s#,.:|~])")
+# No language has more; Arabic has six.
+_MOST_FORMS = 10
 # Stands for "many" in the rules of every language that has a form of its own for it.
 _MANY = 100
 
@@ -44,29 +50,33 @@ class _Slot:
     forms: tuple[int, ...] = ()
 
 
-def po_entries(file: UserFile) -> tuple[list[Entry], str | None, str | None]:
+def po_entries(file: UserFile) -> Catalog:
     """Read a `.po` or `.pot` file.
 
     An entry with plural forms gives two: its singular, and its plural with the form that
-    many things take; where a language has one form alone, that of the plural.
-
-    Returns:
-        The entries, and the languages of the texts (`X-Source-Language`) and of their
-        translations (`Language`) where the header names them.
+    many things take; where a language has one form alone, that of the plural. Other forms that
+    are translated are counted. The languages are those of `X-Source-Language` and `Language`.
 
     Raises:
         DataError: It does not keep to its format; names the line.
     """
-    catalog = _parse(file)
-    there, into = (_language(catalog, name) for name in ("X-Source-Language", "Language"))
-    return [slot.entry for slot in _slots(catalog)], there, into
+    catalog, notes = _parse(file)
+    languages = (_language(catalog, "X-Source-Language"), _language(catalog, "Language"))
+    if _plural_rule(catalog) is None and catalog.metadata.get("Plural-Forms"):
+        shown = shorten(catalog.metadata["Plural-Forms"])
+        notes = (
+            *notes,
+            f"its rule of plurals is none ({shown}): the first form is taken for one "
+            "thing, the last for many",
+        )
+    return Catalog([slot.entry for slot in _slots(catalog)], [languages], notes)
 
 
 def fill_po(
     file: UserFile, translations: Mapping[int, str], *, target_lang: str | None = None
 ) -> bytes:
     """Write translations into the entries at their places, marked fuzzy; all else stays."""
-    catalog = _parse(file)
+    catalog, _ = _parse(file)
     slots = list(_slots(catalog))
     for place, text in translations.items():
         unit = slots[place].unit
@@ -106,17 +116,22 @@ def _render(catalog: polib.POFile) -> bytes:
     return (str(catalog).rstrip("\n") + "\n").encode()
 
 
-def _parse(file: UserFile) -> polib.POFile:
-    text = decode_text(file, encoding=_find_encoding(file.content))
+def _parse(file: UserFile) -> tuple[polib.POFile, tuple[str, ...]]:
+    declared = _CHARSET.search(_header(file.content))
+    named = None if declared is None else declared[1].decode("ascii", errors="replace")
+    # A template names no encoding yet.
+    text, _, notes = decode_declared(file, None if named == "CHARSET" else named)
     # Carriage returns belong to the line ends; polib splits a text in memory at more than those.
-    text = text.replace("\r\n", "\n")
-    for number, line in enumerate(text.split("\n"), start=1):
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = [_COMMENT.sub(r"\1 ", line, count=1) if line[:1] == "#" else line for line in lines]
+    for number, line in enumerate(lines, start=1):
         _check_quotes(file, line.strip(), number)
+    text = "\n".join(lines)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "entries.po"
         path.write_text(text, encoding="utf-8", newline="")
         try:
-            return polib.pofile(str(path), encoding="utf-8")
+            return polib.pofile(str(path), encoding="utf-8"), notes
         except (OSError, ValueError, LookupError) as error:
             match = re.search(r"\(line (\d+)\):?\s*(.*)", str(error))
             place = int(match[1]) if match else None
@@ -129,14 +144,11 @@ def _language(catalog: polib.POFile, name: str) -> str | None:
     return tag if re.fullmatch(r"[a-z]{2,3}([_@-].*)?", tag) else None
 
 
-def _find_encoding(content: bytes) -> str:
-    declared = re.search(rb'"?Content-Type:.+? charset=([\w:.-]+)', content)
-    named = declared[1].decode("ascii", errors="replace") if declared else "utf-8"
-    try:
-        known = codecs.lookup(named).name
-    except LookupError:  # a template's `CHARSET`
-        return "utf-8-sig"
-    return "utf-8-sig" if known in ("utf-8", "ascii") else known
+def _header(content: bytes) -> bytes:
+    """The entry of a file that says what it is: the first one."""
+    place = content.find(b"msgid")
+    end = content.find(b"msgid", place + 5)
+    return content[: end if end > 0 else len(content)]
 
 
 def _check_quotes(file: UserFile, line: str, number: int) -> None:
@@ -147,10 +159,12 @@ def _check_quotes(file: UserFile, line: str, number: int) -> None:
 def _slots(catalog: polib.POFile) -> Iterator[_Slot]:
     if catalog.metadata:
         yield _Slot(Entry(None, None, 1, HEADER), None)
-    singular, count, many = _plural_rule(catalog)
+    forms = [form for unit in catalog for form in unit.msgstr_plural]
+    longest = max(forms, default=1) + 1
+    singular, count, many = _plural_rule(catalog) or (0, longest, longest - 1)
     for unit in catalog:
         for slot in _slots_of(unit, singular=singular, count=count, many=many):
-            reason = None
+            reason = slot.entry.reason
             if unit.obsolete:
                 reason = OBSOLETE
             elif is_blank(slot.entry.target):
@@ -165,7 +179,7 @@ def _slots_of(unit: polib.POEntry, *, singular: int, count: int, many: int) -> I
     if not unit.msgid_plural:
         yield _Slot(Entry(unit.msgid, unit.msgstr, line), unit)
         return
-    forms = range(max(count, len(unit.msgstr_plural)))
+    forms = range(max(count, *(form + 1 for form in unit.msgstr_plural), 1))
     others = tuple(form for form in forms if form != singular or len(forms) == 1)
     wanted = [(unit.msgid_plural, others, many if many in others else others[-1])]
     if len(forms) > 1:
@@ -174,15 +188,29 @@ def _slots_of(unit: polib.POEntry, *, singular: int, count: int, many: int) -> I
         texts = [unit.msgstr_plural.get(form, "") for form in places]
         target = None if any(map(is_blank, texts)) else unit.msgstr_plural[shown]
         yield _Slot(Entry(source, target, line), unit, places)
+    # Russian has one form more for few things: a translation that is no pair of its own.
+    if target is not None:
+        for form in others:
+            if form != shown:
+                entry = Entry(unit.msgid_plural, unit.msgstr_plural[form], line, PLURAL)
+                yield _Slot(entry, unit)
 
 
-def _plural_rule(catalog: polib.POFile) -> tuple[int, int, int]:
-    """Which form one thing takes, how many forms there are, and which one many things take."""
+def _plural_rule(catalog: polib.POFile) -> tuple[int, int, int] | None:
+    """Which form one thing takes, how many forms there are, and which one many things take.
+
+    Returns:
+        None where the file has no rule, or one that does not fit its own forms.
+    """
     declared = _PLURAL_FORMS.search(catalog.metadata.get("Plural-Forms", ""))
-    longest = max((len(unit.msgstr_plural) for unit in catalog), default=0)
-    if declared:
-        with contextlib.suppress(ValueError, ZeroDivisionError):
-            rule = gettext.c2py(declared[2].strip())
-            return rule(1), max(1, int(declared[1])), rule(_MANY)
-    count = longest or 2
-    return 0, count, count - 1
+    if declared is None or not 0 < len(declared[1]) < 4:
+        return None
+    count = int(declared[1])
+    try:
+        rule = gettext.c2py(declared[2].strip())
+        singular, many = rule(1), rule(_MANY)
+    except (ValueError, ZeroDivisionError, OverflowError, RecursionError):
+        return None
+    if not (0 < count <= _MOST_FORMS and 0 <= singular < count and 0 <= many < count):
+        return None
+    return singular, count, many

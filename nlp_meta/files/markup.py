@@ -8,16 +8,29 @@ as the text.
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import ParseError
 from xml.sax.saxutils import escape
 
 from nlp_meta.errors import DataError
-from nlp_meta.files.entries import UserFile, damaged
+from nlp_meta.files.entries import UserFile, damaged, decode_declared, shorten
 
 _MARKS = {"mrk", "hi", "sub", "sm", "em"}
 _NATIVE = {"bpt", "ept", "ph", "it", "ut"}
 
+# Deeper is no text of anybody, and a parser or a reader may run out of stack.
+_DEEPEST = 100
+_DECLARATION = 400
+_ENCODING = re.compile(r"""<\?xml[^>]*?\sencoding\s*=\s*["']([\w.:-]+)["']""")
+_DECLARED = re.compile(r"\A\s*<\?xml\s[^>]*?\?>")
+_NO_CHARACTER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_NO_CHARACTERS = re.compile(
+    _NO_CHARACTER.pattern + r"|&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|"
+    r"x0*(?:[0-8bcef]|1[0-9a-f]|d[89a-f][0-9a-f]{2}|fff[ef]));",
+    re.IGNORECASE,
+)
+_SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BLANKS = re.compile(r"[ \t\r\n]+")
 
 
@@ -38,19 +51,18 @@ def fill(node: Any, text: str, *, like: Any) -> None:
     do not close, all of it is plain text. Characters that XML does not have are dropped.
     """
     from lxml import etree
-    from translate.misc.xml_helpers import clear_content, parse_xml, valid_chars_only
 
-    text = valid_chars_only(text)
+    text = _NO_CHARACTER.sub("", text)
     markup: dict[str, deque[str]] = {}
     for shown, xml in _pieces(like):
         if xml is not None and shown.strip():
             markup.setdefault(shown, deque()).append(xml)
-    clear_content(node)
+    del node[:]
     node.text = text
     if not any(shown in text for shown in markup):
         return
     try:
-        parsed = parse_xml(f"<target>{_mark_up(text, markup)}</target>")
+        parsed = etree.fromstring(f"<target>{_mark_up(text, markup)}</target>")
     except etree.XMLSyntaxError:
         return
     node.text = parsed.text
@@ -100,64 +112,106 @@ def _element(node: Any) -> Iterator[tuple[str, str | None]]:
         yield f"{shown}/>", whole
 
 
-def check_xml(file: UserFile, *, root: str) -> Mapping[str, str]:
-    """Refuse a file with entities or a document type, malformed or with another root.
+@dataclass(frozen=True, slots=True)
+class Document:
+    """XML from a user.
 
-    The document type that every TMX file names is let through where it declares no
-    entity: no parser here fetches it.
+    Attributes:
+        root: Of `lxml`.
+        encoding: In which the file is written.
+        notes: Sentences on what was taken for granted.
+    """
 
-    Returns:
-        The attributes of the root.
+    root: Any
+    encoding: str
+    notes: tuple[str, ...]
+
+
+def read_xml(file: UserFile, *, root: str) -> Document:
+    """Parse a file; refuse entities, malformed XML, another root and depth without end.
+
+    The document type that TMX and Qt files name is let through where it declares no entity:
+    no parser here fetches it. Characters that XML does not have are dropped, as some tools
+    write them.
 
     Raises:
         DataError: Names the line where the parser stopped.
     """
-    seen = _scan(file, root=root, forbid_dtd=True)
+    from lxml import etree
+
+    head = file.content[:_DECLARATION].decode("ascii", errors="ignore").replace("\0", "")
+    declaration = _ENCODING.match(head.lstrip())
+    text, encoding, notes = decode_declared(file, declaration and declaration[1])
+    text = _DECLARED.sub(lambda match: "\n" * match[0].count("\n"), text, count=1)
+    text, count = _NO_CHARACTERS.subn("", text)
+    if count:
+        notes = (*notes, f"{count} characters that XML does not have were dropped")
+    seen = _scan(file, text)
     if seen.name != root:
-        raise damaged(file, f"its root is <{seen.name}> where <{root}> is needed")
-    return seen.attributes
+        raise damaged(file, f"its root is <{shorten(seen.name)}> where <{root}> is needed")
+    parser = etree.XMLParser(
+        strip_cdata=False, resolve_entities=False, no_network=True, huge_tree=True
+    )
+    try:
+        return Document(etree.fromstring(text.encode(), parser), encoding, notes)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise damaged(file, error) from error
 
 
 def space_is_kept(node: Any, *, default: bool) -> bool:
     """Whether blanks count in a node, by the nearest `xml:space`."""
-    from translate.misc.xml_helpers import getXMLspaceInherited
+    for item in (node, *node.iterancestors()):
+        if item.get(_SPACE) in ("default", "preserve"):
+            return bool(item.get(_SPACE) == "preserve")
+    return default
 
-    kept: str = getXMLspaceInherited(node, "preserve" if default else "default")
-    return kept == "preserve"
+
+def render_xml(root: Any) -> bytes:
+    """Write a new file, an element of its own a line."""
+    from lxml import etree
+
+    etree.indent(root, space="  ")
+    written: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
+    return written + b"\n"
 
 
 class _Root:
-    """A target of the parser that keeps the root alone."""
+    """A target of the parser that keeps the name of the root and bounds the depth."""
 
     name = ""
-    attributes: Mapping[str, str]
+    depth = 0
 
-    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        if not self.name:
-            self.name, self.attributes = tag.rpartition("}")[2], attributes
+    def start(self, tag: str, _: Mapping[str, str]) -> None:
+        self.name = self.name or tag.rpartition("}")[2]
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise ValueError(f"its elements are nested more than {_DEEPEST} deep")
+
+    def end(self, _: str) -> None:
+        self.depth -= 1
 
     def close(self) -> "_Root":
         return self
 
 
-def _scan(file: UserFile, *, root: str, forbid_dtd: bool) -> _Root:
+def _scan(file: UserFile, text: str, *, forbid_dtd: bool = True) -> _Root:
     from defusedxml import DefusedXmlException, DTDForbidden
     from defusedxml.ElementTree import DefusedXMLParser
 
     parser = DefusedXMLParser(target=_Root(), forbid_dtd=forbid_dtd)
     try:
-        parser.feed(file.content)
+        parser.feed(text.encode())
         seen: _Root = parser.close()
     except ParseError as error:
         raise damaged(file, str(error).partition(":")[0], line=error.position[0]) from error
     except DefusedXmlException as error:
-        if isinstance(error, DTDForbidden) and (root, error.name) == ("tmx", "tmx"):
-            return _scan(file, root=root, forbid_dtd=False)
+        if isinstance(error, DTDForbidden) and error.name in ("tmx", "TS"):
+            return _scan(file, text, forbid_dtd=False)
         raise DataError(
             f"cannot read '{file.path}': line {parser.parser.CurrentLineNumber} declares a document"
             " type or an entity, which could grow without bound or fetch other files; a file that "
             "declares neither is needed; take the declaration out"
         ) from error
     except (ValueError, LookupError) as error:
-        raise damaged(file, error) from error
+        raise damaged(file, error, line=parser.parser.CurrentLineNumber) from error
     return seen

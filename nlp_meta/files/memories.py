@@ -4,7 +4,6 @@ Tables, aligned text files, gettext, TMX and XLIFF are all read into entries, wh
 sifted here alike. A text is what the file says: blanks, line ends and placeholders stay.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,17 +15,26 @@ from nlp_meta.files.entries import (
     DUPLICATE,
     EMPTY,
     IDENTICAL,
+    KEY,
     ONE_SIDED,
+    OTHER_LANGUAGES,
+    Catalog,
     Entry,
     UserFile,
+    check_form,
     describe_reasons,
     ending_of,
     is_blank,
+    is_key,
+    list_names,
     read_user_file,
+    shorten,
 )
 from nlp_meta.files.gettext import po_entries, render_po
 from nlp_meta.files.parallel_texts import aligned_entries, find_aligned, order_aligned
 from nlp_meta.files.placeholders import PlaceholderLoss, describe_losses, find_losses, record_losses
+from nlp_meta.files.qt import ts_entries
+from nlp_meta.files.recognition import XLIFF_ENDINGS, recognize
 from nlp_meta.files.tables import (
     PAIR_TABLES,
     WRITTEN_PAIR_TABLES,
@@ -84,7 +92,8 @@ def check_written_form(
         )
 
 
-MEMORY_FORMS = (*PAIR_TABLES, "po", "pot", "tmx", "xlf", "xliff")
+MEMORY_FORMS = (*PAIR_TABLES, "po", "pot", "tmx", *XLIFF_ENDINGS, "ts")
+_READERS = {"po": po_entries, "pot": po_entries, "xliff": xliff_entries, "ts": ts_entries}
 _ALIGNED = (
     ", or two aligned texts, both given or named by `source_lang` and `target_lang` (x.ind, "
     "x.jav or x.ind.txt, x.jav.txt)"
@@ -113,12 +122,14 @@ class Memory:
 
     Attributes:
         left_out: How many entries are not used, by reason: `header`, `obsolete`, `locked`,
-            `untranslated`, `fuzzy`, `empty`, `one-sided`, `identical` (the source is its own
-            translation), `duplicate` (the same pair came before). Only what there is.
+            `untranslated`, `fuzzy` (its tool does not call it finished), `machine-translated`,
+            `empty`, `one-sided`, `identical` (the source is its own translation), `duplicate`
+            (the same pair came before), `key` (the source is the name of a text), and parts that
+            a unit lacks. Only what there is.
         lines: Of the first 20 of each reason.
         contradictions: Pairs of one source with different targets; all of them are used.
         losses: Pairs whose target lost or added placeholders; they are used too.
-        notes: What was taken for granted of a table, a sentence each.
+        notes: Sentences on what was taken for granted.
     """
 
     pairs: tuple[Pair, ...]
@@ -140,9 +151,11 @@ def read_memory(
     separator: str | None = None,
     sheet: str | None = None,
 ) -> Memory:
-    """Read a translation memory: CSV, TSV, JSONL, Parquet, `.po`, TMX, XLIFF or two texts.
+    """Read a translation memory: a table, `.po`, TMX, XLIFF, Qt's `.ts` or two texts.
 
-    Any of them may be packed as `.gz`, or alone in a `.zip`.
+    XLIFF has many endings (`.xlf`, `.sdlxliff`, `.mqxliff`, `.mxliff`); it, TMX, `.ts` and `.po`
+    are known by their content, whatever the name. Any file may be packed as `.gz`, or alone in
+    a `.zip`.
 
     Args:
         path: Two paths name text files aligned line by line, the source's first unless their
@@ -152,7 +165,8 @@ def read_memory(
             the languages of a TMX file and the second of two texts; a `.po` or XLIFF file
             of the opposite direction is turned round if it names both of its languages.
         target_lang: Of the language to translate into.
-        encoding, separator, sheet: How to read a table; None looks at it.
+        encoding: Of the file; None believes its bytes, then what it says itself.
+        separator, sheet: How to read a table; None looks at it.
 
     Raises:
         DataError: A file cannot be read as what it is, has none of the languages or no
@@ -166,95 +180,172 @@ def read_memory(
     aligned = find_aligned(path, known=MEMORY_FORMS, **languages)
     if aligned is not None:
         return _sift(aligned_entries(*aligned, known=MEMORY_FORMS), str(path))
-    file = read_user_file(path, forms=MEMORY_FORMS, also=_ALIGNED)
-    if file.form not in PAIR_TABLES:
-        return _sift(_localized(file, **languages), str(path))
-    rows = read_rows_of(file, Reading(encoding, separator, sheet))
-    entries = table_entries(file, rows, source_column=source_column, target_column=target_column)
-    return replace(_sift(entries, str(path)), notes=rows.notes)
-
-
-def _localized(file: UserFile, *, source_lang: str | None, target_lang: str | None) -> list[Entry]:
+    file = recognize(read_user_file(path), plain=PAIR_TABLES)
+    check_form(path, file.form, MEMORY_FORMS, _ALIGNED)
+    file = replace(file, encoding=encoding)
+    if file.form in PAIR_TABLES:
+        rows = read_rows_of(file, Reading(encoding, separator, sheet))
+        columns = {"source_column": source_column, "target_column": target_column}
+        return _sift(table_entries(file, rows, **columns), str(path), notes=rows.notes)
     if file.form == "tmx":
-        return tmx_entries(file, source_lang=source_lang, target_lang=target_lang)
-    read = po_entries if file.form in ("po", "pot") else xliff_entries
-    entries, there, into = read(file)
-    if check_direction(file, (there, into), source_lang=source_lang, target_lang=target_lang):
-        return [Entry(item.target, item.source, item.line, item.reason) for item in entries]
-    return entries
+        catalog = tmx_entries(file, **languages)
+        return _sift(catalog.entries, str(path), notes=catalog.notes)
+    catalog = _READERS[file.form](file)
+    entries = orient(file, catalog, source_lang=source_lang, target_lang=target_lang)
+    return _sift(entries, str(path), notes=catalog.notes)
 
 
-def check_direction(
+def orient(
     file: UserFile,
-    languages: tuple[str | None, str | None],
+    catalog: Catalog,
     *,
     source_lang: str | None,
     target_lang: str | None,
+    may_turn: bool = True,
     remedy: str = "correct `source_lang` and `target_lang`",
-) -> bool:
-    """Whether a file of two languages translates the opposite way.
+) -> list[Entry]:
+    """Give the entries of a file in the direction that is asked for.
+
+    Entries of a part that translates the opposite way are turned round; those of a part with
+    other languages have that as their reason. Only a part that names both its languages can be
+    known to translate the opposite way.
 
     Args:
-        languages: Translated from and into; None where the file does not say. Only a file
-            that names both can be known to translate the opposite way.
+        may_turn: Else a part of the opposite direction is one of other languages.
         remedy: What an error says first of what to change.
 
     Raises:
-        DataError: It translates neither way, or does not say that it is the opposite one.
+        DataError: No part translates that way, or they differ and no language is asked for.
     """
     wanted = (source_lang, target_lang)
-
-    def fits(languages: Sequence[str | None]) -> bool:
-        return all(
-            asked is None or tag is None or same_language(asked, tag)
-            for asked, tag in zip(wanted, languages, strict=True)
+    used = sorted({entry.part for entry in catalog.entries})
+    parts = {part: catalog.languages[part] for part in used}
+    straight = {part for part, languages in parts.items() if _fits(wanted, languages)}
+    turned = {
+        part
+        for part, languages in parts.items()
+        if part not in straight and None not in languages and _fits(wanted, languages[::-1])
+    }
+    pairs = dict.fromkeys(parts.values())
+    if None in wanted and any(not _fits(one, two) for one in pairs for two in pairs):
+        shown = list_names("-".join(tag or "?" for tag in languages) for languages in pairs)
+        raise DataError(
+            f"cannot read '{file.path}': its parts are of several languages ({shown}), one pair is "
+            "needed; name it with `source_lang` and `target_lang`"
         )
+    if parts and not straight and not (turned and may_turn):
+        raise _wrong_direction(file, wanted, list(pairs), bool(turned), remedy)
+    oriented = []
+    for entry in catalog.entries:
+        if entry.part in straight:
+            oriented.append(entry)
+        elif entry.part in turned and may_turn:
+            oriented.append(replace(entry, source=entry.target, target=entry.source))
+        else:
+            oriented.append(replace(entry, reason=entry.reason or OTHER_LANGUAGES))
+    return oriented
 
-    if fits(languages):
-        return False
-    may_be_turned = fits(languages[::-1])
-    if may_be_turned and None not in languages:
-        return True
-    known = [
-        f"{name} {tag}"
-        for name, tag in zip(("from", "into"), languages, strict=True)
-        if tag is not None
-    ]
-    unsaid = " and does not name its other language" if may_be_turned else ""
-    say_it = ", name it in the file (`X-Source-Language` in the header of a .po file)"
-    raise DataError(
-        f"cannot use '{file.path}' for {source_lang or '?'}-{target_lang or '?'}: it translates "
-        f"{' '.join(known)}{unsaid}, both languages must be those asked for; {remedy}"
-        f"{say_it if unsaid else ''} or name another file"
+
+def _fits(wanted: Sequence[str | None], languages: Sequence[str | None]) -> bool:
+    return all(
+        asked is None or tag is None or same_language(asked, tag)
+        for asked, tag in zip(wanted, languages, strict=True)
     )
 
 
-def _sift(entries: Iterable[Entry], shown: str) -> Memory:
+def _wrong_direction(
+    file: UserFile,
+    wanted: tuple[str | None, str | None],
+    pairs: Sequence[tuple[str | None, str | None]],
+    is_opposite: bool,
+    remedy: str,
+) -> DataError:
+    asked = "-".join(tag or "?" for tag in wanted)
+    if is_opposite:
+        return DataError(
+            f"cannot use '{file.path}' for {asked}: it is the other way round, a file into "
+            f"{wanted[1] or 'that language'} is needed; {remedy} or name another file"
+        )
+    unsaid = any(None in languages and _fits(wanted, languages[::-1]) for languages in pairs)
+    known = [
+        " ".join(
+            f"{name} {shorten(tag)}"
+            for name, tag in zip(("from", "into"), languages, strict=True)
+            if tag is not None
+        )
+        for languages in pairs[:10]
+    ]
+    say_it = ", name it in the file (`X-Source-Language` in the header of a .po file)"
+    return DataError(
+        f"cannot use '{file.path}' for {asked}: it translates {', or '.join(known)}"
+        f"{' and does not name its other language' if unsaid else ''}, both languages must be "
+        f"those asked for; {remedy}{say_it if unsaid else ''} or name another file"
+    )
+
+
+def _sift(entries: Sequence[Entry], shown: str, *, notes: Sequence[str] = ()) -> Memory:
     pairs: dict[tuple[str, str], Pair] = {}
     lines: dict[str, list[int]] = {}
     targets: dict[str, list[Pair]] = {}
+    keys, key_notes = _find_keys(entries)
     for entry in entries:
         source, target = entry.source or "", entry.target or ""
         reason = entry.reason or _flaw(source, target)
         if reason is None and (source, target) in pairs:
             reason = DUPLICATE
+        if reason is None and source in keys:
+            reason = KEY
         if reason is not None:
             lines.setdefault(reason, []).append(entry.line)
             continue
         pair = pairs[source, target] = Pair(source, target, entry.line)
         targets.setdefault(source, []).append(pair)
-    left_out = Counter({reason: len(items) for reason, items in lines.items()})
+    left_out = {reason: len(items) for reason, items in lines.items()}
     if not pairs:
-        raise DataError(
-            f"cannot use '{shown}': it has no pair of sentences ({describe_reasons(left_out)}), "
-            "at least one finished translation is needed; complete some or name another file"
-        )
+        raise _nothing(shown, left_out, keys)
     return Memory(
         pairs=tuple(pairs.values()),
-        left_out=dict(left_out),
+        left_out=left_out,
         lines={reason: tuple(items[:_LISTED]) for reason, items in lines.items()},
         contradictions=tuple(tuple(items) for items in targets.values() if len(items) > 1),
         losses=find_losses((pair.line, pair.source, pair.target) for pair in pairs.values()),
+        notes=(*notes, *key_notes),
+    )
+
+
+def _find_keys(entries: Sequence[Entry]) -> tuple[frozenset[str], tuple[str, ...]]:
+    """The sources that are names of texts, if most are; else a note if there are some.
+
+    `menu.file.open` stands for a sentence that is in another file. A file with few such
+    sources may well have them as texts: names of files, of addresses, of commands.
+    """
+    sources = [
+        entry.source
+        for entry in entries
+        if entry.reason is None and entry.source and not _flaw(entry.source, entry.target or "")
+    ]
+    keys = [source for source in sources if is_key(source)]
+    if len(keys) * 2 >= len(sources):
+        return frozenset(keys), ()
+    if len(keys) * 10 < len(sources):
+        return frozenset(), ()
+    note = (
+        f"{len(keys)} of {len(sources)} sources look like names of texts, not like sentences, such "
+        f"as '{shorten(keys[0])}'; they are used"
+    )
+    return frozenset(), (note,)
+
+
+def _nothing(shown: str, left_out: Mapping[str, int], keys: Iterable[str]) -> DataError:
+    remedy = "complete some or name another file"
+    if KEY in left_out:
+        remedy = (
+            f"its sources look like keys, such as '{shorten(min(keys))}', which stand for "
+            "sentences: name a file with the sentences themselves as sources"
+        )
+    return DataError(
+        f"cannot use '{shown}': it has no pair of sentences ({describe_reasons(left_out)}), "
+        f"at least one finished translation is needed; {remedy}"
     )
 
 

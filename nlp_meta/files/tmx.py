@@ -1,83 +1,183 @@
 """TMX: units in any number of languages, of which two are chosen."""
 
-from collections.abc import Mapping, Sequence
-from io import BytesIO
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from nlp_meta.data.languages import match_tags, same_language
 from nlp_meta.errors import DataError
-from nlp_meta.files.entries import Entry, UserFile, damaged
-from nlp_meta.files.markup import check_xml, flatten, space_is_kept
+from nlp_meta.files.entries import (
+    NO_LANGUAGE,
+    NO_SEGMENT,
+    OTHER_LANGUAGES,
+    SEVERAL,
+    UNEVEN,
+    Catalog,
+    Entry,
+    UserFile,
+    list_names,
+)
+from nlp_meta.files.markup import fill, flatten, read_xml, render_xml, space_is_kept
+from nlp_meta.files.states import tmx_reason
 
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+# Pairs of one unit; more variants of both its languages are a mistake.
+_MOST_PAIRS = 100
+
+Variants = Mapping[str, Sequence[Any]]
+"""The `tuv` of a unit, by their language as the file spells it."""
 
 
-def tmx_entries(file: UserFile, *, source_lang: str | None, target_lang: str | None) -> list[Entry]:
+def tmx_entries(file: UserFile, *, source_lang: str | None, target_lang: str | None) -> Catalog:
     """Read the units of a TMX file in two of its languages.
+
+    A unit with several variants of a language gives a pair of each.
 
     Args:
         source_lang: None takes the one that the header names.
         target_lang: None takes the other one where there are two.
 
     Raises:
-        DataError: The file is malformed or not safe, or a language is not in it or cannot
-            be told from another.
+        DataError: The file is malformed or not safe, has no units or no segments, or a
+            language is not in it or cannot be told from another.
     """
-    check_xml(file, root="tmx")
-    store = _load(file)
-    units = [(unit.xmlelement, _segments(unit.xmlelement)) for unit in store.units]
-    tags = tuple(dict.fromkeys(tag for _, segments in units for tag in segments))
-    named = store.sourcelanguage or ""
+    document = read_xml(file, root="tmx")
+    units = [(unit, _variants(unit)) for unit in document.root.iter("{*}tu")]
+    _check_units(file, units)
+    tags = tuple(dict.fromkeys(tag for _, variants in units for tag in variants if tag))
+    header = document.root.find("{*}header")
+    named = "" if header is None else header.get("srclang") or ""
     source = _choose(file, source_lang, tags, likely=named, taken=target_lang, option="source")
     target = _choose(file, target_lang, tags, likely="", taken=source, option="target")
     if set(match_tags(source, tags)) == set(match_tags(target, tags)):
         raise DataError(
             f"cannot read '{file.path}': `source_lang` {source} and `target_lang` {target} are "
-            f"one language there, two of {', '.join(tags)} are needed; name another"
+            f"one language there, two of {list_names(tags)} are needed; name another"
         )
-    return [
-        Entry(
-            _text(file, node, segments, source, option="source_lang"),
-            _text(file, node, segments, target, option="target_lang"),
-            node.sourceline,
-        )
-        for node, segments in units
+    entries = [
+        entry for unit, variants in units for entry in _entries(unit, variants, source, target)
     ]
+    _check_regions(file, units, entries, {"source_lang": source, "target_lang": target})
+    notes = [*document.notes, *_region_notes(units, source, target)]
+    return Catalog(entries, [(source, target)], tuple(notes))
 
 
 def render_tmx(pairs: Sequence[tuple[str, str]], *, source_lang: str, target_lang: str) -> bytes:
     """Write pairs as a TMX 1.4 file."""
-    from translate.storage.tmx import tmxfile
-
-    store = tmxfile(None, sourcelanguage=source_lang, targetlanguage=target_lang)
-    for source, target in pairs:
-        store.addtranslation(source, source_lang, target, target_lang)
-    out = BytesIO()
-    store.serialize(out)
-    return out.getvalue()
-
-
-def _load(file: UserFile) -> Any:
     from lxml import etree
-    from translate.storage.tmx import tmxfile
 
-    try:
-        return tmxfile(BytesIO(file.content))
-    except (etree.XMLSyntaxError, AssertionError, ValueError) as error:
-        wrong = isinstance(error, AssertionError)
-        reason = "its elements are not those of TMX" if wrong else error
-        raise damaged(file, reason) from error
+    root = etree.Element("tmx", {"version": "1.4"})
+    header = {"srclang": source_lang, "adminlang": "en", "segtype": "sentence"}
+    tool = {"creationtool": "nlp-meta", "creationtoolversion": "1", "o-tmf": "nlp-meta"}
+    etree.SubElement(root, "header", {**header, **tool, "datatype": "plaintext"})
+    body = etree.SubElement(root, "body")
+    for texts in pairs:
+        unit = etree.SubElement(body, "tu")
+        for tag, text in zip((source_lang, target_lang), texts, strict=True):
+            segment = etree.SubElement(etree.SubElement(unit, "tuv", {_LANG: tag}), "seg")
+            fill(segment, text, like=segment)
+    return render_xml(root)
 
 
-def _segments(unit: Any) -> dict[str, Any]:
-    """The first text of each language; its tag in the spelling of the file."""
-    segments: dict[str, Any] = {}
+def _check_units(file: UserFile, units: Sequence[tuple[Any, Variants]]) -> None:
+    """Refuse a file of which nothing can be used, and name the part that is missing."""
+    variants = [node for _, variants in units for nodes in variants.values() for node in nodes]
+    if not units:
+        lack, needed = "it has no units (<tu>)", "one with a translation"
+    elif not variants:
+        lack, needed = "its units have no variants (<tuv>)", "one for each language"
+    elif not any(node.find("{*}seg") is not None for node in variants):
+        lack, needed = "its units have no <seg>", "one around the text of each <tuv>"
+    elif not any(tag for _, variants in units for tag in variants):
+        lack, needed = "its units name no language", "`xml:lang` of each <tuv>"
+    else:
+        return
+    raise DataError(
+        f"cannot read '{file.path}': {lack}, {needed} is needed; export the memory anew or name "
+        "another file"
+    )
+
+
+def _variants(unit: Any) -> dict[str, list[Any]]:
+    variants: dict[str, list[Any]] = {}
     for variant in unit.iterchildren("{*}tuv"):
         tag = variant.get(_LANG) or variant.get("lang") or ""  # `lang` before TMX 1.4
-        segment = variant.find("{*}seg")
-        if tag and segment is not None:
-            segments.setdefault(tag, segment)
-    return segments
+        variants.setdefault(tag.strip(), []).append(variant)
+    return variants
+
+
+def _entries(unit: Any, variants: Variants, source: str, target: str) -> Iterator[Entry]:
+    line = unit.sourceline
+    tags = [match_tags(wanted, filter(None, variants)) for wanted in (source, target)]
+    if not all(tags):
+        # A variant that does not name its language may be the one that is missing.
+        reason = NO_LANGUAGE if "" in variants else None if any(tags) else OTHER_LANGUAGES
+        left, right = (_first_text(variants, names) for names in tags)
+        yield Entry(left, right, line, reason)
+        return
+    if any(len({tag.lower().replace("_", "-") for tag in names}) > 1 for names in tags):
+        yield Entry(None, None, line, SEVERAL)
+        return
+    sources, targets = ([node for tag in names for node in variants[tag]] for names in tags)
+    if len(sources) * len(targets) > _MOST_PAIRS:
+        yield Entry(None, None, line, UNEVEN)
+        return
+    for left, right in product(sources, targets):
+        yield from _pairs(unit, left, right)
+
+
+def _pairs(unit: Any, source: Any, target: Any) -> Iterator[Entry]:
+    line = unit.sourceline
+    segments = [list(node.iterchildren("{*}seg")) for node in (source, target)]
+    if not all(segments):
+        yield Entry(None, None, line, NO_SEGMENT)
+    elif len({len(nodes) for nodes in segments}) > 1:
+        yield Entry(None, None, line, UNEVEN)
+    else:
+        reason = tmx_reason(unit, target)
+        for left, right in zip(*segments, strict=True):
+            yield Entry(_text(left), _text(right), line, reason)
+
+
+def _text(segment: Any) -> str:
+    return flatten(segment, preserve=space_is_kept(segment, default=True))
+
+
+def _first_text(variants: Variants, tags: Sequence[str]) -> str | None:
+    segments = (node.find("{*}seg") for tag in tags for node in variants[tag])
+    return next((_text(segment) for segment in segments if segment is not None), None)
+
+
+def _check_regions(
+    file: UserFile,
+    units: Sequence[tuple[Any, Variants]],
+    entries: Sequence[Entry],
+    wanted: Mapping[str, str],
+) -> None:
+    """Stop where every translation is there in several regions: only the user knows which."""
+    doubtful = {entry.line for entry in entries if entry.reason == SEVERAL}
+    if not doubtful or any(entry.source and entry.target for entry in entries):
+        return
+    unit, variants = next(item for item in units if item[0].sourceline in doubtful)
+    for option, language in wanted.items():
+        tags = match_tags(language, filter(None, variants))
+        if len(tags) > 1:
+            raise DataError(
+                f"cannot read '{file.path}': the unit in line {unit.sourceline} has {language} as "
+                f"{' and as '.join(tags[:10])}, one is needed; name it with its region by "
+                f"`{option}`"
+            )
+
+
+def _region_notes(units: Sequence[tuple[Any, Variants]], source: str, target: str) -> Iterator[str]:
+    for language in (source, target):
+        tags = {
+            tag.lower().replace("_", "-")
+            for _, variants in units
+            for tag in match_tags(language, filter(None, variants))
+        }
+        if len(tags) > 1:
+            yield f"{language} is there as {list_names(sorted(tags))}, and all of them are used"
 
 
 def _choose(
@@ -89,7 +189,7 @@ def _choose(
     taken: str | None,
     option: str,
 ) -> str:
-    listed = ", ".join(tags) or "none"
+    listed = list_names(tags)
     if wanted is not None:
         if match_tags(wanted, tags):
             return wanted
@@ -106,18 +206,3 @@ def _choose(
         f"cannot tell the {option} language of '{file.path}': its languages are {listed}, one of "
         f"them is needed; name it with `{option}_lang`"
     )
-
-
-def _text(
-    file: UserFile, unit: Any, segments: Mapping[str, Any], wanted: str, *, option: str
-) -> str | None:
-    tags = match_tags(wanted, segments)
-    if not tags:
-        return None
-    if len({tag.lower().replace("_", "-") for tag in tags}) > 1:
-        raise DataError(
-            f"cannot read '{file.path}': the unit in line {unit.sourceline} has {wanted} as "
-            f"{' and as '.join(tags)}, one is needed; name it with its region by `{option}`"
-        )
-    node = segments[tags[0]]
-    return flatten(node, preserve=space_is_kept(node, default=True))

@@ -1,26 +1,31 @@
-"""XLIFF 1.2 and 2.0: units with their state, and the same file with translations."""
+"""XLIFF 1.x and 2.x: units and segments with their state, and the same file with translations.
 
-from collections.abc import Mapping, Sequence
-from io import BytesIO
+A unit whose text is divided into segments on both sides (`mrk` of type `seg`, as Trados Studio
+writes it) gives an entry of each; a unit with several targets one of each target.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from nlp_meta.data.languages import same_language
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
-    FUZZY,
     HEADER,
     LOCKED,
+    OTHER_LANGUAGES,
     UNTRANSLATED,
+    Catalog,
     Entry,
     UserFile,
     damaged,
     is_blank,
 )
-from nlp_meta.files.markup import check_xml, fill, flatten, space_is_kept
-
-_FINISHED = ("translated", "final", "signed-off")
-_GUESSES = ("fuzzy-match", "mt-suggestion", "leveraged-mt")
+from nlp_meta.files.markup import fill, flatten, read_xml, render_xml, space_is_kept
+from nlp_meta.files.states import is_locked, segment_reason, xliff_reason
 
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
+_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 _NEW_FILE = (
     '<?xml version="1.0" encoding="utf-8"?>\n'
     '<xliff version="1.2" xmlns="urn:oasis:names:tc:xliff:document:1.2">\n'
@@ -29,26 +34,43 @@ _NEW_FILE = (
 )
 
 
-def xliff_entries(file: UserFile) -> tuple[list[Entry], str | None, str | None]:
-    """Read the units of an XLIFF file; those of version 2 segment by segment.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A text and the place of its translation.
 
-    Returns:
-        The entries, and the languages of both sides where the file names them.
+    Attributes:
+        unit: `trans-unit` of version 1, `segment` of version 2.
+        source, target: Elements with texts; `target` may yet be missing.
+        segment: What Trados Studio keeps of a segment; else None.
+        part: Of the file.
+    """
+
+    unit: Any
+    source: Any | None
+    target: Any | None
+    segment: Any | None
+    part: int
+
+
+def xliff_entries(file: UserFile) -> Catalog:
+    """Read the units of an XLIFF file, of version 2 its segments; each `file` in it is a part.
 
     Raises:
-        DataError: The file is malformed or not safe, or has translations into several
-            languages.
+        DataError: The file is malformed or not safe, or has no units.
     """
-    store = _load(file)
-    languages = {node.get("target-language") for node in store.document.getroot().iterchildren()}
-    targets = sorted(languages - {None, ""})
-    if len(targets) > 1:
+    document = read_xml(file, root="xliff")
+    root = document.root
+    places = list(_places(file, root))
+    if not places:
+        unit = "<segment>" if _is_second(root) else "<trans-unit>"
         raise DataError(
-            f"cannot read '{file.path}': its parts are translated into {', '.join(targets)}, one "
-            "language is needed; give the parts as files of their own"
+            f"cannot read '{file.path}': it has no units ({unit}), one with a translation is "
+            "needed; export it anew or name another file"
         )
-    target = targets[0] if targets else store.targetlanguage
-    return [_entry(unit) for unit in store.units], store.sourcelanguage or None, target or None
+    languages = _languages(root)
+    states = any(place.unit.get("state") for place in places if _is_second(root))
+    entries = [_entry(place, languages[place.part], states_are_kept=states) for place in places]
+    return Catalog(entries, languages, document.notes)
 
 
 def fill_xliff(
@@ -57,113 +79,177 @@ def fill_xliff(
     """Write translations into the units at their places, marked for review; all else stays."""
     from lxml import etree
 
-    store = _load(file)
-    for place, text in translations.items():
-        unit = store.units[place]
-        target = unit.target_dom
-        if target is None:
-            target = _add_target(unit)
-        fill(target, text, like=unit.source_dom)
-        _mark_for_review(unit.xmlelement, target)
-    if target_lang and not store.targetlanguage:
-        store.settargetlanguage(target_lang)
-    encoding = store.document.docinfo.encoding or "UTF-8"
-    written: bytes = etree.tostring(store.document, xml_declaration=True, encoding=encoding)
-    return written + b"\n" if encoding.upper() == "UTF-8" else written
+    document = read_xml(file, root="xliff")
+    places = list(_places(file, document.root))
+    for number, text in translations.items():
+        place = places[number]
+        target = _add_target(place) if place.target is None else place.target
+        fill(target, text, like=place.source)
+        _mark_for_review(place, target)
+    if target_lang:
+        name = "trgLang" if _is_second(document.root) else "target-language"
+        for node in [document.root] if _is_second(document.root) else _files(document.root):
+            if not node.get(name):
+                node.set(name, target_lang)
+    encoding = document.encoding.upper().removesuffix("-SIG")
+    # Marked as such, whichever order its bytes have.
+    encoding = "UTF-16" if encoding.startswith("UTF-16") else encoding
+    tree = document.root.getroottree()
+    written: bytes = etree.tostring(tree, xml_declaration=True, encoding=encoding)
+    return written + b"\n" if encoding == "UTF-8" else written
 
 
 def render_xliff(
     pairs: Sequence[tuple[str, str]], *, source_lang: str, target_lang: str, reviewed: bool
 ) -> bytes:
     """Write pairs as an XLIFF 1.2 file."""
-    from translate.storage.xliff import Xliff1File
-
-    store: Any = Xliff1File(BytesIO(_NEW_FILE.encode()))
-    store.setsourcelanguage(source_lang)
-    store.settargetlanguage(target_lang)
-    for number, (source, target) in enumerate(pairs, start=1):
-        unit = store.UnitClass("")
-        unit.setid(str(number))
-        store.addunit(unit)
-        fill(unit.source_dom, source, like=unit.source_dom)
-        node = _add_target(unit)
-        fill(node, target, like=node)
-        node.set("state", "translated" if reviewed else "needs-review-translation")
-    out = BytesIO()
-    store.serialize(out)
-    return out.getvalue()
-
-
-def _load(file: UserFile) -> Any:
-    attributes = check_xml(file, root="xliff")
     from lxml import etree
-    from translate.storage.xliff import Xliff1File
-    from translate.storage.xliff2 import Xliff2File
 
-    version = attributes.get("version", "")
-    try:
-        store: Any = (Xliff2File if version.startswith("2.") else Xliff1File)(BytesIO(file.content))
-    except (etree.XMLSyntaxError, AssertionError, ValueError, StopIteration) as error:
-        reason = {
-            StopIteration: "it has no <file>",
-            AssertionError: "its elements are not in the namespace of XLIFF",
-        }.get(type(error), error)
-        raise damaged(file, reason) from error
-    return store
+    root = etree.fromstring(_NEW_FILE.encode())
+    part = root[0]
+    part.set("source-language", source_lang)
+    part.set("target-language", target_lang)
+    name = part.tag.removesuffix("file")
+    for number, texts in enumerate(pairs, start=1):
+        unit = etree.SubElement(part[0], f"{name}trans-unit", {"id": str(number)})
+        unit.set(_SPACE, "preserve")
+        for side, text in zip(("source", "target"), texts, strict=True):
+            node = etree.SubElement(unit, f"{name}{side}")
+            fill(node, text, like=node)
+        unit[1].set("state", "translated" if reviewed else "needs-review-translation")
+    return render_xml(root)
 
 
-def _entry(unit: Any) -> Entry:
-    node, source, target = unit.xmlelement, unit.source_dom, unit.target_dom
+def _is_second(root: Any) -> bool:
+    version = root.get("version") or ""
+    return version.startswith("2") or ":2." in root.tag
+
+
+def _files(root: Any) -> list[Any]:
+    return list(root.iterchildren("{*}file"))
+
+
+def _languages(root: Any) -> list[tuple[str | None, str | None]]:
+    if _is_second(root):
+        both = (root.get("srcLang") or None, root.get("trgLang") or None)
+        return [both] * len(_files(root))
+    return [
+        (node.get("source-language") or None, node.get("target-language") or None)
+        for node in _files(root)
+    ]
+
+
+def _places(file: UserFile, root: Any) -> Iterator[_Place]:
+    parts = _files(root)
+    if not parts:
+        raise damaged(file, "it has no <file>")
+    for number, part in enumerate(parts):
+        if _is_second(root):
+            for node in part.iter("{*}segment"):
+                source, target = node.find("{*}source"), node.find("{*}target")
+                yield _Place(node, source, target, None, number)
+        else:
+            for unit in part.iter("{*}trans-unit"):
+                yield from _places_of(unit, number)
+
+
+def _places_of(unit: Any, part: int) -> Iterator[_Place]:
+    source, divided = unit.find("{*}source"), unit.find("{*}seg-source")
+    kept = {node.get("id"): node for node in unit.iterfind("{*}seg-defs/{*}seg")}
+    whole = next(iter(kept.values())) if len(kept) == 1 else None
+    targets = list(unit.iterchildren("{*}target"))
+    for target in targets:
+        left, right = _segments(divided), _segments(target)
+        if not left or not right:
+            yield _Place(unit, source, target, whole, part)
+            continue
+        for name in dict.fromkeys((*left, *right)):
+            yield _Place(unit, left.get(name), right.get(name), kept.get(name), part)
+    if not targets:
+        yield _Place(unit, source, None, whole, part)
+
+
+def _segments(node: Any | None) -> dict[str, Any] | None:
+    """The segments of a text by their names; None where text is outside of them."""
+    if node is None:
+        return None
+    segments = [mark for mark in node.iter("{*}mrk") if mark.get("mtype") == "seg"]
+    named = {mark.get("mid") or "": mark for mark in segments}
+    inside = sum(map(_count_ink, segments))
+    return named if len(named) == len(segments) and inside == _count_ink(node) else None
+
+
+def _count_ink(node: Any) -> int:
+    return sum(len("".join(text.split())) for text in node.itertext())
+
+
+def _entry(
+    place: _Place, languages: tuple[str | None, str | None], *, states_are_kept: bool
+) -> Entry:
+    unit, target = place.unit, place.target
     texts = [
-        None if part is None else flatten(part, preserve=space_is_kept(part, default=False))
-        for part in (source, target)
+        None if node is None else flatten(node, preserve=space_is_kept(node, default=False))
+        for node in (place.source, target)
     ]
     reason = None
-    if "gettext-domain-header" in (node.get("restype") or ""):
+    tag = None if target is None else target.get(_LANG)
+    if "gettext-domain-header" in (unit.get("restype") or ""):
         reason = HEADER
-    elif not unit.istranslatable():
+    elif not _is_translatable(unit) or (is_blank(texts[1]) and is_locked(unit, place.segment)):
         reason = LOCKED
     elif is_blank(texts[1]):
         reason = UNTRANSLATED
-    elif _is_fuzzy(unit):
-        reason = FUZZY
-    return Entry(texts[0], texts[1], node.sourceline, reason)
+    elif tag and languages[1] and not same_language(languages[1], tag):
+        reason = OTHER_LANGUAGES
+    elif _local_name(unit) == "segment":
+        reason = segment_reason(unit, states_are_kept=states_are_kept)
+    else:
+        reason = xliff_reason(unit, target, place.segment)
+    node = unit if place.source is None else place.source
+    line = unit.sourceline if _local_name(node) != "mrk" else node.sourceline
+    return Entry(texts[0], texts[1], line, reason, place.part)
 
 
-def _is_fuzzy(unit: Any) -> bool:
-    """Whether a translation is still to be looked at."""
-    if _local_name(unit.xmlelement) == "segment":
-        return bool(unit.isfuzzy())
-    # The toolkit asks for approval, which few programs give.
-    state = unit.target_dom.get("state") or ""
-    if unit.target_dom.get("state-qualifier") in _GUESSES or state == "new":
-        return bool(unit.xmlelement.get("approved") != "yes")
-    refused: bool = unit.xmlelement.get("approved") == "no" and state not in _FINISHED
-    return refused or str(state).startswith("needs-")
+def _is_translatable(unit: Any) -> bool:
+    """By the nearest element that says so."""
+    for node in (unit, *unit.iterancestors()):
+        if node.get("translate"):
+            return bool(node.get("translate").lower() != "no")
+    return True
 
 
-def _add_target(unit: Any) -> Any:
+def _add_target(place: _Place) -> Any:
     """An empty target where the schema wants it, indented like its source."""
     from lxml import etree
 
-    before = unit.source_dom
+    unit, before = place.unit, place.unit.find("{*}source")
+    namespace = unit.tag[: unit.tag.rfind("}") + 1]
+    if place.source is not None and _local_name(place.source) == "mrk":
+        return etree.SubElement(
+            unit.find("{*}target"), f"{namespace}mrk", dict(place.source.attrib)
+        )
     after = before.getnext()
     if after is not None and isinstance(after.tag, str) and _local_name(after) == "seg-source":
         before = after
-    target = etree.Element(unit.namespaced("target"))
-    inner = unit.xmlelement.text
-    if unit.source_dom.get(_SPACE):
-        target.set(_SPACE, unit.source_dom.get(_SPACE))
+    target = etree.Element(f"{namespace}target")
+    if place.source is not None and place.source.get(_SPACE):
+        target.set(_SPACE, place.source.get(_SPACE))
     target.tail = before.tail
-    before.tail = inner if is_blank(inner) else None
-    unit.xmlelement.insert(unit.xmlelement.index(before) + 1, target)
+    before.tail = unit.text if is_blank(unit.text) else None
+    unit.insert(unit.index(before) + 1, target)
     return target
 
 
-def _mark_for_review(unit: Any, target: Any) -> None:
+def _mark_for_review(place: _Place, target: Any) -> None:
+    unit = place.unit
     if _local_name(unit) == "segment":
         unit.set("state", "initial")
         return
+    if place.segment is not None:
+        place.segment.set("conf", "Draft")
+        return
+    while _local_name(target) != "target":
+        target = target.getparent()
     target.set("state", "needs-review-translation")
     target.attrib.pop("state-qualifier", None)
     if unit.get("approved") == "yes":

@@ -388,7 +388,7 @@ def test_xliff_2_segments_are_entries_of_their_own(tmp_path):
     segments = (
         "<segment state='final'><source>a</source><target>b</target></segment>"
         "<segment state='initial'><source>c</source><target>d</target></segment>",
-        "<segment><source>e <ph id='1'/><pc id='2'>f</pc></source>"
+        "<segment state='translated'><source>e <ph id='1'/><pc id='2'>f</pc></source>"
         "<target><pc id='2'>g</pc> <ph id='1'/></target></segment>",
     )
 
@@ -516,7 +516,12 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
         ("a.po", 'msgid "a"\nmsgstr ""\n', r"no pair of sentences \(1 untranslated\)"),
         ("a.tmx", "<tmx>\n<body>\n</tmx>", r"line 3: mismatched tag"),
         ("a.tmx", "", r"line 1: no element found"),
-        ("a.tmx", "<html/>", r"its root is <html> where <tmx> is needed"),
+        (
+            "a.tmx",
+            "<html/>",
+            r"it is a web page, a TMX, XLIFF, Qt or .po file, or a table, is needed",
+        ),
+        ("a.tmx", "<tm/>", r"its root is <tm> where <tmx> is needed"),
         ("a.tmx", tmx(unit(en="a"), unit(en="b")), r"cannot tell the target language .* are en"),
         ("a.tmx", tmx(unit(en="a"), unit(id="b")), r"no pair of sentences \(2 one-sided\)"),
         ("a.tmx", BOMB.format("tmx"), r"line 3 declares a document type or an entity"),
@@ -525,7 +530,7 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
         ("a.xlf", OUTSIDE.format("xliff"), r"line 1 declares a document type or an entity"),
         ("a.xlf", "<xliff version='1.2'/>", r"it has no <file>"),
         ("a.xlf", "<xliff version='1.2'>\n<a>&b;</a></xliff>", r"line 2: undefined entity"),
-        ("a.xlf", "<xliff version='2.0'/>", r"its elements are not in the namespace of XLIFF"),
+        ("a.xlf", "<xliff version='2.0'/>", r"it has no <file>"),
         ("a.docx", "x", r"ending '.docx' is unknown, one of .csv, .tsv, .jsonl, .parquet, .po"),
         ("a", "x", r"ending '' is unknown"),
         ("a.csv.gz", b"\x1f\x8b\x08\x00", r"an unbroken archive of one file is needed"),
@@ -629,3 +634,523 @@ def test_an_altered_archive_stops(tmp_path):
 
     with pytest.raises(DataError, match=r"Bad CRC-32.*an unbroken archive of one file is needed"):
         read_memory(path)
+
+
+SDL = 'xmlns:sdl="http://sdl.com/FileTypes/SdlXliff/1.0"'
+
+
+def studio(*segments: tuple[str, str, str]) -> str:
+    """A unit as Trados Studio keeps it: texts by segment, states beside them."""
+    sources = "".join(
+        f'<mrk mtype="seg" mid="{i}">{s}</mrk> ' for i, (s, _, _) in enumerate(segments)
+    )
+    targets = "".join(
+        f'<mrk mtype="seg" mid="{i}">{t}</mrk> ' for i, (_, t, _) in enumerate(segments)
+    )
+    states = "".join(f'<sdl:seg id="{i}" {state}/>' for i, (_, _, state) in enumerate(segments))
+    return (
+        f'<trans-unit id="u" {SDL}><source>{sources}</source><seg-source>{sources}</seg-source>'
+        f"<target>{targets}</target><sdl:seg-defs>{states}</sdl:seg-defs></trans-unit>"
+    )
+
+
+def test_each_segment_of_trados_studio_counts_with_its_own_state(tmp_path):
+    """The confirmation levels of Studio; a segment without one has not been worked on."""
+    content = xliff(
+        studio(
+            ("one", "satu", 'conf="Translated"'),
+            ("two", "dua", 'conf="Draft"'),
+            ("three", "tiga", 'conf="ApprovedTranslation" origin="mt"'),
+            ("four", "empat", 'conf="ApprovedSignOff" locked="true"'),
+            ("five", "lima", 'conf="RejectedTranslation"'),
+            ("six", "enam", ""),
+            ("seven", "tujuh", 'conf="Translated" origin="nmt"'),
+            ("eight", "", 'conf="Draft" locked="true"'),
+            ("nine", "", ""),
+        ),
+        studio(("ten", "sepuluh", 'conf="Draft"')),
+    )
+
+    memory = read_memory(put(tmp_path, "a.sdlxliff", content))
+
+    assert texts(memory) == (("one", "satu"), ("three", "tiga"), ("four", "empat"))
+    assert memory.left_out == {"fuzzy": 4, "machine-translated": 1, "locked": 1, "untranslated": 1}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ('mq:status="ManuallyConfirmed"', None),
+        ('mq:status="Proofread"', None),
+        ('mq:status="Reviewer1Confirmed" mq:locked="locked"', None),
+        ('mq:status="NotStarted"', "fuzzy"),
+        ('mq:status="Pretranslated"', "fuzzy"),
+        ('mq:status="PartiallyEdited"', "fuzzy"),
+        ('mq:status="AssembledFromFragments"', "fuzzy"),
+        ('mq:status="Rejected"', "fuzzy"),
+        ('mq:status="MachineTranslated"', "machine-translated"),
+        ('m:confirmed="1"', None),
+        ('m:confirmed="2" m:level="2"', None),
+        ('m:confirmed="0"', "fuzzy"),
+        ('m:confirmed="false"', "fuzzy"),
+        ('m:confirmed="1" m:trans-origin="mt"', None),
+        ('m:trans-origin="mt"', "machine-translated"),
+        ('translate="no"', "locked"),
+    ],
+)
+def test_the_states_of_other_tools_are_read(tmp_path, attributes, reason):
+    """Words as memoQ and Phrase write them."""
+    unit = f"<trans-unit id='1' {attributes}><source>a</source><target>b</target></trans-unit>"
+    good = "<trans-unit id='2'><source>c</source><target>d</target></trans-unit>"
+    content = xliff(unit, good).replace("<xliff ", '<xliff xmlns:mq="MQXliff" xmlns:m="urn:m" ')
+
+    memory = read_memory(put(tmp_path, "a.mqxliff", content))
+
+    assert memory.left_out == ({} if reason is None else {reason: 1})
+
+
+@pytest.mark.parametrize(
+    ("unit", "target", "reason"),
+    [
+        ("", "state='final' state-qualifier='leveraged-mt'", None),
+        ("", "state='translated' state-qualifier='leveraged-mt'", "machine-translated"),
+        ("", "state-qualifier='mt-suggestion'", "machine-translated"),
+        ("approved='yes'", "state-qualifier='leveraged-mt'", None),
+        ("approved='yes'", "state='needs-translation'", "fuzzy"),
+        ("approved='yes'", "state-qualifier='rejected-grammar'", "fuzzy"),
+        ("", "state='signed-off'", None),
+        ("", "state='x-reviewing'", "fuzzy"),
+        ("", "state='banana'", "fuzzy"),
+        ("", "state='new'", "fuzzy"),
+        ("", "state-qualifier='exact-match'", None),
+        ("approved='no'", "state='translated'", None),
+        ("", "xml:lang='jv'", "of other languages"),
+        ("", "xml:lang='id-ID'", None),
+    ],
+)
+def test_only_what_the_standard_calls_finished_is_used(tmp_path, unit, target, reason):
+    content = xliff(
+        f"<trans-unit id='1' {unit}><source>a</source><target {target}>b</target></trans-unit>",
+        "<trans-unit id='2'><source>c</source><target>d</target></trans-unit>",
+    )
+
+    memory = read_memory(put(tmp_path, "a.xlf", content))
+
+    assert memory.left_out == ({} if reason is None else {reason: 1})
+
+
+def test_a_group_that_is_not_to_be_translated_locks_its_units(tmp_path):
+    unit = "<trans-unit id='1'><source>a</source><target>b</target></trans-unit>"
+    content = xliff(f"<group translate='no'>{unit}</group>", unit.replace("a<", "c<"))
+
+    assert read_memory(put(tmp_path, "a.xlf", content)).left_out == {"locked": 1}
+
+
+def test_several_targets_of_a_unit_are_pairs_of_their_own(tmp_path):
+    targets = "<target>b</target><target>c</target><target state='new'>d</target>"
+    unit = f"<trans-unit id='1'><source>a</source>{targets}</trans-unit>"
+
+    memory = read_memory(put(tmp_path, "a.xlf", xliff(unit)))
+
+    assert texts(memory) == (("a", "b"), ("a", "c"))
+    assert (len(memory.contradictions), memory.left_out) == (1, {"fuzzy": 1})
+
+
+@pytest.mark.parametrize("target", ["Satu. Dua.", "<mrk mtype='seg' mid='1'>Satu.</mrk> Dua."])
+def test_a_translation_outside_of_the_segments_counts_as_a_whole(tmp_path, target):
+    source = "<mrk mtype='seg' mid='1'>One.</mrk> <mrk mtype='seg' mid='2'>Two.</mrk>"
+    unit = (
+        f"<trans-unit id='1'><source>One. Two.</source><seg-source>{source}</seg-source>"
+        f"<target>{target}</target></trans-unit>"
+    )
+
+    assert texts(read_memory(put(tmp_path, "a.xlf", xliff(unit)))) == (("One. Two.", "Satu. Dua."),)
+
+
+def test_a_state_of_one_segment_of_version_2_speaks_for_those_without(tmp_path):
+    """The standard takes one without for `initial`; some tools write no state at all."""
+    bare = "<segment><source>a</source><target>b</target></segment>"
+    kept = "<segment state='translated'><source>c</source><target>d</target></segment>"
+    marked = (
+        "<segment state='translated' subState='x:mt'><source>e</source><target>f</target></segment>"
+    )
+
+    assert texts(read_memory(put(tmp_path, "a.xlf", xliff2(bare)))) == (("a", "b"),)
+    memory = read_memory(put(tmp_path, "b.xlf", xliff2(bare, kept, marked)))
+    assert texts(memory) == (("c", "d"),)
+    assert memory.left_out == {"fuzzy": 1, "machine-translated": 1}
+
+
+def test_parts_of_other_languages_are_counted(tmp_path):
+    unit = "<trans-unit id='{0}'><source>{0}</source><target>{1}</target></trans-unit>"
+    first, second = (
+        xliff(unit.format(*pair), languages=f"source-language='en' target-language='{tag}'")
+        for pair, tag in ((("a", "b"), "id"), (("c", "d"), "jv"))
+    )
+    content = first.replace("</xliff>", second[second.index("<file") :])
+    path = put(tmp_path, "a.xlf", content)
+
+    memory = read_memory(path, source_lang="eng", target_lang="jav")
+    assert texts(memory) == (("c", "d"),)
+    assert memory.left_out == {"of other languages": 1}
+    with pytest.raises(
+        DataError, match=r"parts are of several languages \(en-id, en-jv\), one pair"
+    ):
+        read_memory(path)
+    with pytest.raises(DataError, match=r"translates from en into id, or from en into jv, both"):
+        read_memory(path, source_lang="eng", target_lang="sun")
+
+
+@pytest.mark.parametrize(
+    ("properties", "reason"),
+    [
+        ("<prop type='x-ConfirmationLevel'>Translated</prop>", None),
+        ("<prop type='x-ConfirmationLevel'>Draft</prop>", "fuzzy"),
+        ("<prop type='x-ConfirmationLevel:SinglePicklist'>RejectedSignOff</prop>", "fuzzy"),
+        ("<prop type='x-MateCAT-status'>approved</prop>", None),
+        ("<prop type='x-MateCAT-status'>NEW</prop>", "fuzzy"),
+        ("<prop type='approved'>no</prop>", "fuzzy"),
+        ("<prop type='x-Origin'>TM</prop>", None),
+        ("<prop type='x-origin'>machine</prop>", "machine-translated"),
+        ("<prop type='x-origin'>machine</prop><prop type='x-review'>approved</prop>", None),
+        ("<prop type='x-origin'>machine</prop><prop type='x-review'>unreviewed</prop>", "fuzzy"),
+        ("<prop type='x-MT'>true</prop>", "machine-translated"),
+        ("<prop type='x-MT'>no</prop>", None),
+        ("<prop type='x-filename'>draft.docx</prop>", None),
+    ],
+)
+def test_properties_of_a_memory_tell_what_is_finished(tmp_path, properties, reason):
+    content = tmx(unit(en="a", id="b").replace("<tu>", f"<tu>{properties}"), unit(en="c", id="d"))
+
+    memory = read_memory(put(tmp_path, "a.tmx", content))
+
+    assert memory.left_out == ({} if reason is None else {reason: 1})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "left_out"),
+    [
+        ('creationid="MT!"', {"machine-translated": 1}),
+        ('creationid="MT!" changeid="anna"', {}),
+        ('changeid="Google Translate"', {"machine-translated": 1}),
+        ('creationid="mtaylor"', {}),
+    ],
+)
+def test_a_machine_that_wrote_a_unit_is_no_translator(tmp_path, attributes, left_out):
+    content = tmx(unit(en="a", id="b").replace("<tu>", f"<tu {attributes}>"), unit(en="c", id="d"))
+
+    assert read_memory(put(tmp_path, "a.tmx", content)).left_out == left_out
+
+
+def test_one_bad_unit_of_tmx_costs_itself(tmp_path):
+    good = unit(en="a", id="b")
+    units = [
+        good,
+        "<tu><tuv xml:lang='en'>a</tuv><tuv xml:lang='id'><seg>b</seg></tuv></tu>",
+        "<tu><tuv><seg>a</seg></tuv><tuv xml:lang='id'><seg>b</seg></tuv></tu>",
+        "<tu><tuv xml:lang='en'><seg>a</seg></tuv></tu>",
+        "<tu><tuv xml:lang='de'><seg>a</seg></tuv><tuv xml:lang='fr'><seg>b</seg></tuv></tu>",
+        "<tu><tuv xml:lang='en'><seg>a</seg><seg>b</seg></tuv>"
+        "<tuv xml:lang='id'><seg>c</seg></tuv></tu>",
+        "<tu/>",
+        "<tu><tuv xml:lang='en'><seg>a <bpt i='1'/></seg></tuv>"
+        "<tuv xml:lang='id'><seg>b <ept/></seg></tuv></tu>",
+    ]
+
+    memory = read_memory(put(tmp_path, "a.tmx", tmx(*units)), source_lang="en", target_lang="id")
+
+    assert texts(memory) == (("a", "b"), ("a <bpt/>", "b <ept/>"))
+    assert memory.left_out == {
+        "without a segment": 1,
+        "without a language": 1,
+        "one-sided": 1,
+        "of other languages": 2,
+        "with uneven segments": 1,
+    }
+    assert memory.lines["without a language"] == (6,)
+
+
+def test_variants_and_segments_of_a_unit_all_count(tmp_path):
+    two = "<tuv xml:lang='id'><seg>b</seg></tuv><tuv xml:lang='id'><seg>c</seg></tuv>"
+    segments = "<tuv xml:lang='{0}'><seg>{0} 1</seg><seg>{0} 2</seg></tuv>"
+    content = tmx(
+        f"<tu><tuv xml:lang='en'><seg>a</seg></tuv>{two}</tu>",
+        f"<tu>{segments.format('en')}{segments.format('id')}</tu>",
+    )
+
+    memory = read_memory(put(tmp_path, "a.tmx", content))
+
+    assert texts(memory) == (("a", "b"), ("a", "c"), ("en 1", "id 1"), ("en 2", "id 2"))
+
+
+def test_a_unit_in_several_regions_costs_itself_where_others_are_plain(tmp_path):
+    content = tmx(unit(en="one", pt_BR="um", pt_PT="um"), unit(en="two", pt_BR="dois"))
+
+    memory = read_memory(put(tmp_path, "a.tmx", content), source_lang="eng", target_lang="por")
+
+    assert texts(memory) == (("two", "dois"),)
+    assert memory.left_out == {"of several regions": 1}
+    assert memory.notes == ("por is there as pt-br, pt-pt, and all of them are used",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (tmx(), r"it has no units \(<tu>\)"),
+        (tmx("<tu></tu>"), r"its units have no variants \(<tuv>\)"),
+        (tmx("<tu><tuv xml:lang='en'>a</tuv></tu>"), r"its units have no <seg>"),
+        (tmx("<tu><tuv><seg>a</seg></tuv></tu>"), r"its units name no language"),
+        (xliff(), r"it has no units \(<trans-unit>\)"),
+        (xliff2("<notes/>"), r"it has no units \(<segment>\)"),
+        ("<TS version='2.1'></TS>", r"it has no messages \(<message>\)"),
+    ],
+)
+def test_the_part_that_is_missing_is_named(tmp_path, content, message):
+    with pytest.raises(DataError, match=message):
+        read_memory(put(tmp_path, "a.tmx", content), source_lang="eng", target_lang="ind")
+
+
+QT = """<?xml version="1.0" encoding="utf-8"?>
+<!DOCTYPE TS>
+<TS version="2.1" sourcelanguage="en" language="id_ID">
+<context><name>Main</name>
+<message><source>Open</source><translation>Buka</translation></message>
+<message><source>Close</source><translation type="unfinished">Tutup</translation></message>
+<message><source>New</source><translation type="unfinished"></translation></message>
+<message><source>Old</source><translation type="vanished">Lama</translation></message>
+<message><source>Older</source><translation type="obsolete">Tua</translation></message>
+<message numerus="yes"><source>%n files</source><translation>
+<numerusform>%n berkas saja</numerusform><numerusform>%n berkas</numerusform></translation></message>
+</context></TS>
+"""
+
+
+@pytest.mark.parametrize("name", ["app_id.ts", "app.xml", "app"])
+def test_qt_files_are_read_with_their_states(tmp_path, name):
+    memory = read_memory(put(tmp_path, name, QT), source_lang="eng", target_lang="ind")
+
+    assert texts(memory) == (("Open", "Buka"), ("%n files", "%n berkas"))
+    assert memory.left_out == {
+        "fuzzy": 1,
+        "untranslated": 1,
+        "obsolete": 2,
+        "of another plural form": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.xml", tmx(unit(en="one", id="satu"))),
+        ("a.txt", tmx(unit(en="one", id="satu"))),
+        (
+            "a.tmx",
+            xliff("<trans-unit id='1'><source>one</source><target>satu</target></trans-unit>"),
+        ),
+        ("a", xliff("<trans-unit id='1'><source>one</source><target>satu</target></trans-unit>")),
+        ("a.xliff2", xliff2("<segment><source>one</source><target>satu</target></segment>")),
+        ("a.txt", '# Of the shop.\n\n#: a.py\nmsgid "one"\nmsgstr "satu"\n'),
+        ("a.po.bak", 'msgctxt "a"\nmsgid "one"\nmsgstr "satu"\n'),
+    ],
+)
+def test_a_file_of_translators_is_known_by_its_content(tmp_path, name, content):
+    assert texts(read_memory(put(tmp_path, name, content))) == (("one", "satu"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.tbx", "<martif type='TBX'/>", "it is a termbase"),
+        ("strings.xml", "<?xml version='1.0'?><!-- a --><resources/>", "a file of Android strings"),
+        ("a.txml", "<txml/>", "a document of Wordfast Pro"),
+        ("a.ttx", "<TRADOStag/>", "a document of TagEditor"),
+        ("a.mo", b"\xde\x12\x04\x95\x00\x00", "a compiled gettext file .* by msgunfmt"),
+        ("a.sdltm", b"SQLite format 3\x00", "a database"),
+        (
+            "a.txt",
+            "%20051211~1150\t%User ID\t%TU=1\t%EN-US\t%Wordfast TM v.5\n",
+            "Wordfast Classic",
+        ),
+        ("a.sdlppx", b"PK\x03\x04broken", "a damaged archive"),
+    ],
+)
+def test_what_holds_no_pairs_is_named_as_what_it_is(tmp_path, name, content, message):
+    with pytest.raises(DataError, match=message):
+        read_memory(put(tmp_path, name, content))
+
+
+def test_a_package_is_named_with_what_is_in_it(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.sdlppx", "w") as archive:
+        archive.writestr("de-DE/a.sdlxliff", "<xliff/>")
+        archive.writestr("a.sdlproj", "<Project/>")
+
+    with pytest.raises(
+        DataError, match=r"package of Trados Studio of 2 files \(de-DE/a.sdlxliff, "
+    ):
+        read_memory(tmp_path / "a.sdlppx")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16"])
+@pytest.mark.parametrize("declared", ["UTF-16", "UTF-8", "ISO-8859-1"])
+def test_the_bytes_of_a_file_are_believed_before_its_declaration(tmp_path, encoding, declared):
+    content = tmx(unit(en="late", id="spät")).replace('"1.0"?>', f'"1.0" encoding="{declared}"?>')
+
+    memory = read_memory(put(tmp_path, "a.tmx", content.encode(encoding)))
+
+    assert texts(memory) == (("late", "spät"),)
+
+
+HEADER = 'msgid ""\nmsgstr ""\n"Content-Type: text/plain; charset={}\\n"\n\n'
+
+
+@pytest.mark.parametrize(
+    "charset", ["ISO-8859-1", "windows-1252", "KOI8-R", "rot13", "base64", "idna"]
+)
+@pytest.mark.parametrize("form", ["po", "tmx"])
+def test_utf8_under_another_name_is_read_as_utf8_and_told(tmp_path, charset, form):
+    if form == "po":
+        content = HEADER.format(charset) + 'msgid "late"\nmsgstr "spät"\n'
+    else:
+        content = tmx(unit(en="late", id="spät")).replace("?>", f' encoding="{charset}"?>', 1)
+
+    memory = read_memory(put(tmp_path, f"a.{form}", content))
+
+    assert texts(memory) == (("late", "spät"),)
+    assert memory.notes == (
+        f"it says that it is written in {charset}, but its bytes are valid UTF-8, and it is read as "
+        "UTF-8",
+    )
+
+
+def test_an_encoding_that_is_true_is_not_doubted(tmp_path):
+    """Two letters of GBK that are also one of UTF-8, and Cyrillic in windows-1251."""
+    content = HEADER.format("GBK") + 'msgid "Unicom"\nmsgstr "联通"\n'
+    memory = read_memory(put(tmp_path, "a.po", content.encode("gbk")))
+    assert (texts(memory), memory.notes) == ((("Unicom", "联通"),), ())
+    content = HEADER.format("windows-1251") + 'msgid "late"\nmsgstr "поздно"\n'
+    memory = read_memory(put(tmp_path, "b.po", content.encode("cp1251")))
+    assert (texts(memory), memory.notes) == ((("late", "поздно"),), ())
+
+
+def test_an_encoding_of_no_texts_stops(tmp_path):
+    content = (HEADER.format("rot13") + 'msgid "late"\nmsgstr "spät"\n').encode("latin-1")
+
+    with pytest.raises(DataError, match=r"written in rot13, which is no encoding of texts"):
+        read_memory(put(tmp_path, "a.po", content))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "nplurals=999999999; plural=n;",
+        "nplurals=2; plural=n**n**n;",
+        "nplurals=2; plural=((((",
+        "nplurals=2; plural=" + "(" * 400 + "n" + ")" * 400 + ";",
+        "nplurals=2; plural=5;",
+        "nplurals=2; plural=1/0;",
+        "nplurals=0; plural=0;",
+        f"nplurals={'9' * 5000}; plural=0;",
+    ],
+)
+def test_a_rule_of_plurals_that_is_none_is_told(tmp_path, rule):
+    content = (
+        f'msgid ""\nmsgstr "Plural-Forms: {rule}\\n"\n\nmsgid "%d file"\n'
+        'msgid_plural "%d files"\nmsgstr[0] "%d fichier"\nmsgstr[1] "%d fichiers"\n'
+    )
+
+    memory = read_memory(put(tmp_path, "a.po", content))
+
+    assert texts(memory) == (("%d file", "%d fichier"), ("%d files", "%d fichiers"))
+    assert memory.notes[0].startswith("its rule of plurals is none")
+    assert len(memory.notes[0]) < 300
+
+
+def test_plural_forms_that_are_no_pair_are_counted(tmp_path):
+    rule = "nplurals=3; plural=(n%10==1 ? 0 : n%10<5 ? 1 : 2);"
+    forms = "".join(f'msgstr[{i}] "{text}"\n' for i, text in enumerate(["один", "два", "много"]))
+    content = f'msgid ""\nmsgstr "Plural-Forms: {rule}\\n"\n\nmsgid "a"\nmsgid_plural "as"\n{forms}'
+
+    memory = read_memory(put(tmp_path, "a.po", content))
+
+    assert texts(memory) == (("a", "один"), ("as", "два"))
+    assert memory.left_out == {"header": 1, "of another plural form": 1}
+
+
+def test_comments_of_gettext_need_no_blank(tmp_path):
+    content = (
+        '#comment\n#,fuzzy\n#|msgid "older"\nmsgid "a"\nmsgstr "b"\n\n#:a.c:1\nmsgid "c"\n'
+        'msgstr "d"\n\n#~msgid "e"\n#~msgstr "f"\n'
+    )
+
+    memory = read_memory(put(tmp_path, "a.po", content.replace("\n", "\r\n")))
+
+    assert texts(memory) == (("c", "d"),)
+    assert memory.left_out == {"fuzzy": 1, "obsolete": 1}
+
+
+KEYS = "form.save.button,Simpan formulir\nmenu_open,Buka\nerrorLate,Terlambat\nlist-empty,Kosong\n"
+
+
+def test_sources_that_are_keys_are_no_sentences(tmp_path):
+    with pytest.raises(DataError, match=r"\(4 key\).* sources look like keys, such as 'errorLate'"):
+        read_memory(put(tmp_path, "a.csv", f"source,target\n{KEYS}"))
+    memory = read_memory(put(tmp_path, "b.csv", f"source,target\n{KEYS}The lift is late.,Telat.\n"))
+    assert texts(memory) == (("The lift is late.", "Telat."),)
+    assert memory.left_out == {"key": 4}
+
+
+def test_a_few_keys_among_sentences_are_told_and_used(tmp_path):
+    rows = "".join(f"Sentence {i}.,Kalimat {i}.\n" for i in range(9))
+
+    memory = read_memory(put(tmp_path, "a.csv", f"source,target\n{rows}read.me,Baca\n"))
+
+    assert len(memory.pairs) == 10
+    assert memory.notes == (
+        "1 of 10 sources look like names of texts, not like sentences, such as 'read.me'; they are "
+        "used",
+    )
+
+
+def test_characters_that_xml_does_not_have_are_dropped_and_told(tmp_path):
+    content = tmx(unit(en="a&#x1E;b", id="c\x02d&#31;"), unit(en="tab&#9;", id="e&#xA0;"))
+
+    memory = read_memory(put(tmp_path, "a.tmx", content))
+
+    assert texts(memory) == (("ab", "cd"), ("tab\t", "e\xa0"))
+    assert memory.notes == ("3 characters that XML does not have were dropped",)
+
+
+def test_elements_without_end_stop(tmp_path):
+    deep = tmx(unit(en="<hi>" * 300 + "a" + "</hi>" * 300, id="b"))
+
+    with pytest.raises(DataError, match=r"line 4: its elements are nested more than 100 deep"):
+        read_memory(put(tmp_path, "a.tmx", deep))
+
+
+def test_many_languages_are_not_all_listed(tmp_path):
+    content = tmx(unit(**{f"x{i:04}{'a' * 300}": "a" for i in range(500)}))
+
+    with pytest.raises(DataError, match="and 490 more") as caught:
+        read_memory(put(tmp_path, "a.tmx", content), source_lang="eng", target_lang="ind")
+
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_header_of_all_languages_needs_the_source_named(tmp_path):
+    content = tmx(unit(en="one", id="satu"), header='srclang="*all*"')
+
+    assert texts(read_memory(put(tmp_path, "a.tmx", content), source_lang="id")) == (
+        ("satu", "one"),
+    )
+    with pytest.raises(DataError, match=r"cannot tell the source language .* are en, id"):
+        read_memory(put(tmp_path, "b.tmx", content))
+
+
+def test_an_encoding_that_the_user_names_is_taken(tmp_path):
+    content = HEADER.format("ISO-8859-1") + 'msgid "late"\nmsgstr "spÃ¤t"\n'
+    path = put(tmp_path, "a.po", content.encode())
+
+    assert texts(read_memory(path, encoding="utf-8")) == (("late", "spÃ¤t"),)
+    assert texts(read_memory(path, encoding="latin-1")) != (("late", "spÃ¤t"),)
+    with pytest.raises(DataError, match=r"'rot13' is no encoding of texts"):
+        read_memory(path, encoding="rot13")
