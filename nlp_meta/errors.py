@@ -5,9 +5,19 @@ needed; what to change, by the name the user typed. The command line and the
 recipes print it as one sentence and leave with exit code 2.
 """
 
+# Values of a file stand in messages, and they may be of any length.
+_LONGEST = 2_000
+_CUT = " ... "
+
 
 class NlpMetaError(Exception):
-    """Something that the caller can mend; the message says how."""
+    """Something that the caller can mend; the message says how, in at most 2,000 characters."""
+
+    def __init__(self, message: str = "") -> None:
+        if len(message) > _LONGEST:
+            kept = (_LONGEST - len(_CUT)) // 2
+            message = f"{message[:kept]}{_CUT}{message[-kept:]}"
+        super().__init__(message)
 
 
 class CardError(NlpMetaError):

@@ -11,11 +11,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import Field, StringConstraints
 
 from nlp_meta.data.languages import split_pair
-from nlp_meta.data.schema import FieldError, check_keys, read_strict
+from nlp_meta.data.schema import FieldError, YamlError, check_keys, read_strict, read_yaml
 from nlp_meta.errors import CardError, EpisodeError
 
 MetaSplit = Literal["meta-train", "meta-validation", "meta-test"]
@@ -336,23 +335,23 @@ def read_front_matter(path: Path) -> dict[str, Any]:
         CardError: The file cannot be read, has no front matter, or it is not YAML.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = [line.rstrip() for line in path.read_text(encoding="utf-8-sig").split("\n")]
     except (OSError, UnicodeDecodeError) as error:
         raise CardError(
             f"cannot read card '{path}': {error}; a Markdown file in UTF-8 is needed; "
             "check the path and the file"
         ) from error
-    if not lines or lines[0].strip() != "---" or "---" not in lines[1:]:
+    if lines[0] != "---" or "---" not in lines[1:]:
         raise CardError(
             f"cannot read card '{path}': there is no front matter; YAML between two lines "
             "`---` at the top of the file is needed; add it, as the other cards have it"
         )
     try:
-        values = yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
+        # The line `---` begins a document of YAML too: its lines are then those of the file.
+        values = read_yaml("\n".join(lines[: lines.index("---", 1)]))
+    except YamlError as error:
         raise CardError(
-            f"cannot read card '{path}': the front matter is not YAML ({reason}); "
+            f"cannot read card '{path}': the front matter is not YAML ({error}); "
             "a mapping of keys is needed; correct that line"
         ) from error
     if not isinstance(values, dict):

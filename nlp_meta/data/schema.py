@@ -1,4 +1,4 @@
-"""Values that a YAML file gave, read into a dataclass with every key and type checked.
+"""YAML of cards and configs, read into a dataclass with every key and type checked.
 
 The dataclass is the schema: it says which keys there are and what each of them holds. A key
 without a default must be there, a key that no field reads is refused, and no value is
@@ -8,11 +8,13 @@ converted: 3 is no text and "3" no number. A class checks what types cannot say 
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from reprlib import Repr
 from typing import Any, TypeVar, get_args, get_type_hints
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from nlp_meta.errors import NlpMetaError
@@ -37,6 +39,105 @@ _NEEDED = {
 }
 # Numbers that YAML 1.1 takes for texts: the point or the sign of the exponent is missing.
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+
+
+# No card and no config comes near; a few lines of aliases may stand for millions of values.
+_DEEPEST, _MOST_VALUES, _LONGEST_NUMBER = 50, 100_000, 400
+_SHOWN = Repr()
+_SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 80
+
+
+class YamlError(ValueError):
+    """What is wrong with a YAML text, in one line that names the line of the text."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain values; refuses what would be lost, or grows without bound."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise _fault(f"it is nested more than {_DEEPEST} deep", self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        is_text = node.tag == "tag:yaml.org,2002:str"
+        if isinstance(node, yaml.ScalarNode) and not is_text and len(node.value) > _LONGEST_NUMBER:
+            raise _fault(f"a value of {len(node.value)} characters is no text", node.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
+            if isinstance(error, YamlError):
+                raise
+            raise _fault(
+                f"{_SHOWN.repr(node.value)} is no {_kind(node)}", node.start_mark
+            ) from None
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        names: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else []:
+            if not isinstance(key, yaml.ScalarNode):
+                raise _fault("a key is no text", key.start_mark)
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name = str(self.construct_object(key, deep=True))
+            if name in names:
+                raise _fault(f"the key {_SHOWN.repr(name)} is there twice", key.start_mark)
+            names.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str) -> Any:
+    """Read plain values from YAML.
+
+    Raises:
+        YamlError: It is no YAML, repeats a key, has a value that its tag does not take, or is
+            nested or repeated by aliases beyond bounds; names the line.
+    """
+    try:
+        loader = _Loader(text.removeprefix("\ufeff"))
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count_values(node, {})
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _fault(error.problem or error.context or "it is no YAML", mark) from None
+    except yaml.YAMLError as error:  # a character that YAML does not have
+        place = getattr(error, "position", None)
+        line = "" if place is None else f"line {text.count(chr(10), 0, place) + 1}: "
+        raise YamlError(f"{line}a character is not allowed in YAML") from None
+
+
+def _fault(reason: str, mark: Any | None) -> YamlError:
+    shown = " ".join(reason.split())
+    shown = f"{shown[:200]}..." if len(shown) > 200 else shown
+    return YamlError(shown if mark is None else f"line {mark.line + 1}: {shown}")
+
+
+def _kind(node: Any) -> str:
+    tag = str(node.tag).rpartition(":")[2]
+    return {"int": "whole number", "float": "number", "timestamp": "date"}.get(tag, tag[:40])
+
+
+def _count_values(node: Any, known: dict[int, int]) -> int:
+    """Count the values below a node, those of an alias as often as it stands there."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_VALUES + 1  # while it is open: an alias within itself
+        inner = [] if isinstance(node, yaml.ScalarNode) else node.value
+        parts = [part for item in inner for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_count_values(part, known) for part in parts)
+    if known[id(node)] > _MOST_VALUES:
+        raise _fault(
+            f"with what its aliases repeat it has more than {_MOST_VALUES:,} values",
+            node.start_mark,
+        )
+    return known[id(node)]
 
 
 class FieldError(ValueError):
@@ -171,7 +272,7 @@ def _describe_choice(value: object, expected: str) -> tuple[str, str, str]:
     choices = re.findall(r"'([^']*)'", expected)
     nearest = get_close_matches(str(value), choices, n=1)
     remedy = f"write '{nearest[0]}'" if nearest else "write one of these"
-    return f"is {value!r}", f"it must be one of {', '.join(choices)}", remedy
+    return f"is {_SHOWN.repr(value)}", f"it must be one of {', '.join(choices)}", remedy
 
 
 def _describe_type(value: object, kinds: Sequence[str]) -> tuple[str, str, str]:
@@ -181,7 +282,7 @@ def _describe_type(value: object, kinds: Sequence[str]) -> tuple[str, str, str]:
         remedy = f"YAML takes it for a text; write {float(value)!r} or {_with_point(value)}"
     elif "a text" in needed and isinstance(value, int | float):
         remedy = "write it in quotes"
-    return f"is {value!r}", f"{' or '.join(needed)} is needed", remedy
+    return f"is {_SHOWN.repr(value)}", f"{' or '.join(needed)} is needed", remedy
 
 
 def _with_point(number: str) -> str:

@@ -21,6 +21,7 @@ from huggingface_hub import (
 
 from nlp_meta import __version__
 from nlp_meta.data.languages import list_languages
+from nlp_meta.data.schema import read_yaml
 from nlp_meta.errors import HubError
 from nlp_meta.hub.card_sections import CardFacts, Results, build_sections, support_unit
 from nlp_meta.hub.data_cards import is_unstated, strictest
@@ -91,12 +92,12 @@ def check_card(path: Path) -> Mapping[str, Any]:
         if not text.startswith(_FENCE):
             raise ValueError("there is no front matter")
         block, fence, _ = text[len(_FENCE) :].partition(f"\n{_FENCE}")
-        values = yaml.safe_load(block)
+        values = read_yaml(f"\n{block}")  # its lines are those of the file
         if not isinstance(values, dict) or not fence:
             raise ValueError("the front matter is no mapping between two lines ---")
         ModelCardData(**{str(key): value for key, value in values.items()})
         _check_types(values)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise HubError(
             f"cannot push the card '{path.name}' ({' '.join(str(error).split())}): it was edited "
             "by hand, and YAML between two lines `---` with the Hub's keys is needed; correct it, "

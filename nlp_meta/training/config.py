@@ -12,10 +12,9 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-import yaml
 from rich.console import Console
 
-from nlp_meta.data.schema import read_strict
+from nlp_meta.data.schema import YamlError, read_strict, read_yaml
 from nlp_meta.errors import NlpMetaError, SettingsError
 from nlp_meta.progress import quiet_libraries
 
@@ -144,8 +143,8 @@ def _in_full(name: str) -> str:
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        values = read_yaml(path.read_text(encoding="utf-8-sig"))
+    except (OSError, YamlError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(
             f"cannot read the config '{path}' ({reason}): a YAML file is needed; change `--config`"
@@ -205,8 +204,8 @@ def _parse(word: str, hints: Sequence[Any]) -> object:
     if _NUMBER.fullmatch(word):
         return float(word)
     try:
-        value = yaml.safe_load(word)
-    except yaml.YAMLError:
+        value = read_yaml(word)
+    except YamlError:
         return word
     return word if value is not None and str in hints else value
 

@@ -234,3 +234,26 @@ def test_hub_ids_are_pinned_to_a_commit():
     hubs = [card.hub for card in map(load_card, map(find_card, list_cards())) if card.hub]
 
     assert hubs and all(hub.revision and len(hub.revision) == 40 for hub in hubs)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("license: mit", "license: !!int mit", r"not YAML \(line 3: 'mit' is no whole number\)"),
+        ("license: mit", "license: mit\nlicense: x", r"line 4: the key 'license' is there twice"),
+        ("license: mit", "license: 2024-02-31", r"line 3: '2024-02-31' is no date"),
+        ("pretty_name: Shops", "pretty_name: " + "[" * 999, r"line 4: it is nested more than 50"),
+    ],
+)
+def test_yaml_that_is_none_is_named_with_the_line_of_the_card(tmp_path, old, new, message):
+    with pytest.raises(CardError, match=message) as caught:
+        load_card(write_card(tmp_path, GOOD.replace(old, new)))
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_card_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_does(tmp_path):
+    path = tmp_path / "shops.md"
+    path.write_bytes(("\ufeff" + GOOD.replace("\n", "\r\n").replace("---\r", "--- \r")).encode())
+
+    assert load_card(path).pretty_name == "Shops"

@@ -920,7 +920,8 @@ QT = """<?xml version="1.0" encoding="utf-8"?>
 <message><source>Old</source><translation type="vanished">Lama</translation></message>
 <message><source>Older</source><translation type="obsolete">Tua</translation></message>
 <message numerus="yes"><source>%n files</source><translation>
-<numerusform>%n berkas saja</numerusform><numerusform>%n berkas</numerusform></translation></message>
+<numerusform>%n berkas saja</numerusform><numerusform>%n berkas</numerusform>
+</translation></message>
 </context></TS>
 """
 
@@ -1017,8 +1018,8 @@ def test_utf8_under_another_name_is_read_as_utf8_and_told(tmp_path, charset, for
 
     assert texts(memory) == (("late", "spät"),)
     assert memory.notes == (
-        f"it says that it is written in {charset}, but its bytes are valid UTF-8, and it is read as "
-        "UTF-8",
+        f"it says that it is written in {charset}, but its bytes are valid UTF-8, and it is read "
+        "as UTF-8",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 import yaml
 
-from nlp_meta.data.schema import FieldError, read_strict
+from nlp_meta.data.schema import FieldError, YamlError, read_strict, read_yaml
 from nlp_meta.errors import CardError, SettingsError
 
 
@@ -110,3 +110,60 @@ def test_number_that_yaml_takes_for_a_text_is_answered_with_one_that_it_reads(wr
 
     assert str(caught.value).endswith(f"write {remedy}")
     assert {yaml.safe_load(spelling) for spelling in remedy.split(" or ")} == {float(written)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2024-13-45\n", r"line 2: '2024-13-45' is no date"),
+        ("a: !!int x\n", r"line 1: 'x' is no whole number"),
+        ("a: !!float x\n", r"line 1: 'x' is no number"),
+        ("a: !!bool x\n", r"line 1: 'x' is no bool"),
+        ("a: !!timestamp x\n", r"line 1: 'x' is no date"),
+        ("a: !!int ''\n", r"line 1: '' is no whole number"),
+        (f"\na: {'9' * 5000}\n", r"line 2: a value of 5000 characters is no text"),
+        (f"a: {':'.join(['59'] * 5000)}\n", r"a value of 14999 characters is no text"),
+        ("a: 1\nb: 2\na: 3\n", r"line 3: the key 'a' is there twice"),
+        ("1: a\n'1': b\n", r"line 2: the key '1' is there twice"),
+        ("x: 1\n[1, 2]: a\n", r"line 2: a key is no text"),
+        ("? {a: b}\n: c\n", r"line 1: a key is no text"),
+        ("a:\n\t- b\n", r"line 2: found character '\\t' that cannot start any token"),
+        ("a: 1\nb: \x00\n", r"line 2: a character is not allowed"),
+        ("a: !!python/object/apply:os.system [ls]\n", r"line 1: could not determine a constructor"),
+        ("[" * 200, r"line 1: it is nested more than 50 deep"),
+        ("- " * 200, r"line 1: it is nested more than 50 deep"),
+        ("a: &a [*a]\n", r"line 1: with what its aliases repeat"),
+        ("a: *b\n", r"line 1: found undefined alias"),
+        ("a: 1\n--- \nb: 2\n", r"line 2: but found another document"),
+        ("a: 'b\n", r"found unexpected end of stream"),
+    ],
+)
+def test_what_is_no_plain_yaml_is_named_with_its_line(text, message):
+    with pytest.raises(YamlError, match=message) as caught:
+        read_yaml(text)
+
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_aliases_that_stand_for_millions_of_values_stop():
+    """Nine lists of nine aliases each are 9 ** 9 values."""
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 9)]
+
+    with pytest.raises(YamlError, match="more than 100,000 values"):
+        read_yaml("\n".join(lines))
+
+
+def test_plain_yaml_means_what_pyyaml_says():
+    text = "\ufeffa: &a [1, 2.5, null, true, 2024-01-01]\nb: *a\nc: {<<: {x: 1}, y: 'z'}\n"
+
+    assert read_yaml(text) == yaml.safe_load(text)
+    assert read_yaml("") is None
+
+
+def test_a_long_value_is_not_all_shown():
+    with pytest.raises(CardError) as caught:
+        read({"open": "x" * 9000})
+
+    assert len(str(caught.value)) < 300
