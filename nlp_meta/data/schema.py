@@ -59,7 +59,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise _fault(f"it is nested more than {_DEEPEST} deep", self.peek_event().start_mark)
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise _fault(f"it is nested more than {_DEEPEST} deep", mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node

@@ -97,10 +97,7 @@ def read_sources(
         DataError: The file cannot be read as what it is, is of other languages or has
             nothing to translate.
     """
-    path = Path(path)
-    file = recognize(read_user_file(path), plain=("txt", *WRITTEN_PAIR_TABLES))
-    check_form(path, file.form, DOCUMENT_FORMS)
-    file = replace(file, encoding=encoding)
+    file = replace(_recognize(Path(path)), encoding=encoding)
     columns, table = (source_column, target_column), None
     notes: tuple[str, ...] = ()
     if _KINDS[file.form] in ("po", "xliff"):
@@ -109,10 +106,10 @@ def read_sources(
         entries = [Entry(line, None, place) for place, line in enumerate(decode_lines(file), 1)]
     else:
         table = read_rows_of(file, Reading(encoding, separator, sheet))
-        entries = _table_entries(file, table, columns)
+        notes, entries = table.notes, _table_entries(file, table, columns)
     reasons = [_reason(entry) for entry in entries]
     places = tuple(place for place, reason in enumerate(reasons) if reason is None)
-    left_out = dict(Counter(reason for reason in reasons if reason is not None))
+    left_out = dict(Counter(filter(None, reasons)))
     if not places:
         raise DataError(
             f"cannot translate '{path}': nothing in it is to be translated "
@@ -126,7 +123,7 @@ def read_sources(
         columns=columns,
         places=places,
         file=file,
-        notes=notes if table is None else table.notes,
+        notes=notes,
         table=table,
     )
 
@@ -187,6 +184,12 @@ def write_translations(
             columns=sources.columns,
         )
     write_whole(path, content)
+
+
+def _recognize(path: Path) -> UserFile:
+    file = recognize(read_user_file(path), plain=("txt", *WRITTEN_PAIR_TABLES))
+    check_form(path, file.form, DOCUMENT_FORMS)
+    return file
 
 
 def _localized(
