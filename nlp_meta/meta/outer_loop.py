@@ -1,10 +1,11 @@
 """Outer loop: moves the meta-parameters along the mean meta-gradient of a meta-batch.
 
-Episodes are functions of their number, so a run is a function of its settings: process
-r of P takes the episodes r, r + P, ... of each meta-batch, the meta-gradients are added
-up once per outer step, skill by skill, and every process makes the same step with any
-optimizer of `torch.optim`. Resuming needs the number of the last step and the tensors,
-nothing else.
+Episodes are functions of their number, so a run is a function of its settings. A meta-batch
+is cut into the same stacks for any number of processes up to that of the stacks; process r
+of P adapts the stacks r, r + P, ... Their meta-gradients are added up in float64, whose sum
+does not depend on the order by more than rounding to float32 takes away, and every process
+makes the same step with any optimizer of `torch.optim`. Resuming needs the number of the
+last step and the tensors, nothing else.
 """
 
 import math
@@ -46,7 +47,8 @@ class OuterLoop:
     Attributes:
         steps: Outer steps at most.
         meta_batch_size: Episodes averaged into one outer step, over all processes.
-        stack: Episodes that are adapted in one pass; bounds memory, not the result.
+        stack: Episodes that are adapted in one pass; bounds memory, and moves the result by
+            rounding. `meta_batch_size / stack` processes or fewer give the same result.
         optimizer: Name of a class in `torch.optim`.
         options: Its further arguments, such as `weight_decay`.
         warmup_steps: Outer steps over which the rate rises from 0.
@@ -206,20 +208,19 @@ def sum_processes(
     measured: Tensor,
     reduce: Callable[[Tensor], Tensor] | None,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Add up over all processes, in one exchange of gradients and one of measurements.
+    """Add up over all processes, in one exchange.
 
     Args:
+        sums: In float64, where the device has it.
         reduce: Sums a tensor over the processes; None where there is one process.
     """
     if reduce is None:
         return dict(sums), measured
-    flat = reduce(torch.cat([value.flatten() for value in sums.values()]))
-    counts = reduce(measured.float().to(flat.device)).cpu()
-    total, place = {}, 0
-    for name, value in sums.items():
-        total[name] = flat[place : place + value.numel()].view_as(value)
-        place += value.numel()
-    return total, counts
+    parts = [*sums.values(), measured.to(next(iter(sums.values())))]
+    flat = reduce(torch.cat([value.flatten() for value in parts]))
+    pieces = flat.split([value.numel() for value in parts])
+    *totals, counts = (piece.view_as(value) for piece, value in zip(pieces, parts, strict=True))
+    return dict(zip(sums, totals, strict=True)), counts.cpu().double()
 
 
 def describe_skills(skills: Sequence[str], measured: Tensor) -> dict[str, dict[str, float]]:
@@ -354,17 +355,23 @@ def _outer_step(
     """One meta-batch, one move; what it measured, averaged over the episodes."""
     skills = sorted(training.objectives)
     names = sorted(progress.meta_parameters)
-    sums = {name: torch.zeros_like(progress.meta_parameters[name]) for name in names}
+    wide = _wide(accelerator.device)
+    sums = {name: torch.zeros_like(progress.meta_parameters[name], dtype=wide) for name in names}
     measured = torch.zeros(len(skills), MEASURES, dtype=torch.float64)
-    for skill, share in by_skill(_own_share(training, progress, outer, accelerator)).items():
-        for episodes in in_stacks(share, size=outer.stack):
-            measured[skills.index(skill)] += add_stack(
-                training, skill, progress.meta_parameters, episodes, sums
-            )
+    first = progress.step * outer.meta_batch_size
+    numbers = range(first, first + outer.meta_batch_size)
+    meta_batch = [training.stream.at(number) for number in numbers]
+    for skill, episodes in own_stacks(meta_batch, size=outer.stack, accelerator=accelerator):
+        measured[skills.index(skill)] += add_stack(
+            training, skill, progress.meta_parameters, episodes, sums
+        )
     tally = torch.cat([measured.flatten(), torch.tensor([float(stopped.is_set())]).double()])
     total, tally = sum_processes(sums, tally, _reducer(accelerator))
-    measured = tally[:-1].view_as(measured).double()
-    mean = {name: value / outer.meta_batch_size for name, value in total.items()}
+    measured = tally[:-1].view_as(measured)
+    mean = {
+        name: (value / outer.meta_batch_size).to(progress.meta_parameters[name])
+        for name, value in total.items()
+    }
     gradient, norm = clip(mean, longest=outer.max_gradient_norm)
     progress.step += 1
     progress.examples += int(measured[:, EXAMPLES].sum())
@@ -384,17 +391,26 @@ def _outer_step(
     }
 
 
-def _own_share(
-    training: Training, progress: Progress, outer: OuterLoop, accelerator: Accelerator
-) -> list[Episode]:
-    """This process's episodes of the next meta-batch."""
-    first = progress.step * outer.meta_batch_size
-    mine = range(
-        first + accelerator.process_index,
-        first + outer.meta_batch_size,
-        accelerator.num_processes,
-    )
-    return [training.stream.at(number) for number in mine]
+def own_stacks(
+    episodes: Sequence[Episode], *, size: int, accelerator: Accelerator
+) -> list[tuple[str, Sequence[Episode]]]:
+    """Cut episodes into stacks of one skill, and take those of this process.
+
+    Stacks are smaller than `size` only where some process would otherwise have none.
+    """
+    processes = accelerator.num_processes
+    size = min(size, math.ceil(len(episodes) / processes))
+    stacks = [
+        (skill, stacked)
+        for skill, its in by_skill(episodes).items()
+        for stacked in in_stacks(its, size=size)
+    ]
+    return stacks[accelerator.process_index :: processes]
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    """What to add up in: float64, but on a device that has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _reducer(accelerator: Accelerator) -> Callable[[Tensor], Tensor] | None:
@@ -421,14 +437,19 @@ def _validate(
     accelerator: Accelerator,
 ) -> dict[str, float]:
     """Mean score over the validation episodes of each skill, each process adapting its share."""
-    scores: dict[str, float] = {}
-    meta_parameters = progress.current
-    for skill, judged in by_skill(validation.episodes).items():
-        mine = judged[accelerator.process_index :: accelerator.num_processes]
-        total = sum_scores(objectives[skill], meta_parameters, mine, validation, skill)
-        summed = accelerator.reduce(torch.tensor(total, device=accelerator.device), reduction="sum")
-        scores[skill] = float(summed) / len(judged)
-    return scores
+    meta_parameters, judged = progress.current, by_skill(validation.episodes)
+    totals = dict.fromkeys(judged, 0.0)
+    for skill, episodes in own_stacks(
+        validation.episodes, size=validation.stack, accelerator=accelerator
+    ):
+        totals[skill] += sum_scores(objectives[skill], meta_parameters, episodes, validation, skill)
+    device = accelerator.device
+    summed = torch.tensor(list(totals.values()), dtype=_wide(device), device=device)
+    summed = accelerator.reduce(summed, reduction="sum")
+    return {
+        skill: total / len(judged[skill])
+        for skill, total in zip(totals, summed.tolist(), strict=True)
+    }
 
 
 def _is_over(progress: Progress, outer: OuterLoop) -> bool:

@@ -1,16 +1,20 @@
-"""Two processes equal one, also where a run is stopped on one and resumed on two."""
+"""Several processes equal one, also where a run is stopped on one and resumed on two."""
 
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+
+from nlp_meta.data.episodes import Episode
+from nlp_meta.meta.outer_loop import own_stacks
 
 pytestmark = pytest.mark.slow
 
@@ -45,8 +49,8 @@ def python(*words: str) -> list[str]:
     return [sys.executable, *words]
 
 
-def torchrun(*words: str) -> list[str]:
-    options = ["--standalone", "--nproc_per_node", "2"]
+def torchrun(*words: str, processes: int = 2) -> list[str]:
+    options = ["--standalone", "--nproc_per_node", str(processes)]
     return python("-m", "torch.distributed.run", *options, *words)
 
 
@@ -76,9 +80,8 @@ def launch(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Laun
 def make_config(encoder: Path) -> dict[str, Any]:
     """The shipped config on the built-in corpus, with little of everything.
 
-    Four episodes for each outer step, in stacks of 3: one process has stacks of 3 and 1,
-    two have one of 2 each. The outer optimizer has a state, and no epsilon that would
-    make much of rounding errors as Adam's does.
+    Four episodes for each outer step, in stacks of 1, so that four processes have one each.
+    The outer optimizer is AdamW, whose second moments make much of rounding errors.
     """
     path = REPOSITORY / "recipes" / "configs" / "multitask_reviews.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -87,8 +90,8 @@ def make_config(encoder: Path) -> dict[str, Any]:
     config["model"] |= {"model_name_or_path": str(encoder), "max_tokens": 24}
     config["model"] |= {"lora_r": 2, "lora_alpha": 4.0, "lora_layers": 2}
     config["inner"] |= {"steps": 2, "learning_rate": 0.1, "optimizer": "sgd"}
-    config["outer"] |= {"algorithm": "fomaml", "steps": 6, "meta_batch_size": 4, "stack": 3}
-    config["outer"] |= {"optimizer": "SGD", "learning_rate": 0.1, "options": {"momentum": 0.9}}
+    config["outer"] |= {"algorithm": "fomaml", "steps": 6, "meta_batch_size": 4, "stack": 1}
+    config["outer"] |= {"optimizer": "AdamW", "learning_rate": 0.01, "options": {}}
     config["outer"] |= {"warmup_steps": 2, "validate_every": 6, "checkpoint_every": 6}
     config["adaptation"] |= {"labels": 8, "draws": 1, "max_query": 8, "batch_size": None}
     config["adaptation"] |= {"steps": [1, 2], "learning_rates": [0.001]}
@@ -123,12 +126,40 @@ def test_a_run_moves_the_meta_parameters(one):
     assert min(moved) > 1e-4
 
 
-def test_two_processes_equal_one(launch, one):
-    run = launch(torchrun(RECIPE), "two", "--run.num_processes", "2")
+def test_four_processes_equal_one(launch, one):
+    run = launch(torchrun(RECIPE, processes=4), "four", "--run.num_processes", "4")
 
-    assert_close(state_of(launch, run, "two"), one)
+    assert_close(state_of(launch, run, "four"), one)
     assert run.stdout.count("meta-model:") == 1
-    assert len((launch.root / "two" / "log.jsonl").read_text("utf-8").splitlines()) == 6
+    assert len((launch.root / "four" / "log.jsonl").read_text("utf-8").splitlines()) == 6
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_stacks_are_the_same_for_any_number_of_processes_up_to_theirs(processes):
+    """Six episodes of one skill and four of another, in stacks of 2."""
+    episodes = [Episode(str(n), (), (), (), n, skill="ab"[n % 3 == 0]) for n in range(10)]
+
+    shared = [
+        own_stacks(episodes, size=2, accelerator=SimpleNamespace(num_processes=n, process_index=p))
+        for n in (1, processes)
+        for p in range(n)
+    ]
+
+    whole, *parts = shared
+    assert [(skill, len(stacked)) for skill, stacked in whole] == [
+        *[("a", 2)] * 3,
+        *[("b", 2)] * 2,
+    ]
+    assert sorted(map(str, whole)) == sorted(str(stack) for part in parts for stack in part)
+
+
+def test_every_process_has_a_stack_where_there_are_few():
+    episodes = [Episode(str(n), (), (), (), n, skill="a") for n in range(4)]
+    processes = [SimpleNamespace(num_processes=2, process_index=place) for place in (0, 1)]
+
+    stacks = [own_stacks(episodes, size=4, accelerator=process) for process in processes]
+
+    assert [len(stacked) for ((_, stacked),) in stacks] == [2, 2]
 
 
 def test_a_run_stopped_on_one_process_and_resumed_on_two_equals_one_never_stopped(launch, one):
