@@ -218,7 +218,7 @@ def sum_processes(
         return dict(sums), measured
     parts = [*sums.values(), measured.to(next(iter(sums.values())))]
     flat = reduce(torch.cat([value.flatten() for value in parts]))
-    pieces = flat.split([value.numel() for value in parts])
+    pieces = torch.split(flat, [value.numel() for value in parts])
     *totals, counts = (piece.view_as(value) for piece, value in zip(pieces, parts, strict=True))
     return dict(zip(sums, totals, strict=True)), counts.cpu().double()
 
