@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from nlp_meta.models.meta_model import MetaModel
+
 # Libraries read these when they are imported, so they are set before any of them is.
 HF_HOME = tempfile.mkdtemp(prefix="nlp_meta_tests_")
 atexit.register(shutil.rmtree, HF_HOME, ignore_errors=True)
@@ -126,6 +128,41 @@ def tiny_roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_tiny_model(XLMRobertaModel(config), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_start(tiny_encoder: Path) -> "MetaModel":
+    """A start of two skills, whose tensors are moved a little from where training begins."""
+    import torch
+
+    from nlp_meta.meta.inner_loop import InnerLoop
+    from nlp_meta.models.adaptation import Adaptation
+    from nlp_meta.models.meta_model import MetaModel
+    from nlp_meta.models.skills import build_objectives
+    from nlp_meta.settings import ModelSettings
+
+    settings = ModelSettings(
+        model_name_or_path=str(tiny_encoder),
+        revision=None,
+        pooling="mean",
+        head="shared",
+        prefix_text="",
+        max_tokens=16,
+        lora_r=2,
+        lora_alpha=4.0,
+        lora_layers=2,
+        lora_target_modules=["query", "value"],
+    )
+    skills, labels = ("classification", "retrieval"), ("negative", "positive")
+    objectives = build_objectives(settings, skills, labels=labels, device="cpu", precision="no")
+    generator = torch.Generator().manual_seed(0)
+    weights = {
+        name: value + 0.1 * torch.randn(value.shape, generator=generator)
+        for objective in objectives.values()
+        for name, value in objective.meta_parameters(generator).items()
+    }
+    how = Adaptation(InnerLoop(2, 0.01, "adam"), None, early_stop=True)
+    return MetaModel(objectives, weights, settings, dict.fromkeys(skills, how))
 
 
 @pytest.fixture(scope="session")

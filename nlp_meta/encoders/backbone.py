@@ -262,8 +262,30 @@ PRECISIONS = ("auto", "bf16", "no")
 
 
 def choose_device(device: torch.device | str | None = None) -> torch.device:
-    """The device asked for; of no other, the machine's GPU where it has one."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The device asked for; of no other, the machine's GPU where it has one.
+
+    Raises:
+        SettingsError: There is no such device, or it cannot be used here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(1, device=place).tolist()
+    # Whatever is missing of an accelerator, torch has another error for it.
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        AssertionError,
+        ImportError,
+        AttributeError,
+    ) as error:
+        raise SettingsError(
+            f"cannot compute on the device {device!r}: a device that torch can use here is needed, "
+            "such as cpu, cuda or cuda:0; change `device`, or leave it out"
+        ) from error
+    return place
 
 
 def choose_autocast(precision: str, device: torch.device) -> torch.dtype | None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NoReturn, Self, Unpack
 import torch
 from torch import Tensor
 
+from nlp_meta.data.inputs import check_place, check_word
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.lora import LoraPlan
 from nlp_meta.encoders.seq2seq import Seq2Seq
@@ -20,6 +21,8 @@ from nlp_meta.hub.destinations import Destination, Pushed, PushOptions
 from nlp_meta.hub.pull import Source, source_of
 from nlp_meta.hub.records import Record, find_model
 from nlp_meta.hub.storage import StoredCompanion, save_model
+
+PLACE = "a folder, or a name on the Hub,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,12 @@ class Model:
 
         Raises:
             MetaModelError: There is no such model.
+            SettingsError: An argument is no text, or the device cannot be used here.
         """
-        name = str(name_or_path)
+        name = check_place(name_or_path, "name_or_path", needed=PLACE)
+        for argument, word in (("revision", revision), ("token", token)):
+            if word is not None:
+                check_word(word, argument, needed="text")
         folder, record = find_model(
             name, role=cls.role, skill=cls.skill, revision=revision, token=token
         )
@@ -99,7 +106,7 @@ class Model:
         """Write an ordinary PEFT adapter with its head, the tokenizer and a record."""
         parts = self._parts()
         save_model(
-            Path(folder),
+            Path(check_place(folder, "folder", needed="a path")),
             parts.record,
             parts.weights,
             backbone=parts.backbone,

@@ -12,12 +12,16 @@ from typing import Any, Generic, Protocol, TypeVar
 from torch import Tensor
 
 from nlp_meta.data.episodes import Episode
+from nlp_meta.data.inputs import check_callback, check_choice, check_number, check_whole
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, adaptation_path, drop_step_sizes
 from nlp_meta.meta.objective import Objective, begin_episodes
 from nlp_meta.progress import Ticker
 
 FOLDS = 4
 """Most parts of a support set that are held out in turn."""
+WHEN = ("auto", "ngrams", "none")
+"""When n-grams take part: where they pay, always, never."""
+LONG_TEXTS = ("cut", "stop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,31 @@ class Adaptation:
         }
 
     def instead(self, *, steps: int | None, learning_rate: float | None) -> "Adaptation":
-        """Take a user's steps and rate where they are given; steps that are given are taken."""
+        """Take a user's steps and rate where they are given; steps that are given are taken.
+
+        Raises:
+            SettingsError: They are no such numbers.
+        """
+        if steps is not None:
+            steps = check_whole(steps, "steps")
+        if learning_rate is not None:
+            learning_rate = check_number(learning_rate, "learning_rate", above=0)
         inner = self.inner.instead(steps=steps, learning_rate=learning_rate)
         return replace(self, inner=inner, early_stop=self.early_stop and steps is None)
+
+
+def check_options(
+    *, companion: str, seed: int, long_texts: str, on_step: Callable[[int, int], None] | None
+) -> int:
+    """Refuse options of an adaptation that are none; give the seed as a number.
+
+    Raises:
+        SettingsError: Names the option and what it may be.
+    """
+    check_choice(companion, WHEN, "companion")
+    check_choice(long_texts, LONG_TEXTS, "long_texts")
+    check_callback(on_step, "on_step")
+    return check_whole(seed, "seed")
 
 
 class Judgement(Protocol):

@@ -12,6 +12,7 @@ from nlp_meta.data.answers import Prediction, only_predictions, share_interval
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.data.episodes import Episode, count_texts, split_folds
+from nlp_meta.data.inputs import Labels, Texts, as_texts
 from nlp_meta.data.label_maps import LabelMap
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.data.tasks import Example
@@ -32,7 +33,7 @@ from nlp_meta.models.companion import (
     CompanionReport,
     find_companion,
 )
-from nlp_meta.models.texts import check_labeled, check_texts, count_cut
+from nlp_meta.models.texts import check_labeled, count_cut
 from nlp_meta.objectives.classification import (
     Classification,
     fit_temperature,
@@ -111,10 +112,18 @@ class AdaptedModel(Model):
         return self.objective.labels
 
     @plain_modes()
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
-        """One prediction a text, with calibrated probabilities of every label."""
-        answers = predict_texts(self.objective, self.weights, texts)
-        return answers if self.companion is None else self.companion.mix(texts, answers)
+    def predict(self, texts: Texts) -> list[Prediction]:
+        """One prediction a text, with calibrated probabilities of every label.
+
+        Args:
+            texts: A list, an array, a column, or whatever else can be walked through.
+
+        Raises:
+            DataError: A text is missing, empty or no text; says which.
+        """
+        asked = as_texts(texts, "texts")
+        answers = predict_texts(self.objective, self.weights, asked)
+        return answers if self.companion is None else self.companion.mix(asked, answers)
 
     @classmethod
     def _read(cls, saved: Saved) -> "AdaptedModel":
@@ -221,8 +230,8 @@ class LabelJudge:
 def adapt_to_labels(
     objective: Classification,
     start: Weights,
-    texts: Sequence[str],
-    labels: Sequence[str],
+    texts: Texts,
+    labels: Labels,
     *,
     settings: ModelSettings,
     how: Adaptation,
@@ -243,7 +252,7 @@ def adapt_to_labels(
         prior: N-grams of the start, from which those of the domain begin.
     """
     began = time.monotonic()
-    check_labeled(texts, labels)
+    texts, labels = check_labeled(texts, labels)
     match = match_labels(labels, objective.labels, label_map=label_map)
     support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
     check_support(support)
@@ -337,12 +346,7 @@ def narrow_labels(
 def predict_texts(
     objective: Classification, weights: Weights, texts: Sequence[str]
 ) -> list[Prediction]:
-    """Answer texts with one set of weights, in float32, through the whole model.
-
-    Raises:
-        DataError: A text is empty.
-    """
-    check_texts(texts)
+    """Answer texts with one set of weights, in float32, through the whole model."""
     if not texts:
         return []
     exact = replace(

@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 
 from nlp_meta.data.answers import Prediction
+from nlp_meta.data.inputs import check_choice
 from nlp_meta.data.tasks import Example
-from nlp_meta.errors import SettingsError
-from nlp_meta.models.adaptation import FOLDS
+from nlp_meta.models.adaptation import FOLDS, WHEN
 from nlp_meta.objectives.classification import fit_temperature, log_probabilities, to_predictions
 from nlp_meta.objectives.ngrams import NgramModel, fit_ngrams, held_out_parts
 
-WHEN = ("auto", "ngrams", "none")
-"""When a companion is taken: where it pays, always, never."""
 FACTORS = ("encoder", "ngrams")
 REGULARIZATION = (1.0, 3.0, 10.0, 30.0, 100.0)
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -126,13 +124,9 @@ def find_companion(
     return (Companion(fitted.model, 1 - weight, weight / cold) if on else None), report
 
 
-def check_when(when: str) -> None:
+def check_when(when: object) -> None:
     """Refuse a word that is none of `WHEN`."""
-    if when not in WHEN:
-        raise SettingsError(
-            f"cannot take a companion '{when}': one of {', '.join(WHEN)} is needed; change "
-            "`companion`"
-        )
+    check_choice(when, WHEN, "companion")
 
 
 def _weigh(encoder: Tensor, ngrams: Tensor, targets: Tensor) -> tuple[float, Tensor]:

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.episodes import GENERATION, Episode
+from nlp_meta.data.inputs import Texts, as_texts, check_choice, check_whole, check_word
 from nlp_meta.data.languages import check_pair, join_pair, split_pair
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.seq2seq import direct, tokenize_sources, tokenize_targets
@@ -27,7 +28,7 @@ from nlp_meta.hub.pull import Source
 from nlp_meta.hub.records import ADAPTED, Record, read_settings
 from nlp_meta.hub.storage import load_weights
 from nlp_meta.meta.inner_loop import Weights, drop_step_sizes, repeat
-from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
+from nlp_meta.models.adaptation import FOLDS, LONG_TEXTS, Adaptation, Adapted, adapt, hold_out
 from nlp_meta.models.builders import build_generator
 from nlp_meta.models.mining import (
     Mined,
@@ -38,7 +39,7 @@ from nlp_meta.models.mining import (
     pair_margins,
 )
 from nlp_meta.models.retrieval import fold_pairs
-from nlp_meta.models.texts import check_sides, check_texts, count_long_texts, name_sentence
+from nlp_meta.models.texts import check_sides, count_long_texts, name_sentence
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.objectives.retrieval import tell_apart
 from nlp_meta.settings import Seq2SeqSettings
@@ -126,7 +127,7 @@ class GenerationModel(Model):
         return 1.0 if self.report is None else self.report.mined.threshold
 
     @plain_modes()
-    def translate(self, texts: Sequence[str], *, num_beams: int | None = None) -> list[str]:
+    def translate(self, texts: Texts, *, num_beams: int | None = None) -> list[str]:
         """One translation a text; longer ones than the model takes are cut.
 
         Args:
@@ -141,7 +142,7 @@ class GenerationModel(Model):
 
     def count_cut(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         long_texts: str = "cut",
         lines: Sequence[int] | None = None,
@@ -154,14 +155,16 @@ class GenerationModel(Model):
         Raises:
             DataError: There are some and `long_texts` is `stop`.
         """
+        check_choice(long_texts, LONG_TEXTS, "long_texts")
+        asked = as_texts(texts, "texts")
         return count_long(
-            self.objective, texts, [], language=self.pair, long_texts=long_texts, lines=lines
+            self.objective, asked, [], language=self.pair, long_texts=long_texts, lines=lines
         )
 
     @plain_modes()
     def embed(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         language: str | None = None,
         on_step: Callable[[int], None] | None = None,
@@ -175,14 +178,16 @@ class GenerationModel(Model):
         Raises:
             DataError: A text is empty.
         """
+        if language is not None:
+            check_word(language, "language", needed="a code of a language")
         pair = join_pair(language or self.source_lang, self.target_lang)
         return embed_texts(self.objective, self.weights, texts, language=pair, on_step=on_step)
 
     @plain_modes()
     def align(
         self,
-        sources: Sequence[str],
-        targets: Sequence[str],
+        sources: Texts,
+        targets: Texts,
         *,
         threshold: float | None = None,
         neighbors: int = NEIGHBORS,
@@ -281,8 +286,8 @@ class WritingJudge:
 def adapt_to_writing(
     objective: Generation,
     start: Weights,
-    sources: Sequence[str],
-    targets: Sequence[str],
+    sources: Texts,
+    targets: Texts,
     *,
     settings: Seq2SeqSettings,
     how: Adaptation,
@@ -296,7 +301,7 @@ def adapt_to_writing(
     """Adapt a start to sentence pairs; see `MetaModel.adapt_to_pairs` for arguments and errors."""
     began = time.monotonic()
     check_pair(*languages)
-    check_sides(sources, targets)
+    sources, targets = check_sides(sources, targets)
     language = join_pair(*languages)
     direction = direct(objective.backbone, language)
     cut = count_long(
@@ -393,7 +398,7 @@ def _mine_held_out(
 def write_texts(
     objective: Generation,
     weights: Weights,
-    texts: Sequence[str],
+    texts: Texts,
     *,
     language: str,
     num_beams: int | None = None,
@@ -406,9 +411,12 @@ def write_texts(
     Raises:
         DataError: A text is empty.
     """
-    check_texts(texts)
+    texts = as_texts(texts, "texts")
     if not texts:
         return []
+    if num_beams is not None:
+        most = int(objective.backbone.config.vocab_size) // 2
+        num_beams = check_whole(num_beams, "num_beams", least=1, most=most)
     exact = replace(
         objective,
         autocast=None,
@@ -423,7 +431,7 @@ def write_texts(
 def embed_texts(
     objective: Generation,
     weights: Weights,
-    texts: Sequence[str],
+    texts: Texts,
     *,
     language: str,
     on_step: Callable[[int], None] | None = None,
@@ -434,7 +442,7 @@ def embed_texts(
         language: The texts' own and the one that the model translates into: `ind-jav`.
         on_step: Called with the number of texts just embedded.
     """
-    check_texts(texts)
+    texts = as_texts(texts, "texts")
     exact = replace(objective, autocast=None, batch_tokens=WRITING_TOKENS)
     stacked = repeat(weights, tasks=1)
 

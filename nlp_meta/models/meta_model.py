@@ -12,6 +12,7 @@ from torch import Tensor
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
+from nlp_meta.data.inputs import Labels, Texts, as_lines, as_texts, check_word
 from nlp_meta.data.label_maps import LabelMap
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.encoders.turns import plain_modes
@@ -26,9 +27,8 @@ from nlp_meta.meta.inner_loop import (
     drop_step_sizes,
     restore_step_sizes,
 )
-from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.adaptation import Adaptation, check_options
 from nlp_meta.models.classification import AdaptedModel, adapt_to_labels, predict_texts
-from nlp_meta.models.companion import check_when
 from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_texts
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
@@ -121,7 +121,7 @@ class MetaModel(Model):
         }
 
     @plain_modes()
-    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+    def predict(self, texts: Texts) -> list[Prediction]:
         """Answer with the labels of meta-training, without any label of the new domain.
 
         Raises:
@@ -133,12 +133,12 @@ class MetaModel(Model):
                 "cannot predict with zero labels: this meta-model builds its head from labeled "
                 "examples and some are needed; call `adapt` first"
             )
-        return predict_texts(objective, self.start_of(CLASSIFICATION), texts)
+        return predict_texts(objective, self.start_of(CLASSIFICATION), as_texts(texts, "texts"))
 
     @plain_modes()
     def translate(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         source_lang: str,
         target_lang: str,
@@ -151,6 +151,7 @@ class MetaModel(Model):
             DataError: Both languages are the same.
         """
         objective = self.objective_of(GENERATION, Generation)
+        _check_languages(source_lang, target_lang, needed=True)
         check_pair(source_lang, target_lang)
         weights = drop_step_sizes(self.weights)
         language = join_pair(source_lang, target_lang)
@@ -159,8 +160,8 @@ class MetaModel(Model):
     @plain_modes()
     def adapt(
         self,
-        texts: Sequence[str],
-        labels: Sequence[str],
+        texts: Texts,
+        labels: Labels,
         *,
         label_map: LabelMap | None = None,
         steps: int | None = None,
@@ -176,6 +177,8 @@ class MetaModel(Model):
         seen gets a head of its own, begun at the class means.
 
         Args:
+            texts, labels: Lists, arrays, columns, or whatever else can be walked through; a
+                label is text, a number or a truth value.
             label_map: From labels as written to the meta-model's, or text such as
                 `bad=negative`; wins over matching.
             steps, learning_rate: In place of the defaults found on meta-validation.
@@ -187,12 +190,13 @@ class MetaModel(Model):
 
         Raises:
             LabelError: One label only, fewer than two examples of a label, ambiguous names.
-            DataError: Texts and labels differ in number, or a text is empty or too long.
+            DataError: Texts and labels differ in number, or a text is missing, empty, no text
+                or too long.
             DivergedError: A loss became infinite; nothing is returned.
             MetaModelError: The start did not learn classification.
-            SettingsError: `companion` is none of these words.
+            SettingsError: An option is none of these words, or no such number.
         """
-        check_when(companion)
+        seed = check_options(companion=companion, seed=seed, long_texts=long_texts, on_step=on_step)
         objective = self.objective_of(CLASSIFICATION, Classification)
         # States that an earlier call kept of these texts would change the last digits.
         objective = objective.over(objective.backbone)
@@ -216,8 +220,8 @@ class MetaModel(Model):
     @plain_modes()
     def adapt_to_pairs(
         self,
-        sources: Sequence[str],
-        targets: Sequence[str],
+        sources: Texts,
+        targets: Texts,
         *,
         source_lang: str = "",
         target_lang: str = "",
@@ -255,7 +259,11 @@ class MetaModel(Model):
             SettingsError: `companion` is none of these words, or `ngrams` where translations
                 are written.
         """
+        seed = check_options(companion=companion, seed=seed, long_texts=long_texts, on_step=on_step)
+        if lines is not None:
+            lines = as_lines(lines, "lines")
         writes = GENERATION in self.objectives
+        _check_languages(source_lang, target_lang, needed=writes)
         skill = GENERATION if writes else RETRIEVAL
         if writes and companion == "ngrams":
             raise SettingsError(
@@ -321,6 +329,13 @@ class MetaModel(Model):
         """What an adapted model tells of its start."""
         origin = tell_source(self.provenance, self.source)
         return {**origin, "adapter_sha256": self.adapter_sha256}
+
+
+def _check_languages(source_lang: str, target_lang: str, *, needed: bool) -> None:
+    """Refuse what is no text; where a language is needed, an empty one too."""
+    for argument, code in (("source_lang", source_lang), ("target_lang", target_lang)):
+        if needed or code != "":
+            check_word(code, argument, needed="a code of a language")
 
 
 def load_meta_parameters(

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from nlp_meta.data.duplicates import first_places, text_key
+from nlp_meta.data.inputs import Texts, as_texts, check_callback, check_number, check_whole
 from nlp_meta.encoders.similarity import More, Overlap, mine_pairs, ratio_margin
 from nlp_meta.errors import DataError
-from nlp_meta.models.texts import check_texts
 from nlp_meta.progress import Ticker
 
 EMBEDDED_AT_ONCE = 2048
@@ -20,9 +20,7 @@ EMBEDDED_AT_ONCE = 2048
 class Embed(Protocol):
     """Gives texts as rows of length 1, in float32."""
 
-    def __call__(
-        self, texts: Sequence[str], *, on_step: Callable[[int], None] | None = None
-    ) -> Tensor: ...
+    def __call__(self, texts: Texts, *, on_step: Callable[[int], None] | None = None) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +55,8 @@ class MinedPairs:
 def mine_texts(
     embed_source: Embed,
     embed_target: Embed,
-    sources: Sequence[str],
-    targets: Sequence[str],
+    sources: Texts,
+    targets: Texts,
     *,
     threshold: float,
     neighbors: int,
@@ -78,13 +76,15 @@ def mine_texts(
     Raises:
         DataError: A side has no sentence, or an empty one.
     """
+    sources, targets = as_texts(sources, "sources"), as_texts(targets, "targets")
+    threshold = check_number(threshold, "threshold")
+    neighbors = check_whole(neighbors, "neighbors", least=1)
+    check_callback(on_step, "on_step")
     if not sources or not targets:
         raise DataError(
             f"cannot align {len(sources)} sentences with {len(targets)}: at least one on each "
             "side is needed; give `sources` and `targets` that have some"
         )
-    check_texts(sources)
-    check_texts(targets)
     firsts, seconds = first_places(sources), first_places(targets)
     left, right = [sources[p] for p in firsts], [targets[p] for p in seconds]
     tick = Ticker(on_step, total=len(left) + len(right))

@@ -14,6 +14,7 @@ from torch import Tensor
 from nlp_meta.data.answers import Ranking
 from nlp_meta.data.cards import TRANSLATION
 from nlp_meta.data.episodes import RETRIEVAL, Episode, join_units
+from nlp_meta.data.inputs import Texts, as_texts, check_callback
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.lora import LoraPlan
 from nlp_meta.encoders.prefix import whole_network
@@ -28,7 +29,6 @@ from nlp_meta.meta.inner_loop import Weights, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
 from nlp_meta.models.builders import build_retriever
 from nlp_meta.models.classification import PREDICTION_TOKENS
-from nlp_meta.models.companion import check_when
 from nlp_meta.models.mining import (
     Mined,
     MinedPairs,
@@ -37,7 +37,7 @@ from nlp_meta.models.mining import (
     mine_texts,
     pair_margins,
 )
-from nlp_meta.models.texts import check_sides, check_texts, count_cut, name_sentence
+from nlp_meta.models.texts import check_sides, count_cut, name_sentence
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval, rank_candidates, tell_apart
 from nlp_meta.progress import Ticker
 from nlp_meta.settings import ModelSettings
@@ -96,9 +96,7 @@ class RetrievalModel(Model):
     source: Source | None = None
 
     @plain_modes()
-    def embed(
-        self, texts: Sequence[str], *, on_step: Callable[[int], None] | None = None
-    ) -> Tensor:
+    def embed(self, texts: Texts, *, on_step: Callable[[int], None] | None = None) -> Tensor:
         """Embed texts as rows of length 1, in float32, through the whole model.
 
         Args:
@@ -107,7 +105,8 @@ class RetrievalModel(Model):
         Raises:
             DataError: A text is empty.
         """
-        check_texts(texts)
+        texts = as_texts(texts, "texts")
+        check_callback(on_step, "on_step")
         exact = replace(
             self.objective,
             network=whole_network(self.objective.backbone),
@@ -123,8 +122,8 @@ class RetrievalModel(Model):
     @plain_modes()
     def rank(
         self,
-        sources: Sequence[str],
-        candidates: Sequence[str],
+        sources: Texts,
+        candidates: Texts,
         *,
         on_step: Callable[[int, int], None] | None = None,
     ) -> list[Ranking]:
@@ -138,6 +137,8 @@ class RetrievalModel(Model):
         Raises:
             DataError: A text is empty.
         """
+        sources, candidates = as_texts(sources, "sources"), as_texts(candidates, "candidates")
+        check_callback(on_step, "on_step")
         tick = Ticker(on_step, total=len(sources) + len(candidates))
         left, right = (self.embed(texts, on_step=tick) for texts in (sources, candidates))
         cosines, share = left @ right.T, self.objective.overlap
@@ -148,8 +149,8 @@ class RetrievalModel(Model):
     @plain_modes()
     def align(
         self,
-        sources: Sequence[str],
-        targets: Sequence[str],
+        sources: Texts,
+        targets: Texts,
         *,
         threshold: float | None = None,
         neighbors: int = NEIGHBORS,
@@ -291,8 +292,8 @@ class MatchJudge:
 def adapt_to_matches(
     objective: Retrieval,
     start: Weights,
-    sources: Sequence[str],
-    targets: Sequence[str],
+    sources: Texts,
+    targets: Texts,
     *,
     settings: ModelSettings,
     how: Adaptation,
@@ -306,8 +307,7 @@ def adapt_to_matches(
 ) -> RetrievalModel:
     """Adapt a start to sentence pairs; see `MetaModel.adapt_to_pairs` for arguments and errors."""
     began = time.monotonic()
-    check_when(companion)
-    check_sides(sources, targets)
+    sources, targets = check_sides(sources, targets)
     name = partial(name_sentence, sources=len(sources), lines=lines)
     texts = [*sources, *targets]
     cut = count_cut(objective.backbone, texts, long_texts=long_texts, name=name)

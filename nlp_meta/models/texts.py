@@ -3,40 +3,40 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from nlp_meta.data.inputs import Labels, Texts, as_labels, as_texts
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import tokenize
 from nlp_meta.errors import DataError
 
 
-def check_texts(texts: Sequence[str]) -> None:
-    """Refuse empty texts, by their place."""
-    for place, text in enumerate(texts, start=1):
-        if not text.strip():
-            raise DataError(
-                f"cannot read text {place} of {len(texts)}: it is empty and every text needs at "
-                "least one character; leave it out"
-            )
+def check_labeled(texts: Texts, labels: Labels) -> tuple[list[str], list[str]]:
+    """Take texts and labels as lists; refuse ones that differ in number.
 
-
-def check_labeled(texts: Sequence[str], labels: Sequence[str]) -> None:
-    """Refuse texts and labels that differ in number, and empty texts."""
-    if len(texts) != len(labels):
+    Raises:
+        DataError, LabelError: See `as_texts` and `as_labels`.
+    """
+    text_list, label_list = as_texts(texts, "texts"), as_labels(labels, "labels")
+    if len(text_list) != len(label_list):
         raise DataError(
-            f"cannot adapt to {len(texts)} texts with {len(labels)} labels: one label for each "
-            "text is needed; give as many"
+            f"cannot adapt to {len(text_list)} texts with {len(label_list)} labels: one label for "
+            "each text is needed; give as many `labels` as `texts`"
         )
-    check_texts(texts)
+    return text_list, label_list
 
 
-def check_sides(sources: Sequence[str], targets: Sequence[str]) -> None:
-    """Refuse sides that differ in number, and empty sentences."""
-    if len(sources) != len(targets):
+def check_sides(sources: Texts, targets: Texts) -> tuple[list[str], list[str]]:
+    """Take both sides as lists; refuse sides that differ in number.
+
+    Raises:
+        DataError: See `as_texts`.
+    """
+    left, right = as_texts(sources, "sources"), as_texts(targets, "targets")
+    if len(left) != len(right):
         raise DataError(
-            f"cannot adapt to {len(sources)} sentences with {len(targets)} translations: one "
-            "translation for each sentence is needed; give as many"
+            f"cannot adapt to {len(left)} sentences with {len(right)} translations: one "
+            "translation for each sentence is needed; give as many `targets` as `sources`"
         )
-    check_texts(sources)
-    check_texts(targets)
+    return left, right
 
 
 def count_cut(

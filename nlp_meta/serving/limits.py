@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nlp_meta.data.inputs import as_texts
 from nlp_meta.errors import RequestError, SettingsError
-from nlp_meta.models.texts import check_texts
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 # JSON may write one character as two escapes of six bytes each.
@@ -96,7 +96,7 @@ def check_request(texts: Sequence[str], limits: Limits, *, labels: Sequence[str]
             f"{limits.max_characters} are allowed by this server; send fewer in `texts` at a time",
             status=413,
         )
-    check_texts(texts)
+    as_texts(texts, "texts")
     for place, label in enumerate(labels, start=1):
         if len(label) > _MOST_IN_LABEL:
             raise RequestError(

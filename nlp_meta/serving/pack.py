@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.inputs import Texts, as_texts
 from nlp_meta.encoders.backbone import Backbone, resolve_name, twin
 from nlp_meta.encoders.batches import Owners, pad_rows, tokenize
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, Weights, stacked
@@ -28,7 +29,6 @@ from nlp_meta.hub.records import ADAPTED, find_model, read_settings
 from nlp_meta.models.builders import plan_encoder
 from nlp_meta.models.classification import PREDICTION_TOKENS, AdaptedModel, read_adapted
 from nlp_meta.models.companion import Companion
-from nlp_meta.models.texts import check_texts
 from nlp_meta.objectives.classification import MASKED, to_predictions
 from nlp_meta.settings import ModelSettings
 
@@ -308,7 +308,7 @@ class DomainPack:
                 {other: domain for other, domain in self._table.items() if other != name}
             )
 
-    def predict(self, domains: Sequence[str], texts: Sequence[str]) -> list[Prediction]:
+    def predict(self, domains: Texts, texts: Texts) -> list[Prediction]:
         """One prediction a text, each by its own domain, as `AdaptedModel.predict` gives.
 
         Args:
@@ -318,12 +318,12 @@ class DomainPack:
             MetaModelError: A domain is not loaded.
             DataError: A text is empty, or there are fewer or more domains than texts.
         """
+        domains, texts = as_texts(domains, "domains"), as_texts(texts, "texts")
         if len(domains) != len(texts):
             raise DataError(
                 f"cannot answer {len(texts)} texts of {len(domains)} domains: one domain for each "
                 "text is needed; give as many"
             )
-        check_texts(texts)
         questions: list[tuple[int, Question]] = []
         for name in dict.fromkeys(domains):
             places = [place for place, domain in enumerate(domains) if domain == name]

@@ -7,7 +7,6 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,45 +14,19 @@ import torch
 from nlp_meta.encoders.batches import Owners
 from nlp_meta.encoders.lora import stacked
 from nlp_meta.errors import NlpMetaError, PickleError
-from nlp_meta.meta.inner_loop import InnerLoop, repeat
-from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.meta.inner_loop import repeat
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.models.skills import build_objectives
-from nlp_meta.settings import ModelSettings
 
 STATES = ("great", "awful", "loved", "hated")
 TEXTS = [f"the {thing} was {state}" for thing in ("agent", "food", "room") for state in STATES]
 LABELS = ["positive", "negative"] * 6
 TARGETS = [f"{text}, we loved it" for text in TEXTS]
-SKILLS = ("classification", "retrieval")
 
 
 @pytest.fixture(scope="module")
-def meta(tiny_encoder: Path) -> MetaModel:
-    """A start of two skills, whose tensors are moved a little from where training begins."""
-    settings = ModelSettings(
-        model_name_or_path=str(tiny_encoder),
-        revision=None,
-        pooling="mean",
-        head="shared",
-        prefix_text="",
-        max_tokens=16,
-        lora_r=2,
-        lora_alpha=4.0,
-        lora_layers=2,
-        lora_target_modules=["query", "value"],
-    )
-    labels = ("negative", "positive")
-    objectives = build_objectives(settings, SKILLS, labels=labels, device="cpu", precision="no")
-    generator = torch.Generator().manual_seed(0)
-    weights = {
-        name: value + 0.1 * torch.randn(value.shape, generator=generator)
-        for objective in objectives.values()
-        for name, value in objective.meta_parameters(generator).items()
-    }
-    how = Adaptation(InnerLoop(2, 0.01, "adam"), None, early_stop=True)
-    return MetaModel(objectives, weights, settings, dict.fromkeys(SKILLS, how))
+def meta(tiny_start: MetaModel) -> MetaModel:
+    return tiny_start
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,326 @@
+"""The door of Python: what is taken for texts, labels and options, and how the rest is refused."""
+
+import array
+import collections
+import datetime
+import decimal
+import enum
+import fractions
+import pathlib
+
+import numpy
+import pandas
+import pyarrow
+import pytest
+import torch
+
+from nlp_meta.data.inputs import (
+    as_labels,
+    as_texts,
+    check_choice,
+    check_number,
+    check_switch,
+    check_whole,
+)
+from nlp_meta.errors import DataError, LabelError, NlpMetaError, SettingsError
+from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.retrieval import RetrievalModel
+from nlp_meta.serving.pack import DomainPack
+
+STATES = ("great", "awful", "loved", "hated")
+TEXTS = [f"the {thing} was {state}" for thing in ("agent", "food", "room") for state in STATES]
+LABELS = ["positive", "negative"] * 6
+TARGETS = [f"{text}, very" for text in TEXTS]
+
+
+class Mood(enum.Enum):
+    GOOD = "positive"
+    BAD = "negative"
+
+
+def column(values: list) -> object:
+    from datasets import Dataset
+
+    return Dataset.from_dict({"column": values})["column"]
+
+
+HOLDERS = {
+    "tuple": tuple,
+    "array": numpy.array,
+    "array of objects": lambda values: numpy.array(values, dtype=object),
+    "Series": pandas.Series,
+    "Series with another index": lambda values: pandas.Series(
+        values, index=range(len(values), 0, -1)
+    ),
+    "Index": pandas.Index,
+    "categories": lambda values: pandas.Series(values, dtype="category"),
+    "Arrow": pyarrow.array,
+    "Arrow in chunks": lambda values: pyarrow.chunked_array([values[:5], values[5:]]),
+    "column of a data set": column,
+    "generator": lambda values: (value for value in values),
+    "iterator": iter,
+    "deque": collections.deque,
+    "dict view": lambda values: dict(enumerate(values)).values(),
+}
+
+
+@pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
+def test_whatever_holds_texts_and_labels_is_taken(hold):
+    assert as_texts(hold(TEXTS), "texts") == TEXTS
+    assert as_labels(hold(LABELS), "labels") == LABELS
+    assert all(type(text) is str for text in as_texts(hold(TEXTS), "texts"))
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [numpy.array, torch.tensor, pandas.Series, pyarrow.array, list, column],
+    ids=["array", "tensor", "Series", "Arrow", "list", "column of a data set"],
+)
+@pytest.mark.parametrize("kind", [int, float, bool], ids=["numbers", "floats", "truth values"])
+def test_numbers_and_truth_values_are_labels_as_in_a_table(hold, kind):
+    """1, 1.0 and "1" are one label; True is the word."""
+    values = [kind(place % 2) for place in range(6)]
+    expected = ["False", "True"] * 3 if kind is bool else ["0", "1"] * 3
+
+    assert as_labels(hold(values), "labels") == expected
+
+
+def test_enumerations_and_numbers_of_arrays_are_labels():
+    number = numpy.int8(3)
+    values = [Mood.GOOD, number, torch.tensor(4), numpy.float32(5), fractions.Fraction(6), "7"]
+
+    assert as_labels(values, "labels") == ["positive", "3", "4", "5", "6", "7"]
+    assert as_labels(array.array("i", [1, 0]), "labels") == ["1", "0"]
+
+
+HOLES = {
+    "None": None,
+    "NaN": float("nan"),
+    "NaN of an array": numpy.float32("nan"),
+    "NA": pandas.NA,
+    "NaT": pandas.NaT,
+    "masked": numpy.ma.masked,
+    "NaN of a tensor": torch.tensor(float("nan")),
+    "Arrow's null": pyarrow.scalar(None),
+    "empty": "",
+    "blanks": " \n\t ",
+}
+STRANGERS = {
+    "bytes": b"late",
+    "bytes of an array": numpy.bytes_(b"late"),
+    "list": ["late"],
+    "tuple": ("late",),
+    "dict": {"text": "late"},
+    "object": object(),
+    "date": datetime.date(2026, 1, 1),
+    "time of an array": numpy.datetime64("2026-01-01T00:00:00.000000001"),
+    "complex": 1j,
+    "path": pathlib.Path("late"),
+    "class": str,
+    "function": len,
+    "array": numpy.array(["late", "late"]),
+    "half a character": "late \ud83d",
+    "infinite": float("inf"),
+}
+
+
+@pytest.mark.parametrize("value", [*HOLES.values(), *STRANGERS.values()], ids=[*HOLES, *STRANGERS])
+def test_holes_and_strangers_are_refused_by_their_place(value):
+    with pytest.raises(DataError, match=r"cannot read text 3 of 4: it "):
+        as_texts(["late", "good", value, "fine"], "texts")
+    with pytest.raises(LabelError, match=r"cannot use the label of example 2 in `labels`: it "):
+        as_labels(["late", value, "fine"], "labels")
+
+
+@pytest.mark.parametrize(
+    "value", [5, 0.5, True, numpy.int64(5), torch.tensor(5), decimal.Decimal(5)]
+)
+def test_a_number_among_texts_is_refused_by_its_place(value):
+    with pytest.raises(DataError, match=r"text 2 of 2: it is the .* and text is needed; write it"):
+        as_texts(["late", value], "texts")
+
+
+def test_all_holes_of_one_kind_are_told():
+    with pytest.raises(DataError, match=r"source 1 of 4: it is empty.*goes for sources 2, 4$"):
+        as_texts(["", " ", "good", ""], "sources")
+    with pytest.raises(LabelError, match=r"example 2 in `labels`: it is empty.*for example 3$"):
+        as_labels(["a", None, ""], "labels")
+    with pytest.raises(DataError, match=r"texts 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 89 more$"):
+        as_texts([None] * 100, "texts")
+
+
+NO_COLUMNS = {
+    "string": "late",
+    "string of an array": numpy.str_("late"),
+    "bytes": b"late",
+    "dict": {"text": TEXTS},
+    "set": set(TEXTS),
+    "frozenset": frozenset(TEXTS),
+    "table": pandas.DataFrame({"text": TEXTS}),
+    "Arrow table": pyarrow.table({"text": TEXTS}),
+    "array of two dimensions": numpy.array([TEXTS]).T,
+    "array of none": numpy.array("late"),
+    "tensor of two dimensions": torch.zeros(3, 2),
+    "None": None,
+    "number": 5,
+    "truth value": True,
+    "function": len,
+    "class": list,
+    "path": pathlib.Path("late"),
+    "object": object(),
+}
+
+
+@pytest.mark.parametrize("values", NO_COLUMNS.values(), ids=NO_COLUMNS)
+def test_what_is_no_column_is_refused_by_the_argument(values):
+    with pytest.raises(DataError, match=r"cannot take .* as `sources`: .*(needed|give)"):
+        as_texts(values, "sources")
+    with pytest.raises(LabelError, match=r"cannot take .* as `labels`"):
+        as_labels(values, "labels")
+
+
+def test_a_data_set_is_asked_for_its_column():
+    from datasets import Dataset
+
+    with pytest.raises(DataError, match=r"cannot take a Dataset as `texts`.*name the column"):
+        as_texts(Dataset.from_dict({"text": TEXTS}), "texts")
+
+
+NO_NUMBERS = ("3", "no", None, float("nan"), float("inf"), -1, 1j, [1], True, object(), 10**400)
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, 2.5, numpy.array([1, 2])], ids=repr)
+def test_what_is_no_whole_number_is_refused(value):
+    with pytest.raises(SettingsError, match="as `steps`: a whole number, 0 or more, is needed"):
+        check_whole(value, "steps")
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, 0], ids=repr)
+def test_what_is_no_number_above_0_is_refused(value):
+    with pytest.raises(SettingsError, match="as `learning_rate`: a number above 0 is needed"):
+        check_number(value, "learning_rate", above=0)
+
+
+@pytest.mark.parametrize(
+    "value", ["off", "None", "AUTO", "", None, True, False, 0, ["auto"]], ids=repr
+)
+def test_a_word_that_is_no_choice_is_never_taken_for_the_default(value):
+    with pytest.raises(SettingsError, match="as `companion`: one of auto, none is needed"):
+        check_choice(value, ("auto", "none"), "companion")
+
+
+@pytest.mark.parametrize("value", ["no", "yes", "False", 0, 1, None, []], ids=repr)
+def test_a_word_is_no_switch(value):
+    with pytest.raises(SettingsError, match="as `private`: True or False is needed"):
+        check_switch(value, "private")
+
+
+def test_numbers_of_arrays_are_options():
+    assert check_whole(numpy.int64(3), "steps") == 3 and check_whole(torch.tensor(3), "steps") == 3
+    assert check_number(numpy.float64(0.5), "learning_rate", above=0) == 0.5
+    assert check_number(1, "learning_rate", above=0) == 1.0
+    assert check_switch(numpy.bool_(True), "private") is True
+
+
+@pytest.fixture(scope="module")
+def adapted(tiny_start: MetaModel) -> AdaptedModel:
+    return tiny_start.adapt(TEXTS, LABELS, companion="none")
+
+
+@pytest.fixture(scope="module")
+def finder(tiny_start: MetaModel) -> RetrievalModel:
+    model = tiny_start.adapt_to_pairs(TEXTS, TARGETS, companion="none")
+    assert isinstance(model, RetrievalModel)
+    return model
+
+
+def test_models_take_what_holds_texts(tiny_start, adapted, finder):
+    """Each the same as from a list."""
+    answers = adapted.predict(TEXTS)
+
+    assert adapted.predict(numpy.array(TEXTS)) == answers
+    assert adapted.predict(pandas.Series(TEXTS)) == answers
+    assert adapted.predict(text for text in TEXTS) == answers
+    assert DomainPack(adapted, name="a").predict(("a" for _ in TEXTS), iter(TEXTS))
+    assert torch.equal(finder.embed(pyarrow.array(TEXTS)), finder.embed(TEXTS))
+    assert finder.align(iter(TEXTS), iter(TARGETS)) == finder.align(TEXTS, TARGETS)
+    assert finder.rank(iter(TEXTS), iter(TARGETS)) == finder.rank(TEXTS, TARGETS)
+    other = tiny_start.adapt(iter(TEXTS), numpy.array([1, 0] * 6), companion="none")
+    assert other.labels == ("negative", "positive") and other.predict(TEXTS) == answers
+
+
+ODD = {**HOLES, **STRANGERS, **NO_COLUMNS, "negative": -1, "fraction": 0.5, "huge": 10**400}
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD)
+def test_no_value_reaches_the_insides(tiny_start, adapted, finder, tmp_path, value):
+    """Every argument of every public method: a sentence of the package, or an answer."""
+    pack = DomainPack(adapted, name="a")
+    common = {"steps": 1, "companion": "none"}
+    calls = [
+        lambda: adapted.predict(value),
+        lambda: adapted.predict([value]),
+        lambda: tiny_start.predict(value),
+        lambda: tiny_start.adapt(value, LABELS, **common),
+        lambda: tiny_start.adapt(TEXTS, value, **common),
+        lambda: tiny_start.adapt([*TEXTS[:-1], value], LABELS, **common),
+        lambda: tiny_start.adapt(TEXTS, [*LABELS[:-1], value], **common),
+        lambda: tiny_start.adapt_to_pairs(value, TARGETS, **common),
+        lambda: tiny_start.adapt_to_pairs(TEXTS, [value] * len(TEXTS), **common),
+        lambda: tiny_start.translate(value, source_lang=value, target_lang=value),
+        lambda: finder.embed(value),
+        lambda: finder.rank(value, TARGETS),
+        lambda: finder.rank(TEXTS, value),
+        lambda: finder.align(value, TARGETS),
+        lambda: finder.align(TEXTS, value),
+        lambda: pack.predict(value, TEXTS),
+        lambda: pack.predict(["a"], value),
+        lambda: AdaptedModel.from_pretrained(value),
+        lambda: AdaptedModel.from_pretrained("absent", revision=value),
+        lambda: AdaptedModel.from_pretrained("absent", token=value),
+    ]
+    calls += [
+        lambda name=name: tiny_start.adapt(TEXTS, LABELS, **{**common, name: value})
+        for name in ("steps", "learning_rate", "seed", "companion", "long_texts", "label_map")
+    ]
+    calls += [
+        lambda name=name: tiny_start.adapt_to_pairs(TEXTS, TARGETS, **{**common, name: value})
+        for name in ("seed", "companion", "long_texts", "source_lang", "target_lang", "lines")
+    ]
+    calls += [
+        lambda name=name: finder.align(TEXTS, TARGETS, **{name: value})
+        for name in ("threshold", "neighbors")
+    ]
+    if not callable(value):
+        calls += [lambda: tiny_start.adapt(TEXTS, LABELS, **common, on_step=value)]
+    for call in calls:
+        sentence = refusal(call)
+        assert len(sentence) < 2000 and "--" not in sentence
+
+
+def refusal(call) -> str:
+    """The sentence of the package that a call ends in; empty where it answers."""
+    try:
+        call()
+    except NlpMetaError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "device", ["gpu", "cuda", "cuda:7", "meta", "", 3, True, object()], ids=repr
+)
+def test_a_device_that_is_not_here_is_refused(adapted, tmp_path, device):
+    if torch.cuda.is_available() and device == "cuda":
+        pytest.skip("it is here")
+    adapted.save_pretrained(tmp_path / "model")
+
+    with pytest.raises(SettingsError, match=r"cannot compute on the device .*change `device`"):
+        AdaptedModel.from_pretrained(tmp_path / "model", device=device)
+
+
+def test_a_model_is_saved_to_a_path_alone(adapted):
+    for folder in (None, "", 5, b"late", "a\0b", object()):
+        with pytest.raises(SettingsError, match="as `folder`: a path is needed"):
+            adapted.save_pretrained(folder)
