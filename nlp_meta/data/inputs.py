@@ -62,8 +62,7 @@ def as_labels(values: Labels, argument: str) -> list[str]:
     if wrong:
         (place, *others), reason = wrong
         raise LabelError(
-            f"cannot use the label of example {place} in `{argument}`: {reason}"
-            f"{_list_others(others, 'example')}"
+            f"cannot use the label of example {place}: {reason}{_list_others(others, 'example')}"
         )
     return [text for text in map(label_text, items) if text is not None]
 
@@ -262,13 +261,14 @@ def _wrong_text(value: object) -> str:
     return ""
 
 
-def _wrong_label(value: object) -> str:
+def _wrong_label(value: Any) -> str:
     """What is wrong with a label; empty where nothing is."""
     if _is_hole(value) or (isinstance(value, str) and label_text(value) is None):
         return "it is empty, a label for each example is needed; fill it in or remove the example"
     if isinstance(value, str) and _is_whole(value):
         return ""
-    if isinstance(value, Real) and abs(value) < _LARGEST:
+    number: Any = value if isinstance(value, Real) else math.inf
+    if abs(number) < _LARGEST:
         return ""
     return (
         f"it is the {type(value).__name__} {_show(value)} and text, a number or a truth "

@@ -30,6 +30,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from nlp_meta.data.inputs import check_switch, check_word
 from nlp_meta.errors import HubError
 from nlp_meta.hub.pull import RECORD, VOCABULARIES
 from nlp_meta.hub.refusals import FAILURES, LOG_IN, explain, patiently
@@ -74,6 +75,15 @@ class Destination:
     exist_ok: bool = False
     commit_message: str | None = None
     repo_type: str = MODEL
+
+    def __post_init__(self) -> None:
+        check_word(self.repo_id, "repo_id", needed="a name such as you/model")
+        for argument in ("token", "revision", "tag", "commit_message"):
+            if getattr(self, argument) is not None:
+                check_word(getattr(self, argument), argument, needed="text")
+        for argument in ("create_pr", "exist_ok", "private"):
+            if argument != "private" or self.private is not None:
+                check_switch(getattr(self, argument), argument)
 
 
 @dataclass(frozen=True, slots=True)

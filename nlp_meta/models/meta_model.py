@@ -334,7 +334,7 @@ class MetaModel(Model):
 def _check_languages(source_lang: str, target_lang: str, *, needed: bool) -> None:
     """Refuse what is no text; where a language is needed, an empty one too."""
     for argument, code in (("source_lang", source_lang), ("target_lang", target_lang)):
-        if needed or code != "":
+        if needed or not isinstance(code, str) or code:
             check_word(code, argument, needed="a code of a language")
 
 

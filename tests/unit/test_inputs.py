@@ -129,7 +129,7 @@ STRANGERS = {
 def test_holes_and_strangers_are_refused_by_their_place(value):
     with pytest.raises(DataError, match=r"cannot read text 3 of 4: it "):
         as_texts(["late", "good", value, "fine"], "texts")
-    with pytest.raises(LabelError, match=r"cannot use the label of example 2 in `labels`: it "):
+    with pytest.raises(LabelError, match=r"cannot use the label of example 2: it "):
         as_labels(["late", value, "fine"], "labels")
 
 
@@ -144,7 +144,7 @@ def test_a_number_among_texts_is_refused_by_its_place(value):
 def test_all_holes_of_one_kind_are_told():
     with pytest.raises(DataError, match=r"source 1 of 4: it is empty.*goes for sources 2, 4$"):
         as_texts(["", " ", "good", ""], "sources")
-    with pytest.raises(LabelError, match=r"example 2 in `labels`: it is empty.*for example 3$"):
+    with pytest.raises(LabelError, match=r"example 2: it is empty.*for example 3$"):
         as_labels(["a", None, ""], "labels")
     with pytest.raises(DataError, match=r"texts 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 89 more$"):
         as_texts([None] * 100, "texts")

@@ -169,7 +169,7 @@ def test_a_subset_of_the_labels_answers_with_that_subset_only(make_model, tmp_pa
         (["a", "b"], ["pos"], DataError, "2 texts with 1 labels"),
         (["a", " ", "c"], ["pos", "neg", "neg"], DataError, "text 2 of 3: it is empty"),
         (["a", "b"], ["pos", ""], LabelError, "label of example 2: it is empty"),
-        (["a"] * 4, ["Yes", "yes ", "no", "no"], LabelError, "'Yes' and 'yes ' apart"),
+        (["a"] * 4, ["Yes", "yes ", "no", "no"], LabelError, "'Yes' and 'yes' apart"),
         ([], [], LabelError, "0 examples"),
     ],
 )
