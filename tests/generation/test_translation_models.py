@@ -257,7 +257,7 @@ def test_long_sentences_are_cut_and_counted_or_stop(model_folders):
     ("sources", "targets", "message"),
     [
         (SOURCES, TARGETS[:-1], "12 sentences with 11 translations"),
-        (["a", " ", "b"], ["a", "b", "c"], "text 2 of 3"),
+        (["a", " ", "b"], ["a", "b", "c"], "source 2 of 3"),
         (SOURCES[:3], TARGETS[:3], "3 sentence pairs, 3 of them distinct: at least 4"),
     ],
 )

@@ -273,7 +273,7 @@ def test_the_report_tells_what_was_done(start):
     ("sources", "targets", "message"),
     [
         (SOURCES, TARGETS[:-1], "11 sentences with 10 translations"),
-        ([*SOURCES[:-1], " "], TARGETS, "text 11 of 11: it is empty"),
+        ([*SOURCES[:-1], " "], TARGETS, "source 11 of 11: it is empty"),
         (SOURCES[:3], TARGETS[:3], "at least 4 are needed"),
     ],
 )
