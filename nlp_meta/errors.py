@@ -68,6 +68,10 @@ class HubError(MetaModelError):
     """A repository on the Hub that does not give or take what it must."""
 
 
+class OutputError(NlpMetaError):
+    """A file or folder that cannot be written, or that would replace what is not ours."""
+
+
 class EndpointError(NlpMetaError):
     """An endpoint that does not answer as it must."""
 

@@ -1,12 +1,13 @@
 """The settings of a run: one dataclass a section, one YAML file a run.
 
-Configs are complete: no field here has a default. `--help` of a recipe prints the docstrings
-below, so every key of a config has its line. Library functions take plain arguments.
+Configs are complete: no field here has a default but `replace`, which is for one run. `--help`
+of a recipe prints the docstrings below, so every key of a config has its line. Library functions
+take plain arguments.
 """
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -214,6 +215,7 @@ class RunSettings:
         num_processes: Stop unless so many were launched; null takes whatever was.
         report_to: Trackers of Accelerate: tensorboard, wandb, ...
         resume: Go on from the newest checkpoint of `output_dir`; short: --resume.
+        replace: Replace a run, or a model, that is in `output_dir`; short: --replace.
     """
 
     seed: int
@@ -224,6 +226,7 @@ class RunSettings:
     num_processes: int | None
     report_to: list[str]
     resume: bool
+    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -515,14 +518,25 @@ class SmallTraining:
     run: RunSettings
 
 
-def fingerprint(settings: Any) -> str:
-    """Hash of everything that decides a run's numbers; not where it is written or resumed."""
+def fingerprint(settings: Any) -> dict[str, object]:
+    """All settings that decide a run's numbers, by their keys; not where it is written or resumed.
+
+    Of a folder here its hash stands in place of its name: a checkpoint may be pushed.
+    """
     values = asdict(settings)
     values.pop("hub", None)
-    for name in ("output_dir", "resume", "num_processes", "report_to"):
+    for name in ("output_dir", "resume", "replace", "num_processes", "report_to"):
         del values["run"][name]
+    values["data"]["cards"] = [Path(card).stem for card in values["data"]["cards"]]
+    del values["data"]["root"]
     if adaptation := values.get("adaptation"):
         # A run is judged by the first rate and the most steps; the others are tried at its end.
         adaptation["steps"] = max(adaptation["steps"], default=0)
         adaptation["learning_rates"] = adaptation["learning_rates"][:1]
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    flat: dict[str, object] = {}
+    for section, block in values.items():
+        for key, value in block.items() if isinstance(block, dict) else [("", block)]:
+            folder = isinstance(value, str) and Path(value).is_dir()
+            hashed = hashlib.sha256(str(value).encode()).hexdigest()[:16]
+            flat[f"{section}.{key}".rstrip(".")] = f"folder {hashed}" if folder else value
+    return flat

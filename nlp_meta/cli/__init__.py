@@ -17,7 +17,13 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 from nlp_meta import __version__
-from nlp_meta.cli.options import CommandParser, add_common_options, name_options, repeat_data
+from nlp_meta.cli.options import (
+    CommandParser,
+    add_common_options,
+    find_inputs,
+    name_options,
+    repeat_data,
+)
 from nlp_meta.cli.screen import make_screen
 from nlp_meta.errors import CardError, NlpMetaError
 
@@ -95,10 +101,12 @@ def read_options(words: Sequence[str]) -> Namespace:
     """Read the options of a command.
 
     Returns:
-        Beside the options of the command: `command`, `json`, and `parser`, its own.
+        Beside the options of the command: `command`, `json`, `parser`, its own, and `inputs`.
     """
     chosen = next((word for word in words if not word.startswith("-")), None)
-    return build_parser([chosen] if chosen in COMMANDS else []).parse_args(repeat_data(words))
+    options = build_parser([chosen] if chosen in COMMANDS else []).parse_args(repeat_data(words))
+    options.inputs = find_inputs(words)
+    return options
 
 
 def build_parser(names: Sequence[str]) -> ArgumentParser:

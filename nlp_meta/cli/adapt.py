@@ -4,8 +4,7 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import (
     check_languages,
@@ -27,7 +26,7 @@ from nlp_meta.cli.options import (
 )
 from nlp_meta.cli.push import add_push_after, check_push_after, push_saved
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
-from nlp_meta.errors import DataError, MetaModelError
+from nlp_meta.errors import DataError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -45,12 +44,6 @@ Facts = dict[str, str]
 Record = dict[str, object]
 
 
-class Adapted(Protocol):
-    """A model that can be saved."""
-
-    def save_pretrained(self, folder: Path) -> None: ...
-
-
 def add_options(command: ArgumentParser) -> None:
     """Add the options of `adapt`."""
     main = command.add_argument_group("main options")
@@ -65,9 +58,10 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(
         main,
         "--output-dir",
-        help="folder for the adapted model; one that is there already is replaced at the end",
+        help="folder for the adapted model; one of the same kind that is there already, as it was "
+        "saved, is replaced at the end, and other files there stay",
     )
-    add_shared(main, *LANGUAGES)
+    add_shared(main, "--replace", *LANGUAGES)
     data = command.add_argument_group("data")
     add_shared(data, *LABEL_OPTIONS, *PAIR_COLUMNS, *READING, "--long-texts")
     data.add_argument(
@@ -121,7 +115,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     from nlp_meta.data.labels import describe_match
 
     table = read_rows(options, options.data, screen, max_rows=options.max_rows)
-    _check_outputs(options)
+    _check_outputs(options, "classification")
     with quiet_libraries():
         from nlp_meta.models.meta_model import MetaModel
 
@@ -134,7 +128,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
                 on_step=on_step,
                 **_how(options),
             )
-        _save(adapted, options.output_dir)
+        adapted.save_pretrained(options.output_dir, replace=options.replace)
     if adapted.match is not None:
         screen.results.print(describe_match(adapted.match), soft_wrap=True)
     return _describe_labels(adapted, options)
@@ -152,7 +146,7 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
             f"cannot adapt to {shown}: {len(memory.pairs)} pairs are there and at most "
             f"{options.max_rows} are taken; give a part of them, or raise `--max-rows`"
         )
-    _check_outputs(options)
+    _check_outputs(options, _find_pair_skill(options.meta))
     with quiet_libraries():
         from nlp_meta.models.meta_model import MetaModel
 
@@ -166,16 +160,27 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
                 on_step=on_step,
                 **_how(options),
             )
-        _save(adapted, options.output_dir)
+        adapted.save_pretrained(options.output_dir, replace=options.replace)
     record = {"languages": list(languages.values()), **record_memory(memory)}
     if (report := adapted.report) is not None:
         record |= {name: value for name, value in asdict(report).items() if name != "pairs"}
     return {**describe_memory(memory), **_describe_pairs(adapted, options)}, record
 
 
-def _check_outputs(options: Namespace) -> None:
-    check_output_folder(options.output_dir, what="an adapted model", replaces=True)
+def _check_outputs(options: Namespace, skill: str) -> None:
+    from nlp_meta.hub.records import ADAPTED
+    from nlp_meta.hub.storage import layout_of
+
+    check_output_folder(options, layout_of(ADAPTED, [skill]))
     check_push_after(options)
+
+
+def _find_pair_skill(meta: str) -> str:
+    """What adapting a start to sentence pairs gives."""
+    from nlp_meta.hub.records import START, find_model
+
+    _, record = find_model(meta, role=START)
+    return "generation" if "generation" in record.skills else "retrieval"
 
 
 def _how(options: Namespace) -> dict[str, Any]:
@@ -230,20 +235,6 @@ def _describe_generation(adapted: "GenerationModel", options: Namespace) -> Fact
         "time": f"{report.seconds:.1f} s",
         "next": _next("translate", options, "--data", "new.txt", "--output", "out.txt"),
     }
-
-
-def _save(adapted: Adapted, folder: Path) -> None:
-    """Save a model, or say in one sentence why the disk did not take it."""
-    from safetensors import SafetensorError
-
-    try:
-        adapted.save_pretrained(folder.resolve())
-    except SafetensorError as error:
-        # A full disk, say: this library does not raise `OSError` then.
-        raise MetaModelError(
-            f"cannot save the adapted model to '{folder}': {error}; a folder on a disk with room "
-            "for it is needed; free some or name another folder with `--output-dir`"
-        ) from error
 
 
 def _describe_labels(adapted: "AdaptedModel", options: Namespace) -> tuple[Facts, Record]:

@@ -43,6 +43,7 @@ def add_options(command: ArgumentParser) -> None:
         "--output",
         help="table to write, .tsv, .csv or .jsonl: source, target, margin and both line numbers",
     )
+    add_shared(main, "--replace")
     main.add_argument(
         "--threshold",
         type=above_zero,
@@ -70,8 +71,7 @@ class _Text:
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Mine pairs, write them whole, and tell how many there are."""
-    for side in ("source", "target"):
-        check_output_file(options.output, data=getattr(options, f"{side}s"), option=f"--{side}")
+    check_output_file(options)
     check_ending(options.output, ENDINGS, what="pairs")
     source, target = _read(options.sources, "source"), _read(options.targets, "target")
     with quiet_libraries():
@@ -89,7 +89,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         "source_line": [source.lines[pair.source] for pair in mined],
         "target_line": [target.lines[pair.target] for pair in mined],
     }
-    write_columns(options.output, columns)
+    write_columns(options, columns)
     threshold = model.threshold if options.threshold is None else options.threshold
     counts = {"source": len(source.sentences), "target": len(target.sentences)}
     facts = {

@@ -76,19 +76,20 @@ def add_options(command: ArgumentParser) -> None:
         "and bleu of a model that writes translations; precision_at_1, mrr and xsim (error of "
         "mining) of one that finds them; each with a 95%% interval",
     )
+    add_shared(main, "--replace")
     add_shared(command.add_argument_group("data"), *LABEL_OPTIONS, *PAIR_COLUMNS, *READING)
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Score the answers to every row, and write the scores whole."""
-    check_output_file(options.output, data=options.data)
+    check_output_file(options)
     skill = find_skill(options.model)
     evaluation = _EVALUATIONS[skill](options, screen)
     show_notes(screen, evaluation.notes)
     record = {**evaluation.scores, **evaluation.record}
     if screen.noted:
         record["notes"] = screen.noted
-    write_scores(options.output, record)
+    write_scores(options, record)
     keys = ("value", "low", "high")
     rows = [
         (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from nlp_meta.cli.files import read_rows
+from nlp_meta.cli.files import check_output_folder, read_rows
 from nlp_meta.cli.options import READING, TABLES, add_shared, positive
 from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.progress import quiet_libraries
@@ -25,9 +25,10 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(
         main,
         "--output-dir",
-        help="folder for model.onnx, tokenizer.json, labels.json and run.py; an earlier export is "
-        "replaced at the end",
+        help="folder for model.onnx, tokenizer.json, labels.json and run.py; an earlier export as "
+        "it was written is replaced at the end, and other files there stay",
     )
+    add_shared(main, "--replace")
     main.add_argument(
         "--quantize",
         dest="quantization",
@@ -66,11 +67,11 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         texts = read_rows(options, options.data, screen, max_rows=MOST_TEXTS).texts
     with quiet_libraries():
         from nlp_meta.exporting.graph import check_packages
-        from nlp_meta.exporting.onnx_export import check_export_folder, export_onnx
+        from nlp_meta.exporting.onnx_export import LAYOUT, export_onnx
         from nlp_meta.models.classification import AdaptedModel
 
         check_packages()
-        check_export_folder(options.output_dir)
+        check_output_folder(options, LAYOUT)
         model = AdaptedModel.from_pretrained(options.model, device="cpu")
         report = export_onnx(
             model,
@@ -78,6 +79,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
             quantization=options.quantization,
             opset=options.opset,
             texts=texts,
+            replace=options.replace,
         )
     _show(report, options, screen)
     return {"output_dir": str(options.output_dir), "format": options.format, **asdict(report)}

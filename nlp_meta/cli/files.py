@@ -1,12 +1,8 @@
-"""Files in and out: what the options name is read, and results are written whole or not at all.
-
-Places for results are checked before the work. A file is written beside its place and
-renamed when it is complete, so that an error, a full disk or Ctrl-C leaves what was there
-before. Models do the same in `hub/storage.py`.
+"""Files in and out: what the options name is read, and places for results are checked before
+the work. `nlp_meta/files/outputs.py` writes them.
 """
 
 import json
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -14,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.screen import Screen, show_notes
-from nlp_meta.errors import DataError, MetaModelError
+from nlp_meta.errors import DataError
 
 if TYPE_CHECKING:
     from nlp_meta.files.memories import Memory
+    from nlp_meta.files.outputs import Layout
     from nlp_meta.files.tables import LabeledTable
 
 Data = Path | tuple[Path, Path]
@@ -95,28 +92,15 @@ def check_languages(options: Namespace) -> None:
     check_pair(options.source_lang, options.target_lang)
 
 
-def check_output_file(path: Path, *, data: Data, option: str = "--data") -> None:
-    """Stop before the work if its result could not be kept, or would replace the input.
-
-    Args:
-        option: The one that names `data`.
+def check_output_file(options: Namespace) -> None:
+    """Stop before the work if its result could not be kept, or would replace what is not ours.
 
     Raises:
-        DataError: The path cannot be written, is a folder, a device or the input.
+        OutputError: Names what is in the way.
     """
-    if path.resolve() in [given.resolve() for given in paths_of(data)]:
-        raise DataError(
-            f"cannot write '{path}': it is the file given as `{option}`, which is not overwritten; "
-            "name another path with `--output`"
-        )
-    reason = _obstacle(path.resolve().parent)
-    if path.exists() and not path.is_file():
-        reason = "it is there and is not a file"
-    if reason:
-        raise DataError(
-            f"cannot write '{path}': {reason}, a file in a folder that you may write to is needed; "
-            "name another path with `--output`"
-        )
+    from nlp_meta.files.outputs import check_file
+
+    check_file(options.output, inputs=options.inputs, replace=options.replace)
 
 
 def paths_of(data: Data) -> tuple[Path, ...]:
@@ -137,62 +121,37 @@ def check_ending(path: Path, endings: Sequence[str], *, what: str) -> None:
         )
 
 
-def write_columns(path: Path, columns: Columns) -> None:
-    """Write a table whole: .csv, .tsv, .jsonl or .parquet."""
+def write_columns(options: Namespace, columns: Columns) -> None:
+    """Write a table whole, as `output` says: .csv, .tsv, .jsonl or .parquet."""
     from nlp_meta.data.table_formats import render_table
-    from nlp_meta.files.entries import ending_of, write_whole
+    from nlp_meta.files.entries import ending_of
+    from nlp_meta.files.outputs import write_file
 
     rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    write_whole(path, render_table(ending_of(path), tuple(columns), rows))
+    content = render_table(ending_of(options.output), tuple(columns), rows)
+    write_file(options.output, content, replace=options.replace)
 
 
-def write_scores(path: Path, record: Mapping[str, object]) -> None:
+def write_scores(options: Namespace, record: Mapping[str, object]) -> None:
     """Write a record whole, as JSON."""
-    from nlp_meta.files.entries import write_whole
+    from nlp_meta.files.outputs import write_file
 
     content = json.dumps(record, ensure_ascii=False, indent=2) + "\n"
-    write_whole(path, content.encode())
+    write_file(options.output, content, replace=options.replace)
 
 
-def check_output_folder(folder: Path, *, what: str, replaces: bool) -> None:
-    """Stop before the work if a folder cannot be made or holds what must not be replaced.
-
-    Args:
-        what: The model that is to be saved there.
-        replaces: An adapted model, of whatever skill, may be replaced.
+def check_output_folder(options: Namespace, layout: "Layout") -> None:
+    """Stop before the work if a folder cannot be made, or something in it would be lost.
 
     Raises:
-        MetaModelError: It cannot be written, or holds something else.
+        OutputError: Names what is in the way.
     """
-    reason = _obstacle(folder.resolve())
-    if not reason and folder.is_dir() and not (replaces and _is_adapted_model(folder)):
-        names = sorted(path.name for path in folder.iterdir())
-        shown = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
-        if names and replaces:
-            reason = f"it holds {shown} and is not an adapted model"
-        elif names:
-            reason = f"it holds something already ({shown})"
-    if reason:
-        or_adapted = ", or an adapted model to replace," if replaces else ""
-        raise MetaModelError(
-            f"cannot save {what} to '{folder}': {reason}, a new or empty folder{or_adapted} is "
-            "needed; name another folder with `--output-dir`"
-        )
+    from nlp_meta.files.outputs import check_folder
 
-
-def _obstacle(folder: Path) -> str | None:
-    """What keeps a folder from being made or written to; None if nothing does."""
-    place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    if not place.is_dir():
-        return f"'{place}' is not a folder"
-    return None if os.access(place, os.W_OK | os.X_OK) else f"'{place}' may not be written to"
-
-
-def _is_adapted_model(folder: Path) -> bool:
-    from nlp_meta.hub.records import ADAPTED, read_record
-
-    try:
-        record = read_record(folder, name=str(folder))
-    except MetaModelError:
-        return False
-    return record.role == ADAPTED
+    check_folder(
+        options.output_dir,
+        layout,
+        inputs=options.inputs,
+        replace=options.replace,
+        argument="output_dir",
+    )

@@ -28,6 +28,7 @@ TABLES = ".csv, .tsv, .jsonl, .json or .parquet"
 
 TABLES_OR_PAIRS = f"{TABLES}; of two texts both paths, A B"
 
+OUTPUTS = ("--output", "--output-dir")
 LABEL_OPTIONS = ("--text-column", "--label-column", "--label-map", "--drop-label", "--empty")
 READING = ("--encoding", "--separator", "--sheet")
 """How a table is to be read."""
@@ -163,6 +164,19 @@ def repeat_data(words: Sequence[str]) -> list[str]:
     return repeated
 
 
+def find_inputs(words: Sequence[str]) -> tuple[Path, ...]:
+    """Files and folders that a command line names, but for its outputs.
+
+    Whatever option names them, as a word of its own or behind `=`.
+    """
+    inputs: list[Path] = []
+    for before, word in zip(["", *words], words, strict=False):
+        if before in OUTPUTS or word.startswith(tuple(f"{name}=" for name in OUTPUTS)):
+            continue
+        inputs += [Path(part) for part in {word, word.partition("=")[2]} if part]
+    return tuple(path for path in inputs if path.exists())
+
+
 def add_shared(group: "Group", *names: str, **changes: Any) -> None:
     """Add options that several commands share, by their names.
 
@@ -241,6 +255,11 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
     "--data": {"required": True, "type": Path, "metavar": "FILE"},
     "--output": {"required": True, "type": Path, "metavar": "FILE"},
     "--output-dir": {"required": True, "type": Path, "metavar": "DIR"},
+    "--replace": {
+        "action": "store_true",
+        "help": "replace what stands at the output; without it only what nlp-meta wrote and nobody "
+        "changed since is replaced; what this command reads never is",
+    },
     "--source-lang": {
         "metavar": "CODE",
         "help": "language to translate from: a code such as ind, id or pt-BR, or the model's own; "

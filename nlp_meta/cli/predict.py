@@ -32,14 +32,14 @@ def add_options(command: ArgumentParser) -> None:
         help="table to write, .csv, .tsv, .jsonl or .parquet: the text, its label, then one "
         "probability per label",
     )
-    add_shared(main, "--text-column")
+    add_shared(main, "--replace", "--text-column")
     add_shared(command.add_argument_group("data"), *READING)
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Predict every row, write the table whole, and tell how often each label came."""
     check_ending(options.output, ENDINGS, what="predictions")
-    check_output_file(options.output, data=options.data)
+    check_output_file(options)
     table = read_rows(options, options.data, screen)
     with quiet_libraries():
         from nlp_meta.models.classification import AdaptedModel
@@ -47,7 +47,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         model = AdaptedModel.from_pretrained(options.model)
         predictions = predict_all(model, table.texts, screen)
     columns = _arrange(options.text_column, table.texts, predictions, model.labels)
-    write_columns(options.output, columns)
+    write_columns(options, columns)
     predicted = Counter(prediction.label for prediction in predictions)
     counts = {label: predicted[label] for label in model.labels}
     show_table(screen, ("label", "rows"), [(label, str(n)) for label, n in counts.items()])

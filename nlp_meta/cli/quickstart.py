@@ -23,7 +23,7 @@ def add_options(command: ArgumentParser) -> None:
         default=Path("runs/quickstart"),
         help="folder for meta/, real_estate/ and results.json (default: %(default)s)",
     )
-    add_shared(main, "--seed")
+    add_shared(main, "--replace", "--seed")
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -31,7 +31,12 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     with quiet_libraries():
         from nlp_meta.training.quickstart import run_quickstart
 
-        result = run_quickstart(output_dir=options.output_dir, seed=options.seed, progress=True)
+        result = run_quickstart(
+            output_dir=options.output_dir,
+            seed=options.seed,
+            progress=True,
+            replace=options.replace,
+        )
     methods = {name: asdict(score) for name, score in result.methods.items()}
     rows = [
         (name, *(f"{value:.3f}" for value in score.values())) for name, score in methods.items()

@@ -34,6 +34,7 @@ def add_options(command: ArgumentParser) -> None:
         help="file to write: of the same ending, the same file with its gaps filled; or .txt, "
         ".csv, .tsv, .jsonl, .po, .tmx or .xliff of the pairs",
     )
+    add_shared(main, "--replace")
     main.add_argument(
         "--num-beams",
         type=positive,
@@ -49,7 +50,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     from nlp_meta.files.documents import check_translations_path, read_sources, write_translations
     from nlp_meta.files.placeholders import describe_losses, find_losses, record_losses
 
-    check_output_file(options.output, data=options.data)
+    check_output_file(options)
     with quiet_libraries():
         from nlp_meta.models.generation import GenerationModel
 
@@ -66,7 +67,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         show_notes(screen, sources.notes)
         cut = model.count_cut(sources.texts, long_texts=options.long_texts, lines=sources.lines)
         texts = translate_all(model, sources.texts, screen, num_beams=options.num_beams)
-    write_translations(options.output, sources, texts, **languages)
+    write_translations(options.output, sources, texts, replace=options.replace, **languages)
     losses = find_losses(zip(sources.lines, sources.texts, texts, strict=True))
     facts = {"translated": f"{len(texts)} texts"}
     if sources.left_out:

@@ -37,6 +37,7 @@ def add_options(command: ArgumentParser) -> None:
         help="a new domain and its table of labeled texts; may be given several times",
     )
     add_shared(main, "--output-dir", help="new or empty folder for the new meta-model")
+    add_shared(main, "--replace")
     main.add_argument(
         "--steps",
         type=positive,
@@ -63,7 +64,10 @@ def add_options(command: ArgumentParser) -> None:
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Train on, judge, save, and tell what was gained and what was forgotten."""
     tables = _read_domains(options, screen)
-    check_output_folder(options.output_dir, what="a meta-model", replaces=False)
+    from nlp_meta.files.outputs import Layout
+
+    # An update never takes the place of another model without being told.
+    check_output_folder(options, Layout("a meta-model", record=""))
     with quiet_libraries(), show_progress(screen, "outer steps") as on_step:
         from nlp_meta.training.update import update_meta_model
 
@@ -84,7 +88,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
             seed=options.seed,
             on_step=count,
         )
-        model.save_pretrained(options.output_dir)
+        model.save_pretrained(options.output_dir, replace=options.replace)
     _show(report, options.output_dir, screen)
     record = {"output_dir": str(options.output_dir), **asdict(report)}
     return {**record, "forgotten": list(report.forgotten)}

@@ -18,8 +18,9 @@ from nlp_meta.comparing.bench import AnyComparison, skill_of
 from nlp_meta.comparing.methods import Inputs, MethodRow, find_method
 from nlp_meta.data.tasks import Task, name_tasks
 from nlp_meta.errors import MissingPackageError, SettingsError
+from nlp_meta.files.outputs import hash_file
 from nlp_meta.hub.bases import hash_base
-from nlp_meta.hub.pull import ADAPTER, TRAINING, hash_file
+from nlp_meta.hub.pull import ADAPTER, TRAINING
 from nlp_meta.hub.records import find_model
 from nlp_meta.prompting.language_model import find_weights
 from nlp_meta.settings import PromptingSettings

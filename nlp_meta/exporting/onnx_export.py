@@ -5,8 +5,6 @@ Beside the graphs it holds `run.py`, the few lines that answer by them, and what
 
 import inspect
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,11 +19,21 @@ from nlp_meta.errors import ExportError, SettingsError
 from nlp_meta.exporting import ngrams
 from nlp_meta.exporting.graph import check_packages, merge, quantize, write_graph
 from nlp_meta.exporting.parity import Measured, check_parity, measure
+from nlp_meta.files.outputs import Layout, check_folder, write_folder
+from nlp_meta.hub.pull import COMPANION_FACTS, COMPANION_WEIGHTS
 from nlp_meta.hub.storage import StoredCompanion, save_companion
 from nlp_meta.models.classification import AdaptedModel
 
 FLOAT32, INT8, RECORD = "model.onnx", "model_int8.onnx", "export.json"
 RUNNER, LABELS, TOKENIZER, NGRAMS = "run.py", "labels.json", "tokenizer.json", "ngrams.py"
+LAYOUT = Layout(
+    what="an export",
+    record=RECORD,
+    names=(
+        *(FLOAT32, INT8, RUNNER, LABELS, TOKENIZER, NGRAMS),
+        *(COMPANION_FACTS, COMPANION_WEIGHTS),
+    ),
+)
 QUANTIZATIONS = ("int8", "none")
 SAMPLES = 64
 _FORMAT = 1
@@ -135,6 +143,7 @@ def export_onnx(
     quantization: str = "int8",
     opset: int | None = None,
     texts: Sequence[str] | None = None,
+    replace: bool = False,
 ) -> ExportReport:
     """Merge the adapter into the encoder, write ONNX files with a runner, and check the answers.
 
@@ -142,33 +151,32 @@ def export_onnx(
     the quantized graph are measured and reported.
 
     Args:
-        folder: New, empty, or an earlier export, which is replaced at the end.
+        folder: New, empty, or an earlier export that nobody changed, which is replaced at the end.
         quantization: `int8` writes a second graph that is smaller and faster, and that the runner
             opens when it is told to; `none` does not.
         opset: None takes the exporter's own.
         texts: To compare the answers on; None takes reviews of the built-in corpus.
+        replace: Replace files of an export's names that a person put there or changed.
 
     Raises:
-        ExportError: The folder holds other things, the network or its tokenizer cannot be
-            exported, or the answers differ.
+        ExportError: The network or its tokenizer cannot be exported, or the answers differ.
+        OutputError: Something in the folder would be lost, or the disk does not take the files.
         MissingPackageError: The extra `onnx` is not installed.
         SettingsError: There is no such quantization.
     """
     began = time.monotonic()
-    folder = Path(folder).resolve()
+    folder = Path(folder)
     if quantization not in QUANTIZATIONS:
         raise SettingsError(
             f"cannot quantize to '{quantization}': one of {', '.join(QUANTIZATIONS)} is needed; "
             "change `quantization`"
         )
     check_packages()
-    check_export_folder(folder)
+    check_folder(folder, LAYOUT, replace=replace)
     check_tokenizer(model.objective.backbone.tokenizer, model.settings.model_name_or_path)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part"))
-    try:
+    with write_folder(folder, LAYOUT, replace=replace) as draft:
         names = [FLOAT32] if quantization == "none" else [FLOAT32, INT8]
-        written, measured = _write_graphs(beside, model, names, opset, texts or sample_texts())
+        written, measured = _write_graphs(draft.path, model, names, opset, texts or sample_texts())
         report = ExportReport(
             labels=model.labels,
             opset=written,
@@ -177,30 +185,8 @@ def export_onnx(
             measured=measured,
             seconds=time.monotonic() - began,
         )
-        text = json.dumps({"format": _FORMAT, **asdict(report)}, indent=1, ensure_ascii=False)
-        (beside / RECORD).write_text(text + "\n", encoding="utf-8")
-        beside.chmod(0o755)
-        _replace(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        draft.record = {"format": _FORMAT, **asdict(report)}
     return report
-
-
-def check_export_folder(folder: Path) -> None:
-    """Refuse to write over a folder that holds anything but an export.
-
-    Raises:
-        ExportError: It does, or it is no folder.
-    """
-    ours = folder.is_dir() and (
-        all((folder / name).is_file() for name in (RECORD, FLOAT32, LABELS))
-        or not any(folder.iterdir())
-    )
-    if folder.exists() and not ours:
-        raise ExportError(
-            f"cannot export to '{folder}': it holds other things and a new or empty folder, or an "
-            "export to replace, is needed; name another folder"
-        )
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -268,14 +254,3 @@ def _write_tokenizer(backbone: Backbone, path: Path) -> None:
     else:
         tokenizer.no_padding()
     tokenizer.save(str(path))
-
-
-def _replace(beside: Path, folder: Path) -> None:
-    """Put a finished folder in the place of an old one."""
-    if folder.exists():
-        old = beside.with_name(beside.name + ".old")
-        folder.rename(old)
-        beside.rename(folder)
-        shutil.rmtree(old)
-    else:
-        beside.rename(folder)

@@ -21,7 +21,6 @@ from nlp_meta.files.entries import (
     ending_of,
     is_blank,
     read_user_file,
-    write_whole,
 )
 from nlp_meta.files.gettext import fill_po, po_entries
 from nlp_meta.files.memories import (
@@ -30,6 +29,7 @@ from nlp_meta.files.memories import (
     orient,
     render_pairs,
 )
+from nlp_meta.files.outputs import write_file
 from nlp_meta.files.recognition import XLIFF_ENDINGS, recognize
 from nlp_meta.files.tables import WRITTEN_PAIR_TABLES, read_rows_of, table_entries
 from nlp_meta.files.xliff import fill_xliff, xliff_entries
@@ -148,6 +148,7 @@ def write_translations(
     *,
     source_lang: str | None = None,
     target_lang: str | None = None,
+    replace: bool = False,
 ) -> None:
     """Write translations to a file that ends in one of the `TRANSLATED_FORMS`.
 
@@ -156,9 +157,13 @@ def write_translations(
     do blank lines of a text. Any other format gets the pairs, a text the translations alone.
     Blanks and line ends around a text are around its translation too.
 
+    Args:
+        replace: A file that this package did not write, or that was changed since, may go.
+
     Raises:
         DataError: There are more or fewer translations than texts, or the ending is
             unknown, or TMX or XLIFF is not told its languages.
+        OutputError: The file would be lost, or the disk does not take the new one.
     """
     path = Path(path)
     form = ending_of(path)
@@ -183,7 +188,7 @@ def write_translations(
             reviewed=False,
             columns=sources.columns,
         )
-    write_whole(path, content)
+    write_file(path, content, replace=replace)
 
 
 def _recognize(path: Path) -> UserFile:

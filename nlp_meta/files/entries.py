@@ -5,7 +5,6 @@ A format says itself which of its entries are no finished translations.
 
 import codecs
 import gzip
-import os
 import re
 import zipfile
 import zlib
@@ -224,20 +223,6 @@ def decode_lines(file: UserFile) -> list[str]:
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put a file in its place when it is complete; an error leaves what was there."""
-    path = path.resolve()
-    beside = path.with_name(f".{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def ending_of(path: PurePath) -> str:

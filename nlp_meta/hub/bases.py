@@ -19,7 +19,7 @@ from safetensors import safe_open
 
 from nlp_meta.encoders.backbone import BUILTIN, resolve_name
 from nlp_meta.errors import HubError
-from nlp_meta.hub.pull import hash_file
+from nlp_meta.files.outputs import hash_file
 from nlp_meta.hub.refusals import FAILURES, explain
 
 _WEIGHTS, _SHARDS, _CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"

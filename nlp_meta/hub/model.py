@@ -102,8 +102,19 @@ class Model:
         )
         return cls._read(Saved(folder, record, source_of(name, folder), device, token))
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write an ordinary PEFT adapter with its head, the tokenizer and a record."""
+    def save_pretrained(self, folder: str | Path, *, replace: bool = False) -> None:
+        """Write an ordinary PEFT adapter with its head, the tokenizer and a record.
+
+        A model of the same kind that nobody changed since it was saved is replaced; files that
+        are not its own stay.
+
+        Args:
+            replace: Replace a changed model, one of another kind, and files that have the names
+                of a model's too.
+
+        Raises:
+            OutputError: Something would be lost, or the disk does not take the model.
+        """
         parts = self._parts()
         save_model(
             Path(check_place(folder, "folder", needed="a path")),
@@ -112,6 +123,7 @@ class Model:
             backbone=parts.backbone,
             plan=parts.plan,
             companion=parts.companion,
+            replace=replace,
         )
 
     def push_to_hub(

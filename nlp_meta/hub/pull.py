@@ -6,7 +6,6 @@ HF_TOKEN and HF_HUB_OFFLINE mean what they mean to every library of the Hub: its
 the work.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,7 @@ from huggingface_hub.errors import (
 
 from nlp_meta.encoders.backbone import BUILTIN
 from nlp_meta.errors import HubError, MetaModelError
+from nlp_meta.files.outputs import hash_file
 from nlp_meta.hub.refusals import FAILURES, explain
 
 RECORD, ADAPTER, HEAD = "nlp_meta.json", "adapter_model.safetensors", "head.safetensors"
@@ -110,12 +110,6 @@ def pull(name: str, *, revision: str | None = None, token: str | None = None) ->
     for path in folder.iterdir():
         _check_hash(name, path)
     return folder
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_base(folder: Path, base: str, *, name: str) -> None:

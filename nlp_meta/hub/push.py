@@ -15,6 +15,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from nlp_meta.errors import HubError
+from nlp_meta.files.outputs import CARD_ENTRY, FILES, describe_files, hash_file, seal
 from nlp_meta.hub.bases import BaseFacts, find_base
 from nlp_meta.hub.card_sections import CardFacts, Results, license_sentences
 from nlp_meta.hub.destinations import (
@@ -35,7 +36,6 @@ from nlp_meta.hub.pull import (
     HEAD,
     MODEL_FILES,
     RECORD,
-    hash_file,
 )
 from nlp_meta.hub.records import ADAPTED, Record, read_record
 
@@ -183,9 +183,14 @@ def _name_base(to: Path, base: BaseFacts) -> dict[str, Any]:
         ) from error
     record["model"] |= {"model_name_or_path": base.id, "revision": base.revision}
     config |= {"base_model_name_or_path": base.id, "revision": base.revision}
-    for name, values, indent in ((RECORD, record, 1), (ADAPTER_CONFIG, config, 2)):
-        text = json.dumps(values, indent=indent, ensure_ascii=False)
-        (to / name).write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(config, indent=2, ensure_ascii=False)
+    (to / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
+    if FILES in record:
+        record[FILES] |= describe_files(to, [ADAPTER_CONFIG])
+        # The card that is pushed is another one.
+        record = seal({name: value for name, value in record.items() if name != CARD_ENTRY})
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    (to / RECORD).write_text(text + "\n", encoding="utf-8")
     return record
 
 

@@ -2,8 +2,8 @@
 
 A folder holds an ordinary PEFT adapter with its head, the tokenizer, one JSON file with
 what PEFT has no place for, character n-grams where the model has them, and a model card
-that shows how to read it without this package. It is written beside its place and renamed:
-what was there before stays whole until the new one is complete.
+that shows how to read it without this package. The writer of `nlp_meta/files/outputs.py` lists
+these files in the record and puts the folder in its place.
 
 N-grams are two files, safetensors and JSON, of which PEFT knows nothing: it reads the adapter
 as if they were not there. Only the columns that hold a weight are written.
@@ -11,8 +11,6 @@ as if they were not there. Only the columns that hold a weight are written.
 
 import copy
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,15 +27,24 @@ from nlp_meta.encoders.backbone import Backbone, resolve_name
 from nlp_meta.encoders.lora import LORA_A, LORA_B, LoraPlan, lora_shapes
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import MetaModelError
+from nlp_meta.files.outputs import Layout, write_folder
 from nlp_meta.hub.card_sections import CardFacts
 from nlp_meta.hub.model_card import build_card
-from nlp_meta.hub.pull import ADAPTER, CARD, COMPANION_FACTS, COMPANION_WEIGHTS, HEAD, RECORD
-from nlp_meta.hub.records import Record
+from nlp_meta.hub.pull import (
+    ADAPTER,
+    CARD,
+    COMPANION_FACTS,
+    COMPANION_WEIGHTS,
+    HEAD,
+    MODEL_FILES,
+    RECORD,
+)
+from nlp_meta.hub.records import START, Record
 from nlp_meta.objectives.ngrams import CHARACTERS, ORDERS, NgramModel
 
 _RUN_LOG = "log.jsonl"
 """What a run of the outer loop leaves in the folder that its meta-model is saved to."""
-_FORMAT, _NGRAMS_FORMAT = 1, 1
+_FORMAT, _NGRAMS_FORMAT = 2, 1
 _PEFT_PREFIX = "base_model.model."
 _MOST_FEATURES = 2**24
 _READ_AS = {"format": _NGRAMS_FORMAT, "orders": list(ORDERS), "characters": CHARACTERS}
@@ -148,34 +155,34 @@ def save_model(
     backbone: Backbone | Seq2Seq,
     plan: LoraPlan,
     companion: StoredCompanion | None = None,
+    replace: bool = False,
 ) -> None:
     """Write a model; nothing in `folder` is touched before all of it is written.
 
+    Args:
+        replace: As in `check_folder` of `nlp_meta/files/outputs.py`.
+
     Raises:
-        MetaModelError: `folder` holds something that is not a model of this package.
+        OutputError: Something in `folder` would be lost, or the disk does not take the model.
     """
-    check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part"))
-    try:
-        stored = _write(beside, record, weights, backbone=backbone, plan=plan)
+    with write_folder(folder, layout_of(record.role, record.skills), replace=replace) as draft:
+        stored = _write(draft.path, record, weights, backbone=backbone, plan=plan)
         if companion is not None:
-            save_companion(beside, companion)
+            save_companion(draft.path, companion)
         card = build_card(CardFacts(stored, companion is not None))
-        (beside / CARD).write_text(card, encoding="utf-8")
-        beside.chmod(0o755)
-        keep_finished(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        (draft.path / CARD).write_text(card, encoding="utf-8")
+        draft.record = stored
 
 
-def check_replaceable(folder: Path) -> None:
-    """Refuse to write over a folder that holds anything but a model of this package."""
-    if folder.exists() and not (folder.is_dir() and _is_ours(folder)):
-        raise MetaModelError(
-            f"cannot save a model to '{folder}': it holds other things and an empty or new folder, "
-            "or one with a model of this package, is needed; change `output_dir`"
-        )
+def layout_of(role: str, skills: Sequence[str]) -> Layout:
+    """What a folder of such a model holds; a start may lie beside the log of its run."""
+    return Layout(
+        what="the meta-model" if role == START else "the adapted model",
+        record=RECORD,
+        names=MODEL_FILES,
+        same={"role": role, "skills": list(skills)},
+        run=(_RUN_LOG,) if role == START else (),
+    )
 
 
 def load_weights(
@@ -225,7 +232,7 @@ def _write(
     backbone: Backbone | Seq2Seq,
     plan: LoraPlan,
 ) -> dict[str, Any]:
-    """Write everything but n-grams and card; the record as it was written."""
+    """Write everything but n-grams, card and record; the record as it is to be written."""
     mean = backbone.pooling == "mean"
     adapter: dict[str, Tensor] = {}
     head: dict[str, Tensor] = {}
@@ -247,8 +254,6 @@ def _write(
     backbone.tokenizer.save_pretrained(str(folder))
     stored = {"format": _FORMAT, **asdict(record)}
     stored["model"]["revision"] = config.revision
-    text = json.dumps(stored, indent=1, ensure_ascii=False)
-    (folder / RECORD).write_text(text + "\n", encoding="utf-8")
     return stored
 
 
@@ -275,22 +280,3 @@ def _own_name(name: str, inner: str) -> str:
         return name
     name = name.removeprefix(_PEFT_PREFIX)
     return inner + (name.removesuffix(".weight") if ".lora_" in name else name)
-
-
-def _is_ours(folder: Path) -> bool:
-    marks = (RECORD, _RUN_LOG)
-    return any((folder / mark).is_file() for mark in marks) or not any(folder.iterdir())
-
-
-def keep_finished(beside: Path, folder: Path) -> None:
-    """Put a finished folder in the place of an old one; a run's log and checkpoints stay."""
-    if not folder.exists():
-        beside.rename(folder)
-        return
-    old = beside.with_name(beside.name + ".old")
-    folder.rename(old)
-    beside.rename(folder)
-    for path in old.iterdir():
-        if path.is_dir() or path.name == _RUN_LOG:
-            path.rename(folder / path.name)
-    shutil.rmtree(old)

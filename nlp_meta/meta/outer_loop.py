@@ -11,6 +11,7 @@ last step and the tensors, nothing else.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,9 +29,12 @@ from nlp_meta.meta.algorithms import Algorithm
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, repeat
 from nlp_meta.meta.objective import Objective, Validation, by_skill, in_stacks, sum_scores
 from nlp_meta.meta.state import (
+    CHECKPOINTS,
+    Fingerprint,
     Progress,
     StepRecord,
     begin_log,
+    hold_run,
     load_checkpoint,
     save_checkpoint,
     stop_signals,
@@ -240,9 +244,6 @@ def describe_skills(skills: Sequence[str], measured: Tensor) -> dict[str, dict[s
     }
 
 
-CHECKPOINTS = "checkpoints"
-
-
 @dataclass(frozen=True, slots=True)
 class MetaTrained:
     """The end of a run.
@@ -269,8 +270,9 @@ def meta_train(
     validation: Validation | None,
     accelerator: Accelerator,
     folder: Path,
-    fingerprint: str,
+    fingerprint: Fingerprint,
     resume: bool = False,
+    replace: bool = False,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> MetaTrained:
     """Move the meta-parameters for `outer.steps` outer steps, or until none judges better.
@@ -278,22 +280,24 @@ def meta_train(
     Args:
         meta_parameters: Moved in place; the same on every process.
         folder: Gets `log.jsonl` and `checkpoints/`.
-        fingerprint: Of the settings; a checkpoint of other settings is refused.
+        fingerprint: Of settings and data; a checkpoint of others is refused.
         resume: Go on from the newest checkpoint in `folder`.
+        replace: A run that is in `folder` may be lost.
         on_step: Called on every process after each outer step.
 
     Raises:
         CheckpointError: There is nothing to resume from, or it is of another run.
+        OutputError: `folder` holds a run that would be lost, or the disk takes no more.
         DivergedError: A loss or the meta-gradient is infinite or not a number.
     """
     progress = Progress(meta_parameters, build_optimizer(meta_parameters, outer))
-    if resume:
-        progress.restore(load_checkpoint(folder / CHECKPOINTS), fingerprint)
-    main = accelerator.is_main_process
-    if main:
-        begin_log(folder, after=progress.step)
-    interrupted = False
-    with stop_signals() as stopped:
+    main, checkpoints, interrupted = accelerator.is_main_process, folder / CHECKPOINTS, False
+    keep = hold_run(folder, resume=resume, replace=replace) if main else nullcontext()
+    with keep, stop_signals() as stopped:
+        if resume:
+            progress.restore(load_checkpoint(checkpoints), fingerprint)
+        if main:
+            begin_log(folder, after=progress.step)
         while not interrupted and not _is_over(progress, outer):
             record, interrupted = _judged_step(
                 training, validation, progress, outer, accelerator, stopped
@@ -301,17 +305,17 @@ def meta_train(
             if main:
                 write_log(folder, record)
                 if interrupted or is_due(progress.step, outer.checkpoint_every, outer):
-                    save_checkpoint(folder / CHECKPOINTS, progress.checkpoint(fingerprint))
+                    first = not resume and progress.step <= outer.checkpoint_every
+                    save_checkpoint(checkpoints, progress.checkpoint(fingerprint), first=first)
             if on_step:
                 on_step(record)
     accelerator.wait_for_everyone()
+    reached = {name: getattr(progress, name) for name in ("step", "examples", "best_step")}
     return MetaTrained(
         meta_parameters=progress.best or progress.current,
-        step=progress.step,
-        examples=progress.examples,
-        best_step=progress.best_step,
         best_score=progress.best_score,
         interrupted=interrupted,
+        **reached,
     )
 
 

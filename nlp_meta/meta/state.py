@@ -1,14 +1,13 @@
 """Where a run of the outer loop stands: its state, its checkpoints, its log, its stop signals.
 
 A checkpoint is a folder of two files: `state.safetensors` and `state.json`, which
-holds the other's hash. It is written beside its place and renamed, so that a process
-killed at any moment leaves either the whole of it or nothing.
+holds the hashes of the other and of itself. A process killed at any moment leaves either the
+whole of it or nothing. A run holds its log while it lasts, so that no second one writes there.
 """
 
-import hashlib
 import json
+import math
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,13 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nlp_meta.errors import CheckpointError
+from nlp_meta.errors import CheckpointError, OutputError
+from nlp_meta.files.outputs import (
+    Layout,
+    append_text,
+    lock,
+    read_folder,
+    remove_folder,
+    write_folder,
+)
 
 TENSORS, RECORD = "state.safetensors", "state.json"
 KEPT = 2
+_LAYOUT = Layout(what="a checkpoint", record=RECORD, names=(TENSORS,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +50,28 @@ class Checkpoint:
     record: Mapping[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint beside its place, rename it, and keep only it and the one before."""
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, first: bool = False) -> Path:
+    """Write a checkpoint, and keep only it and the one before.
+
+    Args:
+        first: Of its run: all others are of an older one, which it replaces.
+
+    Raises:
+        OutputError: The disk does not take it; the earlier ones stay.
+    """
     target = folder / f"step_{checkpoint.step:08d}"
-    beside = folder / f".{target.name}.part"
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()
     }
-    save_file(tensors, beside / TENSORS)
-    record = {
-        "step": checkpoint.step,
-        "sha256": _hash(beside / TENSORS),
-        "record": dict(checkpoint.record),
-    }
-    (beside / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-    for name in (TENSORS, RECORD):
-        with (beside / name).open("rb") as file:
-            os.fsync(file.fileno())
-    shutil.rmtree(target, ignore_errors=True)
-    beside.rename(target)
+    with write_folder(target, _LAYOUT, replace=True, argument="run.output_dir") as draft:
+        save_file(tensors, draft.path / TENSORS)
+        draft.record = {"step": checkpoint.step, "record": dict(checkpoint.record)}
     checkpoints = _complete(folder)
     newest = checkpoints.index(target) + 1
-    # Later steps are of an older run, which this one has replaced.
-    for other in checkpoints[: max(newest - KEPT, 0)] + checkpoints[newest:]:
-        shutil.rmtree(other)
+    kept = checkpoints[newest - 1 if first else max(newest - KEPT, 0) : newest]
+    for other in checkpoints:
+        if other not in kept:
+            remove_folder(other)
     return target
 
 
@@ -76,23 +81,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         CheckpointError: There is none, or the newest one is damaged.
     """
-    checkpoints = _complete(folder)
-    if not checkpoints:
-        raise CheckpointError(
-            f"cannot resume from '{folder}': it holds no complete checkpoint and one is needed; "
-            "start anew without `run.resume`"
-        )
-    path = checkpoints[-1]
+    path = _newest(folder)
     try:
-        stored = json.loads((path / RECORD).read_text(encoding="utf-8"))
-        intact = stored["sha256"] == _hash(path / TENSORS)
-        tensors = load_file(path / TENSORS) if intact else {}
-        checkpoint = Checkpoint(int(stored["step"]), tensors, stored["record"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        stored = read_folder(path, _LAYOUT)
+        return Checkpoint(int(stored["step"]), load_file(path / TENSORS), stored["record"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise _damaged(path) from error
-    if not intact:
-        raise _damaged(path)
-    return checkpoint
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -126,9 +120,14 @@ def _complete(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*")) if folder.is_dir() else []
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _newest(folder: Path) -> Path:
+    checkpoints = _complete(folder)
+    if not checkpoints:
+        raise CheckpointError(
+            f"cannot resume from '{folder}': it holds no complete checkpoint and one is needed; "
+            "start anew without `run.resume`"
+        )
+    return checkpoints[-1]
 
 
 def _damaged(path: Path) -> CheckpointError:
@@ -138,7 +137,10 @@ def _damaged(path: Path) -> CheckpointError:
     )
 
 
-LOG = "log.jsonl"
+LOG, CHECKPOINTS = "log.jsonl", "checkpoints"
+Fingerprint = Mapping[str, object]
+"""All that decides a run's numbers: settings, and hashes of the rows of its tasks, by name."""
+ROWS = "rows of "
 META, BEST, MEAN = "meta.", "best.", "mean."
 
 
@@ -182,14 +184,14 @@ class Progress:
             self.best_score, self.best_step, self.judged_since_best = score, self.step, 0
             self.best = {name: value.clone() for name, value in self.current.items()}
 
-    def checkpoint(self, fingerprint: str) -> Checkpoint:
+    def checkpoint(self, fingerprint: Fingerprint) -> Checkpoint:
         """Everything that a later process needs to go on."""
         moving, plain = flatten_optimizer(self.optimizer)
         tensors = {META + name: value for name, value in self.meta_parameters.items()}
         tensors |= {BEST + name: value for name, value in self.best.items()} | moving
         tensors |= {MEAN + name: value for name, value in self.mean.items()}
         record: dict[str, Any] = {
-            "fingerprint": fingerprint,
+            "fingerprint": dict(fingerprint),
             "optimizer": plain,
             "examples": self.examples,
             "best_score": self.best_score,
@@ -199,17 +201,21 @@ class Progress:
         }
         return Checkpoint(self.step, tensors, record)
 
-    def restore(self, saved: Checkpoint, fingerprint: str) -> None:
+    def restore(self, saved: Checkpoint, fingerprint: Fingerprint) -> None:
         """Go back to a checkpoint; the meta-parameters are overwritten in place.
 
         Raises:
-            CheckpointError: It was saved under other settings or for another model.
+            CheckpointError: It was saved under other settings, on other data or for another
+                model; names what differs.
         """
         names = {META + name for name in self.meta_parameters}
-        if saved.record["fingerprint"] != fingerprint or not names <= saved.tensors.keys():
+        changes = describe_changes(saved.record["fingerprint"], fingerprint)
+        if not changes and not names <= saved.tensors.keys():
+            changes = "the model has other parameters"
+        if changes:
             raise CheckpointError(
-                f"cannot resume at outer step {saved.step}: the checkpoint was saved under other "
-                "settings and the same are needed; restore the config, or start anew in another "
+                f"cannot resume at outer step {saved.step}: the run so far had other settings or "
+                f"data, and the same are needed: {changes}; restore them, or start anew in another "
                 "`run.output_dir`"
             )
         for name, value in self.meta_parameters.items():
@@ -270,19 +276,99 @@ class StepRecord:
     seconds: float
 
 
+def describe_changes(before: Fingerprint, now: Fingerprint, *, most: int = 5) -> str:
+    """Say key by key what differs between two runs; empty where nothing does."""
+    absent = object()
+    changes = []
+    for name in [*before, *(name for name in now if name not in before)]:
+        old, new = before.get(name, absent), now.get(name, absent)
+        if old == new:
+            continue
+        if old is absent or new is absent:
+            changes.append(f"{name} {'is new' if old is absent else 'is there no more'}")
+        elif name.startswith(ROWS):
+            changes.append(f"{name} have other texts or labels")
+        else:
+            changes.append(f"`{name}` was {old} and is {new}")
+    rest = [f"{len(changes) - most} more differences"] if len(changes) > most else []
+    return ", ".join([*changes[:most], *rest])
+
+
+def check_run_folder(folder: Path, *, resume: bool, replace: bool) -> None:
+    """Stop where a folder holds a run that would be lost, or that goes on at this moment.
+
+    Args:
+        resume: Go on with the run that is there.
+        replace: It may be lost.
+
+    Raises:
+        OutputError: There is a run, finished or not.
+    """
+    log = folder / LOG
+    if log.is_file():
+        with lock(log, shared=True) as free:
+            if not free:
+                raise _busy(folder)
+    steps = len(log.read_bytes().splitlines()) if log.is_file() else 0
+    checkpoints = _complete(folder / CHECKPOINTS)
+    if resume or replace or not (steps or checkpoints):
+        return
+    newest = f", the last checkpoint at {checkpoints[-1].name}" if checkpoints else ""
+    raise OutputError(
+        f"cannot begin a run in '{folder}': a run of {steps} steps is there{newest}, and it is not "
+        "lost without a word; go on with it with `run.resume`, name another folder with "
+        "`run.output_dir`, or replace it with `run.replace`"
+    )
+
+
+@contextmanager
+def hold_run(folder: Path, *, resume: bool, replace: bool) -> Iterator[None]:
+    """Keep other processes from running in a folder as long as this one does.
+
+    Args:
+        resume, replace: As in `check_run_folder`.
+
+    Raises:
+        OutputError: Another one does, a run would be lost, or the folder cannot be written to.
+    """
+    check_run_folder(folder, resume=resume, replace=replace)
+    if resume:
+        _newest(folder / CHECKPOINTS)
+    append_text(folder / LOG, "", argument="run.output_dir")
+    with lock(folder / LOG) as held:
+        if not held:
+            raise _busy(folder)
+        yield
+
+
+def _busy(folder: Path) -> OutputError:
+    return OutputError(
+        f"cannot run in '{folder}': another run goes on there at this moment, and one at a time is "
+        "needed; wait for its end, or name another folder with `run.output_dir`"
+    )
+
+
 def begin_log(folder: Path, *, after: int) -> None:
     """Keep the lines of the first `after` outer steps, drop what a killed run wrote later."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / LOG
-    lines = path.read_text(encoding="utf-8").splitlines() if after and path.exists() else []
-    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= after]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    path, kept, read = folder / LOG, 0, 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        read += len(line)
+        if after and line.endswith(b"\n") and _step_of(line) <= after:
+            kept = read
+    os.truncate(path, kept)
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a line of the log; infinite where it was cut off or damaged."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def write_log(folder: Path, record: StepRecord) -> None:
     """Add one JSON line."""
-    with (folder / LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(record)) + "\n")
+    append_text(folder / LOG, json.dumps(asdict(record)) + "\n", argument="run.output_dir")
 
 
 @contextmanager

@@ -17,8 +17,9 @@ from nlp_meta.data.label_maps import LabelMap
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.encoders.turns import plain_modes
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
+from nlp_meta.files.outputs import hash_file
 from nlp_meta.hub.model import Model, Parts, Saved
-from nlp_meta.hub.pull import ADAPTER, Source, hash_file, tell_source
+from nlp_meta.hub.pull import ADAPTER, Source, tell_source
 from nlp_meta.hub.records import START, Record, read_settings
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
 from nlp_meta.meta.inner_loop import (

@@ -23,14 +23,15 @@ Forms = Mapping[str, type[Any]]
 """Settings dataclasses by a skill that a config names, or by a section that it has."""
 INTERRUPTED = 130
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
-_SHORT = {"--resume": "run.resume", "--push-to-hub": "hub.push_to_hub"}
+_SHORT = {"--resume": "run.resume", "--replace": "run.replace", "--push-to-hub": "hub.push_to_hub"}
 
 
 def read_settings(form: type[Settings], arguments: Sequence[str]) -> Settings:
     """Read `--config FILE` and `--section.key value` overrides into a settings dataclass.
 
-    `--resume` is short for `--run.resume true`, and the Hub's own options, `--push-to-hub`,
-    `--hub-model-id NAME` and the others, for the keys of the section `hub`.
+    `--resume` and `--replace` are short for `--run.resume true` and `--run.replace true`, and the
+    Hub's own options, `--push-to-hub`, `--hub-model-id NAME` and the others, for the keys of the
+    section `hub`.
 
     Raises:
         SettingsError: A key is unknown or missing, or a value is of the wrong type.

@@ -25,8 +25,14 @@ from nlp_meta.hub.destinations import (
 )
 from nlp_meta.hub.push import push_folder
 from nlp_meta.hub.refusals import FAILURES, explain
-from nlp_meta.meta.outer_loop import CHECKPOINTS
-from nlp_meta.meta.state import RECORD, TENSORS, Checkpoint, StepRecord, load_checkpoint
+from nlp_meta.meta.state import (
+    CHECKPOINTS,
+    RECORD,
+    TENSORS,
+    Checkpoint,
+    StepRecord,
+    load_checkpoint,
+)
 from nlp_meta.settings import HubSettings, MetaTraining
 
 logger = logging.getLogger(__name__)

@@ -5,11 +5,12 @@ how fast adaptation goes, and join the eight for Reptile. Real estate is seen by
 this: it gives 60 labels to adapt to, five times, and is judged on the rest.
 """
 
+import dataclasses
 import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -21,7 +22,8 @@ from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.prefix import mean_pooled_embedder
 from nlp_meta.evaluation.protocol import evaluate, summarize
 from nlp_meta.evaluation.statistics import Interval
-from nlp_meta.hub.storage import check_replaceable
+from nlp_meta.files.outputs import Layout, check_folder, write_file
+from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import REGULARIZATION as NGRAM_REGULARIZATION
@@ -101,7 +103,7 @@ JOINT = OuterSettings(
     checkpoint_every=80,
     average_last=0,
 )
-REPTILE = replace(
+REPTILE = dataclasses.replace(
     JOINT,
     algorithm="reptile",
     steps=15,
@@ -131,36 +133,41 @@ class QuickstartResult:
     adapted_dir: Path
 
 
-def run_quickstart(*, output_dir: Path, seed: int, progress: bool) -> QuickstartResult:
+def run_quickstart(
+    *, output_dir: Path, seed: int, progress: bool, replace: bool = False
+) -> QuickstartResult:
     """Meta-train, adapt, compare and save, on two CPU cores within five minutes.
 
+    Args:
+        replace: An earlier quickstart in `output_dir` may be lost.
+
     Raises:
-        MetaModelError: `output_dir` holds other things than an earlier quickstart.
+        OutputError: `output_dir` holds an earlier quickstart or other things.
     """
     began = time.monotonic()
+    layout = Layout("a quickstart", record="")
+    check_folder(output_dir, layout, replace=replace, argument="output_dir")
     meta_dir, adapted_dir = output_dir / "meta", output_dir / HELD_OUT
-    for folder in (meta_dir, adapted_dir):
-        check_replaceable(folder)
     train, judged = _load("meta-train"), _load("meta-validation")
     (held_out,) = _load("meta-test")
-    joint = _settings(JOINT, output_dir / "joint", seed=seed)
+    joint = _settings(JOINT, output_dir / "joint", seed=seed, over=replace)
     start = _train(joint, train, judged, progress=progress)
-    start.save_pretrained(joint.run.output_dir)
+    start.save_pretrained(joint.run.output_dir, replace=replace)
     # The two judging industries are trained on from here, so what they chose is kept.
     chosen = start.adaptation[CLASSIFICATION].inner
-    kept = replace(ADAPTATION, draws=1, steps=[chosen.steps], learning_rates=[chosen.learning_rate])
-    reptile = _settings(REPTILE, meta_dir, seed=seed, init_from=joint.run.output_dir)
-    reptile = replace(reptile, adaptation=kept)
+    reptile = _settings(
+        REPTILE, meta_dir, seed=seed, over=replace, init_from=joint.run.output_dir, chosen=chosen
+    )
     model = _train(reptile, (*train, *judged), judged, progress=progress)
-    model.save_pretrained(meta_dir)
+    model.save_pretrained(meta_dir, replace=replace)
     episodes = [
         evaluation_episode(held_out, labels_total=LABELS, seed=seed, draw=draw)
         for draw in range(DRAWS)
     ]
     methods = _compare(model, reptile, judged, episodes, seed=seed)
-    _adapt(model, episodes[0], seed=seed).save_pretrained(adapted_dir)
+    _adapt(model, episodes[0], seed=seed).save_pretrained(adapted_dir, replace=replace)
     result = QuickstartResult(methods, time.monotonic() - began, meta_dir, adapted_dir)
-    _write_results(output_dir / "results.json", result, seed=seed)
+    _write_results(output_dir / "results.json", result, seed=seed, over=replace)
     return result
 
 
@@ -169,18 +176,29 @@ def _load(meta_split: str) -> tuple[Task, ...]:
 
 
 def _settings(
-    outer: OuterSettings, folder: Path, *, seed: int, init_from: str | None = None
+    outer: OuterSettings,
+    folder: Path,
+    *,
+    seed: int,
+    over: bool,
+    init_from: str | None = None,
+    chosen: InnerLoop | None = None,
 ) -> MetaTraining:
+    adaptation = ADAPTATION
+    if chosen is not None:
+        adaptation = dataclasses.replace(
+            ADAPTATION, draws=1, steps=[chosen.steps], learning_rates=[chosen.learning_rate]
+        )
     jointly = outer.algorithm == "joint"
     return MetaTraining(
         skills=[CLASSIFICATION],
         data=DataSettings([CARD], None, "files", {}, []),
-        episode=EPISODE if jointly else replace(EPISODE, shot=16, query_shot=4),
+        episode=EPISODE if jointly else dataclasses.replace(EPISODE, shot=16, query_shot=4),
         model=MODEL,
         inner=InnerSettings(0 if jointly else 6, 3e-4, "adam", 16, 0.0, learned_step_sizes=False),
         outer=outer,
-        adaptation=ADAPTATION,
-        run=RunSettings(seed, str(folder), init_from, "auto", 2048, None, [], resume=False),
+        adaptation=adaptation,
+        run=RunSettings(seed, str(folder), init_from, "auto", 2048, None, [], False, replace=over),
         hub=HubSettings(False, None, None, None, None, "end", None),
     )
 
@@ -208,9 +226,9 @@ def _compare(
 ) -> dict[str, Interval]:
     """Every method on the same draws; rivals get the pooling that suits them best."""
     logger.info("comparing on %s: %d labels, %d draws", HELD_OUT, LABELS, DRAWS)
-    encoder = replace(MODEL, pooling="mean")
-    plain = replace(settings, model=encoder)
-    plain = replace(plain, run=replace(plain.run, init_from=None))
+    encoder = dataclasses.replace(MODEL, pooling="mean")
+    plain = dataclasses.replace(settings, model=encoder)
+    plain = dataclasses.replace(plain, run=dataclasses.replace(plain.run, init_from=None))
     objective = build_classifier(
         encoder,
         labels=model.labels,
@@ -224,7 +242,7 @@ def _compare(
     embed = mean_pooled_embedder(objective.backbone, batch_tokens=4096)
     # The hybrid differs from ours in its companion alone, so one adaptation serves both.
     mixed = {episode.index: _adapt(model, episode, seed=seed) for episode in episodes}
-    ours = {index: replace(adapted, companion=None) for index, adapted in mixed.items()}
+    ours = {index: dataclasses.replace(adapted, companion=None) for index, adapted in mixed.items()}
     methods: dict[str, Rival] = {
         "zero labels": keep_start(model.objectives[CLASSIFICATION], model.start_of(CLASSIFICATION)),
         "plain LoRA": fine_tune(objective, fresh, inner=chosen, minibatch=ADAPTATION.batch_size),
@@ -249,7 +267,7 @@ def _answer_by(adapted: AdaptedModel) -> Learned:
     return lambda queries: adapted.predict(queries.texts)
 
 
-def _write_results(path: Path, result: QuickstartResult, *, seed: int) -> None:
+def _write_results(path: Path, result: QuickstartResult, *, seed: int, over: bool) -> None:
     record = {
         "task": f"{CARD}/{HELD_OUT}",
         "metric": "accuracy",
@@ -259,4 +277,4 @@ def _write_results(path: Path, result: QuickstartResult, *, seed: int) -> None:
         "seconds": round(result.seconds, 1),
         "methods": {name: asdict(score) for name, score in result.methods.items()},
     }
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(record, indent=1) + "\n", replace=over, argument="output_dir")

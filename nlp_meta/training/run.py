@@ -4,6 +4,7 @@ A run begins under Accelerate, as many processes as were asked for, with its tra
 the meta-model tells of it is free of machine paths; its card reads it.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -20,13 +21,21 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Stream
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
+from nlp_meta.files.outputs import Layout, check_folder
 from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.hub.pull import source_of
 from nlp_meta.hub.records import START, find_model
-from nlp_meta.hub.storage import check_replaceable
+from nlp_meta.hub.storage import layout_of
 from nlp_meta.meta.objective import Trial, Validation, by_skill
 from nlp_meta.meta.outer_loop import MetaTrained, meta_train
-from nlp_meta.meta.state import LOG, Checkpoint, StepRecord, best_parameters
+from nlp_meta.meta.state import (
+    LOG,
+    ROWS,
+    Checkpoint,
+    StepRecord,
+    best_parameters,
+    check_run_folder,
+)
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.classification import Classification
@@ -78,9 +87,9 @@ def start_accelerator(run: RunSettings) -> Accelerator:
 
     Raises:
         SettingsError: Fewer processes run than were asked for.
-        MetaModelError: `run.output_dir` holds something that the meta-model would replace.
+        OutputError: `run.output_dir` holds a run that goes on or would be lost.
     """
-    check_replaceable(Path(run.output_dir))
+    check_run_folder(Path(run.output_dir), resume=run.resume, replace=run.replace)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         log_with=run.report_to or None,
@@ -98,6 +107,27 @@ def start_accelerator(run: RunSettings) -> Accelerator:
             "change `run.num_processes`"
         )
     return accelerator
+
+
+def check_run_output(run: RunSettings, layout: Layout) -> None:
+    """Stop before the work where what a run saves at its end would replace what is not its own.
+
+    Raises:
+        OutputError: Names what is in the way.
+    """
+    inputs = [] if run.init_from is None else [Path(run.init_from)]
+    folder, replace = Path(run.output_dir), run.replace
+    check_folder(folder, layout, inputs=inputs, replace=replace, argument="run.output_dir")
+
+
+def hash_rows(tasks: Sequence[Task]) -> dict[str, str]:
+    """Hash of the rows of each task, as a run's fingerprint names them."""
+    return {
+        f"{ROWS}{task.name}": hashlib.sha256(
+            json.dumps([[asdict(row) for row in rows] for rows in (task.train, task.test)]).encode()
+        ).hexdigest()[:16]
+        for task in tasks
+    }
 
 
 def with_trackers(
@@ -205,10 +235,12 @@ def _find_start(init_from: str | None) -> Mapping[str, Any] | None:
 
 def _seconds(log: Path, *, steps: int) -> float | None:
     """Time of all outer steps, those before a resumption too; None where some left no line."""
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    if len(lines) != steps:
+    lines = log.read_bytes().splitlines() if log.is_file() else []
+    try:
+        seconds = [float(json.loads(line)["seconds"]) for line in lines]
+    except (ValueError, KeyError, TypeError):
         return None
-    return sum(float(json.loads(line)["seconds"]) for line in lines)
+    return sum(seconds) if len(seconds) == steps else None
 
 
 def train_meta_model(
@@ -232,8 +264,7 @@ def train_meta_model(
     Returns:
         The meta-model, None where a signal ended the run; and how the run ended.
     """
-    check_plan(settings)
-    train, validation = (choose_tasks(tasks, settings.skills) for tasks in (train, validation))
+    train, validation = _check_and_choose(settings, train, validation)
     objectives = plan_objectives(
         settings, labels=labels or union_of_labels(train), device=accelerator.device
     )
@@ -248,8 +279,9 @@ def train_meta_model(
         validation=judge,
         accelerator=accelerator,
         folder=Path(settings.run.output_dir),
-        fingerprint=fingerprint(settings),
+        fingerprint={**fingerprint(settings), **hash_rows([*train, *validation])},
         resume=settings.run.resume,
+        replace=settings.run.replace,
         on_step=report,
     )
     if ended.interrupted:
@@ -262,6 +294,15 @@ def train_meta_model(
         objectives, meta_parameters, settings.model, adaptations, provenance, companion
     )
     return model, ended
+
+
+def _check_and_choose(
+    settings: MetaTraining, train: Sequence[Task], validation: Sequence[Task]
+) -> tuple[Sequence[Task], Sequence[Task]]:
+    """Stop before the work where it could not end well; the tasks that the skills learn from."""
+    check_plan(settings)
+    check_run_output(settings.run, layout_of(START, settings.skills))
+    return choose_tasks(train, settings.skills), choose_tasks(validation, settings.skills)
 
 
 def _find_adaptations(

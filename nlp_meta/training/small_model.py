@@ -6,12 +6,11 @@ describes them. Its training on all meta-train pairs together is also where meta
 begins. The card says plainly what it scores.
 """
 
-import json
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,14 +33,18 @@ from nlp_meta.encoders.batches import PairBatch, PairRow, stack_pairs
 from nlp_meta.encoders.seq2seq import Seq2Seq, read_languages
 from nlp_meta.errors import DivergedError, SettingsError
 from nlp_meta.evaluation.translation_metrics import chrf, signature_of
+from nlp_meta.files.outputs import CARD, Layout, write_folder
 from nlp_meta.hub.pull import TRAINING
-from nlp_meta.hub.storage import keep_finished
 from nlp_meta.meta.inner_loop import repeat
-from nlp_meta.meta.outer_loop import CHECKPOINTS, OuterLoop, build_optimizer, clip, is_due, rate_at
+from nlp_meta.meta.outer_loop import OuterLoop, build_optimizer, clip, is_due, rate_at
 from nlp_meta.meta.state import (
+    CHECKPOINTS,
+    LOG,
+    Fingerprint,
     Progress,
     StepRecord,
     begin_log,
+    hold_run,
     load_checkpoint,
     save_checkpoint,
     stop_signals,
@@ -49,7 +52,7 @@ from nlp_meta.meta.state import (
 )
 from nlp_meta.objectives.generation import Generation, build_generation, token_losses
 from nlp_meta.settings import SmallModelSettings, SmallTraining, fingerprint
-from nlp_meta.training.run import with_trackers
+from nlp_meta.training.run import check_run_output, hash_rows, with_trackers
 from nlp_meta.training.small_corpus import (
     Pair,
     deal_batches,
@@ -160,6 +163,8 @@ def _build_model(
 
 VOCABULARY = f"{CHECKPOINTS}/vocabulary"
 """Where a run keeps its tokenizer, so that a resumed one has the same."""
+LAYOUT = Layout(what="the model", record=TRAINING, names=("config.json", CARD), run=(LOG,))
+_KEPT = Layout(what="the vocabulary", record="written.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +203,7 @@ class _Run:
     backbone: Seq2Seq
     moving: dict[str, torch.nn.Parameter]
     progress: Progress
+    fingerprint: Fingerprint
     judged: Sequence[PairBatch]
     autocast: torch.dtype | None
 
@@ -217,17 +223,34 @@ def train_small_model(
     Raises:
         CheckpointError: There is nothing to resume from, or it is of another run.
         DivergedError: The gradient is infinite or not a number.
+        OutputError: `run.output_dir` holds what would be lost, or the disk takes no more.
     """
+    check_run_output(settings.run, LAYOUT)
     corpus, seed = settings.corpus, settings.run.seed
     pairs, held_out = gather_pairs(train, held_out=corpus.held_out, seed=seed)
-    run = _begin(settings, pairs, held_out, accelerator)
+    same = {**fingerprint(settings), **hash_rows(train)}
+    options, folder = settings.run, Path(settings.run.output_dir)
+    hold = partial(hold_run, folder, resume=options.resume, replace=options.replace)
+    with hold() if accelerator.is_main_process else nullcontext():
+        run = _begin(settings, same, pairs, held_out, accelerator)
+        interrupted = _train(run, pairs, on_step)
+    progress = run.progress
+    _put(run, progress.best or progress.current)
+    loss = None if progress.best_score is None else -progress.best_score
+    ended = (progress.step, progress.best_step, loss, interrupted)
+    return SmallTrained(run.backbone, held_out, len(pairs), *ended)
+
+
+def _train(run: _Run, pairs: Sequence[Pair], on_step: Callable[[StepRecord], None] | None) -> bool:
+    """Take the steps that are left; whether a signal ended them."""
+    settings, accelerator, corpus = run.settings, run.accelerator, run.settings.corpus
     interrupted = False
     rows = deal_batches(
         encode_corpus(run.backbone, pairs, both_directions=corpus.both_directions),
         copies=corpus.copies,
         undetermined=corpus.undetermined,
         tokens=settings.run.batch_tokens,
-        seed=seed,
+        seed=settings.run.seed,
         after=run.progress.step * run.outer.meta_batch_size,
     )
     report = with_trackers(accelerator, on_step)
@@ -238,15 +261,12 @@ def train_small_model(
             interrupted = _any_process(stopped.is_set(), accelerator)
             _keep(run, record, interrupted=interrupted)
             report(record)
-    progress = run.progress
-    _put(run, progress.best or progress.current)
-    loss = None if progress.best_score is None else -progress.best_score
-    ended = (progress.step, progress.best_step, loss, interrupted)
-    return SmallTrained(run.backbone, held_out, len(pairs), *ended)
+    return interrupted
 
 
 def _begin(
     settings: SmallTraining,
+    same: Fingerprint,
     pairs: Sequence[Pair],
     held_out: Sequence[Pair],
     accelerator: Accelerator,
@@ -255,7 +275,8 @@ def _begin(
     folder = Path(settings.run.output_dir)
     if accelerator.is_main_process and not settings.run.resume:
         begin_log(folder, after=0)
-        save_vocabulary(settings, folder / VOCABULARY, pairs, languages)
+        with write_folder(folder / VOCABULARY, _KEPT, replace=True) as draft:
+            save_vocabulary(settings, draft.path, pairs, languages)
     accelerator.wait_for_everyone()
     backbone = build_backbone(settings, folder / VOCABULARY, accelerator.device)
     values = asdict(settings.outer)
@@ -265,12 +286,12 @@ def _begin(
     views = {name: value.detach() for name, value in moving.items()}
     progress = Progress(views, build_optimizer(moving, outer))
     if settings.run.resume:
-        progress.restore(load_checkpoint(folder / CHECKPOINTS), fingerprint(settings))
+        progress.restore(load_checkpoint(folder / CHECKPOINTS), same)
     if accelerator.is_main_process:
         begin_log(folder, after=progress.step)
     judged = _stack(settings, backbone, encode_pairs(backbone, held_out))
     autocast = choose_autocast(settings.run.mixed_precision, accelerator.device)
-    return _Run(settings, accelerator, outer, backbone, moving, progress, judged, autocast)
+    return _Run(settings, accelerator, outer, backbone, moving, progress, same, judged, autocast)
 
 
 def _stack(settings: SmallTraining, backbone: Seq2Seq, rows: Sequence[PairRow]) -> list[PairBatch]:
@@ -387,8 +408,9 @@ def _keep(run: _Run, record: StepRecord, *, interrupted: bool) -> None:
     folder = Path(run.settings.run.output_dir)
     write_log(folder, record)
     if interrupted or is_due(record.step, run.outer.checkpoint_every, run.outer):
-        mark = fingerprint(run.settings)
-        save_checkpoint(folder / CHECKPOINTS, run.progress.checkpoint(mark))
+        first = record.step <= run.outer.checkpoint_every and not run.settings.run.resume
+        checkpoint = run.progress.checkpoint(run.fingerprint)
+        save_checkpoint(folder / CHECKPOINTS, checkpoint, first=first)
 
 
 def _check_finite(norm: float, step: int) -> None:
@@ -462,14 +484,14 @@ def save_small_model(
     folder: Path, trained: SmallTrained, settings: SmallTraining, scores: Sequence[Score]
 ) -> None:
     """Write the model, its tokenizer, what it was made of and its card; all of it or nothing."""
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.part"))
-    try:
-        trained.backbone.model.save_pretrained(str(beside))
-        trained.backbone.tokenizer.save_pretrained(str(beside))
-        stored_settings = asdict(replace(settings, data=replace(settings.data, root=None)))
-        del stored_settings["run"]
-        record = {
+    stored_settings = asdict(replace(settings, data=replace(settings.data, root=None)))
+    del stored_settings["run"]
+    with write_folder(folder, LAYOUT, replace=settings.run.replace) as draft:
+        trained.backbone.model.save_pretrained(str(draft.path))
+        trained.backbone.tokenizer.save_pretrained(str(draft.path))
+        card = write_card(trained, settings, scores)
+        (draft.path / CARD).write_text(card, encoding="utf-8")
+        draft.record = {
             "settings": stored_settings,
             "seed": settings.run.seed,
             "steps": trained.step,
@@ -478,14 +500,6 @@ def save_small_model(
             "pairs": trained.pairs,
             "scores": [asdict(score) for score in scores],
         }
-        text = json.dumps(record, indent=1, ensure_ascii=False)
-        (beside / TRAINING).write_text(text + "\n", encoding="utf-8")
-        card = write_card(trained, settings, scores)
-        (beside / "README.md").write_text(card, encoding="utf-8")
-        beside.chmod(0o755)
-        keep_finished(beside, folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_card(trained: SmallTrained, settings: SmallTraining, scores: Sequence[Score]) -> str:

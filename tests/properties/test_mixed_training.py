@@ -124,7 +124,7 @@ def run(objectives, folder: Path, *, outer=OUTER, training=None, **options):
         validation=Validation(judged, InnerLoop(1, 0.05, "sgd"), None, 2, metrics),
         accelerator=Accelerator(cpu=True),
         folder=folder,
-        fingerprint="as configured",
+        fingerprint={},
         **options,
     )
 
@@ -169,7 +169,7 @@ def test_the_mixed_gradient_is_the_weighted_sum_of_the_two_kinds(objectives, tmp
         validation=None,
         accelerator=Accelerator(cpu=True),
         folder=tmp_path,
-        fingerprint="",
+        fingerprint={},
     )
 
     episodes = [training.stream.at(i) for i in range(outer.meta_batch_size)]
@@ -246,7 +246,7 @@ def test_sentiment_alone_is_what_it_was_before_there_were_kinds(objectives, tmp_
         validation=None,
         accelerator=Accelerator(cpu=True),
         folder=tmp_path,
-        fingerprint="",
+        fingerprint={},
     )
 
     total = alone(kinds, training, meta, "classification", [stream.at(i) for i in range(4)])

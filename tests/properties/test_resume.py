@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nlp_meta.data.episodes import EpisodeStream, evaluation_episode
 from nlp_meta.data.tasks import Example, Task
-from nlp_meta.errors import CheckpointError, DivergedError
+from nlp_meta.errors import CheckpointError, DivergedError, OutputError
 from nlp_meta.meta.algorithms import ALGORITHMS
 from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes
 from nlp_meta.meta.objective import Validation
@@ -132,7 +132,7 @@ def run(objective, tmp_path) -> Run:
             validation=Validation(judged, InnerLoop(2, 0.005, "adam"), None, 2, metrics),
             accelerator=Accelerator(cpu=True),
             folder=tmp_path / folder,
-            fingerprint=fingerprint,
+            fingerprint={"outer.steps": fingerprint},
             **options,
         )
 
@@ -254,7 +254,9 @@ def test_a_checkpoint_of_other_settings_is_refused(run, tmp_path):
     run("killed", on_step=terminate_at(2, signal.SIGTERM))
     before = last_state(tmp_path / "killed"), read_log(tmp_path / "killed")
 
-    with pytest.raises(CheckpointError, match=r"under other settings.*`run\.output_dir`"):
+    with pytest.raises(
+        CheckpointError, match=r"was as configured and is changed.*`run\.output_dir`"
+    ):
         run("killed", fingerprint="changed", resume=True)
 
     assert (last_state(tmp_path / "killed"), read_log(tmp_path / "killed")) == before
@@ -270,7 +272,11 @@ def test_there_must_be_something_to_resume(run, tmp_path):
 def test_a_run_that_starts_anew_forgets_the_old_one(run, tmp_path):
     """Other settings in the folder of a finished run: stopped early, it can be resumed."""
     run("killed", fingerprint="old")
-    stopped = run("killed", fingerprint="new", on_step=terminate_at(1, signal.SIGTERM))
+    with pytest.raises(OutputError, match=r"a run of 6 steps is there.*`run\.replace`"):
+        run("killed", fingerprint="new")
+    stopped = run(
+        "killed", fingerprint="new", replace=True, on_step=terminate_at(1, signal.SIGTERM)
+    )
     assert stopped.step == 2
 
     resumed = run("killed", fingerprint="new", resume=True)
@@ -284,6 +290,6 @@ def test_a_run_that_diverges_stops_and_keeps_its_checkpoints(run, tmp_path):
     before = last_state(tmp_path / "killed")
 
     with pytest.raises(DivergedError, match=r"`(outer|inner)\.learning_rate`"):
-        run("killed", "joint with adam", learning_rate=1e30)
+        run("killed", "joint with adam", learning_rate=1e30, replace=True)
 
     assert last_state(tmp_path / "killed") == before

@@ -464,7 +464,8 @@ def test_a_wrong_setting_stops_with_one_sentence(trained, recipe, tmp_path, befo
     saved = files(trained.root)
 
     code, told = recipe(
-        "--run.output_dir", "joint", config=change(trained, tmp_path / "bad.yaml", before, after)
+        *("--run.output_dir", "joint", "--replace"),
+        config=change(trained, tmp_path / "bad.yaml", before, after),
     )
 
     assert code == 2
@@ -483,7 +484,9 @@ def test_fewer_processes_than_asked_for_stop_with_one_sentence(trained, recipe):
 def test_a_missing_encoder_stops_with_one_sentence(trained, recipe):
     saved = files(trained.root)
 
-    code, told = recipe("--run.output_dir", "joint", "--model.model_name_or_path", "nowhere")
+    code, told = recipe(
+        *("--run.output_dir", "joint", "--replace", "--model.model_name_or_path", "nowhere")
+    )
 
     assert code == 2
     assert "`model.model_name_or_path`" in one_sentence(told)
@@ -495,7 +498,9 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_its_model(trained, 
     shutil.copytree(trained["joint"], trained["diverged"])
     saved = files(trained.root / "diverged", without="log.jsonl")
 
-    code, told = recipe("--run.output_dir", "diverged", "--outer.learning_rate", "1e30")
+    code, told = recipe(
+        *("--run.output_dir", "diverged", "--replace", "--outer.learning_rate", "1e30")
+    )
 
     assert code == 2
     assert "learning_rate`" in one_sentence(told)

@@ -13,7 +13,6 @@ from types import ModuleType
 
 import pyarrow.parquet as pq
 import pytest
-from safetensors import SafetensorError
 
 from nlp_meta import __version__
 from nlp_meta.cli import COMMANDS, main, read_options
@@ -73,7 +72,7 @@ class Adapted:
             for text in texts
         ]
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, replace: bool = False) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / "labels.json").write_text(json.dumps(self.labels), encoding="utf-8")
 
@@ -336,10 +335,10 @@ def test_label_unknown_to_the_model_stops_evaluation(capsys: pytest.CaptureFixtu
         (["predict", "nothing", "--data", "d.csv", "--output", "p.csv"], "nothing"),
         (["predict", "model", "--data", "absent.csv", "--output", "p.csv"], "absent.csv"),
         (["predict", "model", "--data", "d.csv", "--output", "p.xlsx"], ".xlsx"),
-        (["predict", "model", "--data", "d.csv", "--output", "d.csv"], "--data"),
+        (["predict", "model", "--data", "d.csv", "--output", "d.csv"], "reads"),
         (["predict", "model", "--data", "d.csv", "--output", "d.csv/p.csv"], "not a folder"),
         (["predict", "model", "--data", "d.csv", "--output", "model.csv"], "not a file"),
-        (["evaluate", "model", "--data", "d.csv", "--output", "d.csv"], "--data"),
+        (["evaluate", "model", "--data", "d.csv", "--output", "d.csv"], "reads"),
         (["evaluate", "model", "--data", "d.csv", "--output", "s.json", "--label-map", "a"], "'a'"),
         (["adapt", "meta", "--data", "d.csv", "--output-dir", "d.csv"], "not a folder"),
         (["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--max-rows", "3"], "4 rows"),
@@ -408,26 +407,35 @@ def test_adapt_replaces_nothing_but_an_adapted_model(
         save_record(Path("thesis"), role)
 
     command = ["adapt", "meta", "--data", labeled(), "--output-dir", "thesis"]
-    assert_stops(capsys, command, "chapter.txt", "--output-dir")
+    assert_stops(capsys, command, "thesis", "--output-dir", "--replace")
     assert Path("thesis/chapter.txt").read_text(encoding="utf-8") == "years of work"
     assert not Path("thesis/labels.json").exists()
 
 
-def test_adapt_replaces_an_adapted_model() -> None:
+def test_adapt_replaces_an_adapted_model_that_is_as_it_was_saved(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["adapt", "meta", "--data", labeled(), "--output-dir", "old"]
     Path("old").mkdir()
     save_record(Path("old"), "adapted")
 
-    assert main(["adapt", "meta", "--data", labeled(), "--output-dir", "old"]) == 0
+    assert main(command) == 0
     assert Path("old/labels.json").is_file()
+
+    record = json.loads(Path("old/nlp_meta.json").read_text(encoding="utf-8"))
+    Path("old/nlp_meta.json").write_text(json.dumps(record | {"note": 1}), encoding="utf-8")
+    assert_stops(capsys, command, "nlp_meta.json", "--replace")
+    assert main([*command, "--replace"]) == 0
 
 
 def save_record(folder: Path, role: str) -> None:
+    from nlp_meta.files.outputs import seal
     from nlp_meta.hub.pull import RECORD
     from nlp_meta.hub.records import Record
 
     record: dict[str, object] = {name: {} for name in Record.__dataclass_fields__}
-    record |= {"role": role, "skills": ["classification"], "labels": []}
-    (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
+    record |= {"role": role, "skills": ["classification"], "labels": [], "files": {}}
+    (folder / RECORD).write_text(json.dumps(seal(record)), encoding="utf-8")
 
 
 def test_failed_write_keeps_the_old_file(
@@ -438,23 +446,40 @@ def test_failed_write_keeps_the_old_file(
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nlp_meta.cli.files.os.fsync", fail)
-    command = ["predict", "model", "--data", labeled(), "--output", "p.csv"]
-    assert_stops(capsys, [*command, "--json"], "No space left on device")
+    monkeypatch.setattr("nlp_meta.files.outputs.os.fsync", fail)
+    command = ["predict", "model", "--data", labeled(), "--output", "p.csv", "--replace"]
+    assert_stops(capsys, [*command, "--json"], "disk is full")
     assert Path("p.csv").read_text(encoding="utf-8") == "old"
     assert sorted(path.name for path in Path().iterdir()) == ["labeled.csv", "model", "p.csv"]
 
 
-@pytest.mark.parametrize("kind", [SafetensorError, OSError])
-def test_failed_save_of_a_model_is_one_sentence(
-    kind: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_predictions_that_a_person_worked_on_are_not_replaced_without_a_word(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(*_: object) -> None:
-        raise kind("No space left on device")
+    command = ["predict", "model", "--data", labeled(), "--output", "p.csv"]
+    assert main(command) == 0
+    assert main(command) == 0
+    with Path("p.csv").open("a", encoding="utf-8") as file:
+        file.write("a row of mine\n")
+    before = Path("p.csv").read_bytes()
+    capsys.readouterr()
 
-    monkeypatch.setattr(Adapted, "save_pretrained", fail)
-    command = ["adapt", "meta", "--data", labeled(), "--output-dir", "n"]
-    assert_stops(capsys, command, "No space left on device")
+    assert_stops(capsys, command, "p.csv", "--output", "--replace")
+
+    assert Path("p.csv").read_bytes() == before
+    assert main([*command, "--replace"]) == 0
+
+
+@pytest.mark.parametrize("output", ["map.txt", "model/labels.json", "./d.csv", "link.csv"])
+def test_no_input_is_replaced_whatever_option_names_it(
+    output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labeled("d.csv")
+    Path("link.csv").symlink_to("d.csv")
+    Path("map.txt").write_text("bad=negative", encoding="utf-8")
+    words = ["evaluate", "model", "--data", "d.csv", "--label-column=map.txt"]
+
+    assert_stops(capsys, [*words, "--output", output, "--replace"], "reads", "overwritten")
 
 
 def test_interruption_leaves_with_130_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -489,7 +514,12 @@ def test_quickstart_reports_its_methods(
     record = json.loads(capsys.readouterr().out)
     assert record["methods"] == {"ours": {"mean": 0.9, "low": 0.8, "high": 1.0}}
     assert record["meta_dir"] == "q/meta"
-    assert asked == {"output_dir": Path("runs/quickstart"), "seed": 3, "progress": True}
+    assert asked == {
+        "output_dir": Path("runs/quickstart"),
+        "seed": 3,
+        "progress": True,
+        "replace": False,
+    }
 
 
 def test_labels_are_printed_as_written(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,8 +16,8 @@ from nlp_meta.files.documents import (
     read_sources,
     write_translations,
 )
-from nlp_meta.files.entries import write_whole
 from nlp_meta.files.memories import Pair, read_memory, render_pairs
+from nlp_meta.files.outputs import write_file
 from nlp_meta.files.placeholders import find_placeholders
 
 PAIRS = (
@@ -53,7 +53,7 @@ def test_a_memory_comes_back_from_every_format_as_it_was_saved(tmp_path, form):
     path = tmp_path / f"memory.{form}"
 
     pairs = [(pair.source, pair.target) for pair in PAIRS]
-    write_whole(path, render_pairs(pairs, form, source_lang="en", target_lang="id", reviewed=True))
+    write_file(path, render_pairs(pairs, form, source_lang="en", target_lang="id", reviewed=True))
     memory = read_memory(path, source_lang="eng", target_lang="ind")
 
     assert [(p.source, p.target) for p in memory.pairs] == [(p.source, p.target) for p in PAIRS]

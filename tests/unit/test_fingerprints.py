@@ -12,8 +12,8 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from nlp_meta.comparing.fingerprints import fingerprint, hash_adapter
+from nlp_meta.files.outputs import hash_file
 from nlp_meta.hub.bases import hash_base
-from nlp_meta.hub.pull import hash_file
 from nlp_meta.settings import Comparison
 from nlp_meta.training.config import read_settings
 

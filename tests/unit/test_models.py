@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nlp_meta.data.answers import share_interval
-from nlp_meta.errors import DataError, DivergedError, LabelError, MetaModelError
+from nlp_meta.errors import DataError, DivergedError, LabelError, MetaModelError, OutputError
 from nlp_meta.hub import storage as packaging
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
 from nlp_meta.models.adaptation import Adaptation
@@ -355,7 +355,7 @@ def test_other_peoples_folders_are_not_written_over(adapted, tmp_path, content):
         (tmp_path / "thesis").write_text("years of work", encoding="utf-8")
     before = files(tmp_path)
 
-    with pytest.raises(MetaModelError, match=r"cannot save a model to .*`output_dir`"):
+    with pytest.raises(OutputError, match=r"cannot save the adapted model to .*`folder`"):
         adapted.save_pretrained(tmp_path / "thesis")
 
     assert files(tmp_path) == before
@@ -394,8 +394,8 @@ def test_a_save_that_fails_leaves_the_old_model(adapted, meta, tmp_path, monkeyp
     before = files(tmp_path)
     monkeypatch.setattr(packaging, "build_card", fail)
 
-    with pytest.raises(OSError, match="No space left"):
-        adapted.save_pretrained(tmp_path / "model")
+    with pytest.raises(OutputError, match="disk is full"):
+        adapted.save_pretrained(tmp_path / "model", replace=True)
 
     assert files(tmp_path) == before
 

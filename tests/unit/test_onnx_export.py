@@ -423,7 +423,12 @@ def test_command_says_what_it_wrote(
 
     out = capsys.readouterr()
     record = json.loads(out.out)
-    assert asked == {"quantization": "int8", "opset": 20, "texts": ("good", "bad")}
+    assert asked == {
+        "quantization": "int8",
+        "opset": 20,
+        "texts": ("good", "bad"),
+        "replace": False,
+    }
     assert record["format"] == "onnx" and record["ngrams"] is True
     assert record["measured"]["files"][FLOAT32]["agreement"] == 1
     assert "run.py mixes them in" in out.err and "ms a text" in out.err

@@ -1,6 +1,7 @@
 """The state of a run: what it has to show, and checkpoints, which are whole or not there."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -71,11 +72,12 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path):
 def test_a_half_written_part_is_never_resumed(tmp_path):
     """Even one that is complete inside: it was not renamed, so it does not count."""
     whole = save_checkpoint(tmp_path, make(3))
-    whole.rename(tmp_path / ".step_00000003.part")
+    whole.rename(tmp_path / ".nlp_meta-0123")
 
     with pytest.raises(CheckpointError, match=r"no complete checkpoint.*`run.resume`"):
         load_checkpoint(tmp_path)
 
+    os.utime(tmp_path / ".nlp_meta-0123", (0, 0))
     save_checkpoint(tmp_path, make(3))
     assert names(tmp_path) == ["step_00000003"]
 
