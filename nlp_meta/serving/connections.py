@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nlp_meta.serving.bodies import PROBLEM, write_problem
-from nlp_meta.serving.gate import LINGER
+from nlp_meta.serving.gate import LINGER, TOO_MANY
 from nlp_meta.serving.limits import Limits
 
 HEAD_BYTES = 2**15
@@ -41,9 +41,10 @@ class Connection(H11Protocol):
 
     @property
     def is_answered(self) -> bool:
-        """A whole request has come in and its answer is not complete."""
+        """A whole request has come in, its answer is not complete, and earlier ones are taken."""
         cycle = self.cycle
-        return cycle is not None and not cycle.more_body and not cycle.response_complete
+        is_open = cycle is not None and not cycle.more_body and not cycle.response_complete
+        return is_open and not self.flow.write_paused
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -115,7 +116,10 @@ class Connection(H11Protocol):
         self._start_timer("refusal", LINGER, self.transport.abort)
 
     def _make_room(self) -> None:
-        """Close the connection that has waited for longest, if there are too many."""
+        """Close the connection that has waited for longest, if there are too many.
+
+        Where all others are being answered, a few more may still ask whether the server lives.
+        """
         open_ones = [
             connection
             for connection in self.connections
@@ -125,12 +129,10 @@ class Connection(H11Protocol):
             return
         waiting = [connection for connection in open_ones if not connection.is_answered]
         oldest = min(waiting, key=lambda connection: connection.waits_since)
-        if oldest is self:
-            self.refuse(
-                503, "cannot answer: too many requests are under way; try again in a second"
-            )
-        else:
+        if oldest is not self:
             oldest.transport.abort()
+        elif len(open_ones) > 2 * self.limits.max_connections:
+            self.refuse(503, TOO_MANY)
 
     def _end_head(self) -> None:
         self.refuse(

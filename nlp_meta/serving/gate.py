@@ -32,7 +32,11 @@ OPEN_PATHS = ("/", "/docs", "/healthz")
 NO_ROUTE, GONE = "none", 499
 """Of requests that no route took, and of those whose client did not wait for the answer."""
 SAFE_HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-LINGER = 3.0
+TOO_MANY = (
+    "cannot answer: too many requests are under way and one that ends is needed; try again in a "
+    "second"
+)
+LINGER = 2.0
 """Seconds in which what is left of a refused body is read, so that its sender sees the refusal."""
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 
@@ -48,6 +52,11 @@ class Requests:
     def stopping(self) -> bool:
         """No more requests are taken."""
         return self._answer_until is not None
+
+    @property
+    def answered(self) -> int:
+        """How many are being answered."""
+        return sum(not reading for reading in self._clocks.values())
 
     def stop(self, *, within: float) -> None:
         """Turn away what is still being read, and end in some seconds what is being answered."""
@@ -149,6 +158,7 @@ class Gate:
             async with self.requests.reading(self.limits.body_seconds):
                 is_there = await self._read(receive, body)
             if is_there:
+                self._check_room(scope)
                 async with self.requests.answering():
                     await self._answer(scope, bytes(body.content), receive, send_noted)
         except RequestError as refusal:
@@ -159,7 +169,9 @@ class Gate:
         finally:
             self._bytes -= len(body.content)
         if error and status == GONE:
-            await _refuse(error, send_noted, rest=receive if body.goes_on else None)
+            linger = 0.1 if self.requests.stopping else LINGER
+            rest = receive if body.goes_on else None
+            await _refuse(error, send_noted, rest=rest, linger=linger)
         route = getattr(scope.get("route"), "path", NO_ROUTE)
         self.count(route, status, time.perf_counter() - began)
 
@@ -181,6 +193,12 @@ class Gate:
         length = headers.get(b"content-length", b"0")
         if len(length) > 18 or (length.isdigit() and int(length) > self.limits.max_bytes):
             raise self._too_large()
+
+    def _check_room(self, scope: Scope) -> None:
+        if scope["path"] in OPEN_PATHS:  # whoever asks whether the server lives is told so
+            return
+        if self.requests.answered >= self.limits.max_connections:
+            raise RequestError(TOO_MANY, status=503)
 
     async def _read(self, receive: Receive, body: "_Body") -> bool:
         """Read a body that may not say how long it is; false where the client has gone."""
@@ -268,11 +286,12 @@ def check_origin(headers: Mapping[bytes, bytes]) -> None:
         )
 
 
-async def _refuse(error: RequestError, send: Send, *, rest: Receive | None) -> None:
+async def _refuse(error: RequestError, send: Send, *, rest: Receive | None, linger: float) -> None:
     """Answer with an error, and close.
 
     Args:
         rest: Gives what has not been read of the request.
+        linger: Seconds in which that is read.
     """
     body = write_problem(str(error), error.status)
     headers = [
@@ -288,7 +307,7 @@ async def _refuse(error: RequestError, send: Send, *, rest: Receive | None) -> N
     await send({"type": "http.response.body", "body": body, "more_body": True})
     # A connection that is closed upon unread bytes takes the refusal with it.
     try:
-        async with asyncio.timeout(LINGER):
+        async with asyncio.timeout(linger):
             while rest and (await rest()).get("more_body", False):
                 pass
     except TimeoutError:
