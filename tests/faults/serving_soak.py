@@ -281,7 +281,7 @@ class Soak:
                 b"\xff",
                 b"NaN",
                 b'{"\x1b[2J": 1}',
-            ]  # fmt: skip
+            ]
         )
         client = HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
