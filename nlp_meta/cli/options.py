@@ -116,8 +116,10 @@ def name_options(message: str, parser: ArgumentParser) -> str:
 
     An argument stands between backticks, may follow the name of a section, and may have a
     value: `label_map` becomes `--label-map`, `run.output_dir` becomes `--output-dir`,
-    `long_texts="cut"` becomes `--long-texts cut`.
+    `long_texts="cut"` becomes `--long-texts cut`. Columns that Python gives are a table here.
     """
+    table = "`data`, or name another `label_column`"
+    message = message.replace("`texts` and `labels`", table)
     # `config.json` is a file, and no option.
     options = {action.dest: action for action in parser._actions if action.dest != "json"}
 

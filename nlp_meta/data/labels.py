@@ -27,6 +27,7 @@ _BINARY_ALIASES = (
     {"false": "negative", "true": "positive"},
 )
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
+_COLUMNS = "`texts` and `labels`"
 _JOINTS = re.compile(r"\s*[;|,/+&]\s*")
 
 
@@ -155,7 +156,7 @@ def check_kind(labels: Sequence[str]) -> None:
     raise LabelError(
         f"cannot learn labels from {len(labels)} examples: the column has {len(counts)} different "
         f"values in {len(labels)} rows ({shown}, ...) and looks like {kind}; a few labels, each in "
-        f"several rows, are needed; {remedy}name the column of the labels with `label_column`"
+        f"several rows, are needed; {remedy}correct {_COLUMNS}"
     )
 
 
@@ -191,8 +192,7 @@ def check_labels(labels: Sequence[str], *, min_per_label: int = 2) -> None:
         label, count = next(iter(counts.items()))
         raise LabelError(
             f"cannot learn from one label only: all {count} examples are labeled {label!r}, at "
-            "least two labels are needed; add examples of another label or name another column "
-            "with `label_column`"
+            f"least two labels are needed; add examples of another label to {_COLUMNS}"
         )
     label, count = min(counts.items(), key=lambda item: item[1])
     if count < min_per_label:
