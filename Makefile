@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 WORKERS ?= 2
+SECONDS ?= 600
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
@@ -11,7 +12,7 @@ OFFLINE := HF_HUB_OFFLINE=1
 PYTEST = $(OFFLINE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast lint
+.PHONY: help quickstart test test-fast fuzz lint
 
 help:  ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*##/make \1:/p' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +25,9 @@ test: lint  ## Set up, then check format, style and types and run the tests
 
 test-fast: $(INSTALLED)  ## Set up, then run the tests that take no more than a moment
 	$(PYTEST) -m 'not slow'
+
+fuzz: $(INSTALLED)  ## Set up, then read mutated files for ten minutes a reader (SECONDS=600)
+	$(OFFLINE) $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 
 lint: $(INSTALLED)  ## Set up, then check format, style and types
 	$(BIN)/ruff format --check .
