@@ -20,7 +20,9 @@ from nlp_meta.files.entries import (
     describe_reasons,
     ending_of,
     is_blank,
+    is_key,
     read_user_file,
+    shorten,
 )
 from nlp_meta.files.gettext import fill_po, po_entries
 from nlp_meta.files.memories import (
@@ -116,14 +118,15 @@ def read_sources(
             f"({describe_reasons(left_out)}), at least one text without a translation is needed; "
             "name another file, or for a table another `target_column`"
         )
+    texts = tuple(entries[place].source or "" for place in places)
     return Sources(
-        texts=tuple(entries[place].source or "" for place in places),
+        texts=texts,
         lines=tuple(entries[place].line for place in places),
         left_out=left_out,
         columns=columns,
         places=places,
         file=file,
-        notes=notes,
+        notes=(*notes, *_key_notes(texts)),
         table=table,
     )
 
@@ -137,7 +140,10 @@ def check_translations_path(
         DataError: An ending that is unknown, or TMX or XLIFF without languages.
     """
     check_written_form(
-        Path(path), TRANSLATED_FORMS, source_lang=source_lang, target_lang=target_lang
+        Path(path),
+        (*TRANSLATED_FORMS, *XLIFF_ENDINGS),
+        source_lang=source_lang,
+        target_lang=target_lang,
     )
 
 
@@ -225,6 +231,14 @@ def _reason(entry: Entry) -> str | None:
     if not is_blank(entry.target):
         return TRANSLATED
     return EMPTY if is_blank(entry.source) else None
+
+
+def _key_notes(texts: Sequence[str]) -> tuple[str, ...]:
+    keys = [text for text in texts if is_key(text)]
+    if 2 * len(keys) < len(texts):
+        return ()
+    shown = f"{len(keys)} of {len(texts)} texts look like keys, such as '{shorten(keys[0])}'"
+    return (f"{shown}, which stand for sentences; they are translated as they are",)
 
 
 def _frame(source: str, translation: str) -> str:

@@ -83,9 +83,10 @@ def check_written_form(
     if form not in forms:
         raise DataError(
             f"cannot write '{path}': its ending '{form and '.' + form}' is unknown, one of "
-            f"{', '.join('.' + known for known in forms)} is needed; name such a file"
+            f"{', '.join('.' + known for known in dict.fromkeys(forms))} is needed; name such a "
+            "file"
         )
-    if form in ("tmx", "xlf", "xliff") and not (source_lang and target_lang):
+    if form in ("tmx", *XLIFF_ENDINGS) and not (source_lang and target_lang):
         raise DataError(
             f"cannot write '{path}': a .{form} file names both its languages, and they are needed; "
             "give `source_lang` and `target_lang`, or name another file"

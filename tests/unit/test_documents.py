@@ -380,3 +380,52 @@ def test_importing_takes_none_of_the_readers(tmp_path):
     )
 
     assert (done.returncode, done.stdout.strip()) == (0, "[]")
+
+
+def test_a_file_of_trados_studio_comes_back_filled_segment_by_segment(tmp_path):
+    """Its own state says that a filled segment is a draft; a finished one beside it stays."""
+    sources = (
+        "<mrk mtype='seg' mid='1'>One.</mrk> <mrk mtype='seg' mid='2'>Two <g id='1'>b</g>.</mrk>"
+    )
+    unit = (
+        f"<trans-unit id='1'><source>One. Two.</source><seg-source>{sources}</seg-source><target>"
+        "<mrk mtype='seg' mid='1'>Satu.</mrk> <mrk mtype='seg' mid='2'/></target><sdl:seg-defs>"
+        "<sdl:seg id='1' conf='Translated'/><sdl:seg id='2'/></sdl:seg-defs></trans-unit>"
+    )
+    head, _, tail = XLIFF.partition("<body>")
+    head = head.replace("<xliff ", '<xliff xmlns:sdl="http://sdl.com/FileTypes/SdlXliff/1.0" ')
+    path = put(tmp_path, "in.sdlxliff", f"{head}<body>{unit}{tail[tail.index('</body>') :]}")
+    document = read_sources(path, source_lang="eng", target_lang="ind")
+    assert document.texts == ('Two <g id="1">b</g>.',)
+    out = tmp_path / "out.sdlxliff"
+    check_translations_path(out, source_lang="eng", target_lang="ind")
+
+    write_translations(out, document, ['Dua <g id="1">c</g>.'])
+
+    memory = read_memory(out)
+    assert [(pair.source, pair.target) for pair in memory.pairs] == [("One.", "Satu.")]
+    assert memory.left_out == {"fuzzy": 1}
+    bold = etree.parse(out).find(".//x:target/x:mrk/x:g", V12)
+    assert (bold.text, bold.tail) == ("c", ".")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "windows-1252"])
+def test_a_filled_xliff_file_keeps_its_encoding(tmp_path, encoding):
+    text = XLIFF.replace('"UTF-8"', f'"{encoding}"').replace("Selesai", "Café")
+    path = tmp_path / "in.xlf"
+    path.write_bytes(text.encode(encoding))
+    document = read_sources(path)
+
+    write_translations(tmp_path / "out.xlf", document, ["naïve", "日本"])
+
+    texts = [node.text for node in etree.parse(tmp_path / "out.xlf").iterfind(".//x:target", V12)]
+    assert texts == ["naïve", "Café", "日本"]
+
+
+def test_texts_that_look_like_keys_are_told(tmp_path):
+    content = 'msgid "form.save"\nmsgstr ""\n\nmsgid "form.open"\nmsgstr ""\n'
+
+    assert read_sources(put(tmp_path, "a.po", content)).notes == (
+        "2 of 2 texts look like keys, such as 'form.save', which stand for sentences; they are "
+        "translated as they are",
+    )
