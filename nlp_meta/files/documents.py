@@ -109,7 +109,7 @@ def read_sources(
     else:
         table = read_rows_of(file, Reading(encoding, separator, sheet))
         notes, entries = table.notes, _table_entries(file, table, columns)
-    reasons = [_reason(entry) for entry in entries]
+    reasons = list(map(_reason, entries))
     places = tuple(place for place, reason in enumerate(reasons) if reason is None)
     left_out = dict(Counter(filter(None, reasons)))
     if not places:
@@ -119,11 +119,12 @@ def read_sources(
             "name another file, or for a table another `target_column`"
         )
     texts = tuple(entries[place].source or "" for place in places)
+    lines = tuple(entries[place].line for place in places)
     return Sources(
-        texts=texts,
-        lines=tuple(entries[place].line for place in places),
-        left_out=left_out,
-        columns=columns,
+        texts,
+        lines,
+        left_out,
+        columns,
         places=places,
         file=file,
         notes=(*notes, *_key_notes(texts)),
