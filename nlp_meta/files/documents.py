@@ -101,14 +101,11 @@ def read_sources(
     """
     file = replace(_recognize(Path(path)), encoding=encoding)
     columns, table = (source_column, target_column), None
-    notes: tuple[str, ...] = ()
-    if _KINDS[file.form] in ("po", "xliff"):
-        entries, notes = _localized(file, source_lang, target_lang)
-    elif file.form == "txt":
-        entries = [Entry(line, None, place) for place, line in enumerate(decode_lines(file), 1)]
-    else:
+    if _KINDS[file.form] == "table":
         table = read_rows_of(file, Reading(encoding, separator, sheet))
         notes, entries = table.notes, _table_entries(file, table, columns)
+    else:
+        entries, notes = _localized(file, source_lang, target_lang)
     reasons = list(map(_reason, entries))
     places = tuple(place for place, reason in enumerate(reasons) if reason is None)
     left_out = dict(Counter(filter(None, reasons)))
@@ -207,6 +204,8 @@ def _recognize(path: Path) -> UserFile:
 def _localized(
     file: UserFile, source_lang: str | None, target_lang: str | None
 ) -> tuple[list[Entry], tuple[str, ...]]:
+    if file.form == "txt":
+        return [Entry(line, None, place) for place, line in enumerate(decode_lines(file), 1)], ()
     catalog = po_entries(file) if _KINDS[file.form] == "po" else xliff_entries(file)
     entries = orient(
         file,
