@@ -23,7 +23,7 @@ from nlp_meta.errors import DataError
 if TYPE_CHECKING:
     from argparse import _ActionsContainer as Group  # a command, or a heading of its help
 
-TABLES = ".csv, .tsv, .jsonl, .json or .parquet"
+TABLES = ".csv, .tsv, .jsonl, .json, .parquet or .xlsx"
 """Endings of tables that are read."""
 
 TABLES_OR_PAIRS = f"{TABLES}; of two texts both paths, A B"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nlp_meta.models.classification import AdaptedModel
 
 EXAMPLE = "nlp-meta predict adapted --data new.csv --output predictions.csv"
-ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
+ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
 
 # Long enough for batches of texts of one length, short enough for the bar to move.
 _BLOCK = 512
@@ -29,8 +29,8 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(
         main,
         "--output",
-        help="table to write, .csv, .tsv, .jsonl or .parquet: the text, its label, then one "
-        "probability per label",
+        help="table to write, .csv, .tsv, .jsonl, .json, .parquet or .xlsx: the text, its label, "
+        "then one probability per label",
     )
     add_shared(main, "--replace", "--text-column")
     add_shared(command.add_argument_group("data"), *READING)

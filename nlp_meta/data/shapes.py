@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from nlp_meta.data.table_formats import Cells, Rows
+from nlp_meta.data.rows import Cells, Rows
 from nlp_meta.errors import LabelError
 
 _PREFIX = "__label__"

@@ -21,6 +21,8 @@ from nlp_meta.data.cards import (
     HubTask,
     TaskCard,
 )
+from nlp_meta.data.delimited import SEPARATORS
+from nlp_meta.data.rows import Reading
 from nlp_meta.data.table_formats import TABLE_FORMS, parse_table
 from nlp_meta.errors import CardError, SettingsError
 
@@ -74,7 +76,7 @@ def read_rows(
     for word in task.splits[split].split("+"):
         path = _find_file(card, task, word, data_root=data_root)
         rows += _normalize(
-            _read_file(card, path),
+            _read_file(card, path, columns=card.columns),
             card=card,
             task=task,
             columns=card.columns,
@@ -175,7 +177,7 @@ def _find_file(
     return root / name
 
 
-def _read_file(card: DataCard, path: Path) -> Sequence[Record]:
+def _read_file(card: DataCard, path: Path, *, columns: Columns) -> Sequence[Record]:
     form = path.suffix.removeprefix(".")
     if form not in TABLE_FORMS:
         raise CardError(
@@ -184,7 +186,10 @@ def _read_file(card: DataCard, path: Path) -> Sequence[Record]:
             "the file and correct `files`"
         )
     try:
-        return parse_table(form, path.read_bytes()).cells
+        # A card says what its files are: nothing is guessed.
+        reading = Reading(encoding="utf-8", separator=SEPARATORS.get(form))
+        known = (columns.source, columns.target)
+        return parse_table(form, path.read_bytes(), reading, known=known).cells
     except (OSError, ValueError) as error:
         line = getattr(error, "line", None)
         raise CardError(

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nlp_meta.data.table_formats import Reading, Rows, render_table
+from nlp_meta.data.rows import Reading, Rows
+from nlp_meta.data.table_formats import render_table
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     EMPTY,
@@ -102,7 +103,7 @@ def read_sources(
     file = replace(_recognize(Path(path)), encoding=encoding)
     columns, table = (source_column, target_column), None
     if _KINDS[file.form] == "table":
-        table = read_rows_of(file, Reading(encoding, separator, sheet))
+        table = read_rows_of(file, Reading(encoding, separator, sheet), known=(source_column,))
         notes, entries = table.notes, _table_entries(file, table, columns)
     else:
         entries, notes = _localized(file, source_lang, target_lang)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath
 
+from nlp_meta.data.file_kinds import ARCHIVE, find_kind
 from nlp_meta.errors import DataError
 
 # Why an entry is not used as a pair of sentences.
@@ -99,28 +100,22 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
             one file or grows beyond 1 GiB.
     """
     packed = path.suffix.lower() in _PACKED
-    if not packed:
-        check_form(path, ending_of(path), forms, also)
     if not path.is_file():
+        if not packed:
+            check_form(path, ending_of(path), forms, also)
         raise DataError(
             f"cannot read '{path}': there is no such file, one with sentences is needed; check the "
             "path"
         )
-    name, content = PurePath(path.name), b""
     try:
-        if path.suffix.lower() == ".gz":
-            name, content = PurePath(path.stem), _unpack_gzip(path)
-        elif packed:
-            name, content = _unpack_zip(path)
-        else:
-            content = path.read_bytes()
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+        name, content = _unpack(PurePath(path.name), path.read_bytes(), path)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"cannot read '{path}': {reason}, an unbroken "
             f"{'archive of one file' if packed else 'file'} is needed; get or pack it anew"
         ) from error
-    check_form(path, ending_of(name), forms, also)
+    check_form(path, ending_of(name), forms, also, content=content)
     return UserFile(path, ending_of(name), content)
 
 
@@ -280,18 +275,23 @@ def damaged(file: UserFile, reason: object, *, line: int | None = None) -> DataE
     )
 
 
-def _unpack_gzip(path: Path) -> bytes:
-    with gzip.open(path) as file:
-        return _check_size(path, file.read(_LARGEST + 1))
-
-
-def _unpack_zip(path: Path) -> tuple[PurePath, bytes]:
-    with zipfile.ZipFile(BytesIO(path.read_bytes())) as archive:
+def _unpack(name: PurePath, content: bytes, path: Path) -> tuple[PurePath, bytes]:
+    """The name and content of a file in an archive, whatever the archive's ending says."""
+    ending = name.suffix.lower()
+    if content.startswith(b"\x1f\x8b") or ending == ".gz":
+        with gzip.open(BytesIO(content)) as file:
+            inner = _check_size(path, file.read(_LARGEST + 1))
+        return PurePath(name.stem if ending == ".gz" else name), inner
+    if ending != ".zip" and find_kind(content).name != ARCHIVE:
+        return name, content
+    with zipfile.ZipFile(BytesIO(content)) as archive:
         names = [
             member.filename
             for member in archive.infolist()
             if not member.is_dir() and not member.filename.startswith("__MACOSX/")
         ]
+        if len(names) != 1 and ending != ".zip":
+            return name, content  # a package of some tool
         if len(names) != 1:
             shown = ", ".join(names[:3]) + (" and more" if len(names) > 3 else "")
             raise DataError(
@@ -311,11 +311,20 @@ def _check_size(path: Path, content: bytes) -> bytes:
     return content
 
 
-def check_form(path: Path, form: str, forms: Sequence[str] | None, also: str = "") -> None:
+def check_form(
+    path: Path, form: str, forms: Sequence[str] | None, also: str = "", *, content: bytes = b""
+) -> None:
     """Refuse a form that is none of those known; arguments are those of `read_user_file`."""
-    if forms is not None and form not in forms:
+    if forms is None or form in forms:
+        return
+    kind = find_kind(content)
+    if not kind.is_read:
         raise DataError(
-            f"cannot read '{path}': its ending '{form and '.' + form}' is unknown, one of "
-            f"{', '.join('.' + known for known in forms)}, or such a file in an archive .gz or "
-            f".zip{also}, is needed; save it as one of these"
+            f"cannot read '{path}': it is {kind.name}, one of "
+            f"{', '.join('.' + known for known in forms)} is needed; {kind.remedy}"
         )
+    raise DataError(
+        f"cannot read '{path}': its ending '{form and '.' + form}' is unknown, one of "
+        f"{', '.join('.' + known for known in forms)}, or such a file in an archive .gz or "
+        f".zip{also}, is needed; save it as one of these"
+    )

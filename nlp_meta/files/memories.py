@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nlp_meta.data.languages import same_language
-from nlp_meta.data.table_formats import Reading, render_table
+from nlp_meta.data.rows import Reading
+from nlp_meta.data.table_formats import render_table
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     DUPLICATE,
@@ -182,11 +183,11 @@ def read_memory(
     if aligned is not None:
         return _sift(aligned_entries(*aligned, known=MEMORY_FORMS), str(path))
     file = recognize(read_user_file(path), plain=PAIR_TABLES)
-    check_form(path, file.form, MEMORY_FORMS, _ALIGNED)
+    check_form(path, file.form, MEMORY_FORMS, _ALIGNED, content=file.content)
     file = replace(file, encoding=encoding)
     if file.form in PAIR_TABLES:
-        rows = read_rows_of(file, Reading(encoding, separator, sheet))
         columns = {"source_column": source_column, "target_column": target_column}
+        rows = read_rows_of(file, Reading(encoding, separator, sheet), known=columns.values())
         return _sift(table_entries(file, rows, **columns), str(path), notes=rows.notes)
     if file.form == "tmx":
         catalog = tmx_entries(file, **languages)

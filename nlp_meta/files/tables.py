@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from nlp_meta.data.delimited import has_header, split_lines
+from nlp_meta.data.encodings import Decoded, decode_bytes
 from nlp_meta.data.holes import (
     POLICIES,
     SKIP,
@@ -20,28 +22,19 @@ from nlp_meta.data.holes import (
 )
 from nlp_meta.data.label_maps import read_pairs
 from nlp_meta.data.labels import check_columns, drop_rows, label_text
+from nlp_meta.data.rows import LOOK, Cells, Reading, Rows, TableError
 from nlp_meta.data.shapes import find_shape, take_labels
-from nlp_meta.data.table_formats import (
-    LOOK,
-    TABLE_FORMS,
-    Cells,
-    Reading,
-    Rows,
-    TableError,
-    parse_table,
-)
+from nlp_meta.data.table_formats import TABLE_FORMS, parse_table
 from nlp_meta.errors import DataError, LabelError
 from nlp_meta.files.entries import (
     Entry,
     UserFile,
     damaged,
-    decode_lines,
     decode_text,
-    not_utf8,
     read_user_file,
 )
 
-PAIR_TABLES = ("csv", "tsv", "jsonl", "parquet")
+PAIR_TABLES = tuple(form for form in TABLE_FORMS if form != "txt")
 WRITTEN_PAIR_TABLES = ("csv", "tsv", "jsonl")
 LABEL_FILES = ("csv", "tsv", "json", "jsonl", "yaml", "yml")
 """Endings of files that a label map is read from."""
@@ -102,7 +95,7 @@ def read_table(
         SettingsError: `empty` is no policy here.
     """
     check_policy(empty, policies=POLICIES if label_column is None else (STOP, SKIP))
-    file = read_user_file(Path(path), forms=(*TABLE_FORMS, "txt"))
+    file = read_user_file(Path(path), forms=TABLE_FORMS)
     reading = Reading(encoding, separator, sheet)
     rows = _read(file, reading, text_column, label_column, max_rows=max_rows)
     columns = rows.columns
@@ -133,10 +126,11 @@ def read_table(
 def _read(
     file: UserFile, reading: Reading, text_column: str, label_column: str | None, *, max_rows: int
 ) -> Rows:
-    if file.form == "txt":
-        rows = _read_lines(file, text_column, label_column)
+    known = [text_column] if label_column is None else [text_column, label_column]
+    if file.form == "txt" and not has_header(_decode(file, reading.encoding).text, known):
+        rows = _read_lines(file, reading, text_column, label_column)
     else:
-        rows = read_rows_of(file, reading, most=max_rows)
+        rows = read_rows_of(file, reading, known=known, most=max_rows)
     _check_count(file, rows.count, max_rows)
     return rows
 
@@ -162,7 +156,7 @@ def _find_used(
         count=len(texts),
         empty=empty,
         subject=f"table {file.path}",
-        name=lambda places: list_places("line", [rows.lines[place] for place in places]),
+        name=lambda places: list_places(rows.unit, [rows.lines[place] for place in places]),
         remedies={name.removesuffix("_column"): f"change `{name}`" for name in wanted},
     )
     used = [place for place in selection.places if place not in dropped]
@@ -193,10 +187,13 @@ def _check_single(
         )
 
 
-def _read_lines(file: UserFile, text_column: str, label_column: str | None) -> Rows:
+def _read_lines(
+    file: UserFile, reading: Reading, text_column: str, label_column: str | None
+) -> Rows:
     """Texts of one line each, behind their labels as fastText writes them."""
     cells, lines = [], []
-    for line, text in enumerate(decode_lines(file), start=1):
+    decoded = _decode(file, reading.encoding)
+    for line, text in enumerate(split_lines(decoded.text), start=1):
         words = text.split(" ")
         labels = [word for word in words if word.startswith("__label__")]
         if label_column is not None and not labels and not is_empty(text):
@@ -210,7 +207,8 @@ def _read_lines(file: UserFile, text_column: str, label_column: str | None) -> R
             cells.append(row if label_column is None else {**row, label_column: labels})
             lines.append(line)
     columns = (text_column,) if label_column is None else (text_column, label_column)
-    return Rows(columns, tuple(cells), tuple(lines), len(cells))
+    notes = (decoded.note,) if decoded.note else ()
+    return Rows(columns, tuple(cells), tuple(lines), len(cells), notes)
 
 
 def read_label_file(path: Path) -> dict[str, str]:
@@ -251,6 +249,7 @@ def read_rows_of(
     reading: Reading = LOOK,
     *,
     columns: Collection[str] | None = None,
+    known: Collection[str] | None = None,
     most: int | None = None,
 ) -> Rows:
     """Read a table that a user brought; arguments are those of `parse_table`.
@@ -259,11 +258,28 @@ def read_rows_of(
         DataError: It does not keep to its format; names the line.
     """
     try:
-        return parse_table(file.form, file.content, reading, columns=columns, most=most)
+        return parse_table(
+            file.form, file.content, reading, columns=columns, known=known, most=most
+        )
     except TableError as error:
-        raise damaged(file, error, line=error.line) from error
-    except UnicodeDecodeError as error:
-        raise not_utf8(file, error) from error
+        raise refuse_table(file, error) from error
+
+
+def _decode(file: UserFile, encoding: str | None) -> Decoded:
+    try:
+        return decode_bytes(file.content, encoding=encoding)
+    except TableError as error:
+        raise refuse_table(file, error) from error
+
+
+def refuse_table(file: UserFile, error: TableError) -> DataError:
+    """Say why a table is not read, and what to change."""
+    if not error.needed and not error.remedy:
+        return damaged(file, error, line=error.line)
+    where = "" if error.line is None else f"line {error.line}: "
+    needed = error.needed or f"a well-formed .{file.form} file is needed"
+    remedy = error.remedy or "mend it or save it anew"
+    return DataError(f"cannot read '{file.path}': {where}{error}, {needed}; {remedy}")
 
 
 def table_entries(

@@ -334,7 +334,7 @@ def test_label_unknown_to_the_model_stops_evaluation(capsys: pytest.CaptureFixtu
     [
         (["predict", "nothing", "--data", "d.csv", "--output", "p.csv"], "nothing"),
         (["predict", "model", "--data", "absent.csv", "--output", "p.csv"], "absent.csv"),
-        (["predict", "model", "--data", "d.csv", "--output", "p.xlsx"], ".xlsx"),
+        (["predict", "model", "--data", "d.csv", "--output", "p.docx"], ".docx"),
         (["predict", "model", "--data", "d.csv", "--output", "d.csv"], "reads"),
         (["predict", "model", "--data", "d.csv", "--output", "d.csv/p.csv"], "not a folder"),
         (["predict", "model", "--data", "d.csv", "--output", "model.csv"], "not a file"),

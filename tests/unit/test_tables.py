@@ -114,9 +114,9 @@ def test_ten_thousand_rows_keep_their_order(tmp_path):
     ("name", "content", "message"),
     [
         (
-            "a.xlsx",
+            "a.docx",
             "x",
-            r"its ending '.xlsx' is unknown, one of \.csv, .*\.parquet, \.txt, or ",
+            r"its ending '.docx' is unknown, one of \.csv, .*\.xlsx, .*, or ",
         ),
         ("a.csv", "", r"it has no rows"),
         ("a.csv", "text,label\n", r"it has no rows"),
@@ -135,9 +135,13 @@ def test_ten_thousand_rows_keep_their_order(tmp_path):
         ("a.jsonl", '{"txt":"a","label":1}\n', r"nearest: 'txt'\); .*`text_column`"),
         ("a.csv", "text,text,label\na,b,c\n", r"2 have that name"),
         ("a.csv", "text,label\nno, no,bad\n", r"line 2: it has 3 cells where the header has 2"),
-        ("a.csv", b"text,label\ncaf\xe9,a\n", r"byte 0xe9 in line 2 is not UTF-8"),
-        ("a.jsonl", b'{"text":"caf\xe9","label":1}\n', r"byte 0xe9 in line 1 is not UTF-8"),
-        ("a.csv", 'text,label\n"a,b\nc,d\n', r"a well-formed .csv file is needed"),
+        (
+            "a.csv",
+            b"text,label\ntr\xe8s,a\n",
+            r"byte 0xe8 in line 2 is not UTF-8.*'très' in cp1252.*`encoding`",
+        ),
+        ("a.jsonl", b'{"text":"tr\xe8s","label":1}\n', r"byte 0xe8 in line 1 is not UTF-8"),
+        ("a.csv", 'text,label\n"a, b,c\nd,e\n', r"line 2: a cell begins with \" and does not"),
         ("a.jsonl", '{"text":"a","label":1}\n{"text": b}\n', r"a well-formed .jsonl file"),
         ("a.json", '[{"text":"a"', r"a well-formed .json file is needed"),
         (
@@ -150,7 +154,7 @@ def test_ten_thousand_rows_keep_their_order(tmp_path):
             '[{"text":"a","label":"\\udc00"}]',
             r"line 1: a text has half of a surrogate",
         ),
-        ("a.json", '{"text":["a"],"label":"b"}', r"line 1 has a list in column 'text'"),
+        ("a.json", '[{"text":["a"],"label":"b"}]', r"line 1 has a list in column 'text'"),
         ("a.parquet", "x", r"a well-formed .parquet file is needed"),
     ],
 )

@@ -1,0 +1,491 @@
+"""CSV and TSV as people's programs write them: which separator, which quotes, where the header is.
+
+A line that is a row by itself is read as one. Quotes join lines only where they keep to the
+form of a table and the lines between them are no rows of their own.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice, zip_longest
+
+from nlp_meta.data.rows import Cells, Rows, TableError, pick_cells
+
+SEPARATORS = {"csv": ",", "tsv": "\t"}
+"""Of the endings; `txt` has none."""
+
+_CANDIDATES = (",", ";", "\t", "|")
+_NAMES = {"\t": "a tabulator", " ": "a blank"}
+_QUOTES = ('""', "''", "“”", "„“", "„”", "«»", "\u2018\u2019")
+_SAMPLE = 1000
+"""Lines that are looked at."""
+_HEADER_LINES = 50
+"""Lines among which the header is looked for."""
+_START = 2**16
+_FEW = 3
+_SHOWN = 40
+_MOST = 0.8
+"""Share of the lines that a separator gives one width where the ending is right."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How cells are written.
+
+    Attributes:
+        quotes: The one that opens and the one that closes.
+        escapes: A backslash stands before quotes, and before separators, of a text.
+    """
+
+    separator: str
+    quotes: str = '""'
+    escapes: bool = False
+
+    def split(self, line: str) -> tuple[list[str], bool]:
+        """The cells of a line, and whether no quote in them is out of place."""
+        if self.quotes[0] not in line and not self.escapes:
+            return line.split(self.separator), True
+        cells, clean = [], True
+        for quoted, plain in self._cell.findall(line):
+            if not plain:
+                cells.append(self._unquote(quoted))
+                continue
+            bare, text = plain.strip(" "), plain
+            if bare.startswith(self.quotes[0]):
+                clean = False
+                if len(bare) > 1 and bare.endswith(self.quotes[1]):
+                    text = self._unquote(bare[1:-1])
+            elif self.escapes:
+                text = re.sub(rf"\\([{re.escape(self.separator)}\\\"'])", r"\1", plain)
+            cells.append(text)
+        return cells, clean
+
+    def split_loosely(self, line: str) -> list[str]:
+        """The cells of a line where a quote closes a text only before a separator."""
+        opening, closing, separator = map(re.escape, (*self.quotes, self.separator))
+        cell = rf"(?:\A|{separator})(?:{opening}(.*?){closing}(?={separator}|\Z)|([^{separator}]*))"
+        return [self._unquote(quoted) or plain for quoted, plain in re.findall(cell, line)]
+
+    def join(self, lines: Sequence[str], first: int) -> tuple[list[str] | None, int]:
+        """Read a row whose texts in quotes may go on over several lines.
+
+        Returns:
+            Its cells, None where its quotes do not keep to the form of a table; and the place
+            of the line after those that were read.
+        """
+        cells: list[str] = []
+        rest, place = lines[first].rstrip("\r"), first
+        while True:
+            inside = None
+            for cell in self._cell.finditer(rest):
+                if cell[2] and cell[2].lstrip(" ").startswith(self.quotes[0]):
+                    inside = rest[rest.index(self.quotes[0], cell.start(2)) + 1 :]
+                    break
+                cells.append(self._unquote(cell[1]) if cell[1] else cell[2] or "")
+            if inside is None:
+                return cells, place + 1
+            parts: list[str] = []
+            while (end := self._end.match(inside.rstrip("\r"))) is None:
+                parts.append(inside)
+                place += 1
+                if place == len(lines):
+                    return None, place
+                inside = lines[place]
+            rest = inside[end.end() :].rstrip("\r").lstrip(" ")
+            if rest and not rest.startswith(self.separator):
+                return None, max(place, first + 1)
+            cells.append(self._unquote("\n".join([*parts, end[1]])))
+            if not rest:
+                return cells, place + 1
+            rest = rest[1:]
+
+    @cached_property
+    def _cell(self) -> re.Pattern[str]:
+        """A cell and what stands before it: a text in quotes, or one as it is."""
+        opening, closing, separator = map(re.escape, (*self.quotes, self.separator))
+        blanks = "" if self.separator == " " else "[ ]*"
+        plain = rf"(?:\\.|[^{separator}\\]|\\\Z)*" if self.escapes else rf"[^{separator}]*"
+        quoted = rf"{blanks}{opening}({self._inner}){closing}{blanks}(?={separator}|\Z)"
+        return re.compile(rf"(?:\A|{separator})(?:{quoted}|({plain}))", re.DOTALL)
+
+    @cached_property
+    def _end(self) -> re.Pattern[str]:
+        """The end of a text in quotes that began before."""
+        closing = re.escape(self.quotes[1])
+        return re.compile(rf"({self._inner}){closing}(?!{closing})", re.DOTALL)
+
+    @property
+    def _inner(self) -> str:
+        """A text in quotes; quotes of its own are doubled, or escaped."""
+        closing = re.escape(self.quotes[1])
+        if self.escapes:
+            return rf"[^{closing}\\]*(?:(?:\\(?:.|\Z)|{closing}{closing})[^{closing}\\]*)*"
+        return rf"[^{closing}]*(?:{closing}{closing}[^{closing}]*)*"
+
+    def _unquote(self, text: str) -> str:
+        text = text.replace(self.quotes[1] * 2, self.quotes[1])
+        return re.sub(r"\\([\"'\\])", r"\1", text) if self.escapes else text
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a look at the lines of a table has found.
+
+    Attributes:
+        lines: Of the file, without line feeds.
+        header: Place of the header among the lines.
+        columns: Their names.
+    """
+
+    lines: Sequence[str]
+    dialect: Dialect
+    header: int
+    columns: Sequence[str]
+    notes: Sequence[str]
+
+    def after_header(self, most: int) -> Iterator[str]:
+        """Lines of the table that are not blank."""
+        lines = islice(self.lines, self.header + 1, self.header + 1 + most)
+        return (line.rstrip("\r") for line in lines if line.strip())
+
+
+def read_delimited(
+    text: str,
+    form: str,
+    *,
+    columns: Collection[str] | None,
+    known: Collection[str],
+    most: int | None,
+    separator: str | None,
+) -> Rows:
+    """Read a text of cells.
+
+    Args:
+        form: Its ending: `csv`, `tsv`, or another that says nothing of the separator.
+        columns: Those whose cells are wanted; None takes all.
+        known: Columns that tell which line the header is.
+        separator: As the user says; None looks.
+
+    Raises:
+        TableError: Quotes can be read in two ways, or in none; a row is wider than the header.
+    """
+    survey = _survey(split_lines(text), form, known=known, separator=separator)
+    reader, header = _RowReader(survey), list(survey.columns)
+    cells: list[Cells] = []
+    lines, count, number, repeated = [], 0, 0, 0
+    for line, row in reader.read():
+        if row == header:
+            repeated += 1
+        else:
+            number += 1
+            if any(map(str.strip, row)):
+                count = number
+            if most is None or number <= most:
+                cells.append(pick_cells(dict(zip(header, row, strict=False)), columns))
+                lines.append(line)
+    notes = [*survey.notes, *reader.notes()]
+    if repeated:
+        notes.append(f"rows that repeat the header are left out: {repeated}")
+    return Rows(tuple(header), tuple(cells[:count]), tuple(lines[:count]), count, tuple(notes))
+
+
+def has_header(text: str, known: Collection[str]) -> bool:
+    """Whether one of the first lines of a text has these names of columns."""
+    lines = islice(split_lines(text[:_START]), _HEADER_LINES)
+    return _find_names(dict(enumerate(lines)), _CANDIDATES, known) is not None
+
+
+class _RowReader:
+    """Reads the rows below a header, and remembers which quotes it took for texts' own."""
+
+    def __init__(self, survey: Survey) -> None:
+        self._survey = survey
+        self._lines, self._dialect = survey.lines, survey.dialect
+        self._width = len(survey.columns)
+        self._stray: list[int] = []
+        self._blank: list[int] = []
+        # No text in quotes that begins before this line ends as it must.
+        self._unclosed = 0
+
+    def read(self) -> Iterator[tuple[int, list[str]]]:
+        """Give the rows with their lines, from 1."""
+        place = self._survey.header + 1
+        while place < len(self._lines):
+            line, first = self._lines[place].rstrip("\r"), place
+            place += 1
+            if not line or not (line.strip() or self._width == 1):
+                self._blank.append(first + 1)
+                continue
+            row, clean = self._dialect.split(line)
+            if clean and len(row) <= self._width:
+                yield first + 1, row
+                continue
+            rows, place = self._resolve(first, row, clean)
+            for row in rows:
+                yield first + 1, row
+
+    def notes(self) -> list[str]:
+        """What was taken for granted."""
+        notes = []
+        if self._stray:
+            lines = _list_lines(self._stray)
+            notes.append(f"a quote that encloses no cell is part of the text ({lines})")
+        end = max((place for place, line in enumerate(self._lines) if line), default=0)
+        inside = [line for line in self._blank if line <= end]
+        if inside and self._width == 1:
+            notes.append(f"a line with nothing in it is no row ({_list_lines(inside)})")
+        return notes
+
+    def _resolve(self, first: int, row: list[str], clean: bool) -> tuple[list[list[str]], int]:
+        """Read a line that is no row by itself, or has quotes of its own."""
+        line, width = self._lines[first].rstrip("\r"), self._width
+        if not clean and first >= self._unclosed:
+            joined, after = self._dialect.join(self._lines, first)
+            if joined is None:
+                self._unclosed = after
+            elif not self._are_rows(first, after) and self._fits(joined):
+                return [joined[:width]], after
+            elif self._dialect.separator != "\t" and after > first + 1:
+                raise self._doubt(first, after)
+        for cells in (row, self._dialect.split_loosely(line), self._pieces(line)):
+            if not clean and len(cells) == width:
+                self._stray.append(first + 1)
+                return [cells], first + 1
+        if clean and self._fits(row):
+            return [row[:width]], first + 1
+        pieces = [self._dialect.split(piece) for piece in line.split("\r")]
+        if len(pieces) > 1 and all(tidy and len(cells) == width for cells, tidy in pieces):
+            return [cells for cells, _ in pieces], first + 1
+        if width == 1 and clean and row == self._pieces(line):
+            return [[line]], first + 1
+        raise self._misfit(first, row, clean)
+
+    def _pieces(self, line: str) -> list[str]:
+        return line.split(self._dialect.separator)
+
+    def _fits(self, row: Sequence[str]) -> bool:
+        return not any(map(str.strip, row[self._width :]))
+
+    def _are_rows(self, first: int, after: int) -> bool:
+        """Whether lines that quotes join may be rows by themselves.
+
+        They are as wide as the table then, without an empty cell, without doubled quotes, and
+        no blank follows a separator, as in sentences. Where a column has few values, such as
+        labels, theirs are among these. Where no column has, a file that puts quotes around
+        other cells as it must is believed to do so here.
+        """
+        lines = [line.rstrip("\r") for line in self._lines[first:after]]
+        if len(lines) == 1 or self._width == 1 or self._dialect.quotes[1] * 2 in "".join(lines):
+            return False
+        rows = [self._dialect.split(line)[0] for line in lines]
+        usual, writes_quotes, writes_blanks = self._habits
+        for row in rows:
+            if len(row) != self._width or not all(map(str.strip, row)):
+                return False
+            if not writes_blanks and any(cell[0] == " " for cell in row):
+                return False
+        if usual:
+            return all(row[column].strip() in usual[column] for row in rows for column in usual)
+        return not writes_quotes
+
+    @cached_property
+    def _habits(self) -> tuple[dict[int, set[str]], bool, bool]:
+        """How the rows are written that are in no doubt.
+
+        Returns:
+            Values of columns that have few; whether quotes enclose cells; whether blanks
+            follow separators.
+        """
+        rows, writes_quotes, writes_blanks = [], False, False
+        for line in self._survey.after_header(_SAMPLE):
+            row, clean = self._dialect.split(line)
+            if clean and len(row) == self._width:
+                rows.append([cell.strip() for cell in row])
+                writes_blanks = writes_blanks or any(cell.startswith(" ") for cell in row)
+                writes_quotes = writes_quotes or row != self._pieces(line)
+        values = {place: set(cells) for place, cells in enumerate(zip(*rows, strict=True))}
+        few = {place: cells for place, cells in values.items() if len(cells) <= len(rows) / 3}
+        return few, writes_quotes, writes_blanks
+
+    def _doubt(self, first: int, after: int) -> TableError:
+        return TableError(
+            f"its quote opens a text that ends in line {after}, or is part of the text, as each "
+            "of these lines is a row by itself",
+            first + 1,
+            needed="quotes that can be read in one way are needed",
+            remedy="take the quote out; or put the text between two quotes and write its own twice",
+        )
+
+    def _misfit(self, first: int, row: Sequence[str], clean: bool) -> TableError:
+        opening, closing = self._dialect.quotes[0], self._dialect.quotes[1]
+        if not clean:
+            return TableError(
+                f"a cell begins with {opening} and does not end with {closing} before a separator",
+                first + 1,
+                needed=f"a text between {opening} and {closing}, its own quotes twice, is needed",
+                remedy="correct the line",
+            )
+        separator = self._dialect.separator
+        advice = f"texts that contain {separator!r} are put in double quotes"
+        if any(separator in cell for cell in row):
+            advice = f"its quotes are read; what {separator!r} stands outside them separates cells"
+        return TableError(
+            f"it has {len(row)} cells where the header has {self._width} ({advice})",
+            first + 1,
+            needed="as many cells as names in the header are needed",
+            remedy="correct the line or the header, or name the `separator`",
+        )
+
+
+def _list_lines(lines: Sequence[int]) -> str:
+    return f"line {', '.join(map(str, lines[:_FEW]))}{', ...' if lines[_FEW:] else ''}"
+
+
+def split_lines(text: str) -> list[str]:
+    """Split a text at its line ends: LF, CRLF, or CR where those are the fewer.
+
+    Signs that only look like line ends, such as U+2028, are in a text.
+    """
+    if text.count("\r") - text.count("\r\n") > text.count("\n"):
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.split("\n")
+
+
+def _survey(
+    lines: Sequence[str], form: str, *, known: Collection[str], separator: str | None
+) -> Survey:
+    """Find separator, header and quotes of a table."""
+    stated = re.fullmatch(r"\s*\"?sep=(.)\"?\s*", lines[0])
+    first = 1 if stated else 0
+    usual = SEPARATORS.get(form)
+    sample = {
+        place: lines[place].rstrip("\r")
+        for place in range(first, min(len(lines), first + _SAMPLE))
+        if lines[place].strip()
+    }
+    if not sample:
+        return Survey(lines, Dialect(","), len(lines), (), ())
+    given = separator or (stated[1] if stated else None)
+    candidates = [given] if given else _order(usual)
+    chosen, header = _find_header(sample, candidates, known)
+    dialect = _find_quotes(lines, sample, chosen, header)
+    notes = []
+    if chosen != usual and not separator:
+        notes.append(f"the separator is {_NAMES.get(chosen, repr(chosen))}")
+    if dialect.quotes != '""':
+        notes.append(f"cells stand between {dialect.quotes[0]} and {dialect.quotes[1]}")
+    if dialect.escapes:
+        notes.append("a backslash before a quote of a text is not part of it")
+    if header > min(sample):
+        shown = sample[min(sample)].strip()[:_SHOWN]
+        notes.append(
+            f"the header is line {header + 1}; what stands before it, {shown!r}, is left out"
+        )
+    columns = _name_columns(sample, dialect, header)
+    return Survey(lines, dialect, header, columns, notes)
+
+
+def _order(usual: str | None) -> list[str]:
+    rest = [candidate for candidate in _CANDIDATES if candidate != usual]
+    return rest if usual is None else [usual, *rest]
+
+
+def _find_header(
+    sample: Mapping[int, str], candidates: Sequence[str], known: Collection[str]
+) -> tuple[str, int]:
+    """Separator and line of the header: it has the known names, or the width of most lines."""
+    named = _find_names(sample, candidates, known)
+    if named is not None:
+        return named
+    best = (0.0, 1, candidates[0])
+    for separator in candidates:
+        widths = Counter(len(Dialect(separator).split(line)[0]) for line in sample.values())
+        width, count = max(widths.items(), key=lambda item: (item[0] > 1, item[1]))
+        share = count / len(sample) if width > 1 else 0.0
+        if separator == candidates[0] and share >= _MOST:
+            share = 1.0
+        if share > best[0]:
+            best = (share, width, separator)
+    _, width, separator = best
+    for place, line in sample.items():
+        is_comment = line.startswith("#") and place != max(sample)
+        if not is_comment and len(Dialect(separator).split(line)[0]) == width:
+            return separator, place
+    return separator, min(sample)
+
+
+def _find_names(
+    sample: Mapping[int, str], candidates: Sequence[str], known: Collection[str]
+) -> tuple[str, int] | None:
+    for separator in candidates if known else ():
+        for place in islice(sample, _HEADER_LINES):
+            names = {_clean_name(cell) for cell in Dialect(separator).split(sample[place])[0]}
+            if names.issuperset(known):
+                return separator, place
+    return None
+
+
+def _clean_name(name: str) -> str:
+    """Name a column as a person reads it: without blanks, marks and quotes around it."""
+    bare = name.strip().strip("\ufeff\u200b").lstrip("#").strip()
+    for quotes in _QUOTES:
+        if len(bare) > 1 and bare.startswith(quotes[0]) and bare.endswith(quotes[1]):
+            return bare[1:-1].strip()
+    return bare
+
+
+def _find_quotes(
+    lines: Sequence[str], sample: Mapping[int, str], separator: str, header: int
+) -> Dialect:
+    """How quotes are written: the way in which most lines are rows by themselves."""
+    plain = Dialect(separator)
+    width = len(plain.split(sample[header])[0])
+    rows = [line for place, line in sample.items() if place > header]
+    escaped = islice((line for line in lines if '\\"' in line or f"\\{separator}" in line), _SAMPLE)
+    escaping = Dialect(separator, escapes=True)
+    if _gain(escaping, plain, [line.rstrip("\r") for line in escaped], width) > 0:
+        return escaping
+    for quotes in _QUOTES[1:]:
+        if any(quotes[0] in line for line in rows):
+            other = Dialect(separator, quotes)
+            if _gain(other, plain, rows, width) > 0:
+                return other
+    return Dialect(separator, "''") if _encloses(plain, rows, width) else plain
+
+
+def _gain(other: Dialect, plain: Dialect, rows: Sequence[str], width: int) -> int:
+    """Rows that quotes of another kind make as wide as the header, less those that they spoil."""
+    gain = 0
+    for row in rows:
+        cells, clean = other.split(row)
+        matters = cells != row.split(other.separator)
+        fits = clean and not any(map(str.strip, cells[width:]))
+        cells, clean = plain.split(row)
+        fits_now = clean and not any(map(str.strip, cells[width:]))
+        gain += (fits and matters and not fits_now) - (fits_now and not fits)
+    return gain
+
+
+def _encloses(plain: Dialect, rows: Sequence[str], width: int) -> bool:
+    """Whether every cell of a column stands between single quotes."""
+    columns = zip_longest(*(plain.split(row)[0][:width] for row in rows), fillvalue="")
+    return len(rows) > 1 and any(
+        all(len(cell.strip()) > 1 and cell.strip()[0] == cell.strip()[-1] == "'" for cell in column)
+        for column in columns
+    )
+
+
+def _name_columns(sample: Mapping[int, str], dialect: Dialect, header: int) -> list[str]:
+    """Names of the columns; those without a name are counted, or left out where they are empty."""
+    names = [_clean_name(cell) for cell in Dialect(dialect.separator).split(sample[header])[0]]
+    rows = [dialect.split(line)[0] for place, line in sample.items() if place > header]
+    numbers = [row[0] for row in rows if len(row) == len(names) + 1]
+    if numbers == [str(number) for number in range(1, len(rows) + 1)] and len(rows) > 1:
+        names = ["", *names]
+    while (
+        names and not names[-1] and not any("".join(row[len(names) - 1 :]).strip() for row in rows)
+    ):
+        names.pop()
+    return [name or f"column {place}" for place, name in enumerate(names, start=1)]

@@ -1,0 +1,313 @@
+"""Encodings of users' files: by their byte order marks, by looking, or as the user says.
+
+What is not UTF-8 is decoded without being asked only where all encodings in which it reads
+like a text give the same text. Otherwise the user is shown what each of them makes of it.
+"""
+
+import codecs
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+
+from nlp_meta.data.rows import TableError
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    b"\x84\x31\x95\x33": "gb18030",
+}
+"""The marks of UTF-32 stand before those of UTF-16, which they begin with."""
+
+_ONE_BYTE = (
+    *("cp1252", "cp1250", "cp1251", "cp1254", "cp1257", "cp1253", "cp1255", "cp1256", "cp874"),
+    *("koi8_r", "iso8859_2", "iso8859_15"),
+)
+_TWO_BYTES = ("cp932", "euc_jp", "cp949", "big5", "gb18030")
+_OLD = ("mac_roman", "cp850", "cp866", "cp437")
+"""Of systems that few have today: they count where no other encoding does."""
+
+_ALPHABETS = (
+    *("äöüß", "àâæçéèêëîïôùûüÿœ", "áéíóúüñ", "áâãàçéêíóôõúü", "àèéìíîòóù", "éëïóöüáèê", "æøåéó"),
+    *("åäöéü", "áðéíóúýþæö", "àèéíòóúïüç", "ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž"),
+    *(
+        "áéíóöőúüű",
+        "ăâîşţșț",
+        "čćđšž",
+        "çğ\u0131öşüâîûi\u0307",
+        "ąčęėįšųūž",
+        "āčēģīķļņšūž",
+        "äõöüšž",
+    ),
+)
+"""Letters of languages beside those of ASCII: a text has those of one of them."""
+
+_SAMPLE = 2**16
+"""Characters that are looked at, in lines that have others than ASCII."""
+_SHOWN = 3
+_LISTED = 10
+
+_TYPOGRAPHY = set("\u2018\u2019\u201a“”„\u2013—…€£°«»·•§®™©¿¡ºª½¼¾²³\u00b4№،؛؟\u00a0\u200e\u200f")
+_INSIDE = set("\u2018\u2019·\u00b4\u2013—…")
+"""Signs that stand between two letters."""
+_UNUSED = ("Cc", "Cn", "Co")
+_LEAST = 8
+"""Letters that tell an encoding of another script than Latin, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The text of a file.
+
+    Attributes:
+        note: What was taken for granted; empty for UTF-8 and for what the user said.
+    """
+
+    text: str
+    note: str = ""
+
+
+def decode_bytes(content: bytes, *, encoding: str | None = None) -> Decoded:
+    """Decode a file.
+
+    Args:
+        encoding: As the user says; None looks.
+
+    Raises:
+        TableError: A byte is not of the encoding, names its line; there is no such
+            encoding; the file is of several or may be of several.
+    """
+    marked = _find_mark(content)
+    if encoding is not None:
+        return Decoded(_decode_as(content, _check_name(encoding, marked), marked))
+    if marked == "utf-8-sig":
+        return Decoded(_decode_as(content, marked, marked))
+    if marked is not None:
+        text = _decode_as(content, marked, marked)
+        return Decoded(text, f"the encoding is {marked.upper()}, by its byte order mark")
+    if wide := _find_wide(content):
+        text = _decode_as(content, wide, None)
+        return Decoded(text, f"the encoding is {wide.upper()}, by looking at it")
+    try:
+        return Decoded(content.decode())
+    except UnicodeDecodeError as error:
+        return _look(content, error)
+
+
+def line_of(content: bytes, place: int) -> int:
+    """The line of a byte, from 1."""
+    before = content[:place]
+    return max(before.count(b"\n"), before.count(b"\r")) + 1
+
+
+def _find_mark(content: bytes) -> str | None:
+    return next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
+
+
+def _check_name(encoding: str, marked: str | None) -> str:
+    try:
+        name = codecs.lookup(encoding).name
+        "".encode(name)
+        b"".decode(name)
+    except (LookupError, ValueError) as error:
+        raise TableError(
+            f"there is no encoding {encoding[:40]!r}",
+            needed="the name of one is needed",
+            remedy="write `encoding` like utf-8, utf-16, cp1252 or gb18030",
+        ) from error
+    if marked is not None and name.split("-")[:2] != codecs.lookup(marked).name.split("-")[:2]:
+        shown = marked.removesuffix("-sig").upper()
+        raise TableError(
+            f"it begins with the byte order mark of {shown}, and `encoding` says {encoding}",
+            needed="one encoding is needed",
+            remedy="leave `encoding` out",
+        )
+    return name
+
+
+def _decode_as(content: bytes, encoding: str, marked: str | None) -> str:
+    if encoding == "utf-16" and marked is None:
+        encoding = _find_wide(content) or "utf-16-le"
+    try:
+        return content.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        known = encoding.removesuffix("-sig").upper()
+        raise TableError(
+            f"{_show_byte(content, error)} is not {known}",
+            needed="one encoding throughout is needed",
+            remedy="save the file with the encoding UTF-8, or name its own with `encoding`",
+        ) from error
+
+
+def _show_byte(content: bytes, error: UnicodeDecodeError) -> str:
+    return f"byte 0x{content[error.start]:02x} in line {line_of(content, error.start)}"
+
+
+def _find_wide(content: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark: every second byte of Latin text is zero."""
+    sample = content[: _SAMPLE - _SAMPLE % 4]
+    if len(sample) < 4 or b"\0" not in sample:
+        return None
+    zeros = [sample[place::4].count(0) * 4 / len(sample) for place in range(4)]
+    for name, high in (("utf-32-le", zeros[2:]), ("utf-32-be", zeros[:2])):
+        if min(high) > 0.99:
+            return name
+    for name, line_end in (("utf-16-le", b"\n\0"), ("utf-16-be", b"\0\n")):
+        first = 1 if name.endswith("le") else 0
+        zero, other = sample[first::2].count(0), sample[1 - first :: 2].count(0)
+        is_latin = zero > 0.3 * len(sample) / 2 and other < 0.1 * zero
+        if other == 0 and (is_latin or line_end in sample):
+            return name
+    return None
+
+
+def _look(content: bytes, error: UnicodeDecodeError) -> Decoded:
+    place = _show_byte(content, error)
+    lossy = content.decode(errors="replace")
+    bad = lossy.count("\ufffd")
+    if bad <= sum(sign > "\x7f" for sign in lossy) - bad:
+        raise TableError(
+            f"{place} is not UTF-8, as most of the file is{_list_lines(lossy)}",
+            needed="one encoding throughout is needed",
+            remedy="mend what is cut off or was joined from another file, or name the encoding of "
+            "all lines with `encoding`",
+        ) from error
+    texts: dict[str, str] = {}
+    for name in (*_ONE_BYTE, *_TWO_BYTES, *_OLD):
+        text = _read_like_text(content, name)
+        if text is not None and text not in texts.values():
+            texts[name] = text
+    chosen = _choose(content, texts)
+    if chosen is not None:
+        word = _odd_words(texts[chosen])[0]
+        note = f"the encoding is {chosen}, by looking at it ({place} is in {word!r})"
+        return Decoded(texts[chosen], note)
+    raise TableError(
+        f"{place} is not UTF-8{_compare_words(texts)}",
+        needed="an encoding that is beyond doubt is needed",
+        remedy=f"name it with `encoding`, such as {next(iter(texts), 'cp1252')}, or save the "
+        "file with the encoding UTF-8",
+    ) from error
+
+
+def _list_lines(lossy: str) -> str:
+    lines = [str(n) for n, line in enumerate(lossy.split("\n"), start=1) if "\ufffd" in line]
+    more = ", ..." if len(lines) > _LISTED else ""
+    return f" (lines that are not: {', '.join(lines[:_LISTED])}{more})" if len(lines) > 1 else ""
+
+
+def _choose(content: bytes, texts: dict[str, str]) -> str | None:
+    """The encoding that is beyond doubt.
+
+    Between scripts other than Latin the library decides, as their letters tell them apart. It
+    takes Spanish for Polish, so that it has no say in Latin ones: there the letters must be
+    those of one language.
+    """
+    fits = {name: text for name, text in texts.items() if _is_foreign(text) or _is_language(text)}
+    usual = {name: text for name, text in fits.items() if name not in _OLD} or fits
+    for name, text in usual.items():
+        if len(usual) == 1 and (_is_language(text) or len(_odd_letters(text)) >= _LEAST):
+            return name
+    few = any(len(_odd_letters(text)) < _LEAST for text in usual.values())
+    if few or not all(map(_is_foreign, usual.values())):
+        return None
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(content[:_SAMPLE]).best()
+    names = () if best is None else (best.encoding, *best.could_be_from_charset)
+    return next((name for name in usual if name in names), None)
+
+
+def _is_foreign(text: str) -> bool:
+    letters = _odd_letters(text)
+    return sum(_script(letter) == "LATIN" for letter in letters) < 0.1 * len(letters)
+
+
+def _is_language(text: str) -> bool:
+    letters = {letter.lower() for letter in _odd_letters(text)}
+    return any(letters <= set(alphabet) for alphabet in _ALPHABETS)
+
+
+def _odd_letters(text: str) -> list[str]:
+    return [letter for letter in _sample(text) if letter > "\x7f" and letter.isalpha()]
+
+
+def _odd_words(text: str) -> list[str]:
+    return re.findall(r"[^\s\W]*[^\x00-\x7f][^\s\W]*", _sample(text)) or [""]
+
+
+def _compare_words(texts: dict[str, str]) -> str:
+    """Show the first word that encodings read in different ways."""
+    names = list(texts)[:_SHOWN]
+    for words in zip(*(_odd_words(texts[name]) for name in names), strict=False):
+        if len(set(words)) == len(words):
+            readings = zip(words, names, strict=True)
+            shown = ", ".join(f"{word[:30]!r} in {name}" for word, name in readings)
+            return f"; a word of it is {shown}"
+    return ""
+
+
+def _sample(text: str) -> str:
+    """Lines with others than ASCII characters, a part of them."""
+    if len(text) <= _SAMPLE:
+        return text
+    lines, size = [], 0
+    for line in re.finditer(r"[^\n]*[^\x00-\x7f\n][^\n]*", text):
+        lines.append(line[0])
+        size += len(line[0])
+        if size > _SAMPLE:
+            break
+    return "\n".join(lines)
+
+
+def _read_like_text(content: bytes, encoding: str) -> str | None:
+    """Decode it; None where it does not read like a text of that encoding."""
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    sample = _sample(text)
+    fits = _fits_wide(sample, encoding) if encoding in _TWO_BYTES else _fits_narrow(sample)
+    return text if fits else None
+
+
+def _fits_narrow(sample: str) -> bool:
+    """Whether words are of one script, with capitals at their beginnings, without signs in them."""
+    for odd in re.finditer(r"[^\x00-\x7f]", sample):
+        place, sign = odd.start(), odd[0]
+        before, after = sample[max(place - 1, 0) : place], sample[place + 1 : place + 2]
+        if unicodedata.category(sign)[0] in "LM":
+            neighbors = [letter for letter in (before, after) if letter.isalpha()]
+            if any(_script(letter) != _script(sign) for letter in neighbors):
+                return False
+            if sign.isupper() and (before.islower() or (before.isupper() and after.islower())):
+                return False
+            if sign.islower() and after.isupper():
+                return False
+        elif sign not in (_INSIDE if before.isalpha() and after.isalpha() else _TYPOGRAPHY):
+            return False
+    return True
+
+
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "LATIN").partition(" ")[0]
+
+
+def _fits_wide(sample: str, encoding: str) -> bool:
+    """Whether the letters are those that nearly every text of the language has most of."""
+    odd = [sign for sign in sample if sign > "\x7f"]
+    scripts = Counter(map(_script, filter(str.isalpha, odd)))
+    letters, kana = scripts.total(), scripts["HIRAGANA"] + scripts["KATAKANA"]
+    if letters < _LEAST or any(unicodedata.category(sign) in _UNUSED for sign in odd):
+        return False
+    if encoding in ("cp932", "euc_jp"):
+        return kana >= 0.2 * letters and not scripts["HALFWIDTH"]
+    if encoding == "cp949":
+        usual = sum("가" <= sign <= "힣" and min(sign.encode(encoding)) > 0xA0 for sign in odd)
+        return usual >= 0.8 * letters
+    first, last = (0xB0, 0xD7) if encoding == "gb18030" else (0xA4, 0xC6)
+    usual = sum(first <= sign.encode(encoding)[0] <= last for sign in odd if _script(sign) == "CJK")
+    return kana == 0 and usual >= 0.8 * letters

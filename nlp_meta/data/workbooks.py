@@ -1,0 +1,302 @@
+"""Workbooks of spreadsheet programs (.xlsx): a sheet as rows, and rows as a sheet.
+
+Cells arrive as a person sees them: 1 and not 1.0, dates as ISO writes them, formulas by the
+values that were stored with them.
+"""
+
+import re
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, time, timedelta
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
+
+from nlp_meta.data.rows import Cells, Rows, TableError, pick_cells
+from nlp_meta.errors import MissingPackageError
+
+if TYPE_CHECKING:
+    from openpyxl.workbook import Workbook
+
+_LARGEST = 2**29
+"""Bytes of the unpacked sheets; more is a mistake or an attack."""
+_HEADER_ROWS = 50
+_SHOWN = 5
+_LONGEST_CELL, _MOST_ROWS = 32_767, 1_048_576
+"""What a spreadsheet program takes."""
+_ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]|_(?=x[0-9A-Fa-f]{4}_)")
+
+_Row = tuple[int, list[object]]
+
+
+def read_workbook(
+    content: bytes,
+    *,
+    columns: Collection[str] | None,
+    known: Collection[str],
+    most: int | None,
+    sheet: str | None,
+) -> Rows:
+    """Read a sheet of a workbook.
+
+    Args:
+        columns: Those whose cells are wanted; None takes all.
+        known: Columns that tell which sheet and which row the header is in.
+        sheet: As the user says; None takes the only one that has something, or the columns.
+
+    Raises:
+        TableError: Which sheet is meant is in doubt; it is broken or has a formula without
+            a value; names the row.
+        MissingPackageError: openpyxl is not installed.
+    """
+    _check_parts(content)
+    with _open(content, stored=True) as book:
+        name, rows, notes = _choose_sheet(book, known, sheet)
+    place, names = _find_header(rows, known)
+    if place:
+        notes.append(f"the header is row {rows[place][0]}; what stands before it is left out")
+    others = rows[place + 1 :]
+    wanted = [at for at, column in enumerate(names) if columns is None or column in columns]
+    _check_formulas(content, name, others, wanted)
+    errors = [number for number, row in others for cell in row if _is_error(cell)]
+    if errors:
+        notes.append(f"errors of formulas count as empty cells: {len(errors)} (row {errors[0]})")
+    kept = others if most is None else others[:most]
+    cells: list[Cells] = [
+        pick_cells(
+            {
+                column: None if _is_error(cell) else cell
+                for column, cell in zip(names, row, strict=False)
+            },
+            columns,
+        )
+        for _, row in kept
+    ]
+    lines = tuple(number for number, _ in kept)
+    return Rows(tuple(names), tuple(cells), lines, len(others), tuple(notes), "row")
+
+
+def render_workbook(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> bytes:
+    """Write a workbook of one sheet; a text that begins with = stays a text.
+
+    Raises:
+        TableError: A text or the table is longer than a spreadsheet program takes.
+        MissingPackageError: openpyxl is not installed.
+    """
+    _import()
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.workbook import Workbook
+
+    if len(rows) >= _MOST_ROWS:
+        raise TableError(f"a sheet has at most {_MOST_ROWS} rows, and there are {len(rows)}")
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("Sheet1")
+    for number, row in enumerate([dict(zip(columns, columns, strict=True)), *rows], start=1):
+        cells = []
+        for name in columns:
+            value: Any = row.get(name)
+            if isinstance(value, str):
+                value = _escape(value, f"column {name!r} of row {number}")
+            cell = WriteOnlyCell(sheet, value=value)
+            if isinstance(value, str):
+                cell.data_type = "s"  # `=1` is no formula
+            cells.append(cell)
+        sheet.append(cells)
+    out = BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def _escape(text: str, place: str) -> str:
+    text = _CONTROL.sub(lambda sign: f"_x{ord(sign[0]):04X}_", text)
+    if len(text) > _LONGEST_CELL:
+        raise TableError(
+            f"a cell of a workbook holds at most {_LONGEST_CELL} characters, and {len(text)} are "
+            f"in {place}",
+            needed="another format is needed",
+            remedy="write .csv or .jsonl",
+        )
+    return text
+
+
+def _import() -> Any:
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise MissingPackageError(
+            "cannot read or write a workbook (.xlsx): openpyxl is not installed, it is needed for "
+            "that; install it by `pip install 'nlp-meta[excel]'`, or save the table as .csv"
+        ) from error
+    return openpyxl
+
+
+@contextmanager
+def _open(content: bytes, *, stored: bool) -> Iterator["Workbook"]:
+    """Open a workbook, with the stored values of formulas or with the formulas themselves."""
+    openpyxl = _import()
+    try:
+        with catch_warnings():
+            simplefilter("ignore")  # of parts that hold no cells
+            book = openpyxl.load_workbook(BytesIO(content), read_only=True, data_only=stored)
+            try:
+                yield book
+            finally:
+                book.close()
+    except (MissingPackageError, TableError):
+        raise
+    except Exception as error:  # whatever broken XML makes openpyxl raise
+        raise TableError(
+            f"it is a workbook that openpyxl does not read ({type(error).__name__}: "
+            f"{str(error)[:100]})",
+            needed="an unbroken workbook is needed",
+            remedy="open it in a spreadsheet program and save it anew as .xlsx or .csv",
+        ) from error
+
+
+def _check_parts(content: bytes) -> None:
+    """Refuse what unpacks without bound, and XML that defines entities."""
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        size = sum(part.file_size for part in archive.infolist())
+        if size > _LARGEST:
+            raise TableError(
+                f"unpacked it has {size} bytes, at most {_LARGEST} are read",
+                needed="a smaller workbook is needed",
+                remedy="save the sheet as .csv",
+            )
+        for part in archive.infolist():
+            if part.filename.endswith((".xml", ".rels")):
+                try:
+                    with archive.open(part) as file:
+                        start = file.read(2048).replace(b"\0", b"")
+                except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, EOFError) as error:
+                    raise TableError(f"its part {part.filename!r} is broken ({error})") from error
+                if b"<!DOCTYPE" in start or b"<!ENTITY" in start:
+                    raise TableError(f"its part {part.filename!r} defines entities of XML")
+
+
+def _choose_sheet(
+    book: "Workbook", known: Collection[str], sheet: str | None
+) -> tuple[str, list[_Row], list[str]]:
+    names = [part.title for part in book.worksheets]
+    if sheet is not None:
+        if sheet not in names:
+            raise TableError(
+                f"it has no sheet {sheet[:60]!r}",
+                needed=f"one of {_list(names)} is needed",
+                remedy="name it with `sheet`",
+            )
+        return sheet, list(_read_rows(book[sheet])), []
+    visible = [part for part in book.worksheets if part.sheet_state == "visible"]
+    tables = {
+        part.title: rows for part in visible or book.worksheets if (rows := list(_read_rows(part)))
+    }
+    if not tables:
+        return names[0] if names else "", [], []
+    fits = [name for name, rows in tables.items() if known and _has_header(rows, known)]
+    chosen = fits or list(tables)
+    if len(chosen) > 1:
+        raise TableError(
+            f"it has {len(chosen)} sheets that may be meant, {_list(chosen)}",
+            needed="one of them is needed",
+            remedy="name it with `sheet`",
+        )
+    notes = [f"the sheet is {chosen[0]!r}, of {_list(names)}"] if len(names) > 1 else []
+    return chosen[0], tables[chosen[0]], notes
+
+
+def _read_rows(sheet: Any) -> Iterator[_Row]:
+    """Rows that have something in a cell, with their numbers."""
+    sheet.reset_dimensions()  # some programs write them wrong
+    for number, row in enumerate(sheet.iter_rows(), start=1):
+        cells = [_value_of(cell) for cell in row]
+        if any(cell is not None and cell != "" for cell in cells):
+            yield number, cells
+
+
+def _value_of(cell: Any) -> object:
+    """A cell as a person sees it."""
+    value = cell.value
+    if isinstance(value, str):
+        if cell.data_type == "e":
+            return _Error(value)
+        return _ESCAPED.sub(lambda code: chr(int(code[1], 16)), value)
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
+        value = int(value)
+    if isinstance(value, int):
+        zeros = re.fullmatch("0+", str(cell.number_format))
+        return str(value).zfill(len(zeros[0])) if zeros and len(zeros[0]) > 1 else value
+    if isinstance(value, datetime):
+        midnight = value.time() == time()
+        return value.date().isoformat() if midnight else value.isoformat(sep=" ")
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return str(value) if isinstance(value, timedelta) else value
+
+
+class _Error(str):
+    """What stands in a cell whose formula cannot be computed."""
+
+    __slots__ = ()
+
+
+def _is_error(cell: object) -> bool:
+    return isinstance(cell, _Error)
+
+
+def _has_header(rows: Sequence[_Row], known: Collection[str]) -> bool:
+    return any(set(known) <= set(_names(row)) for _, row in rows[:_HEADER_ROWS])
+
+
+def _find_header(rows: Sequence[_Row], known: Collection[str]) -> tuple[int, list[str]]:
+    """Place and names of the header: it has the known names, or is as wide as most rows."""
+    if not rows:
+        return 0, []
+    for place, (_, row) in enumerate(rows[:_HEADER_ROWS] if known else ()):
+        if set(known) <= set(_names(row)):
+            return place, _name_columns(row)
+    filled = [sum(name != "" for name in _names(row)) for _, row in rows[:_HEADER_ROWS]]
+    usual = max(set(filled), key=filled.count)
+    place = next(place for place, count in enumerate(filled) if count >= usual)
+    return place, _name_columns(rows[place][1])
+
+
+def _names(row: Sequence[object]) -> list[str]:
+    return ["" if cell is None else str(cell).strip() for cell in row]
+
+
+def _name_columns(row: Sequence[object]) -> list[str]:
+    names = _names(row)
+    while names and not names[-1]:
+        names.pop()
+    return [name or f"column {place}" for place, name in enumerate(names, start=1)]
+
+
+def _check_formulas(
+    content: bytes, sheet: str, rows: Sequence[_Row], wanted: Sequence[int]
+) -> None:
+    """Stop at a formula that its program stored no value with."""
+    empty = {
+        (number, at) for number, row in rows for at in wanted if at >= len(row) or row[at] is None
+    }
+    if not empty:
+        return
+    with _open(content, stored=False) as book:
+        for number, row in enumerate(book[sheet].iter_rows(), start=1):
+            for at in wanted:
+                if (number, at) in empty and at < len(row) and row[at].data_type == "f":
+                    raise TableError(
+                        f"row {number} has a formula without a value",
+                        needed="values that were stored with formulas are needed",
+                        remedy="open the workbook in a spreadsheet program and save it there, or "
+                        "save the sheet as .csv",
+                    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(repr(name[:60]) for name in names[:_SHOWN]) + (
+        ", ..." if names[_SHOWN:] else ""
+    )
