@@ -12,7 +12,7 @@ from nlp_meta.data.answers import Prediction, only_predictions, share_interval
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.data.episodes import Episode, count_texts, split_folds
-from nlp_meta.data.inputs import Labels, Texts, as_texts
+from nlp_meta.data.inputs import Texts, as_texts
 from nlp_meta.data.label_maps import LabelMap
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.data.tasks import Example
@@ -33,7 +33,7 @@ from nlp_meta.models.companion import (
     CompanionReport,
     find_companion,
 )
-from nlp_meta.models.texts import check_labeled, count_cut
+from nlp_meta.models.texts import count_cut
 from nlp_meta.objectives.classification import (
     Classification,
     fit_temperature,
@@ -230,8 +230,8 @@ class LabelJudge:
 def adapt_to_labels(
     objective: Classification,
     start: Weights,
-    texts: Texts,
-    labels: Labels,
+    texts: Sequence[str],
+    labels: Sequence[str],
     *,
     settings: ModelSettings,
     how: Adaptation,
@@ -252,7 +252,6 @@ def adapt_to_labels(
         prior: N-grams of the start, from which those of the domain begin.
     """
     began = time.monotonic()
-    texts, labels = check_labeled(texts, labels)
     match = match_labels(labels, objective.labels, label_map=label_map)
     support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
     check_support(support)

@@ -33,6 +33,7 @@ from nlp_meta.models.classification import AdaptedModel, adapt_to_labels, predic
 from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_texts
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
+from nlp_meta.models.texts import check_labeled
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.objectives.ngrams import NgramModel
@@ -165,6 +166,7 @@ class MetaModel(Model):
         labels: Labels,
         *,
         label_map: LabelMap | None = None,
+        drop_labels: Labels = (),
         steps: int | None = None,
         learning_rate: float | None = None,
         seed: int = 0,
@@ -182,6 +184,7 @@ class MetaModel(Model):
                 label is text, a number or a truth value.
             label_map: From labels as written to the meta-model's, or text such as
                 `bad=negative`; wins over matching.
+            drop_labels: Labels whose examples are left out, or one of them.
             steps, learning_rate: In place of the defaults found on meta-validation.
             long_texts: What to do with texts longer than the encoder takes: `cut` them and
                 count them in the report, or `stop`.
@@ -198,6 +201,7 @@ class MetaModel(Model):
             SettingsError: An option is none of these words, or no such number.
         """
         seed = check_options(companion=companion, seed=seed, long_texts=long_texts, on_step=on_step)
+        texts, labels = check_labeled(texts, labels, drop_labels=drop_labels)
         objective = self.objective_of(CLASSIFICATION, Classification)
         # States that an earlier call kept of these texts would change the last digits.
         objective = objective.over(objective.backbone)

@@ -4,13 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nlp_meta.data.inputs import Labels, Texts, as_labels, as_texts
+from nlp_meta.data.labels import drop_rows
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import tokenize
 from nlp_meta.errors import DataError
 
 
-def check_labeled(texts: Texts, labels: Labels) -> tuple[list[str], list[str]]:
+def check_labeled(
+    texts: Texts, labels: Labels, *, drop_labels: Labels = ()
+) -> tuple[list[str], list[str]]:
     """Take texts and labels as lists; refuse ones that differ in number.
+
+    Args:
+        drop_labels: Labels whose examples are left out.
 
     Raises:
         DataError, LabelError: See `as_texts` and `as_labels`.
@@ -21,7 +27,13 @@ def check_labeled(texts: Texts, labels: Labels) -> tuple[list[str], list[str]]:
             f"cannot adapt to {len(text_list)} texts with {len(label_list)} labels: one label for "
             "each text is needed; give as many `labels` as `texts`"
         )
-    return text_list, label_list
+    if isinstance(drop_labels, str):
+        drop_labels = [drop_labels]
+    left_out, _ = drop_rows(
+        [[label] for label in label_list], as_labels(drop_labels, "drop_labels")
+    )
+    kept = [place for place in range(len(text_list)) if place not in left_out]
+    return [text_list[place] for place in kept], [label_list[place] for place in kept]
 
 
 def check_sides(sources: Texts, targets: Texts) -> tuple[list[str], list[str]]:

@@ -250,6 +250,15 @@ def test_models_take_what_holds_texts(tiny_start, adapted, finder):
     assert other.labels == ("negative", "positive") and other.predict(TEXTS) == answers
 
 
+def test_examples_of_a_label_are_left_out(tiny_start, adapted):
+    """An example more, of a label that is dropped, changes nothing; one label may stand alone."""
+    texts, labels = [*TEXTS, "what is this"], [*LABELS, "Unclear"]
+
+    for drop_labels in (["unclear"], "unclear", ("Unclear ",)):
+        model = tiny_start.adapt(texts, labels, companion="none", drop_labels=drop_labels)
+        assert model.predict(TEXTS) == adapted.predict(TEXTS)
+
+
 ODD = {**HOLES, **STRANGERS, **NO_COLUMNS, "negative": -1, "fraction": 0.5, "huge": 10**400}
 
 
@@ -282,7 +291,15 @@ def test_no_value_reaches_the_insides(tiny_start, adapted, finder, tmp_path, val
     ]
     calls += [
         lambda name=name: tiny_start.adapt(TEXTS, LABELS, **{**common, name: value})
-        for name in ("steps", "learning_rate", "seed", "companion", "long_texts", "label_map")
+        for name in (
+            "steps",
+            "learning_rate",
+            "seed",
+            "companion",
+            "long_texts",
+            "label_map",
+            "drop_labels",
+        )
     ]
     calls += [
         lambda name=name: tiny_start.adapt_to_pairs(TEXTS, TARGETS, **{**common, name: value})
