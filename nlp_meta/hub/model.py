@@ -173,6 +173,6 @@ def refuse_pickle(name: str) -> NoReturn:
         PickleError: Always.
     """
     raise PickleError(
-        f"cannot pickle this {name}: it shares its encoder with other models and each process needs "
-        f"one of its own; call `save_pretrained` here and `{name}.from_pretrained` there"
+        f"cannot pickle this {name}: it shares its encoder with other models and each process "
+        f"needs one of its own; call `save_pretrained` here and `{name}.from_pretrained` there"
     )
