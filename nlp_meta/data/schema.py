@@ -11,6 +11,7 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from reprlib import Repr
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -197,11 +198,18 @@ def read_strict(
     text = json.dumps(_name_keys(values), default=str)
     try:
         # JSON, since a list may then stand for a tuple and a mapping for a dataclass.
-        return TypeAdapter(model_class).validate_json(text, strict=True, extra="forbid")
+        adapter = _adapter(model_class)  # type: ignore[arg-type]  # classes are hashable
+        value: Model = adapter.validate_json(text, strict=True, extra="forbid")
+        return value
     except ValidationError as refused:
         path, message = _describe_first(model_class, values, refused.errors())
         name = _full_key((*((key,) if key else ()), *path))
         raise error(f"cannot use {where}: {f'key `{name}` ' if name else 'it '}{message}") from None
+
+
+@cache
+def _adapter(model_class: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(model_class)
 
 
 def _name_keys(value: object) -> object:
