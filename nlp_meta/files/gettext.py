@@ -153,7 +153,8 @@ def _header(content: bytes) -> bytes:
 
 def _check_quotes(file: UserFile, line: str, number: int) -> None:
     if _STARTS_TEXT.match(line) and not _TEXT.fullmatch(line):
-        raise damaged(file, "a text in double quotes is missing or does not end", line=number)
+        reason = "a text in double quotes is missing or does not end, or has a quote without \\"
+        raise damaged(file, reason, line=number)
 
 
 def _slots(catalog: polib.POFile) -> Iterator[_Slot]:

@@ -36,6 +36,7 @@ from nlp_meta.files.parallel_texts import aligned_entries, find_aligned, order_a
 from nlp_meta.files.placeholders import PlaceholderLoss, describe_losses, find_losses, record_losses
 from nlp_meta.files.qt import ts_entries
 from nlp_meta.files.recognition import XLIFF_ENDINGS, recognize
+from nlp_meta.files.states import row_reason
 from nlp_meta.files.tables import (
     PAIR_TABLES,
     WRITTEN_PAIR_TABLES,
@@ -188,7 +189,11 @@ def read_memory(
     if file.form in PAIR_TABLES:
         columns = {"source_column": source_column, "target_column": target_column}
         rows = read_rows_of(file, Reading(encoding, separator, sheet), known=columns.values())
-        return _sift(table_entries(file, rows, **columns), str(path), notes=rows.notes)
+        entries = [
+            replace(entry, reason=row_reason({**row, source_column: None, target_column: None}))
+            for entry, row in zip(table_entries(file, rows, **columns), rows.cells, strict=True)
+        ]
+        return _sift(entries, str(path), notes=rows.notes)
     if file.form == "tmx":
         catalog = tmx_entries(file, **languages)
         return _sift(catalog.entries, str(path), notes=catalog.notes)

@@ -71,6 +71,7 @@ def recognize(file: UserFile, *, plain: tuple[str, ...] = ()) -> UserFile:
         root = _find_root(text)
         if root in _ROOTS:
             return replace(file, form=_ROOTS[root])
+        root = "html" if root.lower() == "html" else root
         if root in _OTHER_ROOTS and file.form not in plain:
             raise _refusal(file, *_OTHER_ROOTS[root])
     if file.form not in ("po", "pot") and _GETTEXT.match(text):
@@ -85,6 +86,8 @@ def recognize(file: UserFile, *, plain: tuple[str, ...] = ()) -> UserFile:
 def _find_root(text: str) -> str:
     """The local name of the first element; empty where it is too far away."""
     place = len(text) - len(text.lstrip())
+    # A web page may write its document type in small letters.
+    text = re.sub("<!doctype", "<!DOCTYPE", text, count=1, flags=re.IGNORECASE)
     while end := next((e for b, e in _BEFORE_ROOT.items() if text.startswith(b, place)), ""):
         if end == ">" and text.find("[", place, text.find(end, place)) >= 0:
             place = max(place, text.find("]", place))

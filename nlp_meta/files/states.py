@@ -6,6 +6,7 @@ none; tools write properties. Whatever says "not finished" counts.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from nlp_meta.files.entries import FUZZY, MACHINE
@@ -42,6 +43,7 @@ _STATE_PROPERTIES = {
 _MACHINE_PROPERTIES = {
     "mt", "ismt", "machinetranslation", "machinetranslated", "mtengine", "mtprovider", "mtsystem",
 }  # fmt: skip
+_NO = ("no", "false", "0")
 _MACHINE_AUTHOR = re.compile(
     r"(?:n?mt!?|machine ?translation|google ?translate|deepl|microsoft ?translator|bing|systran|"
     r"modernmt|amazon ?translate|moses)(?:[ _-]?(?:engine|api|pro|v\d))?",
@@ -136,10 +138,21 @@ def tmx_reason(unit: Any, target: Any) -> str | None:
                 unfinished |= bool(_UNFINISHED.fullmatch(word))
                 checked |= word in _APPROVED_WORDS or word == "approved"
             machine |= name == "origin" and word in _MACHINE_WORDS
-            machine |= name in _MACHINE_PROPERTIES and word not in ("", "no", "false", "0")
+            machine |= name in _MACHINE_PROPERTIES and word not in ("", *_NO)
     if unfinished:
         return FUZZY
     return MACHINE if machine and not checked else None
+
+
+def row_reason(row: Mapping[str, object]) -> str | None:
+    """Why a row of a table is no finished translation, by the columns that tools export."""
+    words = {_plain(name): _plain(str(word)) for name, word in row.items() if word is not None}
+    if words.get("fuzzy", "") not in ("", *_NO):
+        return FUZZY
+    words.pop("review", None)  # of a table that is a text of its own
+    if any(_UNFINISHED.fullmatch(words.get(name, "")) for name in _STATE_PROPERTIES):
+        return FUZZY
+    return MACHINE if any(words.get(n, "") not in ("", *_NO) for n in _MACHINE_PROPERTIES) else None
 
 
 def _marks(node: Any) -> list[tuple[str, str]]:

@@ -965,6 +965,7 @@ def test_a_file_of_translators_is_known_by_its_content(tmp_path, name, content):
         ("strings.xml", "<?xml version='1.0'?><!-- a --><resources/>", "a file of Android strings"),
         ("a.txml", "<txml/>", "a document of Wordfast Pro"),
         ("a.ttx", "<TRADOStag/>", "a document of TagEditor"),
+        ("a.tmx", "<!doctype html>\n<HTML><body>Log in</body></HTML>", "it is a web page"),
         ("a.mo", b"\xde\x12\x04\x95\x00\x00", "a compiled gettext file .* by msgunfmt"),
         ("a.sdltm", b"SQLite format 3\x00", "a database"),
         (
@@ -1155,3 +1156,21 @@ def test_an_encoding_that_the_user_names_is_taken(tmp_path):
     assert texts(read_memory(path, encoding="latin-1")) != (("late", "spÃ¤t"),)
     with pytest.raises(DataError, match=r"'rot13' is no encoding of texts"):
         read_memory(path, encoding="rot13")
+
+
+@pytest.mark.parametrize(
+    ("column", "words", "left_out"),
+    [
+        ("fuzzy", ("True", "False"), {"fuzzy": 1}),
+        ("Status", ("needs-review", "translated"), {"fuzzy": 1}),
+        ("approved", ("no", "yes"), {"fuzzy": 1}),
+        ("is_mt", ("1", "0"), {"machine-translated": 1}),
+        ("status", ("", "open"), {}),
+        ("context", ("draft", "new"), {}),
+    ],
+)
+def test_a_column_of_states_tells_what_is_finished(tmp_path, column, words, left_out):
+    """The columns of Weblate's and other exports."""
+    content = f"source,target,{column}\none,satu,{words[0]}\ntwo,dua,{words[1]}\n"
+
+    assert read_memory(put(tmp_path, "a.csv", content)).left_out == left_out
