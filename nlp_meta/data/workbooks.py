@@ -6,6 +6,7 @@ values that were stored with them.
 
 import re
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta
@@ -29,6 +30,7 @@ _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]|_(?=x[0-9A-Fa-f]{4}_)")
 
 _Row = tuple[int, list[object]]
+_BROKEN = (zipfile.BadZipFile, zlib.error)
 
 
 def read_workbook(
@@ -170,7 +172,7 @@ def _check_parts(content: bytes) -> None:
                 try:
                     with archive.open(part) as file:
                         start = file.read(2048).replace(b"\0", b"")
-                except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, EOFError) as error:
+                except (*_BROKEN, OSError, RuntimeError, ValueError, EOFError) as error:
                     raise TableError(f"its part {part.filename!r} is broken ({error})") from error
                 if b"<!DOCTYPE" in start or b"<!ENTITY" in start:
                     raise TableError(f"its part {part.filename!r} defines entities of XML")
