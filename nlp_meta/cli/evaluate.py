@@ -27,6 +27,7 @@ from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.data.episodes import Episode
+    from nlp_meta.data.labels import LabelMatch
     from nlp_meta.files.memories import Memory
 
 EXAMPLE = "nlp-meta evaluate adapted --data test.csv --output scores.json"
@@ -119,10 +120,19 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     table = read_rows(options, options.data, screen)
     with quiet_libraries():
         from nlp_meta.models.classification import AdaptedModel
+        from nlp_meta.models.texts import note_unknown
 
         model = AdaptedModel.from_pretrained(options.model)
-        true = name_labels(table.labels or (), model.labels, label_map=options.label_map)
+        match = match_test_labels(
+            table.labels or (),
+            model.labels,
+            label_map=options.label_map,
+            spellings=model.spellings,
+        )
+        true = match.labels
         predictions = predict_all(model, table.texts, screen)
+    unknown = model.count_unknown(table.texts)
+    doubts = doubt_scores(len(true), sorted(set(true)))
     counts = Counter(true)
     labels = {label: counts[label] for label in model.labels}
     shown = ", ".join(f"{label} {count}" for label, count in labels.items())
@@ -133,7 +143,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
         {metric: _score(true, predictions, metric, present) for metric in LABEL_METRICS},
         {"rows": len(true), "labels": labels},
         {"rows": f"{len(true)} ({shown}); 95% intervals over rows"},
-        notes=doubt_scores(len(true), [label for label in model.labels if counts[label]]),
+        notes=[*match.notes, *note_unknown(unknown, len(true)), *doubts],
     )
 
 
@@ -222,24 +232,31 @@ def show_number(number: object, digits: int) -> str:
     return "-" if number is None else f"{number:.{digits}f}"
 
 
-def name_labels(
-    labels: Sequence[str], known: Sequence[str], *, label_map: Mapping[str, str] | None
-) -> tuple[str, ...]:
-    """Give the labels of a test table the names that the model has for them.
+def match_test_labels(
+    labels: Sequence[str],
+    known: Sequence[str],
+    *,
+    label_map: Mapping[str, str] | None,
+    spellings: Mapping[str, str],
+) -> "LabelMatch":
+    """Give the labels of a test table, which need not all be there, the names of the model.
+
+    Args:
+        spellings: Labels as they were written when the model was adapted -> their names.
 
     Raises:
         LabelError: A label means none of the model's.
     """
     from nlp_meta.data.labels import match_labels
 
-    match = match_labels(labels, known, label_map=label_map)
+    match = match_labels(labels, known, label_map=label_map, spellings=spellings, part=True)
     if match.shared:
-        return match.labels
+        return match
     strange = [
         label
         for label in match.counts
         if match.matched.get(label, label) not in known
-        and not match_labels([label], known, label_map=None).shared
+        and not match_labels([label], known, label_map=None, spellings=spellings).shared
     ]
     shown = ", ".join(map(repr, strange[:10])) + (" ..." if len(strange) > 10 else "")
     raise LabelError(

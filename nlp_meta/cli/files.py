@@ -122,14 +122,53 @@ def check_ending(path: Path, endings: Sequence[str], *, what: str) -> None:
 
 
 def write_columns(options: Namespace, columns: Columns) -> None:
-    """Write a table whole, as `output` says: .csv, .tsv, .jsonl or .parquet."""
+    """Write a table whole, as `output` says: .csv, .tsv, .jsonl or .parquet.
+
+    Where `formulas` is `text`, an apostrophe stands before cells of .csv and .tsv files that a
+    spreadsheet would take for formulas.
+    """
     from nlp_meta.data.table_formats import render_table
     from nlp_meta.files.entries import ending_of
     from nlp_meta.files.outputs import write_file
 
-    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-    content = render_table(ending_of(options.output), tuple(columns), rows)
-    write_file(options.output, content, replace=options.replace)
+    form = ending_of(options.output)
+    guarded = getattr(options, "formulas", "keep") == "text" and form in ("csv", "tsv")
+    names = [_disarm(name) if guarded else name for name in columns]
+    cells = [write_cells(values, form) for values in columns.values()]
+    if guarded:
+        cells = [[_disarm(cell) for cell in values] for values in cells]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
+    write_file(options.output, render_table(form, names, rows), replace=options.replace)
+
+
+def write_cells(cells: Sequence[object], form: str) -> list[Any]:
+    """Write the cells of a column as a format takes them: a list or an object as JSON.
+
+    Parquet takes one kind of cells in a column; where there are several, they become texts.
+    """
+    if form in ("jsonl", "json"):
+        return [json.loads(json.dumps(cell, default=str)) for cell in cells]
+    plain = [
+        json.dumps(cell, ensure_ascii=False, default=str) if isinstance(cell, list | dict) else cell
+        for cell in cells
+    ]
+    if form == "xlsx":
+        kept = (str, int, float, type(None))
+        return [cell if isinstance(cell, kept) else str(cell) for cell in plain]
+    kinds = {type(cell) for cell in plain if cell is not None}
+    if form == "parquet" and len(kinds) > 1 and not kinds <= {int, float}:
+        return [None if cell is None else str(cell) for cell in plain]
+    return plain
+
+
+def _disarm(cell: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, with an apostrophe before it."""
+    from nlp_meta.data.label_texts import write_number
+
+    if not isinstance(cell, str) or len(cell.strip()) < 2 or write_number(cell.strip()):
+        return cell
+    begins = cell.lstrip(" ")[:1]
+    return f"'{cell}" if begins in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20" else cell
 
 
 def write_scores(options: Namespace, record: Mapping[str, object]) -> None:

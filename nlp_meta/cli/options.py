@@ -327,6 +327,12 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "metavar": "NAME",
         "help": "sheet of a workbook (default: the only one that has the columns)",
     },
+    "--formulas": {
+        "choices": ("text", "keep"),
+        "default": "text",
+        "help": "a cell that a spreadsheet would take for a formula, as it begins with =, +, - or "
+        "@, gets an apostrophe in .csv and .tsv files, or stays as it is (default: %(default)s)",
+    },
     "--long-texts": {
         "choices": ("cut", "stop"),
         "default": "cut",

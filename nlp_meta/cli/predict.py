@@ -1,21 +1,26 @@
 """`nlp-meta predict`: a label and its probabilities for each text of a table."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, read_rows, write_columns
 from nlp_meta.cli.options import READING, TABLES, add_shared
-from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_table
+from nlp_meta.errors import DataError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.data.answers import Prediction
+    from nlp_meta.files.tables import LabeledTable
     from nlp_meta.models.classification import AdaptedModel
 
 EXAMPLE = "nlp-meta predict adapted --data new.csv --output predictions.csv"
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
+
+ALL, NONE = ("all",), ("none",)
+"""Of the columns of a table."""
 
 # Long enough for batches of texts of one length, short enough for the bar to move.
 _BLOCK = 512
@@ -29,11 +34,29 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(
         main,
         "--output",
-        help="table to write, .csv, .tsv, .jsonl, .json, .parquet or .xlsx: the text, its label, "
-        "then one probability per label",
+        help="table to write, .csv, .tsv, .jsonl, .json, .parquet or .xlsx: the columns of the "
+        "data, then the label and one probability per label",
     )
     add_shared(main, "--replace", "--text-column")
-    add_shared(command.add_argument_group("data"), *READING)
+    data = command.add_argument_group("data")
+    add_shared(
+        data,
+        "--empty",
+        choices=("keep", "skip", "stop"),
+        default="keep",
+        help="rows without a text are kept without an answer and counted, are left out and "
+        "counted, or are an error (default: %(default)s)",
+    )
+    add_shared(data, *READING)
+    output = command.add_argument_group("output")
+    output.add_argument(
+        "--keep-columns",
+        type=_names,
+        default=ALL,
+        metavar="A,B",
+        help="columns of the table to carry through; all or none of them (default: all)",
+    )
+    add_shared(output, "--formulas")
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -41,20 +64,28 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     check_ending(options.output, ENDINGS, what="predictions")
     check_output_file(options)
     table = read_rows(options, options.data, screen)
+    kept = find_kept(options.keep_columns, table)
     with quiet_libraries():
+        from nlp_meta.data.holes import answer_texts
         from nlp_meta.models.classification import AdaptedModel
+        from nlp_meta.models.texts import note_unknown
 
         model = AdaptedModel.from_pretrained(options.model)
-        predictions = predict_all(model, table.texts, screen)
-    columns = _arrange(options.text_column, table.texts, predictions, model.labels)
+        answers = answer_texts(table.texts, lambda texts: predict_all(model, texts, screen))
+        unknown = model.count_unknown(table.texts)
+    show_notes(screen, note_unknown(unknown, len(answers)))
+    given, renamed = name_kept(kept, options.text_column)
+    show_notes(screen, renamed)
+    columns = _arrange(options.text_column, table, answers, model.labels, given=given)
     write_columns(options, columns)
-    predicted = Counter(prediction.label for prediction in predictions)
+    predicted = Counter("" if answer is None else answer.label for answer in answers)
     counts = {label: predicted[label] for label in model.labels}
     show_table(screen, ("label", "rows"), [(label, str(n)) for label, n in counts.items()])
     show_facts(screen, {"written to": str(options.output)})
     return {
         "output": str(options.output),
-        "rows": len(predictions),
+        "rows": len(answers),
+        "without_answer": answers.count(None),
         "labels": counts,
         "columns": list(columns),
     }
@@ -70,16 +101,60 @@ def predict_all(model: "AdaptedModel", texts: Sequence[str], screen: Screen) -> 
     return predictions
 
 
-def name_columns(text_column: str, labels: Sequence[str]) -> tuple[str, ...]:
+def find_kept(names: Sequence[str], table: "LabeledTable") -> tuple[str, ...]:
+    """Columns of a table that are carried through, in its order.
+
+    Raises:
+        DataError: A name is none of its columns.
+    """
+    if names in (ALL, NONE):
+        return tuple(dict.fromkeys(table.columns)) if names == ALL else ()
+    strange = [name for name in names if name not in table.columns]
+    if strange:
+        raise DataError(
+            f"cannot keep the columns {', '.join(map(repr, strange))} of table {table.path}: its "
+            f"columns are {', '.join(map(repr, table.columns))}; correct `--keep-columns`"
+        )
+    return tuple(name for name in dict.fromkeys(table.columns) if name in names)
+
+
+def name_kept(kept: Sequence[str], text_column: str) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Name the columns that are carried through.
+
+    The label that is predicted keeps its column's name: whoever reads it must not take labels
+    of the table for predictions.
+
+    Returns:
+        Column of the table -> its name in the output, and a sentence on each that differs.
+    """
+    given: dict[str, str] = {}
+    for column in kept:
+        name = column
+        while name == _predicted(text_column) or name in given.values():
+            name = f"given_{name}"
+        given[column] = name
+    return given, tuple(
+        f"column {column!r} of the table is written as {name!r}"
+        for column, name in given.items()
+        if column != name
+    )
+
+
+def name_columns(
+    text_column: str, labels: Sequence[str], kept: Collection[str] = ()
+) -> tuple[str, ...]:
     """Name the columns: the text's, the label's, then one probability column per label.
 
     A label gives its own name to its column, and `probability_NAME` where another column
     has that name; the column of the predicted label gives way to the text's.
+
+    Args:
+        kept: Names of columns that are carried through.
     """
-    names = [text_column, "predicted_label" if text_column == "label" else "label"]
+    names = [text_column, _predicted(text_column)]
     for label in labels:
         name = label
-        while name in names or (name != label and name in labels):
+        while name in names or name in kept or (name != label and name in labels):
             name = f"probability_{name}"
         names.append(name)
     return tuple(names)
@@ -87,10 +162,34 @@ def name_columns(text_column: str, labels: Sequence[str]) -> tuple[str, ...]:
 
 def _arrange(
     text_column: str,
-    texts: Sequence[str],
-    predictions: "Sequence[Prediction]",
+    table: "LabeledTable",
+    answers: "Sequence[Prediction | None]",
     labels: Sequence[str],
+    *,
+    given: Mapping[str, str],
 ) -> Columns:
-    cells: list[Sequence[str | float]] = [texts, [answer.label for answer in predictions]]
-    cells += [[float(answer.probabilities[label]) for answer in predictions] for label in labels]
-    return dict(zip(name_columns(text_column, labels), cells, strict=True))
+    """The table's own columns, then the answers to its rows."""
+    columns: dict[str, Sequence[Any]] = {
+        name: table.texts if column == text_column else [row.get(column) for row in table.rows]
+        for column, name in given.items()
+    }
+    if text_column not in given:
+        columns = {text_column: table.texts, **columns}
+    _, predicted, *names = name_columns(text_column, labels, given.values())
+    columns[predicted] = [None if answer is None else answer.label for answer in answers]
+    for name, label in zip(names, labels, strict=True):
+        columns[name] = [
+            None if answer is None else float(answer.probabilities[label]) for answer in answers
+        ]
+    return columns
+
+
+def _predicted(text_column: str) -> str:
+    return "predicted_label" if text_column == "label" else "label"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ArgumentTypeError(f"{text!r} names no column, all, none or names are needed")
+    return names

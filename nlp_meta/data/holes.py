@@ -7,8 +7,11 @@ One policy for rows without a text or a label, wherever rows come from: `stop` n
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from nlp_meta.errors import DataError, SettingsError
+
+A = TypeVar("A")
 
 STOP, SKIP, KEEP = "stop", "skip", "keep"
 POLICIES = (STOP, SKIP, KEEP)
@@ -117,6 +120,21 @@ def select_rows(
             for what, rows in lacking.items()
         ),
     )
+
+
+def answer_texts(
+    texts: Sequence[str], answer: Callable[[Sequence[str]], Sequence[A]]
+) -> list[A | None]:
+    """Answer texts, and leave those without an answer in which there is nothing to see.
+
+    Args:
+        answer: Gives one answer to each text.
+    """
+    places = [place for place, text in enumerate(texts) if not is_empty(text)]
+    answers: list[A | None] = [None] * len(texts)
+    for place, given in zip(places, answer([texts[place] for place in places]), strict=True):
+        answers[place] = given
+    return answers
 
 
 def list_places(unit: str, numbers: Sequence[int]) -> str:

@@ -1,5 +1,6 @@
 """Models that name the label of a text: how a start adapts to labeled texts, what comes out."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,7 +15,7 @@ from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.data.episodes import Episode, count_texts, split_folds
 from nlp_meta.data.inputs import Texts, as_texts
 from nlp_meta.data.label_maps import LabelMap
-from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
+from nlp_meta.data.labels import LabelMatch, check_columns, check_labels, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.prefix import whole_network
@@ -33,7 +34,7 @@ from nlp_meta.models.companion import (
     CompanionReport,
     find_companion,
 )
-from nlp_meta.models.texts import count_cut
+from nlp_meta.models.texts import count_cut, count_unknown
 from nlp_meta.objectives.classification import (
     Classification,
     fit_temperature,
@@ -42,6 +43,8 @@ from nlp_meta.objectives.classification import (
 from nlp_meta.objectives.ngrams import NgramModel
 from nlp_meta.settings import ModelSettings
 
+SURELY_OPPOSED = 0.01
+"""Agreement as low as this by chance says that assumed labels mean the opposite."""
 STOPS = (0.25, 0.5, 1.0)
 """Shares of the inner steps after which an adaptation may stop early."""
 PREDICTION_TOKENS = 8192
@@ -58,6 +61,8 @@ class AdaptationReport:
         held_out_low, held_out_high: Its 95% interval, over different texts.
         different_texts: Examples but for those whose text stands there already.
         examples_cut: Texts longer than the encoder takes.
+        examples_unknown: Texts of which the encoder knows nothing.
+        spellings: Labels as they were written -> their names.
         companion: What the same folds said of character n-grams; None where none were asked.
     """
 
@@ -72,6 +77,8 @@ class AdaptationReport:
     examples_cut: int
     seconds: float
     companion: CompanionReport | None = None
+    examples_unknown: int = 0
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> "AdaptationReport | None":
@@ -110,6 +117,15 @@ class AdaptedModel(Model):
     def labels(self) -> tuple[str, ...]:
         """Names of the labels in the order of the logits."""
         return self.objective.labels
+
+    @property
+    def spellings(self) -> Mapping[str, str]:
+        """Labels as they were written when it was adapted -> their names."""
+        return {} if self.report is None else self.report.spellings
+
+    def count_unknown(self, texts: Sequence[str]) -> int:
+        """Number of texts of which the encoder knows nothing: answers to them say nothing."""
+        return count_unknown(self.objective.backbone, texts)
 
     @plain_modes()
     def predict(self, texts: Texts) -> list[Prediction]:
@@ -252,9 +268,7 @@ def adapt_to_labels(
         prior: N-grams of the start, from which those of the domain begin.
     """
     began = time.monotonic()
-    match = match_labels(labels, objective.labels, label_map=label_map)
-    support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
-    check_support(support)
+    match, support = _match(objective, start, texts, labels, label_map)
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
     objective, start = narrow_labels(objective, start, match.labels, shared=match.shared)
     episode = Episode("support", objective.labels, tuple(support), (), 0)
@@ -271,9 +285,27 @@ def adapt_to_labels(
     mixed, mixture = find_companion(support, names, logs, prior=prior, when=companion, seed=seed)
     seconds = time.monotonic() - began
     report = _report(adapted, how, support=support, cut=cut, seconds=seconds, mixture=mixture)
+    unknown = count_unknown(objective.backbone, texts)
+    report = replace(report, examples_unknown=unknown, spellings=match.spellings)
     weights = _cool(objective, adapted.weights, report.temperature)
     objective = objective.over(objective.backbone)  # it keeps no text
     return AdaptedModel(objective, weights, settings, match, report, mixed, provenance)
+
+
+def _match(
+    objective: Classification,
+    start: Weights,
+    texts: Sequence[str],
+    labels: Sequence[str],
+    label_map: LabelMap | None,
+) -> tuple[LabelMatch, list[Example]]:
+    """Name the labels, and check that the examples can be learned from."""
+    check_columns(texts, labels)
+    match = match_labels(labels, objective.labels, label_map=label_map)
+    support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
+    check_support(support)
+    notes = check_start(objective, start, texts, match)
+    return replace(match, notes=(*match.notes, *notes)), support
 
 
 def check_support(support: Sequence[Example]) -> None:
@@ -291,6 +323,55 @@ def check_support(support: Sequence[Example]) -> None:
             "texts of each label are needed; add examples of it, remove it, or join it with "
             "another label by `label_map`"
         )
+
+
+def check_start(
+    objective: Classification, start: Weights, texts: Sequence[str], match: LabelMatch
+) -> tuple[str, ...]:
+    """Compare a start's own answers with labels whose meaning was assumed.
+
+    Args:
+        start: Meta-parameters that answer without any label.
+
+    Returns:
+        A sentence on how far they agree; nothing where no meaning was assumed.
+
+    Raises:
+        LabelError: They clearly say that the two labels mean the opposite.
+    """
+    if not match.assumed or objective.head != "shared" or len(set(match.labels)) != 2:
+        return ()
+    answers = [answer.label for answer in predict_texts(objective, start, texts)]
+    agreed = sum(answer == label for answer, label in zip(answers, match.labels, strict=True))
+    told = f"before it adapts, the start gives these labels to {agreed} of {len(texts)} texts"
+    opposed = _chance_of_opposition(answers, match.labels)
+    if opposed >= SURELY_OPPOSED:
+        doubt = "" if opposed > 0.5 else ", hardly more than by chance: look whether they are right"
+        return (told + doubt,)
+    usual = ",".join(f"{written}={name}" for written, name in match.assumed.items())
+    first, second = dict.fromkeys(match.labels)
+    other = {first: second, second: first}
+    turned = ",".join(f"{written}={other[name]}" for written, name in match.assumed.items())
+    raise LabelError(
+        f"cannot take the labels as most tables mean them, {usual}: {told}, as if they meant the "
+        f'opposite; give `label_map="{turned}"` if they do, or `label_map="{usual}"` if they do not'
+    )
+
+
+def _chance_of_opposition(answers: Sequence[str], labels: Sequence[str]) -> float:
+    """How likely answers agree with labels this little if both have nothing in common.
+
+    Fisher's exact test, one-sided: however often each side gives its labels, only how these
+    fall together counts.
+    """
+    one = labels[0]
+    both = sum(answer == one == label for answer, label in zip(answers, labels, strict=True))
+    given, true, count = answers.count(one), list(labels).count(one), len(labels)
+    ways = [
+        math.comb(true, k) * math.comb(count - true, given - k)
+        for k in range(max(0, given + true - count), both + 1)
+    ]
+    return sum(ways) / math.comb(count, given)
 
 
 def _report(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from nlp_meta.data.holes import is_empty
 from nlp_meta.data.inputs import Labels, Texts, as_labels, as_texts
 from nlp_meta.data.labels import drop_rows
 from nlp_meta.encoders.backbone import Backbone
@@ -69,6 +70,28 @@ def count_cut(
     longest = backbone.max_tokens
     rows = tokenize(replace(backbone, max_tokens=longest + 1), texts)
     return count_long_texts(list(map(len, rows)), longest=longest, long_texts=long_texts, name=name)
+
+
+def count_unknown(backbone: Backbone, texts: Sequence[str]) -> int:
+    """Number of texts of which an encoder knows no token: its answers to them say nothing."""
+    tokenizer = backbone.tokenizer
+    if tokenizer.unk_token_id is None:
+        return 0
+    # Some vocabularies write a blank before a word as a token of its own.
+    nothing = {*tokenizer.all_special_ids, tokenizer.convert_tokens_to_ids("\u2581")}
+    seen = [text for text in texts if not is_empty(text)]
+    rows = tokenize(replace(backbone, prefix_text=""), seen)
+    return sum(set(row.tolist()) <= nothing for row in rows)
+
+
+def note_unknown(unknown: int, texts: int) -> tuple[str, ...]:
+    """Tell of texts of which an encoder knows nothing, where there are some."""
+    if not unknown:
+        return ()
+    return (
+        f"{unknown} of {texts} texts hold nothing that the encoder knows, such as letters of "
+        "another script or signs alone: however sure an answer to them is, it says nothing",
+    )
 
 
 def count_long_texts(

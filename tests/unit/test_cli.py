@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -42,6 +42,7 @@ class Report:
     seconds: float
     examples_cut: int
     companion: CompanionReport | None = None
+    examples_unknown: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Adapted:
     labels: tuple[str, ...] = KNOWN
     match: LabelMatch | None = None
     report: Report | None = None
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str, *, revision: str | None = None) -> "Adapted":
@@ -71,6 +73,9 @@ class Adapted:
             else Prediction(first, {first: 0.75, **rest, last: 0.25})
             for text in texts
         ]
+
+    def count_unknown(self, texts: Sequence[str]) -> int:
+        return sum(not text.isascii() for text in texts)
 
     def save_pretrained(self, folder: str | Path, *, replace: bool = False) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
