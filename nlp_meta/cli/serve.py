@@ -96,7 +96,7 @@ def _add_limits(command: ArgumentParser) -> None:
     limits.add_argument(
         "--stop-within",
         type=_stop,
-        default=8,
+        default=6,
         metavar="SECONDS",
         help="seconds in which the server ends once it is told to, whatever is under way; a second "
         "signal ends it at once (default: %(default)s)",

@@ -43,7 +43,7 @@ class Limits:
     max_texts: int = 512
     max_characters: int = 200_000
     max_domains: int = 256
-    stop_within: float = 8.0
+    stop_within: float = 6.0
     max_connections: int = 256
     head_seconds: float = 10.0
     body_seconds: float = 20.0

@@ -150,7 +150,7 @@ class Soak:
                 kind(generator)
             except (OSError, HTTPException):
                 self.counts[f"closed on {kind.__name__}"] += 1
-                time.sleep(0.02)
+                time.sleep(0.1)
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes]:
         client = HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -169,8 +169,12 @@ class Soak:
         body = {"domain": name, "texts": [self.texts[row] for row in rows]}
         try:
             status, content = self.request("POST", "/predict", body)
+        except ConnectionRefusedError:  # nobody listens any more
+            self.ends.wait(0.1)
+            self.counts["lost"] += not self.is_stopping()
+            return
         except (OSError, HTTPException):
-            self.counts["unanswered at the stop" if self.is_stopping() else "lost"] += 1
+            self.counts["closed at the stop" if self.is_stopping() else "lost"] += 1
             return
         if status == 503:
             self.counts["refused at the stop" if self.is_stopping() else "refused"] += 1

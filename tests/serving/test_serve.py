@@ -91,6 +91,41 @@ def test_a_server_answers_many_at_once_and_finishes_what_it_accepted(
         httpx2.get(f"{address}/healthz")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_ends_in_time_whatever_runs_and_at_once_when_it_is_asked_again(server, signals):
+    """A long adaptation that is to be saved, and half a request; by default in 6 seconds."""
+    process, address = server
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    order = {"domain": "new", "texts": SUPPORT, "labels": SUPPORT_LABELS, "save": True}
+    job = httpx2.post(
+        f"{address}/adapt", json={**order, "steps": 100_000}, headers=headers, timeout=60
+    ).json()["job"]
+    while not httpx2.get(f"{address}/adapt/{job}", headers=headers).json()["steps_done"]:
+        time.sleep(0.05)
+    port = int(address.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as half:
+        half.sendall(
+            f"POST /predict HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {TOKEN}\r\n"
+            "content-length: 99\r\n\r\n{".encode()
+        )
+        time.sleep(0.3)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        if signals == 2:
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+        out = process.stdout.readline()  # the last thing that it says
+        took = time.monotonic() - began
+        code = process.wait(60)
+
+    if signals == 1:
+        assert code == 0 and json.loads(out)["domains"] == ["stays", "three"]
+    else:
+        assert code == -signal.SIGTERM and not out
+    assert took < (10 if signals == 1 else 4)
+
+
 def ask_while_domains_change(client, threads, models, folders) -> None:
     """Eighty requests, of which some are for a domain that is being replaced."""
     texts = draw_texts(80, seed=7)
