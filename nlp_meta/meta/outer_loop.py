@@ -357,25 +357,7 @@ def _outer_step(
     stopped: Event,
 ) -> dict[str, Any]:
     """One meta-batch, one move; what it measured, averaged over the episodes."""
-    skills = sorted(training.objectives)
-    names = sorted(progress.meta_parameters)
-    wide = _wide(accelerator.device)
-    sums = {name: torch.zeros_like(progress.meta_parameters[name], dtype=wide) for name in names}
-    measured = torch.zeros(len(skills), MEASURES, dtype=torch.float64)
-    first = progress.step * outer.meta_batch_size
-    numbers = range(first, first + outer.meta_batch_size)
-    meta_batch = [training.stream.at(number) for number in numbers]
-    for skill, episodes in own_stacks(meta_batch, size=outer.stack, accelerator=accelerator):
-        measured[skills.index(skill)] += add_stack(
-            training, skill, progress.meta_parameters, episodes, sums
-        )
-    tally = torch.cat([measured.flatten(), torch.tensor([float(stopped.is_set())]).double()])
-    total, tally = sum_processes(sums, tally, _reducer(accelerator))
-    measured = tally[:-1].view_as(measured)
-    mean = {
-        name: (value / outer.meta_batch_size).to(progress.meta_parameters[name])
-        for name, value in total.items()
-    }
+    mean, measured, signals = _mean_gradient(training, progress, outer, accelerator, stopped)
     gradient, norm = clip(mean, longest=outer.max_gradient_norm)
     progress.step += 1
     progress.examples += int(measured[:, EXAMPLES].sum())
@@ -390,9 +372,38 @@ def _outer_step(
         "loss_after": after,
         "adaptation_size": size,
         "gradient_norm": norm,
-        "skills": describe_skills(skills, measured),
-        "stopped": float(tally[-1]),
+        "skills": describe_skills(sorted(training.objectives), measured),
+        "stopped": signals,
     }
+
+
+def _mean_gradient(
+    training: Training,
+    progress: Progress,
+    outer: OuterLoop,
+    accelerator: Accelerator,
+    stopped: Event,
+) -> tuple[dict[str, Tensor], Tensor, float]:
+    """Mean meta-gradient of the next meta-batch over all processes.
+
+    Returns:
+        It, what the skills measured, `(skills, MEASURES)`, and how many processes were told
+        to stop.
+    """
+    skills, parameters = sorted(training.objectives), progress.meta_parameters
+    wide = _wide(accelerator.device)
+    sums = {name: torch.zeros_like(parameters[name], dtype=wide) for name in sorted(parameters)}
+    measured = torch.zeros(len(skills), MEASURES, dtype=torch.float64)
+    first = progress.step * outer.meta_batch_size
+    meta_batch = [training.stream.at(first + place) for place in range(outer.meta_batch_size)]
+    for skill, episodes in own_stacks(meta_batch, size=outer.stack, accelerator=accelerator):
+        measured[skills.index(skill)] += add_stack(training, skill, parameters, episodes, sums)
+    tally = torch.cat([measured.flatten(), torch.tensor([float(stopped.is_set())]).double()])
+    totals, tally = sum_processes(sums, tally, _reducer(accelerator))
+    mean = {
+        name: (total / outer.meta_batch_size).to(parameters[name]) for name, total in totals.items()
+    }
+    return mean, tally[:-1].view_as(measured), float(tally[-1])
 
 
 def own_stacks(
