@@ -173,10 +173,11 @@ def read_delimited(
     """
     survey = _survey(split_lines(text), form, known=known, separator=separator)
     reader, header = _RowReader(survey), list(survey.columns)
+    is_named = bool(known) and set(known) <= set(header)
     cells: list[Cells] = []
     lines, count, number, repeated = [], 0, 0, 0
     for line, row in reader.read():
-        if row == header:
+        if is_named and row == header:
             repeated += 1
         else:
             number += 1
@@ -192,9 +193,9 @@ def read_delimited(
 
 
 def has_header(text: str, known: Collection[str]) -> bool:
-    """Whether one of the first lines of a text has these names of columns."""
-    lines = islice(split_lines(text[:_START]), _HEADER_LINES)
-    return _find_names(dict(enumerate(lines)), _CANDIDATES, known) is not None
+    """Whether the first line of a text has these names of columns."""
+    lines = (line for line in split_lines(text[:_START]) if line.strip())
+    return _find_names(dict(enumerate(islice(lines, 1))), _CANDIDATES, known) is not None
 
 
 class _RowReader:
@@ -211,11 +212,12 @@ class _RowReader:
 
     def read(self) -> Iterator[tuple[int, list[str]]]:
         """Give the rows with their lines, from 1."""
-        place = self._survey.header + 1
+        place, separator = self._survey.header + 1, self._dialect.separator
         while place < len(self._lines):
             line, first = self._lines[place].rstrip("\r"), place
             place += 1
-            if not line or not (line.strip() or self._width == 1):
+            is_cells = line.strip() or (line and self._width == 1) or separator in line
+            if not is_cells:
                 self._blank.append(first + 1)
                 continue
             row, clean = self._dialect.split(line)
@@ -421,10 +423,16 @@ def _find_names(
 ) -> tuple[str, int] | None:
     for separator in candidates if known else ():
         for place in islice(sample, _HEADER_LINES):
-            names = {_clean_name(cell) for cell in Dialect(separator).split(sample[place])[0]}
-            if names.issuperset(known):
+            names = [_clean_name(cell) for cell in Dialect(separator).split(sample[place])[0]]
+            # One word alone stands in a sentence too.
+            is_sure = len(known) > 1 or place == min(sample) or _are_names(names)
+            if is_sure and set(known) <= set(names):
                 return separator, place
     return None
+
+
+def _are_names(cells: Sequence[str]) -> bool:
+    return all(re.fullmatch(r"[\w.-]*", cell) for cell in cells)
 
 
 def _clean_name(name: str) -> str:
@@ -460,7 +468,8 @@ def _gain(other: Dialect, plain: Dialect, rows: Sequence[str], width: int) -> in
     gain = 0
     for row in rows:
         cells, clean = other.split(row)
-        matters = cells != row.split(other.separator)
+        pieces = row.split(other.separator)
+        matters = cells != pieces if other.escapes else len(cells) < len(pieces)
         fits = clean and not any(map(str.strip, cells[width:]))
         cells, clean = plain.split(row)
         fits_now = clean and not any(map(str.strip, cells[width:]))

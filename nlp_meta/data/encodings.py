@@ -56,6 +56,8 @@ _INSIDE = set("\u2018\u2019·\u00b4\u2013—…")
 _UNUSED = ("Cc", "Cn", "Co")
 _LEAST = 8
 """Letters that tell an encoding of another script than Latin, at least."""
+_MANY = 40
+"""Letters that tell such encodings from each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ def _show_byte(content: bytes, error: UnicodeDecodeError) -> str:
 def _find_wide(content: bytes) -> str | None:
     """UTF-16 or UTF-32 without a mark: every second byte of Latin text is zero."""
     sample = content[: _SAMPLE - _SAMPLE % 4]
-    if len(sample) < 4 or b"\0" not in sample:
+    if len(sample) < 4 or len(content) % 2 or b"\0" not in sample:
         return None
     zeros = [sample[place::4].count(0) * 4 / len(sample) for place in range(4)]
     for name, high in (("utf-32-le", zeros[2:]), ("utf-32-be", zeros[:2])):
@@ -159,9 +161,18 @@ def _find_wide(content: bytes) -> str | None:
         first = 1 if name.endswith("le") else 0
         zero, other = sample[first::2].count(0), sample[1 - first :: 2].count(0)
         is_latin = zero > 0.3 * len(sample) / 2 and other < 0.1 * zero
-        if other == 0 and (is_latin or line_end in sample):
+        if other == 0 and (is_latin or (line_end in sample and not _is_utf8(sample))):
             return name
     return None
+
+
+def _is_utf8(sample: bytes) -> bool:
+    """Whether a sample may be of a text in UTF-8; it may end within a sign."""
+    try:
+        sample.decode()
+    except UnicodeDecodeError as error:
+        return error.start >= len(sample) - 3
+    return True
 
 
 def _look(content: bytes, error: UnicodeDecodeError) -> Decoded:
@@ -211,7 +222,7 @@ def _choose(content: bytes, texts: dict[str, str]) -> str | None:
     for name, text in usual.items():
         if len(usual) == 1 and (_is_language(text) or len(_odd_letters(text)) >= _LEAST):
             return name
-    few = any(len(_odd_letters(text)) < _LEAST for text in usual.values())
+    few = any(len(_odd_letters(text)) < _MANY for text in usual.values())
     if few or not all(map(_is_foreign, usual.values())):
         return None
     from charset_normalizer import from_bytes

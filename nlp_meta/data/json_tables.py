@@ -193,7 +193,7 @@ def _name_lists(rows: list[Any], known: Collection[str], notes: list[str]) -> li
     if not all(isinstance(row, list) for row in rows):
         texts = all(isinstance(row, str) for row in rows)
         if not texts or len(known) != 1:
-            odd = next(row for row in rows if not isinstance(row, dict | list))
+            odd = next(row for row in rows if not isinstance(row, list))
             raise TableError(
                 f"it is not a JSON object but a list that has {_kind(odd)}", 1, needed=_NEEDED
             )

@@ -125,8 +125,13 @@ def _read_parquet(content: bytes, columns: Collection[str] | None, most: int | N
             classes = _find_classes(schema.metadata or {})
             table = pa.table({name: _write_text(file.read([name])[name]) for name in wanted})
             cells = [_name_classes(row, classes) for row in table.to_pylist()]
+    except TableError:
+        raise
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise TableError(error) from error
+        reason = f"it is a Parquet file that is damaged ({' '.join(str(error).split())[:200]})"
+        raise TableError(
+            reason, needed="an unbroken one is needed", remedy="get it anew"
+        ) from error
     return Rows(names, tuple(cells), tuple(range(1, count + 1)), count, unit="row")
 
 

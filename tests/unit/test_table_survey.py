@@ -1,0 +1,205 @@
+"""Tables as people's programs write them: each is read and told, or named with a way out."""
+
+import io
+import json
+import zipfile
+
+import openpyxl
+import pytest
+
+from nlp_meta.errors import DataError
+from nlp_meta.files.tables import read_table
+
+ROWS = [("Good, really", "pos"), ("Bad; sad", "neg"), ("Fine", "pos"), ("So so, no", "neg")] * 3
+TEXTS = tuple(text for text, _ in ROWS)
+CSV = "text,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS)
+RECORDS = [{"text": text, "label": label} for text, label in ROWS]
+LISTS = [[text, label] for text, label in ROWS]
+
+
+def read(folder, content, name="table.csv", **arguments):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_table(path, max_rows=999, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        (CSV.replace("\n", "\r"), ""),
+        (CSV.replace("\n", "\r\r\n"), ""),
+        (CSV.replace("\n", "\n\n"), ""),
+        ("\n" + CSV.replace("s\n", "s,\n").replace("g\n", "g,,\n"), ""),
+        (CSV.replace('",', '";').replace("text,", "text;"), "the separator is ';'"),
+        ("sep=;\n" + CSV.replace('",', '";').replace("text,", "text;"), "the separator is ';'"),
+        (CSV.replace('",', '"\t').replace("text,", "text\t"), "the separator is a tabulator"),
+        (CSV.replace('"', "'"), "cells stand between ' and '"),
+        ("# of today\n" + CSV, "the header is line 2"),
+        ("Report,,\n\n" + CSV, "the header is line 3"),
+        (CSV + CSV, "rows that repeat the header are left out: 1"),
+        (CSV.encode("utf-16"), "the encoding is UTF-16, by its byte order mark"),
+        (CSV.encode("utf-16-be"), "the encoding is UTF-16-BE"),
+        (json.dumps(RECORDS), "it is read as JSON"),
+    ],
+)
+def test_a_table_is_read_whatever_wrote_it_and_what_was_taken_is_told(tmp_path, content, note):
+    table = read(tmp_path, content)
+
+    assert set(table.texts) == set(TEXTS) and len(table.texts) % len(TEXTS) == 0
+    assert note in " ".join(table.notes) and bool(note) == bool(table.notes)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"meta": {"n": 1}, "data": RECORDS},
+        {"columns": ["text", "label"], "index": [0], "data": LISTS},
+        {"values": [["text", "label"], *LISTS]},
+        {"text": list(TEXTS), "label": [label for _, label in ROWS]},
+        {name: {str(n): row[name] for n, row in enumerate(RECORDS)} for name in ("text", "label")},
+        {str(n): row for n, row in enumerate(RECORDS)},
+    ],
+)
+def test_json_around_rows_is_read(tmp_path, value):
+    table = read(tmp_path, json.dumps(value), "table.json")
+
+    assert (table.texts, len(table.notes)) == (TEXTS, 1)
+
+
+@pytest.mark.parametrize("joint", ["\n", "\n\n", " \r\n", "\x1e", "\ufeff"])
+def test_json_values_are_rows_whatever_stands_between_them(tmp_path, joint):
+    values = joint.join([json.dumps(RECORDS[:2]), *map(json.dumps, RECORDS[2:])])
+
+    assert read(tmp_path, joint + values, "table.jsonl").texts == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "%PDF-1.7", "it is a PDF, .*copy its table"),
+        ("a.csv", "<!doctype html><p>Sign in", "it is a web page.*load it anew"),
+        ("a.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel 97-2003.*save it as .xlsx"),
+        ("a.csv", "text,label\n" + "a,pos\nb,neg\n" * 3 + '"c,pos\nd",neg\n', "line 8: its quote"),
+        ("a.json", json.dumps({"a": RECORDS, "b": RECORDS}), "2 lists .* under 'a', 'b'"),
+        ("a.jsonl", "null\n", "line 1: it is not a JSON object but null"),
+        ("a.jsonl", '{"a":' + "[" * 30_000 + "]" * 30_000 + "}", "line 1: .*nested too deeply"),
+        ("a.jsonl", '{"text": "a", "text": "b"}', "line 1: its key 'text' is there twice"),
+        ("a.csv", b"text,label\nwell,a\ncaf\xc3\xa9,b\ntr\xe8s,c\n", "line 4 .*most"),
+        ("a.csv", b"PAR1....PAR1", "it is a Parquet file that is damaged"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, content, name)
+
+
+def test_a_stray_quote_swallows_no_rows(tmp_path):
+    """By hand: the quote of line 3 closes nowhere, so that each line is a row."""
+    table = read(tmp_path, 'text,label\na,pos\n"b,neg\nc,pos\n')
+
+    assert table.texts == ("a", '"b', "c")
+    assert table.notes == ("a quote that encloses no cell is part of the text (line 3)",)
+
+
+def test_a_text_of_several_lines_with_commas_is_one_cell(tmp_path):
+    table = read(tmp_path, CSV + '"First, then\nsecond, last",pos\n')
+
+    assert table.texts[-1] == "First, then\nsecond, last"
+
+
+def test_backslashes_before_quotes_are_no_part_of_a_text(tmp_path):
+    table = read(tmp_path, 'text,label\n"so \\"good\\", yes",pos\nb,neg\n')
+
+    assert table.texts == ('so "good", yes', "b")
+
+
+def test_a_text_may_be_longer_than_the_reader_of_the_standard_library_takes(tmp_path):
+    assert len(read(tmp_path, f"text,label\n{'a ' * 100_000}b,pos\n").texts[0]) == 200_001
+
+
+def test_a_first_row_that_comes_again_is_a_row_where_there_is_no_header(tmp_path):
+    table = read(tmp_path, CSV.split("\n", 1)[1])
+
+    assert table.texts == TEXTS
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", "Très déçu, ça"),
+        ("cp1250", "Dostawa przyszła za późno, nie działa"),
+        ("cp1251", "Доставка пришла слишком поздно, коробка была повреждена, не рекомендую"),
+        ("cp932", "とても良い商品です"),
+        (
+            "gb18030",
+            "送货太晚了 非常好的产品 推荐购买 不能用 很失望 质量很好 谢谢 盒子坏了 下次还会再来的",
+        ),
+        ("koi8_r", "Доставка пришла слишком поздно, коробка была повреждена, не рекомендую"),
+    ],
+)
+def test_an_encoding_beyond_doubt_is_taken_and_told(tmp_path, encoding, text):
+    content = f'text,label\n"{text}",pos\nplain,neg\n'
+
+    table = read(tmp_path, content.encode(encoding))
+
+    assert table.texts == (text, "plain")
+    assert table.notes[0].startswith(f"the encoding is {encoding}")
+
+
+def test_an_encoding_in_doubt_is_the_users_to_say(tmp_path):
+    content = 'text,label\n"a très b",pos\n'.encode("cp1252")
+    with pytest.raises(DataError, match=r"'très' in cp1252, 'trčs' in cp1250.*`encoding`"):
+        read(tmp_path, content)
+
+    assert read(tmp_path, content, encoding="cp1252").texts == ("a très b",)
+    with pytest.raises(DataError, match="there is no encoding 'klingon'"):
+        read(tmp_path, content, encoding="klingon")
+
+
+def workbook(**sheets) -> bytes:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+HEADER = ["text", "label"]
+
+
+def test_a_workbook_gives_what_a_person_sees(tmp_path):
+    rows = [["Report"], [], HEADER, ["007", 1.0], [42, 0], ["NA", True], [], ["#N/A", 1]]
+    content = workbook(Reviews=rows, Notes=[["by hand"]])
+
+    table = read(tmp_path, content, "table.xlsx", empty="skip")
+
+    assert (table.texts, table.labels) == (("007", "42", "NA"), ("1", "0", "True"))
+    assert table.lines == (4, 5, 6)
+
+
+def test_one_of_several_sheets_is_the_users_to_say(tmp_path):
+    content = workbook(May=[HEADER, ["a", "x"]], June=[HEADER, ["b", "y"]])
+    with pytest.raises(DataError, match=r"2 sheets that may be meant, 'May', 'June'.*`sheet`"):
+        read(tmp_path, content, "table.xlsx")
+
+    assert read(tmp_path, content, "table.xlsx", sheet="June").texts == ("b",)
+    with pytest.raises(DataError, match=r"no sheet 'July'.*'May', 'June'"):
+        read(tmp_path, content, "table.xlsx", sheet="July")
+
+
+def test_a_formula_without_a_value_stops(tmp_path):
+    with pytest.raises(DataError, match="row 2 has a formula without a value"):
+        read(tmp_path, workbook(A=[HEADER, ["=1+1", "x"]]), "table.xlsx")
+
+
+def test_a_workbook_that_defines_entities_is_refused(tmp_path):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>")
+
+    with pytest.raises(DataError, match="defines entities"):
+        read(tmp_path, out.getvalue(), "table.xlsx")
