@@ -507,7 +507,7 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
         ),
         ("a.jsonl", "[1]\n", r"line 1: it is not a JSON object"),
         ("a.jsonl", '{"source":["a"],"target":"b"}\n', r"line 1 has a list in column 'source'"),
-        ("a.parquet", "x", r"a Parquet file that is damaged"),
+        ("a.parquet", "x", r"a well-formed .parquet file is needed"),
         ("a.po", 'msgid "a"\nmsgstr "b\n', r"line 2: a text in double quotes is missing or does"),
         ("a.po", 'msgid "a"\nmsgstr b\n', r"line 2: a text in double quotes"),
         ("a.po", 'msgid "a"\n\nwhat\n', r"line 3: it is out of place"),
