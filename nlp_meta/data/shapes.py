@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from nlp_meta.data.languages import name_language, same_language
 from nlp_meta.data.rows import Cells, Rows
 from nlp_meta.errors import LabelError
 
@@ -51,6 +52,38 @@ def find_shape(rows: Rows, *, text_column: str, label_column: str | None) -> Row
     return replace(rows, notes=(*rows.notes, *notes)) if notes else rows
 
 
+def find_pairs(
+    rows: Rows,
+    columns: tuple[str, str],
+    languages: tuple[str | None, str | None],
+) -> Rows:
+    """Give rows the columns of sentences that are asked for, wherever they hold them.
+
+    `datasets` writes an object under `translation`, whose keys are languages; other tables name
+    their columns by languages.
+
+    Args:
+        columns: Of sources and of targets.
+        languages: Translated from and into; None where that is not known.
+    """
+    if set(columns) <= set(rows.columns) or not rows.cells:
+        return rows
+    inner = [name for name in rows.columns if _object(rows.cells[0].get(name))]
+    inner = [name for name in inner if name == "translation"] or inner
+    if len(inner) == 1:
+        cells = [{**row, **_object(row.get(inner[0]))} for row in rows.cells]
+        names = dict.fromkeys(name for row in cells for name in row if name != inner[0])
+        note = f"the sentences are those under {inner[0]!r}"
+        rows = replace(rows, columns=tuple(names), cells=tuple(cells), notes=(*rows.notes, note))
+    for column, language in zip(columns, languages, strict=True):
+        named = [name for name in rows.columns if language and _is_language(name, language)]
+        if column not in rows.columns and len(named) == 1:
+            rows = _add(rows, column, [row.get(named[0]) for row in rows.cells])
+            note = f"column {named[0]!r} is taken for the sentences of {language}"
+            rows = replace(rows, notes=(*rows.notes, note))
+    return rows
+
+
 def take_labels(cell: object) -> list[object]:
     """Labels that a cell holds: of a list its items, of an object what it chose.
 
@@ -87,15 +120,15 @@ def _parse(cell: object) -> object:
         return cell
     if len(cell) > 10_000:
         return cell
+    if re.fullmatch(r"\s*\[('[^']*'\s+)+'[^']*'\s*\]\s*", cell):
+        return re.findall(r"'([^']*)'", cell)  # as numpy writes an array: ['a' 'b']
     for read in (json.loads, ast.literal_eval):
         try:
             value = read(cell.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         return value
-    # As numpy writes an array: ['a' 'b'].
-    items = re.findall(r"'([^']*)'", cell)
-    return items if items and re.fullmatch(r"\s*\[('[^']*'\s*)+\]\s*", cell) else cell
+    return cell
 
 
 def _add(rows: Rows, name: str, cells: Sequence[object]) -> Rows:
@@ -158,6 +191,17 @@ def _find_header(rows: Rows, text: str, label: str) -> tuple[Rows, list[str]]:
         f"the table has no line with names of columns: column {places[text] + 1} is taken for the "
         f"texts, column {places[label] + 1} for the labels"
     ]
+
+
+def _object(cell: object) -> Mapping[str, object]:
+    value = _parse(cell)
+    return {str(name): text for name, text in value.items()} if isinstance(value, dict) else {}
+
+
+def _is_language(name: str, language: str) -> bool:
+    """Whether a column is named by a language: its code, or its name in English."""
+    plain = name.strip()
+    return same_language(language, plain) or plain.casefold() == name_language(language).casefold()
 
 
 def _is_answered(row: Cells) -> bool:

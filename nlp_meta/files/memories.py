@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nlp_meta.data.languages import same_language
 from nlp_meta.data.rows import Reading
+from nlp_meta.data.shapes import find_pairs
 from nlp_meta.data.table_formats import render_table
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
@@ -189,6 +190,7 @@ def read_memory(
     if file.form in PAIR_TABLES:
         columns = {"source_column": source_column, "target_column": target_column}
         rows = read_rows_of(file, Reading(encoding, separator, sheet), known=columns.values())
+        rows = find_pairs(rows, (source_column, target_column), (source_lang, target_lang))
         entries = [
             replace(entry, reason=row_reason({**row, source_column: None, target_column: None}))
             for entry, row in zip(table_entries(file, rows, **columns), rows.cells, strict=True)

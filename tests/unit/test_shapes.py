@@ -1,0 +1,167 @@
+"""Shapes of other tools: what says the same as a table of ours is read as one, or named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nlp_meta.errors import DataError, LabelError
+from nlp_meta.files.memories import read_memory
+from nlp_meta.files.tables import read_label_file, read_table
+
+TEXTS = ("The lift is new.", "The lift is late.", "The desk is red.", "The desk is late.")
+LABELS = ("good", "bad", "good", "bad")
+
+
+def lines(rows) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def each(make) -> list:
+    return [make(text, label) for text, label in zip(TEXTS, LABELS, strict=True)]
+
+
+def save(folder: Path, name: str, content: str) -> Path:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+SHAPES = {
+    "doccano.jsonl": lines(each(lambda t, y: {"id": 1, "text": t, "label": [y]})),
+    "doccano_labels.jsonl": lines(each(lambda t, y: {"text": t, "labels": [y]})),
+    "doccano_data.jsonl": lines(each(lambda t, y: {"data": t, "label": [y]})),
+    "label_studio.json": json.dumps(
+        each(
+            lambda t, y: {
+                "data": {"text": t},
+                "annotations": [
+                    {"result": [{"from_name": "label", "value": {"choices": [y]}}]},
+                    {"was_cancelled": True, "result": [{"value": {"choices": ["other"]}}]},
+                ],
+            }
+        )
+    ),
+    "label_studio.csv": "text,label\n"
+    + "".join(f'{t},"{{""choices"": [""{y}""]}}"\n' for t, y in zip(TEXTS, LABELS, strict=True)),
+    "prodigy.jsonl": lines(
+        each(lambda t, y: {"text": t, "options": [], "accept": [y], "answer": "accept"})
+    ),
+    "argilla.json": json.dumps(
+        each(lambda t, y: {"fields": {"text": t}, "responses": {"label": [{"value": y}]}})
+    ),
+    "argilla_old.json": json.dumps(each(lambda t, y: {"inputs": {"text": t}, "annotation": y})),
+    "spacy.jsonl": lines(
+        each(lambda t, y: {"text": t, "cats": {"good": 1.0 * (y == "good"), "bad": y == "bad"}})
+    ),
+    "lists_in_cells.csv": "text,label\n"
+    + "".join(f"{t},['{y}']\n" for t, y in zip(TEXTS, LABELS, strict=True)),
+    "hot.csv": "text,good,bad\n"
+    + "".join(
+        f"{t},{int(y == 'good')},{int(y == 'bad')}\n" for t, y in zip(TEXTS, LABELS, strict=True)
+    ),
+    "names.csv": "Text,LABEL\n" + "".join(f"{t},{y}\n" for t, y in zip(TEXTS, LABELS, strict=True)),
+    "fasttext.txt": "".join(f"__label__{y} {t}\n" for t, y in zip(TEXTS, LABELS, strict=True)),
+    "no_header.tsv": "".join(f"{t}\t{y}\n" for t, y in zip(TEXTS * 2, LABELS * 2, strict=True)),
+    "columns.json": json.dumps({"text": TEXTS, "label": LABELS}),
+    "pandas_columns.json": json.dumps(
+        {
+            "text": {str(n): text for n, text in enumerate(TEXTS)},
+            "label": {str(n): label for n, label in enumerate(LABELS)},
+        }
+    ),
+    "pandas_split.json": json.dumps(
+        {"columns": ["text", "label"], "index": [0, 1, 2, 3], "data": each(lambda t, y: [t, y])}
+    ),
+    "pandas_index.json": json.dumps(
+        {str(n): row for n, row in enumerate(each(lambda t, y: {"text": t, "label": y}))}
+    ),
+    "data.json": json.dumps({"data": each(lambda t, y: {"text": t, "label": y})}, indent=1),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_says_the_same_as_a_table_is_read_as_one(tmp_path, name):
+    table = read_table(save(tmp_path, name, SHAPES[name]), max_rows=9)
+
+    assert table.texts[:4] == TEXTS
+    assert table.labels is not None
+    assert table.labels[:4] == LABELS
+
+
+@pytest.mark.parametrize("label", [["good", "urgent"], "['good', 'urgent']", "['good' 'urgent']"])
+def test_several_labels_of_a_text_are_said_to_be_beyond_what_is_learned(tmp_path, label):
+    rows = [{"text": "a", "label": label}, {"text": "b", "label": ["bad"]}]
+    path = save(tmp_path, "several.jsonl", lines(rows))
+
+    with pytest.raises(LabelError, match=r"1 of 2 rows have several labels .line 1: 'good', 'urg"):
+        read_table(path, max_rows=9)
+    assert read_table(path, max_rows=9, drop_labels="urgent").labels == ("bad",)
+
+
+def test_labels_of_parts_of_a_text_are_named(tmp_path):
+    path = save(tmp_path, "spans.jsonl", lines([{"text": "a b", "label": [[0, 1, "NAME"]]}]))
+
+    with pytest.raises(LabelError, match=r"line 1 .*it labels parts of the text"):
+        read_table(path, max_rows=9)
+
+
+HOLES = "text,label\nfine,good\n\u200b,bad\nlate,\n\u00ad,\nred,bad\n"
+
+
+def test_all_holes_are_named_with_the_way_out(tmp_path):
+    path = save(tmp_path, "holes.csv", HOLES)
+
+    with pytest.raises(DataError, match=r'2 of 5 rows have no text .lines 3 and 5.*empty="skip"'):
+        read_table(path, max_rows=9)
+
+
+def test_holes_are_skipped_and_told_or_kept(tmp_path):
+    path = save(tmp_path, "holes.csv", HOLES)
+
+    skipped = read_table(path, max_rows=9, empty="skip")
+    kept = read_table(path, max_rows=9, empty="keep", label_column=None)
+
+    assert (skipped.texts, skipped.labels, skipped.lines) == (
+        ("fine", "red"),
+        ("good", "bad"),
+        (2, 6),
+    )
+    assert any(
+        "2 of 5 rows have no text and are left out (lines 3 and 5)" in n for n in skipped.notes
+    )
+    assert kept.lines == (2, 3, 4, 5, 6)
+    assert any("are left without an answer" in note for note in kept.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("map.csv", 'written,name\n"good, very",positive\nno,negative\n'),
+        ("map.tsv", "good, very\tpositive\nno\tnegative\n"),
+        ("map.json", '{"good, very": "positive", "no": "negative"}'),
+        ("map.yaml", '"good, very": positive\nno: negative\n'),
+    ],
+)
+def test_a_label_map_is_read_from_a_file(tmp_path, name, content):
+    expected = {"good, very": "positive", "no": "negative"}
+
+    assert read_label_file(save(tmp_path, name, content)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.jsonl", lines([{"translation": {"en": "late", "de": "spät"}}])),
+        ("rows.csv", "translation\n\"{'en': 'late', 'de': 'spät'}\"\n"),
+        ("codes.csv", "de,en,id\nspät,late,7\n"),
+        ("names.tsv", "English\tGerman\nlate\tspät\n"),
+    ],
+)
+def test_sentences_are_found_by_their_languages(tmp_path, name, content):
+    path = save(tmp_path, name, content)
+
+    memory = read_memory(path, source_lang="eng", target_lang="deu")
+
+    assert [(pair.source, pair.target) for pair in memory.pairs] == [("late", "spät")]
+    assert memory.notes
