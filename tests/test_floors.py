@@ -38,6 +38,7 @@ CORE = ("data", "encoders", "objectives", "meta", "models")
 
 CORE_DOORS = {
     "nlp_meta.evaluation.translation_metrics",  # of held-out translations
+    "nlp_meta.files.locks",
     "nlp_meta.files.outputs",
     "nlp_meta.hub.model",
     "nlp_meta.hub.pull",

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_meta.cli.files import check_languages, read_pairs, read_rows
+from nlp_meta.cli.files import check_languages, check_output_folder, read_pairs, read_rows
 from nlp_meta.cli.options import (
     LABEL_OPTIONS,
     LANGUAGES,
@@ -55,6 +55,7 @@ def add_options(command: ArgumentParser) -> None:
         help="folder for report.html, results.json and predictions.parquet; a run that was "
         "stopped goes on where it was",
     )
+    add_shared(main, "--replace")
     add_shared(
         main,
         "--methods",
@@ -167,6 +168,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     with quiet_libraries(), _show_comparing(screen) as on_cell:
         from nlp_meta.comparing.own_tables import compare_table
 
+        _check_folder(options)
         answer = compare_table(
             _wanted(options, metric=metric),
             table,
@@ -192,6 +194,7 @@ def _compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
     with quiet_libraries(), _show_comparing(screen) as on_cell:
         from nlp_meta.comparing.own_tables import compare_pairs
 
+        _check_folder(options)
         answer = compare_pairs(
             _wanted(options, metric=options.metric or ""),
             memories["data"],
@@ -207,6 +210,12 @@ def _compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
     }
     records = {name.replace(" ", "_"): record_memory(each) for name, each in memories.items()}
     return {**_show(answer, options, screen, counted="pairs", facts=facts), **records}
+
+
+def _check_folder(options: Namespace) -> None:
+    from nlp_meta.comparing.run import RESULTS
+
+    check_output_folder(options, RESULTS)
 
 
 @contextmanager
@@ -236,6 +245,7 @@ def _wanted(options: Namespace, *, metric: str) -> "OwnComparison":
         metric=metric,
         overlap=options.overlap,
         seed=options.seed,
+        replace=options.replace,
         prompting=replace(PROMPTING, **prompting),
     )
 

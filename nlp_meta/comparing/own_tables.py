@@ -125,6 +125,7 @@ class OwnComparison:
             cannot give are left out.
         metric: Empty takes the one that suits how a meta-model answers with translations.
         overlap: `exclude` or `stop`, for texts of the test table that are in the first.
+        replace: Results that are in the folder may be lost.
     """
 
     meta: str | None
@@ -136,6 +137,7 @@ class OwnComparison:
     overlap: str
     seed: int
     prompting: PromptingSettings
+    replace: bool = False
 
 
 def compare_table(
@@ -460,7 +462,9 @@ def _shared_sections(
         methods=methods,
         limits={},
     )
-    run = RunSettings(wanted.seed, folder, None, "auto", 2048, None, [], resume=False)
+    run = RunSettings(
+        wanted.seed, folder, None, "auto", 2048, None, [], resume=False, replace=wanted.replace
+    )
     return {"skills": [skill], "data": NO_CARDS, "comparison": comparison, "run": run}
 
 

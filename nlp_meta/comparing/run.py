@@ -33,8 +33,9 @@ from nlp_meta.comparing.methods import MethodRow, find_method, group_of
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.leaks import LeakReport
 from nlp_meta.data.tasks import Task
-from nlp_meta.errors import MissingPackageError, SettingsError
+from nlp_meta.errors import MissingPackageError, OutputError, SettingsError
 from nlp_meta.evaluation.answers import ANSWERS, missing_for
+from nlp_meta.evaluation.protocol import FOLDER as CELLS
 from nlp_meta.evaluation.protocol import (
     CellKey,
     FinishedCell,
@@ -47,9 +48,18 @@ from nlp_meta.evaluation.protocol import (
     read_records,
 )
 from nlp_meta.evaluation.results import Analysis, analyze
+from nlp_meta.files.locks import hold
+from nlp_meta.files.outputs import (
+    Layout,
+    append_text,
+    check_folder,
+    remove_folder,
+    write_file,
+    write_folder,
+)
 from nlp_meta.report.page import write_report
 from nlp_meta.report.verdict import answer_sentence
-from nlp_meta.training.run import Share, describe_hardware
+from nlp_meta.training.run import Share, describe_hardware, hash_rows
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +83,49 @@ class Ran:
     episodes: tuple[Episode, ...]
     records: Mapping[CellKey, FinishedCell]
     notes: tuple[str, ...] = ()
+
+
+RESULTS = Layout(
+    what="a comparison",
+    record="results.json",
+    names=("report.html", "predictions.parquet"),
+    among=True,
+)
+
+
+def check_results_folder(
+    settings: AnyComparison, tasks: Sequence[Task], *, folder: Path, replace: bool
+) -> None:
+    """Stop before the work where results that are there would be lost.
+
+    Results that these go on from, with more methods, labels or draws, are no loss.
+
+    Args:
+        replace: They may be lost, and what was judged for them.
+
+    Raises:
+        OutputError: Says what these would not have.
+    """
+    check_folder(folder, RESULTS, replace=replace, argument="run.output_dir")
+    if replace:
+        for name in (CHOICES, CELLS):
+            if (folder / name).is_dir():
+                remove_folder(folder / name)
+    path, plan = folder / RESULTS.record, settings.comparison
+    if replace or not path.is_file():
+        return
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    lost = [f"the method '{name}'" for name in earlier["methods"] if name not in plan.methods]
+    lost += [f"{count} labels" for count in earlier["labels"] if count not in plan.labels]
+    lost += [f"{earlier['draws']} draws"] if earlier["draws"] > plan.draws else []
+    lost += [f"the metric {earlier['metric']}"] if earlier["metric"] != plan.metric else []
+    lost += ["other texts"] if earlier.get("rows") != hash_rows(tasks) else []
+    if lost:
+        raise OutputError(
+            f"cannot compare in '{folder}': results are there of {', '.join(lost[:3])}, which "
+            "these would not have, and they are not lost without a word; name another folder with "
+            "`run.output_dir`, or replace them with `run.replace`"
+        )
 
 
 def run_comparison(
@@ -99,6 +152,25 @@ def run_comparison(
     rows = {name: find_method(text, bench.skill) for name, text in methods.items()}
     check_names(settings)
     check_unseen(settings, rows, tasks)
+    if share.rank == 0:
+        check_results_folder(settings, tasks, folder=folder, replace=settings.run.replace)
+    share.wait()
+    path = folder / f".{share.rank}.lock"
+    append_text(path, "", argument="run.output_dir")
+    with hold(path, argument="run.output_dir"):
+        return _run(bench, tasks, rows, folder=folder, share=share, on_cell=on_cell)
+
+
+def _run(
+    bench: Bench,
+    tasks: Sequence[Task],
+    rows: Rows,
+    *,
+    folder: Path,
+    share: Share,
+    on_cell: Callable[[int, int], None] | None,
+) -> Ran:
+    settings = bench.settings
     prints = {name: fingerprint(settings, name) for name in rows}
     episodes = draw_episodes(bench, tasks)
     done = _read_done(folder, prints, episodes)
@@ -200,10 +272,7 @@ def read_choice(path: Path) -> dict[str, object] | None:
 
 def save_choice(path: Path, choice: Mapping[str, object]) -> None:
     """Write a choice; all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(choice) + "\n", encoding="utf-8")
-    beside.rename(path)
+    write_file(path, json.dumps(choice) + "\n", replace=True, argument="run.output_dir")
 
 
 def _build_methods(
@@ -322,20 +391,22 @@ def save_comparison(
         "hardware": describe_hardware(),
         "made": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "tasks": [_describe(task, ran) for task in tasks],
+        "rows": hash_rows(tasks),
         "methods": {name: {**facts, **_prompts(name, ran)} for name, facts in ran.facts.items()},
         **analyze(ran.records, ran.episodes, analysis),
         "leaks": asdict(leaks),
         "notes": _notes(settings, ran),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     by_place = {
         (episode.task, len(episode.support), episode.index): episode for episode in ran.episodes
     }
     table = pyarrow.table(columns_of(list(ran.records.values()), by_place))
-    pyarrow.parquet.write_table(table, folder / "predictions.parquet")
-    write_report(folder, results, table)
+    with write_folder(
+        folder, RESULTS, replace=settings.run.replace, argument="run.output_dir"
+    ) as draft:
+        pyarrow.parquet.write_table(table, draft.path / "predictions.parquet")
+        write_report(draft.path, results, table)
+        draft.record = results
     return answer_sentence(results)
 
 

@@ -28,6 +28,7 @@ from nlp_meta.evaluation.answers import (
     score_episode,
 )
 from nlp_meta.evaluation.statistics import hierarchical_interval
+from nlp_meta.files.outputs import append_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +294,6 @@ def key_of_episode(method: str, episode: Episode) -> CellKey:
 def append_record(folder: Path, record: FinishedCell, *, fingerprint: str, rank: int) -> None:
     """Add a finished cell to the file of its method and this process."""
     path = folder / FOLDER / f"{record.method}.{rank}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
     line = {
         "fingerprint": fingerprint,
         "method": record.method,
@@ -303,8 +303,7 @@ def append_record(folder: Path, record: FinishedCell, *, fingerprint: str, rank:
         **form_of(record.predictions).write(record.predictions),
     }
     _drop_torn_line(path)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    append_text(path, json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def read_records(folder: Path, *, fingerprints: Mapping[str, str]) -> dict[CellKey, FinishedCell]:

@@ -26,6 +26,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from nlp_meta.errors import OutputError
+from nlp_meta.files.locks import lock
 
 CARD = "README.md"
 FILES, SEAL, CARD_ENTRY = "files", "seal", "card"
@@ -62,6 +63,7 @@ class Layout:
         names: Of files that mean something in such a folder, whoever put them there.
         same: Keys of the record and the values that they must have in what is replaced.
         run: Of files that a run keeps in a folder that has no record yet.
+        among: It may lie among other files, so that its folder is never exchanged.
     """
 
     what: str
@@ -69,6 +71,7 @@ class Layout:
     names: Sequence[str] = ()
     same: Mapping[str, Any] = field(default_factory=dict)
     run: Sequence[str] = ()
+    among: bool = False
 
 
 @dataclass(slots=True)
@@ -285,32 +288,6 @@ def hash_file(path: Path) -> str:
 
 
 @contextmanager
-def lock(path: Path, *, shared: bool = False) -> Iterator[bool]:
-    """Hold a file or a folder for this process; a process that ends, however, lets it go.
-
-    Args:
-        shared: Others may hold it so at the same time.
-
-    Returns:
-        Whether it is held: False where another process holds it.
-    """
-    # Windows has no such module.
-    import fcntl
-
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(handle, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
-
-
-@contextmanager
 def _telling(path: Path, argument: str, *, what: str = "") -> Iterator[None]:
     """Say in one sentence why a disk does not take something.
 
@@ -405,7 +382,7 @@ def _find_reason(place: Path, layout: Layout, names: Iterable[str]) -> str | Non
             "of that name is needed; move it away"
         )
     if layout.record not in present:
-        if any(name in layout.run for name in present):
+        if layout.among or any(name in layout.run for name in present):
             return _tell("holds", [name for name in dict.fromkeys(names) if name in present])
         return _tell("holds other things:", present)
     try:
@@ -491,13 +468,21 @@ def _put(beside: Path, place: Path, layout: Layout) -> None:
     for name in new:
         if (place / name).is_file():
             shutil.copymode(place / name, beside / name)
-    if beside.parent != place:
+    if not (layout.among or beside.parent == place or _is_stood_in(place)):
         _link_rest(place, beside, without=new | old)
         if _exchange(beside, place):
             _link_rest(beside, place, without=new | old)  # what came meanwhile
             _sync(place.parent)
             return
     _put_in_place(beside, place, new, gone=old - new)
+
+
+def _is_stood_in(place: Path) -> bool:
+    """Whether this process, and so the shell that began it, stands in a folder: it must stay."""
+    try:
+        return Path.cwd().is_relative_to(place)
+    except OSError:
+        return False
 
 
 def _names_of_record(place: Path, layout: Layout) -> set[str]:
@@ -554,8 +539,8 @@ def _exchange(one: Path, other: Path) -> bool:
 def _put_in_place(beside: Path, place: Path, new: set[str], *, gone: set[str]) -> None:
     """Exchange the files one by one; an error brings the old ones back.
 
-    Only for a folder that cannot be renamed: a process that is killed meanwhile leaves a mixture,
-    which loading refuses.
+    Only for a folder that must stay or cannot be renamed: a process that is killed meanwhile
+    leaves a mixture, which loading refuses.
     """
     kept = beside / (_BESIDE + "kept")
     moved: list[str] = []

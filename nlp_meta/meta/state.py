@@ -22,10 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nlp_meta.errors import CheckpointError, OutputError
+from nlp_meta.files.locks import busy, hold, lock
 from nlp_meta.files.outputs import (
     Layout,
     append_text,
-    lock,
     read_folder,
     remove_folder,
     write_folder,
@@ -308,7 +308,7 @@ def check_run_folder(folder: Path, *, resume: bool, replace: bool) -> None:
     if log.is_file():
         with lock(log, shared=True) as free:
             if not free:
-                raise _busy(folder)
+                raise busy(folder, argument="run.output_dir")
     steps = len(log.read_bytes().splitlines()) if log.is_file() else 0
     checkpoints = _complete(folder / CHECKPOINTS)
     if resume or replace or not (steps or checkpoints):
@@ -335,17 +335,8 @@ def hold_run(folder: Path, *, resume: bool, replace: bool) -> Iterator[None]:
     if resume:
         _newest(folder / CHECKPOINTS)
     append_text(folder / LOG, "", argument="run.output_dir")
-    with lock(folder / LOG) as held:
-        if not held:
-            raise _busy(folder)
+    with hold(folder / LOG, argument="run.output_dir"):
         yield
-
-
-def _busy(folder: Path) -> OutputError:
-    return OutputError(
-        f"cannot run in '{folder}': another run goes on there at this moment, and one at a time is "
-        "needed; wait for its end, or name another folder with `run.output_dir`"
-    )
 
 
 def begin_log(folder: Path, *, after: int) -> None:

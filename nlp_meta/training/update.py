@@ -56,6 +56,7 @@ from nlp_meta.settings import (
     OuterSettings,
     RunSettings,
 )
+from nlp_meta.training.domains import check_new, check_texts, hash_texts
 from nlp_meta.training.plan import plan_stream, validation_episodes
 from nlp_meta.training.run import train_meta_model
 
@@ -439,7 +440,8 @@ def update_meta_model(
 
     Raises:
         MetaModelError: There is no meta-model, or its record does not say how it was trained.
-        SettingsError: Nothing is left to replay, or `replay` is not from 0 to below 1.
+        SettingsError: Nothing is left to replay, `replay` is not from 0 to below 1, or a domain
+            is known already.
         LabelError: A new domain has labels that the meta-model's head does not know.
     """
     began = time.monotonic()
@@ -449,6 +451,8 @@ def update_meta_model(
             "domain and a share from 0 to below 1 are needed; change `added` or `replay`"
         )
     _, record = find_model(str(name_or_path), role=START, skill=CLASSIFICATION)
+    hashes = {name: hash_texts(texts) for name, (texts, _) in added.items()}
+    check_new(record, hashes)
     settings = _read_settings(record, name_or_path, data_root=data_root, steps=steps, seed=seed)
     model = MetaModel.from_pretrained(name_or_path)
     shared = model.encoder_settings.head == "shared"
@@ -456,7 +460,7 @@ def update_meta_model(
         make_task(name, *pairs, known=model.labels, shared=shared, label_map=label_map)
         for name, pairs in added.items()
     ]
-    plan = _plan(settings, record, new, replay=replay)
+    plan = _plan(settings, record, new, replay=replay, hashes=hashes)
     after = _train(settings, model, plan, on_step=on_step)
     report = _report(settings, model, after, plan, began=began)
     return replace(after, provenance=_provenance(record, after, plan, report)), report
@@ -472,9 +476,17 @@ class _Plan:
     missing: Mapping[str, str]
     cards: Sequence[str]
     replay: float
+    hashes: Mapping[str, str]
 
 
-def _plan(settings: MetaTraining, record: Record, new: Sequence[Task], *, replay: float) -> _Plan:
+def _plan(
+    settings: MetaTraining,
+    record: Record,
+    new: Sequence[Task],
+    *,
+    replay: float,
+    hashes: Mapping[str, str],
+) -> _Plan:
     trained, judged = record.provenance["meta_train"], record.provenance["meta_validation"]
     again = {task.name for task in new}
     names = [name for name in (*trained, *judged) if name not in again]
@@ -491,9 +503,13 @@ def _plan(settings: MetaTraining, record: Record, new: Sequence[Task], *, replay
             f"{len(trained)} is here ({reason}); the data of at least one are needed; name their "
             "folder with `data_root`, or go on without them with `replay=0`"
         )
+    for task in new:
+        check_texts(task, recalled.tasks.values())
     old, new = (drop_judged(tasks, judged=[*recalled.tasks.values(), *new]) for tasks in (old, new))
     validation = [recalled.tasks[name] for name in judged if name in recalled.tasks]
-    return _Plan(new, old, validation or [*old, *new], recalled.missing, recalled.cards, replay)
+    return _Plan(
+        new, old, validation or [*old, *new], recalled.missing, recalled.cards, replay, hashes
+    )
 
 
 def _train(
@@ -561,7 +577,10 @@ def _provenance(
         # Reasons name folders of this machine.
         "missing": list(report.missing),
         "forgotten": list(report.forgotten),
-        "added": [{"task": task.name, "rows": len(task.train)} for task in plan.new],
+        "added": [
+            {"task": task.name, "rows": len(task.train), "sha256": plan.hashes[task.domain]}
+            for task in plan.new
+        ],
         "outer_steps": ran["outer_steps"],
         "best_score": ran["best_score"],
     }

@@ -10,11 +10,11 @@ import pytest
 
 from nlp_meta.errors import OutputError
 from nlp_meta.files import outputs
+from nlp_meta.files.locks import lock
 from nlp_meta.files.outputs import (
     Layout,
     check_file,
     check_folder,
-    lock,
     read_folder,
     write_file,
     write_folder,

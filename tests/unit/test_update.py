@@ -12,7 +12,7 @@ import torch
 
 from nlp_meta.cli import main
 from nlp_meta.data.duplicates import text_key
-from nlp_meta.data.tasks import Example, Task
+from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
@@ -142,6 +142,39 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("domains", "known"),
+    [
+        ({"automotive": table()}, OLD[0]),
+        ({" Auto-Motive": table()}, OLD[0]),
+        ({"finance": table()}, JUDGING),
+        ({"shop": table(), "S-hop": table(rows=30)}, "shop"),
+        ({"shop": table(), "store": table()}, "shop"),
+    ],
+)
+def test_a_domain_that_the_meta_model_knows_stops_before_the_work(
+    saved: Path, asked: dict[str, Any], domains: dict[str, Any], known: str
+):
+    """A name that differs in case, blanks or signs alone is the same name."""
+    with pytest.raises(SettingsError, match=rf"knows it already, as '{known}'.*another name"):
+        update_meta_model(saved, domains, steps=1)
+
+    assert not asked
+
+
+def test_the_texts_of_a_known_domain_are_no_new_one_under_another_name(
+    saved: Path, asked: dict[str, Any]
+):
+    task = next(t for t in load_tasks([CARD], meta_split="meta-train") if t.name == OLD[0])
+    rows = [*task.train, *task.test]
+    texts, labels = [row.source for row in rows], [row.target for row in rows]
+
+    with pytest.raises(SettingsError, match=r"texts are those of '.*'"):
+        update_meta_model(saved, {"entirely_new": (texts, labels)}, steps=1)
+
+    assert not asked
+
+
 @pytest.mark.slow
 def test_update_keeps_the_old_labels_and_records_what_it_did(saved: Path, tmp_path: Path):
     """Twice: the second one says that the first one's table is gone."""
@@ -167,7 +200,7 @@ def test_update_keeps_the_old_labels_and_records_what_it_did(saved: Path, tmp_pa
     text = json.dumps(provenance)
     assert str(tmp_path) not in text and str(Path.cwd()) not in text
 
-    other, second = update_meta_model(tmp_path / "again", {"bank": table()}, steps=1)
+    other, second = update_meta_model(tmp_path / "again", {"bank": table(rows=32)}, steps=1)
 
     assert second.missing == {"added/shop": "it is in none of the record's cards"}
     assert [len(one["added"]) for one in other.provenance["updates"]] == [1, 1]
