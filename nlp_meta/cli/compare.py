@@ -224,6 +224,7 @@ def _show_comparing(screen: Screen) -> Iterator[Callable[[int, int], None]]:
     with (
         show_progress(screen, "comparing") as on_cell,
         show_remarks(screen, "nlp_meta.comparing.prompted"),
+        show_remarks(screen, "nlp_meta.comparing.own_tables"),
     ):
         yield on_cell
 

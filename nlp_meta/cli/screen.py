@@ -72,6 +72,7 @@ class _Remarks(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._screen.notes.print(record.getMessage(), soft_wrap=True)
+        self._screen.noted.append(record.getMessage())
 
 
 @contextmanager

@@ -5,6 +5,7 @@ judges it, or the rows of a second table do. There are no meta-validation tasks 
 table, so every method chooses inside each support set.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,8 @@ from nlp_meta.settings import (
     TranslationPrompting,
 )
 from nlp_meta.training.run import Share
+
+logger = logging.getLogger(__name__)
 
 LEAST_ROWS = 30
 JUDGED_SHARE = 3
@@ -268,7 +271,9 @@ def build_task(
 ) -> Task:
     """Make a task of one or two tables, with the meta-model's names for labels that it knows."""
     train = _read_labeled(data, known=known, label_map=label_map)
-    judged = () if test_data is None else _read_labeled(test_data, known=known, label_map=label_map)
+    judged: tuple[Example, ...] = ()
+    if test_data is not None:
+        judged = _read_labeled(test_data, known=known, label_map=label_map, part=True)
     _check_rows(train, alone=test_data is None, called="different texts")
     names = {example.target for example in train}
     strange = sorted({example.target for example in judged} - names)
@@ -329,10 +334,12 @@ def _check_rows(train: Sequence[Example], *, alone: bool, called: str) -> None:
 
 
 def _read_labeled(
-    table: LabeledTable, *, known: Sequence[str], label_map: LabelMap | None
+    table: LabeledTable, *, known: Sequence[str], label_map: LabelMap | None, part: bool = False
 ) -> tuple[Example, ...]:
     """Different texts of a table, each with its first label."""
-    match = match_labels(table.labels or (), known, label_map=label_map)
+    match = match_labels(table.labels or (), known, label_map=label_map, part=part)
+    for note in match.notes:
+        logger.info(note)
     kept: dict[str, Example] = {}
     for text, label in zip(table.texts, match.labels, strict=True):
         kept.setdefault(text_key(text), Example(text.strip(), label))

@@ -236,6 +236,59 @@ def test_predictions_have_text_label_and_one_probability_per_label() -> None:
     ]
 
 
+def test_predictions_carry_columns_and_rows_without_a_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Predictions keep the name of their column, so that nobody takes other labels for them."""
+    Path("t.csv").write_text("id,text,label\n7,good,x\n8,\u200b,y\n9,=1+1,-2\n", encoding="utf-8")
+
+    assert main(["predict", "model", "--data", "t.csv", "--output", "p.csv", "--json"]) == 0
+
+    assert rows_of("p.csv") == [
+        ["id", "text", "given_label", "label", "negative", "positive"],
+        ["7", "good", "x", "positive", "0.25", "0.75"],
+        ["8", "\u200b", "y", "", "", ""],
+        ["9", "'=1+1", "-2", "negative", "0.75", "0.25"],
+    ]
+    record = json.loads(capsys.readouterr().out)
+    assert record["without_answer"] == 1
+    assert any("1 of 3 rows" in note for note in record["notes"])
+    assert any("'given_label'" in note for note in record["notes"])
+
+
+def test_columns_to_keep_and_empty_rows_are_chosen() -> None:
+    Path("t.csv").write_text("id,text,day\n7,=good,1\n8,,2\n", encoding="utf-8")
+    arguments = ["predict", "model", "--data", "t.csv", "--output", "p.csv", "--formulas", "keep"]
+
+    assert main([*arguments, "--keep-columns", "day", "--empty", "skip"]) == 0
+
+    assert rows_of("p.csv") == [
+        ["text", "day", "label", "negative", "positive"],
+        ["=good", "1", "positive", "0.25", "0.75"],
+    ]
+    assert main([*arguments, "--replace", "--empty", "stop"]) == 2
+    assert main([*arguments, "--replace", "--keep-columns", "dya"]) == 2
+
+
+def test_rows_are_left_out_and_labels_are_named_by_a_file(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = "good,1\n" * 3 + "bad,2\n" * 3 + "so,nan\n" + "so,\n"
+    Path("t.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    Path("names.json").write_text('{"1": "positive", "2": "negative"}', encoding="utf-8")
+    arguments = ["evaluate", "model", "--data", "t.csv", "--output", "s.json"]
+    named = [*arguments, "--label-map", "names.json"]
+
+    assert main(named) == 2
+    assert "--empty skip" in capsys.readouterr().err
+    assert main([*named, "--empty", "skip"]) == 2
+    assert "--drop-label nan" in capsys.readouterr().err
+    assert main([*named, "--empty", "skip", "--drop-label", "nan", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["labels"] == {"negative": 3, "positive": 3}
+    assert len(record["notes"]) >= 2
+
+
 @pytest.mark.parametrize("ending", ["tsv", "jsonl", "parquet"])
 def test_other_endings_hold_the_same_table(ending: str) -> None:
     data = write("new.csv", ('a good\t"day"',), header=("text",))
@@ -453,6 +506,7 @@ def test_failed_write_keeps_the_old_file(
 
     monkeypatch.setattr("nlp_meta.files.outputs.os.fsync", fail)
     command = ["predict", "model", "--data", labeled(), "--output", "p.csv", "--replace"]
+    command += ["--keep-columns", "none"]
     assert_stops(capsys, [*command, "--json"], "disk is full")
     assert Path("p.csv").read_text(encoding="utf-8") == "old"
     assert sorted(path.name for path in Path().iterdir()) == ["labeled.csv", "model", "p.csv"]

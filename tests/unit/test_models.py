@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nlp_meta.data.answers import share_interval
+from nlp_meta.data.answers import Prediction, share_interval
 from nlp_meta.errors import DataError, DivergedError, LabelError, MetaModelError, OutputError
 from nlp_meta.hub import storage as packaging
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
@@ -121,6 +121,51 @@ def test_labels_of_other_names_are_matched(meta, adapted):
     assert other.labels == ("negative", "positive")
     assert other.match.matched == {"Pos": "positive", "neg": "negative"}
     assert torch.equal(table(other), table(adapted))
+
+
+def test_a_saved_model_knows_how_its_labels_were_written(meta, tmp_path):
+    """So that a part of a table means in a test what the whole table meant."""
+    written = ["1.0" if label == "negative" else "0" for label in LABELS]
+    model = meta.adapt(TEXTS, written, label_map={"1": "negative", "0": "positive"}, steps=1)
+    model.save_pretrained(tmp_path / "model")
+
+    spellings = AdaptedModel.from_pretrained(str(tmp_path / "model")).spellings
+
+    assert spellings == {"0": "positive", "1": "negative"}
+
+
+def answer_with(monkeypatch, labels):
+    """Let every start answer with these labels."""
+    answers = [Prediction(label, {label: 1.0}) for label in labels]
+    monkeypatch.setattr("nlp_meta.models.classification.predict_texts", lambda *_arguments: answers)
+
+
+def test_numbers_that_the_start_contradicts_are_not_taken_as_usual(meta, monkeypatch):
+    """By chance 6 and 6 texts are all answered the opposite way in 1 of 924 cases."""
+    opposite = {"positive": "negative", "negative": "positive"}
+    answer_with(monkeypatch, [opposite[label] for label in LABELS])
+    numbers = ["1" if label == "positive" else "0" for label in LABELS]
+
+    with pytest.raises(LabelError, match=r'to 0 of 12 texts.*"1=negative,0=positive".*"1=positive'):
+        meta.adapt(TEXTS, numbers)
+    named = meta.adapt(TEXTS, numbers, label_map={"1": "positive", "0": "negative"}, steps=1)
+    assert named.match.notes == ()
+
+
+@pytest.mark.parametrize("answers", [("negative",) * 12, LABELS])
+def test_numbers_that_the_start_does_not_contradict_are_told(meta, monkeypatch, answers):
+    answer_with(monkeypatch, answers)
+    numbers = ["1" if label == "positive" else "0" for label in LABELS]
+
+    notes = meta.adapt(TEXTS, numbers, steps=1).match.notes
+
+    assert "that is assumed" in notes[0]
+    right = sum(answer == label for answer, label in zip(answers, LABELS, strict=True))
+    assert f"to {right} of 12 texts" in notes[1]
+
+
+def test_texts_of_which_the_encoder_knows_nothing_are_counted(adapted):
+    assert adapted.count_unknown(["good", "\u8c22\u8c22", "\U0001f44d", "\u8c22 good"]) == 2
 
 
 def test_a_label_map_goes_before_matching(meta, adapted):
