@@ -84,7 +84,12 @@ def decode_bytes(content: bytes, *, encoding: str | None = None) -> Decoded:
     """
     marked = _find_mark(content)
     if encoding is not None:
-        return Decoded(_decode_as(content, _check_name(encoding, marked), marked))
+        text = _decode_as(content, _check_name(encoding, marked), marked)
+        is_doubtful = not codecs.lookup(encoding).name.startswith("utf") and _is_mostly_utf8(
+            content.decode(errors="replace")
+        )
+        note = f"it is read as {encoding}, though most of it is valid UTF-8" if is_doubtful else ""
+        return Decoded(text, note)
     if marked == "utf-8-sig":
         return Decoded(_decode_as(content, marked, marked))
     if marked is not None:
@@ -178,8 +183,7 @@ def _is_utf8(sample: bytes) -> bool:
 def _look(content: bytes, error: UnicodeDecodeError) -> Decoded:
     place = _show_byte(content, error)
     lossy = content.decode(errors="replace")
-    bad = lossy.count("\ufffd")
-    if bad <= sum(sign > "\x7f" for sign in lossy) - bad:
+    if _is_mostly_utf8(lossy):
         raise TableError(
             f"{place} is not UTF-8, as most of the file is{_list_lines(lossy)}",
             needed="one encoding throughout is needed",
@@ -202,6 +206,12 @@ def _look(content: bytes, error: UnicodeDecodeError) -> Decoded:
         remedy=f"name it with `encoding`, such as {next(iter(texts), 'cp1252')}, or save the "
         "file with the encoding UTF-8",
     ) from error
+
+
+def _is_mostly_utf8(lossy: str) -> bool:
+    """Whether more signs beside ASCII could be decoded than could not."""
+    bad = lossy.count("\ufffd")
+    return 0 < sum(sign > "\x7f" for sign in lossy) - bad >= bad
 
 
 def _list_lines(lossy: str) -> str:

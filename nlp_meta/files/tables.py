@@ -363,9 +363,9 @@ def _cells(
     for cell, line in zip(cells, rows.lines, strict=True):
         if cell is not None and not isinstance(cell, str | int | float):
             raise DataError(
-                f"cannot use table {file.path}: line {line} has a {type(cell).__name__} in column "
-                f'{column!r}, text or a number is needed, such as {{"{column}": "The lift is '
-                f'new."}}; name another column with `{argument}`'
+                f"cannot use table {file.path}: {rows.unit} {line} has a "
+                f"{type(cell).__name__} in column {column!r}, text or a number is needed, such as "
+                f'{{"{column}": "The lift is new."}}; name another column with `{argument}`'
             )
     return cells  # type: ignore[return-value]
 
@@ -386,7 +386,7 @@ def _labels(file: UserFile, rows: Rows, column: str) -> list[list[str]]:
             cells = map(label_text, take_labels(row.get(column)))
         except LabelError as error:
             raise LabelError(
-                f"cannot use table {file.path}: line {line} has no single label in column "
+                f"cannot use table {file.path}: {rows.unit} {line} has no single label in column "
                 f"{column!r}: {error}, and one label a text is what is learned, such as "
                 f'{{"{column}": "good"}}; name another column with `label_column`'
             ) from error

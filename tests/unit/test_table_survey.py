@@ -156,6 +156,13 @@ def test_an_encoding_in_doubt_is_the_users_to_say(tmp_path):
         read(tmp_path, content, encoding="klingon")
 
 
+def test_an_encoding_that_the_bytes_contradict_is_doubted(tmp_path):
+    table = read(tmp_path, "text,label\ncafé,pos\n", encoding="cp1252")
+
+    assert table.texts == ("cafÃ©",)
+    assert table.notes == ("it is read as cp1252, though most of it is valid UTF-8",)
+
+
 def workbook(**sheets) -> bytes:
     book = openpyxl.Workbook()
     book.remove(book.active)
