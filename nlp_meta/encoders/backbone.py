@@ -14,19 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
-    AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from nlp_meta.data.cache import Clock
+from nlp_meta.encoders.pretrained import (
+    check_vocabulary,
+    is_head,
+    load_config,
+    load_network,
+    load_tokenizer,
+    reading,
+)
 from nlp_meta.encoders.turns import Turn, loading
 from nlp_meta.errors import BackboneError, SettingsError
 
@@ -146,23 +151,17 @@ def load_backbone(
     path = resolve_name(name)
     device = torch.device(device)
     hub_options = {"revision": revision or "main", "token": token}
+    attention = "eager" if device.type == "cpu" else "sdpa"
     options: dict[str, object] = {
         "dtype": dtype,
-        "use_safetensors": True,
-        "attn_implementation": "eager" if device.type == "cpu" else "sdpa",
+        "attn_implementation": attention,
         **hub_options,
     }
-    try:
-        with loading():
-            tokenizer = AutoTokenizer.from_pretrained(path, **hub_options)
-            config = AutoConfig.from_pretrained(path, **hub_options)
-            model = _load_model(path, config, pooling=pooling, options=options)
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise BackboneError(
-            f"cannot load the model '{name}' ({reason}): a Hub id or a folder with config.json, "
-            "a tokenizer and model.safetensors is needed; change `model.model_name_or_path`"
-        ) from error
+    with reading(f"the model '{name}'", setting="`model.model_name_or_path`"):
+        tokenizer = load_tokenizer(path, **hub_options)
+        config = load_config(path, **hub_options)
+        model = _load_model(path, config, pooling=pooling, options=options)
+        check_vocabulary(getattr(model, "encoder", model), tokenizer)
     _check_length(name, config, tokenizer, max_tokens)
     model.requires_grad_(False).eval().to(device)
     head = _head_layers(model)
@@ -187,7 +186,9 @@ def skeleton(backbone: Backbone) -> PreTrainedModel:
     """Build the backbone's architecture without memory, for PEFT to look at."""
     kind = AutoModel if backbone.pooling == "mean" else AutoModelForSequenceClassification
     with loading(), torch.device("meta"):
-        model: PreTrainedModel = kind.from_config(backbone.config)  # type: ignore[no-untyped-call]
+        model: PreTrainedModel = kind.from_config(  # type: ignore[no-untyped-call]
+            backbone.config, trust_remote_code=False
+        )
     return model
 
 
@@ -215,13 +216,13 @@ def _load_model(
     path: str, config: PretrainedConfig, *, pooling: str, options: dict[str, object]
 ) -> nn.Module:
     if pooling == "native":
-        native: nn.Module = AutoModelForSequenceClassification.from_pretrained(
-            path, num_labels=2, **options
+        native: nn.Module = load_network(
+            AutoModelForSequenceClassification, path, may_lack=is_head, num_labels=2, **options
         )
         return native
     # Only families with a pooler know this argument; without it the pooler is dead weight.
     pooler = {"add_pooling_layer": False} if config.model_type in POOLER_FAMILIES else {}
-    encoder = AutoModel.from_pretrained(path, **options, **pooler)
+    encoder = load_network(AutoModel, path, may_lack=is_head, **options, **pooler)
     return MeanPooled(encoder, num_labels=2)
 
 

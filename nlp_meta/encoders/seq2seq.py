@@ -18,18 +18,22 @@ from difflib import SequenceMatcher
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from nlp_meta.data.languages import COMMON_CODES, LanguageTag, name_language, parse_tag, split_pair
+from nlp_meta.encoders.pretrained import (
+    check_vocabulary,
+    load_config,
+    load_network,
+    load_tokenizer,
+    reading,
+)
 from nlp_meta.encoders.turns import Turn, loading
 from nlp_meta.errors import BackboneError
 
@@ -286,25 +290,18 @@ def load_seq2seq(
         BackboneError: No such model, no safetensors, or a model that takes fewer tokens.
     """
     device = torch.device(device)
-    hub_options = {"revision": revision or "main", "token": token}
-    try:
-        with loading():
-            tokenizer = AutoTokenizer.from_pretrained(name, **hub_options)
-            config = AutoConfig.from_pretrained(name, **hub_options)
-            model = AutoModelForSeq2SeqLM.from_pretrained(
-                name,
-                dtype=dtype,
-                use_safetensors=True,
-                attn_implementation="eager" if device.type == "cpu" else None,
-                **hub_options,
-            )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise BackboneError(
-            f"cannot load the encoder-decoder '{name}' ({reason}): a Hub id or a folder with "
-            "config.json, a tokenizer and model.safetensors is needed; change "
-            "`model.model_name_or_path`"
-        ) from error
+    hub_options: dict[str, Any] = {"revision": revision or "main", "token": token}
+    with reading(f"the encoder-decoder '{name}'", setting="`model.model_name_or_path`"):
+        tokenizer = load_tokenizer(name, **hub_options)
+        config = load_config(name, **hub_options)
+        model = load_network(
+            AutoModelForSeq2SeqLM,
+            name,
+            dtype=dtype,
+            attn_implementation="eager" if device.type == "cpu" else None,
+            **hub_options,
+        )
+        check_vocabulary(model, tokenizer)
     _check_length(name, config, tokenizer, max_tokens)
     model.requires_grad_(False).eval().to(device)
     languages = read_languages(config, tokenizer, name=name, begin=_begin(name, model))
@@ -314,7 +311,9 @@ def load_seq2seq(
 def skeleton(backbone: Seq2Seq) -> PreTrainedModel:
     """Build the architecture without memory, for PEFT to look at."""
     with loading(), torch.device("meta"):
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(backbone.config)
+        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_config(
+            backbone.config, trust_remote_code=False
+        )
     return model
 
 

@@ -1,14 +1,16 @@
-"""The base model of an adapter, by its name on the Hub instead of a folder of one machine.
+"""The base model of an adapter: where it is now, and by which name others find it on the Hub.
 
-Libraries that read an adapter fetch the base that it names. So the name must exist on the Hub,
-and what it holds must be what the adapter was trained on.
+An adapter means nothing on another base. So whatever place a base is read from, its weights
+are held against the hash in the record, and libraries that read a pushed adapter find the same
+base by its name on the Hub.
 """
 
-import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -17,13 +19,20 @@ from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 from safetensors import safe_open
 
+from nlp_meta.data.json_objects import read_object
 from nlp_meta.encoders.backbone import BUILTIN, resolve_name
-from nlp_meta.errors import HubError
+from nlp_meta.errors import BackboneError, HubError, MetaModelError
 from nlp_meta.files.outputs import hash_file
 from nlp_meta.hub.refusals import FAILURES, explain
 
 _WEIGHTS, _SHARDS, _CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 _BUILTIN_ON_HUB = {"builtin:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+MODELS = "NLP_META_MODELS"
+"""Environment variable: a folder with base models, each by its name."""
+_MOST_HASHED = 2**29
+"""Bytes of a base that is hashed whenever it is loaded; a larger one where its place is new."""
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+_CACHED = re.compile(r"models--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})/?$")
 _SIZES = (
     "model_type",
     "vocab_size",
@@ -36,6 +45,20 @@ _SIZES = (
     "intermediate_size",
     "max_position_embeddings",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class BaseWeights:
+    """The base of a model when it was saved.
+
+    Attributes:
+        name, revision: As its settings had them then; a base may move afterwards.
+        sha256: Of its weights, in one file or several; empty where that was not known.
+    """
+
+    name: str
+    revision: str | None
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +114,105 @@ def find_base(
     return BaseFacts(hub_id, str(info.sha), license_id if isinstance(license_id, str) else None)
 
 
+def place_base(
+    model: Mapping[str, Any],
+    weights: BaseWeights,
+    *,
+    name: str,
+    base: str | Path | None,
+    pulled: bool,
+) -> dict[str, str | None]:
+    """Find the base of a saved model where it is now, and hold its weights against the record.
+
+    Args:
+        model: The record's settings of the backbone.
+        weights: Those that it was saved with.
+        name: What the user typed for the model.
+        base: Where the base is, as the user says; None where the record says it.
+        pulled: The model comes from the Hub, so it may not name a folder here.
+
+    Returns:
+        What to change of `model`.
+
+    Raises:
+        MetaModelError: The base is not there, or may not be named.
+        BackboneError: It is another model.
+    """
+    saved = str(model["model_name_or_path"])
+    if base is None and pulled:
+        _check_public(saved, name=name)
+    place = saved if base is None else str(base)
+    is_folder = Path(place).is_dir() or place.startswith(BUILTIN)
+    if base is None and not is_folder:
+        if _HUB_NAME.fullmatch(saved) and (model["revision"] or not weights.sha256):
+            return {}
+        place = str(Path(os.environ.get(MODELS, "")) / PureWindowsPath(saved).name)
+        if MODELS not in os.environ or not Path(place).is_dir():
+            raise _not_here(saved, name=name)
+    moved = place != saved
+    if moved and not is_folder and not Path(place).is_dir() and is_local(place):
+        raise MetaModelError(
+            f"cannot load '{name}' with the base '{place}': that folder is not here and one with "
+            "config.json, a tokenizer and model.safetensors is needed; correct `base`"
+        )
+    if moved or (weights.sha256 and is_folder and _is_small(place)):
+        _check_same(place, weights, name=name)
+    return {"model_name_or_path": place, "revision": None} if moved else {}
+
+
+def _check_public(saved: str, *, name: str) -> None:
+    """Refuse what a stranger's model may not name as its base."""
+    if saved.startswith(BUILTIN):
+        return
+    reason = None
+    if not _HUB_NAME.fullmatch(saved) or ".." in saved:
+        reason = "which is no name on the Hub"
+    elif Path(saved).is_dir():
+        reason = "which is a folder here too"
+    if reason:
+        raise MetaModelError(
+            f"cannot use '{name}': it is from the Hub and names the base '{saved[:200]}', "
+            f"{reason}, and a base that can only be read from the Hub is needed; give the place of "
+            "its base with `base` if you trust it"
+        )
+
+
+def _not_here(saved: str, *, name: str) -> MetaModelError:
+    return MetaModelError(
+        f"cannot load '{name}': it was adapted from the base in the folder '{saved[:500]}', that "
+        f"folder is not here and the base is needed; give its new place with `base`, or set "
+        f"{MODELS} to the folder that holds '{PureWindowsPath(saved).name[:200]}'"
+    )
+
+
+def _is_small(place: str) -> bool:
+    files = _weight_files(Path(resolve_name(place)))
+    return sum(path.stat().st_size for path in files) <= _MOST_HASHED
+
+
+def _check_same(place: str, weights: BaseWeights, *, name: str) -> None:
+    present = hash_base(place, revision=None)
+    if present and present == weights.sha256:
+        return
+    if place == weights.name:
+        raise BackboneError(
+            f"cannot load '{name}': the weights of its base '{place}' were changed since it was "
+            "saved and the base as it was is needed; give the place of that one with `base`, or "
+            "make the model again"
+        )
+    reason = "its weights are not those of" if present else "it holds no safetensors, unlike"
+    raise BackboneError(
+        f"cannot load '{name}' with the base '{place}': {reason} the base that the model was made "
+        f"with, '{weights.name[:200]}', and that base is needed; correct `base`"
+    )
+
+
+def name_on_hub(name: str) -> tuple[str, str] | None:
+    """The name and the commit of a base in a folder of the Hub's cache; None elsewhere."""
+    match = _CACHED.search(Path(name).as_posix())
+    return (match["name"].replace("--", "/"), match["commit"]) if match else None
+
+
 def hash_base(name: str, *, revision: str | None, file: str | None = None) -> str:
     """Hash of a base's weights, in one file or several; empty where none are found.
 
@@ -101,11 +223,16 @@ def hash_base(name: str, *, revision: str | None, file: str | None = None) -> st
     """
     if is_local(name):
         folder = Path(resolve_name(name))
-        files = sorted(folder.glob("*.safetensors")) if file is None else [folder / file]
+        files = _weight_files(folder) if file is None else [folder / file]
     else:
         files = _pull_weights(name, revision=revision, file=file)
     stats = [(path, path.stat()) for path in files if path.is_file()]
     return " ".join(_hash_weights(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    whole = folder / _WEIGHTS
+    return [whole] if whole.is_file() else sorted(folder.glob("*.safetensors"))
 
 
 @cache
@@ -124,7 +251,7 @@ def _pull_weights(name: str, *, revision: str | None, file: str | None) -> list[
         return []
     try:
         index = Path(hf_hub_download(name, _SHARDS, revision=revision))
-        shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = sorted(set(read_object(index)["weight_map"].values()))
         return [Path(hf_hub_download(name, shard, revision=revision)) for shard in shards]
     except FAILURES:
         return []
@@ -132,8 +259,7 @@ def _pull_weights(name: str, *, revision: str | None, file: str | None) -> list[
 
 def is_local(name: str) -> bool:
     """Whether a base is a folder or a package of this machine."""
-    path = Path(name)
-    return name.startswith(BUILTIN) or path.is_absolute() or name[:1] in ".~" or path.is_dir()
+    return not _HUB_NAME.fullmatch(name) or Path(name).is_dir()
 
 
 def _compare(folder: Path, hub_id: str, info: ModelInfo, *, token: str | None) -> None:
@@ -163,13 +289,12 @@ def _compare(folder: Path, hub_id: str, info: ModelInfo, *, token: str | None) -
 
 def _read_config(path: Path) -> Mapping[str, Any]:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)
     except (OSError, ValueError) as error:
         raise HubError(
             f"cannot compare the base model: '{path.name}' of '{path.parent.name}' is missing or "
             "damaged and the base that was trained on is needed; put it back in its place"
         ) from error
-    return dict(config) if isinstance(config, dict) else {}
 
 
 def _same_tensors(local: Path, remote: Path) -> bool:

@@ -86,19 +86,27 @@ class Model:
         revision: str | None = None,
         token: str | None = None,
         device: str | None = None,
+        base: str | Path | None = None,
     ) -> Self:
         """Load from a folder or the Hub, at a branch, tag or commit of it.
 
+        Args:
+            base: Where its base model is now, if that is no longer where the record says: a
+                folder, or a name on the Hub; its weights must be the same.
+
         Raises:
-            MetaModelError: There is no such model.
+            MetaModelError: There is no such model, it was changed since it was saved, or its
+                base is not there.
+            BackboneError: The base cannot be loaded.
             SettingsError: An argument is no text, or the device cannot be used here.
         """
         name = check_place(name_or_path, "name_or_path", needed=PLACE)
+        base = None if base is None else check_place(base, "base", needed=PLACE)
         for argument, word in (("revision", revision), ("token", token)):
             if word is not None:
                 check_word(word, argument, needed="text")
         folder, record = find_model(
-            name, role=cls.role, skill=cls.skill, revision=revision, token=token
+            name, role=cls.role, skill=cls.skill, revision=revision, token=token, base=base
         )
         return cls._read(Saved(folder, record, source_of(name, folder), device, token))
 

@@ -6,14 +6,12 @@ HF_TOKEN and HF_HUB_OFFLINE mean what they mean to every library of the Hub: its
 the work.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import httpx2
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -21,8 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from nlp_meta.encoders.backbone import BUILTIN
-from nlp_meta.errors import HubError, MetaModelError
+from nlp_meta.errors import HubError
 from nlp_meta.files.outputs import hash_file
 from nlp_meta.hub.refusals import FAILURES, explain
 
@@ -57,6 +54,14 @@ MODEL_FILES = (
     *(COMPANION_FACTS, COMPANION_WEIGHTS, HEAD, ADAPTER),
 )
 _COMMIT, _SHA256 = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What a record tells of a file beside it; `sha256` in hexadecimal digits."""
+
+    sha256: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,36 +113,14 @@ def pull(name: str, *, revision: str | None = None, token: str | None = None) ->
         doing = f"find the model '{name}' in a folder here or pull it"
         raise explain(error, doing=doing) from error
     for path in folder.iterdir():
+        _check_inside(name, path)
         _check_hash(name, path)
     return folder
 
 
-def check_base(folder: Path, base: str, *, name: str) -> None:
-    """PEFT reads a model's base in a file of its own, this package in the record: they must agree.
-
-    Args:
-        base: The record's.
-        name: What the user typed for the folder.
-
-    Raises:
-        MetaModelError: They do not.
-    """
-    path = folder / ADAPTER_CONFIG
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        other = str(values["base_model_name_or_path"])
-    except FileNotFoundError:
-        return  # PEFT alone reads it
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MetaModelError(
-            f"cannot load '{name}': its {path.name} is damaged and the file as it was saved is "
-            "needed; save or download the model again"
-        ) from error
-    if other != base and not base.startswith(BUILTIN):
-        raise MetaModelError(
-            f"cannot load '{name}': its adapter is for the base '{other}' and its {RECORD} names "
-            f"'{base}', and one base is needed; save or download the model again"
-        )
+def describe_file(path: Path) -> FileFacts:
+    """What a record tells of a file."""
+    return FileFacts(hash_file(path), path.stat().st_size)
 
 
 def _pull_others(name: str, folder: Path, *, token: str | None) -> None:
@@ -145,7 +128,7 @@ def _pull_others(name: str, folder: Path, *, token: str | None) -> None:
     commit = folder.name
     try:
         siblings = HfApi(token=token).model_info(name, revision=commit).siblings or []
-    except (httpx2.HTTPError, OSError):
+    except FAILURES:
         if (folder / ADAPTER).exists():
             return  # what was pulled before serves where the Hub does not answer
         raise
@@ -168,6 +151,17 @@ def _find_outside(names: Iterable[str]) -> str | None:
         if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
             return name
     return None
+
+
+def _check_inside(name: str, path: Path) -> None:
+    """Refuse links out of the cache, which its client never makes."""
+    repository, cache = path.parents[2].resolve(), path.parents[3].resolve()
+    place = path.resolve()
+    if not (place.is_relative_to(repository) or place.is_relative_to(cache)):
+        raise HubError(
+            f"cannot use '{name}': its file '{path.name}' in the cache is a link to a place "
+            "outside of it and the file itself is needed; delete that link and pull the model again"
+        )
 
 
 def _check_hash(name: str, path: Path) -> None:
@@ -214,6 +208,6 @@ def _is_dataset(name: str, error: BaseException, *, token: str | None) -> bool:
         return False
     try:
         HfApi(token=token).dataset_info(name)
-    except (httpx2.HTTPError, OSError, ValueError):
+    except FAILURES:
         return False
     return True

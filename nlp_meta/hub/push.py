@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from nlp_meta.data.json_objects import read_object
 from nlp_meta.errors import HubError
 from nlp_meta.files.outputs import CARD_ENTRY, FILES, describe_files, hash_file, seal
 from nlp_meta.hub.bases import BaseFacts, find_base
@@ -174,14 +175,14 @@ def _check_tensors(folder: Path, to: Path) -> None:
 def _name_base(to: Path, base: BaseFacts) -> dict[str, Any]:
     """Write the base's name and commit into both files that name it; the record."""
     try:
-        record: dict[str, Any] = json.loads((to / RECORD).read_text(encoding="utf-8"))
-        config: dict[str, Any] = json.loads((to / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        record, config = read_object(to / RECORD), read_object(to / ADAPTER_CONFIG)
     except ValueError as error:
         raise HubError(
             f"cannot push: {RECORD} or {ADAPTER_CONFIG} is damaged and the files as they were "
             "saved are needed; save the model again"
         ) from error
     record["model"] |= {"model_name_or_path": base.id, "revision": base.revision}
+    record["base"] |= {"name": base.id, "revision": base.revision}
     config |= {"base_model_name_or_path": base.id, "revision": base.revision}
     text = json.dumps(config, indent=2, ensure_ascii=False)
     (to / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
@@ -192,6 +193,11 @@ def _name_base(to: Path, base: BaseFacts) -> dict[str, Any]:
     text = json.dumps(record, indent=1, ensure_ascii=False)
     (to / RECORD).write_text(text + "\n", encoding="utf-8")
     return record
+
+
+def _write_json(path: Path, values: Mapping[str, Any], *, indent: int) -> None:
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _place_card(path: Path, facts: CardFacts) -> bool:

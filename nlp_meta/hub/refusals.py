@@ -24,8 +24,11 @@ from huggingface_hub.errors import (
 
 from nlp_meta.errors import HubError
 
-FAILURES = (httpx2.HTTPError, OSError, ValueError, RuntimeError, EntryNotFoundError)
+_NO_ANSWER = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What the client raises for an answer that is not the Hub's, such as a page to log in with."""
+FAILURES = (httpx2.HTTPError, OSError, RuntimeError, EntryNotFoundError, *_NO_ANSWER)
 """What the Hub's client raises. `explain` makes one sentence of any of them."""
+_LONGEST_REASON = 300
 LOG_IN = "log in with `hf auth login`, set HF_TOKEN or give `token`"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TOO_MANY = 429
@@ -114,6 +117,12 @@ def _without_answer(error: BaseException) -> _Refusal:
             "check it, HF_ENDPOINT and HF_HOME, and repeat the command",
         )
     last = chain[-1]
+    if isinstance(last, _NO_ANSWER):
+        return _Refusal(
+            "what answers is not the Hub, or not as the Hub does",
+            "the Hub itself",
+            "check HF_ENDPOINT and whether the network asks you to log in, and repeat the command",
+        )
     reason = last.strerror or _first_line(last) if isinstance(last, OSError) else _one_line(last)
     return _Refusal(
         f"it failed ({reason})", "another answer of the Hub", "mend that and repeat the command"
@@ -177,11 +186,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".") if lines else type(error).__name__
+    return _one_line(lines[0]) if lines else type(error).__name__
 
 
 def _one_line(error: object) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    line = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
 
 
 @contextmanager

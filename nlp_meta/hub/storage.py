@@ -17,18 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as numpy_tensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nlp_meta.data.json_objects import read_object
 from nlp_meta.encoders.backbone import Backbone, resolve_name
-from nlp_meta.encoders.lora import LORA_A, LORA_B, LoraPlan, lora_shapes
+from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, lora_shapes
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import MetaModelError
 from nlp_meta.files.outputs import Layout, write_folder
+from nlp_meta.hub.bases import BaseWeights, hash_base, name_on_hub
 from nlp_meta.hub.card_sections import CardFacts
+from nlp_meta.hub.checks import check_tensors, read_header
 from nlp_meta.hub.model_card import build_card
 from nlp_meta.hub.pull import (
     ADAPTER,
@@ -39,14 +41,16 @@ from nlp_meta.hub.pull import (
     MODEL_FILES,
     RECORD,
 )
-from nlp_meta.hub.records import START, Record
+from nlp_meta.hub.records import ADAPTED, FORMAT, START, Record
 from nlp_meta.objectives.ngrams import CHARACTERS, ORDERS, NgramModel
 
 _RUN_LOG = "log.jsonl"
 """What a run of the outer loop leaves in the folder that its meta-model is saved to."""
-_FORMAT, _NGRAMS_FORMAT = 2, 1
+_NGRAMS_FORMAT = 1
 _PEFT_PREFIX = "base_model.model."
-_MOST_FEATURES = 2**24
+_MOST_FEATURES, _MOST_NUMBERS = 2**20, 2**28
+"""Of n-grams: columns of the whole matrix, and numbers in it, which is 1 GiB."""
+_MOST_FACTOR = 100.0
 _READ_AS = {"format": _NGRAMS_FORMAT, "orders": list(ORDERS), "characters": CHARACTERS}
 """How texts become n-grams; weights that were fitted otherwise mean nothing here."""
 
@@ -85,66 +89,69 @@ def save_companion(folder: Path, companion: StoredCompanion) -> None:
 
 
 def load_companion(
-    folder: Path, *, labels: Sequence[str], factors: Sequence[str], required: bool = False
-) -> StoredCompanion | None:
-    """Read the two files; None where a folder has neither and need not.
+    folder: Path, *, labels: Sequence[str], factors: Sequence[str]
+) -> StoredCompanion:
+    """Read the two files of a model that was saved with n-grams.
 
     Args:
         labels: Of the model beside it.
         factors: Names of those that must be there.
-        required: The model's record says that it was saved with a companion.
 
     Raises:
         MetaModelError: A file is missing or damaged, or belongs to another model.
     """
-    names = (COMPANION_WEIGHTS, COMPANION_FACTS)
-    if not required and not any((folder / name).exists() for name in names):
-        return None
     try:
-        facts = json.loads((folder / COMPANION_FACTS).read_text(encoding="utf-8"))
-        tensors = numpy_tensors.load_file(folder / COMPANION_WEIGHTS)
-        companion = _read_companion(facts, tensors)
+        facts = read_object(folder / COMPANION_FACTS)
+        stored = facts["labels"]
+        if stored == list(labels) and set(facts["factors"]) == set(factors):
+            return _read_companion(facts, folder / COMPANION_WEIGHTS)
+        shown = ", ".join(map(str, stored))[:200], ", ".join(sorted(facts["factors"]))[:200]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise MetaModelError(
-            f"cannot load the n-grams in '{folder}': {' or '.join(names)} is missing or damaged "
-            "and the files as they were saved are needed; save or download the model again"
+            f"cannot load the n-grams in '{folder}': {COMPANION_WEIGHTS} or {COMPANION_FACTS} is "
+            "missing or damaged and the files as they were saved are needed; save or download the "
+            "model again"
         ) from error
-    stored = companion.model.labels
-    if stored != tuple(labels) or set(companion.factors) != set(factors):
-        raise MetaModelError(
-            f"cannot use the n-grams in '{folder}': they are of the labels {', '.join(stored)} "
-            f"with factors for {sorted(companion.factors)}, and those of the model beside them, "
-            f"{', '.join(labels)} and {sorted(factors)}, are needed; save or download the model "
-            "again"
-        )
-    return companion
+    raise MetaModelError(
+        f"cannot use the n-grams in '{folder}': they are of the labels {shown[0]} with factors for "
+        f"{shown[1] or 'nothing'}, and those of the model beside them, {', '.join(labels)[:200]} "
+        f"and {', '.join(sorted(factors)) or 'nothing'}, are needed; save or download the model "
+        "again"
+    )
 
 
-def _read_companion(
-    facts: Mapping[str, object], tensors: Mapping[str, NDArray[np.generic]]
-) -> StoredCompanion:
+def _read_companion(facts: Mapping[str, Any], path: Path) -> StoredCompanion:
     """Check and unpack; any of several errors says that something is damaged."""
     if any(facts[name] != value for name, value in _READ_AS.items()):
         raise ValueError("n-grams of another kind")
-    labels, features, factors = facts["labels"], facts["features"], facts["factors"]
+    labels, features = tuple(facts["labels"]), facts["features"]
+    whole = type(features) is int and 0 < features <= _MOST_FEATURES
+    # Before anything is read: a few bytes can ask for a matrix that no memory holds.
+    if not whole or features * len(labels) > _MOST_NUMBERS:
+        raise ValueError("features are no number, or too large a one")
+    promised = read_header(path)
+    wide = promised["weight"].shape[1:]
+    dtypes = {"columns": "I32", "weight": "F32", "bias": "F32"}
+    shapes = {"columns": wide, "weight": (len(labels), *wide), "bias": (len(labels),)}
+    if {name: tuple(tensor) for name, tensor in promised.items()} != {
+        name: (dtypes[name], shapes[name]) for name in shapes
+    }:
+        raise ValueError("other tensors, or of another shape or type, than the labels need")
+    if any(type(value) not in (int, float) for value in facts["factors"].values()):
+        raise ValueError("factors are not numbers")
+    numbers = [float(value) for value in facts["factors"].values()]
+    if not all(0 <= number <= _MOST_FACTOR for number in numbers) or (numbers and not any(numbers)):
+        raise ValueError("factors are not numbers, or absurd ones")
+    tensors = numpy_tensors.load_file(path)
     columns, weight, bias = tensors["columns"], tensors["weight"], tensors["bias"]
-    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
-        raise ValueError("labels are not a list of names")
-    if not isinstance(features, int) or not isinstance(factors, dict):
-        raise ValueError("features or factors are of another type")
-    if columns.dtype != np.int32 or weight.dtype != np.float32 or bias.dtype != np.float32:
-        raise ValueError("tensors are of another type")
-    if weight.shape != (len(labels), *columns.shape) or bias.shape != (len(labels),):
-        raise ValueError("shapes do not fit the labels")
-    numbers = [float(value) for value in factors.values()]
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all() and np.isfinite(numbers).all()):
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise ValueError("not all numbers are finite")
-    if features > _MOST_FEATURES or (np.diff([-1, *columns.tolist(), features]) < 1).any():
+    if (np.diff([-1, *columns.tolist(), features]) < 1).any():
         raise ValueError("columns do not rise within the features")
-    whole = np.zeros((len(labels), features), dtype=np.float32)
-    whole[:, columns] = weight
-    model = NgramModel(tuple(labels), whole, bias.astype(np.float32))
-    return StoredCompanion(model, dict(zip(factors, numbers, strict=True)))
+    matrix = np.zeros((len(labels), features), dtype=np.float32)
+    matrix[:, columns] = weight
+    model = NgramModel(labels, matrix, bias)
+    return StoredCompanion(model, dict(zip(facts["factors"], numbers, strict=True)))
 
 
 def save_model(
@@ -186,42 +193,66 @@ def layout_of(role: str, skills: Sequence[str]) -> Layout:
 
 
 def load_weights(
-    folder: Path, *, backbone: Backbone | Seq2Seq, plan: LoraPlan, with_head: bool = True
+    folder: Path,
+    record: Record,
+    *,
+    backbone: Backbone | Seq2Seq,
+    plan: LoraPlan,
+    with_head: bool = True,
 ) -> dict[str, Tensor]:
     """Read the tensors that `save_model` wrote, by this package's names.
 
     Args:
+        record: Of the model, whose files have been checked.
         with_head: Read the classifier of a mean-pooled encoder too.
 
     Raises:
-        MetaModelError: A file is missing, damaged, or of another architecture.
+        MetaModelError: A file is missing or damaged, lacks a tensor that the record promises,
+            holds others, or numbers that are none.
     """
-    try:
-        stored = load_file(folder / ADAPTER)
-        if backbone.pooling == "mean" and with_head:
-            stored |= load_file(folder / HEAD)
-    except (OSError, SafetensorError) as error:
+    adapter, head = _promised_shapes(record, backbone, plan)
+    if backbone.pooling == "mean":
+        files = {ADAPTER: adapter, **({HEAD: head} if record.labels else {})}
+    else:
+        files = {ADAPTER: adapter | head}
+    stored: dict[str, Tensor] = {}
+    for name, wanted in files.items():
+        check_tensors(folder / name, wanted, head=head, base=backbone.name)
+        if name != HEAD or with_head:
+            stored |= load_file(folder / name)
+    wrong = next((name for name, value in stored.items() if not value.isfinite().all()), None)
+    if wrong is not None:
         raise MetaModelError(
-            f"cannot load the weights in '{folder}': {ADAPTER} is missing or damaged and the file "
-            "as it was saved is needed; save or download the model again"
-        ) from error
-    inner = "encoder." if backbone.pooling == "mean" else ""
-    weights = {_own_name(name, inner): value.to(backbone.device) for name, value in stored.items()}
-    wanted = [name + suffix for name in plan.scales for suffix in (LORA_A, LORA_B)]
-    missing = [name for name in wanted if name not in weights]
-    if missing:
-        raise MetaModelError(
-            f"cannot load the weights in '{folder}': '{missing[0]}' is not among them and an "
-            "adapter for this backbone is needed; check `model` in its record"
+            f"cannot load the weights in '{folder}': '{wrong}' holds values that are not finite "
+            "numbers, which every answer would be made of, and finite ones are needed; make the "
+            "model again"
         )
-    for name, shape in lora_shapes(backbone, plan).items():
-        if tuple(weights[name].shape) != shape:
-            raise MetaModelError(
-                f"cannot load the weights in '{folder}': '{name}' is {tuple(weights[name].shape)} "
-                f"and {shape} is needed: they are of another base than '{backbone.name}'; check "
-                "`model` in its record"
-            )
-    return weights
+    inner = "encoder." if backbone.pooling == "mean" else ""
+    return {_own_name(name, inner): value.to(backbone.device) for name, value in stored.items()}
+
+
+def _promised_shapes(
+    record: Record, backbone: Backbone | Seq2Seq, plan: LoraPlan
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Shapes of the adapter's and the head's tensors in their files, by their names there."""
+    mean = backbone.pooling == "mean"
+    inner = "encoder." if mean else ""
+    lora = lora_shapes(backbone, plan)
+    adapter: dict[str, tuple[int, ...]] = {
+        _peft_name(name.removeprefix(inner)): shape for name, shape in lora.items()
+    }
+    fixed = _unmoved(backbone, plan)
+    adapter |= {_peft_name(name): tuple(value.shape) for name, value in fixed.items()}
+    labels = len(record.labels)
+    rebuilt = record.role != ADAPTED and record.model.get("head") == "prototype"
+    layers = plan.head[:-1] if rebuilt else plan.head
+    head: dict[str, tuple[int, ...]] = {}
+    for layer in layers if labels else ():
+        weight = backbone.model.get_parameter(layer + WEIGHT)
+        rows = labels if layer == plan.head[-1] else len(weight)
+        name = layer if mean else _PEFT_PREFIX + layer
+        head |= {name + WEIGHT: (rows, *weight.shape[1:]), name + BIAS: (rows,)}
+    return adapter, head
 
 
 def _write(
@@ -245,16 +276,18 @@ def _write(
     save_file(adapter, folder / ADAPTER, metadata={"format": "pt"})
     if mean and record.labels:
         save_file(head, folder / HEAD, metadata={"format": "pt"})
-    config = copy.copy(plan.config)
-    config.base_model_name_or_path = resolve_name(backbone.name)
-    config.inference_mode = True
     # The commit of a base from the Hub, so that another machine reads the same weights.
-    config.revision = getattr(backbone.config, "_commit_hash", None) or record.model.get("revision")
+    revision = getattr(backbone.config, "_commit_hash", None) or record.model.get("revision")
+    name, revision = name_on_hub(backbone.name) or (backbone.name, revision)
+    config = copy.copy(plan.config)
+    config.base_model_name_or_path, config.revision = resolve_name(name), revision
+    config.inference_mode = True
     config.save_pretrained(str(folder))
     backbone.tokenizer.save_pretrained(str(folder))
-    stored = {"format": _FORMAT, **asdict(record)}
-    stored["model"]["revision"] = config.revision
-    return stored
+    values = {"format": FORMAT, **asdict(record)}
+    values["model"] |= {"model_name_or_path": name, "revision": revision}
+    values["base"] = asdict(BaseWeights(name, revision, hash_base(name, revision=revision)))
+    return values
 
 
 def _unmoved(backbone: Backbone | Seq2Seq, plan: LoraPlan) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.inputs import check_callback, check_choice, check_number, check_whole
+from nlp_meta.hub.records import ADAPTATION, read_part
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, adaptation_path, drop_step_sizes
 from nlp_meta.meta.objective import Objective, begin_episodes
 from nlp_meta.progress import Ticker
@@ -39,10 +40,15 @@ class Adaptation:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Adaptation":
-        """Read what `stored` gave; keys that it did not give are left out."""
+        """Read what `stored` gave; keys that it did not give are left out.
+
+        Raises:
+            MetaModelError: Keys are missing, or values are of another type.
+        """
         names = InnerLoop.__dataclass_fields__
-        inner = InnerLoop(**{name: stored[name] for name in stored if name in names})
-        return cls(inner, stored["minibatch"], stored["early_stop"])
+        values: dict[str, Any] = {key: stored[key] for key in cls.__slots__ if key in stored}
+        values["inner"] = {key: stored[key] for key in stored if key in names}
+        return read_part(cls, values, what=ADAPTATION)
 
     @property
     def stored(self) -> dict[str, Any]:

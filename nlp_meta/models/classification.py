@@ -22,8 +22,8 @@ from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.encoders.turns import plain_modes
 from nlp_meta.errors import DivergedError, LabelError
 from nlp_meta.hub.model import Model, Parts, Saved
-from nlp_meta.hub.pull import Source
-from nlp_meta.hub.records import ADAPTED, Record, read_settings
+from nlp_meta.hub.pull import COMPANION_FACTS, Source
+from nlp_meta.hub.records import ADAPTATION, ADAPTED, Record, read_part, read_settings
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
 from nlp_meta.meta.inner_loop import STEP_SIZE, Weights, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
@@ -82,13 +82,12 @@ class AdaptationReport:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> "AdaptationReport | None":
-        """Read what was saved; None where nothing was, or another version wrote it."""
-        try:
-            companion = stored["companion"]
-            report = None if companion is None else CompanionReport(**companion)
-            return cls(**{**stored, "companion": report})
-        except (KeyError, TypeError):
-            return None
+        """Read what was saved; None where nothing was.
+
+        Raises:
+            MetaModelError: Keys are missing, or values are of another type.
+        """
+        return read_part(cls, stored, what=ADAPTATION) if stored else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,19 +167,22 @@ def read_adapted(saved: Saved, settings: ModelSettings, encoder: Encoder) -> Ada
         settings: Those of its record.
 
     Raises:
-        MetaModelError: A file is missing, damaged, or of another architecture.
+        MetaModelError: Its files do not hold what its record promises.
     """
-    record = saved.record
+    folder, record = saved.folder, saved.record
+    report = AdaptationReport.read(record.adaptation)
     objective = build_classifier(settings, labels=record.labels, beside=encoder)
-    weights = load_weights(saved.folder, backbone=objective.backbone, plan=objective.plan)
-    required = bool((record.adaptation.get("companion") or {}).get("on"))
-    stored = load_companion(saved.folder, labels=record.labels, factors=FACTORS, required=required)
+    weights = load_weights(folder, record, backbone=objective.backbone, plan=objective.plan)
+    companion = None
+    if COMPANION_FACTS in record.files:
+        stored = load_companion(folder, labels=record.labels, factors=FACTORS)
+        companion = Companion.of(stored.model, stored.factors)
     return AdaptedModel(
         objective,
         weights,
         settings,
-        report=AdaptationReport.read(record.adaptation),
-        companion=None if stored is None else Companion.of(stored.model, stored.factors),
+        report=report,
+        companion=companion,
         provenance=record.provenance,
         source=saved.source,
     )

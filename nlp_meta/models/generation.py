@@ -25,7 +25,7 @@ from nlp_meta.errors import DivergedError
 from nlp_meta.evaluation.translation_metrics import chrf
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import Source
-from nlp_meta.hub.records import ADAPTED, Record, read_settings
+from nlp_meta.hub.records import ADAPTATION, ADAPTED, Record, read_part, read_settings
 from nlp_meta.hub.storage import load_weights
 from nlp_meta.meta.inner_loop import Weights, drop_step_sizes, repeat
 from nlp_meta.models.adaptation import FOLDS, LONG_TEXTS, Adaptation, Adapted, adapt, hold_out
@@ -87,12 +87,21 @@ class GenerationReport:
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> "GenerationReport | None":
-        """Read what was saved; None where nothing was, or another version wrote it."""
-        try:
-            held_out, mined = HeldOutPairs(**stored["held_out"]), MinedPairs(**stored["mined"])
-            return cls(**{**stored, "held_out": held_out, "mined": mined})
-        except (KeyError, TypeError):
-            return None
+        """Read what was saved; None where nothing was.
+
+        Raises:
+            MetaModelError: Keys are missing, or values are of another type.
+        """
+        return read_part(cls, stored, what=ADAPTATION) if stored else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Languages:
+    """What a record tells of the languages."""
+
+    source_lang: str
+    target_lang: str
+    direction: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,12 +221,15 @@ class GenerationModel(Model):
     def _read(cls, saved: Saved) -> "GenerationModel":
         record, settings = saved.record, read_settings(saved.record, Seq2SeqSettings)
         objective = build_generator(settings, device=saved.device, token=saved.token)
-        weights = load_weights(saved.folder, backbone=objective.backbone, plan=objective.plan)
         done = dict(record.adaptation)
-        languages = (done.pop("source_lang"), done.pop("target_lang"))
-        del done["direction"]
-        report, provenance = GenerationReport.read(done), record.provenance
-        return cls(objective, weights, settings, *languages, report, provenance, saved.source)
+        parts = {key: done.pop(key) for key in _Languages.__slots__ if key in done}
+        languages = read_part(_Languages, parts, what=ADAPTATION)
+        report = GenerationReport.read(done)
+        weights = load_weights(
+            saved.folder, record, backbone=objective.backbone, plan=objective.plan
+        )
+        pair = languages.source_lang, languages.target_lang
+        return cls(objective, weights, settings, *pair, report, record.provenance, saved.source)
 
     def _parts(self) -> Parts:
         done = {

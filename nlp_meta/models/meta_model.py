@@ -17,9 +17,8 @@ from nlp_meta.data.label_maps import LabelMap
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.encoders.turns import plain_modes
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
-from nlp_meta.files.outputs import hash_file
 from nlp_meta.hub.model import Model, Parts, Saved
-from nlp_meta.hub.pull import ADAPTER, Source, tell_source
+from nlp_meta.hub.pull import ADAPTER, COMPANION_FACTS, Source, tell_source
 from nlp_meta.hub.records import START, Record, read_settings
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
 from nlp_meta.meta.inner_loop import (
@@ -292,13 +291,20 @@ class MetaModel(Model):
     @classmethod
     def _read(cls, saved: Saved) -> "MetaModel":
         record, folder = saved.record, saved.folder
+        unknown = [skill for skill in record.skills if skill not in SKILLS]
+        if unknown:
+            raise MetaModelError(
+                f"cannot load '{folder}': it learned '{unknown[0][:100]}' and skills of this "
+                f"version, {', '.join(SKILLS)}, are needed; install the version that saved it"
+            )
         settings = read_settings(record, SKILLS[record.skills[0]].settings)
         objectives = build_objectives(
             settings, record.skills, labels=record.labels, device=saved.device, token=saved.token
         )
         shared = next(iter(objectives.values()))
         weights = load_meta_parameters(folder, record, shared, with_head=bool(record.labels))
-        stored = load_companion(folder, labels=record.labels, factors=())
+        with_ngrams = COMPANION_FACTS in record.files
+        stored = load_companion(folder, labels=record.labels, factors=()) if with_ngrams else None
         return cls(
             objectives,
             weights,
@@ -307,7 +313,7 @@ class MetaModel(Model):
             record.provenance,
             None if stored is None else stored.model,
             saved.source,
-            hash_file(folder / ADAPTER),
+            record.files[ADAPTER].sha256,
         )
 
     def _parts(self) -> Parts:
@@ -356,7 +362,16 @@ def load_meta_parameters(
         MetaModelError: A file is missing, damaged, or of another architecture.
     """
     backbone = objective.backbone
-    weights = load_weights(folder, backbone=backbone, plan=objective.plan, with_head=with_head)
+    weights = load_weights(
+        folder, record, backbone=backbone, plan=objective.plan, with_head=with_head
+    )
+    unknown = sorted(record.step_sizes.keys() - weights.keys())
+    if unknown and with_head:
+        raise MetaModelError(
+            f"cannot load the weights in '{folder}': its record has a step size for "
+            f"'{unknown[0][:200]}', which is none of them, and those of one model are needed; save "
+            "or download the model again"
+        )
     weights |= restore_step_sizes(record.step_sizes, backbone.device)
     retrieval = record.adaptation.get(RETRIEVAL)
     if retrieval is not None:

@@ -23,7 +23,7 @@ from nlp_meta.encoders.turns import plain_modes
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import Source
-from nlp_meta.hub.records import ADAPTED, Record, read_settings
+from nlp_meta.hub.records import ADAPTATION, ADAPTED, Record, read_part, read_settings
 from nlp_meta.hub.storage import load_weights
 from nlp_meta.meta.inner_loop import Weights, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
@@ -70,6 +70,15 @@ class RetrievalReport:
     held_out_recall: float
     texts_cut: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Advice:
+    """What answers depend on, of all that a record tells of an adaptation."""
+
+    threshold: float
+    overlap: float
+    languages: tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,18 +199,25 @@ class RetrievalModel(Model):
     def _read(cls, saved: Saved) -> "RetrievalModel":
         record, settings = saved.record, read_settings(saved.record, ModelSettings)
         objective = build_retriever(settings, device=saved.device, token=saved.token)
+        done = dict(saved.record.adaptation)
+        parts = {key: done.pop(key) for key in _Advice.__slots__ if key in done}
+        advice = read_part(_Advice, parts, what=ADAPTATION)
+        told = {**done, "threshold": advice.threshold, "overlap": advice.overlap}
+        report = read_part(RetrievalReport, told, what=ADAPTATION) if done else None
         weights = load_weights(
-            saved.folder, backbone=objective.backbone, plan=objective.plan, with_head=False
+            saved.folder,
+            record,
+            backbone=objective.backbone,
+            plan=objective.plan,
+            with_head=False,
         )
-        done = dict(record.adaptation)
-        source_lang, target_lang = done.pop("languages")
         return cls(
-            replace(objective, overlap=done["overlap"]),
+            replace(objective, overlap=advice.overlap),
             weights,
             settings,
-            done["threshold"],
-            (source_lang, target_lang),
-            RetrievalReport(**done) if "pairs" in done else None,
+            advice.threshold,
+            advice.languages,
+            report,
             record.provenance,
             saved.source,
         )

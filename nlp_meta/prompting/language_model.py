@@ -16,11 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -28,6 +26,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 
 from nlp_meta.encoders.backbone import autocasting, choose_device
 from nlp_meta.encoders.batches import by_length, pad_rows
+from nlp_meta.encoders.pretrained import load_network, load_tokenizer, reading
 from nlp_meta.errors import BackboneError, EpisodeError, MissingPackageError, SettingsError
 from nlp_meta.prompting.prompts import Chat, Prompt
 
@@ -96,19 +95,14 @@ def load_language_model(
         SettingsError: A package that this file needs is missing.
     """
     path, gguf_file = find_weights(name_or_path, gguf_file)
-    options = {"revision": revision or "main", "gguf_file": gguf_file}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, use_safetensors=True, **options
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise BackboneError(
-            f"cannot load the language model '{name_or_path}' ({reason}): a Hub id or a folder "
-            "with a tokenizer and model.safetensors or a GGUF file is needed; change "
-            "`prompting.model_name_or_path` or `prompting.gguf_file`"
-        ) from error
+    options: dict[str, Any] = {"revision": revision or "main", "gguf_file": gguf_file}
+    with reading(
+        f"the language model '{name_or_path}'",
+        setting="`prompting.model_name_or_path` or `prompting.gguf_file`",
+        needed="a Hub id or a folder with a tokenizer and model.safetensors or a GGUF file",
+    ):
+        tokenizer = load_tokenizer(path, **options)
+        model = load_network(AutoModelForCausalLM, path, dtype=torch.float32, **options)
     device = choose_device(device)
     model.requires_grad_(False).eval().to(device)
     context = _check_context(name_or_path, model, tokenizer, context_tokens)

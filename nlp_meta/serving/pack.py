@@ -95,11 +95,18 @@ def load_adapted(
         MetaModelError: There is no adapted model.
         BackboneError: It was adapted from another encoder.
     """
-    folder, record = find_model(
-        str(name_or_path), role=ADAPTED, skill=CLASSIFICATION, revision=revision
-    )
+    name, loaded = str(name_or_path), base.model_name_or_path
+    try:
+        folder, record = find_model(
+            name, role=ADAPTED, skill=CLASSIFICATION, revision=revision, base=loaded
+        )
+    except BackboneError as error:
+        raise BackboneError(
+            f"cannot serve '{name}' with the others: it was adapted from another base and "
+            f"'{loaded}', which is loaded, is needed; leave it out and serve it by itself"
+        ) from error
     settings = read_settings(record, ModelSettings)
-    check_base(settings, base, name=str(name_or_path))
+    check_base(settings, base, name=name)
     encoder = plan_encoder(
         replace(backbone, prefix_text=settings.prefix_text, max_tokens=settings.max_tokens),
         settings,

@@ -340,7 +340,7 @@ def examples_before(init_from: str | None) -> int:
     if init_from is None:
         return 0
     _, record = find_model(init_from, role=START)
-    return int(record.provenance["examples"])
+    return int(record.provenance.get("examples", 0))
 
 
 def _load_start(init_from: str, objectives: Objectives) -> dict[str, Tensor]:

@@ -18,7 +18,6 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import (
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -30,6 +29,7 @@ from nlp_meta.data.languages import split_pair
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.backbone import choose_autocast
 from nlp_meta.encoders.batches import PairBatch, PairRow, stack_pairs
+from nlp_meta.encoders.pretrained import load_network, load_tokenizer, reading
 from nlp_meta.encoders.seq2seq import Seq2Seq, read_languages
 from nlp_meta.errors import DivergedError, SettingsError
 from nlp_meta.evaluation.translation_metrics import chrf, signature_of
@@ -105,7 +105,8 @@ def save_vocabulary(
 
 
 def _keep_vocabulary(earlier: str, folder: Path, languages: Sequence[str]) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(earlier)
+    with reading(f"the tokenizer of '{earlier}'", setting="`run.init_from`"):
+        tokenizer = load_tokenizer(earlier)
     known = tokenizer.get_vocab().keys()
     missing = [language for language in languages if tag_of(language) not in known]
     if missing:
@@ -122,12 +123,14 @@ def _texts(pairs: Sequence[Pair]) -> list[str]:
 
 def build_backbone(settings: SmallTraining, folder: Path, device: torch.device) -> Seq2Seq:
     """Begin with the model of a run: its kept tokenizer and the weights before any step."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with reading(f"the tokenizer in '{folder}'", setting="`run.output_dir`"):
+        tokenizer = load_tokenizer(str(folder))
     small, seed = settings.small_model, settings.run.seed
     if settings.run.init_from is not None:
-        model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(
-            settings.run.init_from, dtype=torch.float32, use_safetensors=True
-        )
+        with reading(f"the model '{settings.run.init_from}'", setting="`run.init_from`"):
+            model: PreTrainedModel = load_network(
+                AutoModelForSeq2SeqLM, settings.run.init_from, dtype=torch.float32
+            )
     else:
         model = _build_model(small, tokenizer, seed=seed)
     model.to(device)  # type: ignore[arg-type]  # transformers wraps it without its types

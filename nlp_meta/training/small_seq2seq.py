@@ -20,7 +20,6 @@ from tokenizers import AddedToken, Tokenizer
 from torch import Tensor
 from transformers import (
     AutoModel,
-    AutoTokenizer,
     BartConfig,
     BartForConditionalGeneration,
     MarianConfig,
@@ -31,6 +30,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from nlp_meta.encoders.pretrained import is_head, load_network, load_tokenizer, reading
 from nlp_meta.encoders.seq2seq import TAGS, UNDETERMINED
 from nlp_meta.errors import BackboneError, SettingsError
 
@@ -110,7 +110,9 @@ def build_around_encoder(
     Raises:
         BackboneError: The encoder has another shape or fewer layers.
     """
-    pretrained = AutoModel.from_pretrained(encoder, dtype=torch.float32, use_safetensors=True)
+    with reading(f"the encoder '{encoder}'", setting="`small_model.encoder_init`"):
+        pretrained = load_network(AutoModel, encoder, may_lack=is_head, dtype=torch.float32)
+        whole: Any = load_tokenizer(encoder)
     config = pretrained.config
     if config.model_type not in SHAPED or encoder_layers > config.num_hidden_layers:
         raise BackboneError(
@@ -123,7 +125,6 @@ def build_around_encoder(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = BartForConditionalGeneration(bart_config)
-    whole: Any = AutoTokenizer.from_pretrained(encoder)
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     kept = [whole.convert_tokens_to_ids(piece) for piece in pieces if not _is_tag(piece)]
     weights = pretrained.state_dict()
@@ -281,7 +282,8 @@ def save_trimmed_vocabulary(
     Raises:
         BackboneError: The encoder's tokenizer is not of SentencePiece's unigram kind.
     """
-    whole = AutoTokenizer.from_pretrained(encoder)
+    with reading(f"the tokenizer of '{encoder}'", setting="`small_model.encoder_init`"):
+        whole: Any = load_tokenizer(encoder)
     state = json.loads(whole.backend_tokenizer.to_str())
     if state["model"]["type"] != "Unigram":
         raise BackboneError(

@@ -643,7 +643,7 @@ def _read_settings(
             run=RunSettings(seed, "", str(name), "auto", 2048, None, [], resume=False),
             hub=HubSettings(False, None, None, None, None, "end", None),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise MetaModelError(
             f"cannot go on with the training of '{name}': its record lacks {error} and the "
             "settings of a training by this package are needed; train it with a recipe"

@@ -275,8 +275,9 @@ def test_a_card_edited_by_hand_is_pushed_as_it_is(hub, client, copies):
 
 
 def record(**values):
-    made = {"role": "adapted", "skills": ["classification"], "labels": [], "adaptation": {}}
-    return json.dumps({**made, "model": {}, "step_sizes": {}, "provenance": {}, **values}).encode()
+    made = {"role": "adapted", "skills": ["classification"], "labels": ["a", "b"], "format": 2}
+    rest = {"adaptation": {}, "model": {}, "step_sizes": {}, "provenance": {}}
+    return json.dumps({**made, **rest, **values}).encode()
 
 
 @pytest.mark.parametrize(
@@ -289,8 +290,10 @@ def record(**values):
         ({"notes.txt": b"x"}, "a repository of other things (notes.txt)"),
         ({"nlp_meta.json": b"nonsense"}, "its nlp_meta.json is damaged"),
         ({"nlp_meta.json": b"[]"}, "its nlp_meta.json is damaged"),
-        ({"nlp_meta.json": record(model=[])}, "its nlp_meta.json is damaged"),
-        ({"nlp_meta.json": record(model={"layers": 3})}, "a model of the keys layers"),
+        ({"nlp_meta.json": b"[" * 50_000}, "its nlp_meta.json is damaged"),
+        ({"nlp_meta.json": record(model=[])}, "key 'model' is []; a mapping is needed"),
+        ({"nlp_meta.json": record(model={"layers": 3})}, "'model_name_or_path' is None, a text"),
+        ({"nlp_meta.json": record(format=99)}, "the format of its nlp_meta.json is 99 and 2"),
         (
             {"nlp_meta.json": b"{}", "../../evil.json": b"{}"},
             "it names the file '../../evil.json', which lies outside",
@@ -346,25 +349,60 @@ def test_a_tampered_file_is_refused_and_the_true_one_taken_afterwards(hub, clien
     assert pull(client).value == 0
 
 
-def test_weights_for_another_base_are_refused(hub, client, saved, tmp_path):
+def test_files_that_are_not_of_one_model_are_refused(hub, client, saved):
+    """The Hub vouches for its own hashes, so the record must know the files."""
     push(client, saved["adapted"])
+    true = hub.files(PLACE)[ADAPTER]
 
-    def narrow(content):
-        (tmp_path / "a.safetensors").write_bytes(content)
-        tensors = load_file(tmp_path / "a.safetensors")
-        cut = {n: v[..., :-1].copy() if "lora_A" in n else v for n, v in tensors.items()}
-        save_file(cut, tmp_path / "b.safetensors")
-        return (tmp_path / "b.safetensors").read_bytes()
-
-    change_remote(hub, ADAPTER, narrow)
-    assert "they are of another base than 'base/tiny'" in pull(client).refusal
+    change_remote(hub, ADAPTER, lambda content: content[:-4] + bytes(4))
+    assert "its adapter_model.safetensors was changed since it was saved" in pull(client).refusal
     client.forget()
+    change_remote(hub, ADAPTER, lambda _: true)
     change_remote(hub, "adapter_config.json", lambda text: text.replace(b"base/tiny", b"base/big"))
     assert "its adapter is for the base 'base/big'" in pull(client).refusal
     client.forget()
     change_remote(hub, ADAPTER, lambda _: b"\x80\x04 a pickle")
     change_remote(hub, "adapter_config.json", lambda text: text.replace(b"base/big", b"base/tiny"))
-    assert "is missing or damaged" in pull(client).refusal
+    assert "is a pickle or an archive, which is never read" in pull(client).refusal
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/", "../secret", "./models/x", "~/models/x", "file:///models/x", "C:\\models", "a/b/c"],
+)
+def test_a_model_of_the_hub_names_no_folder_here_as_its_base(hub, client, saved, place):
+    """Whatever the record says of its own hash, and whether the folder is here or not."""
+    push(client, saved["adapted"])
+    for name, words in (("nlp_meta.json", "model"), ("adapter_config.json", None)):
+        values = json.loads(hub.files(PLACE)[name])
+        block = values[words] if words else values
+        block["model_name_or_path" if words else "base_model_name_or_path"] = place
+        change_remote(hub, name, lambda _, values=values: json.dumps(values).encode())
+
+    refusal = pull(client).refusal
+
+    assert "is from the Hub and names the base" in refusal
+    assert "which is no name on the Hub" in refusal
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html><body>Log in to this network</body></html>", b"[1, 2]", b"null", b'{"a": ' * 20_000],
+)
+@pytest.mark.parametrize("pattern", ["/api/models/", "/resolve/"])
+def test_a_hub_that_answers_with_other_things_is_told_in_one_sentence(
+    hub, client, saved, pattern, body
+):
+    push(client, saved["adapted"])
+    client.forget()
+    headers = {"Content-Type": "text/html", "X-Repo-Commit": "1" * 40, "ETag": '"x"'}
+    for method in ("GET", "HEAD"):
+        hub.fail(method, pattern, 200, body=body, headers=headers)
+
+    refusal = pull(client).refusal
+
+    assert refusal.startswith("error: cannot ")
+    assert len(refusal) < 500
 
 
 def test_a_full_disk_stops_a_pull_and_a_repetition_finishes_it(hub, client, saved):

@@ -63,13 +63,9 @@ def test_a_model_without_a_weight_can_be_stored(tmp_path):
     assert not found.model.weight.any()
 
 
-def test_a_folder_without_a_companion_has_none(tmp_path):
-    assert load(tmp_path) is None
-
-
 def test_a_companion_that_a_record_tells_of_must_be_there(tmp_path):
     with pytest.raises(MetaModelError, match="missing or damaged"):
-        load(tmp_path, required=True)
+        load(tmp_path)
 
 
 def change_facts(**changes: object) -> Callable[[Path], None]:
@@ -104,9 +100,11 @@ def cut(name: str) -> Callable[[Path], None]:
         change_facts(features=15),
         change_facts(features=10**15),
         change_facts(features="16"),
-        change_facts(labels="np"),
-        change_facts(labels=["negative"]),
-        change_facts(labels=[1, 2]),
+        change_facts(features=2**24),
+        change_facts(factors={"encoder": 1e9, "ngrams": 1.0}),
+        change_facts(factors={"encoder": 0.0, "ngrams": 0.0}),
+        change_facts(factors={"encoder": -1.0, "ngrams": 1.0}),
+        lambda folder: (folder / COMPANION_FACTS).write_text("[" * 50_000, encoding="utf-8"),
         change_facts(factors=None),
         change_facts(factors={"encoder": float("nan"), "ngrams": 1.0}),
         change_facts(factors={"encoder": "much", "ngrams": 1.0}),
@@ -127,7 +125,9 @@ def test_damaged_files_stop(folder, damage):
         load(folder)
 
 
-@pytest.mark.parametrize("changes", [{"labels": LABELS[::-1]}, {"factors": ()}])
+@pytest.mark.parametrize(
+    "changes", [{"labels": LABELS[::-1]}, {"labels": ("negative",)}, {"factors": ()}]
+)
 def test_n_grams_of_another_model_stop(folder, changes):
     with pytest.raises(MetaModelError, match="cannot use the n-grams"):
         load(folder, **changes)

@@ -487,8 +487,8 @@ def drop_weights(folder: Path) -> None:
     [
         (drop_record, "holds no nlp_meta.json"),
         (cut_record, "nlp_meta.json is damaged"),
-        (cut_weights, "missing or damaged"),
-        (drop_weights, "missing or damaged"),
+        (cut_weights, "adapter_model.safetensors is cut off"),
+        (drop_weights, "adapter_model.safetensors is missing"),
     ],
 )
 def test_a_damaged_model_stops(adapted, tmp_path, damage, says):
