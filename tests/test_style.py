@@ -117,8 +117,9 @@ def unsafe_names(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Call):
         called = ast.unparse(node.func)
         return [called] if called in UNSAFE_CALLS else []
-    named = (getattr(node, "arg", None), getattr(node, "value", None))
-    return ["trust_remote_code"] if "trust_remote_code" in named else []
+    if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+        return [] if ast.unparse(node.value) == "False" else ["trust_remote_code"]
+    return []
 
 
 def test_nothing_is_unpickled_and_no_remote_code_runs():

@@ -48,6 +48,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the options of `adapt`."""
     main = command.add_argument_group("main options")
     add_shared(main, "meta")
+    add_shared(main, "--base")
     add_shared(
         main,
         "--data",
@@ -120,7 +121,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     with quiet_libraries():
         from nlp_meta.models.meta_model import MetaModel
 
-        start = MetaModel.from_pretrained(options.meta)
+        start = MetaModel.from_pretrained(options.meta, base=options.base)
         with show_progress(screen, "adapting") as on_step:
             adapted = start.adapt(
                 table.texts,
@@ -151,11 +152,11 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
             f"cannot adapt to {shown}: {len(memory.pairs)} pairs are there and at most "
             f"{options.max_rows} are taken; give a part of them, or raise `--max-rows`"
         )
-    _check_outputs(options, _find_pair_skill(options.meta))
+    _check_outputs(options, _find_pair_skill(options.meta, options.base))
     with quiet_libraries():
         from nlp_meta.models.meta_model import MetaModel
 
-        start = MetaModel.from_pretrained(options.meta)
+        start = MetaModel.from_pretrained(options.meta, base=options.base)
         with show_progress(screen, "adapting") as on_step:
             adapted = start.adapt_to_pairs(
                 [pair.source for pair in memory.pairs],
@@ -180,11 +181,11 @@ def _check_outputs(options: Namespace, skill: str) -> None:
     check_push_after(options)
 
 
-def _find_pair_skill(meta: str) -> str:
+def _find_pair_skill(meta: str, base: str | None) -> str:
     """What adapting a start to sentence pairs gives."""
     from nlp_meta.hub.records import START, find_model
 
-    _, record = find_model(meta, role=START)
+    _, record = find_model(meta, role=START, base=base)
     return "generation" if "generation" in record.skills else "retrieval"
 
 

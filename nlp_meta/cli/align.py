@@ -28,6 +28,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the options of `align`."""
     main = command.add_argument_group("main options")
     add_shared(main, "model", help="model adapted to sentence pairs: a folder, or a Hub name")
+    add_shared(main, "--base")
     for side in ("source", "target"):
         main.add_argument(
             f"--{side}",
@@ -75,7 +76,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     check_ending(options.output, ENDINGS, what="pairs")
     source, target = _read(options.sources, "source"), _read(options.targets, "target")
     with quiet_libraries():
-        model = _load(options.model)
+        model = _load(options.model, options.base)
         with show_progress(screen, "embedding") as on_step:
             mined = model.align(
                 source.sentences, target.sentences, threshold=options.threshold, on_step=on_step
@@ -111,11 +112,11 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     }
 
 
-def _load(name: str) -> "RetrievalModel | GenerationModel":
+def _load(name: str, base: str | None) -> "RetrievalModel | GenerationModel":
     from nlp_meta.models.skills import SKILLS
 
     skill = GENERATION if find_skill(name) == GENERATION else RETRIEVAL
-    adapted = SKILLS[skill].adapted.from_pretrained(name)
+    adapted = SKILLS[skill].adapted.from_pretrained(name, base=base)
     return cast("RetrievalModel | GenerationModel", adapted)
 
 

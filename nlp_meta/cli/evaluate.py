@@ -63,6 +63,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the options of `evaluate`."""
     main = command.add_argument_group("main options")
     add_shared(main, "model")
+    add_shared(main, "--base")
     add_shared(
         main,
         "--data",
@@ -122,7 +123,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
         from nlp_meta.models.classification import AdaptedModel
         from nlp_meta.models.texts import note_unknown
 
-        model = AdaptedModel.from_pretrained(options.model)
+        model = AdaptedModel.from_pretrained(options.model, base=options.base)
         match = match_test_labels(
             table.labels or (),
             model.labels,
@@ -153,7 +154,7 @@ def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:
         from nlp_meta.evaluation.translation_metrics import signature_of, spbleu_missing
         from nlp_meta.models.generation import GenerationModel
 
-        model = GenerationModel.from_pretrained(options.model)
+        model = GenerationModel.from_pretrained(options.model, base=options.base)
         languages = model.source_lang, model.target_lang
         memory = _read(options, screen, languages)
         sources = [pair.source for pair in memory.pairs]
@@ -181,7 +182,7 @@ def _evaluate_retrieval(options: Namespace, screen: Screen) -> Evaluation:
         from nlp_meta.models.retrieval import RetrievalModel
         from nlp_meta.models.texts import count_cut
 
-        model = RetrievalModel.from_pretrained(options.model)
+        model = RetrievalModel.from_pretrained(options.model, base=options.base)
         memory = _read(options, screen, model.languages)
         episode = pool_pairs(memory)
         sources = [pair.source for pair in episode.query]

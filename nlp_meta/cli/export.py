@@ -22,6 +22,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the options of `export`."""
     main = command.add_argument_group("main options")
     add_shared(main, "model")
+    add_shared(main, "--base")
     add_shared(
         main,
         "--output-dir",
@@ -72,7 +73,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
         check_packages()
         check_output_folder(options, LAYOUT)
-        model = AdaptedModel.from_pretrained(options.model, device="cpu")
+        model = AdaptedModel.from_pretrained(options.model, device="cpu", base=options.base)
         report = export_onnx(
             model,
             options.output_dir,

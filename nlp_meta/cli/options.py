@@ -340,6 +340,12 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "(default: %(default)s)",
     },
     "--methods": {"type": _names, "metavar": "A,B"},
+    "--base": {
+        "metavar": "PLACE",
+        "help": "where the base model is now, a folder or a name on the Hub; its weights must be "
+        "the same (default: where it was, or the folder of its name below the environment's "
+        "NLP_META_MODELS)",
+    },
     "--seed": {
         "type": _seed,
         "default": 0,

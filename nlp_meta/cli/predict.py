@@ -30,6 +30,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the options of `predict`."""
     main = command.add_argument_group("main options")
     add_shared(main, "model")
+    add_shared(main, "--base")
     add_shared(main, "--data", help=f"table of texts; no labels are needed; {TABLES}")
     add_shared(
         main,
@@ -70,7 +71,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         from nlp_meta.models.classification import AdaptedModel
         from nlp_meta.models.texts import note_unknown
 
-        model = AdaptedModel.from_pretrained(options.model)
+        model = AdaptedModel.from_pretrained(options.model, base=options.base)
         answers = answer_texts(table.texts, lambda texts: predict_all(model, texts, screen))
         unknown = model.count_unknown(table.texts)
     show_notes(screen, note_unknown(unknown, len(answers)))

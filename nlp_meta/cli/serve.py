@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlp_meta.cli.options import positive, whole
+from nlp_meta.cli.options import add_shared, positive, whole
 from nlp_meta.cli.screen import Screen, show_progress
 from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
@@ -27,6 +27,7 @@ def add_options(command: ArgumentParser) -> None:
         help="adapted models over one encoder: folders, or names on the Hub; their domains are "
         "called as the last part of these, or as in NAME=MODEL",
     )
+    add_shared(main, "--base")
     main.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
@@ -146,11 +147,13 @@ def _load(
     domains = name_domains(options.models, limits)
     sources = Sources(options.models_dir, options.allow_hub)
     with show_progress(screen, "loading") as on_step:
-        pack = DomainPack.from_pretrained(domains, on_step=on_step)
+        pack = DomainPack.from_pretrained(domains, base=options.base, on_step=on_step)
     adapting = None
     if options.meta is not None:
         adapting = Adapting(
-            MetaModel.from_pretrained(options.meta), options.meta, options.adapted_dir
+            MetaModel.from_pretrained(options.meta, base=options.base),
+            options.meta,
+            options.adapted_dir,
         )
     app = build_app(pack, limits=limits, token=token, adapting=adapting, sources=sources)
     return app, domains

@@ -22,6 +22,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the options of `translate`."""
     main = command.add_argument_group("main options")
     add_shared(main, "model", help="model adapted to sentence pairs: a folder, or a Hub name")
+    add_shared(main, "--base")
     add_shared(
         main,
         "--data",
@@ -54,7 +55,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     with quiet_libraries():
         from nlp_meta.models.generation import GenerationModel
 
-        model = GenerationModel.from_pretrained(options.model)
+        model = GenerationModel.from_pretrained(options.model, base=options.base)
         languages = {"source_lang": model.source_lang, "target_lang": model.target_lang}
         check_translations_path(options.output, **languages)
         sources = read_sources(

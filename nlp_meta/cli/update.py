@@ -27,6 +27,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the options of `update`."""
     main = command.add_argument_group("main options")
     add_shared(main, "meta")
+    add_shared(main, "--base")
     main.add_argument(
         "--add-domain",
         dest="added",
@@ -90,6 +91,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
             label_map=options.label_map,
             data_root=options.data_root,
             seed=options.seed,
+            base=options.base,
             on_step=count,
         )
         model.save_pretrained(options.output_dir, replace=options.replace)

@@ -28,7 +28,6 @@ _UNREADABLE = (
     SafetensorError,
 )
 """What loading raises for files that do not hold a model."""
-_NO_CODE = {"trust_remote_code": False}
 _LONGEST_REASON = 300
 FOLDER = "a Hub id or a folder with config.json, a tokenizer and model.safetensors"
 
@@ -55,7 +54,7 @@ def reading(what: str, *, setting: str, needed: str = FOLDER) -> Iterator[None]:
 
 def load_tokenizer(path: str, **options: Any) -> PreTrainedTokenizerBase:
     """Load a tokenizer; `options` are those of the Hub, such as `revision`."""
-    tokenizer = AutoTokenizer.from_pretrained(path, **_NO_CODE, **options)
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **options)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ValueError("it has no tokenizer")
     return tokenizer
@@ -63,7 +62,7 @@ def load_tokenizer(path: str, **options: Any) -> PreTrainedTokenizerBase:
 
 def load_config(path: str, **options: Any) -> PretrainedConfig:
     """Load a model's config."""
-    config = AutoConfig.from_pretrained(path, **_NO_CODE, **options)
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False, **options)
     if not isinstance(config, PretrainedConfig):
         raise ValueError("it has no config.json of a model")
     attention = getattr(config, "_attn_implementation", None)
@@ -86,7 +85,11 @@ def load_network(
     if find_adapter_config_file(path, **hub) is not None:
         raise ValueError("it holds an adapter, which stands on another base")
     model, info = kind.from_pretrained(
-        path, use_safetensors=True, output_loading_info=True, **_NO_CODE, **options
+        path,
+        use_safetensors=True,
+        output_loading_info=True,
+        trust_remote_code=False,
+        **options,
     )
     lacking = [name for name in info["missing_keys"] if not (may_lack and may_lack(model, name))]
     if lacking:
@@ -115,6 +118,6 @@ def _describe(error: BaseException) -> str:
     """The first line of an error, as it stands in brackets."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     reason = lines[0].strip().rstrip(".:")
-    if "trust_remote_code" in str(error):
+    if "remote_code" in str(error):
         return "it needs code of its own, which is never run"
     return reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."

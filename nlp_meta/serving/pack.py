@@ -226,11 +226,13 @@ class DomainPack:
         models: Mapping[str, str | Path],
         *,
         device: str | None = None,
+        base: str | Path | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> "DomainPack":
         """Load adapted models from folders or the Hub, by the names of their domains.
 
         Args:
+            base: Where their base model is now; see `AdaptedModel.from_pretrained`.
             on_step: Called with the models loaded and their number.
 
         Raises:
@@ -242,7 +244,7 @@ class DomainPack:
                 "cannot serve 0 domains: at least one adapted model is needed; name its folder"
             )
         (name, path), *others = models.items()
-        first = AdaptedModel.from_pretrained(path, device=device)
+        first = AdaptedModel.from_pretrained(path, device=device, base=base)
         pack = cls(first, name=name, source=_name_source(path))
         for done, (name, path) in enumerate(others, start=1):
             if on_step:

@@ -430,6 +430,7 @@ def update_meta_model(
     label_map: LabelMap | None = None,
     data_root: str | None = None,
     seed: int = 0,
+    base: str | Path | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> tuple[MetaModel, UpdateReport]:
     """Go on with the meta-training of a saved meta-model.
@@ -439,6 +440,7 @@ def update_meta_model(
         steps: Outer steps; None takes a quarter of those of the first training.
         replay: Share of the episodes that old tasks give.
         data_root: Folder of the old tasks' files; None takes the environment's NLP_META_DATA.
+        base: Where the base model is now; see `MetaModel.from_pretrained`.
 
     Returns:
         The new meta-model, whose record holds the report, and the report.
@@ -455,11 +457,11 @@ def update_meta_model(
             f"cannot update with {len(added)} new domains and a replay of {replay}: at least one "
             "domain and a share from 0 to below 1 are needed; change `added` or `replay`"
         )
-    _, record = find_model(str(name_or_path), role=START, skill=CLASSIFICATION)
+    _, record = find_model(str(name_or_path), role=START, skill=CLASSIFICATION, base=base)
     hashes = {name: hash_texts(texts) for name, (texts, _) in added.items()}
     check_new(record, hashes)
     settings = _read_settings(record, name_or_path, data_root=data_root, steps=steps, seed=seed)
-    model = MetaModel.from_pretrained(name_or_path)
+    model = MetaModel.from_pretrained(name_or_path, base=base)
     shared = model.encoder_settings.head == "shared"
     new = [
         make_task(name, *pairs, known=model.labels, shared=shared, label_map=label_map)
