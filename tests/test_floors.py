@@ -74,8 +74,7 @@ DOORS = {
     "uvicorn": ["nlp_meta.serving"],
     "huggingface_hub": [
         "nlp_meta.data.sources",
-        "nlp_meta.encoders.backbone",
-        "nlp_meta.encoders.seq2seq",
+        "nlp_meta.encoders.pretrained",
         "nlp_meta.prompting",
         "nlp_meta.hub",
         "nlp_meta.training.pushes",

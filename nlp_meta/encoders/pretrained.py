@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -26,6 +27,7 @@ _UNREADABLE = (
     ImportError,
     RuntimeError,
     SafetensorError,
+    StrictDataclassError,
 )
 """What loading raises for files that do not hold a model."""
 _LONGEST_REASON = 300
@@ -57,6 +59,11 @@ def load_tokenizer(path: str, **options: Any) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **options)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise ValueError("it has no tokenizer")
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise ValueError("the longest text of its tokenizer is no number")
+    # Without files transformers makes one that knows its special tokens alone.
+    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
+        raise ValueError("its tokenizer has no vocabulary")
     return tokenizer
 
 
