@@ -329,4 +329,4 @@ def test_record_names_the_languages(adapted, tmp_path):
     _, record = find_model(str(tmp_path / "model"), role="adapted", skill="generation")
 
     assert record.adaptation["target_lang"] == "jav"
-    assert record.labels == []
+    assert record.labels == ()
