@@ -15,7 +15,7 @@ from nlp_meta.data.table_formats import WRITTEN_TABLES, parse_table, render_tabl
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.files.tables import read_table
 
-quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 
 # Half of a surrogate pair cannot be written; a lone CR is a line end to some programs.
 CELLS = st.text(
@@ -52,7 +52,13 @@ CONTENTS = (
 )
 
 
-@pytest.mark.parametrize("form", WRITTEN_TABLES)
+SLOW = [
+    pytest.param(form, marks=pytest.mark.slow) if form in ("xlsx", "parquet") else form
+    for form in WRITTEN_TABLES
+]
+
+
+@pytest.mark.parametrize("form", SLOW)
 @quick
 @given(TABLES)
 def test_cells_come_back_as_they_were_written(form, rows):
