@@ -22,7 +22,7 @@ from nlp_meta.cli.options import (
     positive,
     whole,
 )
-from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_remarks, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_remarks, show_table, show_work
 from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
 
@@ -222,9 +222,8 @@ def _check_folder(options: Namespace) -> None:
 def _show_comparing(screen: Screen) -> Iterator[Callable[[int, int], None]]:
     """Show how far a comparison is, and what an endpoint will be asked before it is."""
     with (
-        show_progress(screen, "comparing") as on_cell,
+        show_work(screen, "comparing") as on_cell,
         show_remarks(screen, "nlp_meta.comparing.prompted"),
-        show_remarks(screen, "nlp_meta.comparing.own_tables"),
     ):
         yield on_cell
 

@@ -15,7 +15,7 @@ from nlp_meta.cli.options import (
     positive,
     whole,
 )
-from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_remarks, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_table, show_work
 from nlp_meta.progress import quiet_libraries
 
 EXAMPLE = "nlp-meta recommend --data labeled.csv"
@@ -77,11 +77,7 @@ def _add_validation(command: ArgumentParser) -> None:
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Cross-validate every method on the table and say which to use."""
     table = read_rows(options, options.data, screen)
-    with (
-        quiet_libraries(),
-        show_remarks(screen, "nlp_meta.comparing.own_tables"),
-        show_progress(screen, "cross-validating") as on_step,
-    ):
+    with quiet_libraries(), show_work(screen, "cross-validating") as on_step:
         from nlp_meta.comparing.own_tables import (
             PROMPTING,
             QUICK,

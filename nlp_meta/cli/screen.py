@@ -104,3 +104,13 @@ def show_progress(screen: Screen, title: str) -> Iterator[Callable[[int, int], N
     with bar:
         place = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(place, completed=done, total=total)
+
+
+@contextmanager
+def show_work(screen: Screen, title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar as `show_progress` does, and what labels were taken for."""
+    with (
+        show_progress(screen, title) as on_step,
+        show_remarks(screen, "nlp_meta.data.labels"),
+    ):
+        yield on_step

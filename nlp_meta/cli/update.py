@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nlp_meta.cli.files import check_output_folder, read_rows
 from nlp_meta.cli.options import LABEL_OPTIONS, READING, add_shared, positive, read_float
-from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_remarks, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_table, show_work
 from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
 
@@ -69,11 +69,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
     # An update never takes the place of another model without being told.
     check_output_folder(options, Layout("a meta-model", record=""))
-    with (
-        quiet_libraries(),
-        show_remarks(screen, "nlp_meta.training.update"),
-        show_progress(screen, "outer steps") as on_step,
-    ):
+    with quiet_libraries(), show_work(screen, "outer steps") as on_step:
         from nlp_meta.training.update import update_meta_model
 
         done = 0

@@ -5,7 +5,6 @@ judges it, or the rows of a second table do. There are no meta-validation tasks 
 table, so every method chooses inside each support set.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,8 +46,6 @@ from nlp_meta.settings import (
     TranslationPrompting,
 )
 from nlp_meta.training.run import Share
-
-logger = logging.getLogger(__name__)
 
 LEAST_ROWS = 30
 JUDGED_SHARE = 3
@@ -338,8 +335,6 @@ def _read_labeled(
 ) -> tuple[Example, ...]:
     """Different texts of a table, each with its first label."""
     match = match_labels(table.labels or (), known, label_map=label_map, part=part)
-    for note in match.notes:
-        logger.info(note)
     kept: dict[str, Example] = {}
     for text, label in zip(table.texts, match.labels, strict=True):
         kept.setdefault(text_key(text), Example(text.strip(), label))

@@ -6,6 +6,7 @@ stays as it was written. What looks like a slip, or is a guess, is noted.
 """
 
 import difflib
+import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -16,6 +17,8 @@ from nlp_meta.data.label_maps import LabelMap, read_label_map
 from nlp_meta.data.label_texts import fold_label, write_number
 from nlp_meta.data.label_texts import label_text as label_text
 from nlp_meta.errors import LabelError
+
+logger = logging.getLogger(__name__)
 
 _ALIASES = {
     "negative": ("neg", "-", "negatif", "négatif", "negativ", "negativo", "negativa", "negatief"),
@@ -106,6 +109,8 @@ def match_labels(
         _check_distinct(names, renamed)
     assumed = {name: assumed[name] for name in assumed if shared and name in others}
     notes = _note_assumed(assumed) if shared else _note_slips(counts, others, known, meanings)
+    for note in notes:
+        logger.info(note)
     return LabelMatch(
         labels=tuple(names[label] for label in written),
         matched={label: name for label, name in names.items() if label != name},

@@ -9,7 +9,6 @@ first training saw those rows too, so before is judged kindly there, and what is
 is never understated.
 """
 
-import logging
 import tempfile
 import time
 from collections import Counter
@@ -60,8 +59,6 @@ from nlp_meta.settings import (
 from nlp_meta.training.domains import check_new, check_texts, hash_texts
 from nlp_meta.training.plan import plan_stream, validation_episodes
 from nlp_meta.training.run import train_meta_model
-
-logger = logging.getLogger(__name__)
 
 ADDED = "added"
 """Corpus of the domains that came from tables; no card leads back to them."""
@@ -132,8 +129,6 @@ def make_task(
         LabelError: A label that the head does not know, or too few examples of one.
     """
     match = match_labels(labels, known, label_map=label_map)
-    for note in match.notes:
-        logger.info("%s: %s", name, note)
     if shared and not match.shared:
         strange = sorted(set(match.labels).difference(known))
         raise LabelError(
