@@ -135,6 +135,8 @@ def drop_rows(
     """
     dropped = [drop_labels] if isinstance(drop_labels, str) else list(drop_labels)
     folded = {fold_label(label_text(label) or label): label for label in dropped}
+    if not folded:
+        return set(), ()
     hits = {
         place: {fold_label(name) for name in names} & folded.keys()
         for place, names in enumerate(labels)
