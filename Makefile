@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 WORKERS ?= 2
+KILLS ?= 200
 SECONDS ?= 600
 
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ OFFLINE := HF_HUB_OFFLINE=1
 PYTEST = $(OFFLINE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast fuzz lint
+.PHONY: help quickstart test test-fast fuzz lint faults
 
 help:  ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*##/make \1:/p' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +29,9 @@ test-fast: $(INSTALLED)  ## Set up, then run the tests that take no more than a 
 
 fuzz: $(INSTALLED)  ## Set up, then read mutated files for ten minutes a reader (SECONDS=600)
 	$(OFFLINE) $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
+
+faults: $(INSTALLED)  ## Set up, then kill writes a thousand times (KILLS=200 for each of five cases)
+	NLP_META_KILLS=$(KILLS) $(OFFLINE) $(BIN)/python -m pytest tests/faults/test_disk.py
 
 lint: $(INSTALLED)  ## Set up, then check format, style and types
 	$(BIN)/ruff format --check .

@@ -247,7 +247,8 @@ def append_text(path: Path, text: str, *, argument: str = "output_dir") -> None:
 def remove_folder(folder: Path) -> None:
     """Remove a folder of ours; a process that is killed meanwhile leaves nothing of its name."""
     beside = folder.with_name(_BESIDE + secrets.token_hex(8))
-    folder.rename(beside)
+    with _telling(folder, "output_dir"):
+        folder.rename(beside)
     shutil.rmtree(beside, ignore_errors=True)
 
 

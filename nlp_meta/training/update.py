@@ -462,10 +462,13 @@ def update_meta_model(
         make_task(name, *pairs, known=model.labels, shared=shared, label_map=label_map)
         for name, pairs in added.items()
     ]
-    plan = _plan(settings, record, new, replay=replay, hashes=hashes)
+    plan = _plan(settings, record, new, replay, hashes)
     after = _train(settings, model, plan, on_step=on_step)
     report = _report(settings, model, after, plan, began=began)
     return replace(after, provenance=_provenance(record, after, plan, report)), report
+
+
+_Hashes = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,16 +481,11 @@ class _Plan:
     missing: Mapping[str, str]
     cards: Sequence[str]
     replay: float
-    hashes: Mapping[str, str]
+    hashes: _Hashes
 
 
 def _plan(
-    settings: MetaTraining,
-    record: Record,
-    new: Sequence[Task],
-    *,
-    replay: float,
-    hashes: Mapping[str, str],
+    settings: MetaTraining, record: Record, new: Sequence[Task], replay: float, hashes: _Hashes
 ) -> _Plan:
     trained, judged = record.provenance["meta_train"], record.provenance["meta_validation"]
     again = {task.name for task in new}
