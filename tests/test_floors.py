@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "nlp_meta"
 
 FLOORS = (
-    ("errors", "settings", "progress"),
+    ("errors", "escapes", "settings", "progress"),
     ("data",),
     ("files",),
     ("encoders",),
@@ -31,7 +31,15 @@ FLOORS = (
 )
 """From the ground up; the last is the face of the package, its root."""
 
-ROOT = {"__init__.py", "__main__.py", "errors.py", "settings.py", "progress.py", "py.typed"}
+ROOT = {
+    "__init__.py",
+    "__main__.py",
+    "errors.py",
+    "escapes.py",
+    "settings.py",
+    "progress.py",
+    "py.typed",
+}
 
 CORE = ("data", "encoders", "objectives", "meta", "models")
 """Read to understand the package, without `data.sources` and `data.leaks`."""

@@ -26,6 +26,7 @@ from nlp_meta.cli.options import (
 )
 from nlp_meta.cli.screen import make_screen
 from nlp_meta.errors import CardError, NlpMetaError
+from nlp_meta.escapes import one_line
 
 COMMANDS = {
     "adapt": "Adapt a meta-model to your labels, or to translations.",
@@ -163,7 +164,7 @@ def _run(options: Namespace) -> Mapping[str, object]:
 
 
 def _stop(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     return 2
 
 

@@ -25,7 +25,7 @@ from nlp_meta.cli.options import (
     positive,
 )
 from nlp_meta.cli.push import add_push_after, check_push_after, push_saved
-from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress
+from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_sentence
 from nlp_meta.errors import DataError
 from nlp_meta.progress import quiet_libraries
 
@@ -132,7 +132,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
             )
         adapted.save_pretrained(options.output_dir, replace=options.replace)
     if adapted.match is not None:
-        screen.results.print(describe_match(adapted.match), soft_wrap=True)
+        show_sentence(screen, describe_match(adapted.match))
         show_notes(screen, adapted.match.notes)
     if adapted.report is not None:
         unknown, examples = adapted.report.examples_unknown, adapted.report.examples

@@ -9,6 +9,7 @@ from nlp_meta.cli.options import add_common_options
 from nlp_meta.cli.push import add_destination, read_destination, show_pushed
 from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.errors import CardError
+from nlp_meta.escapes import one_line
 
 if TYPE_CHECKING:
     from nlp_meta.data.cards import DataCard
@@ -106,7 +107,7 @@ def _check(names: Sequence[str], screen: Screen) -> Mapping[str, object]:
         raise next(iter(errors.values()))
     if errors:
         for message in map(str, errors.values()):
-            print(f"error: {' '.join(message.split())}", file=sys.stderr)
+            print(f"error: {one_line(message)}", file=sys.stderr)
         raise CardError(
             f"cannot use {len(errors)} of {len(names)} cards: {', '.join(errors)}; each must be a "
             "valid card; mend what the lines above name"

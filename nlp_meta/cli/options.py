@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nlp_meta.errors import DataError
+from nlp_meta.escapes import one_line
 
 if TYPE_CHECKING:
     from argparse import _ActionsContainer as Group  # a command, or a heading of its help
@@ -91,7 +92,7 @@ class CommandParser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2."""
         message = " ".join(name_options(message, self).split())
-        self.exit(2, f"error: {message}; see `{self.prog} --help`\n")
+        self.exit(2, f"error: {one_line(message)}; see `{self.prog} --help`\n")
 
 
 def add_common_options(command: ArgumentParser, *, nested: bool = False) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_meta.cli.screen import Screen, show_facts
+from nlp_meta.cli.screen import Screen, show_facts, show_sentence
 from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
 
@@ -152,5 +152,5 @@ def show_pushed(pushed: "Pushed", screen: Screen) -> Mapping[str, object]:
         facts["left out"] = ", ".join(pushed.left_out)
     show_facts(screen, facts)
     for note in pushed.notes:
-        screen.results.print(note, soft_wrap=True)
+        show_sentence(screen, note)
     return asdict(pushed)

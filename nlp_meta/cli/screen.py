@@ -9,6 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from nlp_meta.escapes import LONGEST, one_line, visible
+
+_CELL = 300
+"""Signs that a cell of a table shows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Screen:
@@ -45,7 +50,7 @@ def show_table(
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(one_line(cell, most=_CELL) for cell in row))
     screen.results.print(table)
 
 
@@ -53,13 +58,18 @@ def show_facts(screen: Screen, facts: Mapping[str, str]) -> None:
     """Print one fact a line, never wrapped: a path or a command can be copied whole."""
     width = max(map(len, facts))
     for name, value in facts.items():
-        screen.results.print(f"{name:<{width}}  {value}", soft_wrap=True)
+        screen.results.print(visible(f"{name:<{width}}  {value}")[:LONGEST], soft_wrap=True)
+
+
+def show_sentence(screen: Screen, sentence: str) -> None:
+    """Print a sentence about what was done, never wrapped."""
+    screen.results.print(one_line(sentence), soft_wrap=True)
 
 
 def show_notes(screen: Screen, notes: Sequence[str]) -> None:
     """Print what was taken for granted, and keep it for the JSON object."""
     for note in notes:
-        screen.notes.print(f"note: {note}", soft_wrap=True)
+        screen.notes.print(f"note: {one_line(note)}", soft_wrap=True)
     screen.noted.extend(notes)
 
 
@@ -71,7 +81,7 @@ class _Remarks(logging.Handler):
         self._screen = screen
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._screen.notes.print(record.getMessage(), soft_wrap=True)
+        self._screen.notes.print(one_line(record.getMessage()), soft_wrap=True)
         self._screen.noted.append(record.getMessage())
 
 

@@ -97,7 +97,8 @@ def main(words):
             continue
         chances = predict(text.encode("utf-8", "replace").decode("utf-8").strip(), *parts)
         label = max(chances, key=chances.get)
-        print(" ".join(label.split()), f"{{chances[label]:.4f}}", line, sep="\\t")
+        shown = label if label.isprintable() else ascii(label)[1:-1]
+        print(shown, f"{{chances[label]:.4f}}", line, sep="\\t")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The sections of a model card, each from what was measured or recorded.
 
 What was not measured is said in a plain sentence. Nothing here is guessed and nothing is
-left to be filled in.
+left to be filled in. Names and labels are data: `nlp_meta/escapes.py` writes them.
 """
 
 import json
@@ -12,8 +12,12 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from nlp_meta.escapes import escape_markdown, escape_markdown_code
 from nlp_meta.hub.bases import BaseFacts
 from nlp_meta.hub.data_cards import is_non_commercial, is_unstated, strictest
+
+_NAME, _CELL = 100, 300
+"""Signs of a label, and of a cell or a name in a list, that a card shows."""
 
 Results = Mapping[str, Any]
 """The `results.json` of a comparison."""
@@ -91,7 +95,7 @@ def license_sentences(facts: CardFacts) -> Iterator[str]:
     """What whoever uses the model has to know; the push says the same."""
     strict = strictest(facts.licenses)
     if strict is not None:
-        yield f"The strictest license stated among them is {strict}."
+        yield f"The strictest license stated among them is {escape_markdown(strict, inside=True)}."
         if is_non_commercial(strict):
             yield "It forbids commercial use: use this model for non-commercial purposes only."
     if any(map(is_unstated, facts.licenses)):
@@ -105,10 +109,11 @@ def _usage(facts: CardFacts) -> str:
     source = resources.files(__package__).joinpath("usage.md.j2").read_text(encoding="utf-8")
     # Markdown of code: nothing is escaped.
     environment = Environment(undefined=StrictUndefined, trim_blocks=True)  # noqa: S701
+    environment.filters["literal"] = _literal
     return environment.from_string(source).render(
         role=facts.role,
         skill=facts.skill,
-        name="folder" if facts.repo_id is None else f'"{facts.repo_id}"',
+        name="folder" if facts.repo_id is None else _literal(facts.repo_id),
         model=record["model"],
         labels=record["labels"],
         names=_names(record["labels"]),
@@ -120,8 +125,12 @@ def _usage(facts: CardFacts) -> str:
 
 def _names(labels: Sequence[str]) -> str:
     """Write labels by their place as one line of Python, whatever characters they hold."""
-    written = (json.dumps(label, ensure_ascii=not label.isprintable()) for label in labels)
-    return "{" + ", ".join(f"{place}: {label}" for place, label in enumerate(written)) + "}"
+    return "{" + ", ".join(f"{place}: {_literal(name)}" for place, name in enumerate(labels)) + "}"
+
+
+def _literal(text: str) -> str:
+    """Write a text as one of Python, in one line."""
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _training(facts: CardFacts) -> str:
@@ -137,7 +146,8 @@ def _training(facts: CardFacts) -> str:
             if tasks:
                 short = ", ".join(task["name"].split("/", 1)[-1] for task in tasks)
                 languages = ", ".join(dict.fromkeys(task["language"] for task in tasks))
-                rows.append([card["pretty_name"], card["license"], shown, short, languages])
+                values = (card["pretty_name"], card["license"], shown, short, languages)
+                rows.append([escape_markdown(value, most=_CELL) for value in values])
     text = (
         f"Meta-trained on {_list_names(source['meta_train'])}. Its defaults were chosen on "
         f"{_list_names(source.get('meta_validation') or [])}."
@@ -152,14 +162,18 @@ def _training(facts: CardFacts) -> str:
 def _adaptation(facts: CardFacts) -> str:
     """What the adaptation to a domain did; for a start, the defaults it was found to need."""
     done = facts.record["adaptation"]
-    labels = f"Labels: {', '.join(facts.record['labels'])}. " if facts.record["labels"] else ""
+    names = ", ".join(
+        escape_markdown(name, inside=True, most=_NAME) for name in facts.record["labels"]
+    )
+    labels = f"Labels: {names}. " if names else ""
     if facts.role == "start":
         defaults = "; ".join(f"{skill}: {_list_values(how)}" for skill, how in done.items())
         return f"{labels}Defaults of adaptation: {defaults}."
     start = facts.provenance.get("meta_model") or {}
     origin = "a meta-model of its owner's"
     if start.get("name"):
-        origin = f"`{start['name']}` at commit `{start['commit']}`"
+        name, commit = map(escape_markdown_code, (str(start["name"]), str(start["commit"])))
+        origin = f"{name} at commit {commit}"
     if "examples_cut" in done:
         how = (
             f" to {done['examples']} labeled texts of its owner's in {done['steps']} steps at "
@@ -180,7 +194,8 @@ def _selection(facts: CardFacts) -> str:
     metric = ((source.get("settings") or {}).get("adaptation") or {}).get("metric")
     sentences = []
     if metric:
-        sentences.append(f"Selection metric: {metric} on the meta-validation tasks.")
+        shown = escape_markdown(str(metric), inside=True)
+        sentences.append(f"Selection metric: {shown} on the meta-validation tasks.")
     if source.get("best_score") is not None:
         sentences.append(
             f"Best score {source['best_score']:.3f} after outer step {source['best_step']} of "
@@ -216,16 +231,19 @@ def _scores(results: Results | None) -> str:
     }
     rows = []
     for name in sorted(results["methods"], key=lambda name: name != ours):
-        title = results["methods"][name].get("title", name)
+        title = escape_markdown(results["methods"][name].get("title", name), most=_CELL)
         title = f"**{title}** (this model)" if name == ours else title
         rows.append([title, *(cells.get((name, count), "-") for count in budgets)])
     unit = support_unit(results)
     table = _markdown_table(["method", *(f"{count} {unit}" for count in budgets)], rows)
-    tasks = ", ".join(task["name"] for task in results.get("tasks", []))
-    notes = " ".join(results.get("notes", []))
+    tasks = ", ".join(
+        escape_markdown(task["name"], inside=True, most=_CELL) for task in results.get("tasks", [])
+    )
+    notes = escape_markdown(" ".join(results.get("notes", [])))
+    hardware = escape_markdown(results.get("hardware", "unnamed hardware"), inside=True)
     return (
         f"{metric}, mean and 95% interval over {results['draws']} support draws of {tasks}; "
-        f"measured {results['made']} on {results.get('hardware', 'unnamed hardware')}.\n\n"
+        f"measured {escape_markdown(results['made'], inside=True)} on {hardware}.\n\n"
         f"{table}\n\n{notes}"
     )
 
@@ -274,9 +292,13 @@ def _leaks(facts: CardFacts) -> str:
 
 def _licenses(facts: CardFacts) -> str:
     """Licenses of data and base, the strictest named; what follows from it."""
-    lines = [f"- {card['pretty_name']}: {card['license']}" for card in facts.trained_on]
+    lines = [
+        f"- {escape_markdown(card['pretty_name'], most=_CELL)}: {escape_markdown(card['license'])}"
+        for card in facts.trained_on
+    ]
     if facts.base is not None:
-        lines.append(f"- base model `{facts.base.id}`: {facts.base.license or 'not stated'}")
+        name, license_id = escape_markdown_code(facts.base.id), facts.base.license or "not stated"
+        lines.append(f"- base model {name}: {escape_markdown(license_id, inside=True)}")
     if not lines:
         return "The licenses of its training data are not recorded."
     return "\n".join([*lines, "", *license_sentences(facts)])
@@ -287,6 +309,7 @@ def _cost(facts: CardFacts) -> str:
     source, text = facts.provenance, "The time of meta-training was not measured."
     if source.get("seconds") is not None:
         hardware = source.get("hardware") or "hardware that was not recorded"
+        hardware = escape_markdown(str(hardware), inside=True)
         went_on = source.get("init_from") is not None
         begun = ", without that of the start it went on from" if went_on else ""
         text = f"Meta-training took {_say_duration(source['seconds'])} on {hardware}{begun}."
@@ -311,9 +334,8 @@ def _limits(facts: CardFacts) -> str:
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lines of a table; bars inside cells are escaped."""
-    lines = [[cell.replace("|", "\\|") for cell in row] for row in [head, *rows]]
-    lines.insert(1, ["---"] * len(head))
+    """Lines of a table of cells that are Markdown already."""
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -326,11 +348,13 @@ def _say_duration(seconds: float) -> str:
 
 
 def _list_names(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names) or "no task"
+    return ", ".join(escape_markdown_code(name, most=_CELL) for name in names) or "no task"
 
 
 def _list_values(values: Mapping[str, Any]) -> str:
     return ", ".join(
-        f"{name} ({_list_values(value)})" if isinstance(value, Mapping) else f"{name} {value}"
+        f"{escape_markdown(name, inside=True)} ({_list_values(value)})"
+        if isinstance(value, Mapping)
+        else escape_markdown(f"{name} {value}", inside=True, most=_CELL)
         for name, value in values.items()
     )

@@ -23,6 +23,7 @@ from nlp_meta import __version__
 from nlp_meta.data.languages import list_languages
 from nlp_meta.data.schema import read_yaml
 from nlp_meta.errors import HubError
+from nlp_meta.escapes import escape_markdown_code
 from nlp_meta.hub.card_sections import CardFacts, Results, build_sections, support_unit
 from nlp_meta.hub.data_cards import is_unstated, strictest
 
@@ -258,9 +259,13 @@ def _languages(facts: CardFacts) -> Iterator[str]:
 
 def _about_base(facts: CardFacts) -> str:
     if facts.base is not None:
-        return f"For the base model `{facts.base.id}` at commit `{facts.base.revision}`."
+        name, commit = (
+            escape_markdown_code(facts.base.id),
+            escape_markdown_code(facts.base.revision),
+        )
+        return f"For the base model {name} at commit {commit}."
     name = Path(str(facts.record["model"]["model_name_or_path"])).name
-    return f"For the base model `{name}` that its `adapter_config.json` names."
+    return f"For the base model {escape_markdown_code(name)} that its `adapter_config.json` names."
 
 
 def _unique(names: Iterable[str]) -> list[str]:

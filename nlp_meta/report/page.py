@@ -14,8 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 
 from nlp_meta.errors import DataError
+from nlp_meta.escapes import escape_markdown, visible
 from nlp_meta.report.facts import contents_of
 from nlp_meta.report.pictures import plan_drawings, save_pictures
 from nlp_meta.report.scores import (
@@ -40,6 +42,7 @@ from nlp_meta.report.verdict import judge_ours
 PAGE = "report.html"
 
 _TEMPLATE = "report.html.j2"
+_LONGEST = 5_000  # signs of one value on the page; prompts are the longest
 
 
 def write_report(
@@ -101,12 +104,24 @@ def _show_texts(results: Results, ours: Rows, rival: Rows, *, most: int) -> dict
 def _template() -> Template:
     source = resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        finalize=_show_signs,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["short"] = shorten_text
     environment.globals.update(say_number=say_number, say_interval=say_interval)
     environment.filters["unbroken"] = _keep_together
     return environment.from_string(source)
+
+
+def _show_signs(value: object) -> object:
+    """Let no value turn the page around or fill it; what the template wrote stays as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    shown = visible(value, keep="\n\t")
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
 
 
 def _keep_together(text: str) -> str:
@@ -128,16 +143,16 @@ def _write_table(table: ReportTable) -> list[str]:
 
 
 def _write_items(items: Sequence[str]) -> list[str]:
-    return [f"- {item}" for item in items]
+    return [f"- {escape_markdown(item)}" for item in items]
 
 
 def _write_sentences(sentences: Sequence[str]) -> list[str]:
-    return list(sentences)
+    return [escape_markdown(sentence) for sentence in sentences]
 
 
 # In the order of the page: a part, and how what it holds becomes paragraphs.
 PARTS: Mapping[str, Callable[[Any], list[str]]] = {
-    "sentence": lambda sentence: [sentence],
+    "sentence": lambda sentence: [escape_markdown(sentence)],
     "remarks": _write_sentences,
     "glance": _write_table,
     "scores": _write_table,
@@ -150,7 +165,7 @@ PARTS: Mapping[str, Callable[[Any], list[str]]] = {
     "tasks": _write_table,
     "choices": _write_table,
     "leaks_table": _write_table,
-    "leaks": lambda sentences: [" ".join(sentences)],
+    "leaks": lambda sentences: [escape_markdown(" ".join(sentences))],
     "circumstances": lambda pairs: _write_items([f"{name}: {value}" for name, value in pairs]),
     "skipped": lambda reasons: _write_items(
         [f"Skipped: {title} ({reason})" for title, reason in reasons.items()]
@@ -192,7 +207,7 @@ def to_markdown(
     contents = contents_of(results, verdict)
     if methods is not None or columns is not None:
         contents["scores"] = scores_table(results, verdict.labels, methods=methods, columns=columns)
-    paragraphs = [f"## {results['title']}"] if parts is None else []
+    paragraphs = [f"## {escape_markdown(results['title'], inside=True)}"] if parts is None else []
     for part in PARTS if parts is None else parts:
         paragraphs += PARTS[part](contents[part])
     return "\n\n".join(paragraphs) + "\n"

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
+from nlp_meta.escapes import visible
 from nlp_meta.report.scores import Results, title_of
 
 WIDE, NARROW = 8.8, 3.7
@@ -167,7 +168,7 @@ def drawable(names: Sequence[str]) -> list[str]:
 
 def shorten(text: str, most: int) -> str:
     """Cut a text at a word's end where it is longer than so many signs."""
-    whole = " ".join(text.split())
+    whole = visible(" ".join(text.split()))
     if len(whole) <= most:
         return whole
     cut = whole[: most - 1]

@@ -3,11 +3,11 @@
 A table is a value; `report.html.j2` writes it as HTML, `to_markdown_table` as Markdown.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nlp_meta.escapes import escape_markdown
 from nlp_meta.evaluation.metrics import LOWER_IS_BETTER
 from nlp_meta.report.scores import (
     MEASURES,
@@ -78,26 +78,27 @@ class ReportTable:
 
 def to_markdown_table(table: ReportTable) -> str:
     """Write a table in Markdown: the best in bold, ties and significance in signs."""
-    lines = [f"**{_plain(table.caption)}**", "", _line(table.columns)]
+    lines = [
+        f"**{escape_markdown(table.caption)}**",
+        "",
+        _line(map(escape_markdown, table.columns)),
+    ]
     lines.append(_line(["---"] * len(table.columns)))
     for row in table.rows:
         lines.append(_line([_mark(field) for field in (row.head, *row.fields)]))
     return "\n".join(lines)
 
 
-def _line(fields: Sequence[str]) -> str:
+def _line(fields: Iterable[str]) -> str:
     return "| " + " | ".join(fields) + " |"
 
 
 def _mark(field: Field) -> str:
     signs = {"tie": " ≈", "ahead": " ▲", "behind": " ▼"}
-    text = f"**{_plain(field.text)}**" if field.mark == "best" else _plain(field.text)
-    return text + _plain(field.detail) + signs.get(field.mark, "")
-
-
-def _plain(text: str) -> str:
-    """Keep a text from ending a field, a line or the Markdown around it."""
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;")
+    text = escape_markdown(field.text)
+    text = f"**{text}**" if field.mark == "best" else text
+    detail = f" {escape_markdown(field.detail, inside=True)}" if field.detail else ""
+    return text + detail + signs.get(field.mark, "")
 
 
 OUTCOMES = {

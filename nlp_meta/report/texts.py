@@ -5,7 +5,6 @@ of a text), text, true, predicted; of labels `probability`, that of the predicte
 translations `chrf`, its own score; of rankings `rank`, that of the right sentence.
 """
 
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -233,12 +232,8 @@ def mark_differences(answer: str, reference: str) -> tuple[Part, ...]:
 
 
 def shorten_text(text: object) -> str:
-    """Cut a text to what the page shows, without signs that cannot be seen.
-
-    Control characters are left out, those too that turn the direction of a text around.
-    """
-    unseen = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
-    return shorten(re.sub(unseen, "", str(text)), _TEXT)
+    """Cut a text to what the page shows; signs that cannot be seen are written out."""
+    return shorten(str(text), _TEXT)
 
 
 def _pair_up(rows: Rows, others: Rows) -> Iterable[list[tuple[AnswerRow, AnswerRow]]]:

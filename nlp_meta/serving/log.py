@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nlp_meta.escapes import visible
+
 LOGGERS = (
     "asyncio",
     "uvicorn.error",
@@ -46,16 +48,9 @@ class Sieve(logging.Filter):
         self._passed += 1
         note = f" ({self._dropped} lines before were left out)" if self._dropped else ""
         self._dropped = 0
-        record.msg, record.args = escape(record.getMessage().strip()) + note, ()
+        record.msg, record.args = visible(record.getMessage().strip()) + note, ()
         if record.exc_info:
             trace = logging.Formatter().formatException(record.exc_info)
-            record.exc_text = "\n".join(map(escape, trace.splitlines()))
+            record.exc_text = "\n".join(map(visible, trace.splitlines()))
             record.exc_info = None
         return True
-
-
-def escape(text: str) -> str:
-    """Write what is not printable as Python would."""
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text
-    )

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from nlp_meta.data.schema import YamlError, read_strict, read_yaml
 from nlp_meta.errors import NlpMetaError, SettingsError
+from nlp_meta.escapes import one_line
 from nlp_meta.progress import quiet_libraries
 
 Settings = TypeVar("Settings")
@@ -242,5 +243,7 @@ def _show_help(forms: type[Any] | Forms) -> int:
 
 
 def _stop(message: str) -> int:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {message}", markup=False)
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        f"error: {one_line(message)}", markup=False
+    )
     return 2
