@@ -259,10 +259,7 @@ def _languages(facts: CardFacts) -> Iterator[str]:
 
 def _about_base(facts: CardFacts) -> str:
     if facts.base is not None:
-        name, commit = (
-            escape_markdown_code(facts.base.id),
-            escape_markdown_code(facts.base.revision),
-        )
+        name, commit = map(escape_markdown_code, (facts.base.id, facts.base.revision))
         return f"For the base model {name} at commit {commit}."
     name = Path(str(facts.record["model"]["model_name_or_path"])).name
     return f"For the base model {escape_markdown_code(name)} that its `adapter_config.json` names."

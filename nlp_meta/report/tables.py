@@ -78,24 +78,21 @@ class ReportTable:
 
 def to_markdown_table(table: ReportTable) -> str:
     """Write a table in Markdown: the best in bold, ties and significance in signs."""
-    lines = [
-        f"**{escape_markdown(table.caption)}**",
-        "",
-        _line(map(escape_markdown, table.columns)),
-    ]
+    columns = [escape_markdown(name, inside=True) for name in table.columns]
+    lines = [f"**{escape_markdown(table.caption, inside=True)}**", "", _line(columns)]
     lines.append(_line(["---"] * len(table.columns)))
     for row in table.rows:
         lines.append(_line([_mark(field) for field in (row.head, *row.fields)]))
     return "\n".join(lines)
 
 
-def _line(fields: Iterable[str]) -> str:
+def _line(fields: Sequence[str]) -> str:
     return "| " + " | ".join(fields) + " |"
 
 
 def _mark(field: Field) -> str:
     signs = {"tie": " ≈", "ahead": " ▲", "behind": " ▼"}
-    text = escape_markdown(field.text)
+    text = escape_markdown(field.text, inside=True)
     text = f"**{text}**" if field.mark == "best" else text
     detail = f" {escape_markdown(field.detail, inside=True)}" if field.detail else ""
     return text + detail + signs.get(field.mark, "")

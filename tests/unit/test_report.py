@@ -127,13 +127,13 @@ def test_contents_lead_to_sections(written):
 
 
 def test_texts_are_escaped_shortened_and_keep_their_direction(written):
-    """Control characters and those that turn a text around are written out, so that nobody wonders."""
+    """Control characters and those that turn a text around are written out."""
     _, _, html, page = written
 
     assert "<script" not in html
     assert (
-        "&lt;script&gt;alert(&#39;key3&#39;)&lt;/script&gt; &amp; \\x00 \\u202e\u0637\u0639\u0627\u0645\\u202c long"
-        in html
+        "&lt;script&gt;alert(&#39;key3&#39;)&lt;/script&gt; &amp; "
+        "\\x00 \\u202e\u0637\u0639\u0627\u0645\\u202c long" in html
     )
     assert "Shelves &lt;b&gt; &amp; &#34;more&#34;" in html
     assert not set(html) & {"\x00", "\u202e", "\u202c"}
