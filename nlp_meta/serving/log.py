@@ -1,7 +1,8 @@
-"""The log of a server: no client fills it, and nothing in it steers a terminal."""
+"""The log of a server: no client fills it, nothing steers a terminal, no text stands in it."""
 
 import logging
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,7 +51,16 @@ class Sieve(logging.Filter):
         self._dropped = 0
         record.msg, record.args = visible(record.getMessage().strip()) + note, ()
         if record.exc_info:
-            trace = logging.Formatter().formatException(record.exc_info)
-            record.exc_text = "\n".join(map(visible, trace.splitlines()))
+            record.exc_text = "\n".join(_say_where(record.exc_info[1]))
             record.exc_info = None
         return True
+
+
+def _say_where(error: BaseException | None) -> Iterator[str]:
+    """Name an error and its places, the first cause first; its message may quote a text."""
+    if error is None:
+        return
+    yield from _say_where(error.__cause__ or error.__context__)
+    for place in traceback.extract_tb(error.__traceback__):
+        yield visible(f"  {place.filename}:{place.lineno} {place.name}")
+    yield visible(type(error).__qualname__)

@@ -4,12 +4,15 @@ Expected lines follow the rules of CommonMark and of terminals, worked out by ha
 """
 
 import io
+import json
+import re
 
 import pytest
 from rich.console import Console
 
 from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_sentence, show_table
 from nlp_meta.escapes import escape_markdown, escape_markdown_code, one_line, visible
+from nlp_meta.report.page import to_markdown, write_report
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -46,7 +49,10 @@ HOSTILE = (
         ("precision@1", "precision@1"),
         ("`code|` but `", r"`code\|` but \`"),
         ("\x1b[2J", r"\\x1b[2J"),
-        ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),
     ],
 )
 def test_a_value_is_text_of_one_line_of_markdown(text, line):
@@ -85,4 +91,34 @@ def test_nothing_steers_a_terminal(text):
     printed = "".join(stream.getvalue() for stream in streams)
     assert all(sign.isprintable() or sign == "\n" for sign in printed)
     assert len(printed) < 8_000
-    assert len([line for line in printed.splitlines() if line.strip() == "## Title"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [" ".join(HOSTILE[:6]), HOSTILE[6]], ids=("signs", "length"))
+def test_names_change_nothing_of_a_report_but_themselves(results, tmp_path, name):
+    """Titles of methods, names of tasks and notes: the same headings, rows and elements."""
+    plain, hostile = (rename(results, word) for word in ("plain", name))
+
+    pages = []
+    for number, renamed in enumerate((plain, hostile)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        page = write_report(folder, renamed, None)[0].read_text(encoding="utf-8")
+        pages.append([len(re.findall(f"<{tag}[ >]", page)) for tag in ("tr", "h2", "li", "p")])
+        assert not re.search("<script|<img [^>]*evil", page)
+        assert all(sign.isprintable() or sign in "\n\t\u00a0" for sign in page)
+    assert pages[0] == pages[1]
+    lines = [to_markdown(renamed).splitlines() for renamed in (plain, hostile)]
+    starts = [[line[:3] for line in text if line.startswith(("#", "| -"))] for text in lines]
+    bars = [[len(re.findall(r"(?<!\\)\|", line)) for line in text] for text in lines]
+    assert starts[0] == starts[1]
+    assert bars[0] == bars[1]
+
+
+def rename(results, name):
+    """The same results with one name in every place that a user fills."""
+    changed = json.loads(json.dumps(results))
+    for facts in changed["methods"].values():
+        facts["title"] = f"{facts['title']} {name}"
+    changed["title"], changed["notes"] = name, [name]
+    return changed
