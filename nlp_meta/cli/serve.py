@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nlp_meta.cli.options import add_shared, positive, whole
 from nlp_meta.cli.screen import Screen, show_progress
 from nlp_meta.errors import SettingsError
+from nlp_meta.escapes import one_line
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         app, domains = _load(options, token, screen)
         port = listening.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
-        screen.notes.print(f"serving {', '.join(domains)} at http://{host}:{port}", soft_wrap=True)
+        names = one_line(", ".join(domains))
+        screen.notes.print(f"serving {names} at http://{host}:{port}", soft_wrap=True)
         run_server(app, listening)
     return {"host": options.host, "port": port, "domains": list(domains)}
 

@@ -105,7 +105,7 @@ def test_names_change_nothing_of_a_report_but_themselves(results, tmp_path, name
         folder.mkdir()
         page = write_report(folder, renamed, None)[0].read_text(encoding="utf-8")
         pages.append([len(re.findall(f"<{tag}[ >]", page)) for tag in ("tr", "h2", "li", "p")])
-        assert not re.search("<script|<img [^>]*evil", page)
+        assert not re.search('<script|src="http', page)
         assert all(sign.isprintable() or sign in "\n\t\u00a0" for sign in page)
     assert pages[0] == pages[1]
     lines = [to_markdown(renamed).splitlines() for renamed in (plain, hostile)]
