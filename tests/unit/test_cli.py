@@ -55,7 +55,9 @@ class Adapted:
     spellings: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str, *, revision: str | None = None) -> "Adapted":
+    def from_pretrained(
+        cls, name_or_path: str, *, revision: str | None = None, base: str | None = None
+    ) -> "Adapted":
         folder = Path(name_or_path)
         if not (folder / "labels.json").is_file():
             raise MetaModelError(
@@ -86,7 +88,9 @@ class Meta:
     labels = KNOWN
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str, *, revision: str | None = None) -> "Meta":
+    def from_pretrained(
+        cls, name_or_path: str, *, revision: str | None = None, base: str | None = None
+    ) -> "Meta":
         print("a library that talks")
         if name_or_path != "meta":
             raise MetaModelError(
