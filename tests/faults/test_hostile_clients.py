@@ -17,10 +17,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from nlp_meta.escapes import visible
 from nlp_meta.serving.app import build_app
 from nlp_meta.serving.connections import make_server
 from nlp_meta.serving.limits import Limits
-from nlp_meta.serving.log import MOST, escape, quiet_log
+from nlp_meta.serving.log import MOST, quiet_log
 from nlp_meta.serving.pack import DomainPack
 
 DOMAINS = Path(__file__).parents[1] / "serving" / "domains.py"
@@ -290,7 +291,7 @@ def test_no_client_fills_the_log(connect, port, caplog):
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) <= MOST
     assert all(line.isprintable() for line in lines)
-    assert escape("a\x1b[2J\r\nb\u202ec") == "a\\x1b[2J\\r\\nb\\u202ec"
+    assert visible("a\x1b[2J\r\nb\u202ec") == "a\\x1b[2J\\r\\nb\\u202ec"
 
 
 def test_a_stop_does_not_wait_for_half_requests(connect, model):
