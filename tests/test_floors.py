@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "nlp_meta"
 
 FLOORS = (
     ("errors", "escapes", "settings", "progress"),
+    ("tables",),
     ("data",),
     ("files",),
     ("encoders",),

@@ -127,9 +127,9 @@ def write_columns(options: Namespace, columns: Columns) -> None:
     Where `formulas` is `text`, an apostrophe stands before cells of .csv and .tsv files that a
     spreadsheet would take for formulas.
     """
-    from nlp_meta.data.table_formats import render_table
     from nlp_meta.files.entries import ending_of
     from nlp_meta.files.outputs import write_file
+    from nlp_meta.tables.formats import render_table
 
     form = ending_of(options.output)
     guarded = getattr(options, "formulas", "keep") == "text" and form in ("csv", "tsv")

@@ -21,10 +21,10 @@ from nlp_meta.data.cards import (
     HubTask,
     TaskCard,
 )
-from nlp_meta.data.delimited import SEPARATORS
-from nlp_meta.data.rows import Reading
-from nlp_meta.data.table_formats import TABLE_FORMS, parse_table
 from nlp_meta.errors import CardError, SettingsError
+from nlp_meta.tables.delimited import SEPARATORS
+from nlp_meta.tables.formats import TABLE_FORMS, parse_table
+from nlp_meta.tables.rows import Reading
 
 SOURCES = ("files", "hub")
 

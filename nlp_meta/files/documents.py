@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nlp_meta.data.rows import Reading, Rows
-from nlp_meta.data.table_formats import render_table
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     EMPTY,
@@ -36,6 +34,8 @@ from nlp_meta.files.outputs import write_file
 from nlp_meta.files.recognition import XLIFF_ENDINGS, recognize
 from nlp_meta.files.tables import WRITTEN_PAIR_TABLES, read_rows_of, table_entries
 from nlp_meta.files.xliff import fill_xliff, xliff_entries
+from nlp_meta.tables.formats import render_table
+from nlp_meta.tables.rows import Reading, Rows
 
 DOCUMENT_FORMS = ("txt", *WRITTEN_PAIR_TABLES, "po", "pot", *XLIFF_ENDINGS)
 TRANSLATED_FORMS = ("txt", *WRITTEN_MEMORIES)

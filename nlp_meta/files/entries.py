@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath
 
-from nlp_meta.data.file_kinds import ARCHIVE, find_kind
 from nlp_meta.errors import DataError
+from nlp_meta.tables.file_kinds import ARCHIVE, find_kind
 
 # Why an entry is not used as a pair of sentences.
 HEADER, OBSOLETE, LOCKED = "header", "obsolete", "locked"

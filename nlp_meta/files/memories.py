@@ -9,9 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nlp_meta.data.languages import same_language
-from nlp_meta.data.rows import Reading
-from nlp_meta.data.shapes import find_pairs
-from nlp_meta.data.table_formats import render_table
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     DUPLICATE,
@@ -46,6 +43,9 @@ from nlp_meta.files.tables import (
 )
 from nlp_meta.files.tmx import render_tmx, tmx_entries
 from nlp_meta.files.xliff import render_xliff, xliff_entries
+from nlp_meta.tables.formats import render_table
+from nlp_meta.tables.rows import Reading
+from nlp_meta.tables.shapes import find_pairs
 
 WRITTEN_MEMORIES = (*WRITTEN_PAIR_TABLES, "po", "tmx", "xlf", "xliff")
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nlp_meta.data.rows import TableError
-from nlp_meta.data.table_formats import WRITTEN_TABLES, parse_table, render_table
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.files.tables import read_table
+from nlp_meta.tables.formats import WRITTEN_TABLES, parse_table, render_table
+from nlp_meta.tables.rows import TableError
 
 quick = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from nlp_meta.data.rows import TableError
-from nlp_meta.data.table_formats import WRITTEN_TABLES, parse_table, render_table
+from nlp_meta.tables.formats import WRITTEN_TABLES, parse_table, render_table
+from nlp_meta.tables.rows import TableError
 
 ROWS = (
     {"text": 'A "quiet" street,\nthey said', "label": "NA"},

@@ -14,8 +14,8 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
-from nlp_meta.data.rows import Cells, Rows, TableError, pick_cells
 from nlp_meta.errors import MissingPackageError
+from nlp_meta.tables.rows import Cells, Rows, TableError, pick_cells
 
 if TYPE_CHECKING:
     from openpyxl.workbook import Workbook

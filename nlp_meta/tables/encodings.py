@@ -10,7 +10,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 
-from nlp_meta.data.rows import TableError
+from nlp_meta.tables.rows import TableError
 
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",

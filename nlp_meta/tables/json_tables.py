@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from typing import Any, NamedTuple
 
-from nlp_meta.data.rows import Cells, Rows, TableError, pick_cells
+from nlp_meta.tables.rows import Cells, Rows, TableError, pick_cells
 
 # White space, a byte order mark where files were joined, and the separator of RFC 7464.
 _BETWEEN = re.compile(r"[\s\ufeff\x1e]*")

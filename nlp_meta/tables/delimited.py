@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, zip_longest
 
-from nlp_meta.data.rows import Cells, Rows, TableError, pick_cells
+from nlp_meta.tables.rows import Cells, Rows, TableError, pick_cells
 
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 """Of the endings; `txt` has none."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from nlp_meta.data.languages import name_language, same_language
-from nlp_meta.data.rows import Cells, Rows
 from nlp_meta.errors import LabelError
+from nlp_meta.tables.rows import Cells, Rows
 
 _PREFIX = "__label__"
 _SPAN_KEYS = {"start", "end", "start_offset", "end_offset"}

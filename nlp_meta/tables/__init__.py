@@ -1,0 +1,1 @@
+"""Files of rows, whatever wrote them: their encoding, separator, container and shape."""
