@@ -196,7 +196,7 @@ def test_no_file_imports_itself_in_a_circle():
 
 
 def test_the_core_imports_no_wing_but_through_its_doors():
-    ground = {*FLOORS[0], *CORE, ""}
+    ground = {*FLOORS[0], *FLOORS[1], *CORE, ""}
     wings = {
         target
         for module, path in MODULES.items()

@@ -134,9 +134,8 @@ def _load(
 ) -> tuple["FastAPI", Mapping[str, str]]:
     from nlp_meta.models.meta_model import MetaModel
     from nlp_meta.serving.app import Adapting, build_app
-    from nlp_meta.serving.limits import Limits, name_domains
+    from nlp_meta.serving.limits import Limits, Sources, name_domains
     from nlp_meta.serving.pack import DomainPack
-    from nlp_meta.serving.sources import Sources
 
     limits = Limits(
         max_batch=options.max_batch,

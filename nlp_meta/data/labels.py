@@ -13,8 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nlp_meta.data.holes import is_missing_word
-from nlp_meta.data.label_maps import LabelMap, read_label_map
-from nlp_meta.data.label_texts import fold_label, write_number
+from nlp_meta.data.label_texts import LabelMap, fold_label, read_label_map, write_number
 from nlp_meta.data.label_texts import label_text as label_text
 from nlp_meta.errors import LabelError
 

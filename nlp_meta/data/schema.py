@@ -4,6 +4,8 @@ The dataclass is the schema: it says which keys there are and what each of them 
 without a default must be there, a key that no field reads is refused, and no value is
 converted: 3 is no text and "3" no number. A class checks what types cannot say in its
 `__post_init__` and raises `FieldError`.
+
+JSON objects that others wrote are read whole or refused, however deep, large or odd they are.
 """
 
 import json
@@ -12,6 +14,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from reprlib import Repr
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -21,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from nlp_meta.errors import NlpMetaError
 
 Model = TypeVar("Model")
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and places in lists, from the outermost value to the one that is meant."""
 
 _UNKNOWN, _MISSING, _CHOICE = "unexpected_keyword_argument", "missing", "literal_error"
@@ -220,7 +223,7 @@ def _name_keys(value: object) -> object:
 
 def _describe_first(
     model_class: type, values: object, errors: Sequence[Mapping[str, Any]]
-) -> tuple[Path, str]:
+) -> tuple[KeyPath, str]:
     """Path and message of the fault that a writer mends first: a misspelled key before all."""
     first = next((item for item in errors if item["type"] == _UNKNOWN), errors[0])
     path = _path_in(values, first["loc"])
@@ -244,10 +247,10 @@ def _describe_first(
     return path, "; ".join(parts)
 
 
-def _path_in(values: object, loc: Path) -> Path:
+def _path_in(values: object, loc: KeyPath) -> KeyPath:
     """The parts of an error's place that are there in the values; the others name types."""
     value: Any = _name_keys(values)
-    path: Path = ()
+    path: KeyPath = ()
     for part in loc:
         try:
             value = value[part]
@@ -257,7 +260,7 @@ def _path_in(values: object, loc: Path) -> Path:
     return path
 
 
-def _keys_at(model_class: type, path: Path) -> list[str]:
+def _keys_at(model_class: type, path: KeyPath) -> list[str]:
     """Keys of the innermost dataclass on the way to a value."""
     for part in path:
         hints: dict[str, Any] = get_type_hints(model_class)
@@ -301,5 +304,70 @@ def _with_point(number: str) -> str:
     return f"{mantissa}{point}e{sign}{exponent}"
 
 
-def _full_key(path: Path) -> str:
+def _full_key(path: KeyPath) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)[1:]
+
+
+MOST_BYTES = 2**24
+MOST_DEPTH = 64
+
+
+def read_object(path: Path, *, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """Read the JSON object that a file holds.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It holds something else; says what, in half a sentence.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(2, "no such file", str(path))
+    with path.open("rb") as file:
+        return parse_object(file.read(most_bytes + 1), most_bytes=most_bytes)
+
+
+def parse_object(content: bytes, *, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
+    """Read a JSON object in UTF-8: each key once, texts that can be written, 64 levels at most.
+
+    Raises:
+        ValueError: It is something else; says what, in half a sentence.
+    """
+    if len(content) > most_bytes:
+        raise ValueError(f"it is longer than {most_bytes:,} bytes")
+    try:
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_join)
+    except RecursionError as error:
+        raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is not UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON: {error.msg.lower()} at character {error.pos}") from error
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    _check_values(value)
+    return value
+
+
+def _join(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    joined = dict(pairs)
+    if len(joined) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it has the key {twice[:50]!r} twice")
+    return joined
+
+
+def _check_values(value: object) -> None:
+    """Walk level by level: no call is as deep as the value."""
+    level: list[object] = [value]
+    for _ in range(MOST_DEPTH):
+        inside: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inside += [*item.keys(), *item.values()]
+            elif isinstance(item, list):
+                inside += item
+            elif isinstance(item, str) and not item.isascii():
+                item.encode("utf-8")  # half of a surrogate pair could not be written or shown
+        level = inside
+    if level:
+        raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")

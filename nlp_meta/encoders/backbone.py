@@ -25,14 +25,15 @@ from transformers import (
 
 from nlp_meta.data.cache import Clock
 from nlp_meta.encoders.pretrained import (
+    Turn,
     check_vocabulary,
     is_head,
     load_config,
     load_network,
     load_tokenizer,
+    loading,
     reading,
 )
-from nlp_meta.encoders.turns import Turn, loading
 from nlp_meta.errors import BackboneError, SettingsError
 
 POOLINGS = ("native", "mean")

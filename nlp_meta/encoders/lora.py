@@ -32,8 +32,8 @@ from transformers import PreTrainedModel
 from nlp_meta.encoders import seq2seq
 from nlp_meta.encoders.backbone import Backbone, skeleton
 from nlp_meta.encoders.batches import Owners
+from nlp_meta.encoders.pretrained import loading
 from nlp_meta.encoders.seq2seq import Seq2Seq
-from nlp_meta.encoders.turns import loading
 from nlp_meta.errors import BackboneError
 
 Weights = Mapping[str, Tensor]

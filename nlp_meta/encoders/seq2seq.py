@@ -28,13 +28,14 @@ from transformers import (
 
 from nlp_meta.data.languages import COMMON_CODES, LanguageTag, name_language, parse_tag, split_pair
 from nlp_meta.encoders.pretrained import (
+    Turn,
     check_vocabulary,
     load_config,
     load_network,
     load_tokenizer,
+    loading,
     reading,
 )
-from nlp_meta.encoders.turns import Turn, loading
 from nlp_meta.errors import BackboneError
 
 CODED = ("m2m_100", "nllb-moe", "mbart")

@@ -34,6 +34,7 @@ from nlp_meta.files.parallel_texts import aligned_entries, find_aligned, order_a
 from nlp_meta.files.placeholders import PlaceholderLoss, describe_losses, find_losses, record_losses
 from nlp_meta.files.qt import ts_entries
 from nlp_meta.files.recognition import XLIFF_ENDINGS, recognize
+from nlp_meta.files.shapes import find_pairs
 from nlp_meta.files.states import row_reason
 from nlp_meta.files.tables import (
     PAIR_TABLES,
@@ -45,7 +46,6 @@ from nlp_meta.files.tmx import render_tmx, tmx_entries
 from nlp_meta.files.xliff import render_xliff, xliff_entries
 from nlp_meta.tables.formats import render_table
 from nlp_meta.tables.rows import Reading
-from nlp_meta.tables.shapes import find_pairs
 
 WRITTEN_MEMORIES = (*WRITTEN_PAIR_TABLES, "po", "tmx", "xlf", "xliff")
 

@@ -18,7 +18,7 @@ from nlp_meta.data.holes import (
     note_missing_words,
     select_rows,
 )
-from nlp_meta.data.label_maps import read_pairs
+from nlp_meta.data.label_texts import read_pairs
 from nlp_meta.data.labels import check_columns, drop_rows, label_text
 from nlp_meta.errors import DataError, LabelError
 from nlp_meta.files.entries import (
@@ -28,11 +28,11 @@ from nlp_meta.files.entries import (
     decode_text,
     read_user_file,
 )
+from nlp_meta.files.shapes import find_shape, take_labels
 from nlp_meta.tables.delimited import has_header, split_lines
 from nlp_meta.tables.encodings import Decoded, decode_bytes
 from nlp_meta.tables.formats import TABLE_FORMS, parse_table
 from nlp_meta.tables.rows import LOOK, Cells, Reading, Rows, TableError
-from nlp_meta.tables.shapes import find_shape, take_labels
 
 PAIR_TABLES = tuple(form for form in TABLE_FORMS if form != "txt")
 WRITTEN_PAIR_TABLES = ("csv", "tsv", "jsonl")

@@ -19,7 +19,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 from safetensors import safe_open
 
-from nlp_meta.data.json_objects import read_object
+from nlp_meta.data.schema import read_object
 from nlp_meta.encoders.backbone import BUILTIN, resolve_name
 from nlp_meta.errors import BackboneError, HubError, MetaModelError
 from nlp_meta.files.outputs import hash_file

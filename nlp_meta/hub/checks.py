@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from peft import LoraConfig
 
-from nlp_meta.data.json_objects import parse_object, read_object
+from nlp_meta.data.schema import parse_object, read_object
 from nlp_meta.encoders.backbone import BUILTIN, resolve_name
 from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.pull import (

@@ -14,7 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from nlp_meta.data.json_objects import read_object
+from nlp_meta.data.schema import read_object
 from nlp_meta.errors import HubError
 from nlp_meta.files.outputs import CARD_ENTRY, FILES, describe_files, hash_file, seal
 from nlp_meta.hub.bases import BaseFacts, find_base

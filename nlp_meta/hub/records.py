@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nlp_meta.data.cards import CLASSIFICATION
-from nlp_meta.data.json_objects import read_object
-from nlp_meta.data.schema import read_strict
+from nlp_meta.data.schema import read_object, read_strict
 from nlp_meta.errors import MetaModelError
 from nlp_meta.files.outputs import CARD_ENTRY, SEAL, seal
 from nlp_meta.hub.bases import BaseWeights, place_base

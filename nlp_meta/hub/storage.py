@@ -22,7 +22,7 @@ from safetensors import numpy as numpy_tensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nlp_meta.data.json_objects import read_object
+from nlp_meta.data.schema import read_object
 from nlp_meta.encoders.backbone import Backbone, resolve_name
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, lora_shapes
 from nlp_meta.encoders.seq2seq import Seq2Seq

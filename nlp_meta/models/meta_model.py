@@ -13,9 +13,9 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
 from nlp_meta.data.inputs import Labels, Texts, as_lines, as_texts, check_word
-from nlp_meta.data.label_maps import LabelMap
+from nlp_meta.data.label_texts import LabelMap
 from nlp_meta.data.languages import check_pair, join_pair
-from nlp_meta.encoders.turns import plain_modes
+from nlp_meta.encoders.pretrained import plain_modes
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import ADAPTER, COMPANION_FACTS, Source, tell_source

@@ -34,10 +34,17 @@ from nlp_meta.serving.bodies import (
 )
 from nlp_meta.serving.gate import Gate, Requests
 from nlp_meta.serving.jobs import Jobs, Order
-from nlp_meta.serving.limits import THREADS, Limits, check_name, check_request, shorten
+from nlp_meta.serving.limits import (
+    THREADS,
+    Limits,
+    Sources,
+    check_name,
+    check_request,
+    hide_folders,
+    shorten,
+)
 from nlp_meta.serving.measures import Measures
 from nlp_meta.serving.pack import Domain, DomainPack
-from nlp_meta.serving.sources import Sources, hide_folders
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>nlp-meta</title>

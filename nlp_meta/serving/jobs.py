@@ -22,9 +22,8 @@ from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.texts import check_labeled
 from nlp_meta.objectives.classification import Classification
-from nlp_meta.serving.limits import THREADS
+from nlp_meta.serving.limits import THREADS, hide_folders
 from nlp_meta.serving.pack import DomainPack, check_base
-from nlp_meta.serving.sources import hide_folders
 
 logger = logging.getLogger(__name__)
 

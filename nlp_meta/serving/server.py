@@ -1,20 +1,84 @@
-"""The server's process: uvicorn on one address, until it is told to stop."""
+"""The server's process: uvicorn on one address, until it is told to stop.
+
+No client fills its log, nothing in it steers a terminal, and no text of a client stands in it.
+"""
 
 import importlib.util
+import logging
 import os
 import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nlp_meta.errors import MissingPackageError, SettingsError
+from nlp_meta.escapes import visible
 from nlp_meta.serving.limits import THREADS
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+
+LOGGERS = (
+    "asyncio",
+    "uvicorn.error",
+    "nlp_meta.serving.gate",
+    "nlp_meta.serving.jobs",
+)
+MOST, SECONDS = 10, 60.0
+"""Lines of one logger in so many seconds; the others are counted."""
+
+
+@contextmanager
+def quiet_log() -> Iterator[None]:
+    """Within it, few lines of each kind are logged, in printable characters."""
+    sieves = {name: Sieve() for name in LOGGERS}
+    for name, sieve in sieves.items():
+        logging.getLogger(name).addFilter(sieve)
+    try:
+        yield
+    finally:
+        for name, sieve in sieves.items():
+            logging.getLogger(name).removeFilter(sieve)
+
+
+class Sieve(logging.Filter):
+    """Lets a few lines through and counts the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._until, self._passed, self._dropped = 0.0, 0, 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whether to log a record, which is made printable."""
+        now = time.monotonic()
+        if now >= self._until:
+            self._until, self._passed = now + SECONDS, 0
+        if self._passed == MOST:
+            self._dropped += 1
+            return False
+        self._passed += 1
+        note = f" ({self._dropped} lines before were left out)" if self._dropped else ""
+        self._dropped = 0
+        record.msg, record.args = visible(record.getMessage().strip()) + note, ()
+        if record.exc_info:
+            record.exc_text = "\n".join(_say_where(record.exc_info[1]))
+            record.exc_info = None
+        return True
+
+
+def _say_where(error: BaseException | None) -> Iterator[str]:
+    """Name an error and its places, the first cause first; its message may quote a text."""
+    if error is None:
+        return
+    yield from _say_where(error.__cause__ or error.__context__)
+    for place in traceback.extract_tb(error.__traceback__):
+        yield visible(f"  {place.filename}:{place.lineno} {place.name}")
+    yield visible(type(error).__qualname__)
 
 
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
@@ -41,7 +105,7 @@ def run_server(app: "FastAPI", listening: socket.socket) -> None:
     once; so does the end of that time, if something still runs that cannot be interrupted.
     """
     from nlp_meta.serving.connections import make_server
-    from nlp_meta.serving.log import quiet_log
+    from nlp_meta.serving.server import quiet_log
 
     service = app.state.service
     server = make_server(app, limits=service.limits, on_stop=service.stop)

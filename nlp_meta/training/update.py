@@ -32,7 +32,7 @@ from nlp_meta.data.episodes import (
     make_generator,
     number_of,
 )
-from nlp_meta.data.label_maps import LabelMap
+from nlp_meta.data.label_texts import LabelMap
 from nlp_meta.data.labels import check_labels, match_labels
 from nlp_meta.data.tasks import Example, Task, load_tasks, texts_of
 from nlp_meta.errors import CardError, LabelError, MetaModelError, SettingsError

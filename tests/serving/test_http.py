@@ -16,9 +16,8 @@ from tiny_domains import SUPPORT, SUPPORT_LABELS, draw_texts
 from nlp_meta.errors import SettingsError
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.serving.app import Adapting, build_app
-from nlp_meta.serving.limits import Limits, check_reach, name_domains, read_token
+from nlp_meta.serving.limits import Limits, Sources, check_reach, name_domains, read_token
 from nlp_meta.serving.pack import DomainPack
-from nlp_meta.serving.sources import Sources
 
 LIMITS = Limits(max_batch=8, max_wait=0.05, max_texts=20, max_characters=3000)
 JSON = {"content-type": "application/json"}
@@ -328,7 +327,7 @@ def test_models_of_the_hub_are_loaded_only_where_that_is_allowed(
     """A folder that is called as the id is none of the Hub's."""
     pulled = []
     monkeypatch.setattr(
-        "nlp_meta.serving.sources.pull",
+        "nlp_meta.serving.limits.pull",
         lambda name, *, revision: (pulled.append((name, revision)), folders["low"])[1],
     )
     monkeypatch.chdir(tmp_path)
