@@ -163,7 +163,7 @@ def write_cells(cells: Sequence[object], form: str) -> list[Any]:
 
 def _disarm(cell: Any) -> Any:
     """A text that a spreadsheet would take for a formula, with an apostrophe before it."""
-    from nlp_meta.data.label_texts import write_number
+    from nlp_meta.data.cells import write_number
 
     if not isinstance(cell, str) or len(cell.strip()) < 2 or write_number(cell.strip()):
         return cell

@@ -225,7 +225,7 @@ def _seed(text: str) -> int:
 
 
 def _label_map(text: str) -> Mapping[str, str]:
-    from nlp_meta.data.label_texts import parse_label_map
+    from nlp_meta.data.cells import parse_label_map
     from nlp_meta.files.tables import LABEL_FILES, read_label_file
 
     path = Path(text)

@@ -67,7 +67,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     table = read_rows(options, options.data, screen)
     kept = find_kept(options.keep_columns, table)
     with quiet_libraries():
-        from nlp_meta.data.holes import answer_texts
+        from nlp_meta.data.cells import answer_texts
         from nlp_meta.models.classification import AdaptedModel
         from nlp_meta.models.texts import note_unknown
 

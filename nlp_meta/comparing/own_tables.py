@@ -15,9 +15,9 @@ from nlp_meta.comparing.methods import methods_of
 from nlp_meta.comparing.recommendation import Recommendation, recommend
 from nlp_meta.comparing.run import run_comparison, save_comparison
 from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
+from nlp_meta.data.cells import LabelMap
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
-from nlp_meta.data.label_texts import LabelMap
 from nlp_meta.data.labels import match_labels
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.data.leaks import LeakReport, check_leaks

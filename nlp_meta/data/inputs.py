@@ -14,8 +14,7 @@ from enum import Enum
 from numbers import Real
 from typing import Any
 
-from nlp_meta.data.holes import is_empty
-from nlp_meta.data.label_texts import label_text
+from nlp_meta.data.cells import is_empty, label_text
 from nlp_meta.errors import DataError, LabelError, NlpMetaError, SettingsError
 
 Texts = Iterable[str]

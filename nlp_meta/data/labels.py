@@ -12,9 +12,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nlp_meta.data.holes import is_missing_word
-from nlp_meta.data.label_texts import LabelMap, fold_label, read_label_map, write_number
-from nlp_meta.data.label_texts import label_text as label_text
+from nlp_meta.data.cells import LabelMap, fold_label, is_missing_word, read_label_map, write_number
+from nlp_meta.data.cells import label_text as label_text
 from nlp_meta.errors import LabelError
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from nlp_meta.data.holes import (
+from nlp_meta.data.cells import (
     POLICIES,
     SKIP,
     STOP,
@@ -16,9 +16,9 @@ from nlp_meta.data.holes import (
     is_empty,
     list_places,
     note_missing_words,
+    read_pairs,
     select_rows,
 )
-from nlp_meta.data.label_texts import read_pairs
 from nlp_meta.data.labels import check_columns, drop_rows, label_text
 from nlp_meta.errors import DataError, LabelError
 from nlp_meta.files.entries import (

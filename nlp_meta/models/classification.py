@@ -11,10 +11,10 @@ from torch import Tensor
 
 from nlp_meta.data.answers import Prediction, only_predictions, share_interval
 from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.cells import LabelMap
 from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.data.episodes import Episode, count_texts, split_folds
 from nlp_meta.data.inputs import Texts, as_texts
-from nlp_meta.data.label_texts import LabelMap
 from nlp_meta.data.labels import LabelMatch, check_columns, check_labels, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.lora import BIAS, WEIGHT

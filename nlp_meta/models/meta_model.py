@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.cells import LabelMap
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
 from nlp_meta.data.inputs import Labels, Texts, as_lines, as_texts, check_word
-from nlp_meta.data.label_texts import LabelMap
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.encoders.pretrained import plain_modes
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from nlp_meta.data.holes import is_empty
+from nlp_meta.data.cells import is_empty
 from nlp_meta.data.inputs import Labels, Texts, as_labels, as_texts
 from nlp_meta.data.labels import drop_rows
 from nlp_meta.encoders.backbone import Backbone

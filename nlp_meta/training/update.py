@@ -22,6 +22,7 @@ import torch
 from accelerate import Accelerator
 
 from nlp_meta.data.cards import CLASSIFICATION, META_SPLITS, find_card, load_card
+from nlp_meta.data.cells import LabelMap
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import (
     EpisodeStream,
@@ -32,7 +33,6 @@ from nlp_meta.data.episodes import (
     make_generator,
     number_of,
 )
-from nlp_meta.data.label_texts import LabelMap
 from nlp_meta.data.labels import check_labels, match_labels
 from nlp_meta.data.tasks import Example, Task, load_tasks, texts_of
 from nlp_meta.errors import CardError, LabelError, MetaModelError, SettingsError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlp_meta.data.label_texts import parse_label_map, read_label_map
+from nlp_meta.data.cells import parse_label_map, read_label_map
 from nlp_meta.data.labels import (
     check_columns,
     check_labels,
