@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from nlp_meta.training.update import UpdateReport
 
 EXAMPLE = """\
-nlp-meta update runs/quickstart/meta --add-domain fashion=fashion.csv \\
-    --output-dir runs/with_fashion"""
+nlp-meta update runs/quickstart/meta --add-domain hotels=hotels.csv \\
+    --output-dir runs/with_hotels"""
 
 
 def add_options(command: ArgumentParser) -> None:
@@ -147,9 +147,7 @@ def _show_difference(paired: "Paired") -> str:
 def _domain(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not (equals and name.strip() and path) or "/" in name:
-        raise ArgumentTypeError(
-            f"{text!r} is not of the form NAME=FILE, such as fashion=fashion.csv"
-        )
+        raise ArgumentTypeError(f"{text!r} is not of the form NAME=FILE, such as hotels=hotels.csv")
     return name.strip(), Path(path)
 
 

@@ -181,7 +181,7 @@ def test_two_texts_of_any_names_are_a_memory(start, adapted, tmp_path, capsys):
     assert run(score, capsys)[0] == 0
     assert json.loads((tmp_path / "s.json").read_text("utf-8"))["pairs"] == len(SOURCES)
     code, _, err = run([*score[:-1], data[2]], capsys)
-    assert code == 2 and "is not overwritten" in err
+    assert code == 2 and "an input is never overwritten" in err
     code, _, err = run([*words, "--max-rows", "3"], capsys)
     assert code == 2 and "train.src' and '" in err
 
@@ -216,7 +216,7 @@ def test_tags_with_hyphens_adapt_translate_and_compare(start, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--output": "new.txt"}, "which is not overwritten"),
+        ({"--output": "new.txt"}, "an input is never overwritten"),
         ({"--output": "out.docx"}, "'.docx' is unknown"),
         ({"--data": "none.txt"}, "none.txt"),
     ],

@@ -333,7 +333,7 @@ def test_what_align_cannot_do_is_one_sentence(train, adapted, mixed, texts, capf
         ),
         ({"--source": "missing.txt"}, "check the path given as `--source`"),
         ({"--output": str(train.root / "no.xlsx")}, "one of .tsv, .csv, .jsonl is needed"),
-        ({"--output": right}, "it is the file given as `--target`"),
+        ({"--output": right}, "which this command reads, and an input is never overwritten"),
         ({"model": str(mixed)}, "adapt it first"),
         ({"model": str(train.root)}, "it holds no nlp_meta.json"),
     ]
