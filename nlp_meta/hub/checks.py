@@ -232,8 +232,9 @@ def _check_edited(values: Mapping[str, Any], model: Mapping[str, Any], *, name: 
     written = values.get("layers_to_transform")
     differing = [key for key in values if key not in _FREE and values[key] != plain.get(key)]
     differing += [key for key in plain if key not in values and plain[key] and key not in _FREE]
-    if isinstance(values.get("target_modules"), list) and targets is not None:
-        differing += ["target_modules"] * (set(values["target_modules"]) != set(targets))
+    if isinstance(values.get("target_modules"), list) and isinstance(targets, list):
+        named = [set(map(str, names)) for names in (values["target_modules"], targets)]
+        differing += ["target_modules"] * (named[0] != named[1])
     if "pooling" in model:
         whole = isinstance(written, list) and len(written) == layers
         differing += [] if whole else ["layers_to_transform"]

@@ -35,6 +35,8 @@ _TEXTS: tuple[tuple[str, Any, int], ...] = (
     ("prefix_text", str | None, 1000),
 )
 """Keys of the base and the adapter, their types, and the most characters."""
+_NEEDED = ("revision", "lora_r", "lora_alpha", "lora_layers", "lora_target_modules")
+"""Keys of every model that PEFT's own file is held against."""
 _CHOICES = {
     "pooling": ("native", "mean"),
     "head": ("shared", "prototype"),
@@ -253,6 +255,9 @@ def _find_fault(record: Record) -> str | None:
         value = record.model.get(key)
         if not isinstance(value, kinds) or len(str(value)) > most:
             return f"'{key}' is {_show(value)}, a text of up to {most} characters is needed"
+    missing = [key for key in _NEEDED if key not in record.model]
+    if missing:
+        return f"'{missing[0]}' is missing, its value as it was saved is needed"
     return _find_missing_file(record) or _find_faulty_number(record)
 
 
@@ -287,8 +292,6 @@ def _find_faulty_number(record: Record) -> str | None:
             optional = value is None and key in ("minibatch", "lora_layers")
             if key in _RANGES and not optional and not _within(value, least, most):
                 return f"'{key}' is {_show(value)}, a number from {least:g} to {most:g} is needed"
-    if not record.model.keys() >= {"lora_r", "lora_alpha"}:
-        return "'lora_r' or 'lora_alpha' is missing, both are needed"
     if record.model["lora_alpha"] / record.model["lora_r"] > _MOST_SCALE:
         return f"'lora_alpha' is over {_MOST_SCALE:g} times 'lora_r', a smaller scale is needed"
     for key, value in record.step_sizes.items():

@@ -137,7 +137,7 @@ def test_a_stopped_training_of_the_small_model_goes_on(root, run_recipe):
     assert "after step 20 of 20" in more.stdout
     other = run_recipe(root, "multitask_train", config, "--resume", "--outer.learning_rate", "0.5")
     assert other.returncode == 2
-    assert "saved under other settings" in other.stderr
+    assert "`outer.learning_rate` was 0.01 and is 0.5" in other.stderr
 
 
 def test_two_processes_build_the_same_small_model(root, run_here):

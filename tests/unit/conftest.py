@@ -1,7 +1,8 @@
-"""A small comparison, made by hand, that the tests of its report share."""
+"""A small comparison made by hand, and records of starts, that several tests share."""
 
 import copy
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,33 @@ def careless_page(
     results["title"] = 'Shelves <b> & "more"'
     results["settings"]["path"] = "x" * 500
     return results, write_report(tmp_path_factory.mktemp("report"), results, table)
+
+
+@pytest.fixture
+def save_start() -> Callable[..., Path]:
+    """Save a start as far as files go: a sealed record that names its base, and an adapter."""
+    import torch
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    from nlp_meta.files.outputs import write_folder
+    from nlp_meta.hub.bases import BaseWeights
+    from nlp_meta.hub.pull import ADAPTER
+    from nlp_meta.hub.records import FORMAT, START, Record
+    from nlp_meta.hub.storage import layout_of
+    from nlp_meta.settings import ModelSettings
+
+    def save(folder: Path, base: Path | str = "none", **provenance: object) -> Path:
+        model = ModelSettings(str(base), None, "native", "shared", "", 16, 2, 4.0, 2, None)
+        skills = ("classification",)
+        how: dict[str, Any] = {"classification": {}}
+        weights = BaseWeights(str(base), None, "")
+        record = Record(START, skills, asdict(model), ("bad", "good"), how, {}, provenance, weights)
+        with write_folder(folder, layout_of(START, skills)) as draft:
+            save_file({"lora": torch.zeros(2)}, draft.path / ADAPTER)
+            config = LoraConfig(r=2, lora_alpha=4, base_model_name_or_path=str(base))
+            config.save_pretrained(str(draft.path))
+            draft.record = {"format": FORMAT, **asdict(record)}
+        return folder
+
+    return save

@@ -14,6 +14,7 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import split_folds
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import MetaModelError, SettingsError
+from nlp_meta.files.outputs import seal
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import FOLDS, Adaptation
 from nlp_meta.models.builders import build_classifier
@@ -250,27 +251,28 @@ def test_a_meta_model_without_one_loads_and_its_companions_start_at_zero(make_mo
     assert report.prior_scale == 0.0
 
 
-def test_an_adapted_model_of_before_loads(make_model, tmp_path):
-    """Neither the two files nor a word of them in the record."""
+def test_an_adapted_model_without_a_word_of_one_loads(make_model, tmp_path):
+    """Neither the two files nor a word of them in the record, which is sealed as such."""
     make_model().adapt(TEXTS, TARGETS, companion="none").save_pretrained(tmp_path / "model")
     path = tmp_path / "model" / "nlp_meta.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     del record["adaptation"]["companion"]
-    path.write_text(json.dumps(record), encoding="utf-8")
+    path.write_text(json.dumps(seal(record)), encoding="utf-8")
 
     assert AdaptedModel.from_pretrained(tmp_path / "model").companion is None
 
 
 @pytest.mark.parametrize("gone", [FILES[:1], FILES[1:], FILES])
 def test_a_companion_that_was_lost_stops(make_model, tmp_path, gone):
+    """As any file that the record tells of: the first that is gone is named."""
     make_model().adapt(TEXTS, TARGETS, companion="ngrams").save_pretrained(tmp_path / "model")
     for name in gone:
         (tmp_path / "model" / name).unlink()
 
-    with pytest.raises(MetaModelError, match="n-grams"):
+    with pytest.raises(MetaModelError, match=f"its {gone[0]} is missing"):
         AdaptedModel.from_pretrained(tmp_path / "model")
 
 
 def test_a_word_that_means_nothing_stops_at_once(make_model):
-    with pytest.raises(SettingsError, match=r"'yes': one of auto, ngrams, none.*`companion`"):
+    with pytest.raises(SettingsError, match=r"'yes' as `companion`: one of auto, ngrams, none is"):
         make_model().adapt(["a"], ["b"], companion="yes")

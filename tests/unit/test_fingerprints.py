@@ -36,27 +36,15 @@ def train_again(path: Path) -> None:
     save_file(tensors, path)
 
 
-def save_start(folder: Path, base: Path) -> Path:
-    """A start as far as files go: a record that names its base, and an adapter."""
-    folder.mkdir(parents=True)
-    record = {
-        "role": "start",
-        "skills": ["classification"],
-        "model": {"model_name_or_path": str(base), "revision": None},
-    }
-    record |= {"labels": [], "adaptation": {}, "step_sizes": {}, "provenance": {}}
-    (folder / "nlp_meta.json").write_text(json.dumps(record), encoding="utf-8")
-    save_file({"lora": torch.zeros(2)}, folder / "adapter_model.safetensors")
-    return folder
-
-
 @pytest.fixture
 def base(tiny_encoder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_encoder, tmp_path / "base"))
 
 
 @pytest.mark.parametrize("method", ["lora", "linear_probe", "full", "start", "hybrid"])
-def test_a_base_that_is_trained_again_in_its_folder_is_another_one(method, base, tmp_path):
+def test_a_base_that_is_trained_again_in_its_folder_is_another_one(
+    method, base, save_start, tmp_path
+):
     """A start stands on the base of its record, whatever the config names."""
     line = f"{method} {save_start(tmp_path / 'start', base)}"
     own = settings(method if method not in ("start", "hybrid") else line, base)
@@ -100,7 +88,7 @@ def test_a_base_on_the_hub_is_known_by_its_weights(base, tmp_path, monkeypatch):
     assert hash_base("some/model", revision=None) == f"{own} {hash_file(snapshot / parts[1])}"
 
 
-def test_a_start_on_the_hub_is_known_by_its_files(base, tmp_path, monkeypatch):
+def test_a_start_on_the_hub_is_known_by_its_files(base, save_start, tmp_path, monkeypatch):
     start = save_start(tmp_path / "start", base)
     put_on_hub(monkeypatch, start, tmp_path / "cache")
     own = settings("start some/model", base)

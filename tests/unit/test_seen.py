@@ -17,15 +17,6 @@ CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.
 CARD = "nlp_meta_reviews"
 
 
-def save_start(folder: Path, *, base: str = "none", **provenance: object) -> Path:
-    folder.mkdir()
-    record: dict[str, object] = {"role": "start", "skills": ["classification"]}
-    record["model"] = {"model_name_or_path": base, "revision": None}
-    record |= {"labels": [], "adaptation": {}, "step_sizes": {}, "provenance": provenance}
-    (folder / "nlp_meta.json").write_text(json.dumps(record), encoding="utf-8")
-    return folder
-
-
 def save_base(folder: Path, **data: object) -> Path:
     """A base model as far as the record of its training goes."""
     folder.mkdir()
@@ -45,7 +36,7 @@ def check(line: str, *names: str, base: str = "none") -> None:
 
 
 @pytest.mark.parametrize("split", ["meta_train", "meta_validation"])
-def test_a_task_of_a_starts_own_training_is_not_judged(split, tmp_path):
+def test_a_task_of_a_starts_own_training_is_not_judged(split, save_start, tmp_path):
     start = save_start(tmp_path / "start", **{split: ["x/seen", "x/other"]})
 
     with pytest.raises(SettingsError, match=rf"'one' on task 'x/seen': '{start}' has it among"):
@@ -54,7 +45,7 @@ def test_a_task_of_a_starts_own_training_is_not_judged(split, tmp_path):
 
 
 @pytest.mark.parametrize("split", ["meta_train", "meta_validation"])
-def test_a_task_of_what_a_start_went_on_from_is_not_judged(split, tmp_path):
+def test_a_task_of_what_a_start_went_on_from_is_not_judged(split, save_start, tmp_path):
     start = save_start(tmp_path / "start", meta_train=["x/own"], init_from={split: ["x/seen"]})
 
     with pytest.raises(SettingsError, match=rf"'x/seen': 'what {start} went on from' has it"):
@@ -62,7 +53,7 @@ def test_a_task_of_what_a_start_went_on_from_is_not_judged(split, tmp_path):
     check(f"start {start}", "x/new")
 
 
-def test_a_task_that_a_base_model_was_built_from_is_not_judged(tmp_path):
+def test_a_task_that_a_base_model_was_built_from_is_not_judged(save_start, tmp_path):
     """A start stands on the base of its record; the rival on the one of the config."""
     base = save_base(tmp_path / "base")
     start = save_start(tmp_path / "start", base=str(base), meta_train=[])

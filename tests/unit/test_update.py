@@ -390,7 +390,7 @@ def test_command_refuses_what_it_cannot_do(
     domain = ["--add-domain", f"shop={shop}"]
     cases = {
         "cannot add the domain 'shop' twice": [*domain, *domain, *new],
-        "it holds something already": [*domain, "--output-dir", str(tmp_path / "full")],
+        "replaced; name a new or empty folder": [*domain, "--output-dir", str(tmp_path / "full")],
         "cannot read 'none.csv'": ["--add-domain", "shop=none.csv", *new],
         "cannot find column 'mood'": [*domain, *new, "--label-column", "mood"],
     }
