@@ -219,6 +219,8 @@ def fold_label(label: str) -> str:
 
 def write_number(text: str) -> str | None:
     """Write a number the shortest way; None for what is none."""
+    if text[:1].isalpha():  # most labels are words
+        return None
     wide = range(0xFF01, 0xFF5F)
     signs = [chr(ord(sign) - 0xFEE0) if ord(sign) in wide else sign for sign in text]
     digits = (str(unicodedata.decimal(sign, sign)) for sign in signs)
