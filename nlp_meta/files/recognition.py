@@ -1,12 +1,11 @@
 """What a translator's file is, by what is in it: endings are lost, renamed or of one tool alone."""
 
 import re
-import zipfile
 from dataclasses import replace
-from io import BytesIO
 
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import UserFile, looks_like_utf16
+from nlp_meta.tables.file_kinds import JSON, TEXT, WORKBOOK, find_kind
 
 # Endings of tools whose files are XLIFF.
 XLIFF_ENDINGS = ("xlf", "xliff", "xliff2", "sdlxliff", "mqxliff", "mxliff", "txlf")
@@ -25,23 +24,6 @@ _OTHER_ROOTS = {
     ),
     "root": ("XML of one language", "put the texts of both languages into a table"),
     "html": ("a web page", "download the file itself, not the page that shows it"),
-}
-_BINARY = {
-    b"\xde\x12\x04\x95": ("a compiled gettext file (.mo)", "make a .po file of it by msgunfmt"),
-    b"\x95\x04\x12\xde": ("a compiled gettext file (.mo)", "make a .po file of it by msgunfmt"),
-    b"SQLite format 3\x00": ("a database (SQLite), as Trados Studio's .sdltm", _EXPORT),
-    b"\xd0\xcf\x11\xe0": ("a file of an old office program", _EXPORT),
-    b"%PDF": ("a PDF", "save its sentences as a table"),
-    b"7z\xbc\xaf": ("an archive (7z)", "unpack it and name a file in it"),
-    b"Rar!": ("an archive (RAR)", "unpack it and name a file in it"),
-}
-_PACKAGES = {
-    ".sdlproj": "a package of Trados Studio",
-    ".sdlxliff": "a package of Trados Studio",
-    ".mqxliff": "a package of memoQ",
-    "word/document.xml": "a Word document",
-    "xl/workbook.xml": "an Excel workbook",
-    "content.xml": "an OpenDocument file",
 }
 _ROOT = re.compile(r"<(?:[\w.-]+:)?([\w.-]+)")
 # What may stand before the root, by its first characters and its last.
@@ -77,7 +59,10 @@ def recognize(file: UserFile, *, plain: tuple[str, ...] = ()) -> UserFile:
     if file.form not in ("po", "pot") and _GETTEXT.match(text):
         return replace(file, form="po")
     if file.form not in plain:
-        _refuse_binary(file)
+        kind = find_kind(file.content)
+        if kind.name not in (TEXT, JSON) and not text.lstrip().startswith("<"):
+            named = "a workbook (.xlsx)" if kind.name == WORKBOOK else kind.name
+            raise _refusal(file, named, kind.remedy or "give it the ending of its form")
         if text.startswith("%") and "%Wordfast TM" in text[:500]:
             raise _refusal(file, "a memory of Wordfast Classic", _EXPORT)
     return replace(file, form="xliff") if file.form in XLIFF_ENDINGS else file
@@ -98,25 +83,6 @@ def _find_root(text: str) -> str:
         place += len(text[place:]) - len(text[place:].lstrip())
     opening = _ROOT.match(text, place)
     return opening[1] if opening else ""
-
-
-def _refuse_binary(file: UserFile) -> None:
-    for magic, (name, remedy) in _BINARY.items():
-        if file.content.startswith(magic):
-            raise _refusal(file, name, remedy)
-    if not file.content.startswith(b"PK\x03\x04"):
-        return
-    try:
-        with zipfile.ZipFile(BytesIO(file.content)) as archive:
-            members = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise _refusal(file, "a damaged archive (ZIP)", "get it anew") from error
-    known = (name for end, name in _PACKAGES.items() if any(m.endswith(end) for m in members))
-    name = next(known, "an archive (ZIP)")
-    shown = ", ".join(member[:80] for member in members[:3]) + (" ..." if len(members) > 3 else "")
-    raise _refusal(
-        file, f"{name} of {len(members)} files ({shown})", "unpack it and name a file in it"
-    )
 
 
 def _refusal(file: UserFile, name: str, remedy: str) -> DataError:

@@ -10,6 +10,7 @@ ARCHIVE = "an archive (.zip)"
 
 _SAVE = "open it in its program and save it as .xlsx or .csv"
 _EXPORT = "write its rows into a .csv, .jsonl or .parquet file"
+_UNFORMAT = "make a .po file of it by msgunfmt"
 _UNPACK = "unpack it and name the file in it"
 
 _MAGIC = {
@@ -29,7 +30,9 @@ _MAGIC = {
     b"ORC": ("an ORC file", _EXPORT),
     b"Obj\x01": ("an Avro file", _EXPORT),
     b"\x89HDF": ("an HDF5 file", _EXPORT),
-    b"SQLite format 3\0": ("an SQLite database", _EXPORT),
+    b"SQLite format 3\0": ("an SQLite database, as Trados Studio's .sdltm", _EXPORT),
+    b"\xde\x12\x04\x95": ("a compiled gettext file (.mo)", _UNFORMAT),
+    b"\x95\x04\x12\xde": ("a compiled gettext file (.mo)", _UNFORMAT),
     b"$FL2": ("an SPSS file", _EXPORT),
     b"<stata_dta>": ("a Stata file", _EXPORT),
     b"\x93NUMPY": ("a NumPy array", _EXPORT),
@@ -55,6 +58,12 @@ _IN_ARCHIVES = {
     "content.xml": ("an OpenDocument file (.ods)", _SAVE),
     "data.pkl": ("a file of PyTorch", _EXPORT),
 }
+_IN_PACKAGES = {
+    ".sdlproj": "a package of Trados Studio",
+    ".sdlxliff": "a package of Trados Studio",
+    ".mqxliff": "a package of memoQ",
+}
+"""Endings of files in the packages of translators."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,4 +122,10 @@ def _look_into(content: bytes) -> FileKind:
     for inner, kind in _IN_ARCHIVES.items():
         if any(name == inner or name.endswith(f"/{inner}") for name in names):
             return FileKind(*kind)
+    for ending, package in _IN_PACKAGES.items():
+        if any(name.endswith(ending) for name in names):
+            shown = ", ".join(name[:80] for name in names[:3]) + (" ..." if names[3:] else "")
+            return FileKind(
+                f"{package} of {len(names)} files ({shown})", "unpack it and name a file in it"
+            )
     return FileKind(ARCHIVE, _UNPACK)

@@ -967,13 +967,13 @@ def test_a_file_of_translators_is_known_by_its_content(tmp_path, name, content):
         ("a.ttx", "<TRADOStag/>", "a document of TagEditor"),
         ("a.tmx", "<!doctype html>\n<HTML><body>Log in</body></HTML>", "it is a web page"),
         ("a.mo", b"\xde\x12\x04\x95\x00\x00", "a compiled gettext file .* by msgunfmt"),
-        ("a.sdltm", b"SQLite format 3\x00", "a database"),
+        ("a.sdltm", b"SQLite format 3\x00", "an SQLite database"),
         (
             "a.txt",
             "%20051211~1150\t%User ID\t%TU=1\t%EN-US\t%Wordfast TM v.5\n",
             "Wordfast Classic",
         ),
-        ("a.sdlppx", b"PK\x03\x04broken", "a damaged archive"),
+        ("a.sdlppx", b"PK\x03\x04broken", "an archive that is broken"),
     ],
 )
 def test_what_holds_no_pairs_is_named_as_what_it_is(tmp_path, name, content, message):
