@@ -174,10 +174,10 @@ def _make_episode(
 def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ...]:
     query: list[Example] = []
     seen: set[object] = set()
-    for one in _without(reserved, task.test or task.train, task):
-        tokens = tokens_of(one, task.kind)
+    for example in _without(reserved, task.test or task.train, task):
+        tokens = tokens_of(example, task.kind)
         if seen.isdisjoint(tokens):
-            query.append(one)
+            query.append(example)
             seen.update(tokens)
     if not query:
         raise EpisodeError(
@@ -189,8 +189,8 @@ def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ..
 
 
 def _without(reserved: Sequence[Example], examples: Sequence[Example], task: Task) -> list[Example]:
-    taken = {token for one in reserved for token in tokens_of(one, task.kind)}
-    return [one for one in examples if taken.isdisjoint(tokens_of(one, task.kind))]
+    taken = {token for example in reserved for token in tokens_of(example, task.kind)}
+    return [example for example in examples if taken.isdisjoint(tokens_of(example, task.kind))]
 
 
 def _keep_first(texts: Iterable[str]) -> list[str]:

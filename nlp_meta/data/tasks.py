@@ -260,7 +260,9 @@ def _check_groups(
     chosen: Sequence[tuple[_Place, Task]], places: Sequence[_Place], read: _Read
 ) -> None:
     """Refuse a parallel card whose train rows are translations of its test rows."""
-    parallel = [one for one in chosen if one[0].card.parallel and one[0].card.columns.group]
+    parallel = [
+        (place, task) for place, task in chosen if place.card.parallel and place.card.columns.group
+    ]
     names = {place.card.name for place, _ in parallel}
     tested = {
         (place.card.name, row.group): place.name

@@ -153,10 +153,10 @@ def decode_declared(file: UserFile, declared: str | None) -> tuple[str, str, tup
                 "one such as utf-8 or windows-1252 is needed; correct `encoding`"
             )
         return decode_text(file, encoding=encoding).removeprefix("\ufeff"), encoding, ()
-    found = next((name for mark, name in _BOMS.items() if content.startswith(mark)), None)
-    found = found or looks_like_utf16(content)
-    if found is not None:
-        return decode_text(file, encoding=found).removeprefix("\ufeff"), found, ()
+    marked = next((name for mark, name in _BOMS.items() if content.startswith(mark)), None)
+    marked = marked or looks_like_utf16(content)
+    if marked is not None:
+        return decode_text(file, encoding=marked).removeprefix("\ufeff"), marked, ()
     named = _text_encoding(declared or "utf-8")
     if named == "utf-8":
         return decode_text(file), "utf-8", ()

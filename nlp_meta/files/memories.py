@@ -236,7 +236,7 @@ def orient(
         if part not in straight and None not in languages and _fits(wanted, languages[::-1])
     }
     pairs = dict.fromkeys(parts.values())
-    if None in wanted and any(not _fits(one, two) for one in pairs for two in pairs):
+    if None in wanted and any(not _fits(pair, other) for pair in pairs for other in pairs):
         shown = list_names("-".join(tag or "?" for tag in languages) for languages in pairs)
         raise DataError(
             f"cannot read '{file.path}': its parts are of several languages ({shown}), one pair is "

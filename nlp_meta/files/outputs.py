@@ -136,10 +136,10 @@ def check_file(
     with _telling(path, argument):
         reason, needed = _find_reason_of_file(path.resolve(), inputs, replace=replace)
     if reason:
-        told = f", or replace it with `{_replace_of(argument)}`" if needed == _ASKS else ""
+        remedy = f", or replace it with `{_replace_of(argument)}`" if needed == _ASKS else ""
         raise OutputError(
             f"cannot write '{path}': {reason}, and {needed}; name another path with "
-            f"`{argument}`{told}"
+            f"`{argument}`{remedy}"
         )
 
 
@@ -299,12 +299,12 @@ def _telling(path: Path, argument: str, *, what: str = "") -> Iterator[None]:
     except OSError as error:
         raise _explain(path, error, argument, what=what) from error
     except Exception as error:
-        found = re.search(r"\(os error (\d+)\)", str(error))
+        numbered = re.search(r"\(os error (\d+)\)", str(error))
         named = isinstance(error, SafetensorError) or type(error) is Exception
         embedded = isinstance(error, ValueError) and "null byte" in str(error)
         looped = isinstance(error, RuntimeError) and "ymlink loop" in str(error)
-        if found or named or embedded or looped:
-            number = int(found[1]) if found else errno.ELOOP if looped else 0
+        if numbered or named or embedded or looped:
+            number = int(numbered[1]) if numbered else errno.ELOOP if looped else 0
             cause = OSError(number, str(error).rstrip("."))
             raise _explain(path, cause, argument, what=what) from error
         raise
@@ -417,7 +417,9 @@ def _read_record(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError("is no JSON") from error
     listed = record.get(FILES) if isinstance(record, dict) else None
-    if not isinstance(listed, dict) or not all(isinstance(one, dict) for one in listed.values()):
+    if not isinstance(listed, dict) or not all(
+        isinstance(entry, dict) for entry in listed.values()
+    ):
         raise ValueError("does not list the files that were written, so nobody can tell whose")
     return dict(record)
 

@@ -31,10 +31,10 @@ def find_shape(rows: Rows, *, text_column: str, label_column: str | None) -> Row
     wanted = {"text": text_column, "label": label_column}
     for tool, (fits, read) in _TOOLS.items():
         if fits(first) and text_column not in rows.columns:
-            found = [read(row, text_column, label_column or "label") for row in rows.cells]
-            rows = _add(rows, text_column, [text for text, _ in found])
+            labeled = [read(row, text_column, label_column or "label") for row in rows.cells]
+            rows = _add(rows, text_column, [text for text, _ in labeled])
             if label_column is not None and label_column not in rows.columns:
-                rows = _add(rows, label_column, [labels for _, labels in found])
+                rows = _add(rows, label_column, [labels for _, labels in labeled])
             notes.append(f"the table is read as an export of {tool}")
             break
     for kind, name in wanted.items():
@@ -44,11 +44,11 @@ def find_shape(rows: Rows, *, text_column: str, label_column: str | None) -> Row
                 rows = _add(rows, name, [row.get(near[0]) for row in rows.cells])
                 notes.append(f"column {near[0]!r} is taken for that of the {kind}s")
     if label_column is not None and label_column not in rows.columns:
-        rows, found_notes = _find_labels(rows, text_column, label_column)
-        notes += found_notes
+        rows, shape_notes = _find_labels(rows, text_column, label_column)
+        notes += shape_notes
         if not {text_column, label_column} & set(rows.columns):
-            rows, found_notes = _find_header(rows, text_column, label_column)
-            notes += found_notes
+            rows, shape_notes = _find_header(rows, text_column, label_column)
+            notes += shape_notes
     return replace(rows, notes=(*rows.notes, *notes)) if notes else rows
 
 

@@ -144,37 +144,37 @@ def check_tensors(
     Raises:
         MetaModelError: A tensor is missing, too much, or of another shape or dtype.
     """
-    said = f"cannot load the weights in '{path.parent}'"
+    lead = f"cannot load the weights in '{path.parent}'"
     try:
         promised = read_header(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise MetaModelError(
-            f"{said}: {path.name} is missing or damaged ({reason}) and the file as it was saved "
+            f"{lead}: {path.name} is missing or damaged ({reason}) and the file as it was saved "
             f"is needed; {_AGAIN}"
         ) from error
     for name, shape in wanted.items():
         if name not in promised:
             part = "the head is missing: " if name in head else ""
             raise MetaModelError(
-                f"{said}: {part}'{name}' is not in {path.name} and an adapter as it was saved for "
+                f"{lead}: {part}'{name}' is not in {path.name} and an adapter as it was saved for "
                 f"this base is needed; {_AGAIN}"
             )
         if promised[name].shape != shape:
             other = "" if name in head else f": they are of another base than '{base}'"
             raise MetaModelError(
-                f"{said}: '{name[:200]}' is {promised[name].shape} and {shape} is needed{other}; "
+                f"{lead}: '{name[:200]}' is {promised[name].shape} and {shape} is needed{other}; "
                 "save or download the model again"
             )
         if promised[name].dtype != "F32":
             raise MetaModelError(
-                f"{said}: '{name[:200]}' holds {promised[name].dtype[:20]} and F32 is needed: it "
+                f"{lead}: '{name[:200]}' holds {promised[name].dtype[:20]} and F32 is needed: it "
                 f"was converted; {_AGAIN}"
             )
     extra = sorted(promised.keys() - wanted.keys())
     if extra:
         raise MetaModelError(
-            f"{said}: '{extra[0][:200]}' in {path.name} is no tensor of this model and the file as "
+            f"{lead}: '{extra[0][:200]}' in {path.name} is no tensor of this model and the file as "
             f"it was saved is needed; {_AGAIN}"
         )
 

@@ -265,8 +265,8 @@ def _find_missing_file(record: Record) -> str | None:
     """What a record tells of that is not among its files, or the other way round."""
     ngrams = [name in record.files for name in (COMPANION_FACTS, COMPANION_WEIGHTS)]
     mixture = record.adaptation.get("companion")
-    told = isinstance(mixture, Mapping) and mixture.get("on") is True
-    if len(set(ngrams)) > 1 or (told and not all(ngrams)):
+    mixed = isinstance(mixture, Mapping) and mixture.get("on") is True
+    if len(set(ngrams)) > 1 or (mixed and not all(ngrams)):
         return "the files are not those that a model with n-grams has"
     headed = record.model.get("pooling") == "mean" and bool(record.labels)
     if (HEAD in record.files) != headed:

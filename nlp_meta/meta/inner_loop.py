@@ -133,14 +133,14 @@ def mean_gradient(
     losses: list[Tensor] = []
     total: dict[str, Tensor] = {}
     for piece in minibatch:
-        each = loss(leaves, piece)
+        piece_losses = loss(leaves, piece)
         gradients = torch.autograd.grad(
-            each.sum(),
+            piece_losses.sum(),
             list(leaves.values()),
             create_graph=create_graph,
             materialize_grads=True,
         )
-        losses.append(each if create_graph else each.detach())
+        losses.append(piece_losses if create_graph else piece_losses.detach())
         for name, gradient in zip(leaves, gradients, strict=True):
             total[name] = total[name] + gradient if name in total else gradient
     return torch.stack(losses).sum(0), total

@@ -345,18 +345,19 @@ def check_start(
         return ()
     answers = [answer.label for answer in predict_texts(objective, start, texts)]
     agreed = sum(answer == label for answer, label in zip(answers, match.labels, strict=True))
-    told = f"before it adapts, the start gives these labels to {agreed} of {len(texts)} texts"
+    agreement = f"before it adapts, the start gives these labels to {agreed} of {len(texts)} texts"
     opposed = _chance_of_opposition(answers, match.labels)
     if opposed >= SURELY_OPPOSED:
         doubt = "" if opposed > 0.5 else ", hardly more than by chance: look whether they are right"
-        return (told + doubt,)
+        return (agreement + doubt,)
     usual = ",".join(f"{written}={name}" for written, name in match.assumed.items())
     first, second = dict.fromkeys(match.labels)
     other = {first: second, second: first}
     turned = ",".join(f"{written}={other[name]}" for written, name in match.assumed.items())
     raise LabelError(
-        f"cannot take the labels as most tables mean them, {usual}: {told}, as if they meant the "
-        f'opposite; give `label_map="{turned}"` if they do, or `label_map="{usual}"` if they do not'
+        f"cannot take the labels as most tables mean them, {usual}: {agreement}, as if they meant "
+        f'the opposite; give `label_map="{turned}"` if they do, or `label_map="{usual}"` if they '
+        "do not"
     )
 
 
@@ -366,9 +367,9 @@ def _chance_of_opposition(answers: Sequence[str], labels: Sequence[str]) -> floa
     Fisher's exact test, one-sided: however often each side gives its labels, only how these
     fall together counts.
     """
-    one = labels[0]
-    both = sum(answer == one == label for answer, label in zip(answers, labels, strict=True))
-    given, true, count = answers.count(one), list(labels).count(one), len(labels)
+    first = labels[0]
+    both = sum(answer == first == label for answer, label in zip(answers, labels, strict=True))
+    given, true, count = answers.count(first), list(labels).count(first), len(labels)
     ways = [
         math.comb(true, k) * math.comb(count - true, given - k)
         for k in range(max(0, given + true - count), both + 1)

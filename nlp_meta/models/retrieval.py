@@ -202,8 +202,8 @@ class RetrievalModel(Model):
         done = dict(saved.record.adaptation)
         parts = {key: done.pop(key) for key in _Advice.__slots__ if key in done}
         advice = read_part(_Advice, parts, what=ADAPTATION)
-        told = {**done, "threshold": advice.threshold, "overlap": advice.overlap}
-        report = read_part(RetrievalReport, told, what=ADAPTATION) if done else None
+        values = {**done, "threshold": advice.threshold, "overlap": advice.overlap}
+        report = read_part(RetrievalReport, values, what=ADAPTATION) if done else None
         weights = load_weights(
             saved.folder,
             record,
@@ -275,16 +275,16 @@ class MatchJudge:
         texts = self.sources + self.targets
         embedded = self.objective.embed(fast, [texts] * len(self.parts))
         cosines = [rows[:size] @ rows[size:].T for rows in embedded]
-        for each in cosines:
-            _check_finite(each, step)
+        for rows in cosines:
+            _check_finite(rows, step)
         held_out = [torch.tensor(sorted(part), device=self.apart.device) for part in self.parts]
         losses = {share: self._loss(fast, cosines, held_out, share) for share in self.shares}
         best = min(self.shares, key=lambda share: losses[share])
         margins = [
-            pair_margins(each + best * self.alike, self.apart, neighbors=self.objective.neighbors)[
+            pair_margins(rows + best * self.alike, self.apart, neighbors=self.objective.neighbors)[
                 places
             ]
-            for each, places in zip(cosines, held_out, strict=True)
+            for rows, places in zip(cosines, held_out, strict=True)
         ]
         return HeldOutMatches(losses[best], best, choose_threshold(*torch.cat(margins).unbind(1)))
 

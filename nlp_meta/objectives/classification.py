@@ -98,9 +98,9 @@ class Classification:
     def loss(self, weights: Weights, batch: Batch) -> Tensor:
         """Cross-entropy of each task, `(tasks,)` in nats: this batch's share of the mean."""
         logits = self._run(weights, batch)
-        each = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
-        losses = each.new_zeros(len(batch.owners.counts))
-        return losses.index_add(0, batch.owners.index, each * batch.shares)
+        row_losses = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+        losses = row_losses.new_zeros(len(batch.owners.counts))
+        return losses.index_add(0, batch.owners.index, row_losses * batch.shares)
 
     def start(self, weights: Weights, support: Sequence[Sequence[Batch]]) -> Weights:
         """Complete stacked meta-parameters to the weights that adaptation starts from."""

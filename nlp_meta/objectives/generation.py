@@ -71,14 +71,14 @@ class Generation:
     def loss(self, weights: Weights, batch: PairBatch) -> Tensor:
         """Cross-entropy of each task, `(tasks,)` in nats: this batch's share of the mean."""
         with self._adapted(weights, batch.owners):
-            each = token_losses(
+            pair_losses = token_losses(
                 self.backbone.model,
                 batch,
                 padding=self.backbone.padding,
                 label_smoothing=self.label_smoothing,
             )
-        losses = each.new_zeros(len(batch.owners.counts))
-        return losses.index_add(0, batch.owners.index, each.sum(1) * batch.shares)
+        losses = pair_losses.new_zeros(len(batch.owners.counts))
+        return losses.index_add(0, batch.owners.index, pair_losses.sum(1) * batch.shares)
 
     def start(self, weights: Weights, support: Sequence[Sequence[PairBatch]]) -> Weights:
         """Adaptation starts from the meta-parameters alone."""
@@ -110,7 +110,7 @@ class Generation:
                 states = encoder(input_ids=batch.sources, attention_mask=batch.mask)
             mask = batch.mask.unsqueeze(-1).float()
             means.append((states.last_hidden_state.float() * mask).sum(1) / mask.sum(1))
-        return split_by_task([one.cpu() for one in means], batches)
+        return split_by_task([mean.cpu() for mean in means], batches)
 
     def support_batches(
         self, episodes: Sequence[Episode], *, minibatch: int | None
@@ -191,14 +191,14 @@ def token_losses(
         decoder_input_ids=written.masked_fill(written == IGNORED, padding),
         use_cache=False,
     ).logits
-    each = torch.nn.functional.cross_entropy(
+    losses = torch.nn.functional.cross_entropy(
         logits.float().flatten(0, 1),
         batch.labels.flatten(),
         ignore_index=IGNORED,
         label_smoothing=label_smoothing,
         reduction="none",
     )
-    return each.view(batch.labels.shape)
+    return losses.view(batch.labels.shape)
 
 
 def build_generation(

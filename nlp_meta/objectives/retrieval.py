@@ -158,8 +158,8 @@ class Retrieval:
         Returns:
             One tensor `(texts, hidden)` for each task, rows of length 1, in float32.
         """
-        rows = iter(self.network.encode([text for some in texts for text in some]))
-        tasks = [[Row(next(rows), 0, ()) for _ in some] for some in texts]
+        rows = iter(self.network.encode([text for its in texts for text in its]))
+        tasks = [[Row(next(rows), 0, ()) for _ in its] for its in texts]
         return self._by_task(weights, self._stack(tasks))
 
     def support_batches(

@@ -205,8 +205,8 @@ def mix_streams(
     for task in added:
         shot, query_shot = _fit(task, episode)
         streams[task.name] = EpisodeStream((task,), shot, query_shot, episode.sampling, seed)
-    each = (1 - replay if replayed is not None else 1.0) / len(added)
-    shares = dict.fromkeys(streams, each)
+    share = (1 - replay if replayed is not None else 1.0) / len(added)
+    shares = dict.fromkeys(streams, share)
     if replayed is not None:
         streams["replayed"], shares["replayed"] = replayed, replay
     return MixedStream(streams, shares)
