@@ -83,7 +83,7 @@ DOORS = {
     "uvicorn": ["nlp_meta.serving"],
     "huggingface_hub": [
         "nlp_meta.data.sources",
-        "nlp_meta.encoders.pretrained",
+        "nlp_meta.encoders.backbone",
         "nlp_meta.prompting",
         "nlp_meta.hub",
         "nlp_meta.training.pushes",

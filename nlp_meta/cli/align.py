@@ -123,8 +123,7 @@ def _load(name: str, base: str | None) -> "RetrievalModel | GenerationModel":
 def _read(path: Path, side: str) -> _Text:
     from nlp_meta.data.duplicates import first_places
     from nlp_meta.files.entries import is_blank
-    from nlp_meta.files.memories import MEMORY_FORMS
-    from nlp_meta.files.parallel_texts import read_lines
+    from nlp_meta.files.memories import MEMORY_FORMS, read_lines
 
     if not path.is_file():
         raise DataError(

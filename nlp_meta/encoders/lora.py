@@ -30,9 +30,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nlp_meta.encoders import seq2seq
-from nlp_meta.encoders.backbone import Backbone, skeleton
+from nlp_meta.encoders.backbone import Backbone, loading, skeleton
 from nlp_meta.encoders.batches import Owners
-from nlp_meta.encoders.pretrained import loading
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import BackboneError
 

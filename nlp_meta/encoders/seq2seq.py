@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from nlp_meta.data.languages import COMMON_CODES, LanguageTag, name_language, parse_tag, split_pair
-from nlp_meta.encoders.pretrained import (
+from nlp_meta.encoders.backbone import (
     Turn,
     check_vocabulary,
     load_config,

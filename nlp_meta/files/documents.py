@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nlp_meta.errors import DataError
+from nlp_meta.files.catalogs import fill_po, po_entries
 from nlp_meta.files.entries import (
     EMPTY,
     UNTRANSLATED,
+    XLIFF_ENDINGS,
     Entry,
     UserFile,
     check_form,
@@ -21,9 +23,9 @@ from nlp_meta.files.entries import (
     is_blank,
     is_key,
     read_user_file,
+    recognize,
     shorten,
 )
-from nlp_meta.files.gettext import fill_po, po_entries
 from nlp_meta.files.memories import (
     WRITTEN_MEMORIES,
     check_written_form,
@@ -31,7 +33,6 @@ from nlp_meta.files.memories import (
     render_pairs,
 )
 from nlp_meta.files.outputs import write_file
-from nlp_meta.files.recognition import XLIFF_ENDINGS, recognize
 from nlp_meta.files.tables import WRITTEN_PAIR_TABLES, read_rows_of, table_entries
 from nlp_meta.files.xliff import fill_xliff, xliff_entries
 from nlp_meta.tables.formats import render_table

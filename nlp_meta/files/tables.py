@@ -29,8 +29,8 @@ from nlp_meta.files.entries import (
     read_user_file,
 )
 from nlp_meta.files.shapes import find_shape, take_labels
+from nlp_meta.tables.contents import Decoded, decode_bytes
 from nlp_meta.tables.delimited import has_header, split_lines
-from nlp_meta.tables.encodings import Decoded, decode_bytes
 from nlp_meta.tables.formats import TABLE_FORMS, parse_table
 from nlp_meta.tables.rows import LOOK, Cells, Reading, Rows, TableError
 

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from nlp_meta.data.inputs import check_place, check_word
-from nlp_meta.encoders.backbone import Backbone
+from nlp_meta.encoders.backbone import Backbone, plain_modes
 from nlp_meta.encoders.lora import LoraPlan
-from nlp_meta.encoders.pretrained import plain_modes
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import PickleError
 from nlp_meta.hub.destinations import Destination, Pushed, PushOptions

@@ -30,7 +30,6 @@ from nlp_meta.errors import MetaModelError
 from nlp_meta.files.outputs import Layout, write_folder
 from nlp_meta.hub.bases import BaseWeights, hash_base, name_on_hub
 from nlp_meta.hub.card_sections import CardFacts
-from nlp_meta.hub.checks import check_tensors, read_header
 from nlp_meta.hub.model_card import build_card
 from nlp_meta.hub.pull import (
     ADAPTER,
@@ -41,7 +40,7 @@ from nlp_meta.hub.pull import (
     MODEL_FILES,
     RECORD,
 )
-from nlp_meta.hub.records import ADAPTED, FORMAT, START, Record
+from nlp_meta.hub.records import ADAPTED, FORMAT, START, Record, check_tensors, read_header
 from nlp_meta.objectives.ngrams import CHARACTERS, ORDERS, NgramModel
 
 _RUN_LOG = "log.jsonl"

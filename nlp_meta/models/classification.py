@@ -17,9 +17,9 @@ from nlp_meta.data.episodes import Episode, count_texts, split_folds
 from nlp_meta.data.inputs import Texts, as_texts
 from nlp_meta.data.labels import LabelMatch, check_columns, check_labels, match_labels
 from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.prefix import whole_network
-from nlp_meta.encoders.pretrained import plain_modes
 from nlp_meta.errors import DivergedError, LabelError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import COMPANION_FACTS, Source

@@ -18,7 +18,7 @@ from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.inputs import Texts, as_texts, check_choice, check_whole, check_word
 from nlp_meta.data.languages import check_pair, join_pair, split_pair
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.pretrained import plain_modes
+from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.seq2seq import direct, tokenize_sources, tokenize_targets
 from nlp_meta.encoders.similarity import NEIGHBORS
 from nlp_meta.errors import DivergedError

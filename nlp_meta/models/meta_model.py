@@ -15,7 +15,7 @@ from nlp_meta.data.cells import LabelMap
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
 from nlp_meta.data.inputs import Labels, Texts, as_lines, as_texts, check_word
 from nlp_meta.data.languages import check_pair, join_pair
-from nlp_meta.encoders.pretrained import plain_modes
+from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import ADAPTER, COMPANION_FACTS, Source, tell_source

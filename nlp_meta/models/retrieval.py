@@ -16,9 +16,9 @@ from nlp_meta.data.cards import TRANSLATION
 from nlp_meta.data.episodes import RETRIEVAL, Episode, join_units
 from nlp_meta.data.inputs import Texts, as_texts, check_callback
 from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.lora import LoraPlan
 from nlp_meta.encoders.prefix import whole_network
-from nlp_meta.encoders.pretrained import plain_modes
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.hub.model import Model, Parts, Saved

@@ -24,9 +24,14 @@ from transformers import (
 )
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from nlp_meta.encoders.backbone import autocasting, choose_device
+from nlp_meta.encoders.backbone import (
+    autocasting,
+    choose_device,
+    load_network,
+    load_tokenizer,
+    reading,
+)
 from nlp_meta.encoders.batches import by_length, pad_rows
-from nlp_meta.encoders.pretrained import load_network, load_tokenizer, reading
 from nlp_meta.errors import BackboneError, EpisodeError, MissingPackageError, SettingsError
 from nlp_meta.prompting.prompts import Chat, Prompt
 

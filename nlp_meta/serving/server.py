@@ -1,9 +1,12 @@
 """The server's process: uvicorn on one address, until it is told to stop.
 
-No client fills its log, nothing in it steers a terminal, and no text of a client stands in it.
+What a client may hold of the server ends in time, and so does the server. uvicorn waits for as
+long as a client likes: for the rest of a head, for a client that does not take its answer, for
+connections at its own stop. A body is waited for by the gate. No client fills the log, nothing
+in it steers a terminal, and no text of a client stands in it.
 """
 
-import importlib.util
+import asyncio
 import logging
 import os
 import signal
@@ -13,14 +16,219 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from http import HTTPStatus
+from types import FrameType
+from typing import Any
 
-from nlp_meta.errors import MissingPackageError, SettingsError
+import h11
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from nlp_meta.errors import SettingsError
 from nlp_meta.escapes import visible
-from nlp_meta.serving.limits import THREADS
+from nlp_meta.serving.bodies import PROBLEM, write_problem
+from nlp_meta.serving.gate import LINGER, TOO_MANY
+from nlp_meta.serving.limits import THREADS, Limits
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
+HEAD_BYTES = 2**15
+BACKLOG = 128
+KEEP_ALIVE = 5
+"""Seconds in which a connection may ask for nothing."""
+
+
+class Connection(H11Protocol):
+    """A connection that ends where its client does not go on, or room is needed."""
+
+    def __init__(self, *args: Any, limits: Limits, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.limits = limits
+        self.waits_since = self.loop.time()
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._answers = 0
+        self._is_refused = False
+
+    @property
+    def is_answered(self) -> bool:
+        """A whole request has come in, its answer is not complete, and earlier ones are taken."""
+        cycle = self.cycle
+        is_open = cycle is not None and not cycle.more_body and not cycle.response_complete
+        return is_open and not self.flow.write_paused
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._start_timer("head", self.limits.head_seconds, self._end_head)
+        self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_refused:
+            return
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_timer("head")
+        elif not self._is_refused:
+            self._start_timer("head", self.limits.head_seconds, self._end_head)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def on_response_complete(self) -> None:
+        self._answers += 1
+        self.waits_since = self.loop.time()
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._wait_for_reader()
+
+    def timeout_keep_alive_handler(self) -> None:
+        # h11 has no word for closing upon half a head.
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        self.refuse(
+            400, "cannot read the request: it is no HTTP/1.1 and that is needed; correct it"
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for name in list(self._timers):
+            self._stop_timer(name)
+        self._unset_keepalive_if_required()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        if self._is_refused:
+            self.transport.close()
+        else:
+            super().shutdown()
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer with an error where no request can be answered, and close."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.abort()
+                return
+        self._is_refused = True
+        self._unset_keepalive_if_required()
+        body = write_problem(message, status)
+        self.transport.write(
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {PROBLEM}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
+            + body
+        )
+        # What still comes is read, or the refusal would be lost with the connection.
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._stop_timer("head")
+        self._start_timer("refusal", LINGER, self.transport.abort)
+
+    def _make_room(self) -> None:
+        """Close the connection that has waited for longest, if there are too many.
+
+        Where all others are being answered, a few more may still ask whether the server lives.
+        """
+        open_ones = [
+            connection
+            for connection in self.connections
+            if isinstance(connection, Connection) and not connection.transport.is_closing()
+        ]
+        if len(open_ones) <= self.limits.max_connections:
+            return
+        waiting = [connection for connection in open_ones if not connection.is_answered]
+        oldest = min(waiting, key=lambda connection: connection.waits_since)
+        if oldest is not self:
+            oldest.transport.abort()
+        elif len(open_ones) > 2 * self.limits.max_connections:
+            self.refuse(503, TOO_MANY)
+
+    def _end_head(self) -> None:
+        self.refuse(
+            408,
+            "cannot wait for the rest of this request: its head has not come in "
+            f"{self.limits.head_seconds:g} seconds and a whole one is needed; send it at once",
+        )
+
+    def _wait_for_reader(self) -> None:
+        end = partial(self._end_answer, self._answers)
+        self._start_timer("answer", self.limits.write_seconds, end)
+
+    def _end_answer(self, answers: int) -> None:
+        self._stop_timer("answer")
+        if not self.transport.get_write_buffer_size():
+            return
+        if answers == self._answers:
+            self.transport.abort()
+        else:  # what waits is a later answer
+            self._wait_for_reader()
+
+    def _start_timer(self, name: str, seconds: float, end: Callable[[], None]) -> None:
+        """Call a function in some seconds, unless a timer of that name runs already."""
+        if name not in self._timers:
+            self._timers[name] = self.loop.call_later(seconds, end)
+
+    def _stop_timer(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+
+class Server(uvicorn.Server):
+    """A server that ends in time, and at once when it is told to end again."""
+
+    def __init__(
+        self, config: uvicorn.Config, *, limits: Limits, on_stop: Callable[[], None]
+    ) -> None:
+        """Take a configuration.
+
+        Args:
+            on_stop: Called on the event loop when the server begins to stop.
+        """
+        super().__init__(config)
+        self.limits, self.on_stop = limits, on_stop
+        self.told_to_stop = threading.Event()
+        self.stopped_at = time.monotonic()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.told_to_stop.set()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_DFL)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        self.stopped_at = time.monotonic()
+        self.on_stop()
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.5 + self.limits.answer_within, self._abort_connections)
+        await super().shutdown(sockets)
+
+    def _abort_connections(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+
+def make_server(app: Any, *, limits: Limits, on_stop: Callable[[], None]) -> Server:
+    """Make a server that no client holds."""
+
+    def connect(*args: Any, **settings: Any) -> Connection:
+        return Connection(*args, limits=limits, **settings)
+
+    config = uvicorn.Config(
+        app,
+        http=connect,  # type: ignore[arg-type]  # it is called as a class would be
+        ws="none",
+        log_level="warning",
+        lifespan="on",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+    )
+    return Server(config, limits=limits, on_stop=on_stop)
 
 
 LOGGERS = (
@@ -81,32 +289,12 @@ def _say_where(error: BaseException | None) -> Iterator[str]:
     yield visible(type(error).__qualname__)
 
 
-PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
-
-
-def check_packages() -> None:
-    """Stop where a package of the extra `serve` is missing.
-
-    Raises:
-        MissingPackageError: Names it, and the extra.
-    """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackageError(
-            f"cannot serve: the package {missing[0]} is not installed and it is needed; install "
-            "it with `pip install 'nlp-meta[serve]'`"
-        )
-
-
-def run_server(app: "FastAPI", listening: socket.socket) -> None:
+def run_server(app: FastAPI, listening: socket.socket) -> None:
     """Answer until SIGTERM or Ctrl-C, then end within the time that the limits of the app name.
 
     What was accepted is answered, or refused with a 503. A second signal ends the process at
     once; so does the end of that time, if something still runs that cannot be interrupted.
     """
-    from nlp_meta.serving.connections import make_server
-    from nlp_meta.serving.server import quiet_log
-
     service = app.state.service
     server = make_server(app, limits=service.limits, on_stop=service.stop)
     within, has_ended, is_clear = service.limits.stop_within, threading.Event(), threading.Event()

@@ -12,9 +12,8 @@ from dataclasses import replace
 from io import BytesIO, StringIO
 from typing import Any
 
+from nlp_meta.tables.contents import JSON, PARQUET, WORKBOOK, decode_bytes, find_kind
 from nlp_meta.tables.delimited import SEPARATORS, read_delimited
-from nlp_meta.tables.encodings import decode_bytes
-from nlp_meta.tables.file_kinds import JSON, PARQUET, WORKBOOK, find_kind
 from nlp_meta.tables.json_tables import read_json
 from nlp_meta.tables.rows import LOOK, Cells, Reading, Rows, TableError
 from nlp_meta.tables.workbooks import read_workbook, render_workbook

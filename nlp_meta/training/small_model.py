@@ -27,9 +27,8 @@ from nlp_meta.data.cards import find_card, load_card
 from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.languages import split_pair
 from nlp_meta.data.tasks import Example, Task
-from nlp_meta.encoders.backbone import choose_autocast
+from nlp_meta.encoders.backbone import choose_autocast, load_network, load_tokenizer, reading
 from nlp_meta.encoders.batches import PairBatch, PairRow, stack_pairs
-from nlp_meta.encoders.pretrained import load_network, load_tokenizer, reading
 from nlp_meta.encoders.seq2seq import Seq2Seq, read_languages
 from nlp_meta.errors import DivergedError, SettingsError
 from nlp_meta.evaluation.translation_metrics import chrf, signature_of

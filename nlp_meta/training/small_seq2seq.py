@@ -30,7 +30,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from nlp_meta.encoders.pretrained import is_head, load_network, load_tokenizer, reading
+from nlp_meta.encoders.backbone import is_head, load_network, load_tokenizer, reading
 from nlp_meta.encoders.seq2seq import TAGS, UNDETERMINED
 from nlp_meta.errors import BackboneError, SettingsError
 

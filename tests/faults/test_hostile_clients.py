@@ -19,10 +19,9 @@ import pytest
 
 from nlp_meta.escapes import visible
 from nlp_meta.serving.app import build_app
-from nlp_meta.serving.connections import make_server
 from nlp_meta.serving.limits import Limits
 from nlp_meta.serving.pack import DomainPack
-from nlp_meta.serving.server import MOST, quiet_log
+from nlp_meta.serving.server import MOST, make_server, quiet_log
 
 DOMAINS = Path(__file__).parents[1] / "serving" / "domains.py"
 LIMITS = Limits(

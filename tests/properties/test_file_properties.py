@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from nlp_meta.data.schema import YamlError, read_yaml
 from nlp_meta.errors import NlpMetaError
+from nlp_meta.files.catalogs import po_entries, render_po
 from nlp_meta.files.documents import read_sources, write_translations
 from nlp_meta.files.entries import UserFile
-from nlp_meta.files.gettext import po_entries, render_po
 from nlp_meta.files.memories import read_memory
 from nlp_meta.files.tmx import render_tmx, tmx_entries
 from nlp_meta.files.xliff import render_xliff, xliff_entries

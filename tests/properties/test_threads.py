@@ -224,7 +224,7 @@ def test_a_pickled_model_says_how_it_gets_to_another_process(meta, adapted):
 
 FORKED = """
 import os, sys, threading
-from nlp_meta.encoders.pretrained import Turn
+from nlp_meta.encoders.backbone import Turn
 
 turn, taken, end = Turn(), threading.Event(), threading.Event()
 
