@@ -61,7 +61,8 @@ class ModelSettings:
         model_name_or_path: Name on the Hub, a folder, or `builtin:minilm`.
         revision: Branch, tag or commit on the Hub; null takes the newest.
         pooling: `native`, the encoder's own head, or `mean` of its last states.
-        head: `shared` by all tasks, or a `prototype` of each support set.
+        head: `shared` by all tasks; or made from each support set, of class means
+            (`prototype`) or by `ridge` regression; or, for joint training, one `per_task`.
         prefix_text: What stands before every text.
         max_tokens: Longer texts are cut.
         lora_r: Rank of each LoRA pair.

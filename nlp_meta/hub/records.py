@@ -298,7 +298,7 @@ _NEEDED = ("revision", "lora_r", "lora_alpha", "lora_layers", "lora_target_modul
 """Keys of every model that PEFT's own file is held against."""
 _CHOICES = {
     "pooling": ("native", "mean"),
-    "head": ("shared", "prototype"),
+    "head": ("shared", "prototype", "ridge"),
     "lora_sides": ("encoder", "decoder", "both"),
     "optimizer": ("sgd", "adam"),
 }
@@ -315,6 +315,9 @@ _RANGES = {
     "average": (0, 1 - 1e-9),
     "minibatch": (1, 10**9),
     "temperature": (1e-3, 1e3),
+    "ridge_lambda": (1e-9, 1e9),
+    "ridge_scale": (1e-9, 1e9),
+    "ridge_bias": (1e-9, 1e9),
     "threshold": (-100, 100),
     "overlap": (0, 100),
 }
@@ -508,7 +511,8 @@ def _find_fault(record: Record) -> str | None:
         return f"the skills are {_show(skills)}, which no {record.role} model has"
     if any(not label.strip() for label in labels) or len(set(labels)) < len(labels):
         return f"the labels are {_show(labels)}, different ones that are not empty are needed"
-    if CLASSIFICATION in skills and len(labels) < 2:
+    any_labels = record.role == START and record.model.get("head") == "ridge"
+    if CLASSIFICATION in skills and len(labels) < 2 and not any_labels:
         return f"the number of labels is {len(labels)}, at least 2 are needed"
     for key, kinds, most in _TEXTS:
         value = record.model.get(key)

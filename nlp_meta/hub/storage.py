@@ -22,6 +22,7 @@ from safetensors import numpy as numpy_tensors
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.schema import read_object
 from nlp_meta.encoders.backbone import Backbone, resolve_name
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, lora_shapes
@@ -242,11 +243,11 @@ def _promised_shapes(
     }
     fixed = _unmoved(backbone, plan)
     adapter |= {_peft_name(name): tuple(value.shape) for name, value in fixed.items()}
-    labels = len(record.labels)
-    rebuilt = record.role != ADAPTED and record.model.get("head") == "prototype"
+    labels, classifies = len(record.labels), CLASSIFICATION in record.skills
+    rebuilt = record.role != ADAPTED and record.model.get("head") != "shared"
     layers = plan.head[:-1] if rebuilt else plan.head
     head: dict[str, tuple[int, ...]] = {}
-    for layer in layers if labels else ():
+    for layer in layers if classifies else ():
         weight = backbone.model.get_parameter(layer + WEIGHT)
         rows = labels if layer == plan.head[-1] else len(weight)
         name = layer if mean else _PEFT_PREFIX + layer

@@ -81,14 +81,20 @@ def fomaml(
 ) -> MetaGradient:
     """First-order MAML: the query gradient at the fast weights, as if it were at the start.
 
+    Where a head is made from the support set, its gradient goes on to what it was made from;
+    without inner steps that is the exact gradient.
+
     Source:
-        Finn et al. 2017, arXiv:1703.03400, section 5.2.
+        Finn et al. 2017, arXiv:1703.03400, section 5.2; heads: Triantafillou et al. 2020,
+        arXiv:1903.03096, section 3.3.
     """
-    before = start(meta_parameters)
+    leaves = {name: value.detach().requires_grad_() for name, value in meta_parameters.items()}
+    before = start(leaves)
     fast = adapt(loss, before, support, inner=inner)
     loss_after, gradient = mean_gradient(loss, fast, query)
     gradient.update(_step_size_gradient(gradient, before, fast))
-    return _describe(loss, gradient, before, fast, query, loss_after)
+    through = _through_start(gradient, before, leaves)
+    return _describe(loss, through, before, fast, query, loss_after)
 
 
 def reptile(
@@ -163,6 +169,21 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
+def _through_start(gradient: Weights, before: Weights, leaves: Weights) -> Weights:
+    """Add to the meta-parameters' gradient what comes back through what a start has made."""
+    made = [name for name in before if name not in leaves]
+    if not made:
+        return gradient
+    back = torch.autograd.grad(
+        [before[name] for name in made],
+        list(leaves.values()),
+        [gradient[name] for name in made],
+        materialize_grads=True,
+    )
+    return {name: gradient[name] + slope for name, slope in zip(leaves, back, strict=True)}
+
+
+@torch.no_grad()
 def _step_size_gradient(gradient: Weights, before: Weights, fast: Weights) -> Weights:
     """First-order slope of the query loss along the logarithm of each step size.
 

@@ -55,6 +55,7 @@ class Validation:
         inner: The adaptation that is judged, which may differ from the one in training.
         stack: Episodes adapted in one pass.
         metrics: By skill. Each skill's mean counts as much as another's.
+        objectives: By skill, as they are judged: greedy translations, a head for new tasks.
     """
 
     episodes: Sequence[Episode]
@@ -62,6 +63,7 @@ class Validation:
     minibatch: int | None
     stack: int
     metrics: Mapping[str, Metric]
+    objectives: Mapping[str, Objective]
 
 
 def adapt_episodes(
@@ -118,17 +120,13 @@ def score_path(
 
 
 def sum_scores(
-    objective: Objective,
-    meta_parameters: Weights,
-    episodes: Sequence[Episode],
-    validation: Validation,
-    skill: str,
+    meta_parameters: Weights, episodes: Sequence[Episode], validation: Validation, skill: str
 ) -> float:
     """Add up the scores of adapted episodes of one skill."""
     steps, total = validation.inner.steps, 0.0
     for stacked in in_stacks(episodes, size=validation.stack):
         scores = score_path(
-            objective,
+            validation.objectives[skill],
             meta_parameters,
             stacked,
             inner=validation.inner,

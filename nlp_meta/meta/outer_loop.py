@@ -333,7 +333,7 @@ def _judged_step(
     interrupted = report.pop("stopped") > 0
     score = None
     if validation and is_due(progress.step, outer.validate_every, outer):
-        scores = _validate(training.objectives, progress, validation, accelerator)
+        scores = _validate(progress, validation, accelerator)
         score = fmean(scores.values())
         progress.judge(score)
         for skill, its in scores.items():
@@ -446,10 +446,7 @@ def _move(progress: Progress, gradient: dict[str, Tensor], outer: OuterLoop) -> 
 
 
 def _validate(
-    objectives: Mapping[str, Objective],
-    progress: Progress,
-    validation: Validation,
-    accelerator: Accelerator,
+    progress: Progress, validation: Validation, accelerator: Accelerator
 ) -> dict[str, float]:
     """Mean score over the validation episodes of each skill, each process adapting its share."""
     meta_parameters, judged = progress.current, by_skill(validation.episodes)
@@ -457,7 +454,7 @@ def _validate(
     for skill, episodes in own_stacks(
         validation.episodes, size=validation.stack, accelerator=accelerator
     ):
-        totals[skill] += sum_scores(objectives[skill], meta_parameters, episodes, validation, skill)
+        totals[skill] += sum_scores(meta_parameters, episodes, validation, skill)
     device = accelerator.device
     summed = torch.tensor(list(totals.values()), dtype=_wide(device), device=device)
     summed = accelerator.reduce(summed, reduction="sum")

@@ -18,6 +18,7 @@ from nlp_meta.data.inputs import Texts, as_texts
 from nlp_meta.data.labels import LabelMatch, check_columns, check_labels, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
+from nlp_meta.encoders.heads import RIDGE
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.errors import DivergedError, LabelError
@@ -36,6 +37,7 @@ from nlp_meta.models.companion import (
 )
 from nlp_meta.models.texts import count_cut, count_unknown
 from nlp_meta.objectives.classification import (
+    FROM_SUPPORT,
     Classification,
     fit_temperature,
     log_probabilities,
@@ -410,19 +412,20 @@ def narrow_labels(
     """Fit the objective and the meta-parameters to the labels of one domain.
 
     Of a shared head the rows of these labels remain, which answers as masking the
-    others would. Labels that meta-training never saw get a head of prototypes.
+    others would. Labels that meta-training never saw get a head made from their examples.
     """
     used = set(labels)
     last = objective.plan.head[-1]
-    head = {last + WEIGHT, last + BIAS}
+    rows_of = {last + WEIGHT, last + BIAS}
     if not shared:
         names = tuple(sorted(used))
-        dropped = head | {STEP_SIZE + name for name in head}
+        dropped = rows_of | {STEP_SIZE + name for name in rows_of}
         kept = {name: v for name, v in meta_parameters.items() if name not in dropped}
-        return replace(objective, labels=names, head="prototype"), kept
+        head = objective.head if objective.head in FROM_SUPPORT else "prototype"
+        return replace(objective, labels=names, head=head), kept
     rows = [place for place, name in enumerate(objective.labels) if name in used]
     names = tuple(objective.labels[row] for row in rows)
-    narrowed = {n: v[rows] if n in head else v for n, v in meta_parameters.items()}
+    narrowed = {n: v[rows] if n in rows_of else v for n, v in meta_parameters.items()}
     return replace(objective, labels=names), narrowed
 
 
@@ -445,12 +448,13 @@ def predict_texts(
 
 
 def _stops(objective: Classification) -> tuple[float, ...]:
-    """Shares of the steps to choose among; a shared head already answers at 0."""
-    return (0.0, *STOPS) if objective.head == "shared" else STOPS
+    """Shares of the steps to choose among; class means are too coarse to answer at 0."""
+    return STOPS if objective.head == "prototype" else (0.0, *STOPS)
 
 
 def _cool(objective: Classification, weights: Weights, temperature: float) -> dict[str, Tensor]:
-    """Divide the logits of adapted weights by the temperature."""
+    """Divide the logits of adapted weights by the temperature; what made the head may go."""
     last = objective.plan.head[-1]
     factors: Mapping[str, float] = {last + WEIGHT: temperature, last + BIAS: temperature}
-    return {name: value / factors.get(name, 1.0) for name, value in weights.items()}
+    kept = {name: value for name, value in weights.items() if not name.startswith(RIDGE)}
+    return {name: value / factors.get(name, 1.0) for name, value in kept.items()}

@@ -16,6 +16,7 @@ from nlp_meta.data.episodes import GENERATION, RETRIEVAL
 from nlp_meta.data.inputs import Labels, Texts, as_lines, as_texts, check_word
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.encoders.backbone import plain_modes
+from nlp_meta.encoders.heads import RIDGE, RIDGE_START, ridge_numbers, ridge_parameters
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import ADAPTER, COMPANION_FACTS, Source, tell_source
@@ -112,6 +113,7 @@ class MetaModel(Model):
     def start_of(self, skill: str) -> dict[str, Tensor]:
         """The meta-parameters that a skill moves, with their step sizes."""
         foreign = {TEMPERATURE} if skill != RETRIEVAL else set()
+        foreign |= set(ridge_parameters()) if skill != CLASSIFICATION else set()
         head = () if skill == CLASSIFICATION else self.objectives[skill].plan.head
         layers = tuple(f"{layer}." for layer in head)
         plain = {name: name.removeprefix(STEP_SIZE) for name in self.weights}
@@ -321,6 +323,10 @@ class MetaModel(Model):
         if RETRIEVAL in adaptation:
             temperature = math.exp(-float(self.weights[TEMPERATURE]))
             adaptation[RETRIEVAL] = {**adaptation[RETRIEVAL], "temperature": temperature}
+        ridge = {n: v.double() for n, v in self.weights.items() if n.startswith(RIDGE)}
+        if ridge:
+            numbers = {f"ridge_{n}": float(v) for n, v in ridge_numbers(ridge).items()}
+            adaptation[CLASSIFICATION] = {**adaptation[CLASSIFICATION], **numbers}
         record = Record(
             START,
             self.skills,
@@ -330,8 +336,8 @@ class MetaModel(Model):
             describe_step_sizes(self.weights),
             self.provenance,
         )
-        weights = drop_step_sizes(self.weights)
-        weights.pop(TEMPERATURE, None)
+        beside = {TEMPERATURE, *ridge}
+        weights = {n: v for n, v in drop_step_sizes(self.weights).items() if n not in beside}
         shared = next(iter(self.objectives.values()))
         stored = None if self.companion is None else StoredCompanion(self.companion)
         return Parts(record, weights, shared.backbone, shared.plan, stored)
@@ -352,7 +358,7 @@ def _check_languages(source_lang: str, target_lang: str, *, needed: bool) -> Non
 def load_meta_parameters(
     folder: Path, record: Record, objective: AnyObjective, *, with_head: bool
 ) -> dict[str, Tensor]:
-    """Read the meta-parameters of a saved start, with step sizes and temperature.
+    """Read the meta-parameters of a saved start, with all numbers that its record holds.
 
     Args:
         objective: One of those on its backbone.
@@ -373,6 +379,10 @@ def load_meta_parameters(
             "or download the model again"
         )
     weights |= restore_step_sizes(record.step_sizes, backbone.device)
+    stored = record.adaptation.get(CLASSIFICATION, {})
+    ridge = {n: stored[f"ridge_{n}"] for n in RIDGE_START if f"ridge_{n}" in stored}
+    if len(ridge) == len(RIDGE_START):
+        weights |= ridge_parameters(ridge, device=backbone.device)
     retrieval = record.adaptation.get(RETRIEVAL)
     if retrieval is not None:
         coldness = -math.log(retrieval["temperature"])

@@ -2,14 +2,16 @@
 
 Labels have places: `labels[i]` is answered by the i-th logit. Tasks that lack a label
 have it masked, so tasks of different label sets meet in one stack. With the `shared`
-head the last linear layer is a meta-parameter; with the `prototype` head it is rebuilt
-from each support set, for any number of labels.
+head the last linear layer is a meta-parameter, and with `per_task` too, where each task has
+rows of its own; with the heads `prototype` and `ridge` it is made from each support set, for
+any number of labels.
 """
 
 import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +30,12 @@ from nlp_meta.encoders.batches import (
     split_minibatches,
     stack_batches,
 )
+from nlp_meta.encoders.heads import (
+    prototype_head,
+    ridge_head,
+    ridge_numbers,
+    ridge_parameters,
+)
 from nlp_meta.encoders.lora import (
     BIAS,
     WEIGHT,
@@ -40,14 +48,13 @@ from nlp_meta.encoders.lora import (
 from nlp_meta.encoders.prefix import Network, build_network
 from nlp_meta.errors import SettingsError
 
-HEADS = ("shared", "prototype")
+HEADS = ("shared", "prototype", "ridge", "per_task")
+FROM_SUPPORT = ("prototype", "ridge")
+"""Heads that are made from a support set."""
 LOWEST, HIGHEST = 0.25, 8.0
 """Temperatures that are tried."""
 MASKED = -1e4
 """Logit of a label that a task lacks: its probability is 0 in every dtype, its gradient too."""
-
-LEAST_SPREAD = 0.1
-"""Least spread within classes, as a share of the spread of the whole support set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +62,9 @@ class Classification:
     """A frozen network, the layers of it that move, and the labels it tells apart.
 
     Attributes:
-        labels: Names in the order of the logits. With the prototype head a task's own
-            labels take the first places and this only bounds their number.
-        head: `shared` or `prototype`.
+        labels: Names in the order of the logits, `task/label` where each task has its own. A
+            head that is made from a support set takes that set's labels instead.
+        head: One of `HEADS`.
         autocast: Dtype of the matrix products; None computes as the backbone is stored.
         batch_tokens: Most tokens of one padded batch, over all tasks of the stack.
     """
@@ -90,9 +97,11 @@ class Classification:
         weights = start_weights(
             self.backbone, self.plan, num_labels=len(self.labels), generator=generator
         )
-        if self.head == "prototype":
+        if self.head in FROM_SUPPORT:
             for suffix in (WEIGHT, BIAS):
                 del weights[self.plan.head[-1] + suffix]
+        if self.head == "ridge":
+            weights |= ridge_parameters(device=self.backbone.device)
         return weights
 
     def loss(self, weights: Weights, batch: Batch) -> Tensor:
@@ -104,9 +113,9 @@ class Classification:
 
     def start(self, weights: Weights, support: Sequence[Sequence[Batch]]) -> Weights:
         """Complete stacked meta-parameters to the weights that adaptation starts from."""
-        if self.head == "shared":
+        if self.head not in FROM_SUPPORT:
             return weights
-        return {**weights, **self._prototypes(weights, support)}
+        return {**weights, **self._head(weights, support)}
 
     def answer(
         self, weights: Weights, query: Sequence[Batch], episodes: Sequence[Episode]
@@ -114,7 +123,7 @@ class Classification:
         """Predictions for the query sets of W episodes."""
         episode_logs = self.predict(weights, query)
         return [
-            to_predictions(logs, self.label_places(episode.labels), episode.labels)
+            to_predictions(logs, self.label_places(episode), episode.labels)
             for logs, episode in zip(episode_logs, episodes, strict=True)
         ]
 
@@ -148,17 +157,23 @@ class Classification:
         texts = [example.source for side in sides for example in side]
         states = iter(self.network.encode(texts))
         tasks: list[list[Row]] = []
-        for episode, side in zip(episodes, sides, strict=True):
-            names = self.label_places(episode.labels)
+        all_names = [self.label_places(episode) for episode in episodes]
+        width = max(map(len, all_names), default=0)
+        for episode, names, side in zip(episodes, all_names, sides, strict=True):
             allowed = [name in episode.labels for name in names]
-            allowed += [False] * (len(self.labels) - len(allowed))
+            allowed += [False] * (width - len(allowed))
             places = {name: place for place, name in enumerate(names)}
             tasks.append([Row(next(states), places.get(e.target, 0), allowed) for e in side])
         return tasks
 
-    def label_places(self, labels: tuple[str, ...]) -> tuple[str, ...]:
-        """Names of the logits for a task with these labels."""
-        return self.labels if self.head == "shared" else labels
+    def label_places(self, episode: Episode) -> tuple[str, ...]:
+        """Names of the logits for an episode's task; empty for rows of other tasks."""
+        if self.head in FROM_SUPPORT:
+            return episode.labels
+        if self.head == "shared":
+            return self.labels
+        own = name_row(episode.task, "")
+        return tuple(n.removeprefix(own) if n.startswith(own) else "" for n in self.labels)
 
     def _stack(self, tasks: Sequence[Sequence[Row]]) -> list[Batch]:
         return stack_batches(
@@ -177,67 +192,28 @@ class Classification:
             return out
         return out.masked_fill(~batch.allowed, MASKED)
 
-    def _prototypes(
-        self, weights: Weights, support: Sequence[Sequence[Batch]]
-    ) -> Mapping[str, Tensor]:
+    def _head(self, weights: Weights, support: Sequence[Sequence[Batch]]) -> Mapping[str, Tensor]:
+        """The last linear layer, `(tasks, ...)`, from the features of W support sets."""
         batches = [batch for minibatch in support for batch in minibatch]
-        features = torch.cat([self._run(weights, batch) for batch in batches])
-        weight, bias = prototype_head(
-            features,
+        last = {self.plan.head[-1] + suffix for suffix in (WEIGHT, BIAS)}
+        below = {name: value for name, value in weights.items() if name not in last}
+        make = prototype_head
+        if self.head == "ridge":
+            make = partial(ridge_head, numbers=ridge_numbers(weights))
+        weight, bias = make(
+            torch.cat([self._run(below, batch) for batch in batches]),
             torch.cat([batch.targets for batch in batches]),
             torch.cat([batch.owners.index for batch in batches]),
             tasks=len(batches[0].owners.counts),
-            num_labels=len(self.labels),
+            num_labels=batches[0].allowed.shape[1],
         )
         name = self.plan.head[-1]
         return {name + WEIGHT: weight, name + BIAS: bias}
 
 
-def prototype_head(
-    features: Tensor, targets: Tensor, owners: Tensor, *, tasks: int, num_labels: int
-) -> tuple[Tensor, Tensor]:
-    """Nearest class mean of W tasks, each written as a linear layer.
-
-    The squared distance to the mean c of a class gives the logits 2c.x - |c|^2, up to
-    what all classes share. They are divided by the mean squared distance of an example
-    to its own class mean, so that the head is as sure on any encoder's scale, and the
-    features are centered on the support set's mean, which leaves the answers as they
-    are and keeps the weights small.
-
-    Args:
-        features: `(examples, features)` of all tasks.
-        targets: `(examples,)` indices of labels.
-        owners: `(examples,)` places of the examples' tasks.
-
-    Returns:
-        Weight `(tasks, labels, features)` and bias `(tasks, labels)`; zero for a label
-        that has no example.
-
-    Source:
-        Snell et al. 2017, arXiv:1703.05175, section 2.4; Triantafillou et al. 2020,
-        arXiv:1903.03096, section 3.2.
-    """
-    classes = owners * num_labels + targets
-    means, counts = _means_by(classes, features, tasks * num_labels)
-    centers, _ = _means_by(owners, features, tasks)
-    distance = (features - means[classes]).square().sum(-1, keepdim=True)
-    spread = _means_by(owners, distance, tasks)[0]
-    # A class of one example has no distance to its mean: it must not make the head certain.
-    whole = _means_by(owners, (features - centers[owners]).square().sum(-1, keepdim=True), tasks)[0]
-    spread = torch.maximum(spread, LEAST_SPREAD * whole).clamp(min=1e-6).unsqueeze(-1)
-    means = means.view(tasks, num_labels, -1)
-    present = (counts > 0).view(tasks, num_labels, 1)
-    weight = 2 * (means - centers.unsqueeze(1)) / spread * present
-    shared = centers.square().sum(-1, keepdim=True).unsqueeze(-1)
-    bias = (shared - means.square().sum(-1, keepdim=True)) / spread * present
-    return weight, bias.squeeze(-1)
-
-
-def _means_by(places: Tensor, values: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Mean of the rows at each place, `(size, ...)`, 0 where there are none; and their number."""
-    counts = torch.bincount(places, minlength=size).to(values.dtype)
-    sums = values.new_zeros(size, values.shape[-1]).index_add(0, places, values)
-    return sums / counts.clamp(min=1).unsqueeze(-1), counts
+def name_row(task: str, label: str) -> str:
+    """The name of a label's row where each task has rows of its own."""
+    return f"{task}/{label}"
 
 
 def to_predictions(

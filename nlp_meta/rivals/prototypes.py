@@ -8,9 +8,10 @@ from torch import Tensor
 
 from nlp_meta.data.answers import Learned, Prediction, Rival
 from nlp_meta.data.episodes import Queries, SupportSet, support_targets
+from nlp_meta.encoders.heads import prototype_head
 from nlp_meta.encoders.prefix import Embed
 from nlp_meta.errors import SettingsError
-from nlp_meta.objectives.classification import prototype_head, to_predictions
+from nlp_meta.objectives.classification import to_predictions
 
 Scale = Callable[[Tensor, Tensor], Tensor]
 """What the support set's features, the first argument, make of the second's."""

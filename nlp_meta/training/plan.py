@@ -18,6 +18,7 @@ from nlp_meta.data.episodes import (
     Stream,
 )
 from nlp_meta.data.tasks import Task, load_tasks
+from nlp_meta.encoders.heads import RIDGE
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.answers import ANSWERS, episode_scorer, skill_of_metric
@@ -28,12 +29,14 @@ from nlp_meta.meta.objective import Metric, Objective, Trial, Validation, choose
 from nlp_meta.meta.outer_loop import OuterLoop, Training
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.meta_model import load_meta_parameters
-from nlp_meta.models.skills import SKILLS, AnyObjective, build_objectives
+from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
+from nlp_meta.objectives.classification import FROM_SUPPORT, Classification, name_row
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.settings import (
     AdaptationSettings,
     DataSettings,
     MetaTraining,
+    ModelSettings,
     OuterSettings,
 )
 
@@ -88,6 +91,14 @@ def union_of_labels(tasks: Sequence[Task]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label for task in ordered for label in task.labels))
 
 
+def labels_of_head(model: AnySettings, tasks: Sequence[Task]) -> tuple[str, ...]:
+    """The labels that a head has rows for; none where it is made from any support set."""
+    head = model.head if isinstance(model, ModelSettings) else "shared"
+    if head == "per_task":
+        return tuple(name_row(task.name, label) for task in tasks for label in task.labels)
+    return () if head == "ridge" else union_of_labels(tasks)
+
+
 def plan_objectives(
     settings: MetaTraining, *, labels: Sequence[str], device: torch.device | None = None
 ) -> dict[str, AnyObjective]:
@@ -103,11 +114,16 @@ def plan_objectives(
 
 
 def judged_objectives(objectives: Objectives) -> dict[str, AnyObjective]:
-    """The same as a run is judged: translations are written greedily, whatever answers users."""
-    return {
-        skill: replace(objective, num_beams=1) if isinstance(objective, Generation) else objective
-        for skill, objective in objectives.items()
-    }
+    """The same as a run is judged: greedy translations, heads for tasks that have no rows."""
+    return {skill: _judged(objective) for skill, objective in objectives.items()}
+
+
+def _judged(objective: AnyObjective) -> AnyObjective:
+    if isinstance(objective, Generation):
+        return replace(objective, num_beams=1)
+    if isinstance(objective, Classification) and objective.head == "per_task":
+        return replace(objective, head="ridge", labels=())
+    return objective
 
 
 def draw_meta_parameters(objectives: Objectives, generator: torch.Generator) -> dict[str, Tensor]:
@@ -189,8 +205,14 @@ def validation_episodes(
     )
 
 
-def plan_validation(settings: MetaTraining, validation: Sequence[Task]) -> Validation:
-    """Judge fixed support draws of the meta-validation tasks by each skill's metric."""
+def plan_validation(
+    settings: MetaTraining, objectives: Mapping[str, Objective], validation: Sequence[Task]
+) -> Validation:
+    """Judge fixed support draws of the meta-validation tasks by each skill's metric.
+
+    Args:
+        objectives: As `judged_objectives` gives them.
+    """
     adaptation, skills = settings.adaptation, settings.skills
     return Validation(
         validation_episodes(validation, adaptation, skills),
@@ -198,6 +220,7 @@ def plan_validation(settings: MetaTraining, validation: Sequence[Task]) -> Valid
         adaptation.batch_size,
         adaptation.stack,
         find_metrics(adaptation.metric, skills),
+        objectives,
     )
 
 
@@ -291,11 +314,17 @@ def _check_algorithm(settings: MetaTraining) -> None:
 
 def _check_sizes(settings: MetaTraining) -> None:
     episode, inner = settings.episode, settings.inner
-    prototype = getattr(settings.model, "head", "shared") != "shared"
-    if CLASSIFICATION in settings.skills and episode.shot == 0 and (inner.steps or prototype):
+    head = getattr(settings.model, "head", "shared")
+    from_support = inner.steps or head in FROM_SUPPORT
+    if CLASSIFICATION in settings.skills and episode.shot == 0 and from_support:
         raise SettingsError(
-            "cannot train with `episode.shot` 0: inner steps and the prototype head need support "
-            "examples; raise it to 1 or more"
+            "cannot train with `episode.shot` 0: inner steps and a head that is made from the "
+            "support set need examples of it; raise it to 1 or more"
+        )
+    if head == "per_task" and settings.outer.algorithm != "joint":
+        raise SettingsError(
+            f"cannot train by '{settings.outer.algorithm}' with a head per task, which no new task "
+            "has: joint training is needed; set `outer.algorithm` to joint, or change `model.head`"
         )
     fewest = max(SKILLS[skill].fewest_pairs for skill in settings.skills)
     if inner.steps and episode.pairs < fewest:
@@ -352,8 +381,9 @@ def _load_start(init_from: str, objectives: Objectives) -> dict[str, Tensor]:
 
 
 def _adapted(objectives: Objectives, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every tensor that adapts, the head of prototypes included."""
+    """Every tensor that adapts, a head that is made from a support set included."""
     if CLASSIFICATION not in objectives:
         return fresh
     last = objectives[CLASSIFICATION].plan.head[-1]
-    return {**{last + suffix: fresh[next(iter(fresh))] for suffix in (WEIGHT, BIAS)}, **fresh}
+    moving = {name: value for name, value in fresh.items() if not name.startswith(RIDGE)}
+    return {**{last + suffix: fresh[next(iter(fresh))] for suffix in (WEIGHT, BIAS)}, **moving}

@@ -20,6 +20,7 @@ from torch import Tensor
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Stream
 from nlp_meta.data.tasks import Task
+from nlp_meta.encoders.heads import ridge_parameters
 from nlp_meta.errors import SettingsError
 from nlp_meta.files.outputs import Layout, check_folder
 from nlp_meta.hub.data_cards import describe_data
@@ -38,9 +39,16 @@ from nlp_meta.meta.state import (
 )
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.skills import AnySettings
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel, fit_prior
-from nlp_meta.settings import AdaptationSettings, MetaTraining, RunSettings, fingerprint
+from nlp_meta.settings import (
+    AdaptationSettings,
+    MetaTraining,
+    ModelSettings,
+    RunSettings,
+    fingerprint,
+)
 from nlp_meta.training.plan import (
     Objectives,
     begin,
@@ -50,11 +58,11 @@ from nlp_meta.training.plan import (
     find_adaptation,
     judged_adaptation,
     judged_objectives,
+    labels_of_head,
     plan_objectives,
     plan_outer_loop,
     plan_training,
     plan_validation,
-    union_of_labels,
 )
 from nlp_meta.training.pushes import with_pushes
 
@@ -266,15 +274,15 @@ def train_meta_model(
     """
     train, validation = _check_and_choose(settings, train, validation)
     objectives = plan_objectives(
-        settings, labels=labels or union_of_labels(train), device=accelerator.device
+        settings, labels=labels or labels_of_head(settings.model, train), device=accelerator.device
     )
     judged = judged_objectives(objectives)
-    judge = plan_validation(settings, validation)
+    judge = plan_validation(settings, judged, validation)
     drafts = _drafts(settings, objectives, train, validation)
     report = with_trackers(accelerator, with_pushes(settings, accelerator, drafts, on_step))
     ended = meta_train(
-        plan_training(settings, judged, train, stream=stream),
-        begin(judged, settings),
+        plan_training(settings, objectives, train, stream=stream),
+        begin(objectives, settings),
         outer=plan_outer_loop(settings.outer),
         validation=judge,
         accelerator=accelerator,
@@ -290,10 +298,20 @@ def train_meta_model(
     adaptations, trials = _find_adaptations(judged, meta_parameters, judge, settings.adaptation)
     provenance = describe_run(settings, train, validation, ended, trials)
     companion = _fit_companion(objectives, train, seed=settings.run.seed)
-    model = MetaModel(
-        objectives, meta_parameters, settings.model, adaptations, provenance, companion
-    )
-    return model, ended
+    saved = _without_rows(settings.model, objectives, meta_parameters)
+    return MetaModel(*saved, adaptations, provenance, companion), ended
+
+
+def _without_rows(
+    model: AnySettings, objectives: Objectives, weights: Mapping[str, Tensor]
+) -> tuple[Objectives, Mapping[str, Tensor], AnySettings]:
+    """What a start is made of: rows that belong to single tasks answer no new one, and go."""
+    if not isinstance(model, ModelSettings) or model.head != "per_task":
+        return objectives, weights, model
+    last = objectives[CLASSIFICATION].plan.head[-1] + "."
+    kept = {name: value for name, value in weights.items() if not name.startswith(last)}
+    kept |= ridge_parameters(device=next(iter(kept.values())).device)
+    return judged_objectives(objectives), kept, replace(model, head="ridge")
 
 
 def _check_and_choose(
@@ -328,7 +346,9 @@ def _fit_companion(
     """N-grams of the labeled tasks, from which those of a new domain start."""
     objective = objectives.get(CLASSIFICATION)
     labeled = [task for task in train if task.kind == CLASSIFICATION]
-    if not isinstance(objective, Classification) or not labeled:
+    if not isinstance(objective, Classification) or objective.head in ("ridge", "per_task"):
+        return None
+    if not labeled:
         return None
     return fit_prior(labeled, objective.labels, seed=seed)
 
@@ -349,9 +369,7 @@ def _drafts(
 
     def save(checkpoint: Checkpoint, folder: Path) -> None:
         provenance = describe_draft(settings, train, validation, checkpoint)
-        weights = best_parameters(checkpoint)
-        MetaModel(objectives, weights, settings.model, adaptations, provenance).save_pretrained(
-            folder
-        )
+        saved = _without_rows(settings.model, objectives, best_parameters(checkpoint))
+        MetaModel(*saved, adaptations, provenance).save_pretrained(folder)
 
     return save

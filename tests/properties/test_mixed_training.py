@@ -121,7 +121,7 @@ def run(objectives, folder: Path, *, outer=OUTER, training=None, **options):
         training or build_training(objectives),
         begin(objectives),
         outer=outer,
-        validation=Validation(judged, InnerLoop(1, 0.05, "sgd"), None, 2, metrics),
+        validation=Validation(judged, InnerLoop(1, 0.05, "sgd"), None, 2, metrics, objectives),
         accelerator=Accelerator(cpu=True),
         folder=folder,
         fingerprint={},

@@ -129,7 +129,7 @@ def run(objective, tmp_path) -> Run:
             Training(one, {"classification": 1.0}, stream, ALGORITHMS[algorithm], inner, 2),
             meta_parameters,
             outer=outer,
-            validation=Validation(judged, InnerLoop(2, 0.005, "adam"), None, 2, metrics),
+            validation=Validation(judged, InnerLoop(2, 0.005, "adam"), None, 2, metrics, one),
             accelerator=Accelerator(cpu=True),
             folder=tmp_path / folder,
             fingerprint={"outer.steps": fingerprint},

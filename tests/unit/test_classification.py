@@ -8,10 +8,11 @@ import torch
 
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.heads import prototype_head
 from nlp_meta.errors import SettingsError
 from nlp_meta.meta.inner_loop import mean_gradient, repeat
 from nlp_meta.models.builders import build_classifier
-from nlp_meta.objectives.classification import prototype_head, to_predictions
+from nlp_meta.objectives.classification import to_predictions
 from nlp_meta.settings import ModelSettings
 
 LABELS = ("negative", "neutral", "positive")

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nlp_meta.data.answers import Prediction, share_interval
+from nlp_meta.encoders.heads import RIDGE
 from nlp_meta.errors import DataError, DivergedError, LabelError, MetaModelError, OutputError
 from nlp_meta.hub import storage as packaging
 from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
@@ -71,7 +72,8 @@ def make_model(tiny_encoder: Path) -> Callable[..., MetaModel]:
             for name, value in objective.meta_parameters(generator).items()
         }
         if learned_step_sizes:
-            weights |= {STEP_SIZE + name: torch.tensor(-0.5) for name in list(weights)}
+            moving = [name for name in weights if not name.startswith(RIDGE)]
+            weights |= {STEP_SIZE + name: torch.tensor(-0.5) for name in moving}
         inner = InnerLoop(STEPS, 0.01, "adam")
         provenance = {"outer_steps": 3}
         return MetaModel(
@@ -179,12 +181,13 @@ def test_a_label_map_goes_before_matching(meta, adapted):
     assert torch.equal(table(other), table(adapted))
 
 
-@pytest.mark.parametrize("head", ["shared", "prototype"])
-def test_a_label_set_never_seen_gets_a_head_of_prototypes(make_model, tmp_path, head):
+@pytest.mark.parametrize("head", ["shared", "prototype", "ridge"])
+def test_a_label_set_never_seen_gets_a_head_made_from_it(make_model, tmp_path, head):
     """Whatever head the meta-model has; what is saved loads as any other."""
     names = ("praise", "refund", "question")
     labels = [names[i % 3] for i in range(len(TEXTS))]
-    model = make_model(head=head).adapt(TEXTS, labels)
+    known = () if head == "ridge" else ("negative", "positive")
+    model = make_model(head=head, labels=known).adapt(TEXTS, labels)
 
     assert model.labels == ("praise", "question", "refund")
     assert model.match.shared is False
@@ -355,9 +358,10 @@ def test_a_saved_model_predicts_the_same(make_model, tmp_path, pooling):
 
 
 @pytest.mark.parametrize("pooling", ["native", "mean"])
-@pytest.mark.parametrize("head", ["shared", "prototype"])
+@pytest.mark.parametrize("head", ["shared", "prototype", "ridge"])
 def test_a_saved_meta_model_adapts_the_same(make_model, tmp_path, head, pooling):
-    model = make_model(head=head, pooling=pooling, learned_step_sizes=True)
+    known = () if head == "ridge" else ("negative", "positive")
+    model = make_model(head=head, labels=known, pooling=pooling, learned_step_sizes=True)
     model.save_pretrained(tmp_path / "meta")
 
     loaded = MetaModel.from_pretrained(tmp_path / "meta")

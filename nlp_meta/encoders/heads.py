@@ -1,0 +1,142 @@
+"""Heads made from a support set: class means, or ridge regression on the features.
+
+Both are functions of the features of W tasks and come out as ordinary linear layers, for any
+number of labels. They are differentiated through: what moves below learns to give features
+that such a head can use. The ridge head has three numbers of its own, which are meta-parameters.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+LEAST_SPREAD = 0.1
+"""Least spread within classes, as a share of the spread of the whole support set."""
+RIDGE = "ridge."
+"""Prefix of the names of the ridge head's numbers."""
+RIDGE_START: Mapping[str, float] = {"lambda": 1.0, "scale": 8.0, "bias": 1.0}
+"""Where the numbers begin."""
+_REACH = 10.0
+"""A number moves by so many times what its meta-parameter moves: rates are chosen for matrices."""
+
+
+def ridge_parameters(
+    numbers: Mapping[str, float] = RIDGE_START, *, device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
+    """The ridge head's numbers as meta-parameters: logarithms, 0 where a run begins."""
+    return {
+        RIDGE + name: torch.tensor(
+            math.log(value / RIDGE_START[name]) / _REACH, dtype=torch.float32, device=device
+        )
+        for name, value in numbers.items()
+    }
+
+
+def ridge_numbers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The ridge head's numbers among some weights, `(tasks,)` or scalars; all above 0."""
+    return {
+        name: value * (_REACH * weights[RIDGE + name]).exp() for name, value in RIDGE_START.items()
+    }
+
+
+def ridge_head(
+    features: Tensor,
+    targets: Tensor,
+    owners: Tensor,
+    *,
+    tasks: int,
+    num_labels: int,
+    numbers: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Ridge regression from features to labels for W tasks, each written as a linear layer.
+
+    With F the features of a task's n examples, less their mean, and Y its labels as rows of 0
+    and 1, the weight is `scale F' (F F' + lambda u I)^-1 Y`, where u is the mean square of the
+    rows of F, so that lambda means the same for any encoder. The logits of the mean feature are
+    `scale n / (n + lambda / bias)` times each label's share: a feature that is constant would
+    give them, `bias u` being its square.
+
+    Args:
+        features: `(examples, features)` of all tasks.
+        targets: `(examples,)` indices of labels.
+        owners: `(examples,)` places of the examples' tasks.
+        numbers: `lambda`, `scale` and `bias`, `(tasks,)` each.
+
+    Returns:
+        Weight `(tasks, labels, features)` and bias `(tasks, labels)`.
+
+    Source:
+        Bertinetto et al. 2019, arXiv:1805.08136, section 3.
+    """
+    features = features.float()
+    centers, counts = means_by(owners, features, tasks)
+    counts = counts.clamp(min=1)
+    order = owners.argsort(stable=True)
+    sizes = torch.bincount(owners, minlength=tasks)
+    places = torch.arange(len(owners), device=owners.device)
+    places = places - (sizes.cumsum(0) - sizes)[owners[order]]
+    longest = int(sizes.max())
+    # Rows of zeros fill up short tasks: they change neither the solution nor its slope.
+    rows = features.new_zeros(tasks, longest, features.shape[1])
+    rows = rows.index_put((owners[order], places), (features - centers[owners])[order])
+    answers = features.new_zeros(tasks, longest, num_labels)
+    answers = answers.index_put(
+        (owners[order], places, targets[order]), features.new_ones(len(owners))
+    )
+    unit = rows.square().sum((1, 2)).clamp(min=1e-6) / counts
+    ridge = (numbers["lambda"] * unit).view(-1, 1, 1) * torch.eye(longest, device=rows.device)
+    solved = torch.linalg.solve(rows @ rows.mT + ridge, answers)
+    scale = numbers["scale"].view(-1, 1, 1)
+    weight = scale * (solved.mT @ rows)
+    trust = counts / (counts + numbers["lambda"] / numbers["bias"])
+    shares = answers.sum(1) / counts.unsqueeze(-1)
+    at_center = scale.squeeze(-1) * trust.unsqueeze(-1) * shares
+    return weight, at_center - (weight @ centers.unsqueeze(-1)).squeeze(-1)
+
+
+def prototype_head(
+    features: Tensor, targets: Tensor, owners: Tensor, *, tasks: int, num_labels: int
+) -> tuple[Tensor, Tensor]:
+    """Nearest class mean of W tasks, each written as a linear layer.
+
+    The squared distance to the mean c of a class gives the logits 2c.x - |c|^2, up to
+    what all classes share. They are divided by the mean squared distance of an example
+    to its own class mean, so that the head is as sure on any encoder's scale, and the
+    features are centered on the support set's mean, which leaves the answers as they
+    are and keeps the weights small.
+
+    Args:
+        features: `(examples, features)` of all tasks.
+        targets: `(examples,)` indices of labels.
+        owners: `(examples,)` places of the examples' tasks.
+
+    Returns:
+        Weight `(tasks, labels, features)` and bias `(tasks, labels)`; zero for a label
+        that has no example.
+
+    Source:
+        Snell et al. 2017, arXiv:1703.05175, section 2.4; Triantafillou et al. 2020,
+        arXiv:1903.03096, section 3.2.
+    """
+    classes = owners * num_labels + targets
+    means, counts = means_by(classes, features, tasks * num_labels)
+    centers, _ = means_by(owners, features, tasks)
+    distance = (features - means[classes]).square().sum(-1, keepdim=True)
+    spread = means_by(owners, distance, tasks)[0]
+    # A class of one example has no distance to its mean: it must not make the head certain.
+    whole = means_by(owners, (features - centers[owners]).square().sum(-1, keepdim=True), tasks)[0]
+    spread = torch.maximum(spread, LEAST_SPREAD * whole).clamp(min=1e-6).unsqueeze(-1)
+    means = means.view(tasks, num_labels, -1)
+    present = (counts > 0).view(tasks, num_labels, 1)
+    weight = 2 * (means - centers.unsqueeze(1)) / spread * present
+    shared = centers.square().sum(-1, keepdim=True).unsqueeze(-1)
+    bias = (shared - means.square().sum(-1, keepdim=True)) / spread * present
+    return weight, bias.squeeze(-1)
+
+
+def means_by(places: Tensor, values: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Mean of the rows at each place, `(size, ...)`, 0 where there are none; and their number."""
+    counts = torch.bincount(places, minlength=size).to(values.dtype)
+    sums = values.new_zeros(size, values.shape[-1]).index_add(0, places, values)
+    return sums / counts.clamp(min=1).unsqueeze(-1), counts
