@@ -35,11 +35,16 @@ class EpisodeSettings:
     """The episodes of training: their sizes, how tasks are drawn, how skills are mixed.
 
     Attributes:
-        shot: Support examples per label; read by classification.
+        shot: Support examples per label, the most of them with `ways`; read by classification.
         query_shot: Query examples per label; read by classification.
         pairs: Support pairs; read by retrieval and generation.
         query_pairs: Query pairs; read by retrieval and generation.
-        sampling: How often a task is drawn: `uniform`, `size`, or a power of its size, 0 to 1.
+        sampling: How often a task is drawn: `uniform`, `size`, a power of its size, 0 to 1, or
+            `corpus`, which draws a corpus, then one of its tasks.
+        ways: Episodes draw 2 to so many labels of their task, in random order, with 1 to `shot`
+            examples each; needs a head that is made from each support set. Null takes all.
+        sentiment_share: Part of the episodes that tasks of sentiment give, with all their labels;
+            null treats them as all others.
         shares: By skill, its part of the episodes; null gives every skill the same.
         weights: By skill, a factor on its meta-gradients; null is 1 for each.
     """
@@ -49,6 +54,8 @@ class EpisodeSettings:
     pairs: int
     query_pairs: int
     sampling: str | float
+    ways: int | None
+    sentiment_share: float | None
     shares: dict[str, float] | None
     weights: dict[str, float] | None
 

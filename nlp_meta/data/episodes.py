@@ -17,6 +17,7 @@ import numpy as np
 
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.labels import SENTIMENTS
 from nlp_meta.data.tasks import Example, Task, texts_of
 from nlp_meta.errors import EpisodeError, SettingsError
 
@@ -172,7 +173,7 @@ class Episode:
     """One few-shot problem.
 
     Attributes:
-        labels: The task's, in its order; none in a translation.
+        labels: The task's, in its order, or some of them in random order; none in a translation.
         index: Its number in the stream, or the number of the draw in an evaluation.
         skill: What is asked: `classification`, `retrieval` or `generation`.
         language: Of the texts; the pair of a translation, such as `ind-jav`.
@@ -213,10 +214,16 @@ class EpisodeStream:
     The order in which the tasks are given does not matter.
 
     Attributes:
-        shot: Support examples per label; 0 for joint training, which looks at none.
+        shot: Support examples per label; 0 for joint training, which looks at none. With
+            `ways` each episode draws 1 to so many.
         query_shot: Query examples per label.
         sampling: A task's chance goes with its number of training examples to this
-            power, from 0 to 1; `uniform` is 0, `size` is 1.
+            power, from 0 to 1; `uniform` is 0, `size` is 1. `corpus` draws a corpus, then one
+            of its tasks.
+        ways: Each episode draws 2 to so many of its task's labels, in random order, so that
+            no label has a place of its own. None takes all labels, in the task's order.
+        sentiment_share: Part of the episodes that the tasks of sentiment give, which then keep
+            all their labels. None treats them as all others.
     """
 
     tasks: tuple[Task, ...]
@@ -225,13 +232,24 @@ class EpisodeStream:
     sampling: str | float
     seed: int
     skill: str = CLASSIFICATION
+    ways: int | None = None
+    sentiment_share: float | None = None
     _pools: tuple[dict[str, list[Unit]], ...] = field(init=False, repr=False, compare=False)
     _chances: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         tasks = tuple(sorted(self.tasks, key=lambda task: task.name))
-        pools = _check_pools(tasks, shot=self.shot, query_shot=self.query_shot)
-        chances = sampling_chances(tasks, sampling=self.sampling)
+        if self.ways is not None and self.ways < 2:
+            raise SettingsError(
+                f"cannot draw episodes of {self.ways} labels: at least 2 are needed; raise "
+                "`episode.ways`, or set it to null"
+            )
+        pools = _check_pools(
+            tasks, shot=self.shot, query_shot=self.query_shot, fewer=self.ways is not None
+        )
+        chances = sampling_chances(
+            tasks, sampling=self.sampling, sentiment_share=self.sentiment_share
+        )
         object.__setattr__(self, "tasks", tasks)
         object.__setattr__(self, "_pools", pools)
         object.__setattr__(self, "_chances", chances)
@@ -244,15 +262,17 @@ class EpisodeStream:
         """
         generator, number = choose_task(self._chances, self.seed, TRAINING, index)
         task, pool = self.tasks[number], self._pools[number]
+        labels, shot = self._draw_labels(task, generator)
         support: list[Example] = []
         query: list[Example] = []
-        for label in task.labels:
-            drawn = draw_units(pool[label], self.shot + self.query_shot, generator)
-            support += drawn[: self.shot]
-            query += drawn[self.shot :]
+        for label in labels:
+            drawn = draw_units(pool[label], shot + self.query_shot, generator)
+            cut = len(drawn) - self.query_shot
+            support += drawn[:cut]
+            query += drawn[cut:]
         return Episode(
             task=task.name,
-            labels=task.labels,
+            labels=labels,
             support=tuple(support[i] for i in generator.permutation(len(support))),
             query=tuple(query[i] for i in generator.permutation(len(query))),
             index=index,
@@ -260,21 +280,58 @@ class EpisodeStream:
             language=task.language,
         )
 
+    def _draw_labels(
+        self, task: Task, generator: np.random.Generator
+    ) -> tuple[tuple[str, ...], int]:
+        """The labels of an episode, in its order, and the support examples of each."""
+        if self.ways is None:
+            return task.labels, self.shot
+        whole = self.sentiment_share is not None and _is_sentiment(task)
+        most = len(task.labels) if whole else min(self.ways, len(task.labels))
+        way = most if whole else int(generator.integers(2, most + 1))
+        order = generator.permutation(len(task.labels))[:way]
+        shot = int(generator.integers(min(1, self.shot), self.shot + 1))
+        return tuple(task.labels[place] for place in order), shot
 
-def sampling_chances(tasks: Sequence[Task], *, sampling: str | float) -> tuple[float, ...]:
+
+def sampling_chances(
+    tasks: Sequence[Task], *, sampling: str | float, sentiment_share: float | None = None
+) -> tuple[float, ...]:
     """Chance of each task to be drawn; they sum to 1.
 
+    Args:
+        sentiment_share: Of all tasks of sentiment; None leaves it to `sampling`.
+
     Raises:
-        SettingsError: `sampling` is neither a name nor a power from 0 to 1.
+        SettingsError: `sampling` is neither a name nor a power from 0 to 1, or there are no two
+            sorts of tasks to share between.
     """
-    power = {"uniform": 0.0, "size": 1.0}.get(sampling) if isinstance(sampling, str) else sampling
+    corpora = [task.name.partition("/")[0] for task in tasks]
+    powers = {"uniform": 0.0, "size": 1.0, "corpus": 0.0}
+    power = powers.get(sampling) if isinstance(sampling, str) else sampling
     if power is None or not 0 <= power <= 1:
         raise SettingsError(
-            f"cannot sample tasks by {sampling!r}: 'uniform', 'size' or a power from 0 to 1 is "
-            "needed; change `episode.sampling`"
+            f"cannot sample tasks by {sampling!r}: 'uniform', 'size', 'corpus' or a power from 0 "
+            "to 1 is needed; change `episode.sampling`"
         )
     weights = np.array([float(len(task.train)) for task in tasks]) ** power
+    if sampling == "corpus":
+        weights /= np.array([corpora.count(corpus) for corpus in corpora])
+    if sentiment_share is not None:
+        sentiment = np.array([_is_sentiment(task) for task in tasks])
+        if not 0 < sentiment_share < 1 or sentiment.all() or not sentiment.any():
+            raise SettingsError(
+                f"cannot give {sentiment_share} of the episodes to the {sentiment.sum()} tasks of "
+                f"sentiment among {len(tasks)}: a part between 0 and 1, and tasks of both sorts, "
+                "are needed; change `episode.sentiment_share`, or set it to null"
+            )
+        for sort, share in ((sentiment, sentiment_share), (~sentiment, 1 - sentiment_share)):
+            weights[sort] *= share / weights[sort].sum()
     return tuple(float(chance) for chance in weights / weights.sum())
+
+
+def _is_sentiment(task: Task) -> bool:
+    return SENTIMENTS.issuperset(task.labels)
 
 
 def draw_support(task: Task, *, labels_total: int, seed: int, draw: int) -> tuple[Example, ...]:
@@ -359,11 +416,13 @@ def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ..
 
 
 def _check_pools(
-    tasks: Sequence[Task], *, shot: int, query_shot: int
+    tasks: Sequence[Task], *, shot: int, query_shot: int, fewer: bool
 ) -> tuple[dict[str, list[Unit]], ...]:
+    """Units of each task's labels; with `fewer` a label may have as few as one support example."""
     check_shots({"shot": shot, "query_shot": query_shot})
     check_names(tasks)
     pools = tuple(_label_pool(task) for task in tasks)
+    shot = min(shot, 1) if fewer else shot
     for task, pool in zip(tasks, pools, strict=True):
         _check_pool(task, pool, shot=shot, query_shot=query_shot)
     return pools

@@ -18,6 +18,7 @@ from nlp_meta.errors import LabelError
 
 logger = logging.getLogger(__name__)
 
+SENTIMENTS = frozenset({"negative", "neutral", "positive"})
 _ALIASES = {
     "negative": ("neg", "-", "negatif", "négatif", "negativ", "negativo", "negativa", "negatief"),
     "neutral": ("neu", "netral", "neutre", "neutro", "neutra", "neutraal", "nötr"),

@@ -110,8 +110,16 @@ def labeled_stream(
     tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int, skill: str
 ) -> Stream:
     """Training episodes of labeled texts."""
-    shot, query_shot = episode.shot, episode.query_shot
-    return EpisodeStream(tasks, shot, query_shot, episode.sampling, seed, skill)
+    return EpisodeStream(
+        tasks,
+        episode.shot,
+        episode.query_shot,
+        episode.sampling,
+        seed,
+        skill,
+        episode.ways,
+        episode.sentiment_share,
+    )
 
 
 def pair_stream(tasks: tuple[Task, ...], episode: EpisodeSettings, seed: int, skill: str) -> Stream:

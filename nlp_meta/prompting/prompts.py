@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from nlp_meta.data.labels import SENTIMENTS
 from nlp_meta.data.languages import name_language, split_pair
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import LabelError, SettingsError
@@ -172,7 +173,6 @@ TEMPLATES: Mapping[str, Template] = {
 """All but `label` ask for sentiment; `ask` is for chats."""
 ANY_LABELS = ("label",)
 """Names of templates that suit any labels that are words."""
-SENTIMENTS = frozenset({"negative", "neutral", "positive"})
 
 
 def fitting_templates(names: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -99,6 +99,24 @@ def labels_of_head(model: AnySettings, tasks: Sequence[Task]) -> tuple[str, ...]
     return () if head == "ridge" else union_of_labels(tasks)
 
 
+def check_labels_known(
+    settings: MetaTraining, labels: Sequence[str], validation: Sequence[Task]
+) -> None:
+    """Stop where the `shared` head would be judged on labels that it has no place for.
+
+    Raises:
+        SettingsError: Names the task.
+    """
+    for task in validation if getattr(settings.model, "head", None) == "shared" else ():
+        unknown = [label for label in task.labels if label not in labels]
+        if unknown:
+            raise SettingsError(
+                f"cannot judge the `shared` head on task '{task.name}': its label '{unknown[0]}' "
+                "is of no meta-train task; a head that is made from each support set is needed; "
+                "change `model.head`, or leave the task out (`data.exclude`)"
+            )
+
+
 def plan_objectives(
     settings: MetaTraining, *, labels: Sequence[str], device: torch.device | None = None
 ) -> dict[str, AnyObjective]:
@@ -325,6 +343,12 @@ def _check_sizes(settings: MetaTraining) -> None:
         raise SettingsError(
             f"cannot train by '{settings.outer.algorithm}' with a head per task, which no new task "
             "has: joint training is needed; set `outer.algorithm` to joint, or change `model.head`"
+        )
+    if CLASSIFICATION in settings.skills and episode.ways and head == "shared":
+        raise SettingsError(
+            f"cannot train the `shared` head on episodes of 2 to {episode.ways} labels: a head "
+            "that is made from each support set is needed, since label sets differ; change "
+            "`model.head`, or set `episode.ways` to null"
         )
     fewest = max(SKILLS[skill].fewest_pairs for skill in settings.skills)
     if inner.steps and episode.pairs < fewest:

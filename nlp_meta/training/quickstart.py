@@ -70,6 +70,8 @@ EPISODE = EpisodeSettings(
     pairs=0,
     query_pairs=16,
     sampling="uniform",
+    ways=None,
+    sentiment_share=None,
     shares=None,
     weights=None,
 )

@@ -52,6 +52,7 @@ from nlp_meta.settings import (
 from nlp_meta.training.plan import (
     Objectives,
     begin,
+    check_labels_known,
     check_plan,
     choose_tasks,
     examples_before,
@@ -272,7 +273,7 @@ def train_meta_model(
     Returns:
         The meta-model, None where a signal ended the run; and how the run ended.
     """
-    train, validation = _check_and_choose(settings, train, validation)
+    train, validation = _check_and_choose(settings, train, validation, labels)
     objectives = plan_objectives(
         settings, labels=labels or labels_of_head(settings.model, train), device=accelerator.device
     )
@@ -297,7 +298,7 @@ def train_meta_model(
     meta_parameters = ended.meta_parameters
     adaptations, trials = _find_adaptations(judged, meta_parameters, judge, settings.adaptation)
     provenance = describe_run(settings, train, validation, ended, trials)
-    companion = _fit_companion(objectives, train, seed=settings.run.seed)
+    companion = _fit_companion(settings, objectives, train)
     saved = _without_rows(settings.model, objectives, meta_parameters)
     return MetaModel(*saved, adaptations, provenance, companion), ended
 
@@ -315,12 +316,18 @@ def _without_rows(
 
 
 def _check_and_choose(
-    settings: MetaTraining, train: Sequence[Task], validation: Sequence[Task]
+    settings: MetaTraining,
+    train: Sequence[Task],
+    validation: Sequence[Task],
+    labels: Sequence[str] | None,
 ) -> tuple[Sequence[Task], Sequence[Task]]:
     """Stop before the work where it could not end well; the tasks that the skills learn from."""
     check_plan(settings)
     check_run_output(settings.run, layout_of(START, settings.skills))
-    return choose_tasks(train, settings.skills), choose_tasks(validation, settings.skills)
+    train = choose_tasks(train, settings.skills)
+    validation = choose_tasks(validation, settings.skills)
+    check_labels_known(settings, labels or labels_of_head(settings.model, train), validation)
+    return train, validation
 
 
 def _find_adaptations(
@@ -341,16 +348,19 @@ def _find_adaptations(
 
 
 def _fit_companion(
-    objectives: Objectives, train: Sequence[Task], *, seed: int
+    settings: MetaTraining, objectives: Objectives, train: Sequence[Task]
 ) -> NgramModel | None:
-    """N-grams of the labeled tasks, from which those of a new domain start."""
+    """N-grams of the labeled tasks, from which those of a new domain start.
+
+    Where each episode has labels of its own, n-grams have none to speak for.
+    """
     objective = objectives.get(CLASSIFICATION)
     labeled = [task for task in train if task.kind == CLASSIFICATION]
     if not isinstance(objective, Classification) or objective.head in ("ridge", "per_task"):
         return None
-    if not labeled:
+    if not labeled or settings.episode.ways:
         return None
-    return fit_prior(labeled, objective.labels, seed=seed)
+    return fit_prior(labeled, objective.labels, seed=settings.run.seed)
 
 
 def _drafts(

@@ -618,11 +618,13 @@ def _read_settings(
     try:
         settings = record.provenance["settings"]
         outer = _section(OuterSettings, settings, "outer")
+        # Starts of before had episodes of all labels only.
+        episode = {"ways": None, "sentiment_share": None, **settings["episode"]}
         steps = steps or max(1, outer.steps // STEPS_SHARE)
         return MetaTraining(
             skills=list(record.skills),
             data=replace(_section(DataSettings, settings, "data"), root=data_root),
-            episode=_section(EpisodeSettings, settings, "episode"),
+            episode=_section(EpisodeSettings, {"episode": episode}, "episode"),
             model=ModelSettings(**record.model),
             inner=_section(InnerSettings, settings, "inner"),
             outer=replace(

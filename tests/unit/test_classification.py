@@ -274,6 +274,21 @@ def test_prototype_tasks_of_other_names_and_numbers_of_labels_share_a_stack(buil
             assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
+def test_a_label_has_no_place_of_its_own_under_the_prototype_head(build):
+    """The same episode with its labels in another order: answers go by name."""
+    objective = build(head="prototype")
+    one = episode("negative", "positive")
+    other = replace(one, labels=one.labels[::-1])
+    weights = moved(objective, tasks=2)
+    start = objective.start(weights, objective.support_batches([one, other], minibatch=None))
+    queries = objective.query_batches([one, other])
+
+    first, second = objective.answer(start, queries, [one, other])
+
+    for here, there in zip(first, second, strict=True):
+        assert here.probabilities == pytest.approx(there.probabilities, abs=1e-5)
+
+
 def test_shared_start_is_the_meta_parameters_themselves(build):
     objective = build()
     weights = moved(objective)

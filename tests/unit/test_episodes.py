@@ -1,9 +1,12 @@
 """Episodes: hand-worked shapes and chances, and what stops."""
 
+from collections import Counter
+
 import pytest
 
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import (
+    Episode,
     EpisodeStream,
     count_texts,
     draw_support,
@@ -205,3 +208,94 @@ def test_equal_texts_stand_in_one_fold(copies):
     keys = [{text_key(examples[place].source) for place in part} for part in parts]
     assert [len(part) for part in keys] == [2] * 4 and len(set.union(*keys)) == 8
     assert count_texts(examples) == {"a": 4, "b": 5}
+
+
+LABELS = {f"label {number}": 12 for number in range(6)}
+
+
+def any_labels(*tasks: Task, shot=4, ways=4, **options) -> list[Episode]:
+    """400 episodes of 2 to `ways` labels."""
+    episodes = EpisodeStream(tasks, shot, 2, "corpus", 0, ways=ways, **options)
+    return [episodes.at(index) for index in range(400)]
+
+
+def test_labels_of_an_episode_are_drawn_uniformly_and_in_random_order():
+    """By hand: 2, 3 or 4 of 6 labels, a third of the episodes each, so a label is in half of them.
+
+    It stands first in a sixth. Bounds are four standard deviations of 400 draws: 40 and 30.
+    """
+    episodes = any_labels(task("a/x", **LABELS))
+
+    sizes = Counter(len(episode.labels) for episode in episodes)
+    assert set(sizes) == {2, 3, 4} and all(abs(sizes[way] - 400 / 3) < 38 for way in sizes)
+    present = Counter(label for episode in episodes for label in episode.labels)
+    assert set(present) == set(LABELS) and all(abs(n - 200) < 40 for n in present.values())
+    first = Counter(episode.labels[0] for episode in episodes)
+    assert set(first) == set(LABELS) and all(abs(n - 400 / 6) < 30 for n in first.values())
+
+
+def test_an_episode_of_some_labels_has_one_to_shot_examples_of_each_and_no_other():
+    shots = set()
+    for episode in any_labels(task("a/x", **LABELS)):
+        support = Counter(example.target for example in episode.support)
+        query = Counter(example.target for example in episode.query)
+        assert set(support) == set(query) == set(episode.labels)
+        assert len(set(support.values())) == 1 and set(query.values()) == {2}
+        assert not set(episode.support) & set(episode.query)
+        shots.add(support[episode.labels[0]])
+
+    assert shots == {1, 2, 3, 4}
+
+
+def test_a_label_with_few_examples_keeps_its_queries_and_gives_less_support():
+    """By hand: 3 examples are 2 queries and 1 of support, whatever the shot."""
+    episodes = any_labels(task("a/x", rare=3, common=12), shot=8)
+
+    assert {count(episode.support, "rare") for episode in episodes} == {1}
+    assert {count(episode.query, "rare") for episode in episodes} == {2}
+    assert max(count(episode.support, "common") for episode in episodes) == 8
+    with pytest.raises(EpisodeError, match="has 2 examples, 1 support"):
+        any_labels(task("a/x", rare=2, common=12))
+
+
+def test_a_corpus_is_drawn_first_and_then_one_of_its_tasks():
+    """By hand: a half for the corpus of one task, a sixth for each of three."""
+    tasks = [task("a/x", n=9, p=9), *(task(f"b/{name}", n=90, p=9) for name in "xyz")]
+
+    assert sampling_chances(tasks, sampling="corpus") == pytest.approx((1 / 2, *[1 / 6] * 3))
+
+
+def test_tasks_of_sentiment_give_their_share_of_the_episodes_and_keep_their_labels():
+    """By hand: 0.4 between two corpora; bounds are four standard deviations of 400 draws."""
+    sentiment = [
+        task("s/x", negative=9, positive=9, neutral=9),
+        task("t/x", negative=9, positive=9),
+    ]
+    others = [task(f"{name}/x", **LABELS) for name in "abc"]
+    chances = sampling_chances([*sentiment, *others], sampling="corpus", sentiment_share=0.4)
+
+    episodes = any_labels(*sentiment, *others, ways=2, sentiment_share=0.4)
+    kept = [episode for episode in episodes if episode.task in ("s/x", "t/x")]
+
+    assert chances == pytest.approx((0.2, 0.2, 0.2, 0.2, 0.2))
+    assert abs(len(kept) - 160) < 40
+    assert {len(e.labels) for e in kept if e.task == "s/x"} == {3}
+    assert len({e.labels for e in kept if e.task == "s/x"}) == 6
+
+
+def test_a_share_without_two_sorts_of_tasks_and_one_way_stop():
+    with pytest.raises(SettingsError, match=r"0 tasks of sentiment among 1.*sentiment_share"):
+        any_labels(task("a/x", **LABELS), sentiment_share=0.5)
+    with pytest.raises(SettingsError, match=r"`episode\.sentiment_share`"):
+        any_labels(task("a/x", **LABELS), task("s/x", negative=9, positive=9), sentiment_share=1.0)
+    with pytest.raises(SettingsError, match=r"raise `episode\.ways`"):
+        any_labels(task("a/x", **LABELS), ways=1)
+
+
+def test_an_episode_of_some_labels_depends_on_its_number_alone():
+    episodes = any_labels(task("a/x", **LABELS), task("b/x", **LABELS))
+    backwards = EpisodeStream(
+        (task("b/x", **LABELS), task("a/x", **LABELS)), 4, 2, "corpus", 0, ways=4
+    )
+
+    assert [backwards.at(index) for index in reversed(range(40))] == episodes[39::-1]

@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from nlp_meta.comparing.bench import FORMS
+from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
 from nlp_meta.settings import MetaTraining, SmallTraining, fingerprint
 from nlp_meta.training.config import choose_form, describe_settings, read_settings, run_recipe
+from nlp_meta.training.plan import check_labels_known, check_plan
 
 CONFIGS = Path(__file__).resolve().parents[2] / "recipes" / "configs"
 SHIPPED = sorted(CONFIGS.glob("*.yaml"))
@@ -255,6 +257,22 @@ def test_fingerprint_knows_by_which_adaptation_a_run_is_judged(write):
 
     same, other, third = (fingerprint(one) for one in (settings, slower, longer))
     assert same != other != third != same
+
+
+def test_a_shared_head_learns_from_no_episodes_of_some_labels(write):
+    with pytest.raises(SettingsError, match=r"`shared` head.*`model\.head`.*`episode\.ways`"):
+        check_plan(read(write("episode", ways=8)))
+
+
+def test_a_shared_head_is_judged_on_no_label_that_it_has_no_place_for(write):
+    task = Task("a/x", "classification", "eng", "a", "meta-validation", ("joy", "fear"), (), ())
+    settings = read(write())
+
+    check_labels_known(settings, ("fear", "joy", "anger"), [task])
+    with pytest.raises(SettingsError, match=r"task 'a/x': its label 'joy'.*`model\.head`"):
+        check_labels_known(settings, ("fear", "anger"), [task])
+    model = replace(settings.model, head="prototype")
+    check_labels_known(replace(settings, model=model), ("fear",), [task])
 
 
 def test_the_options_of_the_hub_are_written_as_the_hub_has_them(write):

@@ -45,7 +45,7 @@ LABELS = ("positive", "negative")  # not the order in which any task would give 
 WORDS = {"negative": "bad awful hated slow".split(), "positive": "good great loved".split()}
 THINGS = "house agent phone battery food staff room plot brake service money".split()
 DATA = DataSettings([CARD], None, "files", {"meta-validation": [JUDGING]}, [f"{CARD}/travel"])
-EPISODE = EpisodeSettings(4, 2, 0, 0, "uniform", None, None)
+EPISODE = EpisodeSettings(4, 2, 0, 0, "uniform", None, None, None, None)
 INNER = InnerSettings(1, 0.01, "sgd", None, 0.0, learned_step_sizes=False)
 OUTER = OuterSettings(
     "reptile", 8, 4, 4, "SGD", 0.5, {}, 0, "constant", None, 8, None, 8, 0
