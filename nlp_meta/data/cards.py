@@ -5,7 +5,7 @@ A card is one Markdown file whose front matter has the Hub's dataset-card keys a
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,7 +27,8 @@ CLASSIFICATION, TRANSLATION = KINDS = get_args(Kind)
 COLUMN_KEYS = {CLASSIFICATION: ("text", "label"), TRANSLATION: ("source", "target")}
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Texts = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+Names = Annotated[tuple[Text, ...], Field(min_length=1)]
+Texts = Text | Names
 TextMapping = Annotated[Mapping[str, Text], Field(min_length=1)]
 
 
@@ -94,7 +95,7 @@ class TaskCard:
     language: Text
     meta_split: MetaSplit
     splits: Mapping[str, Text]
-    labels: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    labels: Names | None = None
     hub: HubTask | None = None
 
     def __post_init__(self) -> None:
@@ -174,7 +175,7 @@ class _CardBlock:
     parallel: bool
     source: _SourceBlock
     columns: Mapping[str, Text | None]
-    labels: TextMapping | None = None
+    labels: TextMapping | Names | None = None
     tasks: Annotated[tuple[TaskCard, ...], Field(min_length=1)]
 
     def __post_init__(self) -> None:
@@ -207,7 +208,7 @@ class _CardBlock:
     def _check_labels(self, key: str, names: tuple[str, ...]) -> None:
         if self.kind == TRANSLATION:
             raise FieldError(key, "is unknown", "translations have no labels", "take it out")
-        known = tuple((self.labels or {}).values())
+        known = tuple(_map_labels(self.labels).values())
         for name in names:
             if name not in known:
                 raise FieldError(
@@ -310,7 +311,7 @@ def load_card(path: str | os.PathLike[str]) -> DataCard:
         _FrontMatter, read_front_matter(path), where=f"card '{path}'", error=CardError
     )
     block, licenses = front.nlp_meta, front.license or ""
-    columns, labels = _name_columns(block.columns, block.kind), block.labels or {}
+    columns, labels = _name_columns(block.columns, block.kind), _map_labels(block.labels)
     return DataCard(
         name=path.stem,
         path=path,
@@ -373,6 +374,11 @@ def _read_hub(
         columns=_name_columns(block.columns, kind) if block.columns else columns,
         labels=block.labels or labels,
     )
+
+
+def _map_labels(labels: Mapping[str, str] | Sequence[str] | None) -> Mapping[str, str]:
+    """Value in the rows to the label's name; a list is of names that stand in the rows."""
+    return labels if isinstance(labels, Mapping) else {name: name for name in labels or ()}
 
 
 def _name_columns(names: Mapping[str, str | None], kind: str) -> Columns:

@@ -74,6 +74,14 @@ def test_label_values_that_yaml_reads_as_numbers_or_booleans_become_text(tmp_pat
     assert card.label_names == ("negative", "positive")
 
 
+def test_labels_may_be_a_list_of_names_that_stand_in_the_rows(tmp_path):
+    mapping = 'labels: {0: negative, true: positive, "2": positive}'
+    card = load_card(write_card(tmp_path, GOOD.replace(mapping, "labels: [refund, delay]")))
+
+    assert card.labels == {"refund": "refund", "delay": "delay"}
+    assert card.label_names == ("refund", "delay")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "remedy"),
     [
@@ -96,6 +104,7 @@ def test_label_values_that_yaml_reads_as_numbers_or_booleans_become_text(tmp_pat
         ("0: negative", "0: 1", "`nlp_meta.labels.0`", "a text is needed"),
         ("splits: {train: dev}", "splits: {dev: dev}", ".splits.dev`", "train"),
         ("splits: {train: dev}", "splits: {test: dev}", ".splits.train`", "add the key"),
+        ("labels: {0: negative", "labels: [1] # {", "`nlp_meta.labels[0]`", "a text is needed"),
         ("splits: {train: dev}", "labels: [sad], splits: {train: dev}", "[1].labels`", "'sad'"),
         ("files: ", "builtin: 'x{task}'\n    files: ", "`nlp_meta.source.files`", "exactly one"),
         ("{task}.{split}", "{split}", "`nlp_meta.source.files`", "{task}"),
