@@ -607,12 +607,7 @@ def _describe_table(task: Task) -> dict[str, Any]:
 
 
 def _read_settings(
-    record: Record,
-    name: str | Path,
-    *,
-    data_root: str | None,
-    steps: int | None,
-    seed: int,
+    record: Record, name: str | Path, *, data_root: str | None, steps: int | None, seed: int
 ) -> MetaTraining:
     """The settings of the first training, for an update."""
     try:

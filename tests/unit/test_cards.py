@@ -1,6 +1,8 @@
 """Data cards: what loads, and what each bad card is told."""
 
+import re
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -266,3 +268,40 @@ def test_a_card_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_does(t
     path.write_bytes(("\ufeff" + GOOD.replace("\n", "\r\n").replace("---\r", "--- \r")).encode())
 
     assert load_card(path).pretty_name == "Shops"
+
+
+SUITES = sorted((cards_folder().parent / "recipes/configs").glob("*_labels*.yaml"))
+SHIPPABLE = {"cc0-1.0", "mit", "apache-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-4.0"}
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_tasks_of_any_labels_are_judged_on_corpora_and_label_sets_that_no_training_saw(path):
+    """A corpus is in one meta-split; each config has all cards, so none is judged and learned."""
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))["data"]
+    label_sets: dict[str, list[frozenset[str]]] = {}
+    corpora: dict[str, set[str]] = {}
+    for card in map(load_card, map(find_card, data["cards"])):
+        for task in card.tasks:
+            corpora.setdefault(card.name, set()).add(task.meta_split)
+            if not any(fnmatchcase(f"{card.name}/{task.name}", p) for p in data["exclude"]):
+                labels = frozenset(task.labels or card.label_names)
+                label_sets.setdefault(task.meta_split, []).append(labels)
+
+    assert {len(splits) for splits in corpora.values()} == {1}
+    learned = set(label_sets["meta-train"])
+    assert learned.isdisjoint(label_sets["meta-test"] + label_sets["meta-validation"])
+    assert len(label_sets["meta-test"]) >= 15
+    assert sum(splits == {"meta-validation"} for splits in corpora.values()) in range(4, 8)
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_corpora_that_a_shipped_start_may_learn_from_say_so_in_their_license(path):
+    """The config names them in a group of their own."""
+    text = path.read_text(encoding="utf-8").split("    # ")
+    groups = {part.partition("\n")[0]: part.partition("\n")[2] for part in text[1:5]}
+    licenses = [
+        {load_card(find_card(name)).license in SHIPPABLE for name in re.findall(r"[a-z]\w+", names)}
+        for names in (re.split(r"\]", part)[0] for part in groups.values())
+    ]
+
+    assert "may be shipped" in next(iter(groups)) and licenses[:2] == [{True}, {False}]
