@@ -16,6 +16,8 @@ import pytest
 import yaml
 
 from nlp_meta.cli import main
+from nlp_meta.data.cards import find_card, load_card
+from nlp_meta.data.tasks import load_tasks
 
 pytestmark = pytest.mark.slow
 
@@ -542,3 +544,48 @@ def test_a_half_written_checkpoint_stops_with_one_sentence(trained, recipe, dama
     assert code == 2
     assert says in one_sentence(told)
     assert files(folder) == saved
+
+
+def write_lines(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_rows_of_nusax_that_a_start_saw_have_no_translation_in_what_is_adapted_to(
+    run_here, tmp_path
+):
+    """Made sentences: number 7 is `ban seven 7` in Balinese. No pair names the odd rows."""
+    parts = {"train": range(30), "dev": range(30, 40), "test": range(40, 60)}
+    for card, folder in (("nusax", "sentiment"), ("nusax_mt", "translation")):
+        for task in load_card(find_card(card)).tasks:
+            codes = task.language.split("-")
+            for part, numbers in parts.items():
+                texts = [[f"{code} seven {number}" for code in codes] for number in numbers]
+                rows = [dict(zip(("source", "target"), pair, strict=False)) for pair in texts]
+                if folder == "sentiment":
+                    rows = [{"text": r["source"], "label": "neutral"} for r in rows]
+                    rows.append({"text": f"{task.language} odd {part}", "label": "neutral"})
+                write_lines(tmp_path / folder / card / f"{task.name}.{part}.jsonl", rows)
+
+    done = run_here(tmp_path, "nusax_apart", "--root", str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
+    card = str(REPOSITORY / "recipes/nusax_apart.md")
+    learned, held_out = (
+        load_tasks([card], meta_split=name, data_root=str(tmp_path))
+        for name in ("meta-train", "meta-test")
+    )
+    seen = {example.group for task in learned for example in task.train}
+    for task in held_out:
+        support = {example.group for example in task.train}
+        assert support and support.isdisjoint(seen) and len(support | seen) == 30
+        assert len(task.test) == 20
+    for example in (example for task in learned for example in task.train):
+        number = example.source.split()[-1]
+        same = {
+            e.group
+            for t in (*learned, *held_out)
+            for e in t.train
+            if e.source.endswith(f" {number}")
+        }
+        assert same == {example.group}
