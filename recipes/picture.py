@@ -8,6 +8,8 @@ import argparse
 from math import hypot
 from pathlib import Path
 
+from nlp_meta.files.outputs import write_file
+
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "idea.svg"
 WIDTH, HEIGHT = 640, 430
 INK, GRAY, BLUE, ORANGE = "#1f2933", "#6b7785", "#2463a8", "#c2410c"
@@ -90,7 +92,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     if parser.parse_args().check:
         return int(PICTURE.read_text(encoding="utf-8") != draw())
-    PICTURE.write_text(draw(), encoding="utf-8")
+    write_file(PICTURE, draw(), replace=True)
     return 0
 
 

@@ -19,6 +19,7 @@ import httpx2
 import numpy as np
 
 from nlp_meta.data.tasks import load_tasks
+from nlp_meta.files.outputs import check_file, write_file
 
 BURST = 200
 
@@ -30,6 +31,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
+    if options.output:
+        check_file(options.output)
     tasks = load_tasks(["nlp_meta_reviews"], meta_split="meta-train")
     texts = [row.source for task in tasks for row in task.train]
     random.Random(0).shuffle(texts)  # noqa: S311  no secret
@@ -39,7 +42,7 @@ def main() -> None:
         found = ask_for(client, texts, at_a_time=options.at_a_time, seconds=options.seconds)
     print(json.dumps(found, indent=1))
     if options.output:
-        options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_file(options.output, json.dumps(found, indent=1) + "\n")
 
 
 def ask_for(

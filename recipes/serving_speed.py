@@ -22,6 +22,7 @@ import torch
 from peft import AutoPeftModelForSequenceClassification
 
 from nlp_meta.data.tasks import load_tasks
+from nlp_meta.files.outputs import check_file, write_file
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.progress import quiet_libraries
@@ -37,11 +38,13 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
+    path = options.output_dir / "serving_speed.json"
+    check_file(path, argument="output_dir")
     with quiet_libraries():
         folders = save_domains(options.output_dir)
         found = measure_memory(folders) | measure_seconds(folders, options.rounds)
     print(text := json.dumps(found | {"threads": torch.get_num_threads()}, indent=1))
-    (options.output_dir / "serving_speed.json").write_text(text + "\n", encoding="utf-8")
+    write_file(path, text + "\n", argument="output_dir")
 
 
 def save_domains(folder: Path) -> dict[str, Path]:

@@ -12,6 +12,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from nlp_meta.files.outputs import write_file
 from nlp_meta.report.page import fill_markdown, to_markdown
 from nlp_meta.report.scores import Results
 
@@ -33,7 +34,7 @@ def main() -> None:
     for path in arguments.files:
         text = path.read_text(encoding="utf-8")
         if arguments.update:
-            path.write_text(fill_markdown(text, read_results), encoding="utf-8")
+            write_file(path, fill_markdown(text, read_results), replace=True)
         else:
             print(to_markdown(json.loads(text)))
 

@@ -82,6 +82,7 @@ DOORS = {
     "fastapi": ["nlp_meta.serving", "nlp_meta.cli.serve"],
     "uvicorn": ["nlp_meta.serving"],
     "huggingface_hub": [
+        "nlp_meta.data.session",
         "nlp_meta.data.sources",
         "nlp_meta.encoders.backbone",
         "nlp_meta.prompting",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nlp_meta.models.retrieval import RetrievalModel
 
 EXAMPLE = "nlp-meta align ind-jav --source a.txt --target b.txt --output pairs.tsv"
-ENDINGS = (".tsv", ".csv", ".jsonl")
+ENDINGS = (".tsv", ".csv", ".jsonl", ".xlsx")
 
 # Lines that people are shown of each reason for leaving lines out.
 _SHOWN = 3
@@ -42,7 +42,8 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(
         main,
         "--output",
-        help="table to write, .tsv, .csv or .jsonl: source, target, margin and both line numbers",
+        help="table to write, .tsv, .csv, .jsonl or .xlsx: source, target, margin and both line "
+        "numbers",
     )
     add_shared(main, "--replace")
     main.add_argument(
@@ -51,6 +52,11 @@ def add_options(command: ArgumentParser) -> None:
         metavar="MARGIN",
         help="least margin of a pair, about 1; higher means fewer and surer pairs (default: what "
         "the held-out pairs of the adaptation advised)",
+    )
+    add_shared(
+        command.add_argument_group("data"),
+        "--encoding",
+        help="encoding of both texts, such as cp1252 or utf-16 (default: it is looked for)",
     )
 
 
@@ -74,19 +80,19 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Mine pairs, write them whole, and tell how many there are."""
     check_output_file(options)
     check_ending(options.output, ENDINGS, what="pairs")
-    source, target = _read(options.sources, "source"), _read(options.targets, "target")
+    source, target = (_read(options, side) for side in ("source", "target"))
     with quiet_libraries():
         model = _load(options.model, options.base)
         with show_progress(screen, "embedding") as on_step:
             mined = model.align(
                 source.sentences, target.sentences, threshold=options.threshold, on_step=on_step
             )
-    # Full numbers are for machines; a spreadsheet shows six digits.
-    is_json = options.output.suffix.lower() == ".jsonl"
+    # A text of cells is for people, who read six digits.
+    is_exact = options.output.suffix.lower() in (".jsonl", ".xlsx")
     columns: Columns = {
         "source": [source.sentences[pair.source] for pair in mined],
         "target": [target.sentences[pair.target] for pair in mined],
-        "margin": [pair.margin if is_json else f"{pair.margin:.6f}" for pair in mined],
+        "margin": [pair.margin if is_exact else f"{pair.margin:.6f}" for pair in mined],
         "source_line": [source.lines[pair.source] for pair in mined],
         "target_line": [target.lines[pair.target] for pair in mined],
     }
@@ -120,17 +126,18 @@ def _load(name: str, base: str | None) -> "RetrievalModel | GenerationModel":
     return cast("RetrievalModel | GenerationModel", adapted)
 
 
-def _read(path: Path, side: str) -> _Text:
+def _read(options: Namespace, side: str) -> _Text:
     from nlp_meta.data.duplicates import first_places
     from nlp_meta.files.entries import is_blank
     from nlp_meta.files.memories import MEMORY_FORMS, read_lines
 
+    path: Path = getattr(options, f"{side}s")
     if not path.is_file():
         raise DataError(
             f"cannot read '{path}': there is no such file, a text of one sentence a line is "
             f"needed; check the path given as `--{side}`"
         )
-    lines = read_lines(path, known=MEMORY_FORMS)
+    lines = read_lines(path, known=MEMORY_FORMS, encoding=options.encoding)
     kept = [number for number, line in enumerate(lines, start=1) if not is_blank(line)]
     if not kept:
         raise DataError(

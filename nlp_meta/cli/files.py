@@ -5,7 +5,7 @@ the work. `nlp_meta/files/outputs.py` writes them.
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,52 +113,38 @@ def check_ending(path: Path, endings: Sequence[str], *, what: str) -> None:
 
     Raises:
         DataError: Names the endings.
+        MissingPackageError: What writes workbooks is not installed.
     """
+    from nlp_meta.tables.workbooks import import_openpyxl
+
     if path.suffix.lower() not in endings:
         raise DataError(
             f"cannot write {what} to '{path}': its ending {path.suffix!r} is unknown, one of "
             f"{', '.join(endings)} is needed; name such a file with `--output`"
         )
+    if path.suffix.lower() == ".xlsx":
+        import_openpyxl()
 
 
 def write_columns(options: Namespace, columns: Columns) -> None:
-    """Write a table whole, as `output` says: .csv, .tsv, .jsonl or .parquet.
+    """Write a table whole, as `output` says: .csv, .tsv, .jsonl, .json, .parquet or .xlsx.
 
     Where `formulas` is `text`, an apostrophe stands before cells of .csv and .tsv files that a
     spreadsheet would take for formulas.
     """
     from nlp_meta.files.entries import ending_of
     from nlp_meta.files.outputs import write_file
-    from nlp_meta.tables.formats import render_table
+    from nlp_meta.files.tables import render_rows
 
     form = ending_of(options.output)
     guarded = getattr(options, "formulas", "keep") == "text" and form in ("csv", "tsv")
     names = [_disarm(name) if guarded else name for name in columns]
-    cells = [write_cells(values, form) for values in columns.values()]
+    cells: Iterable[Sequence[object]] = columns.values()
     if guarded:
         cells = [[_disarm(cell) for cell in values] for values in cells]
     rows = [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
-    write_file(options.output, render_table(form, names, rows), replace=options.replace)
-
-
-def write_cells(cells: Sequence[object], form: str) -> list[Any]:
-    """Write the cells of a column as a format takes them: a list or an object as JSON.
-
-    Parquet takes one kind of cells in a column; where there are several, they become texts.
-    """
-    if form in ("jsonl", "json"):
-        return [json.loads(json.dumps(cell, default=str)) for cell in cells]
-    plain = [
-        json.dumps(cell, ensure_ascii=False, default=str) if isinstance(cell, list | dict) else cell
-        for cell in cells
-    ]
-    if form == "xlsx":
-        kept = (str, int, float, type(None))
-        return [cell if isinstance(cell, kept) else str(cell) for cell in plain]
-    kinds = {type(cell) for cell in plain if cell is not None}
-    if form == "parquet" and len(kinds) > 1 and not kinds <= {int, float}:
-        return [None if cell is None else str(cell) for cell in plain]
-    return plain
+    content = render_rows(options.output, names, rows)
+    write_file(options.output, content, replace=options.replace)
 
 
 def _disarm(cell: Any) -> Any:

@@ -26,14 +26,14 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(
         main,
         "--data",
-        help="what to translate: .txt with one sentence a line, .csv, .tsv, .jsonl, .po, .pot or "
-        ".xliff; what is translated already is left alone",
+        help="what to translate: .txt with one sentence a line, .csv, .tsv, .jsonl, .xlsx, .po, "
+        ".pot, .xliff or .ts; what is translated already is left alone",
     )
     add_shared(
         main,
         "--output",
         help="file to write: of the same ending, the same file with its gaps filled; or .txt, "
-        ".csv, .tsv, .jsonl, .po, .tmx or .xliff of the pairs",
+        ".csv, .tsv, .jsonl, .xlsx, .po, .tmx or .xliff of the pairs",
     )
     add_shared(main, "--replace")
     main.add_argument(
@@ -57,7 +57,6 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
         model = GenerationModel.from_pretrained(options.model, base=options.base)
         languages = {"source_lang": model.source_lang, "target_lang": model.target_lang}
-        check_translations_path(options.output, **languages)
         sources = read_sources(
             options.data,
             source_column=options.source_column,
@@ -65,6 +64,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
             **languages,
             **reading_of(options),
         )
+        check_translations_path(options.output, sources, **languages)
         show_notes(screen, sources.notes)
         cut = model.count_cut(sources.texts, long_texts=options.long_texts, lines=sources.lines)
         texts = translate_all(model, sources.texts, screen, num_beams=options.num_beams)

@@ -18,7 +18,7 @@ from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.cells import LabelMap
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
-from nlp_meta.data.labels import match_labels
+from nlp_meta.data.labels import LabelMatch, match_labels
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.data.leaks import LeakReport, check_leaks
 from nlp_meta.data.tasks import Example, Task
@@ -30,6 +30,7 @@ from nlp_meta.files.tables import LabeledTable
 from nlp_meta.hub.records import START, Record, find_model, read_settings
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.settings import (
     AdaptationSettings,
     Comparison,
@@ -113,6 +114,9 @@ POOL = PoolSettings(candidates=1000, fill_cards=[], ngrams=[2, 3, 4, 5])
 NO_CARDS = DataSettings([], None, "files", {}, [])
 
 
+Check = Callable[[Sequence[str], LabelMatch], tuple[str, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class OwnComparison:
     """What a user asks for.
@@ -159,7 +163,8 @@ def compare_table(
         SettingsError: An unknown method, or a budget that no draw can give.
     """
     known, model, how = read_start(wanted.meta, encoder=ENCODER)
-    task = build_task(data, test_data, known=known, label_map=label_map)
+    check = _check_meaning(wanted.meta)
+    task = build_task(data, test_data, known=known, label_map=label_map, check=check)
     task, leaks = _without_overlap(wanted, task)
     budgets = check_budgets(wanted.labels, task)
     settings = build_settings(wanted, model, how, budgets, folder=str(folder))
@@ -226,7 +231,8 @@ def recommend_for_table(
         SettingsError: An unknown method.
     """
     known, model, how = read_start(wanted.meta, encoder=encoder)
-    task = build_task(data, None, known=known, label_map=label_map)
+    check = _check_meaning(wanted.meta)
+    task = build_task(data, None, known=known, label_map=label_map, check=check)
     task, leaks = _without_overlap(wanted, task)
     rows = [len(task.train)]
     settings = build_settings(wanted, model, how, rows, folder="", may_be_joint=False)
@@ -265,12 +271,18 @@ def build_task(
     *,
     known: Sequence[str],
     label_map: LabelMap | None,
+    check: Check = lambda _texts, _match: (),
 ) -> Task:
-    """Make a task of one or two tables, with the meta-model's names for labels that it knows."""
-    train = _read_labeled(data, known=known, label_map=label_map)
+    """Make a task of one or two tables, with the meta-model's names for labels that it knows.
+
+    Args:
+        check: Called with the texts that are learned from, and what their labels mean.
+    """
+    train, match = _read_labeled(data, known=known, label_map=label_map)
+    check(data.texts, match)
     judged: tuple[Example, ...] = ()
     if test_data is not None:
-        judged = _read_labeled(test_data, known=known, label_map=label_map, part=True)
+        judged, _ = _read_labeled(test_data, known=known, label_map=label_map, part=True)
     _check_rows(train, alone=test_data is None, called="different texts")
     names = {example.target for example in train}
     strange = sorted({example.target for example in judged} - names)
@@ -332,13 +344,24 @@ def _check_rows(train: Sequence[Example], *, alone: bool, called: str) -> None:
 
 def _read_labeled(
     table: LabeledTable, *, known: Sequence[str], label_map: LabelMap | None, part: bool = False
-) -> tuple[Example, ...]:
-    """Different texts of a table, each with its first label."""
+) -> tuple[tuple[Example, ...], LabelMatch]:
+    """Different texts of a table, each with its first label; and what the labels mean."""
     match = match_labels(table.labels or (), known, label_map=label_map, part=part)
     kept: dict[str, Example] = {}
     for text, label in zip(table.texts, match.labels, strict=True):
         kept.setdefault(text_key(text), Example(text.strip(), label))
-    return tuple(kept.values())
+    return tuple(kept.values()), match
+
+
+def _check_meaning(meta: str | None) -> Check:
+    """What holds labels whose meaning is assumed against the start's answers."""
+
+    def check(texts: Sequence[str], match: LabelMatch) -> tuple[str, ...]:
+        if meta is None or not match.assumed:
+            return ()
+        return MetaModel.from_pretrained(meta).check_meaning(texts, match)
+
+    return check
 
 
 def _read_pairs(memory: Memory) -> tuple[Example, ...]:

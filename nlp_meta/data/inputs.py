@@ -14,7 +14,7 @@ from enum import Enum
 from numbers import Real
 from typing import Any
 
-from nlp_meta.data.cells import is_empty, label_text
+from nlp_meta.data.cells import SKIP, is_empty, label_text, list_places, select_rows
 from nlp_meta.errors import DataError, LabelError, NlpMetaError, SettingsError
 
 Texts = Iterable[str]
@@ -64,6 +64,36 @@ def as_labels(values: Labels, argument: str) -> list[str]:
             f"cannot use the label of example {place}: {reason}{_list_others(others, 'example')}"
         )
     return [text for text in map(label_text, items) if text is not None]
+
+
+def leave_out_empty(
+    texts: Texts, labels: Labels
+) -> tuple[list[object], list[object], tuple[str, ...]]:
+    """Leave out examples without a text or a label.
+
+    Returns:
+        The texts and labels that stay, and sentences on what is left out.
+
+    Raises:
+        DataError, LabelError: They hold nothing in an order, or every example lacks something.
+    """
+    items, names = _walk(texts, "texts", DataError), _walk(labels, "labels", LabelError)
+    if len(items) != len(names):
+        return items, names, ()
+    empty = {
+        argument: {place for place, value in enumerate(values) if _is_nothing(value)}
+        for argument, values in (("text", items), ("label", names))
+    }
+    selection = select_rows(
+        empty,
+        count=len(items),
+        empty=SKIP,
+        subject="the examples",
+        name=lambda places: list_places("example", [place + 1 for place in places]),
+        remedies={name: f"change `{name}s`" for name in empty},
+    )
+    used = selection.places
+    return [items[place] for place in used], [names[place] for place in used], selection.notes
 
 
 def as_lines(values: Iterable[int], argument: str) -> list[int]:
@@ -239,6 +269,11 @@ def _is_hole(value: object) -> bool:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, Real) and value != value
+
+
+def _is_nothing(value: object) -> bool:
+    """Whether there is no value, or nothing to see in a text."""
+    return _is_hole(value) or (isinstance(value, str) and is_empty(value))
 
 
 def _wrong_text(value: object) -> str:

@@ -41,6 +41,7 @@ from transformers import (
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from nlp_meta.data.cache import Clock
+from nlp_meta.data.session import bound_session
 from nlp_meta.errors import BackboneError, SettingsError
 from nlp_meta.progress import quiet_transformers
 
@@ -111,6 +112,7 @@ def reading(what: str, *, setting: str, needed: str = FOLDER) -> Iterator[None]:
     Raises:
         BackboneError: It cannot be loaded.
     """
+    bound_session()
     try:
         with loading():
             yield

@@ -1,6 +1,6 @@
 """Message catalogs of programs: gettext (`.po`) and Qt Linguist (`.ts`), plural forms among them.
 
-A gettext file is written again with translations, too. polib takes what is between the first
+Both are written again with translations, too. polib takes what is between the first
 and the last character of a token for a string, so its quotes are checked before.
 """
 
@@ -29,7 +29,7 @@ from nlp_meta.files.entries import (
     is_blank,
     shorten,
 )
-from nlp_meta.files.markup import read_xml
+from nlp_meta.files.markup import Document, fill, read_xml, write_xml
 
 _KEYWORD = r"(?:#~\s*)?(?:msgid_plural|msgid|msgctxt|msgstr(?:\[\d+\])?)(?![\w\[])\s*"
 _STARTS_TEXT = re.compile(rf'{_KEYWORD}|(?:#~\s*)?"')
@@ -232,8 +232,7 @@ def ts_entries(file: UserFile) -> Catalog:
     Raises:
         DataError: The file is malformed or not safe, or has no messages.
     """
-    document = read_xml(file, root="TS")
-    messages = list(document.root.iter("message"))
+    document, messages = _read(file)
     if not messages:
         raise DataError(
             f"cannot read '{file.path}': it has no messages (<message>), one with a translation is "
@@ -243,6 +242,50 @@ def ts_entries(file: UserFile) -> Catalog:
     languages = (root.get("sourcelanguage") or None, root.get("language") or None)
     entries = [entry for message in messages for entry in _entries(message)]
     return Catalog(entries, [languages], document.notes)
+
+
+def fill_ts(
+    file: UserFile, translations: Mapping[int, str], *, target_lang: str | None = None
+) -> bytes:
+    """Write translations into the messages at their places, unfinished; all else stays.
+
+    Of a message with plural forms those are filled that are empty.
+    """
+    document, messages = _read(file)
+    counts = [len(message.findall("translation/numerusform")) for message in messages]
+    owners = [message for message in messages for _ in _entries(message)]
+    for place, text in translations.items():
+        for node in _add_forms(owners[place], count=max(1, *counts)):
+            fill(node, text, like=node)
+    if target_lang and not document.root.get("language"):
+        document.root.set("language", target_lang)
+    return write_xml(document)
+
+
+def _read(file: UserFile) -> tuple[Document, list[Any]]:
+    document = read_xml(file, root="TS")
+    return document, list(document.root.iter("message"))
+
+
+def _add_forms(message: Any, *, count: int) -> list[Any]:
+    """The empty places of a message for its translation.
+
+    Args:
+        count: Forms of plurals where the message has none yet.
+    """
+    from lxml import etree
+
+    translation = message.find("translation")
+    if translation is None:
+        translation = etree.SubElement(message, "translation")
+        translation.tail, before = message.text, translation.getprevious()
+        if before is not None:
+            translation.tail, before.tail = before.tail, message.text
+    translation.set("type", "unfinished")
+    forms = translation.findall("numerusform")
+    if message.get("numerus") == "yes" and not forms:
+        forms = [etree.SubElement(translation, "numerusform") for _ in range(count)]
+    return [form for form in forms if is_blank(_text(form))] or [translation]
 
 
 def _entries(message: Any) -> Iterator[Entry]:

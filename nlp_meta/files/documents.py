@@ -1,6 +1,7 @@
 """Files to translate: what of them is to be translated, and the same files translated.
 
-A `.po`, XLIFF or table comes back as it was, with its gaps filled; a plain text line by line.
+A `.po`, XLIFF or Qt file, or a table, comes back as it was, with its gaps filled; a plain text line
+by line.
 """
 
 from collections import Counter
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nlp_meta.errors import DataError
-from nlp_meta.files.catalogs import fill_po, po_entries
+from nlp_meta.files.catalogs import fill_po, fill_ts, po_entries, ts_entries
 from nlp_meta.files.entries import (
     EMPTY,
     UNTRANSLATED,
@@ -33,12 +34,11 @@ from nlp_meta.files.memories import (
     render_pairs,
 )
 from nlp_meta.files.outputs import write_file
-from nlp_meta.files.tables import WRITTEN_PAIR_TABLES, read_rows_of, table_entries
+from nlp_meta.files.tables import WRITTEN_PAIR_TABLES, read_rows_of, render_rows, table_entries
 from nlp_meta.files.xliff import fill_xliff, xliff_entries
-from nlp_meta.tables.formats import render_table
 from nlp_meta.tables.rows import Reading, Rows
 
-DOCUMENT_FORMS = ("txt", *WRITTEN_PAIR_TABLES, "po", "pot", *XLIFF_ENDINGS)
+DOCUMENT_FORMS = ("txt", *WRITTEN_PAIR_TABLES, "po", "pot", *XLIFF_ENDINGS, "ts")
 TRANSLATED_FORMS = ("txt", *WRITTEN_MEMORIES)
 
 TRANSLATED = "translated"
@@ -48,7 +48,13 @@ _KINDS = {
     **dict.fromkeys(WRITTEN_PAIR_TABLES, "table"),
     **dict.fromkeys(("po", "pot"), "po"),
     **dict.fromkeys(XLIFF_ENDINGS, "xliff"),
+    "ts": "ts",
 }
+_READERS = {"po": po_entries, "xliff": xliff_entries, "ts": ts_entries}
+_CELLS_ALONE = (
+    "of a workbook the cells of one sheet are read and written: no other sheet, no format, and the "
+    "values of formulas"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +92,14 @@ def read_sources(
     separator: str | None = None,
     sheet: str | None = None,
 ) -> Sources:
-    """Read what is to be translated from a `.txt`, CSV, TSV, JSONL, `.po`, `.pot` or XLIFF file.
+    """Read what is to be translated from a text, table, `.po`, `.pot`, XLIFF or Qt file.
 
     Of a text these are its lines, of a table the rows whose target is empty, of the others
     the untranslated entries. Fuzzy ones are somebody's work and are left alone.
 
     Args:
         target_column: A table need not have it yet.
-        source_lang, target_lang: Held against what a `.po` or XLIFF file says of itself.
+        source_lang, target_lang: Held against what a `.po`, XLIFF or Qt file says of itself.
         encoding: Of the file; None believes its bytes, then what it says itself.
         separator, sheet: How to read a table; None looks at it.
 
@@ -106,6 +112,8 @@ def read_sources(
     if _KINDS[file.form] == "table":
         table = read_rows_of(file, Reading(encoding, separator, sheet), known=(source_column,))
         notes, entries = table.notes, _table_entries(file, table, columns)
+        if file.form == "xlsx":
+            notes = (*notes, _CELLS_ALONE)
     else:
         entries, notes = _localized(file, source_lang, target_lang)
     reasons = list(map(_reason, entries))
@@ -132,16 +140,23 @@ def read_sources(
 
 
 def check_translations_path(
-    path: str | Path, *, source_lang: str | None = None, target_lang: str | None = None
+    path: str | Path,
+    sources: Sources,
+    *,
+    source_lang: str | None = None,
+    target_lang: str | None = None,
 ) -> None:
     """Stop before the work if `write_translations` could not write such a file.
 
     Raises:
-        DataError: An ending that is unknown, or TMX or XLIFF without languages.
+        DataError: An ending that is unknown, `.ts` where the texts are of another format, or
+            TMX or XLIFF without languages.
+        MissingPackageError: What writes workbooks is not installed.
     """
+    same = ("ts",) if sources.file.form == "ts" else ()
     check_written_form(
         Path(path),
-        (*TRANSLATED_FORMS, *XLIFF_ENDINGS),
+        (*TRANSLATED_FORMS, *XLIFF_ENDINGS, *same),
         source_lang=source_lang,
         target_lang=target_lang,
     )
@@ -159,8 +174,9 @@ def write_translations(
     """Write translations to a file that ends in one of the `TRANSLATED_FORMS`.
 
     In the format that the texts came in, it is their file with the translations filled in:
-    marked fuzzy in `.po`, to be reviewed in XLIFF; other entries and columns stay, and so
-    do blank lines of a text. Any other format gets the pairs, a text the translations alone.
+    marked fuzzy in `.po`, to be reviewed in XLIFF, unfinished in `.ts`; other entries and columns
+    stay, and so do blank lines of a text. Any other format gets the pairs, a text the translations
+    alone.
     Blanks and line ends around a text are around its translation too.
 
     Args:
@@ -181,14 +197,14 @@ def write_translations(
     framed = [_frame(*pair) for pair in zip(sources.texts, translations, strict=True)]
     if form != "pot" and _KINDS.get(form) == _KINDS[sources.file.form]:
         filled = dict(zip(sources.places, framed, strict=True))
-        content = _fill(sources, filled, form, target_lang=target_lang)
+        content = _fill(sources, filled, path, target_lang=target_lang)
     elif form == "txt":
         content = _join(framed)
     else:
-        check_translations_path(path, source_lang=source_lang, target_lang=target_lang)
+        check_translations_path(path, sources, source_lang=source_lang, target_lang=target_lang)
         content = render_pairs(
             list(zip(sources.texts, framed, strict=True)),
-            form,
+            path,
             source_lang=source_lang,
             target_lang=target_lang,
             reviewed=False,
@@ -208,7 +224,7 @@ def _localized(
 ) -> tuple[list[Entry], tuple[str, ...]]:
     if file.form == "txt":
         return [Entry(line, None, place) for place, line in enumerate(decode_lines(file), 1)], ()
-    catalog = po_entries(file) if _KINDS[file.form] == "po" else xliff_entries(file)
+    catalog = _READERS[_KINDS[file.form]](file)
     entries = orient(
         file,
         catalog,
@@ -255,20 +271,22 @@ def _join(texts: Sequence[str]) -> bytes:
 
 
 def _fill(
-    sources: Sources, filled: Mapping[int, str], form: str, *, target_lang: str | None
+    sources: Sources, filled: Mapping[int, str], path: Path, *, target_lang: str | None
 ) -> bytes:
     """The file of the texts with the translations at their places."""
     file = sources.file
-    match _KINDS[form]:
+    match _KINDS[file.form]:
         case "txt":
             return _join([filled.get(place, "") for place in range(len(decode_lines(file)))])
         case "po":
             return fill_po(file, filled, target_lang=target_lang)
         case "xliff":
             return fill_xliff(file, filled, target_lang=target_lang)
+        case "ts":
+            return fill_ts(file, filled, target_lang=target_lang)
     table, target = sources.table or read_rows_of(file), sources.columns[1]
     cells = [
         {**row, target: filled[place]} if place in filled else row
         for place, row in enumerate(table.cells)
     ]
-    return render_table(form, tuple(dict.fromkeys((*table.columns, target))), cells)
+    return render_rows(path, tuple(dict.fromkeys((*table.columns, target))), cells)

@@ -169,7 +169,7 @@ def decode_declared(file: UserFile, declared: str | None) -> tuple[str, str, tup
         raise DataError(
             f"cannot read '{file.path}': it says that it is written in {shorten(declared or '')}, "
             "which is no encoding of texts, and it is not UTF-8 either, one of these is needed; "
-            "save the file with the encoding UTF-8"
+            "save the file with the encoding UTF-8, or name its own with `encoding`"
         ) from None
     if named is not None and (text.isascii() or not _is_doubtful(text, named)):
         return decode_text(file, encoding=named), named, ()
@@ -239,7 +239,8 @@ def not_utf8(
     known = encoding.removesuffix("-sig").upper()
     return DataError(
         f"cannot read '{file.path}': byte 0x{file.content[error.start]:02x} in line {line} is "
-        f"not {known}, one encoding throughout is needed; save the file with the encoding UTF-8"
+        f"not {known}, one encoding throughout is needed; save the file with the encoding UTF-8, "
+        "or name its own with `encoding`"
     )
 
 

@@ -166,6 +166,18 @@ def space_is_kept(node: Any, *, default: bool) -> bool:
     return default
 
 
+def write_xml(document: Document) -> bytes:
+    """Write a file as it was read, in its encoding."""
+    from lxml import etree
+
+    encoding = document.encoding.upper().removesuffix("-SIG")
+    # Marked as such, whichever order its bytes have.
+    encoding = "UTF-16" if encoding.startswith("UTF-16") else encoding
+    tree = document.root.getroottree()
+    written: bytes = etree.tostring(tree, xml_declaration=True, encoding=encoding)
+    return written + b"\n" if encoding == "UTF-8" else written
+
+
 def render_xml(root: Any) -> bytes:
     """Write a new file, an element of its own a line."""
     from lxml import etree

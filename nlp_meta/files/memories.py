@@ -41,12 +41,14 @@ from nlp_meta.files.tables import (
     PAIR_TABLES,
     WRITTEN_PAIR_TABLES,
     read_rows_of,
+    render_rows,
     table_entries,
 )
 from nlp_meta.files.tmx import render_tmx, tmx_entries
 from nlp_meta.files.xliff import render_xliff, xliff_entries
-from nlp_meta.tables.formats import render_table
+from nlp_meta.tables.delimited import has_tabs
 from nlp_meta.tables.rows import Reading
+from nlp_meta.tables.workbooks import import_openpyxl
 
 
 def find_aligned(
@@ -78,6 +80,8 @@ def find_aligned(
         if place.name != path.name and (name := _split_name(place))[::2] == (stem, tail)
     }
     tags = match_tags(wanted, beside)
+    if not tags and not stem:
+        return None  # a table may be named by a language alone
     if len(tags) != 1:
         raise DataError(
             f"cannot find the other side of '{path}': beside it "
@@ -99,16 +103,19 @@ def order_aligned(
     return paths
 
 
-def aligned_entries(source: Path, target: Path, *, known: Sequence[str]) -> list[Entry]:
+def aligned_entries(
+    source: Path, target: Path, *, known: Sequence[str], encoding: str | None = None
+) -> list[Entry]:
     """Pair two texts line by line; lines where there is nothing stay, so that no pair shifts.
 
     Args:
         known: Endings of formats that are no plain texts.
+        encoding: Of both; None believes their bytes.
 
     Raises:
         DataError: A file cannot be read, is no plain text, or they differ in length.
     """
-    left, right = (read_lines(path, known=known) for path in (source, target))
+    left, right = (read_lines(path, known=known, encoding=encoding) for path in (source, target))
     if len(left) != len(right):
         raise DataError(
             f"cannot pair '{source}' with '{target}': they have {len(left)} and {len(right)} lines,"
@@ -118,11 +125,12 @@ def aligned_entries(source: Path, target: Path, *, known: Sequence[str]) -> list
     return [Entry(*pair, line) for line, pair in enumerate(zip(left, right, strict=True), start=1)]
 
 
-def read_lines(path: Path, *, known: Sequence[str]) -> list[str]:
+def read_lines(path: Path, *, known: Sequence[str], encoding: str | None = None) -> list[str]:
     """Read a plain text by its lines.
 
     Args:
         known: Endings of formats that are none.
+        encoding: As the user says; None believes its bytes.
 
     Raises:
         DataError: It cannot be read, or is none.
@@ -134,7 +142,7 @@ def read_lines(path: Path, *, known: Sequence[str]) -> list[str]:
             "sentence a line is needed; write its sentences into one, or, if they are paired in "
             "it already, give the file by itself to a command that takes pairs"
         )
-    return decode_lines(file)
+    return decode_lines(replace(file, encoding=encoding))
 
 
 def _split_name(path: Path) -> tuple[str, str, str]:
@@ -150,20 +158,21 @@ WRITTEN_MEMORIES = (*WRITTEN_PAIR_TABLES, "po", "tmx", "xlf", "xliff")
 
 def render_pairs(
     pairs: Sequence[tuple[str, str]],
-    form: str,
+    path: Path,
     *,
     source_lang: str | None,
     target_lang: str | None,
     reviewed: bool,
     columns: tuple[str, str] = ("source", "target"),
 ) -> bytes:
-    """Give the content of a new file of one of the `WRITTEN_MEMORIES`.
+    """Give the content of a new file that ends in one of the `WRITTEN_MEMORIES`.
 
     Args:
         reviewed: Else `.po` and XLIFF say that the translations are yet to be looked at.
     """
+    form = ending_of(path)
     if form in WRITTEN_PAIR_TABLES:
-        return render_table(form, columns, [dict(zip(columns, p, strict=True)) for p in pairs])
+        return render_rows(path, columns, [dict(zip(columns, p, strict=True)) for p in pairs])
     if form == "po":
         return render_po(pairs, target_lang=target_lang, reviewed=reviewed)
     source_lang, target_lang = source_lang or "", target_lang or ""
@@ -179,6 +188,7 @@ def check_written_form(
 
     Raises:
         DataError: An ending that is unknown, or a format that names languages without them.
+        MissingPackageError: What writes workbooks is not installed.
     """
     form = ending_of(path)
     if form not in forms:
@@ -187,6 +197,8 @@ def check_written_form(
             f"{', '.join('.' + known for known in dict.fromkeys(forms))} is needed; name such a "
             "file"
         )
+    if form == "xlsx":
+        import_openpyxl()
     if form in ("tmx", *XLIFF_ENDINGS) and not (source_lang and target_lang):
         raise DataError(
             f"cannot write '{path}': a .{form} file names both its languages, and they are needed; "
@@ -277,12 +289,17 @@ def read_memory(
     languages = {"source_lang": source_lang, "target_lang": target_lang}
     if isinstance(path, tuple):
         both = order_aligned((Path(path[0]), Path(path[1])), **languages)
-        return _sift(aligned_entries(*both, known=MEMORY_FORMS), f"{path[0]}' and '{path[1]}")
+        return _sift(
+            aligned_entries(*both, known=MEMORY_FORMS, encoding=encoding),
+            f"{path[0]}' and '{path[1]}",
+        )
     path = Path(path)
     aligned = find_aligned(path, known=MEMORY_FORMS, **languages)
     if aligned is not None:
-        return _sift(aligned_entries(*aligned, known=MEMORY_FORMS), str(path))
+        return _sift(aligned_entries(*aligned, known=MEMORY_FORMS, encoding=encoding), str(path))
     file = recognize(read_user_file(path), plain=PAIR_TABLES)
+    if file.form == "txt" and has_tabs(file.content):
+        file = replace(file, form="tsv")
     check_form(path, file.form, MEMORY_FORMS, _ALIGNED, content=file.content)
     file = replace(file, encoding=encoding)
     if file.form in PAIR_TABLES:

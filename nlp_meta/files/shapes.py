@@ -17,6 +17,12 @@ from nlp_meta.tables.rows import Cells, Rows
 _PREFIX = "__label__"
 _SPAN_KEYS = {"start", "end", "start_offset", "end_offset"}
 _NOTHING = (None, "", "ignore", "reject")
+_NO_NAMES = "the table has no line with names of columns"
+_CODE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]+)*")
+_SENTENCE = re.compile(
+    r"[.!?\u2026\u3002\uff01\uff1f\u0964\u061f]['\"\u201c\u201d\u00bb)]*\s*$|(\S+\s+){3}\S"
+)
+_ABOUT = re.compile(r"^[-+]?[\d.,:e-]*\d$|^https?://\S+$|^CC[ -]?(BY|0)\b|^\\N$")
 
 
 def find_shape(rows: Rows, *, text_column: str, label_column: str | None) -> Rows:
@@ -60,7 +66,7 @@ def find_pairs(
     """Give rows the columns of sentences that are asked for, wherever they hold them.
 
     `datasets` writes an object under `translation`, whose keys are languages; other tables name
-    their columns by languages.
+    their columns by languages. Tatoeba, OPUS and Anki name none.
 
     Args:
         columns: Of sources and of targets.
@@ -75,8 +81,11 @@ def find_pairs(
         names = dict.fromkeys(name for row in cells for name in row if name != inner[0])
         note = f"the sentences are those under {inner[0]!r}"
         rows = replace(rows, columns=tuple(names), cells=tuple(cells), notes=(*rows.notes, note))
+    if not set(columns) & set(rows.columns):
+        rows = _find_sentences(rows, columns, languages)
     for column, language in zip(columns, languages, strict=True):
         named = [name for name in rows.columns if language and _is_language(name, language)]
+        named = [name for name in named if name not in (row.get(name) for row in rows.cells)]
         if column not in rows.columns and len(named) == 1:
             rows = _add(rows, column, [row.get(named[0]) for row in rows.cells])
             note = f"column {named[0]!r} is taken for the sentences of {language}"
@@ -164,12 +173,11 @@ def _find_labels(rows: Rows, text_column: str, label_column: str) -> tuple[Rows,
 
 def _find_header(rows: Rows, text: str, label: str) -> tuple[Rows, list[str]]:
     """Columns of a table whose first line is a row already: its label is one that others have."""
-    header, cells = list(rows.columns), [list(row.values()) for row in rows.cells]
-    if len(header) < 2 or any(len(row) != len(header) for row in cells) or len(cells) < 4:
+    table = _list_cells(rows)
+    if len(table) < 5:
         return rows, []
+    header, *cells = table
     columns = list(zip(*cells, strict=True))
-    if not all(isinstance(cell, str) for column in columns for cell in column):
-        return rows, []
     few = [
         place
         for place, column in enumerate(columns)
@@ -179,18 +187,78 @@ def _find_header(rows: Rows, text: str, label: str) -> tuple[Rows, list[str]]:
         return rows, []
     lengths = [0 if place in few else sum(map(len, column)) for place, column in enumerate(columns)]
     places = {text: lengths.index(max(lengths)), label: few[0]}
-    table: list[list[object]] = [list(header), *cells]
-    taken = [{name: row[place] for name, place in places.items()} for row in table]
+    return _take_columns(rows, table, places), [
+        f"{_NO_NAMES}: column {places[text] + 1} is taken for the texts, column "
+        f"{places[label] + 1} for the labels"
+    ]
+
+
+def _find_sentences(
+    rows: Rows, names: tuple[str, str], languages: tuple[str | None, str | None]
+) -> Rows:
+    """Columns of sentences in a table whose first line is a row already.
+
+    They are the two that hold no numbers, no codes and no license; the codes of languages that
+    stand beside them say which comes first.
+    """
+    table = _list_cells(rows)
+    columns = list(zip(*table, strict=True))
+    codes = [place for place, column in enumerate(columns) if all(map(_CODE.fullmatch, column))]
+    sentences = [
+        place
+        for place, column in enumerate(columns)
+        if place not in codes and not _is_about_rows(column)
+    ]
+    is_row = [
+        _SENTENCE.search(first) if place in sentences else first in rest or _ABOUT.search(first)
+        for place, (first, *rest) in enumerate(columns)
+    ]
+    if len(sentences) != 2 or not any(is_row):
+        return rows
+    pairs = {tuple(row[place] for place in codes) for row in table}
+    if len(codes) == 2 and None not in languages:
+        given = next(iter(pairs)) if len(pairs) == 1 else ("", "")
+        if all(
+            same_language(str(lang), tag) for lang, tag in zip(languages, given[::-1], strict=True)
+        ):
+            sentences.reverse()
+        elif not all(
+            same_language(str(lang), tag) for lang, tag in zip(languages, given, strict=True)
+        ):
+            return rows
+    places = dict(zip(names, sentences, strict=True))
+    note = (
+        f"{_NO_NAMES}: column {sentences[0] + 1} is taken for the sources, column "
+        f"{sentences[1] + 1} for the targets"
+    )
+    return replace(_take_columns(rows, table, places), notes=(*rows.notes, note))
+
+
+def _is_about_rows(column: Sequence[str]) -> bool:
+    """Whether a column holds numbers, scores, addresses or licenses, and no sentences."""
+    about = [not cell.strip() or bool(_ABOUT.search(cell.strip())) for cell in column]
+    return sum(about) >= 0.9 * len(about)
+
+
+def _list_cells(rows: Rows) -> list[list[str]]:
+    """All cells of a table of texts, those of its first line too; none where they do not fit."""
+    header = rows.header if len(rows.header) == len(rows.columns) else rows.columns
+    table: list[list[object]] = [list(header), *(list(row.values()) for row in rows.cells)]
+    if len(header) < 2 or any(len(row) != len(header) for row in table):
+        return []
+    cells = [[cell for cell in row if isinstance(cell, str)] for row in table]
+    return cells if all(len(row) == len(header) for row in cells) else []
+
+
+def _take_columns(rows: Rows, table: Sequence[Sequence[str]], places: Mapping[str, int]) -> Rows:
+    """Rows of a table whose first line is one, with the columns at these places."""
     return replace(
         rows,
-        columns=(text, label),
-        cells=tuple(taken),
+        columns=tuple(places),
+        cells=tuple({name: row[place] for name, place in places.items()} for row in table),
         lines=(1, *rows.lines),
         count=rows.count + 1,
-    ), [
-        f"the table has no line with names of columns: column {places[text] + 1} is taken for the "
-        f"texts, column {places[label] + 1} for the labels"
-    ]
+    )
 
 
 def _object(cell: object) -> Mapping[str, object]:

@@ -26,16 +26,17 @@ from nlp_meta.files.entries import (
     UserFile,
     damaged,
     decode_text,
+    ending_of,
     read_user_file,
 )
 from nlp_meta.files.shapes import find_shape, take_labels
 from nlp_meta.tables.contents import Decoded, decode_bytes
 from nlp_meta.tables.delimited import has_header, split_lines
-from nlp_meta.tables.formats import TABLE_FORMS, parse_table
+from nlp_meta.tables.formats import TABLE_FORMS, parse_table, render_table
 from nlp_meta.tables.rows import LOOK, Cells, Reading, Rows, TableError
 
 PAIR_TABLES = tuple(form for form in TABLE_FORMS if form != "txt")
-WRITTEN_PAIR_TABLES = ("csv", "tsv", "jsonl")
+WRITTEN_PAIR_TABLES = ("csv", "tsv", "jsonl", "xlsx")
 LABEL_FILES = ("csv", "tsv", "json", "jsonl", "yaml", "yml")
 """Endings of files that a label map is read from."""
 
@@ -280,6 +281,20 @@ def refuse_table(file: UserFile, error: TableError) -> DataError:
     needed = error.needed or f"a well-formed .{file.form} file is needed"
     remedy = error.remedy or "mend it or save it anew"
     return DataError(f"cannot read '{file.path}': {where}{error}, {needed}; {remedy}")
+
+
+def render_rows(path: Path, columns: Sequence[str], rows: Sequence[Cells]) -> bytes:
+    """Give the content of a new table, in the format that its name asks for.
+
+    Raises:
+        DataError: A workbook cannot hold it.
+    """
+    try:
+        return render_table(ending_of(path), columns, rows)
+    except TableError as error:
+        needed = f", {error.needed}" if error.needed else ", fewer rows are needed"
+        remedy = error.remedy or "write .csv or .jsonl"
+        raise DataError(f"cannot write '{path}': {error}{needed}; {remedy}") from error
 
 
 def table_entries(

@@ -21,7 +21,7 @@ from nlp_meta.files.entries import (
     damaged,
     is_blank,
 )
-from nlp_meta.files.markup import fill, flatten, read_xml, render_xml, space_is_kept
+from nlp_meta.files.markup import fill, flatten, read_xml, render_xml, space_is_kept, write_xml
 from nlp_meta.files.states import is_locked, segment_reason, xliff_reason
 
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
@@ -77,8 +77,6 @@ def fill_xliff(
     file: UserFile, translations: Mapping[int, str], *, target_lang: str | None = None
 ) -> bytes:
     """Write translations into the units at their places, marked for review; all else stays."""
-    from lxml import etree
-
     document = read_xml(file, root="xliff")
     places = list(_places(file, document.root))
     for number, text in translations.items():
@@ -91,12 +89,7 @@ def fill_xliff(
         for node in [document.root] if _is_second(document.root) else _files(document.root):
             if not node.get(name):
                 node.set(name, target_lang)
-    encoding = document.encoding.upper().removesuffix("-SIG")
-    # Marked as such, whichever order its bytes have.
-    encoding = "UTF-16" if encoding.startswith("UTF-16") else encoding
-    tree = document.root.getroottree()
-    written: bytes = etree.tostring(tree, xml_declaration=True, encoding=encoding)
-    return written + b"\n" if encoding == "UTF-8" else written
+    return write_xml(document)
 
 
 def render_xliff(

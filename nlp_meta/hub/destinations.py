@@ -31,6 +31,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from nlp_meta.data.inputs import check_switch, check_word
+from nlp_meta.data.session import bound_session
 from nlp_meta.errors import HubError
 from nlp_meta.hub.pull import RECORD, VOCABULARIES
 from nlp_meta.hub.refusals import FAILURES, LOG_IN, explain, patiently
@@ -127,6 +128,7 @@ def check_destination(to: Destination) -> HfApi:
     Raises:
         HubError: The push would be refused.
     """
+    bound_session()
     try:
         validate_repo_id(to.repo_id)
         if to.repo_id.count("/") != 1:

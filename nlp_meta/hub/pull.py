@@ -19,6 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
+from nlp_meta.data.session import bound_session
 from nlp_meta.errors import HubError
 from nlp_meta.files.outputs import hash_file
 from nlp_meta.hub.refusals import FAILURES, explain
@@ -94,6 +95,7 @@ def pull(name: str, *, revision: str | None = None, token: str | None = None) ->
         HubError: There is no such repository or no model in it, or the Hub, the connection
             or the disk fails.
     """
+    bound_session()
     try:
         folder = Path(hf_hub_download(name, RECORD, revision=revision, token=token)).parent
         _pull_others(name, folder, token=token)

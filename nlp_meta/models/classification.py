@@ -15,7 +15,7 @@ from nlp_meta.data.cells import LabelMap
 from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.data.episodes import Episode, count_texts, split_folds
 from nlp_meta.data.inputs import Texts, as_texts
-from nlp_meta.data.labels import LabelMatch, check_columns, check_labels, match_labels
+from nlp_meta.data.labels import LabelMatch, check_columns, check_labels, logger, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.heads import RIDGE
@@ -261,6 +261,7 @@ def adapt_to_labels(
     seed: int,
     long_texts: str,
     provenance: Mapping[str, Any],
+    left_out: Sequence[str],
     on_step: Callable[[int, int], None] | None,
 ) -> AdaptedModel:
     """Adapt a start to labeled texts; see `MetaModel.adapt` for arguments and errors.
@@ -270,9 +271,11 @@ def adapt_to_labels(
 
     Args:
         prior: N-grams of the start, from which those of the domain begin.
+        left_out: Sentences on examples that are not among these.
     """
     began = time.monotonic()
     match, support = _match(objective, start, texts, labels, label_map)
+    match = replace(match, notes=(*left_out, *match.notes))
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
     objective, start = narrow_labels(objective, start, match.labels, shared=match.shared)
     episode = Episode("support", objective.labels, tuple(support), (), 0)
@@ -351,6 +354,7 @@ def check_start(
     opposed = _chance_of_opposition(answers, match.labels)
     if opposed >= SURELY_OPPOSED:
         doubt = "" if opposed > 0.5 else ", hardly more than by chance: look whether they are right"
+        logger.info(agreement + doubt)
         return (agreement + doubt,)
     usual = ",".join(f"{written}={name}" for written, name in match.assumed.items())
     first, second = dict.fromkeys(match.labels)

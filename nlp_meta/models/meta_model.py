@@ -11,9 +11,10 @@ from torch import Tensor
 
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.cards import CLASSIFICATION
-from nlp_meta.data.cells import LabelMap
+from nlp_meta.data.cells import STOP, LabelMap
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
 from nlp_meta.data.inputs import Labels, Texts, as_lines, as_texts, check_word
+from nlp_meta.data.labels import LabelMatch
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.heads import RIDGE, RIDGE_START, ridge_numbers, ridge_parameters
@@ -29,7 +30,12 @@ from nlp_meta.meta.inner_loop import (
     restore_step_sizes,
 )
 from nlp_meta.models.adaptation import Adaptation, check_options
-from nlp_meta.models.classification import AdaptedModel, adapt_to_labels, predict_texts
+from nlp_meta.models.classification import (
+    AdaptedModel,
+    adapt_to_labels,
+    check_start,
+    predict_texts,
+)
 from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_texts
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
@@ -139,6 +145,19 @@ class MetaModel(Model):
         return predict_texts(objective, self.start_of(CLASSIFICATION), as_texts(texts, "texts"))
 
     @plain_modes()
+    def check_meaning(self, texts: Sequence[str], match: LabelMatch) -> tuple[str, ...]:
+        """Hold labels whose meaning was assumed against this start's own answers.
+
+        Returns:
+            A sentence on how far they agree; nothing where no meaning was assumed.
+
+        Raises:
+            LabelError: The answers clearly say that the two labels mean the opposite.
+        """
+        objective = self.objective_of(CLASSIFICATION, Classification)
+        return check_start(objective, self.start_of(CLASSIFICATION), texts, match)
+
+    @plain_modes()
     def translate(
         self,
         texts: Texts,
@@ -168,6 +187,7 @@ class MetaModel(Model):
         *,
         label_map: LabelMap | None = None,
         drop_labels: Labels = (),
+        empty: str = STOP,
         steps: int | None = None,
         learning_rate: float | None = None,
         seed: int = 0,
@@ -186,6 +206,8 @@ class MetaModel(Model):
             label_map: From labels as written to the meta-model's, or text such as
                 `bad=negative`; wins over matching.
             drop_labels: Labels whose examples are left out, or one of them.
+            empty: Examples without a text or a label `stop`, or `skip` leaves them out and
+                tells them in the notes of the match.
             steps, learning_rate: In place of the defaults found on meta-validation.
             long_texts: What to do with texts longer than the encoder takes: `cut` them and
                 count them in the report, or `stop`.
@@ -202,7 +224,7 @@ class MetaModel(Model):
             SettingsError: An option is none of these words, or no such number.
         """
         seed = check_options(companion=companion, seed=seed, long_texts=long_texts, on_step=on_step)
-        texts, labels = check_labeled(texts, labels, drop_labels=drop_labels)
+        texts, labels, left_out = check_labeled(texts, labels, drop_labels=drop_labels, empty=empty)
         objective = self.objective_of(CLASSIFICATION, Classification)
         # States that an earlier call kept of these texts would change the last digits.
         objective = objective.over(objective.backbone)
@@ -220,6 +242,7 @@ class MetaModel(Model):
             seed=seed,
             long_texts=long_texts,
             provenance=self._origin(),
+            left_out=left_out,
             on_step=on_step,
         )
 

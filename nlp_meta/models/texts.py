@@ -3,8 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from nlp_meta.data.cells import is_empty
-from nlp_meta.data.inputs import Labels, Texts, as_labels, as_texts
+from nlp_meta.data.cells import SKIP, STOP, is_empty
+from nlp_meta.data.inputs import (
+    Labels,
+    Texts,
+    as_labels,
+    as_texts,
+    check_choice,
+    leave_out_empty,
+)
 from nlp_meta.data.labels import drop_rows
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import tokenize
@@ -12,16 +19,24 @@ from nlp_meta.errors import DataError
 
 
 def check_labeled(
-    texts: Texts, labels: Labels, *, drop_labels: Labels = ()
-) -> tuple[list[str], list[str]]:
+    texts: Texts, labels: Labels, *, drop_labels: Labels = (), empty: str = STOP
+) -> tuple[list[str], list[str], tuple[str, ...]]:
     """Take texts and labels as lists; refuse ones that differ in number.
 
     Args:
         drop_labels: Labels whose examples are left out.
+        empty: Examples without a text or a label `stop`, or `skip` leaves them out.
+
+    Returns:
+        Texts, labels, and sentences on what is left out.
 
     Raises:
         DataError, LabelError: See `as_texts` and `as_labels`.
+        SettingsError: `empty` is no policy here.
     """
+    notes: tuple[str, ...] = ()
+    if check_choice(empty, (STOP, SKIP), "empty") == SKIP:
+        texts, labels, notes = leave_out_empty(texts, labels)  # type: ignore[assignment]
     text_list, label_list = as_texts(texts, "texts"), as_labels(labels, "labels")
     if len(text_list) != len(label_list):
         raise DataError(
@@ -30,11 +45,12 @@ def check_labeled(
         )
     if isinstance(drop_labels, str):
         drop_labels = [drop_labels]
-    left_out, _ = drop_rows(
+    left_out, dropped = drop_rows(
         [[label] for label in label_list], as_labels(drop_labels, "drop_labels")
     )
+    notes = (*notes, *dropped)
     kept = [place for place in range(len(text_list)) if place not in left_out]
-    return [text_list[place] for place in kept], [label_list[place] for place in kept]
+    return [text_list[place] for place in kept], [label_list[place] for place in kept], notes
 
 
 def check_sides(sources: Texts, targets: Texts) -> tuple[list[str], list[str]]:

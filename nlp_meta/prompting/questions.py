@@ -15,9 +15,10 @@ from types import MappingProxyType
 from typing import Any
 
 from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.files.outputs import append_text, check_file
 from nlp_meta.prompting.prompts import Prompt
 
-_FILE = "endpoint_answers.jsonl"
+_FILE, _PLACE = "endpoint_answers.jsonl", "run.output_dir"
 MODES = ("auto", "likelihood", "written", "completion", "chat")
 Batches = Sequence[tuple[Prompt, Sequence[str]]]
 """Prompts, each with its queries."""
@@ -43,7 +44,8 @@ class AnswerCache:
         """Read what earlier runs left in a folder, which is made where it is missing.
 
         Raises:
-            DataError: The folder cannot be made, or its file cannot be read.
+            OutputError: The folder cannot be made or written to.
+            DataError: Its file cannot be read.
         """
         self._path = None if folder is None else folder / _FILE
         self._lock = threading.Lock()
@@ -51,11 +53,14 @@ class AnswerCache:
         self._torn = False
         if self._path is None:
             return
+        check_file(self._path, replace=True, argument=_PLACE)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             content = self._path.read_bytes() if self._path.exists() else b""
         except OSError as error:
-            raise _name_folder(error, self._path.parent) from error
+            raise DataError(
+                f"cannot read the answers in {self._path} ({error.strerror}): a file that can be "
+                f"read is needed; change `{_PLACE}`"
+            ) from error
         self._torn = bool(content) and not content.endswith(b"\n")
         for line in content.splitlines():
             self._answers.update(_read_line(line))
@@ -68,18 +73,14 @@ class AnswerCache:
         """Write an answer down.
 
         Raises:
-            DataError: The disk does not take it.
+            OutputError: The disk does not take it.
         """
-        line = json.dumps({"key": key, "answer": answer}).encode() + b"\n"
+        line = json.dumps({"key": key, "answer": answer}) + "\n"
         with self._lock:
             self._answers[key] = answer
             if self._path is None:
                 return
-            try:
-                with self._path.open("ab", buffering=0) as file:
-                    file.write(b"\n" + line if self._torn else line)
-            except OSError as error:
-                raise _name_folder(error, self._path.parent) from error
+            append_text(self._path, "\n" + line if self._torn else line, argument=_PLACE)
             self._torn = False
 
 
@@ -91,13 +92,6 @@ def _read_line(line: bytes) -> dict[str, Mapping[str, Any]]:
     if not isinstance(row, dict) or not isinstance(row.get("answer"), dict):
         return {}
     return {str(row.get("key")): row["answer"]}
-
-
-def _name_folder(error: OSError, folder: Path) -> DataError:
-    return DataError(
-        f"cannot keep answers in {folder} ({error.strerror}): a folder that can be read and "
-        "written is needed; change `run.output_dir`, or in Python `cache_dir` of `connect_endpoint`"
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from nlp_meta.errors import DataError
 from nlp_meta.escapes import escape_markdown, visible
+from nlp_meta.files.outputs import write_file
 from nlp_meta.report.facts import contents_of
 from nlp_meta.report.pictures import plan_drawings, save_pictures
 from nlp_meta.report.scores import (
@@ -80,7 +81,7 @@ def write_report(
     }
     page = folder / PAGE
     html = _template().render(values).lstrip()
-    page.write_text(html, encoding="utf-8", errors="replace")
+    write_file(page, html.encode(errors="replace"), argument="folder")
     return (page, *paths)
 
 

@@ -22,6 +22,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
 from nlp_meta.escapes import visible
+from nlp_meta.files.outputs import write_file
 from nlp_meta.report.scores import Results, title_of
 
 WIDE, NARROW = 8.8, 3.7
@@ -205,11 +206,12 @@ def to_svg(figure: Figure, *, salt: str) -> str:
 
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     """Write `name.png`, 150 dots an inch, and `name.svg`, and return their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    buffer = io.BytesIO()
     with own_style():
-        figure.savefig(png, dpi=150, metadata={"Software": None})
-    svg.write_text(to_svg(figure, salt=name), encoding="utf-8")
+        figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    write_file(png, buffer.getvalue(), argument="folder")
+    write_file(svg, to_svg(figure, salt=name), argument="folder")
     return png, svg
 
 

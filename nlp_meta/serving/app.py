@@ -30,7 +30,12 @@ from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException
 
 from nlp_meta import __version__
-from nlp_meta.errors import MetaModelError, NlpMetaError, RequestError
+from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.inputs import as_texts
+from nlp_meta.errors import MetaModelError, NlpMetaError, OutputError, RequestError
+from nlp_meta.files.outputs import check_folder
+from nlp_meta.hub.records import ADAPTED
+from nlp_meta.hub.storage import layout_of
 from nlp_meta.models.companion import check_when
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.serving.batches import Batcher
@@ -207,6 +212,7 @@ class Service:
     async def predict(self, body: PredictBody) -> dict[str, object]:
         domain = self.find(body.domain)
         check_request(body.texts, self.limits)
+        as_texts(body.texts, "texts")
         if self._batcher is None:
             raise RuntimeError("the application has not been started")
         answers = await self._batcher.ask(domain, body.texts)
@@ -271,9 +277,9 @@ class Service:
                 "needed; choose another `domain`, or set `replace` to true",
                 status=409,
             )
-        folder = self._folder_for(body) if body.save else None
-        chosen = ("label_map", "steps", "learning_rate", "companion", "seed")
-        options = {name: getattr(body, name) for name in chosen}
+        folder = await asyncio.to_thread(self._folder_for, body) if body.save else None
+        request = {"domain", "texts", "labels", "replace", "save"}
+        options = {name: getattr(body, name) for name in AdaptBody.model_fields.keys() - request}
         order = Order(body.domain, body.texts, body.labels, folder, options)
         with self._room_for(body.domain):
             return asdict(await asyncio.to_thread(self.jobs.begin, order))
@@ -295,7 +301,17 @@ class Service:
                 "one is needed; set `save` to false",
                 status=409,
             )
-        return self.folder / body.domain
+        folder = self.folder / body.domain
+        try:
+            check_folder(folder, layout_of(ADAPTED, [CLASSIFICATION]))
+        except OutputError as error:
+            reason = hide_folders(str(error).partition(": ")[2].partition(";")[0])
+            raise RequestError(
+                f"cannot save '{body.domain}': {reason}; choose another `domain`, or set `save` to "
+                "false",
+                status=409,
+            ) from error
+        return folder
 
 
 def build_app(

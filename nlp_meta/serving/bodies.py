@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+from nlp_meta.data.cells import STOP
 from nlp_meta.errors import RequestError
 from nlp_meta.serving.limits import shorten
 
@@ -67,6 +68,8 @@ class AdaptBody(_Body):
     texts: _Strings
     labels: _Strings
     label_map: dict[str, str] | None = None
+    drop_labels: _Strings = []
+    empty: str = STOP
     steps: int | None = Field(default=None, ge=1, le=MOST_STEPS)
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     companion: str = "auto"

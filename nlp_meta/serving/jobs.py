@@ -55,6 +55,7 @@ class Progress:
 
     Attributes:
         saved_to: Folder in the one for adapted models.
+        notes: Sentences on what was taken for granted and what was left out.
     """
 
     job: str
@@ -65,6 +66,7 @@ class Progress:
     saved_to: str | None = None
     labels: Sequence[str] | None = None
     report: Mapping[str, object] | None = None
+    notes: Sequence[str] = ()
     error: str | None = None
 
 
@@ -109,9 +111,11 @@ class Jobs:
             LabelError, DataError: Nothing can be learned from these texts and labels.
             RequestError: Too many jobs wait, or one of this domain does.
         """
-        check_labeled(order.texts, order.labels)
-        label_map = order.options.get("label_map")
-        check_labels(match_labels(order.labels, self.meta.labels, label_map=label_map).labels)
+        options = order.options
+        left_out = {name: options[name] for name in ("drop_labels", "empty") if name in options}
+        _, labels, _ = check_labeled(order.texts, order.labels, **left_out)
+        label_map = options.get("label_map")
+        check_labels(match_labels(labels, self.meta.labels, label_map=label_map).labels)
         with self._lock:
             self._check_room(order.domain)
             progress = Progress(secrets.token_hex(8), order.domain, "waiting")
@@ -255,6 +259,7 @@ def _describe(adapted: AdaptedModel, order: Order) -> dict[str, Any]:
     return {
         "labels": adapted.labels,
         "report": asdict(adapted.report) if adapted.report else None,
+        "notes": adapted.match.notes if adapted.match else (),
         "saved_to": None if order.folder is None else order.folder.name,
     }
 

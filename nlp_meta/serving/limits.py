@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nlp_meta.data.inputs import as_texts
 from nlp_meta.errors import RequestError, SettingsError
 from nlp_meta.hub.pull import pull
 
@@ -77,11 +76,10 @@ class Limits:
 
 
 def check_request(texts: Sequence[str], limits: Limits, *, labels: Sequence[str] = ()) -> None:
-    """Refuse a request that has no text, an empty one, or too many.
+    """Refuse a request that has no text, or too many.
 
     Raises:
         RequestError: Too many texts or characters, or none; a label that is as long as a text.
-        DataError: A text is empty.
     """
     if not texts:
         raise RequestError(
@@ -100,7 +98,6 @@ def check_request(texts: Sequence[str], limits: Limits, *, labels: Sequence[str]
             f"{limits.max_characters} are allowed by this server; send fewer in `texts` at a time",
             status=413,
         )
-    as_texts(texts, "texts")
     for place, label in enumerate(labels, start=1):
         if len(label) > _MOST_IN_LABEL:
             raise RequestError(

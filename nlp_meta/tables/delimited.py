@@ -189,13 +189,27 @@ def read_delimited(
     notes = [*survey.notes, *reader.notes()]
     if repeated:
         notes.append(f"rows that repeat the header are left out: {repeated}")
-    return Rows(tuple(header), tuple(cells[:count]), tuple(lines[:count]), count, tuple(notes))
+    written = survey.lines[survey.header : survey.header + 1]
+    return Rows(
+        tuple(header),
+        tuple(cells[:count]),
+        tuple(lines[:count]),
+        count,
+        tuple(notes),
+        header=tuple(survey.dialect.split(written[0].rstrip("\r"))[0] if written else ()),
+    )
 
 
 def has_header(text: str, known: Collection[str]) -> bool:
     """Whether the first line of a text has these names of columns."""
     lines = (line for line in split_lines(text[:_START]) if line.strip())
     return _find_names(dict(enumerate(islice(lines, 1))), _CANDIDATES, known) is not None
+
+
+def has_tabs(content: bytes) -> bool:
+    """Whether a tabulator stands in nearly every line of a text that is not blank."""
+    lines = [line for line in content[:_START].split(b"\n") if line.strip()]
+    return sum(b"\t" in line for line in lines) > 0.9 * len(lines)
 
 
 class _RowReader:

@@ -78,29 +78,46 @@ def parse_table(
 def render_table(form: str, columns: Sequence[str], rows: Sequence[Cells]) -> bytes:
     """Write a table of one of the `WRITTEN_TABLES` as bytes; JSON takes each row as it is.
 
+    Elsewhere a list or an object is written as JSON, and a column of Parquet that has cells of
+    several kinds as texts.
+
     Raises:
         TableError: A workbook cannot hold it.
     """
+    if form in _JSON_FORMS:
+        lines = [json.dumps(dict(row), ensure_ascii=False, default=str) for row in rows]
+        text = "\n".join(lines) if form != JSON else "[\n" + ",\n".join(lines) + "\n]"
+        return (text + "\n" if lines or form == JSON else "").encode()
+    cells = {name: _write_cells([row.get(name) for row in rows], form) for name in columns}
     if form == PARQUET:
         import pyarrow as pa
         from pyarrow import parquet
 
-        table = pa.table({name: [row.get(name) for row in rows] for name in columns})
+        table = pa.table(cells)
         sink = BytesIO()
         parquet.write_table(table, sink)
         return sink.getvalue()
     if form == WORKBOOK:
-        return render_workbook(columns, rows)
+        return render_workbook(cells)
     out = StringIO(newline="")
-    if form in _JSON_FORMS:
-        lines = [json.dumps(dict(row), ensure_ascii=False) for row in rows]
-        text = "\n".join(lines) if form != JSON else "[\n" + ",\n".join(lines) + "\n]"
-        out.write(text + "\n" if lines or form == JSON else "")
-    else:
-        writer = csv.writer(out, delimiter=SEPARATORS[form], lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([row.get(name) for name in columns] for row in rows)
+    writer = csv.writer(out, delimiter=SEPARATORS[form], lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*cells.values(), strict=True))
     return out.getvalue().encode()
+
+
+def _write_cells(cells: Sequence[object], form: str) -> list[Any]:
+    plain = [
+        json.dumps(cell, ensure_ascii=False, default=str) if isinstance(cell, list | dict) else cell
+        for cell in cells
+    ]
+    if form == WORKBOOK:
+        kept = (str, int, float, type(None))
+        return [cell if isinstance(cell, kept) else str(cell) for cell in plain]
+    kinds = {type(cell) for cell in plain if cell is not None}
+    if form == PARQUET and len(kinds) > 1 and not kinds <= {int, float}:
+        return [None if cell is None else str(cell) for cell in plain]
+    return plain
 
 
 def _tell(rows: Rows, form: str, forms: Collection[str], what: str) -> Rows:

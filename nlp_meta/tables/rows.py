@@ -35,6 +35,7 @@ class Rows:
         count: Rows of the file, of which no more may have been read than were asked for.
         notes: What was taken for granted, a sentence each: `the separator is ';'`.
         unit: `line`, or `row` where a file has none.
+        header: Cells of the line of names, as they are written; empty where a file has none.
     """
 
     columns: tuple[str, ...]
@@ -43,6 +44,7 @@ class Rows:
     count: int
     notes: tuple[str, ...] = ()
     unit: str = "line"
+    header: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

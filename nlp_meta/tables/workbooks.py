@@ -80,27 +80,32 @@ def read_workbook(
     return Rows(tuple(names), tuple(cells), lines, len(others), tuple(notes), "row")
 
 
-def render_workbook(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> bytes:
+def render_workbook(columns: Mapping[str, Sequence[object]]) -> bytes:
     """Write a workbook of one sheet; a text that begins with = stays a text.
 
     Raises:
         TableError: A text or the table is longer than a spreadsheet program takes.
         MissingPackageError: openpyxl is not installed.
     """
-    _import()
+    import_openpyxl()
     from openpyxl.cell import WriteOnlyCell
     from openpyxl.workbook import Workbook
 
-    if len(rows) >= _MOST_ROWS:
+    rows = [tuple(columns), *zip(*columns.values(), strict=True)]
+    rows = [
+        tuple(
+            _escape(value, f"column {name!r} of row {number}") if isinstance(value, str) else value
+            for name, value in zip(columns, row, strict=True)
+        )
+        for number, row in enumerate(rows, start=1)
+    ]
+    if len(rows) > _MOST_ROWS:
         raise TableError(f"a sheet has at most {_MOST_ROWS} rows, and there are {len(rows)}")
     book = Workbook(write_only=True)
     sheet = book.create_sheet("Sheet1")
-    for number, row in enumerate([dict(zip(columns, columns, strict=True)), *rows], start=1):
+    for row in rows:
         cells = []
-        for name in columns:
-            value: Any = row.get(name)
-            if isinstance(value, str):
-                value = _escape(value, f"column {name!r} of row {number}")
+        for value in row:
             cell = WriteOnlyCell(sheet, value=value)
             if isinstance(value, str):
                 cell.data_type = "s"  # `=1` is no formula
@@ -123,7 +128,12 @@ def _escape(text: str, place: str) -> str:
     return text
 
 
-def _import() -> Any:
+def import_openpyxl() -> Any:
+    """Get the package that reads and writes workbooks.
+
+    Raises:
+        MissingPackageError: It is not installed.
+    """
     try:
         import openpyxl
     except ImportError as error:
@@ -137,7 +147,7 @@ def _import() -> Any:
 @contextmanager
 def _open(content: bytes, *, stored: bool) -> Iterator["Workbook"]:
     """Open a workbook, with the stored values of formulas or with the formulas themselves."""
-    openpyxl = _import()
+    openpyxl = import_openpyxl()
     try:
         with catch_warnings():
             simplefilter("ignore")  # of parts that hold no cells

@@ -32,6 +32,7 @@ from nlp_meta.meta.state import (
     Checkpoint,
     StepRecord,
     load_checkpoint,
+    save_checkpoint,
 )
 from nlp_meta.settings import HubSettings, MetaTraining
 
@@ -159,27 +160,24 @@ def _fetch(to: Destination, folder: Path) -> None:
     """Bring the newest checkpoint of a repository, where it has one, into an empty folder."""
     if list(folder.glob("step_*")):
         return
-    beside = folder / ".pulled.part"
     try:
         info = HfApi(token=to.token).model_info(to.repo_id, revision=to.revision)
         place = _newest([file.rfilename for file in info.siblings or []])
         if place is None:
             return
-        target = beside / "step_00000000"
-        target.mkdir(parents=True, exist_ok=True)
-        for name in (TENSORS, RECORD):
-            file = f"{place}/{name}"
-            path = hf_hub_download(to.repo_id, file, revision=info.sha, token=to.token)
-            shutil.copyfile(path, target / name)
-        step = f"step_{load_checkpoint(beside).step:08d}"
-        target.replace(folder / step)
+        with tempfile.TemporaryDirectory(prefix="nlp_meta_pulled_") as root:
+            pulled = Path(root) / "step_00000000"
+            pulled.mkdir()
+            for name in (TENSORS, RECORD):
+                file = f"{place}/{name}"
+                path = hf_hub_download(to.repo_id, file, revision=info.sha, token=to.token)
+                shutil.copyfile(path, pulled / name)
+            step = save_checkpoint(folder, load_checkpoint(Path(root))).name
         logger.info("going on from %s of %s", step, to.repo_id)
     except (RepositoryNotFoundError, EntryNotFoundError):
         return
     except FAILURES as error:
         raise explain(error, doing=f"resume from '{to.repo_id}'") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _newest(names: list[str]) -> str | None:

@@ -33,7 +33,7 @@ from nlp_meta.data.episodes import (
     make_generator,
     number_of,
 )
-from nlp_meta.data.labels import check_labels, match_labels
+from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.data.tasks import Example, Task, load_tasks, texts_of
 from nlp_meta.errors import CardError, LabelError, MetaModelError, SettingsError
 from nlp_meta.evaluation.judged import Judged
@@ -113,22 +113,21 @@ def recall(data: DataSettings, names: Sequence[str], *, fewest: int) -> Recalled
 def make_task(
     name: str,
     texts: Sequence[str],
-    labels: Sequence[str],
+    match: LabelMatch,
     *,
     known: Sequence[str],
     shared: bool,
-    label_map: LabelMap | None,
 ) -> Task:
     """A new domain from a user's labeled texts; of a repeated text the first is kept.
 
     Args:
+        match: Labels of the texts, by the names that the meta-model knows.
         known: Labels of the meta-model.
         shared: Its head answers with these and no other.
 
     Raises:
         LabelError: A label that the head does not know, or too few examples of one.
     """
-    match = match_labels(labels, known, label_map=label_map)
     if shared and not match.shared:
         strange = sorted(set(match.labels).difference(known))
         raise LabelError(
@@ -444,7 +443,8 @@ def update_meta_model(
         MetaModelError: There is no meta-model, or its record does not say how it was trained.
         SettingsError: Nothing is left to replay, `replay` is not from 0 to below 1, or a domain
             is known already.
-        LabelError: A new domain has labels that the meta-model's head does not know.
+        LabelError: A new domain has labels that the meta-model's head does not know, or whose
+            usual meaning its own answers contradict.
     """
     began = time.monotonic()
     if not (added and 0 <= replay < 1):
@@ -458,10 +458,11 @@ def update_meta_model(
     settings = _read_settings(record, name_or_path, data_root=data_root, steps=steps, seed=seed)
     model = MetaModel.from_pretrained(name_or_path, base=base)
     shared = model.encoder_settings.head == "shared"
-    new = [
-        make_task(name, *pairs, known=model.labels, shared=shared, label_map=label_map)
-        for name, pairs in added.items()
-    ]
+    new = []
+    for name, (texts, labels) in added.items():
+        match = match_labels(labels, model.labels, label_map=label_map)
+        model.check_meaning(texts, match)
+        new.append(make_task(name, texts, match, known=model.labels, shared=shared))
     plan = _plan(settings, record, new, replay, hashes)
     after = _train(settings, model, plan, on_step=on_step)
     report = _report(settings, model, after, plan, began=began)

@@ -4,6 +4,7 @@ It answers the real client, `huggingface_hub`, on the routes that pushes and pul
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -52,12 +53,19 @@ class Repository:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; `cut` ends the connection in the middle of it, or before it."""
+    """An answer; `cut` ends the connection in the middle of it, or before it.
+
+    Attributes:
+        chunk: Sent again and again, a chunk every `every` seconds, without end; None sends the
+            body. An empty one sends nothing, not even a status.
+    """
 
     status: int = 200
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     cut: bool = False
+    chunk: bytes | None = None
+    every: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -80,13 +88,16 @@ class Hub:
     def __init__(self) -> None:
         self.url = ""
         self.lock = threading.RLock()
+        self.ending = threading.Event()
         self.reset()
 
     def reset(self) -> None:
+        self.ending.set()
         self.repositories: dict[str, Repository] = {}
         self.uploads: dict[str, bytes] = {}
         self.asked: list[Asked] = []
         self.faults: list[Fault] = []
+        self.ending = threading.Event()
 
     def make(self, name: str, files: Mapping[str, bytes], *, private: bool = False) -> Repository:
         """Make a repository, `models/me/x` or `datasets/me/x`, with one commit."""
@@ -404,6 +415,9 @@ def serve() -> Iterator[Hub]:
             if reply.cut and reply.body is None:
                 self.close_connection = True
                 return
+            if reply.chunk is not None:
+                self.send_endlessly(reply)
+                return
             body = reply.body
             content = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(reply.status)
@@ -414,6 +428,19 @@ def serve() -> Iterator[Hub]:
             if self.command != "HEAD":
                 self.wfile.write(content[: len(content) // 2] if reply.cut else content)
             self.close_connection = self.close_connection or reply.cut
+
+        def send_endlessly(self, reply: Reply) -> None:
+            self.close_connection = True
+            if reply.chunk:
+                self.send_response(reply.status)
+                for name, value in reply.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+            with contextlib.suppress(OSError):
+                while not hub.ending.wait(reply.every):
+                    if reply.chunk:
+                        self.wfile.write(b"%x\r\n%s\r\n" % (len(reply.chunk), reply.chunk))
 
         def log_message(self, *_: object) -> None:
             pass
@@ -426,6 +453,7 @@ def serve() -> Iterator[Hub]:
     try:
         yield hub
     finally:
+        hub.ending.set()
         server.shutdown()
         server.server_close()
         thread.join()

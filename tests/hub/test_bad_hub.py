@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -440,3 +441,55 @@ def test_adapt_asks_the_hub_before_the_work_and_keeps_its_model_if_the_push_fail
     assert "a fault of its own (500)" in client.run(*words, *pushing).refusal
     assert (output / ADAPTER).is_file()
     shutil.rmtree(output)
+
+
+# The bounds are made small, so that a test need not wait for a minute.
+BOUNDS = """
+import nlp_meta.data.session as session
+session.PATIENCE, session._LONGEST, session._LARGEST = 1.0, 3.0, 2**20
+"""
+HEADERS = {"X-Repo-Commit": "1" * 40, "ETag": '"x"'}
+ENDLESS = {
+    "body": ({"chunk": b"x" * 65536}, "does not end after 1048576 bytes"),
+    "trickle": ({"chunk": b"x", "every": 0.2}, "comes with less than 1024 bytes a second"),
+    "slow": ({"chunk": b"x" * 1024, "every": 0.2}, "does not end after 3 seconds"),
+    "silence": ({"chunk": b"", "every": 0.2}, "the connection to the Hub failed"),
+}
+
+
+@pytest.mark.parametrize("pattern", ["/api/models/", "/resolve/"])
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_an_answer_without_end_is_given_up(hub, client, saved, pattern, kind):
+    """In bounded time and memory, whichever answer it is."""
+    push(client, saved["adapted"])
+    client.forget()
+    fault, says = ENDLESS[kind]
+    client.code(BOUNDS)
+    hub.fail("GET", pattern, 200, headers=HEADERS, **fault)
+
+    began, before = time.monotonic(), client.code(PEAK).value
+    answer = pull(client, HF_HUB_DOWNLOAD_TIMEOUT="1")
+
+    assert says in answer.refusal
+    assert time.monotonic() - began < 20
+    assert client.code(PEAK).value - before < 100_000
+
+
+PEAK = """
+import resource
+found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+"""
+
+
+@pytest.mark.parametrize(("method", "pattern"), [("GET", "/api/"), ("HEAD", "/resolve/")])
+def test_redirects_without_end_are_given_up(hub, client, saved, method, pattern):
+    push(client, saved["adapted"])
+    client.forget()
+    hub.fail(method, pattern, 302, headers={**HEADERS, "Location": f"/{NAME}/resolve/main/round"})
+    if method == "GET":
+        hub.fail("GET", "/round", 302, headers={**HEADERS, "Location": "/api/models/me/x"})
+
+    refusal = pull(client).refusal
+
+    assert "the connection to the Hub failed" in refusal and "redirect" in refusal
+    assert hub.count(method, ".*") < 200

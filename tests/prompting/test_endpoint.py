@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nlp_meta.errors import DataError, EndpointError, LabelError, SettingsError
+from nlp_meta.errors import EndpointError, LabelError, OutputError, SettingsError
 from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
 from nlp_meta.prompting.prompts import AnswerScore, Prompt
 from nlp_meta.prompting.questions import AnswerCache, count_at_most, estimate_cost
@@ -686,7 +686,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
     file = tmp_path / "file"
     file.write_text("x", encoding="utf-8")
 
-    with pytest.raises(DataError, match=r"change `run\.output_dir`"):
+    with pytest.raises(OutputError, match=r"is not a folder.*with `run\.output_dir`"):
         AnswerCache(file / "folder")
 
 

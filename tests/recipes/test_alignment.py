@@ -332,7 +332,7 @@ def test_what_align_cannot_do_is_one_sentence(train, adapted, mixed, texts, capf
             "it is a .csv file, a plain text of one sentence a line is needed",
         ),
         ({"--source": "missing.txt"}, "check the path given as `--source`"),
-        ({"--output": str(train.root / "no.xlsx")}, "one of .tsv, .csv, .jsonl is needed"),
+        ({"--output": str(train.root / "no.docx")}, "one of .tsv, .csv, .jsonl, .xlsx is needed"),
         ({"--output": right}, "which this command reads, and an input is never overwritten"),
         ({"model": str(mixed)}, "adapt it first"),
         ({"model": str(train.root)}, "it holds no nlp_meta.json"),

@@ -475,6 +475,48 @@ def test_labels_in_a_new_domain_out(pack, make_meta, tmp_path):
         assert read_metric(client, 'nlp_meta_adaptations_total{status="done"}') == 2
 
 
+def test_examples_that_are_left_out_are_told(pack, make_meta):
+    """Three examples more, without a text, without a label and of a label that is dropped."""
+    texts, labels = [*SUPPORT, " ", "what", "who"], [*SUPPORT_LABELS, "positive", "", "Unclear"]
+    body = {"texts": texts, "labels": labels, "companion": "none", "steps": 2}
+    with ask(pack, adapting=Adapting(make_meta(), "meta", None)) as client:
+        more = {"domain": "more", **body, "drop_labels": ["unclear"], "empty": "skip"}
+        jobs = [
+            client.post("/adapt", json=sent).json()["job"]
+            for sent in (more, {"domain": "same", **LABELED, "steps": 2})
+        ]
+        done, _ = (wait_for(client, job) for job in jobs)
+        answers = [
+            client.post("/predict", json={"domain": domain, "texts": SUPPORT}).json()["predictions"]
+            for domain in ("more", "same")
+        ]
+
+    assert done["report"]["examples"] == len(SUPPORT)
+    assert done["notes"] == [
+        "1 of 9 rows have no text and are left out (example 7)",
+        "1 of 9 rows have no label and are left out (example 8)",
+        "1 of 7 rows are labeled 'unclear' and are left out",
+    ]
+    assert answers[0] == answers[1]
+
+
+def test_a_folder_that_cannot_take_the_model_is_told_before_the_work(pack, make_meta, tmp_path):
+    """Somebody's file, and a file in place of the folder."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "todo.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    with ask(pack, adapting=Adapting(make_meta(), "meta", tmp_path)) as client:
+        for domain, reason in (("notes", "it holds other things: todo.txt"), ("file", "not a f")):
+            body = {"domain": domain, **LABELED, "save": True, "steps": 50_000}
+            refused = client.post("/adapt", json=body)
+            assert refused.status_code == 409
+            message = error_of(refused)
+            assert reason in message and str(tmp_path) not in message
+            assert message.endswith("choose another `domain`, or set `save` to false")
+
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "notes", "todo.txt"]
+
+
 @pytest.mark.parametrize(
     ("changes", "status", "says"),
     [
@@ -491,6 +533,10 @@ def test_labels_in_a_new_domain_out(pack, make_meta, tmp_path):
         ({"texts": ["a"] * 21}, 413, "`texts`"),
         ({"labels": ["a" * 201] * 6}, 422, "shorten it in `labels`"),
         ({"seed": 2**32}, 422, "at most 4294967295"),
+        ({"empty": "keep"}, 422, "one of stop, skip is needed; change `empty`"),
+        ({"texts": [*SUPPORT[:-1], " "]}, 422, "text 6 of 6: it is empty"),
+        ({"drop_labels": ["positive"]}, 422, "one label only"),
+        ({"drop_labels": "positive"}, 422, "`drop_labels` is a string and a list is needed"),
         ({"labels": [1, 0] * 3}, 422, "`labels[0]` is a number 1 and a string is needed"),
         ({"label_map": {"a": 1}}, 422, "`label_map.a`"),
     ],

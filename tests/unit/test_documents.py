@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import openpyxl
 import polib
 import pytest
 from lxml import etree
@@ -48,12 +49,12 @@ def shout(text: str) -> str:
     return "".join([*parts, text.upper()])
 
 
-@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "po", "tmx", "xlf", "xliff"])
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "xlsx", "po", "tmx", "xlf", "xliff"])
 def test_a_memory_comes_back_from_every_format_as_it_was_saved(tmp_path, form):
     path = tmp_path / f"memory.{form}"
 
     pairs = [(pair.source, pair.target) for pair in PAIRS]
-    write_file(path, render_pairs(pairs, form, source_lang="en", target_lang="id", reviewed=True))
+    write_file(path, render_pairs(pairs, path, source_lang="en", target_lang="id", reviewed=True))
     memory = read_memory(path, source_lang="eng", target_lang="ind")
 
     assert [(p.source, p.target) for p in memory.pairs] == [(p.source, p.target) for p in PAIRS]
@@ -254,6 +255,95 @@ def test_placeholders_go_round_through_a_translation(tmp_path, form):
     assert memory.losses == ()
 
 
+TS = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE TS>
+<TS version="2.1" sourcelanguage="en">
+<context>
+    <name>Window</name>
+    <message>
+        <source>Save &amp;all</source>
+        <translation type="unfinished"></translation>
+    </message>
+    <message numerus="yes">
+        <source>%n file(s)</source>
+        <translation type="unfinished">
+            <numerusform></numerusform>
+            <numerusform></numerusform>
+        </translation>
+    </message>
+    <message>
+        <source>Open</source>
+    </message>
+    <message>
+        <source>Close</source>
+        <translation>Tutup</translation>
+    </message>
+    <message>
+        <source>Gone</source>
+        <translation type="vanished"></translation>
+    </message>
+</context>
+</TS>
+"""
+
+
+def test_a_qt_file_comes_back_with_its_gaps_filled_and_unfinished(tmp_path):
+    sources = read_sources(put(tmp_path, "app.ts", TS), source_lang="eng", target_lang="ind")
+    assert (sources.texts, sources.lines) == (("Save &all", "%n file(s)", "Open"), (6, 10, 17))
+    assert sources.left_out == {"translated": 1, "obsolete": 1}
+
+    out = tmp_path / "out.ts"
+    write_translations(out, sources, ["Simpan <semua>", "%n berkas", "Buka"], target_lang="id")
+
+    written = out.read_text(encoding="utf-8")
+    filled = TS.replace('sourcelanguage="en"', 'sourcelanguage="en" language="id"')
+    filled = filled.replace(
+        '"></translation>\n    </message>\n    <message numerus',
+        ('">Simpan &lt;semua&gt;</translation>\n    </message>\n    <message numerus'),
+    )
+    filled = filled.replace("<numerusform></", "<numerusform>%n berkas</")
+    filled = filled.replace(
+        "<source>Open</source>\n",
+        ('<source>Open</source>\n        <translation type="unfinished">Buka</translation>\n'),
+    )
+    # An empty element may be written in either way.
+    assert written.replace("/>", "></translation>").replace("'", '"') == filled
+    with pytest.raises(DataError, match="4 fuzzy, 1 translated, 1 obsolete"):
+        read_sources(out)
+
+
+def test_a_workbook_comes_back_with_its_gaps_filled(tmp_path):
+    book = openpyxl.Workbook()
+    for row in (["id", "source", "target"], [7, "one", None], [8, "two", "dua"], [9, "=x", ""]):
+        book.active.append(row)
+    book.active["B4"].data_type = "s"
+    book.save(tmp_path / "new.xlsx")
+    sources = read_sources(tmp_path / "new.xlsx")
+    assert (sources.texts, sources.left_out) == (("one", "=x"), {"translated": 1})
+    assert "no other sheet" in sources.notes[0]
+
+    for name in ("out.xlsx", "out.csv"):
+        write_translations(tmp_path / name, sources, ["satu", "=SUM(1)"])
+
+    sheet = openpyxl.load_workbook(tmp_path / "out.xlsx").active
+    assert [[cell.value for cell in row] for row in sheet.rows] == [
+        ["id", "source", "target"],
+        [7, "one", "satu"],
+        [8, "two", "dua"],
+        [9, "=x", "=SUM(1)"],
+    ]
+    assert {cell.data_type for cell in sheet["C"]} == {"s"}
+    assert (
+        tmp_path / "out.csv"
+    ).read_text() == "id,source,target\n7,one,satu\n8,two,dua\n9,=x,=SUM(1)\n"
+
+
+def test_what_no_workbook_holds_is_refused_in_one_sentence(tmp_path):
+    sources = read_sources(put(tmp_path, "new.txt", "one"))
+    with pytest.raises(DataError, match=r"at most 32767 characters.*write .csv"):
+        write_translations(tmp_path / "out.xlsx", sources, ["a" * 40_000])
+
+
 def test_a_text_is_translated_line_by_line(tmp_path):
     sources = read_sources(put(tmp_path, "new.txt", "one\n\n  two\nthree"))
     assert (sources.texts, sources.lines) == (("one", "  two", "three"), (1, 3, 4))
@@ -325,7 +415,11 @@ def test_translations_of_a_gettext_file_may_be_a_plain_text(tmp_path):
         ("a.txt", "\n \n", r"nothing in it is to be translated \(2 empty\)"),
         ("a.csv", "source,target\na,b\n", r"\(1 translated\).*another `target_column`"),
         ("a.csv", "text\na\n", r"cannot find column 'source' .*'text'.*`source_column`"),
-        ("a.tmx", "<tmx/>", r"ending '.tmx' is unknown, one of .txt, .csv, .tsv, .jsonl, .po"),
+        (
+            "a.tmx",
+            "<tmx/>",
+            r"ending '.tmx' is unknown, one of .txt, .csv, .tsv, .jsonl, .xlsx, .po",
+        ),
         ("a.po", PO, r"cannot use .* for ind-eng: it translates into id and does not name its"),
         (
             "a.po",
@@ -345,13 +439,16 @@ def test_a_file_with_nothing_to_translate_stops_with_one_sentence(tmp_path, name
 
 
 def test_what_cannot_be_written_stops_before_the_work(tmp_path):
-    check_translations_path(tmp_path / "out.txt")
+    sources = read_sources(put(tmp_path, "new.txt", "one"))
+    check_translations_path(tmp_path / "out.txt", sources)
     with pytest.raises(DataError, match=r"ending '.docx' is unknown, one of .txt, "):
-        check_translations_path(tmp_path / "out.docx")
+        check_translations_path(tmp_path / "out.docx", sources)
     with pytest.raises(DataError, match=r"a .tmx file names both its languages.*`source_lang`"):
-        check_translations_path(tmp_path / "out.tmx", source_lang="eng")
+        check_translations_path(tmp_path / "out.tmx", sources, source_lang="eng")
     with pytest.raises(DataError, match=r"ending '' is unknown"):
-        check_translations_path(tmp_path / "memory")
+        check_translations_path(tmp_path / "memory", sources)
+    with pytest.raises(DataError, match=r"ending '.ts' is unknown"):
+        check_translations_path(tmp_path / "out.ts", sources)
 
 
 def test_a_missing_translation_stops_and_leaves_what_was_there(tmp_path):
@@ -398,7 +495,7 @@ def test_a_file_of_trados_studio_comes_back_filled_segment_by_segment(tmp_path):
     document = read_sources(path, source_lang="eng", target_lang="ind")
     assert document.texts == ('Two <g id="1">b</g>.',)
     out = tmp_path / "out.sdlxliff"
-    check_translations_path(out, source_lang="eng", target_lang="ind")
+    check_translations_path(out, document, source_lang="eng", target_lang="ind")
 
     write_translations(out, document, ['Dua <g id="1">c</g>.'])
 

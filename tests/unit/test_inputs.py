@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import math
 import pathlib
 
 import numpy
@@ -259,6 +260,24 @@ def test_examples_of_a_label_are_left_out(tiny_start, adapted):
         assert model.predict(TEXTS) == adapted.predict(TEXTS)
 
 
+def test_examples_without_a_text_or_a_label_are_left_out_where_asked(tiny_start, adapted):
+    texts = [*TEXTS, None, "who", " \u200b", "what"]
+    labels = [*LABELS, "negative", math.nan, "positive", ""]
+
+    model = tiny_start.adapt(texts, labels, companion="none", empty="skip")
+
+    assert model.predict(TEXTS) == adapted.predict(TEXTS)
+    assert model.match.notes == (
+        "2 of 16 rows have no text and are left out (examples 13 and 15)",
+        "2 of 16 rows have no label and are left out (examples 14 and 16)",
+    )
+    for given, message in (("stop", "cannot read text 13 of 16"), ("keep", "one of stop, skip")):
+        with pytest.raises((DataError, SettingsError), match=message):
+            tiny_start.adapt(texts, labels, empty=given)
+    with pytest.raises(DataError, match="all 2 rows have no text"):
+        tiny_start.adapt([None, ""], ["a", "b"], empty="skip")
+
+
 ODD = {**HOLES, **STRANGERS, **NO_COLUMNS, "negative": -1, "fraction": 0.5, "huge": 10**400}
 
 
@@ -299,6 +318,7 @@ def test_no_value_reaches_the_insides(tiny_start, adapted, finder, tmp_path, val
             "long_texts",
             "label_map",
             "drop_labels",
+            "empty",
         )
     ]
     calls += [

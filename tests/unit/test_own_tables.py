@@ -10,11 +10,14 @@ from nlp_meta.comparing.own_tables import (
     OwnComparison,
     build_settings,
     check_budgets,
+    compare_table,
     read_start,
 )
 from nlp_meta.comparing.rivals import build_full, choose_full
+from nlp_meta.data.answers import Prediction
 from nlp_meta.data.tasks import Example, Task
-from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.errors import DataError, LabelError, SettingsError
+from nlp_meta.files.tables import LabeledTable
 from nlp_meta.settings import Comparison
 
 WANTED = OwnComparison("meta", None, ("all",), (8,), 2, "accuracy", "exclude", 0, PROMPTING)
@@ -65,3 +68,18 @@ def test_full_fine_tuning_counts_its_search_inside_each_support_set(tiny_encoder
 
     assert chosen.examples(8) == 40 * 8
     assert inside.examples(8) == 40 * 8 + 2 * 2 * 40 * 4
+
+
+def test_numbers_that_the_start_contradicts_stop_a_comparison(tiny_start, tmp_path, monkeypatch):
+    """As `adapt` does it: by chance 20 and 20 texts are all answered the other way hardly ever."""
+    tiny_start.save_pretrained(tmp_path / "meta")
+    numbers = ("0", "1") * 20
+    texts = tuple(f"row {place} of the table" for place in range(40))
+    data = LabeledTable(texts, numbers, ("text", "label"), tmp_path / "own.csv")
+    answers = [Prediction(name, {name: 1.0}) for name in ("positive", "negative") * 20]
+    monkeypatch.setattr("nlp_meta.models.classification.predict_texts", lambda *_given: answers)
+    wanted = replace(WANTED, meta=str(tmp_path / "meta"))
+
+    with pytest.raises(LabelError, match='as if they meant the opposite; give `label_map="0=posit'):
+        compare_table(wanted, data, None, folder=tmp_path / "new", label_map=None)
+    assert not (tmp_path / "new").exists()

@@ -165,3 +165,70 @@ def test_sentences_are_found_by_their_languages(tmp_path, name, content):
 
     assert [(pair.source, pair.target) for pair in memory.pairs] == [("late", "spät")]
     assert memory.notes
+
+
+HEADERLESS = {
+    "tatoeba": ("1276\tLet's try!\t1282\tVersuchen wir es!\n", (2, 4)),
+    "anki": ("Let's try!\tVersuchen wir es!\tCC-BY 2.0 (France) Attribution: #1 (a)\n", (1, 2)),
+    "mined": ("1.2501\tLet's try!\tVersuchen wir es!\n", (2, 3)),
+    "two": ("Let's try!\tVersuchen wir es!\n", (1, 2)),
+    "five": ("1\teng\tLet's try!\tdeu\tVersuchen wir es!\n", (3, 5)),
+    "turned": ("1\tdeu\tVersuchen wir es!\teng\tLet's try!\n", (5, 3)),
+}
+
+
+@pytest.mark.parametrize("shape", HEADERLESS)
+def test_pairs_without_names_of_columns_are_read(tmp_path, shape):
+    """The first line is a pair like the others, with its quotes."""
+    line, (source, target) = HEADERLESS[shape]
+    lines = [line, line.replace("!", "?"), line.replace("Let's", "\u201cDo\u201d")]
+    name = "deu.txt" if shape == "anki" else "pairs.tsv"
+    (tmp_path / name).write_text("".join(reversed(lines)), encoding="utf-8")
+
+    memory = read_memory(tmp_path / name, source_lang="eng", target_lang="deu")
+
+    assert [(pair.source, pair.target, pair.line) for pair in memory.pairs] == [
+        ("\u201cDo\u201d try!", "Versuchen wir es!", 1),
+        ("Let's try?", "Versuchen wir es?", 2),
+        ("Let's try!", "Versuchen wir es!", 3),
+    ]
+    assert any(f"column {source} is taken for the sources" in note for note in memory.notes)
+    assert any(f"column {target} for the targets" in note for note in memory.notes)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["1276\teng\tLet's try!\n", "house\tHaus\n", "1\tfra\tAllons !\tspa\tVamos !\n", "a b c d\n"],
+)
+def test_a_table_without_names_that_holds_no_pairs_is_refused(tmp_path, line):
+    """Sentences of one language, words that may be names, and pairs of other languages."""
+    (tmp_path / "pairs.tsv").write_text(line * 3)
+    with pytest.raises(DataError, match="cannot find column 'source'"):
+        read_memory(tmp_path / "pairs.tsv", source_lang="eng", target_lang="deu")
+
+
+def test_a_moses_pair_is_found_by_either_file(tmp_path):
+    """As OPUS packs it, beside its license and the numbers of its sentences."""
+    for name, text in (("de", "Ja.\n"), ("en", "Yes.\n"), ("ids", "1\t2\n"), ("xml", "<a/>\n")):
+        (tmp_path / f"Tatoeba.de-en.{name}").write_text(text)
+    for name in ("de", "en"):
+        memory = read_memory(
+            tmp_path / f"Tatoeba.de-en.{name}", source_lang="eng", target_lang="deu"
+        )
+        assert (memory.pairs[0].source, memory.pairs[0].target) == ("Yes.", "Ja.")
+    (tmp_path / "Tatoeba.de-en.en").write_bytes("caf\xe9\n".encode("cp1252"))
+    with pytest.raises(DataError, match="name its own with `encoding`"):
+        read_memory(tmp_path / "Tatoeba.de-en.en", source_lang="eng", target_lang="deu")
+    options = {"source_lang": "eng", "target_lang": "deu", "encoding": "cp1252"}
+    assert read_memory(tmp_path / "Tatoeba.de-en.en", **options).pairs[0].source == "caf\xe9"
+
+
+@pytest.mark.parametrize("header", ["id\teng\tdeu", "no\tEnglish\tGerman", "id\tsource\ttarget"])
+def test_a_line_of_names_is_no_pair(tmp_path, header):
+    rows = "".join(f"{number}\tIt is {number}.\tEs ist {number}.\n" for number in range(30))
+    (tmp_path / "pairs.tsv").write_text(f"{header}\n{rows}")
+
+    memory = read_memory(tmp_path / "pairs.tsv", source_lang="eng", target_lang="deu")
+
+    assert len(memory.pairs) == 30
+    assert (memory.pairs[0].source, memory.pairs[0].line) == ("It is 0.", 2)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from nlp_meta.cli import main
+from nlp_meta.data.answers import Prediction
 from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.labels import LabelMatch, match_labels
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.data_cards import describe_data
@@ -80,7 +82,11 @@ def table(*, rows: int = 33) -> tuple[list[str], list[str]]:
 
 def task_of(texts: list[str], labels: list[str], **options: Any) -> Task:
     known = options.pop("known", LABELS)
-    return make_task("shop", texts, labels, known=known, shared=True, label_map=None)
+    return make_task("shop", texts, match(labels, known), known=known, shared=True)
+
+
+def match(labels: list[str], known: Sequence[str] = LABELS) -> LabelMatch:
+    return match_labels(labels, known, label_map=None)
 
 
 @pytest.fixture(scope="module")
@@ -300,11 +306,24 @@ def test_labels_that_the_head_does_not_know_are_refused():
     with pytest.raises(LabelError, match="at least 8 of each label"):
         task_of(*table(rows=7))
 
-    free = make_task(
-        "shop", texts, [{"negative": "cross"}.get(one, one) for one in labels],
-        known=LABELS, shared=False, label_map=None,
-    )  # fmt: skip
+    others = match([{"negative": "cross"}.get(label, label) for label in labels])
+    free = make_task("shop", texts, others, known=LABELS, shared=False)
     assert free.labels == ("positive", "cross")
+
+
+def test_numbers_that_the_start_contradicts_are_not_taken_as_usual(
+    make_meta: Callable[..., MetaModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As `adapt` does it: by chance 16 and 16 texts are all answered the other way hardly ever."""
+    make_meta().save_pretrained(tmp_path / "meta")
+    texts, labels = table(rows=16)
+    other = {"negative": "positive", "positive": "negative"}
+    answers = [Prediction(other[label], {other[label]: 1.0}) for label in labels]
+    monkeypatch.setattr("nlp_meta.models.classification.predict_texts", lambda *_given: answers)
+    numbers = ["1" if label == "positive" else "0" for label in labels]
+
+    with pytest.raises(LabelError, match="as if they meant the opposite"):
+        update_meta_model(tmp_path / "meta", {"shop": (texts, numbers)}, steps=1)
 
 
 def test_prototype_head_takes_domains_of_other_labels(
