@@ -49,15 +49,20 @@ from nlp_meta.progress import quiet_transformers
 class Turn:
     """A lock that all models of one load share; a thread may take it again while it has it.
 
-    A forked process finds it free, whichever thread of its parent had it at that moment.
+    A forked process finds it free, whichever thread of its parent had it at that moment, and
+    computes with one thread from then on: those of OpenMP do not outlive a fork, and whoever
+    waits for them waits for ever.
     """
 
     def __init__(self) -> None:
-        self._locks: dict[int, Any] = {}
+        self._locks: dict[int, Any] = {os.getpid(): threading.RLock()}
 
     def __call__(self) -> Any:
         """Give the lock, to be taken by `with`."""
-        return self._locks.setdefault(os.getpid(), threading.RLock())
+        process = os.getpid()
+        if process not in self._locks:
+            torch.set_num_threads(1)
+        return self._locks.setdefault(process, threading.RLock())
 
     def __deepcopy__(self, _: dict[int, object]) -> "Turn":
         return Turn()

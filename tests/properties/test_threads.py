@@ -1,6 +1,7 @@
 """Several threads, one encoder: every thread gets what it would get alone."""
 
 import copy
+import multiprocessing
 import pickle
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from joblib import Parallel, delayed
 
 from nlp_meta.encoders.batches import Owners
 from nlp_meta.encoders.lora import stacked
@@ -247,6 +249,51 @@ sys.exit(os.waitstatus_to_exitcode(status))
 def test_a_forked_process_waits_for_no_thread_of_its_parent():
     command = [sys.executable, "-W", "ignore", "-c", FORKED]
     assert subprocess.run(command, timeout=60, check=False).returncode == 0
+
+
+FORKED_AFTER_WORK = """
+import multiprocessing, sys, torch
+from nlp_meta import AdaptedModel
+
+torch.set_num_threads(2)
+model = AdaptedModel.from_pretrained(sys.argv[1])
+texts = ["the food was great"] * 300
+
+def predict():
+    return model.predict(texts)[0].label
+
+label = predict()
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    assert pool.apply_async(predict).get(60) == label
+"""
+
+
+@pytest.mark.slow
+def test_processes_use_a_model_as_the_page_says(adapted, tmp_path):
+    """A worker of joblib, and one that is spawned, load it; a model itself is not sent."""
+    place = tmp_path / "model"
+    adapted.save_pretrained(place)
+    expected = adapted.predict(TEXTS[:2])
+
+    def answer(text: str) -> object:
+        return AdaptedModel.from_pretrained(place, device="cpu").predict([text])[0]
+
+    answers = Parallel(n_jobs=2)(delayed(answer)(text) for text in TEXTS[:2])
+    assert [row.label for row in answers] == [row.label for row in expected]
+    with pytest.raises(pickle.PicklingError) as caught:
+        Parallel(n_jobs=2)(delayed(adapted.predict)([text]) for text in TEXTS[:2])
+    assert "AdaptedModel.from_pretrained` there" in str(caught.value.__cause__)
+    with pytest.raises(PickleError, match="`AdaptedModel"):
+        multiprocessing.get_context("spawn").Process(target=len, args=(adapted,)).start()
+
+
+@pytest.mark.slow
+def test_a_fork_goes_on_with_a_model_that_its_parent_used(adapted, tmp_path):
+    """The threads that computed in the parent are not in the child."""
+    adapted.save_pretrained(tmp_path / "model")
+    place = str(tmp_path / "model")
+    command = [sys.executable, "-W", "ignore", "-c", FORKED_AFTER_WORK, place]
+    assert subprocess.run(command, timeout=120, check=False).returncode == 0
 
 
 def run_in_thread(call) -> torch.Tensor:
