@@ -1,6 +1,8 @@
-"""Mutations of files: bytes, lines, words of the formats, encodings and depth."""
+"""Mutations of files: bytes, lines, words of the formats, encodings, depth, parts of workbooks."""
 
+import io
 import random
+import zipfile
 
 _NUMBERS = [
     b"0", b"-1", b"1e999", b"NaN", b"999999999", b"9" * 400, b"9" * 5000, b"2024-13-45", b"0x1F",
@@ -44,8 +46,15 @@ _JSON = [
     b'"source":', b'"target":', b'{"translation":', b'"format":', b'"skills":',
     b'"label":["a","b"],',
 ]  # fmt: skip
+_SHEET = [
+    *_XML[:16], b"<row>", b'<row r="9999999">', b"</row>", b'<c r="ZZ9">', b'<c r="A1" t="s">',
+    b'<c t="d">', b'<c t="e">', b'<c t="b">', b'<c t="inlineStr">', b'<c s="999">', b"</c>",
+    b"<v>", b"</v>", b"<f>1+1</f>", b"<is><t>a</t></is>", b'<mergeCell ref="A1:B9"/>',
+    b'<dimension ref="A1:XFD1048576"/>', b'state="hidden"', b'<sheet name="b" sheetId="2"/>',
+    b"_x000D_", b'numFmtId="14"',
+]  # fmt: skip
 WORDS = {
-    "xml": _XML, "gettext": _GETTEXT, "yaml": _YAML, "json": _JSON,
+    "workbook": _SHEET, "xml": _XML, "gettext": _GETTEXT, "yaml": _YAML, "json": _JSON,
     "table": [b"text", b"label", b"nan", b"\n", b'""', b'"\n', b"=1+1", b"sep=;\n", b"# "],
 }  # fmt: skip
 _BRACKETS = {
@@ -54,6 +63,7 @@ _BRACKETS = {
     "json": (b"[", b"]"),
     "gettext": (b"(", b")"),
     "table": (b'"', b'"'),
+    "workbook": (b"<is>", b"</is>"),
 }
 _ENCODINGS = ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "utf-8-sig", "gbk"]
 _LARGEST = 200_000
@@ -62,9 +72,30 @@ _LARGEST = 200_000
 def mutate(seeds: list[bytes], *, kind: str, draw: random.Random) -> bytes:
     """Change one of the seeds a few times."""
     content = draw.choice(seeds)
+    if kind == "workbook" and draw.random() < 0.9 and zipfile.is_zipfile(io.BytesIO(content)):
+        return _mutate_part(content, draw)
     for _ in range(min(1 + int(draw.expovariate(0.8)), 12)):
         content = draw.choice(_MUTATIONS)(content, seeds, kind, draw)[:_LARGEST]
     return content
+
+
+def _mutate_part(archive: bytes, draw: random.Random) -> bytes:
+    """Change one part of a workbook; most often one that holds cells."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as file:
+            parts = {name: file.read(name) for name in file.namelist()}
+    except Exception:  # a seed that is broken on purpose
+        return archive[: draw.randint(0, len(archive))]
+    names = [name for name in parts if "sheet" in name or "tring" in name or "workbook" in name]
+    name = draw.choice(names or list(parts) or [""])
+    for _ in range(min(1 + int(draw.expovariate(0.8)), 12)):
+        part = parts.get(name, b"")
+        parts[name] = draw.choice(_MUTATIONS)(part, [part], "workbook", draw)[:_LARGEST]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        for part, content in parts.items():
+            file.writestr(part, content)
+    return buffer.getvalue()
 
 
 def _flip(content: bytes, _seeds: list[bytes], _kind: str, draw: random.Random) -> bytes:

@@ -9,6 +9,7 @@ mutations of `tests/fuzz/seeds/READER.*`. A crash, a hang, another exception or 
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import mmap
@@ -34,6 +35,7 @@ from nlp_meta.data.cards import load_card
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.files.documents import read_sources, write_translations
 from nlp_meta.files.memories import read_memory
+from nlp_meta.files.outputs import seal
 from nlp_meta.files.tables import read_table
 from nlp_meta.hub.records import read_record
 from nlp_meta.settings import MetaTraining, SmallTraining
@@ -84,17 +86,27 @@ def read_config(path: Path) -> object:
 
 
 def read_saved(path: Path) -> object:
+    """Read a record with a seal and a file of PEFT that fit it, as far as it is one."""
+    with contextlib.suppress(ValueError, RecursionError):
+        values = json.loads(path.read_bytes())
+        if isinstance(values, dict) and isinstance(model := values.get("model"), dict):
+            names = {"base_model_name_or_path": "model_name_or_path", "r": "lora_r"}
+            names |= {name: name for name in ("lora_alpha", "revision")}
+            config = {theirs: model.get(ours) for theirs, ours in names.items()}
+            path.with_name("adapter_config.json").write_text(json.dumps(config))
+            path.write_text(json.dumps(seal(values)))
     return read_record(path.parent, name="model")
 
 
 READERS = [
     *(Reader(f"table.{form}", read_labels, "table") for form in ("csv", "tsv")),
     *(Reader(f"table.{form}", read_labels, "json") for form in ("json", "jsonl")),
-    *(Reader(f"table.{form}", read_labels, "table") for form in ("parquet", "xlsx")),
-    *(Reader(f"pairs.{form}", read_pairs, "table") for form in ("csv", "jsonl")),
+    Reader("table.parquet", read_labels, "table"),
+    Reader("table.xlsx", read_labels, "workbook"),
+    *(Reader(f"pairs.{form}", read_pairs, "table") for form in ("csv", "tsv", "jsonl")),
     Reader("memory.tmx", read_pairs, "xml"),
     Reader("memory.xliff", translate_and_read, "xml"),
-    Reader("memory.ts", read_pairs, "xml"),
+    Reader("memory.ts", translate_and_read, "xml"),
     Reader("memory.po", translate_and_read, "gettext"),
     Reader("card.md", load_card, "yaml"),
     Reader("config.yaml", read_config, "yaml"),

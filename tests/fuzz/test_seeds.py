@@ -12,9 +12,9 @@ from nlp_meta.errors import NlpMetaError
 
 HERE = Path(__file__).parent
 NAMES = [
-    *(f"table.{form}" for form in ("csv", "tsv", "json", "jsonl", "parquet")),
+    *(f"table.{form}" for form in ("csv", "tsv", "json", "jsonl", "parquet", "xlsx")),
     *(f"memory.{form}" for form in ("tmx", "xliff", "ts", "po")),
-    *("pairs.csv", "pairs.jsonl", "card.md"),
+    *("pairs.csv", "pairs.jsonl", "pairs.tsv", "card.md", "nlp_meta.json"),
 ]
 pytestmark = pytest.mark.slow  # the driver imports every reader
 
