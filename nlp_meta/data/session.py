@@ -3,6 +3,7 @@
 The client itself waits for some answers without a limit, and takes as much as comes.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -63,7 +64,8 @@ class _Bounded(httpx2.SyncByteStream):
         self._url = str(response.request.url.copy_with(query=None))
         self._stream, self._stalls = stream, stalls
         is_file = "Content-Length" in response.headers and "/api/" not in self._url
-        self._longest, self._largest = (None, None) if is_file else (_LONGEST, _LARGEST)
+        self._longest = math.inf if is_file else _LONGEST
+        self._largest = math.inf if is_file else _LARGEST
 
     def __iter__(self) -> Iterator[bytes]:
         began, count = time.monotonic(), 0
@@ -79,9 +81,9 @@ class _Bounded(httpx2.SyncByteStream):
             raise
 
     def _check(self, count: int, seconds: float) -> None:
-        if self._largest is not None and count > self._largest:
+        if count > self._largest:
             raise OSError(f"its answer does not end after {self._largest} bytes")
-        if self._longest is not None and seconds > self._longest:
+        if seconds > self._longest:
             raise OSError(f"its answer does not end after {self._longest:.0f} seconds")
         if seconds > PATIENCE and count < _LEAST_RATE * seconds:
             raise OSError(f"its answer comes with less than {_LEAST_RATE} bytes a second")

@@ -35,7 +35,7 @@ from nlp_meta.data.cards import load_card
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.files.documents import read_sources, write_translations
 from nlp_meta.files.memories import read_memory
-from nlp_meta.files.outputs import seal
+from nlp_meta.files.outputs import describe_files, seal
 from nlp_meta.files.tables import read_table
 from nlp_meta.hub.records import read_record
 from nlp_meta.settings import MetaTraining, SmallTraining
@@ -94,6 +94,8 @@ def read_saved(path: Path) -> object:
             names |= {name: name for name in ("lora_alpha", "revision")}
             config = {theirs: model.get(ours) for theirs, ours in names.items()}
             path.with_name("adapter_config.json").write_text(json.dumps(config))
+            if isinstance(files := values.get("files"), dict):
+                files |= describe_files(path.parent, ["adapter_config.json"])
             path.write_text(json.dumps(seal(values)))
     return read_record(path.parent, name="model")
 

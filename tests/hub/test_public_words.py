@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pyarrow import parquet
 
+from nlp_meta.cli import main
 from nlp_meta.hub.bases import BaseFacts
 from nlp_meta.hub.card_sections import CardFacts
 from nlp_meta.hub.model_card import build_card
@@ -73,7 +75,11 @@ def test_names_change_nothing_of_a_card_but_themselves(saved, name):
 
 
 def texts_in(folder: Path, planted: list[str]) -> list[str]:
-    content = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    """Those that stand in a file of a folder; tables of Parquet are unpacked."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    tables = [path for path in files if path.suffix == ".parquet"]
+    content = b"".join(path.read_bytes() for path in files)
+    content += "".join(str(parquet.read_table(path).to_pylist()) for path in tables).encode()
     return [text for text in planted if text.encode() in content]
 
 
@@ -103,3 +109,38 @@ def test_no_text_of_a_support_set_is_saved_staged_or_logged(
     assert not texts_in(tmp_path, WORDS)
     assert not [word for word in WORDS if word in caplog.text]
     assert not [word for word in WORDS if word in "".join(capfd.readouterr())]
+
+
+def write_table(path: Path, texts: list[str]) -> list[str]:
+    rows = (f"{text},{('bad', 'good')[place % 2]}" for place, text in enumerate(texts))
+    path.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    return [str(path)]
+
+
+@pytest.mark.slow
+def test_a_comparison_keeps_the_texts_that_judge_and_no_others(tiny_start, tmp_path, caplog, capfd):
+    """As the page on sharing says; and of neither table a text is pushed with its results."""
+    caplog.set_level(logging.DEBUG)
+    learned = [f"qz{number}wjk the agent" for number in range(16)]
+    judged = [f"vx{number}hqk the staff" for number in range(12)]
+    tiny_start.save_pretrained(tmp_path / "start")
+    words = [
+        "compare",
+        str(tmp_path / "start"),
+        "--data",
+        *write_table(tmp_path / "a.csv", learned),
+    ]
+    words += ["--test-data", *write_table(tmp_path / "b.csv", judged), "--labels", "8"]
+    words += ["--methods", "hybrid,adapt,ngrams,memory,linear_probe,prototypes", "--draws", "2"]
+
+    assert main([*words, "--output-dir", str(tmp_path / "report"), "--json"]) == 0
+
+    planted = [text.split()[0] for text in (*learned, *judged)]
+    said = caplog.text + "".join(capfd.readouterr())
+    assert not [word for word in planted if word in said]
+    assert texts_in(tmp_path / "report", planted) == planted[len(learned) :]
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    results = tmp_path / "report" / "results.json"
+    stage(tmp_path / "start", staged, repo_id="me/x", base=BASE, results=results)
+    assert not texts_in(staged, planted)

@@ -7,10 +7,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lxml import etree
 
 from nlp_meta.data.schema import YamlError, read_yaml
 from nlp_meta.errors import NlpMetaError
-from nlp_meta.files.catalogs import po_entries, render_po
+from nlp_meta.files.catalogs import po_entries, render_po, ts_entries
 from nlp_meta.files.documents import read_sources, write_translations
 from nlp_meta.files.entries import UserFile
 from nlp_meta.files.memories import read_memory
@@ -100,6 +101,24 @@ def test_a_filled_xliff_file_holds_the_translations(sources, translations):
     assert [entry.source for entry in entries] == sources
     wanted = translations[: len(sources)]
     assert [(entry.target or "").strip() for entry in entries] == [text.strip() for text in wanted]
+
+
+@quick
+@given(st.lists(TEXTS, min_size=1, max_size=4), st.lists(TEXTS, min_size=4, max_size=4))
+def test_a_filled_qt_file_holds_the_translations(sources, translations):
+    root = etree.Element("TS")
+    for source in sources:
+        etree.SubElement(etree.SubElement(root, "message"), "source").text = source
+    with tempfile.TemporaryDirectory() as folder:
+        path, out = Path(folder) / "a.ts", Path(folder) / "b.ts"
+        path.write_bytes(etree.tostring(root))
+        write_translations(out, read_sources(path), translations[: len(sources)])
+        entries = ts_entries(user_file("ts", out.read_bytes())).entries
+
+    assert [entry.source for entry in entries] == sources
+    wanted = translations[: len(sources)]
+    assert [(entry.target or "").strip() for entry in entries] == [text.strip() for text in wanted]
+    assert {entry.reason for entry in entries} == {"fuzzy"}
 
 
 @pytest.mark.parametrize("form", ["tmx", "xlf", "ts", "po"])

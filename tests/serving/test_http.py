@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import logging
 import shutil
 import threading
 import time
@@ -18,6 +19,7 @@ from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.serving.app import Adapting, build_app
 from nlp_meta.serving.limits import Limits, Sources, check_reach, name_domains, read_token
 from nlp_meta.serving.pack import DomainPack
+from nlp_meta.serving.server import quiet_log
 
 LIMITS = Limits(max_batch=8, max_wait=0.05, max_texts=20, max_characters=3000)
 JSON = {"content-type": "application/json"}
@@ -498,6 +500,36 @@ def test_examples_that_are_left_out_are_told(pack, make_meta):
         "1 of 7 rows are labeled 'unclear' and are left out",
     ]
     assert answers[0] == answers[1]
+
+
+def test_no_text_is_logged_or_told_to_others(pack, make_meta, tmp_path, caplog, capfd):
+    """Jobs that are done, refused and that fail as nobody foresaw, with the text in the error."""
+    caplog.set_level(logging.DEBUG)
+    planted = [f"qz{place}wjk" for place in range(len(SUPPORT))]
+    texts = [f"{word} {text}" for word, text in zip(planted, SUPPORT, strict=True)]
+    body = {"texts": texts, "labels": SUPPORT_LABELS, "steps": 1}
+    adapting = Adapting(make_meta(), "meta", tmp_path)
+
+    def fail(*_given: object, **_options: object):
+        raise KeyError(texts[0])
+
+    with quiet_log(), ask(pack, adapting=adapting) as client:
+        jobs = [client.post("/adapt", json={"domain": "new", **body, "save": True}).json()["job"]]
+        wait_for(client, jobs[0])
+        client.post("/predict", json={"domain": "new", "texts": texts})
+        client.post("/adapt", json={"domain": "bad", **body, "labels": texts})
+        client.app.state.service.jobs._adapt = fail
+        jobs.append(client.post("/adapt", json={"domain": "bad", **body}).json()["job"])
+        assert wait_for(client, jobs[1])["status"] == "failed"
+        pack.answer = fail
+        assert client.post("/predict", json={"domain": "plain", "texts": texts}).status_code == 500
+        told = "".join(client.get(f"/adapt/{job}").text for job in jobs)
+        told += client.get("/metrics").text + client.get("/domains").text
+
+    told += caplog.text + "".join(capfd.readouterr())
+    saved = b"".join(path.read_bytes() for path in (tmp_path / "new").iterdir())
+    assert "KeyError" in caplog.text
+    assert not [word for word in planted if word in told or word.encode() in saved]
 
 
 def test_a_folder_that_cannot_take_the_model_is_told_before_the_work(pack, make_meta, tmp_path):

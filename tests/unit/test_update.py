@@ -1,14 +1,17 @@
 """A meta-model goes on with new domains: what is replayed, held out, forgotten and recorded."""
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from nlp_meta.cli import main
 from nlp_meta.data.answers import Prediction
@@ -324,6 +327,36 @@ def test_numbers_that_the_start_contradicts_are_not_taken_as_usual(
 
     with pytest.raises(LabelError, match="as if they meant the opposite"):
         update_meta_model(tmp_path / "meta", {"shop": (texts, numbers)}, steps=1)
+
+
+@pytest.mark.slow
+def test_no_text_of_a_new_domain_is_saved_logged_or_tracked(
+    make_meta: Callable[..., MetaModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+):
+    """The run keeps its folder here: checkpoints, log and what a tracker gets."""
+    caplog.set_level(logging.DEBUG)
+    place = tmp_path / "run"
+    kept = {"cpu": True, "log_with": "tensorboard", "project_dir": str(place)}
+    monkeypatch.setattr(updating, "Accelerator", lambda **_given: Accelerator(**kept))
+    monkeypatch.setattr(updating.tempfile, "TemporaryDirectory", lambda: nullcontext(str(place)))
+    make_meta().save_pretrained(tmp_path / "meta")
+    texts, labels = table(rows=16)
+    planted = [f"qz{place}wjk" for place in range(len(texts))]
+    texts = [f"{word} {text}" for word, text in zip(planted, texts, strict=True)]
+
+    model, _ = update_meta_model(tmp_path / "meta", {"shop": (texts, labels)}, steps=2)
+    model.save_pretrained(tmp_path / "after")
+
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    names = {path.name.partition(".")[0] for path in files}
+    assert {"state", "log", "events", "nlp_meta"} <= names
+    said = caplog.text + "".join(capfd.readouterr())
+    content = said.encode() + b"".join(path.read_bytes() for path in files)
+    assert not [word for word in planted if word.encode() in content]
 
 
 def test_prototype_head_takes_domains_of_other_labels(
