@@ -87,14 +87,13 @@ def draw() -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, write nothing")
     if parser.parse_args().check:
-        return int(PICTURE.read_text(encoding="utf-8") != draw())
+        raise SystemExit(int(PICTURE.read_text(encoding="utf-8") != draw()))
     write_file(PICTURE, draw(), replace=True)
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

@@ -22,7 +22,7 @@ import torch
 from peft import AutoPeftModelForSequenceClassification
 
 from nlp_meta.data.tasks import load_tasks
-from nlp_meta.files.outputs import check_file, write_file
+from nlp_meta.files.outputs import write_file
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.progress import quiet_libraries
@@ -38,13 +38,11 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
-    path = options.output_dir / "serving_speed.json"
-    check_file(path, argument="output_dir")
     with quiet_libraries():
         folders = save_domains(options.output_dir)
         found = measure_memory(folders) | measure_seconds(folders, options.rounds)
     print(text := json.dumps(found | {"threads": torch.get_num_threads()}, indent=1))
-    write_file(path, text + "\n", argument="output_dir")
+    write_file(options.output_dir / "serving_speed.json", text + "\n", argument="output_dir")
 
 
 def save_domains(folder: Path) -> dict[str, Path]:
@@ -74,8 +72,7 @@ def measure_seconds(folders: dict[str, Path], rounds: int) -> dict[str, float]:
     names, pack = list(folders) * (TEXTS // DOMAINS), DomainPack.from_pretrained(folders)
     load = partial(AutoPeftModelForSequenceClassification.from_pretrained, dtype=torch.float32)
     models = [load(str(p), num_labels=len(pack.find(n).labels)) for n, p in folders.items()]
-    tokenizer: Any = pack.backbone.tokenizer
-    read = partial(tokenizer, padding=True, truncation=True, max_length=TOKENS)
+    read: Any = partial(pack.backbone.tokenizer, padding=True, truncation=True, max_length=TOKENS)
     ways: dict[str, Any] = {
         "mixed": lambda batch: pack.predict(names, batch),
         "one": lambda batch: pack.predict(["d0"] * TEXTS, batch),

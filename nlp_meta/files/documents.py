@@ -111,9 +111,8 @@ def read_sources(
     columns, table = (source_column, target_column), None
     if _KINDS[file.form] == "table":
         table = read_rows_of(file, Reading(encoding, separator, sheet), known=(source_column,))
-        notes, entries = table.notes, _table_entries(file, table, columns)
-        if file.form == "xlsx":
-            notes = (*notes, _CELLS_ALONE)
+        notes = (*table.notes, _CELLS_ALONE) if file.form == "xlsx" else table.notes
+        entries = _table_entries(file, table, columns)
     else:
         entries, notes = _localized(file, source_lang, target_lang)
     reasons = list(map(_reason, entries))

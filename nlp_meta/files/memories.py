@@ -289,19 +289,16 @@ def read_memory(
     languages = {"source_lang": source_lang, "target_lang": target_lang}
     if isinstance(path, tuple):
         both = order_aligned((Path(path[0]), Path(path[1])), **languages)
-        return _sift(
-            aligned_entries(*both, known=MEMORY_FORMS, encoding=encoding),
-            f"{path[0]}' and '{path[1]}",
-        )
+        entries = aligned_entries(*both, known=MEMORY_FORMS, encoding=encoding)
+        return _sift(entries, f"{path[0]}' and '{path[1]}")
     path = Path(path)
     aligned = find_aligned(path, known=MEMORY_FORMS, **languages)
     if aligned is not None:
         return _sift(aligned_entries(*aligned, known=MEMORY_FORMS, encoding=encoding), str(path))
-    file = recognize(read_user_file(path), plain=PAIR_TABLES)
+    file = replace(recognize(read_user_file(path), plain=PAIR_TABLES), encoding=encoding)
     if file.form == "txt" and has_tabs(file.content):
         file = replace(file, form="tsv")
     check_form(path, file.form, MEMORY_FORMS, _ALIGNED, content=file.content)
-    file = replace(file, encoding=encoding)
     if file.form in PAIR_TABLES:
         columns = {"source_column": source_column, "target_column": target_column}
         rows = read_rows_of(file, Reading(encoding, separator, sheet), known=columns.values())

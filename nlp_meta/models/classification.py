@@ -274,8 +274,7 @@ def adapt_to_labels(
         left_out: Sentences on examples that are not among these.
     """
     began = time.monotonic()
-    match, support = _match(objective, start, texts, labels, label_map)
-    match = replace(match, notes=(*left_out, *match.notes))
+    match, support = _match(objective, start, texts, labels, label_map, left_out)
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
     objective, start = narrow_labels(objective, start, match.labels, shared=match.shared)
     episode = Episode("support", objective.labels, tuple(support), (), 0)
@@ -305,6 +304,7 @@ def _match(
     texts: Sequence[str],
     labels: Sequence[str],
     label_map: LabelMap | None,
+    left_out: Sequence[str],
 ) -> tuple[LabelMatch, list[Example]]:
     """Name the labels, and check that the examples can be learned from."""
     check_columns(texts, labels)
@@ -312,7 +312,7 @@ def _match(
     support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
     check_support(support)
     notes = check_start(objective, start, texts, match)
-    return replace(match, notes=(*match.notes, *notes)), support
+    return replace(match, notes=(*left_out, *match.notes, *notes)), support
 
 
 def check_support(support: Sequence[Example]) -> None:

@@ -443,8 +443,7 @@ def update_meta_model(
         MetaModelError: There is no meta-model, or its record does not say how it was trained.
         SettingsError: Nothing is left to replay, `replay` is not from 0 to below 1, or a domain
             is known already.
-        LabelError: A new domain has labels that the meta-model's head does not know, or whose
-            usual meaning its own answers contradict.
+        LabelError: A new domain has labels that the head does not know, or clearly contradicts.
     """
     began = time.monotonic()
     if not (added and 0 <= replay < 1):

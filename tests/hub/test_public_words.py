@@ -118,18 +118,13 @@ def write_table(path: Path, texts: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_comparison_keeps_the_texts_that_judge_and_no_others(tiny_start, tmp_path, caplog, capfd):
+def test_a_comparison_keeps_the_texts_that_judge_and_no_others(saved, tmp_path, caplog, capfd):
     """As the page on sharing says; and of neither table a text is pushed with its results."""
     caplog.set_level(logging.DEBUG)
     learned = [f"qz{number}wjk the agent" for number in range(16)]
     judged = [f"vx{number}hqk the staff" for number in range(12)]
-    tiny_start.save_pretrained(tmp_path / "start")
-    words = [
-        "compare",
-        str(tmp_path / "start"),
-        "--data",
-        *write_table(tmp_path / "a.csv", learned),
-    ]
+    words = ["compare", str(saved["meta"])]
+    words += ["--data", *write_table(tmp_path / "a.csv", learned)]
     words += ["--test-data", *write_table(tmp_path / "b.csv", judged), "--labels", "8"]
     words += ["--methods", "hybrid,adapt,ngrams,memory,linear_probe,prototypes", "--draws", "2"]
 
@@ -142,5 +137,5 @@ def test_a_comparison_keeps_the_texts_that_judge_and_no_others(tiny_start, tmp_p
     staged = tmp_path / "staged"
     staged.mkdir()
     results = tmp_path / "report" / "results.json"
-    stage(tmp_path / "start", staged, repo_id="me/x", base=BASE, results=results)
+    stage(saved["meta"], staged, repo_id="me/x", base=BASE, results=results)
     assert not texts_in(staged, planted)
