@@ -2,8 +2,7 @@
 
 python recipes/serving_speed.py --output-dir runs/domains
 
-Adapters are as training begins; neither time nor memory depends on what they learn. Each round
-measures all ways in turn, on the same 32 reviews; ratios are medians over rounds.
+Adapters are as training begins. All ways are measured in turn; ratios are medians over rounds.
 """
 
 import argparse
@@ -72,7 +71,8 @@ def measure_seconds(folders: dict[str, Path], rounds: int) -> dict[str, float]:
     names, pack = list(folders) * (TEXTS // DOMAINS), DomainPack.from_pretrained(folders)
     load = partial(AutoPeftModelForSequenceClassification.from_pretrained, dtype=torch.float32)
     models = [load(str(p), num_labels=len(pack.find(n).labels)) for n, p in folders.items()]
-    read: Any = partial(pack.backbone.tokenizer, padding=True, truncation=True, max_length=TOKENS)
+    tokenizer: Any = pack.backbone.tokenizer
+    read = partial(tokenizer, padding=True, truncation=True, max_length=TOKENS)
     ways: dict[str, Any] = {
         "mixed": lambda batch: pack.predict(names, batch),
         "one": lambda batch: pack.predict(["d0"] * TEXTS, batch),

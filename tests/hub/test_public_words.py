@@ -136,6 +136,6 @@ def test_a_comparison_keeps_the_texts_that_judge_and_no_others(saved, tmp_path, 
     assert texts_in(tmp_path / "report", planted) == planted[len(learned) :]
     staged = tmp_path / "staged"
     staged.mkdir()
-    results = tmp_path / "report" / "results.json"
+    results = json.loads((tmp_path / "report" / "results.json").read_text(encoding="utf-8"))
     stage(saved["meta"], staged, repo_id="me/x", base=BASE, results=results)
     assert not texts_in(staged, planted)
