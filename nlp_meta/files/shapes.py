@@ -241,13 +241,14 @@ def _is_about_rows(column: Sequence[str]) -> bool:
 
 
 def _list_cells(rows: Rows) -> list[list[str]]:
-    """All cells of a table of texts, those of its first line too; none where they do not fit."""
+    """All cells of a table as texts, its first line too; none where it holds other things."""
     header = rows.header if len(rows.header) == len(rows.columns) else rows.columns
     table: list[list[object]] = [list(header), *(list(row.values()) for row in rows.cells)]
     if len(header) < 2 or any(len(row) != len(header) for row in table):
         return []
-    cells = [[cell for cell in row if isinstance(cell, str)] for row in table]
-    return cells if all(len(row) == len(header) for row in cells) else []
+    if not all(isinstance(cell, str | int | float | None) for row in table for cell in row):
+        return []
+    return [["" if cell is None else str(cell) for cell in row] for row in table]
 
 
 def _take_columns(rows: Rows, table: Sequence[Sequence[str]], places: Mapping[str, int]) -> Rows:

@@ -365,10 +365,10 @@ def _advise_header(columns: Sequence[str], wanted: Mapping[str, str]) -> str:
     """What to do where the first line is a row: names are short, and no numbers."""
     if all(len(name.split()) < 4 and not name.strip().isdecimal() for name in columns):
         return ""
-    return (
-        "; the first line looks like a row, not like names of columns: put a line "
-        f"{','.join(wanted.values())!r} above it"
-    )
+    line = f"a line {','.join(wanted.values())!r}"
+    if len(columns) != len(wanted):
+        line = f"a line of {len(columns)} names, {' and '.join(wanted.values())} among them,"
+    return f"; the first line looks like a row, not like names of columns: put {line} above it"
 
 
 def _cells(

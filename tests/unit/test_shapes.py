@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from nlp_meta.errors import DataError, LabelError
@@ -232,3 +233,14 @@ def test_a_line_of_names_is_no_pair(tmp_path, header):
 
     assert len(memory.pairs) == 30
     assert (memory.pairs[0].source, memory.pairs[0].line) == ("It is 0.", 2)
+
+
+def test_pairs_of_a_workbook_without_names_of_columns_are_read(tmp_path):
+    book = openpyxl.Workbook()
+    for row in ([1276, "Let us try!", "Versuchen wir es!"], [1277, "I must go.", "Ich muss weg."]):
+        book.active.append(row)
+    book.save(tmp_path / "pairs.xlsx")
+
+    pairs = read_memory(tmp_path / "pairs.xlsx", source_lang="eng", target_lang="deu").pairs
+
+    assert [(pair.source, pair.line) for pair in pairs] == [("Let us try!", 1), ("I must go.", 2)]
