@@ -696,3 +696,16 @@ def test_recommend_offers_no_method_whose_start_it_cannot_be_given(tmp_path, cap
     with pytest.raises(SystemExit):
         main(["recommend", "--help"])
     assert "joint" not in capsys.readouterr().out
+
+
+def test_texts_to_align_are_read_in_the_encoding_that_is_named(tmp_path, capsys):
+    for side in ("a", "b"):
+        (tmp_path / side).write_bytes("caf\xe9\n".encode("cp1252"))
+    words = ["align", "none/such", "--source", str(tmp_path / "a"), "--target", str(tmp_path / "b")]
+    words += ["--output", str(tmp_path / "pairs.xlsx")]
+
+    assert main(words) == 2
+    assert "byte 0xe9 in line 1 is not UTF-8" in (said := capsys.readouterr().err)
+    assert "or name its own with `--encoding`" in said
+    assert main([*words, "--encoding", "cp1252"]) == 2
+    assert "'none/such'" in capsys.readouterr().err
