@@ -40,6 +40,26 @@ def test_the_rival_is_trained_on_as_many_examples(data, algorithm):
     assert further[1] >= further[0]
 
 
+@pytest.mark.parametrize("data", ["labels", "labels_english"])
+def test_the_rival_on_tasks_of_any_labels_is_trained_on_as_many_examples(data):
+    """By hand, for each label that an episode draws: 1 to 20 support examples are 10.5.
+
+    With 4 queries, 520 episodes of 14.5 are 7,540; 1,888 of 4 queries alone are 7,552.
+    """
+    ours, rival = read(f"fomaml_{data}"), read(f"multitask_{data}")
+
+    counts = []
+    for config in (ours, rival):
+        episode, outer = config["episode"], config["outer"]
+        support = (1 + episode["shot"]) / 2 if episode["shot"] else 0
+        episodes = outer["steps"] * outer["meta_batch_size"]
+        counts.append(episodes * (support + episode["query_shot"]))
+    assert counts == [7540, 7552]
+    assert ours["inner"]["steps"] == 0 and ours["run"]["init_from"] is None
+    for section in ("data", "model", "adaptation"):
+        assert ours[section] | {"head": None} == rival[section] | {"head": None}
+
+
 def count_kind(config: dict[str, Any], kind: str) -> float:
     """The same of one kind of a run that may mix them: its share of the episodes."""
     episode, inner, outer = config["episode"], config["inner"], config["outer"]
