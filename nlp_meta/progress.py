@@ -60,12 +60,12 @@ def quiet_transformers() -> Iterator[None]:
 
 
 class Step(Protocol):
-    """What a bar tells of an outer step; losses in nats."""
+    """What a bar tells of an outer step; losses in nats, None where not measured."""
 
     @property
     def step(self) -> int: ...
     @property
-    def loss_before(self) -> float: ...
+    def loss_before(self) -> float | None: ...
     @property
     def loss_after(self) -> float: ...
     @property
@@ -90,13 +90,9 @@ def show_steps(
 
     def on_step(record: Step) -> None:
         best = "-" if record.best_score is None else f"{record.best_score:.3f}"
-        bar.update(
-            task,
-            completed=record.step,
-            before=record.loss_before,
-            after=record.loss_after,
-            score=best,
-        )
+        losses = {"before": record.loss_before, "after": record.loss_after}
+        known = {name: loss for name, loss in losses.items() if loss is not None}
+        bar.update(task, completed=record.step, score=best, **known)
 
     with bar:
         yield on_step

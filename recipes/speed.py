@@ -64,7 +64,7 @@ def main() -> None:
         rate = options.tasks * options.support / median(measured)
         print(f"{rate:7.1f} examples/s  {name}")
     print(f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, "
-          f"autocast {objective.autocast}")  # fmt: skip
+          f"products in {objective.network.dtype or 'float32'}")  # fmt: skip
 
 
 def one_by_one(objective: Classification, episodes: list[Episode], attention: str) -> None:

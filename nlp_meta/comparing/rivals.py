@@ -65,7 +65,7 @@ def build_full(bench: Bench, _: str, choice: Choice) -> Method:
             objective.backbone,
             tuning=tuning,
             batch_tokens=bench.settings.run.batch_tokens,
-            autocast=objective.autocast,
+            autocast=objective.network.dtype,
         )
         facts = {"steps": tuning.steps, "learning_rate": tuning.learning_rate}
         return LearnedWithFacts(adapt(support_set), facts)
@@ -140,7 +140,7 @@ def _search(
         learning_rates=settings.rivals.full_learning_rates,
         metric=episode_scorer(settings.adaptation.metric, setting="adaptation.metric"),
         batch_tokens=settings.run.batch_tokens,
-        autocast=objective.autocast,
+        autocast=objective.network.dtype,
     )
     chosen = _chosen(tuning, tuning.steps, tuning.learning_rate)
     return chosen, [trial.score for trial in trials]

@@ -1,6 +1,6 @@
 """Batches: texts or pairs as token ids, rows of like length side by side, tasks stacked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -75,11 +75,20 @@ def tokenize(backbone: Backbone, texts: Sequence[str]) -> list[Tensor]:
     return [torch.tensor(ids, dtype=torch.long) for ids in encoded["input_ids"]]
 
 
+FILLED = 256
+"""Tokens from which on a group is worth a pass of its own: longer products are no faster."""
+
+LEAST_FULL = 0.9
+"""Least share of the longest row's tokens that a row has which joins a group of so many."""
+
+
 def by_length(lengths: Sequence[int], *, tokens: int) -> Iterator[list[int]]:
     """Group rows of like length so that no group, padded, is larger than `tokens`."""
     group: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if group and lengths[group[0]] * (len(group) + 1) > tokens:
+        longest = lengths[group[0]] if group else 0
+        filled = longest * len(group) >= FILLED and lengths[row] < LEAST_FULL * longest
+        if group and (filled or longest * (len(group) + 1) > tokens):
             yield group
             group = []
         group.append(row)
@@ -111,6 +120,23 @@ def stack_batches(
     return [
         _stack(tasks, sorted(places[row] for row in group), padding=padding, device=device)
         for group in by_length(lengths, tokens=tokens)
+    ]
+
+
+KEPT_TOKENS = 32_768
+"""Most tokens of support sets whose products with frozen weights are kept: a bound on memory."""
+
+
+def prepare_batches(
+    minibatches: Sequence[Sequence[Batch]], prepare: Callable[[Tensor], Tensor]
+) -> list[list[Batch]]:
+    """Compute once what every inner step begins with, unless it would take too much memory."""
+    batches = [batch for minibatch in minibatches for batch in minibatch]
+    if sum(batch.mask.numel() for batch in batches) > KEPT_TOKENS:
+        return [list(minibatch) for minibatch in minibatches]
+    return [
+        [replace(batch, states=prepare(batch.states)) for batch in minibatch]
+        for minibatch in minibatches
     ]
 
 

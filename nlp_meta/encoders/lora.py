@@ -222,29 +222,146 @@ def lora_shapes(backbone: Backbone | Seq2Seq, plan: LoraPlan) -> dict[str, tuple
     return shapes
 
 
-@contextmanager
-def stacked(
-    backbone: Backbone | Seq2Seq, plan: LoraPlan, weights: Weights, owners: Owners
-) -> Iterator[None]:
-    """Let a backbone's forward pass use the stacked weights of W tasks.
-
-    Other threads wait for the end of the pass.
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """Stacked weights of W tasks, as one pass through a frozen model uses them.
 
     Where the last head layer's weights are absent it passes its input on, so the model
     returns features instead of logits.
 
-    Args:
+    Attributes:
         weights: `(tasks, ...)` each; read, never written.
         owners: The task of each row of the batch; a search that widens each row to
             several, side by side, needs no others.
     """
-    processes = [os.getpid()]
+
+    plan: LoraPlan
+    weights: Weights
+    owners: Owners
+
+    def linear(self, name: str, layer: nn.Linear, x: Tensor) -> Tensor:
+        """An adapted or a frozen linear layer of rows `(rows, ..., in_features)`."""
+        out = nn.functional.linear(x, layer.weight, layer.bias)
+        return self.add_terms([name], x, [out])[0]
+
+    def add_terms(self, names: Sequence[str], x: Tensor, frozen: Sequence[Tensor]) -> list[Tensor]:
+        """Add the low-rank terms of layers that share their input to what they gave of it.
+
+        One product leads down for all of them, one up for each.
+        """
+        moving = [name for name in names if name in self.plan.scales]
+        if not moving:
+            return list(frozen)
+        down = torch.cat([self.weights[name + LORA_A] for name in moving], 1).to(x.dtype)
+        low = by_task(x, down.mT, self.owners).split(self.plan.rank, -1)
+        terms = {
+            name: by_task(part, self._up(name, x.dtype).mT, self.owners)
+            for name, part in zip(moving, low, strict=True)
+        }
+        return [
+            out + terms[name] if name in terms else out
+            for name, out in zip(names, frozen, strict=True)
+        ]
+
+    def add_reversed(self, name: str, x: Tensor, frozen: Tensor) -> Tensor:
+        """Add the transposed low-rank term of a layer to its transposed product with `x`."""
+        if name not in self.plan.scales:
+            return frozen
+        low = by_task(x, self._up(name, x.dtype), self.owners)
+        return frozen + by_task(low, self.weights[name + LORA_A].to(x.dtype), self.owners)
+
+    def head(self, name: str, x: Tensor) -> Tensor:
+        """A layer of the head, which moves as a whole, of rows `(rows, in_features)`."""
+        weight, bias = self.weights.get(name + WEIGHT), self.weights.get(name + BIAS)
+        if weight is None or bias is None:
+            return x
+        return by_task(x, weight.mT.to(x.dtype), self.owners) + bias.to(x.dtype)[self.owners.index]
+
+    def _up(self, name: str, dtype: torch.dtype) -> Tensor:
+        return (self.weights[name + LORA_B] * self.plan.scales[name]).to(dtype)
+
+
+def by_task(x: Tensor, matrices: Tensor, owners: Owners) -> Tensor:
+    """Multiply each task's rows by its own matrix.
+
+    Args:
+        x: `(rows, ..., in)`, rows in order of tasks; of each row of the batch as many.
+        matrices: `(tasks, in, out)`.
+    """
+    if len(matrices) == 1:
+        return x @ matrices[0]
+    flat = x.flatten(0, -2)
+    places = len(flat) // len(owners.index)
+    if len(set(owners.counts)) == 1:
+        out = flat.view(len(matrices), -1, flat.shape[-1]) @ matrices
+    else:
+        counts = [count * places for count in owners.counts]
+        out = _Product.apply(flat, matrices, counts)  # type: ignore[no-untyped-call]
+    return out.view(*x.shape[:-1], matrices.shape[-1])
+
+
+class _Product(torch.autograd.Function):
+    """Rows of each task times its matrix. With `_Gram` it can be derived any number of times."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, matrices: Tensor, counts: list[int]) -> Tensor:
+        ctx.save_for_backward(x, matrices)
+        ctx.counts = counts
+        out = x.new_empty(len(x), matrices.shape[-1])
+        for rows, matrix, target in zip(x.split(counts), matrices, out.split(counts), strict=True):
+            torch.mm(rows, matrix, out=target)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, matrices = ctx.saved_tensors
+        along_x, along_matrices, _ = ctx.needs_input_grad
+        return (
+            _Product.apply(slope, matrices.mT, ctx.counts) if along_x else None,
+            _Gram.apply(x, slope, ctx.counts) if along_matrices else None,
+            None,
+        )
+
+
+class _Gram(torch.autograd.Function):
+    """Rows of each task, transposed, times other rows of it: `(tasks, in, out)`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, counts: list[int]) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.counts = counts
+        out = x.new_empty(len(counts), x.shape[-1], y.shape[-1])
+        for rows, others, target in zip(x.split(counts), y.split(counts), out, strict=True):
+            torch.mm(rows.mT, others, out=target)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y = ctx.saved_tensors
+        along_x, along_y, _ = ctx.needs_input_grad
+        return (
+            _Product.apply(y, slope.mT, ctx.counts) if along_x else None,
+            _Product.apply(x, slope, ctx.counts) if along_y else None,
+            None,
+        )
+
+
+@contextmanager
+def stacked(
+    backbone: Backbone | Seq2Seq, plan: LoraPlan, weights: Weights, owners: Owners
+) -> Iterator[None]:
+    """Let a backbone's own forward pass use the stacked weights of W tasks.
+
+    Other threads wait for the end of the pass. The arguments are those of `Adapter`.
+    """
+    adapter, processes = Adapter(plan, weights, owners), [os.getpid()]
     with backbone.running(), ExitStack() as hooks:
         hooks.callback(processes.clear)
-        for name, hook in _make_hooks(plan, weights, owners):
-            guarded = partial(_run_in, processes, hook)
-            handle = _linear(backbone.model, name).register_forward_hook(guarded)
-            hooks.callback(handle.remove)
+        for names, make_hook in ((plan.scales, _hook_lora), (plan.head, _hook_head)):
+            for name in names:
+                guarded = partial(_run_in, processes, make_hook(adapter, name))
+                handle = _linear(backbone.model, name).register_forward_hook(guarded)
+                hooks.callback(handle.remove)
         yield
 
 
@@ -253,43 +370,12 @@ def _run_in(processes: Sequence[int], hook: Hook, *call: Any) -> Tensor | None:
     return hook(*call) if os.getpid() in processes else None
 
 
-def _make_hooks(plan: LoraPlan, weights: Weights, owners: Owners) -> Iterator[tuple[str, Hook]]:
-    for name, scale in plan.scales.items():
-        yield name, _hook_lora(weights[name + LORA_A], weights[name + LORA_B], scale, owners)
-    for name in plan.head:
-        yield name, _hook_head(weights.get(name + WEIGHT), weights.get(name + BIAS), owners)
+def _hook_lora(adapter: Adapter, name: str) -> Hook:
+    return lambda _, args, out: adapter.add_terms([name], args[0], [out])[0]
 
 
-def _hook_lora(a: Tensor, b: Tensor, scale: float, owners: Owners) -> Hook:
-    down, up = a.mT, b.mT * scale
-    if len(owners.counts) > 1:
-        down, up = down[owners.index], up[owners.index]
-
-    def add_term(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        x = args[0]
-        # A layer that reads pooled rows gets `(rows, features)`, all others have tokens.
-        tokens = x.unsqueeze(1) if x.dim() == 2 else x
-        beams = len(tokens) // len(owners.index)
-        pair = (_widen(down, beams), _widen(up, beams))
-        return out + (tokens @ pair[0] @ pair[1]).view(out.shape)
-
-    return add_term
-
-
-def _widen(matrices: Tensor, beams: int) -> Tensor:
-    """Repeat each row's matrix for its beams; one matrix serves any number of rows."""
-    return matrices if beams == 1 or len(matrices) == 1 else matrices.repeat_interleave(beams, 0)
-
-
-def _hook_head(weight: Tensor | None, bias: Tensor | None, owners: Owners) -> Hook:
-    def replace(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        if weight is None or bias is None:
-            return args[0]
-        # Whole matrices are too large to be gathered for each row.
-        parts = zip(torch.split(args[0], list(owners.counts)), weight, bias, strict=True)
-        return torch.cat([nn.functional.linear(x, w, b) for x, w, b in parts])
-
-    return replace
+def _hook_head(adapter: Adapter, name: str) -> Hook:
+    return lambda _, args, out: adapter.head(name, args[0])
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:

@@ -20,8 +20,17 @@ from torch import Tensor
 from transformers.masking_utils import create_bidirectional_mask
 
 from nlp_meta.data.cache import TextCache
-from nlp_meta.encoders.backbone import Backbone, MeanPooled
+from nlp_meta.encoders.backbone import Backbone, MeanPooled, autocasting
 from nlp_meta.encoders.batches import by_length, pad_rows, tokenize
+from nlp_meta.encoders.layers import (
+    Layer,
+    project,
+    read_out,
+    run_first_token,
+    run_layers,
+    upper_layers,
+)
+from nlp_meta.encoders.lora import Adapter, stacked
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +41,9 @@ ENCODING_TOKENS = 2048
 """Tokens of one batch while prefixes are computed: short texts are not padded to long ones."""
 
 
+Run = Callable[[Tensor, Tensor, Adapter], Tensor]
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """A frozen model seen as two functions.
@@ -39,46 +51,60 @@ class Network:
     Attributes:
         encode: Texts to rows, one tensor `(tokens, ...)` a text: what a pass starts from.
         run: Padded rows `(rows, tokens, ...)` and their mask `(rows, tokens)` to logits
-            `(rows, labels)`; stacked weights act on it.
+            `(rows, labels)`, through what an adapter adds.
         padding: What fills short rows.
+        dtype: Of matrix products; None computes as the backbone is stored.
+        prepare: Padded rows to what many passes over them begin with: their products with
+            frozen weights.
     """
 
     encode: Callable[[Sequence[str]], list[Tensor]]
-    run: Callable[[Tensor, Tensor], Tensor]
+    run: Run
     padding: int
+    dtype: torch.dtype | None = None
+    prepare: Callable[[Tensor], Tensor] = torch.Tensor.detach
 
 
 def build_network(
-    backbone: Backbone, *, frozen_layers: int, cache_dtype: torch.dtype = torch.bfloat16
+    backbone: Backbone,
+    *,
+    frozen_layers: int,
+    cache_dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype | None = None,
 ) -> Network:
     """Choose the cached prefix where the backbone's shape is known, else the whole model.
 
     Args:
         frozen_layers: Transformer layers below the lowest adapted one.
         cache_dtype: Of the kept states; bfloat16 halves the memory.
+        dtype: Of matrix products; None computes as the backbone is stored.
     """
     if backbone.config.model_type in LAYERED:
-        return prefix_network(backbone, frozen_layers=frozen_layers, cache_dtype=cache_dtype)
+        return prefix_network(
+            backbone, frozen_layers=frozen_layers, cache_dtype=cache_dtype, dtype=dtype
+        )
     logger.info(
         "the prefix of a %s model cannot be cached (known: %s): every pass runs all its layers",
         backbone.config.model_type,
         ", ".join(LAYERED),
     )
-    return whole_network(backbone)
+    return whole_network(backbone, dtype=dtype)
 
 
-def whole_network(backbone: Backbone) -> Network:
+def whole_network(backbone: Backbone, *, dtype: torch.dtype | None = None) -> Network:
     """Start every pass from token ids."""
 
     def encode(texts: Sequence[str]) -> list[Tensor]:
         return tokenize(backbone, texts)
 
-    def run(ids: Tensor, mask: Tensor) -> Tensor:
-        out = backbone.model(input_ids=ids, attention_mask=mask)
+    def run(ids: Tensor, mask: Tensor, adapter: Adapter) -> Tensor:
+        adapted = stacked(backbone, adapter.plan, adapter.weights, adapter.owners)
+        with adapted, autocasting(dtype, backbone.device):
+            out = backbone.model(input_ids=ids, attention_mask=mask)
         logits: Tensor = out if isinstance(out, Tensor) else out.logits
         return logits
 
-    return Network(encode, run, padding=_padding_id(backbone))
+    return Network(encode, run, padding=_padding_id(backbone), dtype=dtype)
 
 
 def lean_network(backbone: Backbone) -> Network:
@@ -86,18 +112,23 @@ def lean_network(backbone: Backbone) -> Network:
 
     The answers are those of `whole_network` up to rounding; other shapes of models get that.
     """
-    if backbone.config.model_type not in LAYERED or isinstance(backbone.model, MeanPooled):
+    if backbone.config.model_type not in LAYERED:
         return whole_network(backbone)
+    run_upper = _run_upper(backbone, upper_layers(backbone, first=0, dtype=None))
 
-    def run(ids: Tensor, mask: Tensor) -> Tensor:
-        hidden = backbone.encoder.embeddings(input_ids=ids)
-        hidden = _run_layers(backbone, hidden, mask, first=0, stop=-1)
-        return _classify(backbone, _first_token_of_last_layer(backbone, hidden, mask))
+    def run(ids: Tensor, mask: Tensor, adapter: Adapter) -> Tensor:
+        return run_upper(backbone.encoder.embeddings(input_ids=ids), mask, adapter)
 
     return replace(whole_network(backbone), run=run)
 
 
-def prefix_network(backbone: Backbone, *, frozen_layers: int, cache_dtype: torch.dtype) -> Network:
+def prefix_network(
+    backbone: Backbone,
+    *,
+    frozen_layers: int,
+    cache_dtype: torch.dtype,
+    dtype: torch.dtype | None = None,
+) -> Network:
     """Start every pass from the states below layer `frozen_layers`, kept in memory by text."""
 
     def compute(texts: Sequence[str]) -> list[Tensor]:
@@ -110,14 +141,31 @@ def prefix_network(backbone: Backbone, *, frozen_layers: int, cache_dtype: torch
         with backbone.running():
             return kept.take(texts)
 
-    def run(states: Tensor, mask: Tensor) -> Tensor:
-        if isinstance(backbone.model, MeanPooled):
-            hidden = _run_layers(backbone, states, mask, first=frozen_layers)
-            return backbone.model.read_out(hidden, mask)
-        hidden = _run_layers(backbone, states, mask, first=frozen_layers, stop=-1)
-        return _classify(backbone, _first_token_of_last_layer(backbone, hidden, mask))
+    layers = upper_layers(backbone, first=frozen_layers, dtype=dtype)
 
-    return Network(encode, run, padding=0)
+    @torch.no_grad()
+    def prepare(states: Tensor) -> Tensor:
+        states = states.to(layers[0].dtype)
+        # All tokens' queries, keys and values are needed where more than the first is read.
+        read_whole = len(layers) > 1 or isinstance(backbone.model, MeanPooled)
+        return project(layers[0], states) if read_whole else states
+
+    run = _run_upper(backbone, layers)
+    return Network(encode, run, padding=0, dtype=dtype, prepare=prepare)
+
+
+def _run_upper(backbone: Backbone, layers: Sequence[Layer]) -> Run:
+    """Run some topmost layers, no further than the head reads."""
+    whole = isinstance(backbone.model, MeanPooled)
+
+    def run(states: Tensor, mask: Tensor, adapter: Adapter) -> Tensor:
+        states = states.to(layers[-1].dtype)
+        hidden = run_layers(layers if whole else layers[:-1], states, mask, adapter)
+        if not whole:
+            hidden = run_first_token(layers[-1], hidden, mask, adapter)
+        return read_out(backbone, hidden.to(backbone.encoder.dtype), mask, adapter)
+
+    return run
 
 
 @torch.no_grad()
@@ -144,35 +192,6 @@ def _run_layers(
     for layer in encoder.encoder.layer[first:stop]:
         hidden = layer(hidden, attention)
     return hidden
-
-
-def _first_token_of_last_layer(backbone: Backbone, hidden: Tensor, mask: Tensor) -> Tensor:
-    """The last layer's state of the first token, `(rows, 1, hidden)`.
-
-    Native heads read no other, so queries and the feed-forward part of the other tokens
-    need not be computed: four fifths of the layer's work.
-    """
-    layer = backbone.encoder.encoder.layer[-1]
-    attention = layer.attention.self
-    first = hidden[:, :1]
-    query, key, value = (
-        part.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
-        for part in (attention.query(first), attention.key(hidden), attention.value(hidden))
-    )
-    # Written out: exact MAML needs a second derivative, which the fused kernel has not.
-    scores = query @ key.mT * attention.attention_head_size**-0.5
-    scores = scores.masked_fill(mask[:, None, None, :] == 0, torch.finfo(scores.dtype).min)
-    mixed = scores.softmax(-1).to(value.dtype) @ value
-    attended = layer.attention.output(mixed.transpose(1, 2).flatten(2), first)
-    state: Tensor = layer.output(layer.intermediate(attended), attended)
-    return state
-
-
-def _classify(backbone: Backbone, first: Tensor) -> Tensor:
-    pooler = getattr(backbone.encoder, "pooler", None)
-    classifier = backbone.model.get_submodule("classifier")
-    logits: Tensor = classifier(first if pooler is None else pooler(first))
-    return logits
 
 
 def _padding_id(backbone: Backbone) -> int:

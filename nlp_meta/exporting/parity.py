@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from nlp_meta.encoders.batches import Owners, tokenize
-from nlp_meta.encoders.lora import stacked
+from nlp_meta.encoders.lora import Adapter
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.errors import ExportError
 from nlp_meta.exporting import ngrams
@@ -164,9 +164,8 @@ def adapted_logits(model: AdaptedModel, text: str) -> Logits:
     device = objective.backbone.device
     ids = tokenize(objective.backbone, [text])[0].unsqueeze(0).to(device)
     owner = Owners(torch.zeros(1, dtype=torch.long, device=device), (1,))
-    weights = repeat(model.weights, tasks=1)
-    with stacked(objective.backbone, objective.plan, weights, owner):
-        logits = whole_network(objective.backbone).run(ids, torch.ones_like(ids))
+    adapter = Adapter(objective.plan, repeat(model.weights, tasks=1), owner)
+    logits = whole_network(objective.backbone).run(ids, torch.ones_like(ids), adapter)
     row: Logits = logits[0].float().cpu().numpy()
     return row
 

@@ -39,14 +39,12 @@ class MetaGradient:
 
     Attributes:
         gradient: One direction for each episode, `(tasks, ...)`, by the meta-parameters' names.
-        loss_before: Query loss at the starting point, `(tasks,)`, in nats.
         loss_after: Query loss at the fast weights, `(tasks,)`, in nats.
         adaptation_size: Length of the way from the starting point to the fast
             weights, `(tasks,)`.
     """
 
     gradient: Weights
-    loss_before: Tensor
     loss_after: Tensor
     adaptation_size: Tensor
 
@@ -94,7 +92,7 @@ def fomaml(
     loss_after, gradient = mean_gradient(loss, fast, query)
     gradient.update(_step_size_gradient(gradient, before, fast))
     through = _through_start(gradient, before, leaves)
-    return _describe(loss, through, before, fast, query, loss_after)
+    return _describe(through, before, fast, loss_after)
 
 
 def reptile(
@@ -117,7 +115,7 @@ def reptile(
     before = start(meta_parameters)
     fast = adapt(loss, before, support, inner=inner)
     gradient = {name: before[name].detach() - fast[name] for name in fast}
-    return _describe(loss, gradient, before, fast, query, _query_loss(loss, fast, query))
+    return _describe(gradient, before, fast, query_loss(loss, fast, query))
 
 
 def maml(
@@ -142,7 +140,7 @@ def maml(
     losses = torch.stack([loss(fast, piece) for piece in query]).sum(0)
     gradients = torch.autograd.grad(losses.sum(), list(leaves.values()), materialize_grads=True)
     gradient = dict(zip(leaves, gradients, strict=True))
-    return _describe(loss, gradient, before, fast, query, losses.detach())
+    return _describe(gradient, before, fast, losses.detach())
 
 
 def joint(
@@ -158,7 +156,7 @@ def joint(
     before = start(meta_parameters)
     losses, gradient = mean_gradient(loss, before, query)
     still = torch.zeros_like(losses)
-    return MetaGradient(gradient, losses, losses, still)
+    return MetaGradient(gradient, losses, still)
 
 
 ALGORITHMS: dict[str, Algorithm] = {
@@ -203,20 +201,15 @@ def _rows(stacked: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _query_loss(loss: Loss, weights: Weights, query: Minibatch) -> Tensor:
+def query_loss(loss: Loss, weights: Weights, query: Minibatch) -> Tensor:
+    """Loss of the query sets of W episodes, `(tasks,)` in nats."""
     return torch.stack([loss(weights, piece) for piece in query]).sum(0)
 
 
 @torch.no_grad()
 def _describe(
-    loss: Loss,
-    gradient: Weights,
-    before: Weights,
-    fast: Weights,
-    query: Minibatch,
-    loss_after: Tensor,
+    gradient: Weights, before: Weights, fast: Weights, loss_after: Tensor
 ) -> MetaGradient:
     moving = drop_step_sizes(fast)
     ways = [_rows(fast[name] - before[name]).square().sum(1) for name in moving]
-    size = torch.stack(ways).sum(0).sqrt()
-    return MetaGradient(gradient, _query_loss(loss, before, query), loss_after, size)
+    return MetaGradient(gradient, loss_after, torch.stack(ways).sum(0).sqrt())

@@ -13,11 +13,13 @@ Source:
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nlp_meta.errors import DivergedError, SettingsError
 
@@ -133,7 +135,9 @@ def mean_gradient(
     losses: list[Tensor] = []
     total: dict[str, Tensor] = {}
     for piece in minibatch:
-        piece_losses = loss(leaves, piece)
+        # Fused attention has no second derivative.
+        with sdpa_kernel(SDPBackend.MATH) if create_graph else nullcontext():
+            piece_losses = loss(leaves, piece)
         gradients = torch.autograd.grad(
             piece_losses.sum(),
             list(leaves.values()),
@@ -175,31 +179,30 @@ def adaptation_path(
     """
     sizes = {name: value for name, value in start.items() if name.startswith(STEP_SIZE)}
     moving = drop_step_sizes(start)
-    fast = {name: v.detach() if first_order else v for name, v in moving.items()}
-    anchor = shown = fast
-    first = {name: torch.zeros_like(value) for name, value in fast.items()}
-    second = {name: torch.zeros_like(value) for name, value in fast.items()}
-    yield {**fast, **sizes}
+    shapes = {name: value.shape for name, value in moving.items()}
+    # All numbers of a task in one row: an update is a few operations, not as many a tensor.
+    fast = _flatten({n: v.detach() for n, v in moving.items()} if first_order else moving)
+    factors, anchor, shown = _factors(sizes, moving), fast, fast
+    first = second = torch.zeros_like(fast)
+    yield {**_unflatten(fast, shapes), **sizes}
     for step in range(1, inner.steps + 1):
         minibatch = support[(step - 1) % len(support)]
-        losses, gradients = mean_gradient(loss, fast, minibatch, create_graph=not first_order)
+        losses, gradients = mean_gradient(
+            loss, _unflatten(fast, shapes), minibatch, create_graph=not first_order
+        )
         _check_finite(losses, step)
-        moved: dict[str, Tensor] = {}
-        for name, value in fast.items():
-            slope = gradients[name]
-            if inner.anchor:
-                slope = slope + inner.anchor * (value - anchor[name])
-            if inner.optimizer == "adam":
-                first[name] = BETA_1 * first[name] + (1 - BETA_1) * slope
-                second[name] = BETA_2 * second[name] + (1 - BETA_2) * slope.square()
-                mean = first[name] / (1 - BETA_1**step)
-                # Inside the root: the slope of a root at 0 is infinite, exact MAML needs it.
-                scale = (second[name] / (1 - BETA_2**step) + EPSILON**2).sqrt()
-                slope = mean / scale
-            moved[name] = value - inner.learning_rate * _factor(sizes, name, value) * slope
-        fast = moved
-        shown = _toward(shown, fast, decay=inner.average)
-        yield {**shown, **sizes}
+        slope = _flatten(gradients)
+        if inner.anchor:
+            slope = slope + inner.anchor * (fast - anchor)
+        if inner.optimizer == "adam":
+            first = BETA_1 * first + (1 - BETA_1) * slope
+            second = BETA_2 * second + (1 - BETA_2) * slope.square()
+            mean = first / (1 - BETA_1**step)
+            # Inside the root: the slope of a root at 0 is infinite, exact MAML needs it.
+            slope = mean / (second / (1 - BETA_2**step) + EPSILON**2).sqrt()
+        fast = fast - inner.learning_rate * factors * slope
+        shown = inner.average * shown + (1 - inner.average) * fast if inner.average else fast
+        yield {**_unflatten(shown, shapes), **sizes}
 
 
 def adapt(
@@ -225,18 +228,30 @@ def adapt(
     return fast
 
 
-def _factor(sizes: Weights, name: str, value: Tensor) -> Tensor | float:
-    """Learned factor on a tensor's rate, `(tasks, 1, ...)`; 1 where none is learned."""
-    size = sizes.get(STEP_SIZE + name)
-    if size is None:
+def _flatten(weights: Weights) -> Tensor:
+    """All numbers of each task side by side, `(tasks, numbers)`."""
+    return torch.cat([value.reshape(len(value), -1) for value in weights.values()], 1)
+
+
+def _unflatten(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Views of the tensors that were flattened."""
+    pieces = flat.split([shape[1:].numel() for shape in shapes.values()], 1)
+    return {
+        name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+    }
+
+
+def _factors(sizes: Weights, moving: Weights) -> Tensor | float:
+    """Learned factor on the rate of each number, `(tasks, numbers)`; 1 where none is learned."""
+    if not sizes:
         return 1.0
-    return size.exp().view(-1, *[1] * (value.dim() - 1))
-
-
-def _toward(mean: Weights, fast: Weights, *, decay: float) -> dict[str, Tensor]:
-    if not decay:
-        return dict(fast)
-    return {name: decay * mean[name] + (1 - decay) * value for name, value in fast.items()}
+    logs = {
+        name: sizes.get(STEP_SIZE + name, value.new_zeros(len(value)))
+        .view(-1, *[1] * (value.dim() - 1))
+        .expand_as(value)
+        for name, value in moving.items()
+    }
+    return _flatten(logs).exp()
 
 
 def _check_finite(losses: Tensor, step: int) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from nlp_meta.data.episodes import Episode, Stream
 from nlp_meta.errors import DivergedError, SettingsError
-from nlp_meta.meta.algorithms import Algorithm
+from nlp_meta.meta.algorithms import Algorithm, query_loss
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, repeat
 from nlp_meta.meta.objective import Objective, Validation, by_skill, in_stacks, sum_scores
 from nlp_meta.meta.state import (
@@ -179,19 +179,29 @@ def add_stack(
     meta_parameters: Weights,
     episodes: Sequence[Episode],
     sums: Mapping[str, Tensor],
+    *,
+    compare: bool,
 ) -> Tensor:
     """Add the weighted meta-gradients of episodes of one skill to `sums`, in place.
+
+    Args:
+        compare: Measure the query loss before adaptation too, which takes a pass; else it is
+            not a number.
 
     Returns:
         What they measured, `(MEASURES,)` in float64.
     """
     objective = training.objectives[skill]
     support = objective.support_batches(episodes, minibatch=training.minibatch)
+    query, stack = objective.query_batches(episodes), repeat(meta_parameters, tasks=len(episodes))
+    before = torch.tensor(math.nan)
+    if compare:
+        before = query_loss(objective.loss, objective.start(stack, support), query)
     meta_gradient = training.algorithm(
         objective.loss,
-        repeat(meta_parameters, tasks=len(episodes)),
+        stack,
         support,
-        objective.query_batches(episodes),
+        query,
         inner=training.inner,
         start=lambda weights: objective.start(weights, support),
     )
@@ -201,10 +211,9 @@ def add_stack(
     # how much a rival may train, and a rival should rather get too much.
     shown = sum(len(episode.support) for episode in episodes) * training.inner.steps
     seen = shown // max(len(support), 1) + sum(len(episode.query) for episode in episodes)
-    sizes = (meta_gradient.loss_before, meta_gradient.loss_after, meta_gradient.adaptation_size)
-    return torch.tensor(
-        [*(float(size.sum()) for size in sizes), len(episodes), seen], dtype=torch.float64
-    )
+    after, size = meta_gradient.loss_after, meta_gradient.adaptation_size
+    sizes = torch.stack([before.to(after).sum(), after.sum(), size.sum()]).tolist()
+    return torch.tensor([*sizes, len(episodes), seen], dtype=torch.float64)
 
 
 def sum_processes(
@@ -227,7 +236,7 @@ def sum_processes(
     return dict(zip(sums, totals, strict=True)), counts.cpu().double()
 
 
-def describe_skills(skills: Sequence[str], measured: Tensor) -> dict[str, dict[str, float]]:
+def describe_skills(skills: Sequence[str], measured: Tensor) -> dict[str, dict[str, float | None]]:
     """Means over the episodes of each skill that the meta-batch held.
 
     Args:
@@ -235,13 +244,18 @@ def describe_skills(skills: Sequence[str], measured: Tensor) -> dict[str, dict[s
     """
     return {
         skill: {
-            "loss_before": float(row[LOSS_BEFORE] / row[EPISODES]),
+            "loss_before": _number(row[LOSS_BEFORE] / row[EPISODES]),
             "loss_after": float(row[LOSS_AFTER] / row[EPISODES]),
             "episodes": float(row[EPISODES]),
         }
         for skill, row in zip(skills, measured, strict=True)
         if row[EPISODES] > 0
     }
+
+
+def _number(value: Tensor) -> float | None:
+    """None where it was not measured."""
+    return None if value.isnan() else float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,12 +379,12 @@ def _outer_step(
     rate = _move(progress, gradient, outer)
     if progress.step > outer.steps - outer.average_last:
         progress.average()
-    before, after, size = (measured.sum(0)[: SIZE + 1] / outer.meta_batch_size).tolist()
+    before, after, size = measured.sum(0)[: SIZE + 1] / outer.meta_batch_size
     return {
         "learning_rate": rate,
-        "loss_before": before,
-        "loss_after": after,
-        "adaptation_size": size,
+        "loss_before": _number(before),
+        "loss_after": float(after),
+        "adaptation_size": float(size),
         "gradient_norm": norm,
         "skills": describe_skills(sorted(training.objectives), measured),
         "stopped": signals,
@@ -396,8 +410,11 @@ def _mean_gradient(
     measured = torch.zeros(len(skills), MEASURES, dtype=torch.float64)
     first = progress.step * outer.meta_batch_size
     meta_batch = [training.stream.at(first + place) for place in range(outer.meta_batch_size)]
+    compare = progress.step == 0 or is_due(progress.step + 1, outer.validate_every, outer)
     for skill, episodes in own_stacks(meta_batch, size=outer.stack, accelerator=accelerator):
-        measured[skills.index(skill)] += add_stack(training, skill, parameters, episodes, sums)
+        measured[skills.index(skill)] += add_stack(
+            training, skill, parameters, episodes, sums, compare=compare
+        )
     tally = torch.cat([measured.flatten(), torch.tensor([float(stopped.is_set())]).double()])
     totals, tally = sum_processes(sums, tally, _reducer(accelerator))
     mean = {

@@ -252,7 +252,8 @@ class StepRecord:
 
     Attributes:
         examples: As in `Progress`.
-        loss_before: Mean query loss at the starting point, in nats.
+        loss_before: Mean query loss at the starting point, in nats; measured at the first
+            step and where one is judged, None elsewhere.
         loss_after: Mean query loss at the fast weights; where the two meet, adaptation
             has died.
         adaptation_size: Mean length of the way from the start to the fast weights.
@@ -266,11 +267,11 @@ class StepRecord:
     step: int
     examples: int
     learning_rate: float
-    loss_before: float
+    loss_before: float | None
     loss_after: float
     adaptation_size: float
     gradient_norm: float
-    skills: dict[str, dict[str, float]]
+    skills: dict[str, dict[str, float | None]]
     score: float | None
     best_score: float | None
     seconds: float

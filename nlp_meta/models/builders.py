@@ -38,7 +38,6 @@ class Encoder:
     backbone: Backbone
     network: Network
     plan: LoraPlan
-    autocast: torch.dtype | None
     batch_tokens: int
 
 
@@ -60,15 +59,15 @@ def load_encoder(
         revision=settings.revision,
         token=token,
     )
-    autocast = choose_autocast(precision, backbone.device)
-    return plan_encoder(backbone, settings, autocast=autocast, batch_tokens=batch_tokens)
+    dtype = choose_autocast(precision, backbone.device)
+    return plan_encoder(backbone, settings, dtype=dtype, batch_tokens=batch_tokens)
 
 
 def plan_encoder(
     backbone: Backbone,
     settings: ModelSettings,
     *,
-    autocast: torch.dtype | None,
+    dtype: torch.dtype | None,
     batch_tokens: int,
 ) -> Encoder:
     """Let PEFT choose the adapted layers and keep the frozen ones' states in memory.
@@ -83,8 +82,8 @@ def plan_encoder(
         lora_layers=settings.lora_layers,
         lora_target_modules=settings.lora_target_modules,
     )
-    network = build_network(backbone, frozen_layers=lowest_adapted_layer(plan))
-    return Encoder(backbone, network, plan, autocast, batch_tokens)
+    network = build_network(backbone, frozen_layers=lowest_adapted_layer(plan), dtype=dtype)
+    return Encoder(backbone, network, plan, batch_tokens)
 
 
 def build_classifier(
@@ -107,7 +106,6 @@ def build_classifier(
         encoder.plan,
         tuple(labels),
         settings.head,
-        encoder.autocast,
         encoder.batch_tokens,
     )
 
@@ -126,9 +124,7 @@ def build_retriever(
         beside: Has the encoder already; None loads it.
     """
     encoder = beside or load_encoder(settings, **options)
-    return Retrieval(
-        encoder.backbone, encoder.network, encoder.plan, encoder.autocast, encoder.batch_tokens
-    )
+    return Retrieval(encoder.backbone, encoder.network, encoder.plan, encoder.batch_tokens)
 
 
 def build_generator(

@@ -442,7 +442,6 @@ def predict_texts(
     exact = replace(
         objective,
         network=whole_network(objective.backbone),
-        autocast=None,
         batch_tokens=PREDICTION_TOKENS,
     )
     query = tuple(Example(text.strip(), "") for text in texts)

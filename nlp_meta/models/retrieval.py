@@ -119,7 +119,6 @@ class RetrievalModel(Model):
         exact = replace(
             self.objective,
             network=whole_network(self.objective.backbone),
-            autocast=None,
             batch_tokens=PREDICTION_TOKENS,
         )
         stacked = repeat(self.weights, tasks=1)

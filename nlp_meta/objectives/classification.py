@@ -21,11 +21,12 @@ from torch import Tensor
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import Backbone, autocasting
+from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import (
     Batch,
     Row,
     count_minibatches,
+    prepare_batches,
     split_by_task,
     split_minibatches,
     stack_batches,
@@ -39,10 +40,10 @@ from nlp_meta.encoders.heads import (
 from nlp_meta.encoders.lora import (
     BIAS,
     WEIGHT,
+    Adapter,
     LoraPlan,
     Weights,
     lowest_adapted_layer,
-    stacked,
     start_weights,
 )
 from nlp_meta.encoders.prefix import Network, build_network
@@ -65,7 +66,6 @@ class Classification:
         labels: Names in the order of the logits, `task/label` where each task has its own. A
             head that is made from a support set takes that set's labels instead.
         head: One of `HEADS`.
-        autocast: Dtype of the matrix products; None computes as the backbone is stored.
         batch_tokens: Most tokens of one padded batch, over all tasks of the stack.
     """
 
@@ -74,7 +74,6 @@ class Classification:
     plan: LoraPlan
     labels: tuple[str, ...]
     head: str
-    autocast: torch.dtype | None
     batch_tokens: int
 
     def __post_init__(self) -> None:
@@ -86,7 +85,9 @@ class Classification:
 
     def over(self, backbone: Backbone) -> "Classification":
         """The same over a copy of its encoder, or over itself, with no text's states kept."""
-        network = build_network(backbone, frozen_layers=lowest_adapted_layer(self.plan))
+        network = build_network(
+            backbone, frozen_layers=lowest_adapted_layer(self.plan), dtype=self.network.dtype
+        )
         return replace(self, backbone=backbone, network=network)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Classification":
@@ -144,7 +145,8 @@ class Classification:
         tasks = self._rows(episodes, [episode.support for episode in episodes])
         count = count_minibatches([len(rows) for rows in tasks], minibatch=minibatch)
         split = [split_minibatches(rows, count=count) for rows in tasks]
-        return [self._stack([parts[i] for parts in split]) for i in range(count)]
+        stacked = [self._stack([parts[i] for parts in split]) for i in range(count)]
+        return prepare_batches(stacked, self.network.prepare)
 
     def query_batches(self, episodes: Sequence[Episode]) -> list[Batch]:
         """Query sets of W episodes."""
@@ -185,9 +187,8 @@ class Classification:
 
     def _run(self, weights: Weights, batch: Batch) -> Tensor:
         """Logits `(rows, labels)`; features where the weights hold no last layer."""
-        adapted = stacked(self.backbone, self.plan, weights, batch.owners)
-        with adapted, autocasting(self.autocast, self.backbone.device):
-            out = self.network.run(batch.states, batch.mask).float().flatten(1)
+        adapter = Adapter(self.plan, weights, batch.owners)
+        out = self.network.run(batch.states, batch.mask, adapter).float()
         if self.plan.head[-1] + WEIGHT not in weights:
             return out
         return out.masked_fill(~batch.allowed, MASKED)

@@ -19,15 +19,22 @@ from nlp_meta.data.answers import Ranking
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import Backbone, autocasting
-from nlp_meta.encoders.batches import Batch, Row, count_minibatches, split_by_task, stack_batches
+from nlp_meta.encoders.backbone import Backbone
+from nlp_meta.encoders.batches import (
+    Batch,
+    Row,
+    count_minibatches,
+    prepare_batches,
+    split_by_task,
+    stack_batches,
+)
 from nlp_meta.encoders.lora import (
     BIAS,
     WEIGHT,
+    Adapter,
     LoraPlan,
     Weights,
     lowest_adapted_layer,
-    stacked,
     start_weights,
 )
 from nlp_meta.encoders.prefix import Network, build_network
@@ -67,7 +74,6 @@ class Retrieval:
     """A frozen network and the layers of it that move.
 
     Attributes:
-        autocast: Dtype of the matrix products; None computes as the backbone is stored.
         batch_tokens: Most tokens of one padded piece, over all tasks of the stack.
         neighbors: Of the margin that mined candidates are chosen by.
         overlap: What the overlap of two sentences' n-grams counts for in answers, beside
@@ -77,7 +83,6 @@ class Retrieval:
     backbone: Backbone
     network: Network
     plan: LoraPlan
-    autocast: torch.dtype | None
     batch_tokens: int
     neighbors: int = NEIGHBORS
     overlap: float = 0.0
@@ -91,7 +96,9 @@ class Retrieval:
 
     def over(self, backbone: Backbone) -> "Retrieval":
         """The same over a copy of its encoder, or over itself, with no text's states kept."""
-        network = build_network(backbone, frozen_layers=lowest_adapted_layer(self.plan))
+        network = build_network(
+            backbone, frozen_layers=lowest_adapted_layer(self.plan), dtype=self.network.dtype
+        )
         return replace(self, backbone=backbone, network=network)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Retrieval":
@@ -171,9 +178,15 @@ class Retrieval:
         """
         sizes = [len(episode.support) for episode in episodes]
         count = count_minibatches(sizes, minibatch=minibatch, least=2)
-        return [
-            [self._pairs([episode.support[part::count] for episode in episodes])]
+        minibatches = [
+            self._pairs([episode.support[part::count] for episode in episodes])
             for part in range(count)
+        ]
+        sides = [side for pairs in minibatches for side in (pairs.sources, pairs.targets)]
+        prepared = iter(map(tuple, prepare_batches(sides, self.network.prepare)))
+        return [
+            [replace(pairs, sources=next(prepared), targets=next(prepared))]
+            for pairs in minibatches
         ]
 
     def query_batches(self, episodes: Sequence[Episode]) -> list[PairBatch]:
@@ -231,9 +244,8 @@ class Retrieval:
     def _run(self, weights: Weights, piece: Batch) -> Tensor:
         """Embeddings `(rows, hidden)`: features come out where the head's weights are absent."""
         headless = {name: value for name, value in weights.items() if name not in self._head}
-        adapted = stacked(self.backbone, self.plan, headless, piece.owners)
-        with adapted, autocasting(self.autocast, self.backbone.device):
-            out = self.network.run(piece.states, piece.mask).float().flatten(1)
+        adapter = Adapter(self.plan, headless, piece.owners)
+        out = self.network.run(piece.states, piece.mask, adapter).float()
         return torch.nn.functional.normalize(out, dim=-1)
 
 

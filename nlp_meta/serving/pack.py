@@ -21,7 +21,7 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.inputs import Texts, as_texts
 from nlp_meta.encoders.backbone import Backbone, resolve_name, twin
 from nlp_meta.encoders.batches import Owners, pad_rows, tokenize
-from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, Weights, stacked
+from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, Adapter, LoraPlan, Weights
 from nlp_meta.encoders.prefix import lean_network
 from nlp_meta.errors import BackboneError, DataError, MetaModelError
 from nlp_meta.hub.model import Saved, refuse_pickle
@@ -110,7 +110,7 @@ def load_adapted(
     encoder = plan_encoder(
         replace(backbone, prefix_text=settings.prefix_text, max_tokens=settings.max_tokens),
         settings,
-        autocast=None,
+        dtype=None,
         batch_tokens=PREDICTION_TOKENS,
     )
     return read_adapted(Saved(folder, record, None, None, None), settings, encoder)
@@ -399,8 +399,8 @@ class DomainPack:
         tasks = len(weights[plan.head[-1] + BIAS])
         counts = tuple(owners.count(task) for task in range(tasks))
         rows = Owners(torch.tensor(owners, device=device), counts)
-        with stacked(self.backbone, plan, weights, rows):
-            return self._network.run(block.to(device), mask.to(device)).float().flatten(1).cpu()
+        adapter = Adapter(plan, weights, rows)
+        return self._network.run(block.to(device), mask.to(device), adapter).float().cpu()
 
 
 def _read_logits(domain: Domain, texts: Sequence[str], logits: Tensor) -> list[Prediction]:

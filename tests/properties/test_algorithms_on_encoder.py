@@ -12,7 +12,7 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import Backbone, load_backbone
 from nlp_meta.encoders.batches import Owners, pad_rows
-from nlp_meta.encoders.lora import LoraPlan, lowest_adapted_layer, plan_lora, stacked
+from nlp_meta.encoders.lora import Adapter, LoraPlan, lowest_adapted_layer, plan_lora
 from nlp_meta.encoders.prefix import build_network, whole_network
 from nlp_meta.meta.algorithms import ALGORITHMS, fomaml, maml, reptile
 from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes, repeat
@@ -38,7 +38,7 @@ def build(folder) -> Classification:
     network = build_network(
         backbone, frozen_layers=lowest_adapted_layer(plan), cache_dtype=torch.float32
     )
-    return Classification(backbone, network, plan, LABELS, "shared", None, 60)
+    return Classification(backbone, network, plan, LABELS, "shared", 60)
 
 
 def begin(objective) -> dict[str, torch.Tensor]:
@@ -173,7 +173,7 @@ def test_exact_maml_agrees_with_finite_differences(tiny_encoder, optimizer):
     )
     plan = plan_lora(backbone, lora_r=2, lora_alpha=4, lora_layers=1, lora_target_modules=None)
     network = whole_network(backbone)
-    meta = begin(Classification(backbone, network, plan, LABELS, "shared", None, 60))
+    meta = begin(Classification(backbone, network, plan, LABELS, "shared", 60))
     meta = repeat({n: v.double() for n, v in {**meta, **learned_step_sizes(meta)}.items()}, tasks=1)
 
     def batch(examples):
@@ -183,8 +183,8 @@ def test_exact_maml_agrees_with_finite_differences(tiny_encoder, optimizer):
     def loss(weights, made):
         block, mask, targets = made
         owners = Owners(torch.zeros(len(block)).long(), (len(block),))
-        with stacked(backbone, plan, weights, owners):
-            return cross_entropy(network.run(block, mask), targets).unsqueeze(0)
+        logits = network.run(block, mask, Adapter(plan, weights, owners))
+        return cross_entropy(logits, targets).unsqueeze(0)
 
     one = make_episode()
     support, query = [[batch(one.support)]], [batch(one.query)]

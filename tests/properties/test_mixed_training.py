@@ -198,7 +198,9 @@ def test_losses_of_each_kind_are_logged_apart(objectives, tmp_path):
     training, meta = build_training(objectives), begin(objectives)
     for kind in objectives:
         episodes = [e for e in map(training.stream.at, range(4)) if e.skill == kind]
-        before, after, _, count, _ = add_stack(training, kind, meta, episodes, {}).tolist()
+        before, after, _, count, _ = add_stack(
+            training, kind, meta, episodes, {}, compare=True
+        ).tolist()
         assert first["skills"][kind]["episodes"] == count == 2
         assert first["skills"][kind]["loss_before"] == pytest.approx(before / 2, rel=1e-5)
         assert first["skills"][kind]["loss_after"] == pytest.approx(after / 2, rel=1e-5)

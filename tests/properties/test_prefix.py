@@ -2,13 +2,21 @@
 
 import logging
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.encoders.batches import Owners, pad_rows
-from nlp_meta.encoders.lora import lowest_adapted_layer, plan_lora, stacked, start_weights
+from nlp_meta.encoders.lora import (
+    Adapter,
+    lowest_adapted_layer,
+    plan_lora,
+    stacked,
+    start_weights,
+)
 from nlp_meta.encoders.prefix import build_network, whole_network
 
 TEXTS = [
@@ -50,8 +58,8 @@ def shared_out(rows: int, weights) -> Owners:
 
 def logits(network, backbone, plan, weights, texts=TEXTS):
     block, mask = pad_rows(network.encode(texts), padding=network.padding)
-    with torch.no_grad(), stacked(backbone, plan, weights, shared_out(len(texts), weights)):
-        return network.run(block, mask)
+    with torch.no_grad():
+        return network.run(block, mask, Adapter(plan, weights, shared_out(len(texts), weights)))
 
 
 @SHAPES
@@ -90,8 +98,7 @@ def test_prefix_gives_the_gradients_of_the_whole_model(request, shape, pooling):
     def gradients(network):
         leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
         block, mask = pad_rows(network.encode(TEXTS), padding=network.padding)
-        with stacked(backbone, plan, leaves, shared_out(len(TEXTS), leaves)):
-            out = network.run(block, mask)
+        out = network.run(block, mask, Adapter(plan, leaves, shared_out(len(TEXTS), leaves)))
         return dict(
             zip(leaves, torch.autograd.grad(out.square().sum(), leaves.values()), strict=True)
         )
@@ -204,3 +211,65 @@ def test_known_model_types_say_nothing(tiny_encoder, caplog):
         build_network(backbone, frozen_layers=3)
 
     assert not [record for record in caplog.records if record.name.startswith("nlp_meta")]
+
+
+@SHAPES
+@BOTH
+@pytest.mark.parametrize("lora_layers", [1, 2])
+def test_prepared_states_give_the_same_logits(request, shape, pooling, lora_layers):
+    """Another route: the products with frozen weights computed in the pass itself."""
+    backbone, plan, weights = prepare(
+        request.getfixturevalue(shape), pooling=pooling, lora_layers=lora_layers
+    )
+    network = build_network(backbone, frozen_layers=4 - lora_layers, cache_dtype=torch.float32)
+    block, mask = pad_rows(network.encode(TEXTS), padding=network.padding)
+    adapter = Adapter(plan, weights, shared_out(len(TEXTS), weights))
+
+    prepared = network.run(network.prepare(block), mask, adapter)
+
+    torch.testing.assert_close(prepared, network.run(block, mask, adapter), rtol=1e-5, atol=1e-5)
+
+
+class Casts(TorchDispatchMode):
+    """Sizes of what is copied into another dtype."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._to_copy.default and (kwargs or {}).get("dtype"):
+            self.sizes.append(args[0].numel())
+        return function(*args, **(kwargs or {}))
+
+
+@SHAPES
+@BOTH
+def test_bfloat16_is_near_and_casts_no_activations(request, shape, pooling):
+    """By hand: eight bits a number. Only LoRA, of rank 4, and what the head reads are cast."""
+    backbone, plan, weights = prepare(
+        request.getfixturevalue(shape), pooling=pooling, lora_layers=2
+    )
+    exact = build_network(backbone, frozen_layers=2, cache_dtype=torch.float32)
+    lower = build_network(backbone, frozen_layers=2, dtype=torch.bfloat16)
+    leaves = {name: value.clone().requires_grad_() for name, value in weights.items()}
+    owners = shared_out(len(TEXTS), weights)
+
+    def slopes(network, casts):
+        block, mask = pad_rows(network.encode(TEXTS), padding=network.padding)
+        block = network.prepare(block)
+        with casts:
+            out = network.run(block, mask, Adapter(plan, leaves, owners))
+        assert out.dtype == torch.float32
+        return out, torch.autograd.grad(out.square().sum(), leaves.values())
+
+    casts = Casts()
+    (expected, gradients), (out, near) = slopes(exact, nullcontext()), slopes(lower, casts)
+
+    assert (out - expected).abs().max() < 0.1 * expected.std()
+    assert all(slope.dtype == torch.float32 for slope in near)
+    for slope, other in zip(near, gradients, strict=True):
+        assert (slope - other).norm() <= 0.1 * other.norm()
+    allowed = max(v.numel() for v in weights.values())
+    hidden = len(TEXTS) * 32 * backbone.config.hidden_size
+    assert max(casts.sizes) <= max(allowed, hidden if pooling == "mean" else 0)

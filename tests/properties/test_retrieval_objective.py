@@ -55,7 +55,7 @@ def build(folder, *, prefix=True, batch_tokens=150) -> Retrieval:
         if prefix
         else whole_network(backbone)
     )
-    return Retrieval(backbone, network, plan, None, batch_tokens)
+    return Retrieval(backbone, network, plan, batch_tokens)
 
 
 def begin(objective) -> dict[str, torch.Tensor]:

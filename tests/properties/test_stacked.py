@@ -7,9 +7,10 @@ import torch
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import load_backbone
-from nlp_meta.encoders.lora import lowest_adapted_layer, plan_lora
+from nlp_meta.encoders.batches import Owners
+from nlp_meta.encoders.lora import by_task, lowest_adapted_layer, plan_lora
 from nlp_meta.encoders.prefix import build_network, whole_network
-from nlp_meta.meta.algorithms import fomaml, reptile
+from nlp_meta.meta.algorithms import fomaml, maml, reptile
 from nlp_meta.meta.inner_loop import InnerLoop, adapt, learned_step_sizes, repeat
 from nlp_meta.objectives.classification import Classification
 
@@ -39,16 +40,19 @@ EPISODES = [
 ]
 
 
-def build(folder, *, pooling, head="shared", prefix=True, batch_tokens=150):
+ALL = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+
+
+def build(folder, *, pooling, head="shared", prefix=True, batch_tokens=150, targets=None):
     backbone = load_backbone(str(folder), pooling=pooling, max_tokens=12)
-    plan = plan_lora(backbone, lora_r=4, lora_alpha=8, lora_layers=2, lora_target_modules=None)
+    plan = plan_lora(backbone, lora_r=4, lora_alpha=8, lora_layers=2, lora_target_modules=targets)
     frozen = lowest_adapted_layer(plan)
     network = (
         build_network(backbone, frozen_layers=frozen, cache_dtype=torch.float32)
         if prefix
         else whole_network(backbone)
     )
-    return Classification(backbone, network, plan, LABELS, head, None, batch_tokens)
+    return Classification(backbone, network, plan, LABELS, head, batch_tokens)
 
 
 def begin(objective, *, step_sizes=False):
@@ -160,7 +164,43 @@ def test_meta_gradients_of_a_stack_are_those_of_single_episodes(tiny_encoder, al
             torch.testing.assert_close(
                 together.gradient[name][task], alone.gradient[name][0], rtol=1e-4, atol=1e-5
             )
-        for measure in ("loss_before", "loss_after", "adaptation_size"):
+        for measure in ("loss_after", "adaptation_size"):
             torch.testing.assert_close(
                 getattr(together, measure)[task], getattr(alone, measure)[0], rtol=1e-4, atol=1e-5
             )
+
+
+@pytest.mark.parametrize("counts", [(3, 0, 4), (2, 2, 2)])
+def test_products_by_task_have_derivatives_of_both_orders(counts):
+    """Another route: finite differences, in float64; each row has two tokens."""
+    generator = torch.Generator().manual_seed(0)
+    owners = Owners(torch.arange(3).repeat_interleave(torch.tensor(counts)), counts)
+    rows = torch.randn(sum(counts), 2, 5, generator=generator, dtype=torch.float64)
+    matrices = torch.randn(3, 5, 4, generator=generator, dtype=torch.float64)
+
+    def product(x, m):
+        return by_task(x, m, owners)
+
+    each = torch.einsum("rti,rio->rto", rows, matrices[owners.index])
+    torch.testing.assert_close(product(rows, matrices), each)
+    inputs = (rows.requires_grad_(), matrices.requires_grad_())
+    assert torch.autograd.gradcheck(product, inputs)
+    assert torch.autograd.gradgradcheck(product, inputs)
+
+
+def test_exact_maml_through_the_lean_layers_is_that_through_the_whole_model(tiny_encoder):
+    """Another route: transformers' own layers; all linear layers adapt."""
+    gradients = []
+    for prefix in (True, False):
+        objective = build(tiny_encoder, pooling="native", prefix=prefix, targets=ALL)
+        support = objective.support_batches(EPISODES, minibatch=None)
+        found = maml(
+            objective.loss,
+            repeat(begin(objective), tasks=len(EPISODES)),
+            support,
+            objective.query_batches(EPISODES),
+            inner=InnerLoop(2, 0.05, "sgd"),
+        )
+        gradients.append(found.gradient)
+
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
