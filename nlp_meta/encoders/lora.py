@@ -5,10 +5,11 @@ own: each adapted linear layer adds, for each task of the stack, that task's ter
 
     out[row] = frozen(x[row]) + scale * (x[row] @ A[w].T) @ B[w].T,  w the task of the row
 
-through a hook that lives as long as one forward pass, in which the encoder is this thread's
-alone. Rows of all tasks may stand in one batch. The linear layers of the head move as a whole,
-so their hook replaces the frozen result. No module is copied, patched or restored, and any
-Hugging Face model works unmodified.
+Rows of all tasks stand in one batch, those of one task side by side, so each task's term is a
+product of its own block. The linear layers of the head move as a whole and replace the frozen
+ones. `layers.py` computes so directly. Any other Hugging Face model works unmodified: `stacked`
+adds the terms through hooks that live as long as one forward pass, in which the encoder is this
+thread's alone; no module is copied, patched or restored.
 
 Source:
     Hu et al. 2021, arXiv:2106.09685, section 4.1.
