@@ -75,8 +75,8 @@ def tokenize(backbone: Backbone, texts: Sequence[str]) -> list[Tensor]:
     return [torch.tensor(ids, dtype=torch.long) for ids in encoded["input_ids"]]
 
 
-FILLED = 256
-"""Tokens from which on a group is worth a pass of its own: longer products are no faster."""
+FILLED = 1024
+"""Tokens from which on a group is worth a pass of its own: larger products are no faster."""
 
 LEAST_FULL = 0.9
 """Least share of the longest row's tokens that a row has which joins a group of so many."""
