@@ -297,8 +297,18 @@ def by_task(x: Tensor, matrices: Tensor, owners: Owners) -> Tensor:
         out = flat.view(len(matrices), -1, flat.shape[-1]) @ matrices
     else:
         counts = [count * places for count in owners.counts]
-        out = _Product.apply(flat, matrices, counts)  # type: ignore[no-untyped-call]
+        out = _product(flat, matrices, counts)
     return out.view(*x.shape[:-1], matrices.shape[-1])
+
+
+def _product(x: Tensor, matrices: Tensor, counts: list[int]) -> Tensor:
+    out: Tensor = _Product.apply(x, matrices, counts)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _gram(x: Tensor, y: Tensor, counts: list[int]) -> Tensor:
+    out: Tensor = _Gram.apply(x, y, counts)  # type: ignore[no-untyped-call]
+    return out
 
 
 class _Product(torch.autograd.Function):
@@ -318,8 +328,8 @@ class _Product(torch.autograd.Function):
         x, matrices = ctx.saved_tensors
         along_x, along_matrices, _ = ctx.needs_input_grad
         return (
-            _Product.apply(slope, matrices.mT, ctx.counts) if along_x else None,
-            _Gram.apply(x, slope, ctx.counts) if along_matrices else None,
+            _product(slope, matrices.mT, ctx.counts) if along_x else None,
+            _gram(x, slope, ctx.counts) if along_matrices else None,
             None,
         )
 
@@ -341,8 +351,8 @@ class _Gram(torch.autograd.Function):
         x, y = ctx.saved_tensors
         along_x, along_y, _ = ctx.needs_input_grad
         return (
-            _Product.apply(y, slope.mT, ctx.counts) if along_x else None,
-            _Product.apply(x, slope, ctx.counts) if along_y else None,
+            _product(y, slope.mT, ctx.counts) if along_x else None,
+            _product(x, slope, ctx.counts) if along_y else None,
             None,
         )
 
