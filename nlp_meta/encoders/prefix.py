@@ -159,11 +159,12 @@ def _run_upper(backbone: Backbone, layers: Sequence[Layer]) -> Run:
     whole = isinstance(backbone.model, MeanPooled)
 
     def run(states: Tensor, mask: Tensor, adapter: Adapter) -> Tensor:
-        states = states.to(layers[-1].dtype)
-        hidden = run_layers(layers if whole else layers[:-1], states, mask, adapter)
-        if not whole:
-            hidden = run_first_token(layers[-1], hidden, mask, adapter)
-        return read_out(backbone, hidden.to(backbone.encoder.dtype), mask, adapter)
+        with backbone.running():
+            states = states.to(layers[-1].dtype)
+            hidden = run_layers(layers if whole else layers[:-1], states, mask, adapter)
+            if not whole:
+                hidden = run_first_token(layers[-1], hidden, mask, adapter)
+            return read_out(backbone, hidden.to(backbone.encoder.dtype), mask, adapter)
 
     return run
 
