@@ -34,9 +34,14 @@ def ridge_parameters(
 
 
 def ridge_numbers(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The ridge head's numbers among some weights, `(tasks,)` or scalars; all above 0."""
+    """The ridge head's numbers among some weights, `(tasks,)` or scalars; all above 0.
+
+    Weights without them, as those of a head per task, give those where a run begins.
+    """
+    begun = torch.zeros(())
     return {
-        name: value * (_REACH * weights[RIDGE + name]).exp() for name, value in RIDGE_START.items()
+        name: value * (_REACH * weights.get(RIDGE + name, begun)).exp()
+        for name, value in RIDGE_START.items()
     }
 
 

@@ -186,6 +186,20 @@ def test_a_task_with_rows_of_its_own_moves_no_other_tasks_rows(build):
     assert [set(row[0].probabilities) for row in answers] == [set(e.labels) for e in episodes]
 
 
+def test_what_a_head_per_task_learned_below_is_judged_by_the_ridge_head_as_it_begins(build):
+    episodes = [episode(0), episode(1)]
+    rows = [name_row(e.task, label) for e in episodes for label in e.labels]
+    objective = build("per_task", labels=rows)
+    meta, *_ = begin(objective, episodes)
+    judged = replace(objective, head="ridge", labels=())
+    support = judged.support_batches(episodes, minibatch=None)
+    without, beside = (
+        judged.start(repeat(weights, tasks=2), support)["classifier.weight"]
+        for weights in (meta, meta | ridge_parameters())
+    )
+    torch.testing.assert_close(without, beside)
+
+
 def test_labels_in_another_order_give_the_same_answers(build):
     """A label's place carries no meaning."""
     objective = build("ridge")
