@@ -197,23 +197,38 @@ def add_stack(
     before = torch.tensor(math.nan)
     if compare:
         before = query_loss(objective.loss, objective.start(stack, support), query)
+    starts: list[Weights] = []
+
+    def begin(weights: Weights) -> Weights:
+        starts.append(objective.start(weights, support))
+        return starts[-1]
+
     meta_gradient = training.algorithm(
         objective.loss,
         stack,
         support,
         query,
         inner=training.inner,
-        start=lambda weights: objective.start(weights, support),
+        start=begin,
     )
     for name, total in sums.items():
         total += training.weights[skill] * meta_gradient.gradient[name].sum(0)
-    # Reptile only measures its query sets; they count all the same, since the counts decide
-    # how much a rival may train, and a rival should rather get too much.
-    shown = sum(len(episode.support) for episode in episodes) * training.inner.steps
-    seen = shown // max(len(support), 1) + sum(len(episode.query) for episode in episodes)
+    # A head that is made from the support set takes a pass over it.
+    passes = training.inner.steps / max(len(support), 1) + (len(starts[0]) > len(stack))
+    seen = count_seen(episodes, passes=passes)
     after, size = meta_gradient.loss_after, meta_gradient.adaptation_size
     sizes = torch.stack([before.to(after).sum(), after.sum(), size.sum()]).tolist()
     return torch.tensor([*sizes, len(episodes), seen], dtype=torch.float64)
+
+
+def count_seen(episodes: Sequence[Episode], *, passes: float) -> int:
+    """Examples that went through forward and backward, in so many passes over the support sets.
+
+    Reptile only measures its query sets; they count all the same, since the counts decide
+    how much a rival may train, and a rival should rather get too much.
+    """
+    shown = sum(len(episode.support) for episode in episodes) * passes
+    return int(shown + 1e-6) + sum(len(episode.query) for episode in episodes)
 
 
 def sum_processes(

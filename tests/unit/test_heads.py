@@ -11,6 +11,7 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.heads import RIDGE, ridge_head, ridge_numbers, ridge_parameters
 from nlp_meta.meta.algorithms import fomaml, joint, maml, reptile
 from nlp_meta.meta.inner_loop import InnerLoop, adapt, mean_gradient, repeat
+from nlp_meta.meta.outer_loop import EXAMPLES, Training, add_stack
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.objectives.classification import name_row
 from nlp_meta.settings import ModelSettings
@@ -164,6 +165,22 @@ def test_first_order_with_steps_adds_what_comes_back_through_the_head(build):
     for name, value in leaves.items():
         torch.testing.assert_close(given[name], value.grad)
     assert all(float(given[name].abs().sum()) > 0 for name in given if name.startswith(RIDGE))
+
+
+@pytest.mark.parametrize(("head", "seen"), [("ridge", 24), ("shared", 12)])
+def test_examples_that_make_a_head_count_as_seen(build, head, seen):
+    """Two episodes of six support examples and six queries; no inner step."""
+    objective = build(head, labels=("bad", "good"))
+    meta, _, _ = begin(objective, [episode(0)])
+    objectives = {"classification": objective}
+    training = Training(
+        objectives, {"classification": 1.0}, None, fomaml, InnerLoop(0, 0.05, "sgd"), None
+    )
+    sums = {name: torch.zeros_like(value) for name, value in meta.items()}
+    measured = add_stack(
+        training, "classification", meta, [episode(0), episode(0)], sums, compare=False
+    )
+    assert int(measured[EXAMPLES]) == seen
 
 
 def test_reptile_moves_what_is_below_the_head_alone(build):
