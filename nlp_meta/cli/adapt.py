@@ -2,6 +2,7 @@
 
 import shlex
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
+    from nlp_meta.cli.evaluate import doubt_scores
     from nlp_meta.data.labels import describe_match
     from nlp_meta.models.texts import note_unknown
 
@@ -137,6 +139,9 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     if adapted.report is not None:
         unknown, examples = adapted.report.examples_unknown, adapted.report.examples
         show_notes(screen, note_unknown(unknown, examples))
+        if adapted.match is not None:
+            counts = Counter(adapted.match.labels)
+            show_notes(screen, doubt_scores(counts, adapted.report.held_out_accuracy))
     return _describe_labels(adapted, options)
 
 

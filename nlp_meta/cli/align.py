@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from nlp_meta.cli.evaluate import GENERATION, RETRIEVAL, find_skill
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, write_columns
-from nlp_meta.cli.options import above_zero, add_shared
+from nlp_meta.cli.options import above_zero, add_shared, read_path
 from nlp_meta.cli.screen import Screen, show_facts, show_progress
 from nlp_meta.errors import DataError
 from nlp_meta.progress import quiet_libraries
@@ -34,7 +34,7 @@ def add_options(command: ArgumentParser) -> None:
             f"--{side}",
             dest=f"{side}s",
             required=True,
-            type=Path,
+            type=read_path,
             metavar="FILE",
             help=f"plain text of {side} sentences, one a line, in any order; may be packed as .gz; "
             "of equal sentences the first one counts",

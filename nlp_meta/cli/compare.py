@@ -5,7 +5,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import check_languages, check_output_folder, read_pairs, read_rows
@@ -20,6 +19,7 @@ from nlp_meta.cli.options import (
     above_zero,
     add_shared,
     positive,
+    read_path,
     whole,
 )
 from nlp_meta.cli.screen import Screen, show_facts, show_remarks, show_table, show_work
@@ -80,7 +80,7 @@ def _add_protocol(command: ArgumentParser) -> None:
     data.add_argument(
         "--test-data",
         action=TakePaths,
-        type=Path,
+        type=read_path,
         metavar="FILE",
         help="table, or memory, that judges, 2 rows or more (default: what is left of --data)",
     )

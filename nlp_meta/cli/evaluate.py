@@ -133,8 +133,9 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
         true = match.labels
         predictions = predict_all(model, table.texts, screen)
     unknown = model.count_unknown(table.texts)
-    doubts = doubt_scores(len(true), sorted(set(true)))
+    right = sum(answer.label == label for answer, label in zip(predictions, true, strict=True))
     counts = Counter(true)
+    doubts = doubt_scores(counts, right / len(true))
     labels = {label: counts[label] for label in model.labels}
     shown = ", ".join(f"{label} {count}" for label, count in labels.items())
     # Macro-F1 is a mean over the labels that are true or predicted somewhere, as in scikit-learn.
@@ -213,17 +214,28 @@ _EVALUATIONS = {
 }
 
 
-def doubt_scores(rows: int, labels: Sequence[str]) -> list[str]:
-    """Say what scores over few rows, or over rows of one label, cannot tell."""
-    notes = []
+def doubt_scores(counts: Mapping[str, int], accuracy: float) -> list[str]:
+    """Say what scores cannot tell that are over few rows, or mostly over rows of one label.
+
+    Args:
+        counts: Rows of each label.
+        accuracy: Share of the rows whose label was found.
+    """
+    notes, rows = [], sum(counts.values())
+    often = max(counts, key=lambda label: counts[label])
     if rows == 1:
         notes.append("one row says almost nothing of a model; an interval needs more")
     elif rows < FEW_ROWS:
         notes.append(f"{rows} rows are few: another {rows} may give other scores")
-    if len(labels) == 1:
+    if len(counts) == 1:
         notes.append(
-            f"all rows are labeled {labels[0]!r}: accuracy is the share of them that is found, and "
+            f"all rows are labeled {often!r}: accuracy is the share of them that is found, and "
             "no score says how often another label is right"
+        )
+    elif accuracy <= counts[often] / rows:
+        notes.append(
+            f"an accuracy of {accuracy:.3f} is no more than that of answering {often!r} to every "
+            f"row, {counts[often] / rows:.3f}"
         )
     return notes
 

@@ -1,6 +1,7 @@
 """Options: those that several commands share, how values are read, and what help looks like."""
 
 import math
+import os
 import re
 import shlex
 import sys
@@ -176,7 +177,7 @@ def find_inputs(words: Sequence[str]) -> tuple[Path, ...]:
     for before, word in zip(["", *words], words, strict=False):
         if before in OUTPUTS or word.startswith(tuple(f"{name}=" for name in OUTPUTS)):
             continue
-        inputs += [Path(part) for part in {word, word.partition("=")[2]} if part]
+        inputs += [read_path(part) for part in {word, word.partition("=")[2]} if part]
     return tuple(path for path in inputs if path.exists())
 
 
@@ -188,6 +189,11 @@ def add_shared(group: "Group", *names: str, **changes: Any) -> None:
     """
     for name in names:
         group.add_argument(name, **{**_SHARED[name], **changes})
+
+
+def read_path(text: str) -> Path:
+    """Read a path; a shell leaves the `~` of `--output=~/scores.json` as it is."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - of Path, it fails for an unknown user
 
 
 def positive(text: str) -> int:
@@ -255,9 +261,9 @@ def _names(text: str) -> tuple[str, ...]:
 _SHARED: Mapping[str, Mapping[str, Any]] = {
     "meta": {"metavar": "META", "help": "meta-model: a folder, or a name on the Hub"},
     "model": {"metavar": "MODEL", "help": "adapted model: a folder, or a name on the Hub"},
-    "--data": {"required": True, "type": Path, "metavar": "FILE"},
-    "--output": {"required": True, "type": Path, "metavar": "FILE"},
-    "--output-dir": {"required": True, "type": Path, "metavar": "DIR"},
+    "--data": {"required": True, "type": read_path, "metavar": "FILE"},
+    "--output": {"required": True, "type": read_path, "metavar": "FILE"},
+    "--output-dir": {"required": True, "type": read_path, "metavar": "DIR"},
     "--replace": {
         "action": "store_true",
         "help": "replace what stands at the output; without it only what nlp-meta wrote and nobody "

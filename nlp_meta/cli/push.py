@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nlp_meta.cli.options import read_path
 from nlp_meta.cli.screen import Screen, show_facts, show_sentence
 from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
@@ -41,11 +42,11 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
 def add_options(command: ArgumentParser) -> None:
     """Add the options of `push`."""
     main = command.add_argument_group("main options")
-    main.add_argument("folder", type=Path, metavar="FOLDER", help="folder of a saved model")
+    main.add_argument("folder", type=read_path, metavar="FOLDER", help="folder of a saved model")
     add_destination(main, command.add_argument_group("Hub"))
     main.add_argument(
         "--results",
-        type=Path,
+        type=read_path,
         metavar="FILE",
         help="results.json of a comparison that judged this model: its scores, and those of every "
         "rival, go into the card (default: the card says that nothing was compared)",

@@ -4,10 +4,9 @@ import importlib.util
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlp_meta.cli.options import add_shared, positive, whole
+from nlp_meta.cli.options import add_shared, positive, read_path, whole
 from nlp_meta.cli.screen import Screen, show_progress
 from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.escapes import one_line
@@ -47,7 +46,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     adaptation.add_argument(
         "--adapted-dir",
-        type=Path,
+        type=read_path,
         metavar="DIR",
         help="folder for the models of POST /adapt that are to be saved (default: none is)",
     )
@@ -68,7 +67,7 @@ def _add_access(command: ArgumentParser) -> None:
     )
     access.add_argument(
         "--models-dir",
-        type=Path,
+        type=read_path,
         metavar="DIR",
         help="folder below which PUT /domains may load models (default: it loads none)",
     )

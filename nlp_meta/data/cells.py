@@ -177,6 +177,14 @@ def _count(places: Sequence[int], count: int) -> str:
     return f"{len(places)} of {count} rows {'has' if len(places) == 1 else 'have'}"
 
 
+_ALIKE = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
+_ALIKE |= dict.fromkeys(map(ord, "\u2018\u2019\u00b4“”„«»"), "'")
+_ALIKE |= str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u03bf", "aeopcyxijsdo"
+)
+"""Dashes, quotes, and letters of Cyrillic and Greek that look Latin."""
+_IN_QUOTES = re.compile("[\"'](.+)[\"']")
+_THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?[01]?\d)?", re.IGNORECASE)
 # 1,000 may be a thousand, and 007 is a name.
 _NO_NUMBER = re.compile(r"[-+]?([1-9]\d{0,2}(,\d{3})+|0\d.*)")
@@ -211,10 +219,18 @@ def clean_text(text: str) -> str:
 
 
 def fold_label(label: str) -> str:
-    """Write a label so that spellings which differ in case, blanks or leading zeros are equal."""
+    """Write a label so that spellings which a person would call the same are equal.
+
+    They differ in case, blanks, quotes around them, leading zeros, commas of thousands or signs
+    that look alike.
+    """
     text = "".join(sign for sign in clean_text(label) if sign == " " or not is_unseen(sign))
-    text = " ".join(unicodedata.normalize("NFC", text.casefold()).split())
-    return write_number(re.sub(r"^([-+]?)0+(?=\d)", r"\1", text)) or text
+    text = unicodedata.normalize("NFC", text.casefold())
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).replace("i\u0307", "i").translate(_ALIKE)
+    text = " ".join(_IN_QUOTES.sub(r"\1", text).split())
+    plain = text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
+    return write_number(re.sub(r"^([-+]?)0+(?=\d)", r"\1", plain)) or text
 
 
 def write_number(text: str) -> str | None:

@@ -49,6 +49,8 @@ def as_texts(values: Texts, argument: str) -> list[str]:
 def as_labels(values: Labels, argument: str) -> list[str]:
     """Take labels from whatever can be walked through once, by the rule of a table's cells.
 
+    A column of `datasets` that knows the names of its classes has these.
+
     Args:
         argument: Its name, such as `labels`.
 
@@ -56,7 +58,11 @@ def as_labels(values: Labels, argument: str) -> list[str]:
         LabelError: It holds no labels in an order; a label is missing, or of another kind than
             text, number or truth value.
     """
-    items = _walk(values, argument, LabelError)
+    names = _find_classes(values)
+    items = [
+        names.get(item, item) if isinstance(item, int) else item
+        for item in _walk(values, argument, LabelError)
+    ]
     wrong = _find_wrong(items, _wrong_label)
     if wrong:
         (place, *others), reason = wrong
@@ -169,7 +175,7 @@ def check_word(value: object, argument: str, *, needed: str) -> str:
 
 
 def check_place(value: str | os.PathLike[str], argument: str, *, needed: str) -> str:
-    """Refuse what can be no path and no name on the Hub.
+    """Refuse what can be no path and no name on the Hub; `~` is the user's own folder.
 
     Raises:
         SettingsError: Tells what is needed.
@@ -178,7 +184,7 @@ def check_place(value: str | os.PathLike[str], argument: str, *, needed: str) ->
     word = check_word(path, argument, needed=needed)
     if "\0" in word:
         raise _refuse(value, argument, needed)
-    return word
+    return os.path.expanduser(word)  # noqa: PTH111 - of Path, it fails for an unknown user
 
 
 def check_switch(value: object, argument: str) -> bool:
@@ -224,12 +230,26 @@ def _walk(values: object, argument: str, error: type[NlpMetaError]) -> list[obje
         raise error(
             f"cannot take a {kind} of shape {tuple(shape)} as `{argument}`: one dimension is "
             f"needed; give one column of it, such as `{argument}`=array[:, 0]"
+            + (
+                f", or the places of ones, `{argument}`=array.argmax(1)"
+                if argument == "labels"
+                else ""
+            )
         )
     try:
         items = iter(values)  # type: ignore[call-overload]
     except TypeError:
         raise error(f"{refused} a list is needed; change `{argument}`") from None
     return [_plain(value) for value in items]
+
+
+def _find_classes(values: object) -> dict[object, object]:
+    """Names of class numbers that a column of `datasets` has; -1 stands for no label there."""
+    features = getattr(getattr(values, "source", None), "features", None)
+    if not isinstance(features, Mapping):
+        return {}
+    names = getattr(features.get(getattr(values, "column_name", None)), "names", None)
+    return {} if names is None else {-1: None, **dict(enumerate(names))}
 
 
 def _plain(value: Any) -> object:

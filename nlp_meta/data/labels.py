@@ -30,7 +30,7 @@ _BINARY_ALIASES = (
 )
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
 _COLUMNS = "`texts` and `labels`"
-_JOINTS = re.compile(r"\s*[;|,/+&]\s*")
+_JOINTS = re.compile(r"\s*[;|,/+&#]\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,9 @@ def drop_rows(
 
     Returns:
         Their places, from 0, and sentences on what is left out.
+
+    Raises:
+        LabelError: No row has a label, but one nearly of its name.
     """
     dropped = [drop_labels] if isinstance(drop_labels, str) else list(drop_labels)
     folded = {fold_label(label_text(label) or label): label for label in dropped}
@@ -141,6 +144,15 @@ def drop_rows(
         for place, names in enumerate(labels)
     }
     counts = Counter(name for names in hits.values() for name in names)
+    known = list(dict.fromkeys(name for names in labels for name in names))
+    for name, label in folded.items():
+        nearest = [] if counts[name] else difflib.get_close_matches(label, known, n=1)
+        if nearest:
+            raise LabelError(
+                f"cannot leave out label {label!r}: no row has it, the labels are "
+                f"{_listed(dict.fromkeys(known, 0))} (nearest: {nearest[0]!r}); correct "
+                "`drop_labels`"
+            )
     return {place for place, names in hits.items() if names}, tuple(
         f"{counts[name]} of {len(labels)} rows are labeled {label!r} and are left out"
         for name, label in folded.items()
@@ -166,8 +178,13 @@ def check_kind(labels: Sequence[str]) -> None:
     )
 
 
-def check_columns(texts: Sequence[str], labels: Sequence[str]) -> None:
+def check_columns(
+    texts: Sequence[str], labels: Sequence[str], *, arguments: str = _COLUMNS
+) -> None:
     """Stop where texts and labels look swapped: few texts again and again, each label another.
+
+    Args:
+        arguments: What an error calls both.
 
     Raises:
         LabelError: Names both arguments.
@@ -178,7 +195,7 @@ def check_columns(texts: Sequence[str], labels: Sequence[str]) -> None:
         raise LabelError(
             f"cannot learn labels such as {labels[0][:40]!r} of texts such as {texts[0][:40]!r}: "
             f"{different} labels are different and {len(set(texts))} texts, so both look "
-            "swapped; give `text_column` and `label_column` the other way round"
+            f"swapped; give {arguments} the other way round"
         )
 
 
@@ -344,9 +361,9 @@ def _check_distinct(names: Mapping[str, str], renamed: Mapping[str, str]) -> Non
             continue
         first, second = (names[w] if w in renamed else w for w in (other, written))
         raise LabelError(
-            f"cannot tell labels {first!r} and {second!r} apart: they differ in case, blanks or "
-            "leading zeros only, one spelling for each label is needed; write them alike or join "
-            "them by `label_map`"
+            f"cannot tell labels {first!r} and {second!r} apart: they differ in nothing "
+            "but case, blanks, quotes, leading zeros or signs that look alike, one spelling for "
+            "each label is needed; write them alike or join them by `label_map`"
         )
 
 

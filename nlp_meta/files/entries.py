@@ -26,6 +26,20 @@ OTHER_LANGUAGES, NO_LANGUAGE = "of other languages", "without a language"
 NO_SEGMENT, UNEVEN = "without a segment", "with uneven segments"
 SEVERAL, PLURAL, KEY = "of several regions", "of another plural form", "key"
 
+_ONE_LANGUAGE = {
+    "arb": "a file of Flutter's texts",
+    "ftl": "a file of Fluent",
+    "ini": "a file of settings",
+    "php": "a file of PHP",
+    "properties": "a file of Java's texts",
+    "srt": "a file of subtitles",
+    "strings": "a file of Apple's texts",
+    "stringsdict": "a file of Apple's plural forms",
+    "vtt": "a file of subtitles",
+    "yaml": "a YAML file",
+    "yml": "a YAML file",
+}
+"""By their endings."""
 _PACKED = (".gz", ".zip")
 # A packed file that grows beyond this is a mistake or an attack.
 _LARGEST = 2**30
@@ -101,6 +115,10 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
             one file or grows beyond 1 GiB.
     """
     packed = path.suffix.lower() in _PACKED
+    if path.is_dir():
+        raise DataError(
+            f"cannot read '{path}': it is a folder and a file is needed; name the file in it"
+        )
     if not path.is_file():
         if not packed:
             check_form(path, ending_of(path), forms, also)
@@ -159,6 +177,8 @@ def decode_declared(file: UserFile, declared: str | None) -> tuple[str, str, tup
     if marked is not None:
         return decode_text(file, encoding=marked).removeprefix("\ufeff"), marked, ()
     named = _text_encoding(declared or "utf-8")
+    if named is not None and named.startswith(("utf-16", "utf-32")):
+        named = None  # what declares it would not be readable
     if named == "utf-8":
         return decode_text(file), "utf-8", ()
     try:
@@ -168,8 +188,9 @@ def decode_declared(file: UserFile, declared: str | None) -> tuple[str, str, tup
             return decode_text(file, encoding=named), named, ()
         raise DataError(
             f"cannot read '{file.path}': it says that it is written in {shorten(declared or '')}, "
-            "which is no encoding of texts, and it is not UTF-8 either, one of these is needed; "
-            "save the file with the encoding UTF-8, or name its own with `encoding`"
+            "which is no encoding of texts or not its own, and it is not UTF-8 either, one of "
+            "these is needed; save the file with the encoding UTF-8, or name its own with "
+            "`encoding`"
         ) from None
     if named is not None and (text.isascii() or not _is_doubtful(text, named)):
         return decode_text(file, encoding=named), named, ()
@@ -320,10 +341,16 @@ def check_form(
     if forms is None or form in forms:
         return
     kind = find_kind(content)
-    if not kind.is_read:
+    if not kind.is_read and form not in _ONE_LANGUAGE:
         raise DataError(
             f"cannot read '{path}': it is {kind.name}, one of "
             f"{', '.join('.' + known for known in forms)} is needed; {kind.remedy}"
+        )
+    if form in _ONE_LANGUAGE and "tmx" in forms:
+        raise DataError(
+            f"cannot read '{path}': it is {_ONE_LANGUAGE[form]}, which holds one language, and "
+            "sentences beside their translations are needed; put the texts of both languages into "
+            "a table with a column each, or export them as TMX, XLIFF or .po"
         )
     raise DataError(
         f"cannot read '{path}': its ending '{form and '.' + form}' is unknown, one of "

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import ParseError
+from xml.parsers.expat import errors
 from xml.sax.saxutils import escape
 
 from nlp_meta.errors import DataError
@@ -29,6 +30,12 @@ _NO_CHARACTERS = re.compile(
     _NO_CHARACTER.pattern + r"|&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|"
     r"x0*(?:[0-8bcef]|1[0-9a-f]|d[89a-f][0-9a-f]{2}|fff[ef]));",
     re.IGNORECASE,
+)
+# Also what may hold a bare &.
+_LOOSE = re.compile(
+    r"<!\[CDATA\[.*?\]\]>|<!--.*?-->|"
+    r"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)(?:\w+;)?",
+    re.DOTALL,
 )
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BLANKS = re.compile(r"[ \t\r\n]+")
@@ -146,6 +153,9 @@ def read_xml(file: UserFile, *, root: str) -> Document:
     text, count = _NO_CHARACTERS.subn("", text)
     if count:
         notes = (*notes, f"{count} characters that XML does not have were dropped")
+    text, count = _write_entities(text)
+    if count:
+        notes = (*notes, f"signs & that begin no entity of XML are read as in HTML: {count}")
     seen = _scan(file, text)
     if seen.name != root:
         raise damaged(file, f"its root is <{shorten(seen.name)}> where <{root}> is needed")
@@ -156,6 +166,24 @@ def read_xml(file: UserFile, *, root: str) -> Document:
         return Document(etree.fromstring(text.encode(), parser), encoding, notes)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise damaged(file, error) from error
+
+
+def _write_entities(text: str) -> tuple[str, int]:
+    """Write `&nbsp;` and a bare `&` as XML has them; others may be of the document type."""
+    from html.entities import html5
+
+    count, is_typed = 0, "<!DOCTYPE" in text
+
+    def write(match: re.Match[str]) -> str:
+        nonlocal count
+        sign = html5.get(match[0][1:])
+        is_other = sign is None and match[0].endswith(";") and is_typed
+        if not match[0].startswith("&") or is_other:
+            return match[0]
+        count += 1
+        return escape(match[0] if sign is None else sign)
+
+    return _LOOSE.sub(write, text), count
 
 
 def space_is_kept(node: Any, *, default: bool) -> bool:
@@ -215,7 +243,12 @@ def _scan(file: UserFile, text: str, *, forbid_dtd: bool = True) -> _Root:
         parser.feed(text.encode())
         seen: _Root = parser.close()
     except ParseError as error:
-        raise damaged(file, str(error).partition(":")[0], line=error.position[0]) from error
+        reason = str(error).partition(":")[0]
+        if text.lstrip()[:1] != "<":
+            reason = "it is no XML" if text.strip() else "it is empty"
+        elif reason in (errors.XML_ERROR_NO_ELEMENTS, errors.XML_ERROR_UNCLOSED_TOKEN):
+            reason = "its end is missing"
+        raise damaged(file, reason, line=error.position[0]) from error
     except DefusedXmlException as error:
         if isinstance(error, DTDForbidden) and error.name in ("tmx", "TS"):
             return _scan(file, text, forbid_dtd=False)

@@ -116,6 +116,9 @@ def aligned_entries(
         DataError: A file cannot be read, is no plain text, or they differ in length.
     """
     left, right = (read_lines(path, known=known, encoding=encoding) for path in (source, target))
+    for longer, count in ((left, len(right)), (right, len(left))):
+        if not any(map(str.strip, longer[count:])):  # blank lines at the end of one
+            del longer[count:]
     if len(left) != len(right):
         raise DataError(
             f"cannot pair '{source}' with '{target}': they have {len(left)} and {len(right)} lines,"

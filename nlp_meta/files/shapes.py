@@ -7,8 +7,9 @@ and labels in their own way. What says the same as a table of texts and labels i
 import ast
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 from nlp_meta.data.languages import name_language, same_language
 from nlp_meta.errors import LabelError
@@ -23,6 +24,18 @@ _SENTENCE = re.compile(
     r"[.!?\u2026\u3002\uff01\uff1f\u0964\u061f]['\"\u201c\u201d\u00bb)]*\s*$|(\S+\s+){3}\S"
 )
 _ABOUT = re.compile(r"^[-+]?[\d.,:e-]*\d$|^https?://\S+$|^CC[ -]?(BY|0)\b|^\\N$")
+_ANSWERS = {"accept", "reject", "ignore"}
+_UNSENT = ("discarded", "draft")
+_SIDES = ("source", "target")
+_DEEPEST = 3
+"""Keys on the way to a cell of an object."""
+
+
+_CHOSEN = (
+    *("choices", "label", "labels", "value", "name", "rating"),
+    *("displayName", "classname", "class-name"),
+)
+"""Keys of objects under which tools write the label."""
 
 
 def find_shape(rows: Rows, *, text_column: str, label_column: str | None) -> Rows:
@@ -32,23 +45,23 @@ def find_shape(rows: Rows, *, text_column: str, label_column: str | None) -> Row
         Rows with these columns where they could be found; of a label column each cell is the
         list of the row's labels. The notes tell what was taken for what.
     """
+    rows, notes = _drop_headers(rows)
     first = rows.cells[0] if rows.cells else {}
-    notes = []
     wanted = {"text": text_column, "label": label_column}
     for tool, (fits, read) in _TOOLS.items():
         if fits(first) and text_column not in rows.columns:
-            labeled = [read(row, text_column, label_column or "label") for row in rows.cells]
-            rows = _add(rows, text_column, [text for text, _ in labeled])
-            if label_column is not None and label_column not in rows.columns:
-                rows = _add(rows, label_column, [labels for _, labels in labeled])
+            rows = _unpack(rows, [read(row, label_column or "label") for row in rows.cells], wanted)
             notes.append(f"the table is read as an export of {tool}")
             break
     for kind, name in wanted.items():
         if name is not None and name not in rows.columns:
-            near = [c for c in rows.columns if _plain_name(c) == _plain_name(name)]
-            if len(near) == 1:
-                rows = _add(rows, name, [row.get(near[0]) for row in rows.cells])
-                notes.append(f"column {near[0]!r} is taken for that of the {kind}s")
+            near = _find_near(rows, name)
+            if near is not None:
+                rows = _add(rows, name, [_cell_at(row, near) for row in rows.cells])
+                notes.append(f"column {near!r} is taken for that of the {kind}s")
+    if label_column is not None and label_column in rows.columns and "answer" in rows.columns:
+        rows, shape_notes = _read_answers(rows, label_column)
+        notes += shape_notes
     if label_column is not None and label_column not in rows.columns:
         rows, shape_notes = _find_labels(rows, text_column, label_column)
         notes += shape_notes
@@ -83,12 +96,15 @@ def find_pairs(
         rows = replace(rows, columns=tuple(names), cells=tuple(cells), notes=(*rows.notes, note))
     if not set(columns) & set(rows.columns):
         rows = _find_sentences(rows, columns, languages)
-    for column, language in zip(columns, languages, strict=True):
+    for side, column, language in zip(_SIDES, columns, languages, strict=True):
+        if column in rows.columns:
+            continue
         named = [name for name in rows.columns if language and _is_language(name, language)]
         named = [name for name in named if name not in (row.get(name) for row in rows.cells)]
-        if column not in rows.columns and len(named) == 1:
-            rows = _add(rows, column, [row.get(named[0]) for row in rows.cells])
-            note = f"column {named[0]!r} is taken for the sentences of {language}"
+        near = named[0] if len(named) == 1 else _find_near(rows, column)
+        if near is not None:
+            rows = _add(rows, column, [_cell_at(row, near) for row in rows.cells])
+            note = f"column {near!r} is taken for the {side} sentences"
             rows = replace(rows, notes=(*rows.notes, note))
     return rows
 
@@ -115,7 +131,7 @@ def take_labels(cell: object) -> list[object]:
 def _choices(value: Mapping[object, object]) -> list[object]:
     if _SPAN_KEYS & set(map(str, value)):
         raise LabelError(f"it labels parts of the text ({_shown(value)}), as for finding names")
-    for name in ("choices", "label", "labels", "value", "name", "rating"):
+    for name in _CHOSEN:
         if name in value:
             return take_labels(value[name])
     if value and all(isinstance(weight, bool | int | float) for weight in value.values()):
@@ -146,22 +162,107 @@ def _add(rows: Rows, name: str, cells: Sequence[object]) -> Rows:
     return replace(rows, columns=columns, cells=tuple(filled))
 
 
+def _drop_headers(rows: Rows) -> tuple[Rows, list[str]]:
+    """Leave out the lines of a header that survey tools write below the names of columns."""
+    firsts = [list(map(str, row.values())) for row in rows.cells[:2]]
+    for place, tool, is_header in (
+        (1, "Qualtrics", lambda cell: cell.startswith('{"ImportId"')),
+        (0, "SurveyMonkey", lambda cell: cell == "Open-Ended Response"),
+    ):
+        if place < len(firsts) and any(map(is_header, firsts[place])):
+            count = place + 1
+            note = f"more lines of the header, as {tool} writes them, are left out: {count}"
+            return replace(
+                rows, cells=rows.cells[count:], lines=rows.lines[count:], count=rows.count - count
+            ), [note]
+    return rows, []
+
+
+def _unpack(
+    rows: Rows, pieces: Sequence[tuple[object, object]], wanted: Mapping[str, str | None]
+) -> Rows:
+    """Give rows the fields and labels that an export has inside of each row."""
+    text, label = wanted["text"] or "", wanted["label"]
+    names = {name for fields, _ in pieces if isinstance(fields, dict) for name in fields}
+    for name in sorted(names - set(rows.columns), key=str):
+        cells = [fields.get(name) if isinstance(fields, dict) else None for fields, _ in pieces]
+        rows = _add(rows, str(name), cells)
+    texts = [_find_text(fields) for fields, _ in pieces]
+    if text not in rows.columns and any(texts):
+        rows = _add(rows, text, texts)
+    if label is not None and label not in rows.columns and any(labels for _, labels in pieces):
+        rows = _add(rows, label, [labels for _, labels in pieces])
+    return rows
+
+
+def _find_near(rows: Rows, name: str) -> str | None:
+    """The only column of nearly that name; or the only cell of objects that has it."""
+    near = [column for column in rows.columns if _plain_name(column) == _plain_name(name)]
+    if not near and rows.cells:
+        paths = list(_paths(rows.cells[0]))
+        near = [path for path in paths if path == name] or [
+            path for path in paths if _plain_name(path.rpartition(".")[2]) == _plain_name(name)
+        ]
+    return near[0] if len(near) == 1 else None
+
+
+def _paths(row: Mapping[str, object], before: str = "") -> Iterator[str]:
+    """Where objects of a row have cells: `document.text`."""
+    for name, cell in row.items():
+        place = f"{before}{name}"
+        if before:
+            yield place
+        if isinstance(cell, dict) and place.count(".") < _DEEPEST:
+            yield from _paths(cell, f"{place}.")
+
+
+def _cell_at(row: Mapping[str, object], path: str) -> object:
+    if path in row:
+        return row[path]
+    name, _, rest = path.partition(".")
+    inner = row.get(name)
+    return _cell_at(inner, rest) if rest and isinstance(inner, dict) else None
+
+
+def _read_answers(rows: Rows, label_column: str) -> tuple[Rows, list[str]]:
+    """What a person answered to a label that Prodigy showed: a text may not have it."""
+    answers = [row.get("answer") for row in rows.cells]
+    if not set(answers) <= _ANSWERS or set(answers) == {"accept"}:
+        return rows, []
+    labels = [row.get(label_column) for row in rows.cells]
+    single = len(set(map(str, labels))) == 1
+    cells = [
+        label if answer == "accept" else f"not {label}" if single and answer == "reject" else None
+        for label, answer in zip(labels, answers, strict=True)
+    ]
+    note = (
+        f"texts whose answer is 'reject' are not {labels[0]!r}"
+        if single
+        else ("texts whose label was not accepted have none")
+    )
+    return _add(rows, label_column, cells), [f"labels are read as Prodigy writes them; {note}"]
+
+
 def _plain_name(name: str) -> str:
     return re.sub(r"[\W_]", "", name).casefold().removesuffix("s")
 
 
 def _find_labels(rows: Rows, text_column: str, label_column: str) -> tuple[Rows, list[str]]:
     """Labels that stand in columns of other tools, or in one column for each label."""
+    answered = [name for name in rows.columns if name.endswith(".responses")]
     for name, tool in (
         ("accept", "Prodigy"),
         ("cats", "spaCy"),
-        (f"{label_column}.responses", "Argilla"),
+        (answered[0] if len(answered) == 1 else f"{label_column}.responses", "Argilla"),
         ("annotation", "Argilla"),
         ("annotations", "doccano"),
     ):
-        if name in rows.columns:
-            cells = [row.get(name) if _is_answered(row) else None for row in rows.cells]
-            return _add(rows, label_column, cells), [f"labels are read as {tool} writes them"]
+        if name in rows.columns and "data" not in rows.columns:
+            cells = [_sent(row, name) if _is_answered(row) else None for row in rows.cells]
+            numbers = ", by numbers whose names are in its list of labels" * _are_numbers(cells)
+            return _add(rows, label_column, cells), [
+                f"labels are read as {tool} writes them{numbers}"
+            ]
     hot = [name for name in rows.columns if name != text_column and _is_hot(rows, name)]
     if len(hot) < 2 or text_column not in rows.columns:
         return rows, []
@@ -181,7 +282,7 @@ def _find_header(rows: Rows, text: str, label: str) -> tuple[Rows, list[str]]:
     few = [
         place
         for place, column in enumerate(columns)
-        if header[place] in column and len(set(column)) <= max(2, len(column) // 4)
+        if header[place] in column and 1 < len(set(column)) <= max(2, len(column) // 4)
     ]
     if len(few) != 1:
         return rows, []
@@ -243,7 +344,9 @@ def _is_about_rows(column: Sequence[str]) -> bool:
 def _list_cells(rows: Rows) -> list[list[str]]:
     """All cells of a table as texts, its first line too; none where it holds other things."""
     header = rows.header if len(rows.header) == len(rows.columns) else rows.columns
-    table: list[list[object]] = [list(header), *(list(row.values()) for row in rows.cells)]
+    table: list[list[object]] = [list(row.values()) for row in rows.cells]
+    if list(header) != list(map(str, range(len(header)))):  # lists of JSON have none
+        table.insert(0, list(header))
     if len(header) < 2 or any(len(row) != len(header) for row in table):
         return []
     if not all(isinstance(cell, str | int | float | None) for row in table for cell in row):
@@ -257,8 +360,8 @@ def _take_columns(rows: Rows, table: Sequence[Sequence[str]], places: Mapping[st
         rows,
         columns=tuple(places),
         cells=tuple({name: row[place] for name, place in places.items()} for row in table),
-        lines=(1, *rows.lines),
-        count=rows.count + 1,
+        lines=rows.lines if len(table) == rows.count else (1, *rows.lines),
+        count=len(table),
     )
 
 
@@ -290,36 +393,94 @@ def _is_true(cell: object) -> bool:
     return str(cell).casefold() in ("1", "1.0", "true")
 
 
-def _read_label_studio(row: Cells, text: str, label: str) -> tuple[object, object]:
-    data, results = row["data"], []
+def _are_numbers(cells: Sequence[object]) -> bool:
+    """Whether objects hold labels by their numbers."""
+    items = [item for cell in cells if isinstance(cell, list) for item in cell]
+    labels = [item.get("label") for item in items if isinstance(item, dict)]
+    return bool(labels) and all(isinstance(label, int) for label in labels)
+
+
+def _sent(row: Cells, name: str) -> object:
+    """Answers of a cell without those that were discarded, whose states stand beside them."""
+    answers, states = _parse(row.get(name)), _parse(row.get(f"{name}.status"))
+    if not isinstance(answers, list) or not isinstance(states, list):
+        return answers
+    pairs = zip_longest(answers, states[: len(answers)])
+    return [answer for answer, state in pairs if state not in _UNSENT]
+
+
+def _read_label_studio(row: Cells, label: str) -> tuple[object, object]:
+    questions: dict[str, list[object]] = {}
     for answer in row.get("annotations") or row.get("completions") or []:  # type: ignore[attr-defined]
         if isinstance(answer, dict) and not answer.get("was_cancelled"):
-            results += [item for item in answer.get("result", []) if isinstance(item, dict)]
-    named = [item for item in results if item.get("from_name") == label] or results
-    return _find_text(data, text), [item.get("value") for item in named]
+            for item in answer.get("result", []):
+                if isinstance(item, dict):
+                    questions.setdefault(str(item.get("from_name")), []).append(item.get("value"))
+    return {**questions, **row["data"]}, _choose(questions, label)  # type: ignore[dict-item]
 
 
-def _read_argilla(row: Cells, text: str, label: str) -> tuple[object, object]:
+def _read_argilla(row: Cells, label: str) -> tuple[object, object]:
     fields = row.get("fields") or row.get("inputs")
     responses = row.get("responses", row.get("annotation"))
-    if isinstance(responses, dict):  # by question
-        responses = responses.get(label) or next(iter(responses.values()), None)
-    elif isinstance(responses, list):  # by annotator
-        values = [item.get("values", {}) for item in responses if isinstance(item, dict)]
-        responses = [item.get(label) or next(iter(item.values()), None) for item in values]
-    return _find_text(fields, text), responses
+    if str(row.get("status")).casefold() in _UNSENT:
+        return fields, None
+    if isinstance(responses, list):  # by annotator
+        sent = [item for item in responses if isinstance(item, dict) and _is_sent(item)]
+        answers = [item.get("values") or {} for item in sent]
+        names = dict.fromkeys(name for values in answers for name in values)
+        responses = {name: [values.get(name) for values in answers] for name in names}
+    if not isinstance(responses, dict):
+        return fields, responses
+    questions = {
+        name: [item for item in cell if _is_sent(item)] if isinstance(cell, list) else cell
+        for name, cell in responses.items()
+    }
+    return {**questions, **fields}, _choose(questions, label)  # type: ignore[dict-item]
 
 
-def _find_text(fields: object, name: str) -> object:
+def _is_sent(answer: object) -> bool:
+    return not isinstance(answer, dict) or answer.get("status") not in _UNSENT
+
+
+def _choose(questions: Mapping[str, object], label: str) -> object:
+    """Answers to the question that is asked for, or to the only one."""
+    only = next(iter(questions.values())) if len(questions) == 1 else None
+    return questions.get(label, only)
+
+
+def _read_messages(row: Cells, _: str) -> tuple[object, object]:
+    """The last text of the user, and what is to be answered."""
+    last = {
+        item.get("role"): item.get("content")
+        for item in row["messages"]  # type: ignore[attr-defined]
+        if isinstance(item, dict)
+    }
+    return last.get("user"), last.get("assistant")
+
+
+def _read_jobs(row: Cells, _: str) -> tuple[object, object]:
+    return row["source"], next(cell for name, cell in row.items() if name.endswith("-metadata"))
+
+
+def _find_text(fields: object) -> object:
+    """The text of a row, or the only one among its fields."""
     if not isinstance(fields, dict):
         return fields
     texts = [cell for cell in fields.values() if isinstance(cell, str)]
-    return fields.get(name, texts[0] if len(texts) == 1 else None)
+    return texts[0] if len(texts) == 1 else None
+
+
+def _has(*names: str) -> Callable[[Cells], bool]:
+    return lambda row: set(names) <= row.keys()
+
+
+def _take(text: str, label: str) -> Callable[[Cells, str], tuple[object, object]]:
+    return lambda row, _: (row.get(text), row.get(label))
 
 
 _TOOLS: Mapping[
     str,
-    tuple[Callable[[Cells], bool], Callable[[Cells, str, str], tuple[object, object]]],
+    tuple[Callable[[Cells], bool], Callable[[Cells, str], tuple[object, object]]],
 ] = {
     "Label Studio": (
         lambda row: (
@@ -333,7 +494,18 @@ _TOOLS: Mapping[
     ),
     "doccano": (
         lambda row: isinstance(row.get("data"), str) and bool({"label", "labels"} & row.keys()),
-        lambda row, text, label: (row["data"], row.get(label, row.get("labels"))),
+        lambda row, label: (row["data"], row.get(label, row.get("labels"))),
+    ),
+    "OpenAI's chats": (lambda row: isinstance(row.get("messages"), list), _read_messages),
+    "OpenAI's prompts": (_has("prompt", "completion"), _take("prompt", "completion")),
+    "LightTag": (_has("content", "classifications"), _take("content", "classifications")),
+    "Vertex AI": (
+        _has("textContent", "classificationAnnotation"),
+        _take("textContent", "classificationAnnotation"),
+    ),
+    "SageMaker": (
+        lambda row: "source" in row and any(name.endswith("-metadata") for name in row),
+        _read_jobs,
     ),
 }
 

@@ -103,7 +103,8 @@ def read_table(
     rows = find_shape(rows, text_column=text_column, label_column=label_column)
     wanted = {"text_column": text_column}
     wanted |= {} if label_column is None else {"label_column": label_column}
-    _check_columns(file, rows, wanted, written=columns)
+    added = set(wanted.values()) - set(columns)
+    _check_columns(file, rows, wanted, written=[c for c in rows.columns if c not in added])
     texts = _texts(file, rows, text_column)
     labels = None if label_column is None else _labels(file, rows, label_column)
     used, notes = _find_used(
@@ -111,7 +112,7 @@ def read_table(
     )
     used_texts = tuple(texts[place] for place in used)
     used_labels = None if labels is None else tuple(labels[place][0] for place in used)
-    check_columns(used_texts, used_labels or ())
+    check_columns(used_texts, used_labels or (), arguments="`text_column` and `label_column`")
     notes += note_missing_words(used_texts, argument="text_column")
     return LabeledTable(
         texts=used_texts,
@@ -128,7 +129,8 @@ def _read(
     file: UserFile, reading: Reading, text_column: str, label_column: str | None, *, max_rows: int
 ) -> Rows:
     known = [text_column] if label_column is None else [text_column, label_column]
-    if file.form == "txt" and not has_header(_decode(file, reading.encoding).text, known):
+    lines = file.form == "txt" or file.content.startswith(b"__label__")
+    if lines and not has_header(_decode(file, reading.encoding).text, known):
         rows = _read_lines(file, reading, text_column, label_column)
     else:
         rows = read_rows_of(file, reading, known=known, most=max_rows)
@@ -150,7 +152,7 @@ def _find_used(
     dropped, notes = drop_rows(labels or [], drop_labels)
     holes = {"text": {place for place, text in enumerate(texts) if is_empty(text)}}
     if labels is not None:
-        _check_single(file, rows.lines, labels, dropped)
+        _check_single(file, rows, labels, dropped)
         holes["label"] = {place for place, names in enumerate(labels) if not names}
     selection = select_rows(
         {what: places - dropped for what, places in holes.items()},
@@ -171,7 +173,7 @@ def _find_used(
 
 def _check_single(
     file: UserFile,
-    lines: Sequence[int],
+    rows: Rows,
     labels: Sequence[Sequence[str]],
     dropped: Collection[int],
 ) -> None:
@@ -181,8 +183,8 @@ def _check_single(
         common = Counter(label for place in several for label in labels[place][1:])
         raise LabelError(
             f"cannot learn from table {file.path}: {len(several)} of {len(labels)} rows have "
-            f"several labels (line {lines[several[0]]}: {', '.join(map(repr, first[:5]))}), and "
-            "one label a text is "
+            f"several labels ({rows.unit} {rows.lines[several[0]]}: "
+            f"{', '.join(map(repr, first[:5]))}), and one label a text is "
             "what is learned; keep one label in each of these rows, or leave out the rows of a "
             f'label, such as `drop_labels="{common.most_common(1)[0][0]}"`'
         )
@@ -350,8 +352,8 @@ def _check_columns(
             hint = f" (nearest: {nearest[0]!r})" if nearest else ""
             raise DataError(
                 f"cannot find column {name!r} in table {file.path}: its columns are "
-                f"{', '.join(map(repr, written[:20])) or 'none'}{hint}; name the right one with "
-                f"`{argument}`{_advise_header(written, wanted)}"
+                f"{', '.join(repr(column[:60]) for column in written[:20]) or 'none'}{hint}; "
+                f"name the right one with `{argument}`{_advise(file, written, wanted)}"
             )
         if columns.count(name) > 1:
             raise DataError(
@@ -361,8 +363,12 @@ def _check_columns(
             )
 
 
-def _advise_header(columns: Sequence[str], wanted: Mapping[str, str]) -> str:
-    """What to do where the first line is a row: names are short, and no numbers."""
+def _advise(file: UserFile, columns: Sequence[str], wanted: Mapping[str, str]) -> str:
+    """What to do where the first line is a row, as names are short and no numbers; or JSON has
+    another shape."""
+    if file.form in ("json", "jsonl", "ndjson"):
+        row = ", ".join(f'"{name}": "..."' for name in wanted.values())
+        return f", or write rows such as {{{row}}}"
     if all(len(name.split()) < 4 and not name.strip().isdecimal() for name in columns):
         return ""
     line = f"a line {','.join(wanted.values())!r}"

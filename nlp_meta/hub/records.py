@@ -20,7 +20,7 @@ from nlp_meta.data.schema import parse_object, read_object, read_strict
 from nlp_meta.encoders.backbone import BUILTIN, resolve_name
 from nlp_meta.errors import MetaModelError
 from nlp_meta.files.outputs import CARD_ENTRY, SEAL, seal
-from nlp_meta.hub.bases import BaseWeights, place_base
+from nlp_meta.hub.bases import BaseWeights, is_local, place_base
 from nlp_meta.hub.pull import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -414,6 +414,12 @@ def find_model(
     """
     folder = Path(name_or_path)
     pulled = not folder.is_dir()
+    if pulled and (is_local(name_or_path) or folder.exists()):
+        raise MetaModelError(
+            f"cannot load '{name_or_path}': {_describe_place(folder)} and the folder of a saved "
+            "model, or its name on the Hub such as me/real-estate-sentiment, is needed; correct "
+            "the path"
+        )
     if pulled:
         folder = pull(name_or_path, revision=revision, token=token)
     record = read_record(folder, name=name_or_path)
@@ -432,6 +438,11 @@ def find_model(
     weights = record.base or BaseWeights(record.model["model_name_or_path"], None, "")
     place = place_base(record.model, weights, name=name_or_path, base=base, pulled=pulled)
     return folder, replace(record, model={**record.model, **place})
+
+
+def _describe_place(path: Path) -> str:
+    """What is in the place of a folder."""
+    return "it is a file" if path.exists() else "there is no such folder here"
 
 
 def _advise(record: Record, *, role: str | None, skill: str | None) -> str:

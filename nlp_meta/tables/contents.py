@@ -101,6 +101,8 @@ def find_kind(content: bytes) -> FileKind:
     """
     if content.startswith(b"PK\x03\x04"):
         return _look_into(content)
+    if "EncryptedPackage".encode("utf-16-le") in content[:_SAMPLE]:
+        return FileKind("a workbook with a password", "save it without one, as .xlsx or .csv")
     for magic, kind in _MAGIC.items():
         if content.startswith(magic):
             return FileKind(*kind)
@@ -211,6 +213,19 @@ def decode_bytes(content: bytes, *, encoding: str | None = None) -> Decoded:
         TableError: A byte is not of the encoding, names its line; there is no such
             encoding; the file is of several or may be of several.
     """
+    decoded = _decode(content, encoding)
+    text = decoded.text.rstrip("\x1a\0")  # what DOS and a broken copy end a file with
+    read_twice, count = _find_read_twice(text)
+    if decoded.note or not read_twice:
+        return Decoded(text, decoded.note)
+    return Decoded(
+        text,
+        f"{read_twice[0]!r} and the like ({count} places) look like {read_twice[1]!r} in UTF-8 "
+        "that a program read as another encoding and saved so: export the table anew as UTF-8",
+    )
+
+
+def _decode(content: bytes, encoding: str | None) -> Decoded:
     marked = _find_mark(content)
     if encoding is not None:
         text = _decode_as(content, _check_name(encoding, marked), marked)
@@ -383,6 +398,18 @@ def _is_language(text: str) -> bool:
 
 def _odd_letters(text: str) -> list[str]:
     return [letter for letter in _sample(text) if letter > "\x7f" and letter.isalpha()]
+
+
+def _find_read_twice(text: str) -> tuple[tuple[str, str] | None, int]:
+    """Signs that are UTF-8 read as cp1252, what they stood for, and how many such there are."""
+    runs = [] if text.isascii() else re.findall(r"[^\x00-\x7f]+", _sample(text))
+    twice = []
+    for run in runs:
+        try:
+            twice.append((run, run.encode("cp1252").decode()))
+        except UnicodeError:
+            continue
+    return (twice[0], len(twice)) if len(twice) > len(runs) / 2 else (None, 0)
 
 
 def _odd_words(text: str) -> list[str]:

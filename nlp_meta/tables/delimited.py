@@ -175,8 +175,12 @@ def read_delimited(
     reader, header = _RowReader(survey), list(survey.columns)
     is_named = bool(known) and set(known) <= set(header)
     cells: list[Cells] = []
-    lines, count, number, repeated = [], 0, 0, 0
+    lines, count, number, repeated, is_ruled = [], 0, 0, 0, False
     for line, row in reader.read():
+        if line == survey.header + 2 and _is_ruler(row, survey.dialect.separator):
+            is_ruled = True
+            continue
+        row = [cell.strip() for cell in row] if is_ruled else row
         if is_named and row == header:
             repeated += 1
         else:
@@ -187,6 +191,8 @@ def read_delimited(
                 cells.append(pick_cells(dict(zip(header, row, strict=False)), columns))
                 lines.append(line)
     notes = [*survey.notes, *reader.notes()]
+    if is_ruled:
+        notes.append("it is a table of Markdown")
     if repeated:
         notes.append(f"rows that repeat the header are left out: {repeated}")
     written = survey.lines[survey.header : survey.header + 1]
@@ -198,6 +204,13 @@ def read_delimited(
         tuple(notes),
         header=tuple(survey.dialect.split(written[0].rstrip("\r"))[0] if written else ()),
     )
+
+
+def _is_ruler(row: Sequence[str], separator: str) -> bool:
+    """Whether a row is the line that Markdown draws below a header: |---|---|."""
+    cells = [cell.strip() for cell in row if cell.strip()]
+    is_ruled = all(re.fullmatch(":?-{2,}:?", cell) for cell in cells)
+    return separator == "|" and bool(cells) and is_ruled
 
 
 def has_header(text: str, known: Collection[str]) -> bool:
@@ -362,11 +375,12 @@ def _list_lines(lines: Sequence[int]) -> str:
 def split_lines(text: str) -> list[str]:
     """Split a text at its line ends: LF, CRLF, or CR where those are the fewer.
 
-    Signs that only look like line ends, such as U+2028, are in a text.
+    Signs that only look like line ends, such as U+2028, are in a text. Byte order marks begin
+    lines where files were joined.
     """
     if text.count("\r") - text.count("\r\n") > text.count("\n"):
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text.split("\n")
+    return text.replace("\n\ufeff", "\n").split("\n")
 
 
 def _survey(
@@ -383,7 +397,7 @@ def _survey(
     }
     if not sample:
         return Survey(lines, Dialect(","), len(lines), (), ())
-    given = separator or (stated[1] if stated else None)
+    given = separator or (stated[1] if stated else _find_odd_separator(sample, known))
     candidates = [given] if given else _order(usual)
     chosen, header = _find_header(sample, candidates, known)
     dialect = _find_quotes(lines, sample, chosen, header)
@@ -432,6 +446,24 @@ def _find_header(
     return separator, min(sample)
 
 
+def _find_odd_separator(sample: Mapping[int, str], known: Collection[str]) -> str | None:
+    """What stands between the names of the first line, where it is no usual separator."""
+    place = min(sample)
+    pieces = re.split(r"([^\w\s\"'.-]+)", sample[place].strip("\ufeff"))
+    names, between = {_clean_name(name) for name in pieces[::2]}, set(pieces[1::2])
+    if len(between) != 1 or not known or not set(known) <= names:
+        return None
+    odd = between.pop()
+    if len(odd) > 1:
+        raise TableError(
+            f"its cells are separated by {odd!r}",
+            place + 1,
+            needed="a separator of one character is needed",
+            remedy="replace it by a tabulator in an editor, or export the table anew",
+        )
+    return None if odd in _CANDIDATES else odd
+
+
 def _find_names(
     sample: Mapping[int, str], candidates: Sequence[str], known: Collection[str]
 ) -> tuple[str, int] | None:
@@ -451,7 +483,7 @@ def _are_names(cells: Sequence[str]) -> bool:
 
 def _clean_name(name: str) -> str:
     """Name a column as a person reads it: without blanks, marks and quotes around it."""
-    bare = name.strip().strip("\ufeff\u200b").lstrip("#").strip()
+    bare = name.strip().strip("\ufeff\u200b").removeprefix("ï»¿").lstrip("#").strip()
     for quotes in _QUOTES:
         if len(bare) > 1 and bare.startswith(quotes[0]) and bare.endswith(quotes[1]):
             return bare[1:-1].strip()

@@ -69,8 +69,10 @@ def read_json(
         if most is None or count <= most:
             cells.append(pick_cells(row, columns))
             lines.append(line)
-    unit = "row" if notes else "line"
-    return Rows(tuple(names), tuple(cells), tuple(lines), count, tuple(notes), unit)
+    if notes or len(set(lines)) < len(lines):  # several rows in a line: it is no place
+        numbers = tuple(range(1, len(cells) + 1))
+        return Rows(tuple(names), tuple(cells), numbers, count, tuple(notes), "row")
+    return Rows(tuple(names), tuple(cells), tuple(lines), count, (), "line")
 
 
 def _find_rows(
@@ -177,6 +179,7 @@ def _turn(table: Mapping[str, Any]) -> list[object]:
         raise TableError(
             f"it is given by columns, and they differ in length: {shown}",
             needed="as many cells in each column are needed",
+            remedy='write rows such as {"text": "...", "label": "..."}',
         )
     if lists:
         return [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]
@@ -279,7 +282,7 @@ def _decode(decoder: json.JSONDecoder, text: str, place: int, line: int) -> tupl
         remedy = ""
         if error.pos < len(text) and text[error.pos] == "'":
             remedy = "write it with a JSON library: texts stand in double quotes"
-        elif error.pos >= len(text.rstrip()):
+        elif error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
             remedy = "get the file anew, as its end is missing"
         at = _line_at(text, error.pos)
         raise TableError(f"it is not JSON ({error.msg})", at, remedy=remedy) from error

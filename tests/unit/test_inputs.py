@@ -359,3 +359,26 @@ def test_a_model_is_saved_to_a_path_alone(adapted):
     for folder in (None, "", 5, b"late", "a\0b", object()):
         with pytest.raises(SettingsError, match="as `folder`: a path is needed"):
             adapted.save_pretrained(folder)
+
+
+def test_columns_of_classes_have_their_names():
+    """A number of a class means what its own column says, whatever 0 means elsewhere."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["good", "bad"])}
+    )
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
+
+    assert as_labels(rows["label"], "labels") == ["good", "bad"]
+    assert as_texts(rows["text"], "texts") == ["a", "b"]
+
+
+def test_rows_of_ones_are_answered_with_a_way_out():
+    with pytest.raises(LabelError, match=r"array\.argmax\(1\)"):
+        as_labels(numpy.eye(2), "labels")
+
+
+@pytest.mark.parametrize("name", ["/nowhere/at/all", "./nowhere", "~/nowhere", __file__])
+def test_a_path_without_a_model_is_named_as_such(name):
+    with pytest.raises(NlpMetaError, match=r"no such folder|is a file"):
+        MetaModel.from_pretrained(name)

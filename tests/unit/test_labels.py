@@ -11,6 +11,7 @@ from nlp_meta.data.labels import (
     check_columns,
     check_labels,
     describe_match,
+    drop_rows,
     label_text,
     match_labels,
 )
@@ -255,7 +256,7 @@ def test_a_model_may_have_a_label_that_elsewhere_means_missing():
     assert match_labels(["+", "-"], (), label_map=None).labels == ("+", "-")
 
 
-@pytest.mark.parametrize("slip", ["positve", "Positive.", "postive", "'positive'"])
+@pytest.mark.parametrize("slip", ["positve", "Positive.", "postive"])
 def test_a_slip_is_told_with_what_it_costs(slip):
     match = match_labels(["positive"] * 29 + ["negative"] * 30 + [slip], TWO, label_map=None)
 
@@ -313,7 +314,7 @@ def test_texts_and_labels_that_look_swapped_are_named():
     texts = [f"The lift is late on day {row}." for row in range(20)]
 
     check_columns(texts, ["a", "b"] * 10)
-    with pytest.raises(LabelError, match="look swapped; give `text_column` and `label_column`"):
+    with pytest.raises(LabelError, match="look swapped; give `texts` and `labels`"):
         check_columns(["a", "b"] * 10, texts)
 
 
@@ -323,3 +324,39 @@ def test_labels_that_join_others_are_several():
     with pytest.raises(LabelError, match=r"'positive;urgent' \(1 of 5 rows\): it joins labels"):
         match_labels(labels, TWO, label_map=None)
     assert match_labels(["a/b", "c"], (), label_map=None).labels == ("a/b", "c")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("e-mail", "e\u2011mail"),
+        ("don't know", "don\u2019t know"),
+        ("spam", "sp\u0430m"),  # a Cyrillic letter
+        ("\u0130yi", "iyi"),
+        ("food", '"food"'),
+        ("1000", "1,000"),
+    ],
+)
+def test_labels_that_a_person_would_call_the_same_are_refused(first, second):
+    with pytest.raises(LabelError, match="apart"):
+        match_labels([first, second, "other"] * 3, TWO, label_map=None)
+
+
+def test_labels_in_quotes_are_those_without():
+    match = match_labels(['"positive"', "'negative'"], TWO, label_map=None)
+
+    assert match.labels == ("positive", "negative")
+
+
+def test_labels_joined_by_any_sign_are_several():
+    with pytest.raises(LabelError, match="'food#room'"):
+        match_labels(["food", "room", "food#room"] * 3, TWO, label_map=None)
+
+
+def test_a_slip_in_a_label_to_leave_out_stops():
+    labels = [["good"], ["mixed"]]
+
+    with pytest.raises(LabelError, match="nearest: 'mixed'"):
+        drop_rows(labels, "mixd")
+    assert drop_rows(labels, "Mixed")[0] == {1}
+    assert drop_rows(labels, "unclear")[0] == set()

@@ -339,7 +339,7 @@ def test_tmx_as_other_programs_write_it_is_read(tmp_path):
 
     memory = read_memory(path, source_lang="eng", target_lang="ind")
 
-    assert texts(memory) == (("a &hellip; b", "c &hellip; d"), ("e", "f"))
+    assert texts(memory) == (("a \u2026 b", "c \u2026 d"), ("e", "f"))
 
 
 def test_a_file_of_the_opposite_direction_is_turned_round(tmp_path):
@@ -515,7 +515,7 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
         ("a.po", b'msgid "a"\nmsgstr "caf\xe9"\n', r"byte 0xe9 in line 2 is not UTF-8"),
         ("a.po", 'msgid "a"\nmsgstr ""\n', r"no pair of sentences \(1 untranslated\)"),
         ("a.tmx", "<tmx>\n<body>\n</tmx>", r"line 3: mismatched tag"),
-        ("a.tmx", "", r"line 1: no element found"),
+        ("a.tmx", "", r"line 1: it is empty"),
         (
             "a.tmx",
             "<html/>",
@@ -529,7 +529,6 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
         ("a.tmx", OUTSIDE.format("tmx"), r"line 1 declares a document type or an entity"),
         ("a.xlf", OUTSIDE.format("xliff"), r"line 1 declares a document type or an entity"),
         ("a.xlf", "<xliff version='1.2'/>", r"it has no <file>"),
-        ("a.xlf", "<xliff version='1.2'>\n<a>&b;</a></xliff>", r"line 2: undefined entity"),
         ("a.xlf", "<xliff version='2.0'/>", r"it has no <file>"),
         ("a.docx", "x", r"ending '.docx' is unknown, one of .csv, .tsv, .*\.parquet, .*\.po"),
         ("a", "x", r"ending '' is unknown"),
@@ -1174,3 +1173,46 @@ def test_a_column_of_states_tells_what_is_finished(tmp_path, column, words, left
     content = f"source,target,{column}\none,satu,{words[0]}\ntwo,dua,{words[1]}\n"
 
     assert read_memory(put(tmp_path, "a.csv", content)).left_out == left_out
+
+
+def test_signs_that_begin_no_entity_are_read(tmp_path):
+    content = tmx(unit(en="Save&nbsp;it", id="Simpan"), unit(en="Food & room", id="Makanan"))
+    plain = content.replace('<!DOCTYPE tmx SYSTEM "tmx14.dtd">', "")
+
+    for name, text in (("a.tmx", content), ("b.tmx", plain)):
+        memory = read_memory(put(tmp_path, name, text), source_lang="eng", target_lang="ind")
+        assert texts(memory) == (("Save\u00a0it", "Simpan"), ("Food & room", "Makanan"))
+        assert "2" in memory.notes[0]
+
+
+def test_a_declaration_that_it_could_not_be_read_in_is_not_believed(tmp_path):
+    content = tmx(unit(en="Café open", id="Kafe buka"))
+    content = content.replace('version="1.0"', 'version="1.0" encoding="UTF-16"')
+
+    memory = read_memory(put(tmp_path, "a.tmx", content), source_lang="eng", target_lang="ind")
+
+    assert texts(memory) == (("Café open", "Kafe buka"),)
+    assert "UTF-16" in memory.notes[0]
+
+
+def test_blank_lines_at_the_end_of_one_text_shift_nothing(tmp_path):
+    put(tmp_path, "a.ind", "Simpan\nBuka\n\n \n")
+    path = put(tmp_path, "a.eng", "Save\nOpen\n")
+
+    memory = read_memory(path, source_lang="eng", target_lang="ind")
+
+    assert texts(memory) == (("Save", "Simpan"), ("Open", "Buka"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.strings", '"Save" = "Simpan";', "holds one language"),
+        ("app_id.arb", '{"save": "Simpan"}', "holds one language"),
+        ("a.ts", "export const save = 1;", "it is no XML"),
+        ("a.tmx", tmx(unit(en="Save", id="Simpan"))[:-30], "its end is missing"),
+    ],
+)
+def test_files_that_are_no_memories_are_named(tmp_path, name, content, reason):
+    with pytest.raises(DataError, match=reason):
+        read_memory(put(tmp_path, name, content), source_lang="eng", target_lang="ind")

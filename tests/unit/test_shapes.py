@@ -45,6 +45,63 @@ SHAPES = {
     ),
     "label_studio.csv": "text,label\n"
     + "".join(f'{t},"{{""choices"": [""{y}""]}}"\n' for t, y in zip(TEXTS, LABELS, strict=True)),
+    "label_studio_questions.json": json.dumps(
+        each(
+            lambda t, y: {
+                "data": {"text": t, "url": "shop.example"},
+                "annotations": [
+                    {
+                        "result": [
+                            {"from_name": "topic", "value": {"choices": ["lifts"]}},
+                            {"from_name": "label", "value": {"choices": [y]}},
+                        ]
+                    }
+                ],
+            }
+        )
+    ),
+    "chats.jsonl": lines(
+        each(
+            lambda t, y: {
+                "messages": [
+                    {"role": "system", "content": "Answer good or bad."},
+                    {"role": "user", "content": t},
+                    {"role": "assistant", "content": y},
+                ]
+            }
+        )
+    ),
+    "prompts.jsonl": lines(each(lambda t, y: {"prompt": t, "completion": f" {y}"})),
+    "lighttag.json": json.dumps(
+        {
+            "schema": {},
+            "examples": each(lambda t, y: {"content": t, "classifications": [{"classname": y}]}),
+        }
+    ),
+    "vertex.jsonl": lines(
+        each(lambda t, y: {"textContent": t, "classificationAnnotation": {"displayName": y}})
+    ),
+    "sagemaker.jsonl": lines(
+        each(lambda t, y: {"source": t, "job": 1, "job-metadata": {"class-name": y}})
+    ),
+    "objects.jsonl": lines(each(lambda t, y: {"document": {"text": t}, "label": {"name": y}})),
+    "no_header.json": json.dumps(
+        [list(row) for row in zip(TEXTS * 2, LABELS * 2, strict=True)][:8]
+    ),
+    "qualtrics.csv": "text,label\nHow was it?,Kind\n"
+    + '"{""ImportId"":""Q1""}","{""ImportId"":""Q2""}"\n'
+    + "".join(f"{t},{y}\n" for t, y in zip(TEXTS, LABELS, strict=True)),
+    "surveymonkey.csv": "text,label\nOpen-Ended Response,Response\n"
+    + "".join(f"{t},{y}\n" for t, y in zip(TEXTS, LABELS, strict=True)),
+    "argilla_columns.jsonl": lines(
+        each(
+            lambda t, y: {
+                "text": t,
+                "kind.responses": [y, "other"],
+                "kind.responses.status": ["submitted", "discarded"],
+            }
+        )
+    ),
     "prodigy.jsonl": lines(
         each(lambda t, y: {"text": t, "options": [], "accept": [y], "answer": "accept"})
     ),
@@ -244,3 +301,75 @@ def test_pairs_of_a_workbook_without_names_of_columns_are_read(tmp_path):
     pairs = read_memory(tmp_path / "pairs.xlsx", source_lang="eng", target_lang="deu").pairs
 
     assert [(pair.source, pair.line) for pair in pairs] == [("Let us try!", 1), ("I must go.", 2)]
+
+
+def test_what_a_person_did_not_accept_is_no_label(tmp_path):
+    """Prodigy asks whether a text has one label: a text that was rejected has not."""
+    rows = [
+        {"text": text, "label": "LATE", "answer": "accept" if label == "bad" else "reject"}
+        for text, label in zip(TEXTS, LABELS, strict=True)
+    ]
+    rows.append({"text": "What?", "label": "LATE", "answer": "ignore"})
+    path = save(tmp_path, "binary.jsonl", lines(rows))
+
+    table = read_table(path, max_rows=9, empty="skip")
+
+    assert table.labels == ("not LATE", "LATE", "not LATE", "LATE")
+
+
+def test_answers_that_were_discarded_are_none(tmp_path):
+    rows = each(
+        lambda t, y: {
+            "fields": {"text": t},
+            "responses": [
+                {"values": {"label": {"value": y}}, "status": "submitted"},
+                {"values": {"label": {"value": "other"}}, "status": "discarded"},
+            ],
+        }
+    )
+
+    table = read_table(save(tmp_path, "a.json", json.dumps(rows)), max_rows=9)
+
+    assert table.labels == LABELS
+
+
+def test_questions_and_fields_of_an_export_are_columns(tmp_path):
+    """Of several questions or fields nobody but the user knows which is meant."""
+    rows = each(
+        lambda t, y: {
+            "data": {"review": t, "shop": "north"},
+            "annotations": [
+                {
+                    "result": [
+                        {"from_name": "topic", "value": {"choices": ["lifts"]}},
+                        {"from_name": "tone", "value": {"choices": [y]}},
+                    ]
+                }
+            ],
+        }
+    )
+    path = save(tmp_path, "a.json", json.dumps(rows))
+
+    with pytest.raises(DataError, match="'review', 'shop', 'tone', 'topic'"):
+        read_table(path, max_rows=9)
+    table = read_table(path, text_column="review", label_column="tone", max_rows=9)
+
+    assert (table.texts, table.labels) == (TEXTS, LABELS)
+
+
+def test_a_shape_that_is_not_known_is_answered_with_a_row(tmp_path):
+    path = save(tmp_path, "a.json", json.dumps({"intents": [{"tag": "a", "patterns": ["b", "c"]}]}))
+
+    with pytest.raises(DataError, match=r'write rows such as \{"text": "...", "label": "..."\}'):
+        read_table(path, max_rows=9)
+
+
+def test_columns_of_sentences_are_found_in_any_case(tmp_path):
+    path = save(tmp_path, "a.csv", ";Source;Target\n0;Save it;Simpan\n1;Open it;Buka\n")
+
+    memory = read_memory(path, source_lang="eng", target_lang="ind")
+
+    assert [(pair.source, pair.target) for pair in memory.pairs] == [
+        ("Save it", "Simpan"),
+        ("Open it", "Buka"),
+    ]

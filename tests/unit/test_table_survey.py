@@ -37,6 +37,16 @@ def read(folder, content, name="table.csv", **arguments):
         ("# of today\n" + CSV, "the header is line 2"),
         ("Report,,\n\n" + CSV, "the header is line 3"),
         (CSV + CSV, "rows that repeat the header are left out: 1"),
+        (CSV + "\ufeff" + CSV, "rows that repeat the header are left out: 1"),
+        (CSV + "\x1a", ""),
+        (CSV + "\0" * 40, ""),
+        (CSV.replace('",', '"^').replace("text,", "text^"), "the separator is '^'"),
+        (CSV.replace('",', '"\x01').replace("text,", "text\x01"), "the separator is '\\x01'"),
+        (
+            "| text | label |\n|:---|---|\n"
+            + "".join(f"| {text} | {label} |\n" for text, label in ROWS),
+            "the separator is '|'",
+        ),
         (CSV.encode("utf-16"), "the encoding is UTF-16, by its byte order mark"),
         (CSV.encode("utf-16-be"), "the encoding is UTF-16-BE"),
         (json.dumps(RECORDS), "it is read as JSON"),
@@ -210,3 +220,40 @@ def test_a_workbook_that_defines_entities_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="defines entities"):
         read(tmp_path, out.getvalue(), "table.xlsx")
+
+
+def test_text_that_was_read_twice_is_doubted(tmp_path):
+    """é is C3 A9 in UTF-8, which cp1252 reads as two letters."""
+    table = read(tmp_path, "ï»¿text,label\ncafÃ© good,pos\nfine,neg\n")
+
+    assert table.texts == ("cafÃ© good", "fine")
+    assert "in UTF-8 that a program read as another encoding" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.csv", "text::label\na b::pos\n", "its cells are separated by '::'"),
+        (
+            "a.xlsx",
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"),
+            "it is a workbook with a password",
+        ),
+        ("a.jsonl", '{"text": "a b", "label": "pos"}\n{"text": "c', "get the file anew"),
+    ],
+)
+def test_files_that_are_not_read_are_named(tmp_path, name, content, reason):
+    with pytest.raises(DataError, match=reason):
+        read(tmp_path, content, name)
+
+
+def test_rows_of_one_line_are_told_by_their_numbers(tmp_path):
+    content = json.dumps([*RECORDS, {"text": "a b", "label": None}])
+
+    with pytest.raises(DataError, match=f"row {len(RECORDS) + 1}"):
+        read(tmp_path, content, "a.json")
+
+
+def test_a_folder_is_no_table(tmp_path):
+    with pytest.raises(DataError, match="it is a folder"):
+        read_table(tmp_path, max_rows=9)
