@@ -127,8 +127,8 @@ def _load(name: str, base: str | None) -> "RetrievalModel | GenerationModel":
 
 
 def _read(options: Namespace, side: str) -> _Text:
+    from nlp_meta.data.cells import is_empty
     from nlp_meta.data.duplicates import first_places
-    from nlp_meta.files.entries import is_blank
     from nlp_meta.files.memories import MEMORY_FORMS, read_lines
 
     path: Path = getattr(options, f"{side}s")
@@ -138,7 +138,7 @@ def _read(options: Namespace, side: str) -> _Text:
             f"needed; check the path given as `--{side}`"
         )
     lines = read_lines(path, known=MEMORY_FORMS, encoding=options.encoding)
-    kept = [number for number, line in enumerate(lines, start=1) if not is_blank(line)]
+    kept = [number for number, line in enumerate(lines, start=1) if not is_empty(line)]
     if not kept:
         raise DataError(
             f"cannot align '{path}': it has no sentence in {len(lines)} lines and at least one is "

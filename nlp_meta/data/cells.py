@@ -179,8 +179,12 @@ def _count(places: Sequence[int], count: int) -> str:
 
 _ALIKE = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 _ALIKE |= dict.fromkeys(map(ord, "\u2018\u2019\u00b4“”„«»"), "'")
-_ALIKE |= str.maketrans(
-    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u03bf", "aeopcyxijsdo"
+_ALIKE |= dict(
+    zip(
+        map(ord, "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501\u03bf"),
+        "aeopcyxijsdo",
+        strict=True,
+    )
 )
 """Dashes, quotes, and letters of Cyrillic and Greek that look Latin."""
 _IN_QUOTES = re.compile("[\"'](.+)[\"']")

@@ -14,6 +14,7 @@ from typing import Any
 
 import polib
 
+from nlp_meta.data.cells import is_empty
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     FUZZY,
@@ -26,7 +27,6 @@ from nlp_meta.files.entries import (
     UserFile,
     damaged,
     decode_declared,
-    is_blank,
     shorten,
 )
 from nlp_meta.files.markup import Document, fill, read_xml, write_xml
@@ -171,7 +171,7 @@ def _slots(catalog: polib.POFile) -> Iterator[_Slot]:
             reason = slot.entry.reason
             if unit.obsolete:
                 reason = OBSOLETE
-            elif is_blank(slot.entry.target):
+            elif is_empty(slot.entry.target):
                 reason = UNTRANSLATED
             elif unit.fuzzy:
                 reason = FUZZY
@@ -190,7 +190,7 @@ def _slots_of(unit: polib.POEntry, *, singular: int, count: int, many: int) -> I
         wanted.insert(0, (unit.msgid, (singular,), singular))
     for source, places, shown in wanted:
         texts = [unit.msgstr_plural.get(form, "") for form in places]
-        target = None if any(map(is_blank, texts)) else unit.msgstr_plural[shown]
+        target = None if any(map(is_empty, texts)) else unit.msgstr_plural[shown]
         yield _Slot(Entry(source, target, line), unit, places)
     # Russian has one form more for few things: a translation that is no pair of its own.
     if target is not None:
@@ -297,10 +297,10 @@ def _entries(message: Any) -> Iterator[Entry]:
     forms = [_text(form) for form in translation.iterchildren("numerusform")]
     state = _STATES.get(translation.get("type") or "", FUZZY if translation.get("type") else None)
     *others, right = forms or [_text(translation)]
-    reason = UNTRANSLATED if is_blank(right) and state is not OBSOLETE else state
+    reason = UNTRANSLATED if is_empty(right) and state is not OBSOLETE else state
     yield Entry(left, right, message.sourceline, reason)
     for form in others:
-        if not is_blank(form):
+        if not is_empty(form):
             yield Entry(left, form, message.sourceline, reason or PLURAL)
 
 

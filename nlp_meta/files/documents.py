@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nlp_meta.data.cells import is_empty
 from nlp_meta.errors import DataError
 from nlp_meta.files.catalogs import fill_po, fill_ts, po_entries, ts_entries
 from nlp_meta.files.entries import (
@@ -21,7 +22,6 @@ from nlp_meta.files.entries import (
     decode_lines,
     describe_reasons,
     ending_of,
-    is_blank,
     is_key,
     read_user_file,
     recognize,
@@ -245,9 +245,9 @@ def _reason(entry: Entry) -> str | None:
     """Why an entry is not to be translated; None if it is."""
     if entry.reason not in (None, UNTRANSLATED):
         return entry.reason
-    if not is_blank(entry.target):
+    if not is_empty(entry.target):
         return TRANSLATED
-    return EMPTY if is_blank(entry.source) else None
+    return EMPTY if is_empty(entry.source) else None
 
 
 def _key_notes(texts: Sequence[str]) -> tuple[str, ...]:

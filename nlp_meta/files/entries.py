@@ -147,7 +147,13 @@ def decode_text(file: UserFile, *, encoding: str = "utf-8-sig") -> str:
     try:
         return file.content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise not_utf8(file, error, encoding=encoding) from error
+        line = file.content.count(b"\n", 0, error.start) + 1
+        known = encoding.removesuffix("-sig").upper()
+        raise DataError(
+            f"cannot read '{file.path}': byte 0x{file.content[error.start]:02x} in line {line} is "
+            f"not {known}, one encoding throughout is needed; save the file with the encoding "
+            "UTF-8, or name its own with `encoding`"
+        ) from error
 
 
 def decode_declared(file: UserFile, declared: str | None) -> tuple[str, str, tuple[str, ...]]:
@@ -245,24 +251,6 @@ def decode_lines(file: UserFile) -> list[str]:
 def ending_of(path: PurePath) -> str:
     """The ending of a file's name in small letters, without the point."""
     return path.suffix.lower().removeprefix(".")
-
-
-def is_blank(text: str | None) -> bool:
-    """Whether there is nothing to read in a text, or no text."""
-    return text is None or not text.strip()
-
-
-def not_utf8(
-    file: UserFile, error: UnicodeDecodeError, *, encoding: str = "utf-8-sig"
-) -> DataError:
-    """Say which byte of a file is not of its encoding, and in which line."""
-    line = file.content.count(b"\n", 0, error.start) + 1
-    known = encoding.removesuffix("-sig").upper()
-    return DataError(
-        f"cannot read '{file.path}': byte 0x{file.content[error.start]:02x} in line {line} is "
-        f"not {known}, one encoding throughout is needed; save the file with the encoding UTF-8, "
-        "or name its own with `encoding`"
-    )
 
 
 def is_key(text: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nlp_meta.data.cells import is_empty
 from nlp_meta.data.languages import match_tags, same_language
 from nlp_meta.errors import DataError
 from nlp_meta.files.catalogs import po_entries, render_po, ts_entries
@@ -27,7 +28,6 @@ from nlp_meta.files.entries import (
     decode_lines,
     describe_reasons,
     ending_of,
-    is_blank,
     is_key,
     list_names,
     read_user_file,
@@ -305,10 +305,14 @@ def read_memory(
     if file.form in PAIR_TABLES:
         columns = {"source_column": source_column, "target_column": target_column}
         rows = read_rows_of(file, Reading(encoding, separator, sheet), known=columns.values())
+        names = set(rows.columns)
         rows = find_pairs(rows, (source_column, target_column), (source_lang, target_lang))
+        written = [c for c in rows.columns if c in names or c not in columns.values()]
         entries = [
             replace(entry, reason=row_reason({**row, source_column: None, target_column: None}))
-            for entry, row in zip(table_entries(file, rows, **columns), rows.cells, strict=True)
+            for entry, row in zip(
+                table_entries(file, rows, **columns, written=written), rows.cells, strict=True
+            )
         ]
         return _sift(entries, str(path), notes=rows.notes)
     if file.form == "tmx":
@@ -474,8 +478,8 @@ def _nothing(shown: str, left_out: Mapping[str, int], keys: Iterable[str]) -> Da
 
 
 def _flaw(source: str, target: str) -> str | None:
-    if is_blank(source) or is_blank(target):
-        return EMPTY if is_blank(source) and is_blank(target) else ONE_SIDED
+    if is_empty(source) or is_empty(target):
+        return EMPTY if is_empty(source) and is_empty(target) else ONE_SIDED
     return IDENTICAL if source.strip() == target.strip() else None
 
 

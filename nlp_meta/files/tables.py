@@ -300,12 +300,18 @@ def render_rows(path: Path, columns: Sequence[str], rows: Sequence[Cells]) -> by
 
 
 def table_entries(
-    file: UserFile, rows: Rows, *, source_column: str, target_column: str | None
+    file: UserFile,
+    rows: Rows,
+    *,
+    source_column: str,
+    target_column: str | None,
+    written: Sequence[str] | None = None,
 ) -> list[Entry]:
     """Take the sentences out of a table.
 
     Args:
         target_column: None gives entries without a target.
+        written: Columns that the file names; None takes those of the rows.
 
     Raises:
         DataError: A column is not there or twice there, or a cell holds no text.
@@ -313,7 +319,7 @@ def table_entries(
     wanted = {"source_column": source_column}
     if target_column is not None:
         wanted["target_column"] = target_column
-    _check_columns(file, rows, wanted)
+    _check_columns(file, rows, wanted, written=written)
     sources, *targets = (
         _cells(file, rows, name, argument=argument) for argument, name in wanted.items()
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nlp_meta.data.cells import is_empty
 from nlp_meta.data.languages import same_language
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
@@ -19,7 +20,6 @@ from nlp_meta.files.entries import (
     Entry,
     UserFile,
     damaged,
-    is_blank,
 )
 from nlp_meta.files.markup import fill, flatten, read_xml, render_xml, space_is_kept, write_xml
 from nlp_meta.files.states import is_locked, segment_reason, xliff_reason
@@ -188,9 +188,9 @@ def _entry(
     tag = None if target is None else target.get(_LANG)
     if "gettext-domain-header" in (unit.get("restype") or ""):
         reason = HEADER
-    elif not _is_translatable(unit) or (is_blank(texts[1]) and is_locked(unit, place.segment)):
+    elif not _is_translatable(unit) or (is_empty(texts[1]) and is_locked(unit, place.segment)):
         reason = LOCKED
-    elif is_blank(texts[1]):
+    elif is_empty(texts[1]):
         reason = UNTRANSLATED
     elif tag and languages[1] and not same_language(languages[1], tag):
         reason = OTHER_LANGUAGES
@@ -228,7 +228,7 @@ def _add_target(place: _Place) -> Any:
     if place.source is not None and place.source.get(_SPACE):
         target.set(_SPACE, place.source.get(_SPACE))
     target.tail = before.tail
-    before.tail = unit.text if is_blank(unit.text) else None
+    before.tail = unit.text if is_empty(unit.text) else None
     unit.insert(unit.index(before) + 1, target)
     return target
 

@@ -171,7 +171,7 @@ def read_delimited(
     Raises:
         TableError: Quotes can be read in two ways, or in none; a row is wider than the header.
     """
-    survey = _survey(split_lines(text), form, known=known, separator=separator)
+    survey = _survey(_join_header(split_lines(text)), form, known=known, separator=separator)
     reader, header = _RowReader(survey), list(survey.columns)
     is_named = bool(known) and set(known) <= set(header)
     cells: list[Cells] = []
@@ -381,6 +381,20 @@ def split_lines(text: str) -> list[str]:
     if text.count("\r") - text.count("\r\n") > text.count("\n"):
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.replace("\n\ufeff", "\n").split("\n")
+
+
+def _join_header(lines: list[str]) -> list[str]:
+    """Put a first line whose names go on over several lines into one; the others become blank."""
+    first = next((place for place, line in enumerate(lines) if line.strip()), 0)
+    last = first + 1
+    while last < min(len(lines), first + _HEADER_LINES) and lines[last].count('"') % 2 == 0:
+        last += 1
+    joined = "\n".join(line.rstrip("\r") for line in lines[first : last + 1])
+    for separator in _CANDIDATES if lines[first].count('"') % 2 else ():
+        dialect = Dialect(separator)
+        if not dialect.split(lines[first])[1] and dialect.split(joined)[1]:
+            return [*lines[:first], joined, *[""] * (last - first), *lines[last + 1 :]]
+    return lines
 
 
 def _survey(

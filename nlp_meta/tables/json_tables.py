@@ -117,10 +117,23 @@ def _unpack(value: dict[str, Any], known: Collection[str], notes: list[str]) -> 
     if _is_list_of(values, dict) and len(values) > 1 and set(known) <= values[0].keys():
         notes.append("the rows are the values of an object")
         return values
+    if _are_columns(values):
+        notes.append("the table is given by columns")
+        return _turn(value)
     if _is_list_of(values, list) and not any(isinstance(v, dict | list) for v in chain(*values)):
         notes.append("the table is given by columns")
         return _turn(value)
     return [value]
+
+
+def _are_columns(values: list[Any]) -> bool:
+    """Whether objects have the same keys, as columns of pandas, and files of languages, have."""
+    if len(values) < 2 or not _is_list_of(values, dict) or not all(values):
+        return False
+    shared = set(values[0]).intersection(*values)
+    cells = chain(*(column.values() for column in values))
+    is_flat = not any(isinstance(cell, dict | list) for cell in cells)
+    return is_flat and 2 * len(shared) > max(map(len, values))
 
 
 def _name_classes(rows: list[Any], described: Mapping[str, Any]) -> list[object]:
@@ -179,7 +192,7 @@ def _turn(table: Mapping[str, Any]) -> list[object]:
         raise TableError(
             f"it is given by columns, and they differ in length: {shown}",
             needed="as many cells in each column are needed",
-            remedy='write rows such as {"text": "...", "label": "..."}',
+            remedy="write an object for each row",
         )
     if lists:
         return [dict(zip(lists, cells, strict=True)) for cells in zip(*lists.values(), strict=True)]

@@ -1216,3 +1216,40 @@ def test_blank_lines_at_the_end_of_one_text_shift_nothing(tmp_path):
 def test_files_that_are_no_memories_are_named(tmp_path, name, content, reason):
     with pytest.raises(DataError, match=reason):
         read_memory(put(tmp_path, name, content), source_lang="eng", target_lang="ind")
+
+
+def test_what_nobody_sees_is_no_sentence(tmp_path):
+    path = put(tmp_path, "a.csv", "source,target\n\u200b,Simpan\nOpen,Buka\nYes,\ufeff\n")
+
+    memory = read_memory(path)
+
+    assert texts(memory) == (("Open", "Buka"),)
+    assert dict(memory.left_out) == {"one-sided": 2}
+
+
+def test_languages_as_keys_of_objects_are_columns(tmp_path):
+    """Files of a program's texts, a language each, put together."""
+    content = {"en": {"save": "Save it", "open": "Open"}, "id": {"save": "Simpan", "open": "Buka"}}
+
+    memory = read_memory(
+        put(tmp_path, "a.json", json.dumps(content)), source_lang="eng", target_lang="ind"
+    )
+
+    assert texts(memory) == (("Save it", "Simpan"), ("Open", "Buka"))
+
+
+def test_a_message_lists_the_columns_of_the_file_alone(tmp_path):
+    path = put(tmp_path, "a.csv", "en,de_DE,de_AT\nJanuary,Januar,J\u00e4nner\n")
+
+    with pytest.raises(DataError, match="its columns are 'en', 'de_DE', 'de_AT';"):
+        read_memory(path, source_lang="eng", target_lang="deu")
+
+
+def test_an_encoding_that_is_not_declared_can_be_named(tmp_path):
+    path = put(tmp_path, "a.tmx", tmx(unit(en="Open", id="Kaf\u00e9")).encode("cp1252"))
+
+    with pytest.raises(DataError, match="name its own with `encoding`"):
+        read_memory(path, source_lang="eng", target_lang="ind")
+    memory = read_memory(path, source_lang="eng", target_lang="ind", encoding="cp1252")
+
+    assert texts(memory) == (("Open", "Kaf\u00e9"),)

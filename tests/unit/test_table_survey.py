@@ -257,3 +257,20 @@ def test_rows_of_one_line_are_told_by_their_numbers(tmp_path):
 def test_a_folder_is_no_table(tmp_path):
     with pytest.raises(DataError, match="it is a folder"):
         read_table(tmp_path, max_rows=9)
+
+
+def test_names_of_columns_may_go_on_over_lines(tmp_path):
+    content = (
+        'id,"How sure?\n(0 to 10)",text,label\n1,3,Good,pos\n2,4,Bad,neg\n,,,\n3,1,"A\nB",pos\n'
+    )
+
+    table = read(tmp_path, content, empty="skip")
+
+    assert table.columns == ("id", "How sure?\n(0 to 10)", "text", "label")
+    assert (table.texts, table.lines) == (("Good", "Bad", "A\nB"), (3, 4, 6))
+    table = read(
+        tmp_path,
+        '"How was it?\n(in English)",label\nGood,pos\n',
+        text_column="how was it in english",
+    )
+    assert table.texts == ("Good",)
