@@ -285,7 +285,7 @@ def _add_forms(message: Any, *, count: int) -> list[Any]:
     forms = translation.findall("numerusform")
     if message.get("numerus") == "yes" and not forms:
         forms = [etree.SubElement(translation, "numerusform") for _ in range(count)]
-    return [form for form in forms if is_blank(_text(form))] or [translation]
+    return [form for form in forms if is_empty(_text(form))] or [translation]
 
 
 def _entries(message: Any) -> Iterator[Entry]:

@@ -47,7 +47,7 @@ from nlp_meta.files.tables import (
 from nlp_meta.files.tmx import render_tmx, tmx_entries
 from nlp_meta.files.xliff import render_xliff, xliff_entries
 from nlp_meta.tables.delimited import has_tabs
-from nlp_meta.tables.rows import Reading
+from nlp_meta.tables.rows import Reading, Rows
 from nlp_meta.tables.workbooks import import_openpyxl
 
 
@@ -304,16 +304,9 @@ def read_memory(
     check_form(path, file.form, MEMORY_FORMS, _ALIGNED, content=file.content)
     if file.form in PAIR_TABLES:
         columns = {"source_column": source_column, "target_column": target_column}
-        rows = read_rows_of(file, Reading(encoding, separator, sheet), known=columns.values())
-        names = set(rows.columns)
-        rows = find_pairs(rows, (source_column, target_column), (source_lang, target_lang))
-        written = [c for c in rows.columns if c in names or c not in columns.values()]
-        entries = [
-            replace(entry, reason=row_reason({**row, source_column: None, target_column: None}))
-            for entry, row in zip(
-                table_entries(file, rows, **columns, written=written), rows.cells, strict=True
-            )
-        ]
+        rows, entries = _table_entries(
+            file, Reading(encoding, separator, sheet), columns, languages
+        )
         return _sift(entries, str(path), notes=rows.notes)
     if file.form == "tmx":
         catalog = tmx_entries(file, **languages)
@@ -321,6 +314,26 @@ def read_memory(
     catalog = _READERS[file.form](file)
     entries = orient(file, catalog, source_lang=source_lang, target_lang=target_lang)
     return _sift(entries, str(path), notes=catalog.notes)
+
+
+def _table_entries(
+    file: UserFile,
+    reading: Reading,
+    columns: Mapping[str, str],
+    languages: Mapping[str, str | None],
+) -> tuple[Rows, list[Entry]]:
+    """Entries of a table, with the reasons that stand in its other columns."""
+    source, target = columns.values()
+    read = read_rows_of(file, reading, known=columns.values())
+    rows = find_pairs(read, (source, target), (languages["source_lang"], languages["target_lang"]))
+    written = [
+        name for name in rows.columns if name in read.columns or name not in (source, target)
+    ]
+    entries = table_entries(file, rows, source_column=source, target_column=target, written=written)
+    return rows, [
+        replace(entry, reason=row_reason({**row, source: None, target: None}))
+        for entry, row in zip(entries, rows.cells, strict=True)
+    ]
 
 
 def orient(
