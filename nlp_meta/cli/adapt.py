@@ -114,7 +114,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
-    from nlp_meta.cli.evaluate import doubt_scores
+    from nlp_meta.cli.evaluate import doubt_accuracy
     from nlp_meta.data.labels import describe_match
     from nlp_meta.models.texts import note_unknown
 
@@ -141,7 +141,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
         show_notes(screen, note_unknown(unknown, examples))
         if adapted.match is not None:
             counts = Counter(adapted.match.labels)
-            show_notes(screen, doubt_scores(counts, adapted.report.held_out_accuracy))
+            show_notes(screen, doubt_accuracy(counts, adapted.report.held_out_accuracy))
     return _describe_labels(adapted, options)
 
 

@@ -215,29 +215,35 @@ _EVALUATIONS = {
 
 
 def doubt_scores(counts: Mapping[str, int], accuracy: float) -> list[str]:
-    """Say what scores cannot tell that are over few rows, or mostly over rows of one label.
+    """Say what scores over few rows, or mostly over rows of one label, cannot tell.
 
     Args:
         counts: Rows of each label.
         accuracy: Share of the rows whose label was found.
     """
     notes, rows = [], sum(counts.values())
-    often = max(counts, key=lambda label: counts[label])
     if rows == 1:
         notes.append("one row says almost nothing of a model; an interval needs more")
     elif rows < FEW_ROWS:
         notes.append(f"{rows} rows are few: another {rows} may give other scores")
     if len(counts) == 1:
         notes.append(
-            f"all rows are labeled {often!r}: accuracy is the share of them that is found, and "
-            "no score says how often another label is right"
+            f"all rows are labeled {next(iter(counts))!r}: accuracy is the share of them that is "
+            "found, and no score says how often another label is right"
         )
-    elif accuracy <= counts[often] / rows:
-        notes.append(
-            f"an accuracy of {accuracy:.3f} is no more than that of answering {often!r} to every "
-            f"row, {counts[often] / rows:.3f}"
-        )
-    return notes
+    return notes + doubt_accuracy(counts, accuracy)
+
+
+def doubt_accuracy(counts: Mapping[str, int], accuracy: float) -> list[str]:
+    """Say that an accuracy is no better than that of one answer to all rows."""
+    often = max(counts, key=lambda label: counts[label])
+    share = counts[often] / sum(counts.values())
+    if len(counts) == 1 or accuracy > share:
+        return []
+    return [
+        f"an accuracy of {accuracy:.3f} is no more than that of answering {often!r} to every row, "
+        f"{share:.3f}"
+    ]
 
 
 def show_number(number: object, digits: int) -> str:

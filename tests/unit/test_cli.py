@@ -16,7 +16,8 @@ import pytest
 
 from nlp_meta import __version__
 from nlp_meta.cli import COMMANDS, main, read_options
-from nlp_meta.cli.options import name_options, repeat_data
+from nlp_meta.cli.evaluate import doubt_accuracy
+from nlp_meta.cli.options import name_options, read_path, repeat_data
 from nlp_meta.cli.predict import name_columns
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
@@ -709,3 +710,19 @@ def test_texts_to_align_are_read_in_the_encoding_that_is_named(tmp_path, capsys)
     assert "or name its own with `--encoding`" in said
     assert main([*words, "--encoding", "cp1252"]) == 2
     assert "'none/such'" in capsys.readouterr().err
+
+
+def test_an_accuracy_that_one_answer_to_all_rows_has_too_is_doubted():
+    """72 of 74 are 0.973: whoever always answers the same is right as often."""
+    counts = {"positive": 72, "negative": 2}
+
+    assert "answering 'positive' to every row, 0.973" in doubt_accuracy(counts, 72 / 74)[0]
+    assert doubt_accuracy(counts, 73 / 74) == []
+
+
+def test_a_path_may_begin_with_the_users_own_folder(monkeypatch, tmp_path):
+    """A shell does not write out the ~ of --output=~/scores.json."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert read_path("~/scores.json") == tmp_path / "scores.json"
+    assert read_path("~no such user/x") == Path("~no such user/x")
