@@ -175,12 +175,8 @@ def read_delimited(
     reader, header = _RowReader(survey), list(survey.columns)
     is_named = bool(known) and set(known) <= set(header)
     cells: list[Cells] = []
-    lines, count, number, repeated, is_ruled = [], 0, 0, 0, False
+    lines, count, number, repeated = [], 0, 0, 0
     for line, row in reader.read():
-        if line == survey.header + 2 and _is_ruler(row, survey.dialect.separator):
-            is_ruled = True
-            continue
-        row = [cell.strip() for cell in row] if is_ruled else row
         if is_named and row == header:
             repeated += 1
         else:
@@ -191,8 +187,6 @@ def read_delimited(
                 cells.append(pick_cells(dict(zip(header, row, strict=False)), columns))
                 lines.append(line)
     notes = [*survey.notes, *reader.notes()]
-    if is_ruled:
-        notes.append("it is a table of Markdown")
     if repeated:
         notes.append(f"rows that repeat the header are left out: {repeated}")
     written = survey.lines[survey.header : survey.header + 1]
@@ -234,6 +228,7 @@ class _RowReader:
         self._width = len(survey.columns)
         self._stray: list[int] = []
         self._blank: list[int] = []
+        self._is_markdown = False
         # No text in quotes that begins before this line ends as it must.
         self._unclosed = 0
 
@@ -248,16 +243,18 @@ class _RowReader:
                 self._blank.append(first + 1)
                 continue
             row, clean = self._dialect.split(line)
-            if clean and len(row) <= self._width:
-                yield first + 1, row
+            if first == self._survey.header + 1 and _is_ruler(row, separator):
+                self._is_markdown = True
                 continue
-            rows, place = self._resolve(first, row, clean)
+            rows = [row]
+            if not clean or len(row) > self._width:
+                rows, place = self._resolve(first, row, clean)
             for row in rows:
-                yield first + 1, row
+                yield first + 1, [cell.strip() for cell in row] if self._is_markdown else row
 
     def notes(self) -> list[str]:
         """What was taken for granted."""
-        notes = []
+        notes = ["it is a table of Markdown"] if self._is_markdown else []
         if self._stray:
             lines = _list_lines(self._stray)
             notes.append(f"a quote that encloses no cell is part of the text ({lines})")
