@@ -224,6 +224,8 @@ class RunSettings:
         report_to: Trackers of Accelerate: tensorboard, wandb, ...
         resume: Go on from the newest checkpoint of `output_dir`; short: --resume.
         replace: Replace a run, or a model, that is in `output_dir`; short: --replace.
+        states_dir: Folder where what the frozen layers give is kept for other runs and processes;
+            null keeps it until the run ends.
     """
 
     seed: int
@@ -235,6 +237,7 @@ class RunSettings:
     report_to: list[str]
     resume: bool
     replace: bool = False
+    states_dir: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,7 +536,7 @@ def fingerprint(settings: Any) -> dict[str, object]:
     """
     values = asdict(settings)
     values.pop("hub", None)
-    for name in ("output_dir", "resume", "replace", "num_processes", "report_to"):
+    for name in ("output_dir", "resume", "replace", "states_dir", "num_processes", "report_to"):
         del values["run"][name]
     values["data"]["cards"] = [Path(card).stem for card in values["data"]["cards"]]
     del values["data"]["root"]

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from nlp_meta.data.answers import Rival
-from nlp_meta.data.cache import Clock
 from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
+from nlp_meta.data.clock import Clock
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import (
     GENERATION,
@@ -28,6 +28,7 @@ from nlp_meta.data.episodes import (
 )
 from nlp_meta.data.pairs import draw_pairs, evaluation_pairs
 from nlp_meta.data.tasks import Task
+from nlp_meta.encoders.cache import Storage
 from nlp_meta.encoders.prefix import Embed, mean_pooled_embedder
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.meta.inner_loop import Weights
@@ -101,6 +102,7 @@ class Bench:
         adapted: The last adaptation of a meta-model with its seconds, by start and support
             set, for methods that read it in two ways.
         clock: Charged for what methods find ready, kept from earlier episodes.
+        storage: Where that is kept; by a comparison, for all its processes.
     """
 
     settings: Any
@@ -109,6 +111,7 @@ class Bench:
     others: tuple[Task, ...] = ()
     adapted: dict[str, tuple[AdaptedModel, float]] = field(default_factory=dict, repr=False)
     clock: Clock = field(default_factory=Clock, repr=False)
+    storage: Storage = field(default_factory=Storage, repr=False)
     _loaded: dict[str, Any] = field(default_factory=dict, repr=False)
     _embedders: dict[str, Embed] = field(default_factory=dict, repr=False)
 
@@ -131,9 +134,9 @@ class Bench:
                 labels=labels,
                 precision=run.mixed_precision,
                 batch_tokens=run.batch_tokens,
+                storage=self.storage,
             )[self.skill]
-            if self.skill != GENERATION:
-                self._loaded[key].backbone.clock.follow(self.clock)
+            self._loaded[key].backbone.clock.follow(self.clock)
         if self.skill == GENERATION:
             return replace(self._loaded[key], num_beams=self.settings.model.num_beams)
         return self._loaded[key]
@@ -169,7 +172,9 @@ class Bench:
         if key not in self._embedders:
             backbone = self.objective(model, self.labels).backbone
             tokens = self.settings.run.batch_tokens
-            self._embedders[key] = mean_pooled_embedder(backbone, batch_tokens=tokens)
+            self._embedders[key] = mean_pooled_embedder(
+                backbone, batch_tokens=tokens, storage=self.storage
+            )
         return self._embedders[key]
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from nlp_meta.comparing.bench import Bench, Method, fold_episodes
 from nlp_meta.data.answers import Answer, LearnedWithFacts
-from nlp_meta.data.cache import Clock
 from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.clock import Clock
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.encoders.backbone import BUILTIN, choose_autocast, choose_device
 from nlp_meta.errors import SettingsError

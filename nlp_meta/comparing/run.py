@@ -33,6 +33,7 @@ from nlp_meta.comparing.methods import MethodRow, find_method, group_of
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.leaks import LeakReport
 from nlp_meta.data.tasks import Task
+from nlp_meta.encoders.cache import Storage
 from nlp_meta.errors import MissingPackageError, OutputError, SettingsError
 from nlp_meta.evaluation.answers import ANSWERS, missing_for
 from nlp_meta.evaluation.protocol import FOLDER as CELLS
@@ -65,6 +66,8 @@ logger = logging.getLogger(__name__)
 
 CHOICES = "choices"
 """Folder of what methods chose, a file for each: `choices/METHOD.FINGERPRINT.json`."""
+STATES = "states"
+"""Folder of what frozen layers gave, until the comparison ends."""
 
 Rows = Mapping[str, tuple[MethodRow, str]]
 """By method, its row of the table and what follows its name in the config."""
@@ -155,6 +158,8 @@ def run_comparison(
     if share.rank == 0:
         check_results_folder(settings, tasks, folder=folder, replace=settings.run.replace)
     share.wait()
+    storage = Storage(shared=Path(settings.run.states_dir or folder / STATES))
+    bench = replace(bench, storage=storage)
     path = folder / f".{share.rank}.lock"
     append_text(path, "", argument="run.output_dir")
     with hold(path, argument="run.output_dir"):
@@ -407,12 +412,15 @@ def save_comparison(
         pyarrow.parquet.write_table(table, draft.path / "predictions.parquet")
         write_report(draft.path, results, table)
         draft.record = results
+    if settings.run.states_dir is None and (folder / STATES).is_dir():
+        remove_folder(folder / STATES)
     return answer_sentence(results)
 
 
 def _portable(settings: AnyComparison) -> dict[str, object]:
     """Settings without the folders of this machine."""
-    return {**asdict(settings), "data": asdict(replace(settings.data, root=None))}
+    data, run = replace(settings.data, root=None), replace(settings.run, states_dir=None)
+    return {**asdict(settings), "data": asdict(data), "run": asdict(run)}
 
 
 def _versions() -> dict[str, str]:

@@ -254,10 +254,9 @@ def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
         if not support_set.examples:
             return answer_by(objective, start, support_set)
         adapted = _adapt(bench, folder, model, support_set)
-        # Through the cached prefix, which `AdaptedModel.predict` does not keep.
-        alone = answer_by(
-            adapted.objective, adapted.weights, replace(support_set, labels=adapted.labels)
-        )
+        # Through what all methods keep of the queries, which an adapted model does not.
+        ready = replace(adapted.objective, network=objective.network)
+        alone = answer_by(ready, adapted.weights, replace(support_set, labels=adapted.labels))
 
         def answer(queries: Queries) -> Sequence[Prediction]:
             answers: Any = alone(queries)

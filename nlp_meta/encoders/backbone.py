@@ -40,7 +40,7 @@ from transformers import (
 )
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from nlp_meta.data.cache import Clock
+from nlp_meta.data.clock import Clock
 from nlp_meta.data.session import bound_session
 from nlp_meta.errors import BackboneError, SettingsError
 from nlp_meta.progress import quiet_transformers
@@ -401,8 +401,9 @@ def _check_length(
     name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> None:
     positions = int(getattr(config, "max_position_embeddings", max_tokens))
-    # RoBERTa numbers positions from the padding index on, so two of them are never used.
-    longest = positions - 2 if "roberta" in config.model_type else positions
+    # These number positions from the padding index on, so two of them are never used.
+    numbered = "roberta" in config.model_type or config.model_type in ("camembert", "mpnet")
+    longest = positions - 2 if numbered else positions
     longest = min(longest, int(tokenizer.model_max_length))
     if not 3 <= max_tokens <= longest:
         raise BackboneError(

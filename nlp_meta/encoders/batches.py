@@ -222,7 +222,7 @@ class PairRow:
     """One sentence pair as the network and the loss take it.
 
     Attributes:
-        source: Ids for the encoder, `(tokens,)`.
+        source: `(tokens,)` ids or `(tokens, hidden)` states of the encoder.
         target: Ids that the decoder is to write, `(tokens,)`.
         start: Ids that its decoding begins with.
     """
@@ -237,7 +237,7 @@ class PairBatch:
     """Sentence pairs of like length from W tasks, padded to one block.
 
     Attributes:
-        sources: `(rows, tokens)`.
+        sources: `(rows, tokens, ...)`.
         mask: `(rows, tokens)`, 1 for real tokens of the sources.
         labels: `(rows, target tokens)`, `IGNORED` where padded.
         starts: `(rows, ids)` that decoding begins with.

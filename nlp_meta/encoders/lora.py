@@ -33,6 +33,7 @@ from transformers import PreTrainedModel
 from nlp_meta.encoders import seq2seq
 from nlp_meta.encoders.backbone import Backbone, loading, skeleton
 from nlp_meta.encoders.batches import Owners
+from nlp_meta.encoders.families import FAMILIES
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import BackboneError
 
@@ -91,6 +92,7 @@ def plan_lora(
         lora_alpha=lora_alpha,  # type: ignore[arg-type]  # PEFT divides it by r, any number serves
         target_modules=list(lora_target_modules) if lora_target_modules else None,
         layers_to_transform=list(range(depth - lora_layers, depth)),
+        layers_pattern=_layers_pattern(backbone),
         modules_to_save=_modules_to_save(backbone),
         task_type="FEATURE_EXTRACTION" if backbone.pooling == "mean" else "SEQ_CLS",
     )
@@ -98,6 +100,12 @@ def plan_lora(
     inner = "encoder." if backbone.pooling == "mean" else ""
     scales = {inner + name: scale for name, scale in peft_scales.items()}
     return LoraPlan(lora_r, scales, backbone.head, config)
+
+
+def _layers_pattern(backbone: Backbone) -> str | None:
+    """The name of a list of layers that stands on top, where PEFT does not look for one."""
+    family = FAMILIES.get(backbone.config.model_type)
+    return family.layers if family and "." not in family.layers else None
 
 
 def plan_seq2seq_lora(
@@ -181,6 +189,13 @@ def lowest_adapted_layer(plan: LoraPlan) -> int:
     """Index of the first transformer layer that moves; those below are a fixed function."""
     layers = plan.config.layers_to_transform
     return min(layers) if isinstance(layers, list) else int(layers or 0)
+
+
+def lowest_adapted_source_layer(backbone: Seq2Seq, plan: LoraPlan) -> int:
+    """Index of the first layer of the encoder that moves; all of its layers where none does."""
+    numbers = (re.match(r"(?:model\.)?encoder\.[^\d]*(\d+)", name) for name in plan.scales)
+    layers = [int(number[1]) for number in numbers if number]
+    return min(layers, default=int(backbone.encoder.config.num_hidden_layers))
 
 
 def start_weights(

@@ -26,6 +26,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from nlp_meta.data.clock import Clock
 from nlp_meta.data.languages import COMMON_CODES, LanguageTag, name_language, parse_tag, split_pair
 from nlp_meta.encoders.backbone import (
     Turn,
@@ -234,6 +235,7 @@ class Seq2Seq:
         name: Hub id or folder, as the user typed it; what an adapter is saved for.
         max_tokens: Longer texts are cut; special tokens count.
         pooling: Its own form is what an adapter is saved for.
+        clock: Charged for what is kept of its texts.
         running, reading: Turns of whoever runs the model, and of whoever uses its tokenizer;
             who takes both takes `running` first.
     """
@@ -244,6 +246,7 @@ class Seq2Seq:
     languages: Languages
     max_tokens: int
     pooling: str = "native"
+    clock: Clock = field(default_factory=Clock, compare=False, repr=False)
     running: Turn = field(default_factory=Turn, compare=False, repr=False)
     reading: Turn = field(default_factory=Turn, compare=False, repr=False)
 
@@ -252,7 +255,7 @@ class Seq2Seq:
         with self.running(), self.reading():
             copied = {
                 name: copy.deepcopy(getattr(self, name), memo)
-                for name in ("model", "tokenizer", "running", "reading")
+                for name in ("model", "tokenizer", "clock", "running", "reading")
             }
         return replace(self, **copied)
 
@@ -263,6 +266,11 @@ class Seq2Seq:
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def encoder(self) -> Any:
+        """The half that reads; what it holds depends on its family."""
+        return self.model.get_encoder()
 
     @property
     def padding(self) -> int:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nlp_meta.data.answers import Answer, LearnedWithFacts, Rival
-from nlp_meta.data.cache import Clock
 from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.clock import Clock
 from nlp_meta.data.episodes import Episode, SupportSet
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation.answers import (

@@ -12,11 +12,12 @@ from nlp_meta.errors import OutputError
 
 
 @contextmanager
-def lock(path: Path, *, shared: bool = False) -> Iterator[bool]:
+def lock(path: Path, *, shared: bool = False, wait: bool = False) -> Iterator[bool]:
     """Hold a file or a folder for this process; a process that ends, however, lets it go.
 
     Args:
         shared: Others may hold it so at the same time.
+        wait: Until another process lets it go.
 
     Returns:
         Whether it is held: False where another process holds it.
@@ -28,7 +29,7 @@ def lock(path: Path, *, shared: bool = False) -> Iterator[bool]:
     try:
         try:
             kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:

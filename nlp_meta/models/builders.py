@@ -7,8 +7,9 @@ from typing import TypedDict, Unpack
 import torch
 
 from nlp_meta.encoders.backbone import Backbone, choose_autocast, choose_device, load_backbone
+from nlp_meta.encoders.cache import Storage
 from nlp_meta.encoders.lora import LoraPlan, lowest_adapted_layer, plan_lora
-from nlp_meta.encoders.prefix import Network, build_network
+from nlp_meta.encoders.prefix import Network, build_network, warn_of_whole_passes
 from nlp_meta.encoders.seq2seq import load_seq2seq
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.generation import Generation, build_generation
@@ -23,12 +24,14 @@ class LoadOptions(TypedDict, total=False):
         precision: `auto`, or the dtype of the matrix products.
         batch_tokens: Most tokens of one padded batch.
         token: Of the Hub.
+        storage: Where what the frozen layers give is kept; None keeps it for this process alone.
     """
 
     device: torch.device | str | None
     precision: str
     batch_tokens: int
     token: str | None
+    storage: Storage | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ def load_encoder(
     precision: str = "auto",
     batch_tokens: int = 2048,
     token: str | None = None,
+    storage: Storage | None = None,
 ) -> Encoder:
     """Load the encoder that settings name and plan its adapter."""
     backbone = load_backbone(
@@ -60,7 +64,11 @@ def load_encoder(
         token=token,
     )
     dtype = choose_autocast(precision, backbone.device)
-    return plan_encoder(backbone, settings, dtype=dtype, batch_tokens=batch_tokens)
+    encoder = plan_encoder(
+        backbone, settings, dtype=dtype, batch_tokens=batch_tokens, storage=storage
+    )
+    warn_of_whole_passes(backbone.config, frozen_layers=lowest_adapted_layer(encoder.plan))
+    return encoder
 
 
 def plan_encoder(
@@ -69,8 +77,9 @@ def plan_encoder(
     *,
     dtype: torch.dtype | None,
     batch_tokens: int,
+    storage: Storage | None = None,
 ) -> Encoder:
-    """Let PEFT choose the adapted layers and keep the frozen ones' states in memory.
+    """Let PEFT choose the adapted layers and keep what the frozen ones give.
 
     Raises:
         BackboneError: The layers cannot be adapted.
@@ -82,7 +91,9 @@ def plan_encoder(
         lora_layers=settings.lora_layers,
         lora_target_modules=settings.lora_target_modules,
     )
-    network = build_network(backbone, frozen_layers=lowest_adapted_layer(plan), dtype=dtype)
+    network = build_network(
+        backbone, frozen_layers=lowest_adapted_layer(plan), storage=storage, dtype=dtype
+    )
     return Encoder(backbone, network, plan, batch_tokens)
 
 
@@ -136,6 +147,7 @@ def build_generator(
     precision: str = "auto",
     batch_tokens: int = 2048,
     token: str | None = None,
+    storage: Storage | None = None,
 ) -> Generation:
     """Load the encoder-decoder that settings name and make the objective of generation.
 
@@ -162,4 +174,5 @@ def build_generator(
         num_beams=settings.num_beams,
         autocast=choose_autocast(precision, place),
         batch_tokens=batch_tokens,
+        storage=storage,
     )

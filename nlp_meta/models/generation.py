@@ -19,6 +19,7 @@ from nlp_meta.data.inputs import Texts, as_texts, check_choice, check_whole, che
 from nlp_meta.data.languages import check_pair, join_pair, split_pair
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
+from nlp_meta.encoders.prefix import whole_source_network
 from nlp_meta.encoders.seq2seq import direct, tokenize_sources, tokenize_targets
 from nlp_meta.encoders.similarity import NEIGHBORS
 from nlp_meta.errors import DivergedError
@@ -333,6 +334,7 @@ def adapt_to_writing(
         is_new=direction.is_new,
         seconds=time.monotonic() - began,
     )
+    objective = objective.over(objective.backbone)  # it keeps no text
     return GenerationModel(objective, adapted.weights, settings, *languages, report, provenance)
 
 
@@ -431,6 +433,7 @@ def write_texts(
         num_beams = check_whole(num_beams, "num_beams", least=1, most=most)
     exact = replace(
         objective,
+        network=whole_source_network(objective.backbone),
         autocast=None,
         batch_tokens=WRITING_TOKENS,
         num_beams=num_beams or objective.num_beams,
@@ -455,7 +458,8 @@ def embed_texts(
         on_step: Called with the number of texts just embedded.
     """
     texts = as_texts(texts, "texts")
-    exact = replace(objective, autocast=None, batch_tokens=WRITING_TOKENS)
+    network = whole_source_network(objective.backbone)
+    exact = replace(objective, network=network, autocast=None, batch_tokens=WRITING_TOKENS)
     stacked = repeat(weights, tasks=1)
 
     def embed(block: list[str]) -> Tensor:

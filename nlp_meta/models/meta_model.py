@@ -304,6 +304,7 @@ class MetaModel(Model):
         common |= {"settings": self.settings, "provenance": self._origin()}
         if writes:
             generation = self.objective_of(skill, Generation)
+            generation = generation.over(generation.backbone)
             common["how"] = self.adaptation[skill].instead(steps=steps, learning_rate=learning_rate)
             return adapt_to_writing(generation, self.start_of(skill), sources, targets, **common)
         retrieval = self.objective_of(skill, Retrieval)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.episodes import Episode
@@ -31,8 +32,17 @@ from nlp_meta.encoders.batches import (
     split_by_task,
     stack_pairs,
 )
-from nlp_meta.encoders.lora import LoraPlan, Weights, plan_seq2seq_lora, stacked, start_weights
-from nlp_meta.encoders.seq2seq import Seq2Seq, direct, tokenize_sources, tokenize_targets
+from nlp_meta.encoders.cache import Storage
+from nlp_meta.encoders.lora import (
+    LoraPlan,
+    Weights,
+    lowest_adapted_source_layer,
+    plan_seq2seq_lora,
+    stacked,
+    start_weights,
+)
+from nlp_meta.encoders.prefix import SourceNetwork, build_source_network, warn_of_whole_passes
+from nlp_meta.encoders.seq2seq import Seq2Seq, direct, tokenize_targets
 from nlp_meta.errors import SettingsError
 
 LONGEST_FACTOR, LONGEST_STEP = 2, 32
@@ -44,6 +54,7 @@ class Generation:
     """A frozen encoder-decoder and the layers of it that move.
 
     Attributes:
+        network: Its encoder, which may keep what its frozen layers give.
         label_smoothing: Share of the probability that is spread over the vocabulary.
         num_beams: Of the search that answers; 1 is greedy.
         autocast: Dtype of the matrix products; None computes as the backbone is stored.
@@ -51,6 +62,7 @@ class Generation:
     """
 
     backbone: Seq2Seq
+    network: SourceNetwork
     plan: LoraPlan
     label_smoothing: float
     num_beams: int
@@ -58,8 +70,10 @@ class Generation:
     batch_tokens: int
 
     def over(self, backbone: Seq2Seq) -> "Generation":
-        """The same over another copy of its encoder-decoder."""
-        return replace(self, backbone=backbone)
+        """The same over a copy of its encoder-decoder, or over itself, with no text kept."""
+        layers = lowest_adapted_source_layer(backbone, self.plan)
+        network = build_source_network(backbone, frozen_layers=layers)
+        return replace(self, backbone=backbone, network=network)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Generation":
         return self.over(copy.deepcopy(self.backbone, memo))
@@ -74,6 +88,7 @@ class Generation:
             pair_losses = token_losses(
                 self.backbone.model,
                 batch,
+                states=self.network.run(batch.sources, batch.mask),
                 padding=self.backbone.padding,
                 label_smoothing=self.label_smoothing,
             )
@@ -106,10 +121,9 @@ class Generation:
         means = []
         for batch in batches:
             with self._adapted(weights, batch.owners):
-                encoder = self.backbone.model.get_encoder()
-                states = encoder(input_ids=batch.sources, attention_mask=batch.mask)
+                states = self.network.run(batch.sources, batch.mask)
             mask = batch.mask.unsqueeze(-1).float()
-            means.append((states.last_hidden_state.float() * mask).sum(1) / mask.sum(1))
+            means.append((states.float() * mask).sum(1) / mask.sum(1))
         return split_by_task([mean.cpu() for mean in means], batches)
 
     def support_batches(
@@ -130,7 +144,7 @@ class Generation:
         tasks = []
         for episode, side in zip(episodes, sides, strict=True):
             direction = direct(self.backbone, episode.language)
-            sources = tokenize_sources(self.backbone, [e.source for e in side], direction)
+            sources = self.network.encode([e.source for e in side], direction)
             targets = tokenize_targets(self.backbone, [e.target for e in side], direction)
             pairs = zip(sources, targets, strict=True)
             tasks.append([PairRow(source, target, direction.start) for source, target in pairs])
@@ -139,7 +153,7 @@ class Generation:
     def _stack(self, tasks: Sequence[Sequence[PairRow]]) -> list[PairBatch]:
         return stack_pairs(
             tasks,
-            padding=self.backbone.padding,
+            padding=self.network.padding,
             tokens=self.batch_tokens,
             device=self.backbone.device,
         )
@@ -164,8 +178,9 @@ class Generation:
 
     def _search(self, weights: Weights, batch: PairBatch, *, longest: int) -> list[str]:
         with self._adapted(weights, batch.owners):
+            states = self.network.run(batch.sources, batch.mask)
             written = self.backbone.model.generate(  # type: ignore[operator]  # a mixin's method
-                input_ids=batch.sources,
+                encoder_outputs=BaseModelOutput(last_hidden_state=states),
                 attention_mask=batch.mask,
                 decoder_input_ids=batch.starts,
                 decoder_start_token_id=batch.starts[:, 0].tolist(),
@@ -180,13 +195,24 @@ class Generation:
 
 
 def token_losses(
-    model: PreTrainedModel, batch: PairBatch, *, padding: int, label_smoothing: float
+    model: PreTrainedModel,
+    batch: PairBatch,
+    *,
+    padding: int,
+    label_smoothing: float,
+    states: Tensor | None = None,
 ) -> Tensor:
-    """Cross-entropy of each target token, `(rows, target tokens)` in nats; 0 where padded."""
+    """Cross-entropy of each target token, `(rows, target tokens)` in nats; 0 where padded.
+
+    Args:
+        states: The encoder's last ones, `(rows, tokens, hidden)`; None lets it read the sources.
+    """
+    encoded = None if states is None else BaseModelOutput(last_hidden_state=states)
     # What the decoder has written so far: its first id, then the labels but the last.
     written = torch.cat([batch.starts[:, :1], batch.labels[:, :-1]], dim=1)
     logits = model(
-        input_ids=batch.sources,
+        input_ids=batch.sources if encoded is None else None,
+        encoder_outputs=encoded,
         attention_mask=batch.mask,
         decoder_input_ids=written.masked_fill(written == IGNORED, padding),
         use_cache=False,
@@ -213,8 +239,12 @@ def build_generation(
     num_beams: int,
     autocast: torch.dtype | None,
     batch_tokens: int,
+    storage: Storage | None = None,
 ) -> Generation:
     """Let PEFT choose the adapted layers.
+
+    Args:
+        storage: Where states of sources are kept; None keeps them for this process alone.
 
     Raises:
         SettingsError: Label smoothing or beams are out of range.
@@ -237,7 +267,10 @@ def build_generation(
         lora_layers=lora_layers,
         lora_target_modules=lora_target_modules,
     )
-    return Generation(backbone, plan, label_smoothing, num_beams, autocast, batch_tokens)
+    layers = lowest_adapted_source_layer(backbone, plan)
+    warn_of_whole_passes(backbone.config, frozen_layers=layers)
+    network = build_source_network(backbone, frozen_layers=layers, storage=storage)
+    return Generation(backbone, network, plan, label_smoothing, num_beams, autocast, batch_tokens)
 
 
 def _bound(length: int) -> int:

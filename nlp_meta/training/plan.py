@@ -7,6 +7,7 @@ head, the temperature of retrieval. They are drawn anew, or those of another sta
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from nlp_meta.data.episodes import (
     Stream,
 )
 from nlp_meta.data.tasks import Task, load_tasks
+from nlp_meta.encoders.cache import Storage
 from nlp_meta.encoders.heads import RIDGE
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.errors import MetaModelError, SettingsError
@@ -38,6 +40,7 @@ from nlp_meta.settings import (
     MetaTraining,
     ModelSettings,
     OuterSettings,
+    RunSettings,
 )
 
 Objectives = Mapping[str, AnyObjective]
@@ -128,7 +131,14 @@ def plan_objectives(
         device=device,
         precision=settings.run.mixed_precision,
         batch_tokens=settings.run.batch_tokens,
+        storage=plan_storage(settings.run),
     )
+
+
+def plan_storage(run: RunSettings) -> Storage:
+    """Keep states where other runs look for them, or what memory has no room for in this run's."""
+    shared = None if run.states_dir is None else Path(run.states_dir)
+    return Storage(shared, beside=Path(run.output_dir) if run.output_dir else None)
 
 
 def judged_objectives(objectives: Objectives) -> dict[str, AnyObjective]:

@@ -1,6 +1,7 @@
 """Writing translations: loss, gradient and decoding against PEFT's own model."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from transformers.trainer_pt_utils import LabelSmoother
 
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.lora import lowest_adapted_source_layer
+from nlp_meta.encoders.prefix import build_source_network, whole_source_network
 from nlp_meta.encoders.seq2seq import direct, load_seq2seq
 from nlp_meta.errors import BackboneError, SettingsError
 from nlp_meta.meta.inner_loop import InnerLoop, adapt, mean_gradient, repeat
@@ -56,8 +59,12 @@ def make_episode(pair: str, *, support: int, query: int, shift: int) -> Episode:
 
 
 def build(folder, **options):
+    """Its frozen layers' states are kept in float32, to be compared with those computed anew."""
     backbone = load_seq2seq(str(folder), max_tokens=50)
-    return build_generation(backbone, **{**OPTIONS, **options})
+    objective = build_generation(backbone, **{**OPTIONS, **options})
+    layers = lowest_adapted_source_layer(backbone, objective.plan)
+    network = build_source_network(backbone, frozen_layers=layers, cache_dtype=torch.float32)
+    return replace(objective, network=network)
 
 
 def begin(objective, *, tasks=1):
@@ -120,6 +127,36 @@ def test_loss_and_gradient_equal_those_of_peft(model_folders, family):
             torch.testing.assert_close(gradient[own][0], parameter.grad, **CLOSE)
 
 
+@pytest.mark.parametrize(("sides", "layers"), [("both", 1), ("decoder", 2)])
+def test_frozen_layers_of_the_encoder_are_run_once(model_folders, family, sides, layers):
+    """Against the whole encoder of transformers; states are kept in bfloat16, of eight bits."""
+    objective = build(model_folders(family), lora_sides=sides)
+    assert lowest_adapted_source_layer(objective.backbone, objective.plan) == layers
+    passes = []
+    objective.backbone.encoder.get_submodule("embed_tokens").register_forward_hook(
+        lambda *_: passes.append(1)
+    )
+    episode = make_episode(PAIRS[family], support=5, query=0, shift=0)
+    weights = begin(objective)
+
+    def loss(some):
+        (batch,) = some.support_batches([episode], minibatch=None)[0]
+        assert batch.sources.dim() == 2 if some is whole else 3
+        return some.loss(weights, batch)
+
+    whole = replace(
+        objective, network=whole_source_network(objective.backbone), batch_tokens=10_000
+    )
+    kept = replace(objective, batch_tokens=10_000)
+    expected = loss(whole)
+    passes.clear()
+    torch.testing.assert_close(loss(kept), expected, **CLOSE)
+    torch.testing.assert_close(loss(kept), expected, **CLOSE)
+    near = replace(kept.over(kept.backbone), batch_tokens=10_000)
+    torch.testing.assert_close(loss(near), expected, rtol=0.02, atol=0.02)
+    assert len(passes) == 2
+
+
 def test_pieces_of_a_minibatch_have_the_gradient_of_the_whole(model_folders):
     """Accumulated over pieces of at most 60 tokens, against one batch of all pairs."""
     episodes = [make_episode("ind-jav", support=7, query=0, shift=s) for s in range(2)]
@@ -135,7 +172,7 @@ def test_pieces_of_a_minibatch_have_the_gradient_of_the_whole(model_folders):
     assert len(whole) == 1
     assert len(pieces) > 4
     for piece in pieces:
-        size = piece.sources.numel() + piece.labels.numel()
+        size = piece.mask.numel() + piece.labels.numel()
         assert size <= 60 or len(piece.sources) == 1
     torch.testing.assert_close(loss, other_loss, **CLOSE)
     for name, value in gradient.items():

@@ -24,7 +24,7 @@ from nlp_meta.comparing.prompted import (
 )
 from nlp_meta.comparing.run import run_comparison
 from nlp_meta.data.answers import Answer, LearnedWithFacts
-from nlp_meta.data.cache import Clock
+from nlp_meta.data.clock import Clock
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.data.tasks import Example, load_tasks
 from nlp_meta.errors import EndpointError, MissingPackageError, SettingsError

@@ -1,6 +1,5 @@
 """The cached prefix gives the logits of the whole backbone, whatever moves above it."""
 
-import logging
 import shutil
 from contextlib import nullcontext
 
@@ -17,7 +16,9 @@ from nlp_meta.encoders.lora import (
     stacked,
     start_weights,
 )
-from nlp_meta.encoders.prefix import build_network, whole_network
+from nlp_meta.encoders.prefix import build_network, states_below, whole_network
+from nlp_meta.models.builders import build_classifier
+from nlp_meta.settings import ModelSettings
 
 TEXTS = [
     "good",
@@ -170,47 +171,123 @@ def test_hooks_are_gone_after_the_pass(tiny_encoder):
     assert not any(module._forward_hooks for module in backbone.model.modules())
 
 
-@pytest.fixture(scope="module")
-def tiny_distilbert(tiny_encoder, tmp_path_factory):
-    """A model type that the prefix does not know, with the tokenizer of the tiny BERT."""
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification
+FAMILIES = {
+    "deberta": (["in_proj"], {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}),
+    "deberta-v2": (
+        ["query_proj", "value_proj"],
+        {
+            "relative_attention": True,
+            "pos_att_type": ["c2p", "p2c"],
+            "position_buckets": 8,
+            "norm_rel_ebd": "layer_norm",
+            "conv_kernel_size": 3,
+            "conv_act": "gelu",
+        },
+    ),
+    "distilbert": (["q_lin", "v_lin"], {}),
+    "electra": (["query", "value"], {"embedding_size": 8}),
+    "ernie": (["query", "value"], {}),
+    "modernbert": (
+        ["Wqkv", "Wo"],
+        {
+            "local_attention": 8,
+            "global_attn_every_n_layers": 3,
+            **dict.fromkeys(("bos_token_id", "cls_token_id"), 2),
+            **dict.fromkeys(("eos_token_id", "sep_token_id"), 3),
+        },
+    ),
+    "mpnet": (["q", "v"], {}),
+}
+"""Adapted layers, and what makes an architecture its own; ERNIE is not among those known."""
 
-    folder = tmp_path_factory.mktemp("tiny_distilbert")
-    for file in tiny_encoder.glob("token*"):
-        shutil.copy(file, folder)
-    config = DistilBertConfig(
-        vocab_size=200, dim=16, n_layers=3, n_heads=2, hidden_dim=32, max_position_embeddings=64
+
+@pytest.fixture(scope="session")
+def encoder_folders(tiny_encoder, tmp_path_factory):
+    """Give the folder of a tiny random classifier of a model type, made when first asked for."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    made = {}
+
+    def find(model_type):
+        if model_type not in made:
+            made[model_type] = folder = tmp_path_factory.mktemp(model_type)
+            for file in tiny_encoder.glob("token*"):
+                shutil.copy(file, folder)
+            config = AutoConfig.for_model(
+                model_type,
+                vocab_size=200,
+                num_hidden_layers=3,
+                num_attention_heads=2,
+                hidden_size=16,
+                intermediate_size=32,
+                max_position_embeddings=64,
+                pad_token_id=0,
+                **FAMILIES[model_type][1],
+            )
+            model = AutoModelForSequenceClassification.from_config(config)
+            generator = torch.Generator().manual_seed(0)
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.data.normal_(0.0, 0.2, generator=generator)
+            model.save_pretrained(folder)
+        return made[model_type]
+
+    return find
+
+
+def prepare_family(encoder_folders, model_type, *, pooling, lora_layers=1):
+    return prepare(
+        encoder_folders(model_type),
+        pooling=pooling,
+        lora_layers=lora_layers,
+        target_modules=FAMILIES[model_type][0],
     )
-    torch.manual_seed(0)
-    DistilBertForSequenceClassification(config).save_pretrained(folder)
-    return folder
 
 
 @BOTH
-def test_unknown_model_type_runs_whole_and_says_so(tiny_distilbert, caplog, pooling):
-    """Another route for the logits: a stack of three equal tasks and a stack of one."""
-    backbone, plan, weights = prepare(
-        tiny_distilbert, pooling=pooling, lora_layers=1, target_modules=["q_lin", "v_lin"]
+@pytest.mark.parametrize("lora_layers", [1, 2])
+@pytest.mark.parametrize("model_type", [name for name in FAMILIES if name != "ernie"])
+def test_every_family_begins_at_a_layer(encoder_folders, model_type, pooling, lora_layers):
+    """Another route: the family's own forward pass over token ids."""
+    made = prepare_family(encoder_folders, model_type, pooling=pooling, lora_layers=lora_layers)
+    backbone, plan, _ = made
+
+    cached = build_network(
+        backbone, frozen_layers=lowest_adapted_layer(plan), cache_dtype=torch.float32
     )
 
-    with caplog.at_level(logging.INFO, logger="nlp_meta"):
-        network = build_network(backbone, frozen_layers=2)
+    assert {state.shape[1:] for state in cached.encode(TEXTS)} == {(16,)}
+    expected = logits(whole_network(backbone), *made)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(logits(cached, *made), expected, rtol=1e-5, atol=1e-5)
 
-    assert "prefix of a distilbert model cannot be cached" in caplog.text
-    alike = {name: value[:1].expand(value.shape) for name, value in weights.items()}
-    one = {name: value[:1] for name, value in weights.items()}
-    torch.testing.assert_close(
-        logits(network, backbone, plan, alike), logits(network, backbone, plan, one)
+
+@BOTH
+def test_other_families_run_whole(encoder_folders, pooling):
+    """Another route: transformers' own forward pass over token ids."""
+    made = prepare_family(encoder_folders, "ernie", pooling=pooling)
+
+    network = build_network(made[0], frozen_layers=2)
+
+    assert {row.dim() for row in network.encode(TEXTS)} == {1}
+    assert torch.equal(logits(network, *made), logits(whole_network(made[0]), *made))
+
+
+@pytest.mark.parametrize(("model_type", "lines"), [("ernie", 1), ("mpnet", 0)])
+def test_only_frozen_layers_that_run_again_are_told_of_once(
+    encoder_folders, caplog, model_type, lines
+):
+    targets = FAMILIES[model_type][0]
+    settings = ModelSettings(
+        str(encoder_folders(model_type)), None, "mean", "shared", "", 32, 2, 4.0, 1, targets
     )
 
+    objective = build_classifier(settings, labels=("bad", "good"), device="cpu")
+    objective.over(objective.backbone)
 
-def test_known_model_types_say_nothing(tiny_encoder, caplog):
-    backbone, _, _ = prepare(tiny_encoder, pooling="native", lora_layers=1)
-
-    with caplog.at_level(logging.INFO, logger="nlp_meta"):
-        build_network(backbone, frozen_layers=3)
-
-    assert not [record for record in caplog.records if record.name.startswith("nlp_meta")]
+    told = [record for record in caplog.records if record.name.startswith("nlp_meta")]
+    assert [record.levelname for record in told] == ["WARNING"] * lines
+    assert all("layers of a ernie model" in record.getMessage() for record in told)
 
 
 @SHAPES
@@ -273,3 +350,18 @@ def test_bfloat16_is_near_and_casts_no_activations(request, shape, pooling):
     allowed = max(v.numel() for v in weights.values())
     hidden = len(TEXTS) * 32 * backbone.config.hidden_size
     assert max(casts.sizes) <= max(allowed, hidden if pooling == "mean" else 0)
+
+
+def test_what_a_layer_is_given_is_the_same_in_every_head_and_no_other_model(
+    tiny_encoder, encoder_folders
+):
+    """Equal weights below a layer, equal names of files; another layer or a moved weight, not."""
+
+    def identity(pooling, *, layer=2, moved=False):
+        backbone = load_backbone(str(tiny_encoder), pooling=pooling, max_tokens=32)
+        if moved:
+            backbone.encoder.encoder.layer[1].output.dense.bias[0] += 1
+        return states_below(backbone.encoder, layer, padding=0, dtype=torch.bfloat16).identity()
+
+    assert identity("native") == identity("mean")
+    assert len({identity("mean"), identity("mean", layer=3), identity("mean", moved=True)}) == 3

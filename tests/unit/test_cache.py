@@ -1,18 +1,25 @@
-"""What is kept is computed once, and every job is charged for it once."""
+"""What is kept is computed once, every job is charged for it once, and files are never trusted."""
 
+import errno
+import os
+import threading
 import time
 
 import numpy as np
 import pytest
+import torch
 
 from nlp_meta.data.answers import Prediction
-from nlp_meta.data.cache import Clock, TextCache
+from nlp_meta.data.clock import Clock
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.cache import Computation, StateFile, Storage, TextCache
+from nlp_meta.errors import OutputError
 from nlp_meta.evaluation.protocol import judge
 
 TEXTS = ("well made", "it broke", "a fine thing")
 SLOW = 0.03
+IDENTITY = bytes(range(32))
 
 
 @pytest.fixture
@@ -26,13 +33,28 @@ def clock():
 
 
 @pytest.fixture
-def kept(computed, clock):
-    def compute(texts):
-        time.sleep(SLOW)
-        computed.append(list(texts))
-        return [len(text) for text in texts]
+def build(computed, clock):
+    """A cache of numbers of letters: ids are letters, `(letters, 2)` holds each and its square."""
 
-    return TextCache(compute, clock=clock)
+    def begin(storage=None, *, identity=IDENTITY, tokens=100, clock=clock):
+        def run(ids):
+            time.sleep(SLOW)
+            computed.append(["".join(map(chr, row)) for row in ids])
+            return [torch.stack([row, row**2], 1).bfloat16() for row in ids]
+
+        return TextCache(
+            lambda texts: [torch.tensor([ord(sign) for sign in text]) for text in texts],
+            Computation(run, tokens, torch.bfloat16, (2,), torch.device("cpu"), lambda: identity),
+            clock=clock,
+            storage=storage or Storage(),
+        )
+
+    return begin
+
+
+@pytest.fixture
+def kept(build):
+    return build()
 
 
 @pytest.fixture
@@ -47,11 +69,25 @@ def spared(clock):
     return measure
 
 
+def is_right(tensors, texts):
+    letters = [torch.tensor([ord(sign) for sign in text]) for text in texts]
+    expected = [torch.stack([row, row**2], 1).bfloat16() for row in letters]
+    return len(tensors) == len(texts) and all(map(torch.equal, tensors, expected))
+
+
+def only_file(folder):
+    (path,) = folder.iterdir()
+    return path
+
+
 def test_each_text_is_computed_once_and_values_come_in_order(kept, computed):
-    assert kept.take(["it broke", "well made", "it broke"]) == [8, 9, 8]
-    assert kept.take(TEXTS) == [9, 8, 12]
+    twice = ["it broke", "well made", "it broke"]
+
+    assert is_right(kept.take(twice), twice)
+    assert is_right(kept.take(TEXTS), TEXTS)
     assert kept.take([]) == []
-    assert computed == [["it broke", "well made"], ["a fine thing"]]
+    assert sorted(computed[0]) == ["it broke", "well made"]
+    assert computed[1:] == [["a fine thing"]]
 
 
 def test_the_job_that_computed_a_value_is_not_charged_again(kept, spared):
@@ -71,10 +107,10 @@ def test_another_job_is_charged_what_was_spared_once(kept, clock, spared):
 
 
 def test_texts_of_one_computation_share_its_cost_by_their_length(kept, clock, spared):
-    kept.take(["abc", "abcdefg"])  # 1 + 3 and 1 + 7 of 12
+    kept.take(["abc", "abcdef"])
     clock.begin_job()
     short = spared(lambda: kept.take(["abc"]))
-    long = spared(lambda: kept.take(["abcdefg"]))
+    long = spared(lambda: kept.take(["abcdef"]))
 
     assert long == pytest.approx(2 * short, rel=0.1)
 
@@ -109,3 +145,126 @@ def test_a_clock_that_follows_another_shows_its_time(kept, clock):
     kept.take(TEXTS)
 
     assert leader.read() - began >= SLOW - 1e-3 > time.perf_counter() - machine
+
+
+def test_what_memory_has_no_room_for_comes_from_a_file_that_nobody_sees(build, computed, tmp_path):
+    """By hand: two numbers of two bytes a letter, so 40 bytes have room for "well made" alone."""
+    kept = build(Storage(beside=tmp_path, memory=40), tokens=1)
+
+    first, again = kept.take(TEXTS), kept.take(TEXTS)
+
+    assert is_right(first, TEXTS)
+    assert is_right(again, TEXTS)
+    assert sum(map(len, computed)) == 3
+    assert kept._used <= 40
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_process_computes_nothing_and_is_charged_all(build, computed, tmp_path):
+    """Its clock is another one, and nothing of the first process's memory is its own."""
+    build(Storage(shared=tmp_path)).take(TEXTS)
+    clock = Clock()
+    other = build(Storage(shared=tmp_path), clock=clock)
+
+    began, machine = clock.read(), time.perf_counter()
+    tensors = other.take(TEXTS)
+
+    assert is_right(tensors, TEXTS)
+    assert sum(map(len, computed)) == 3
+    assert clock.read() - began >= SLOW - 2e-3 > time.perf_counter() - machine
+    clock.begin_job()
+    began, machine = clock.read(), time.perf_counter()
+    other.take(TEXTS)
+    assert (clock.read() - began) - (time.perf_counter() - machine) >= SLOW - 2e-3
+
+
+def test_a_shared_file_holds_no_text(build, tmp_path):
+    build(Storage(shared=tmp_path)).take(TEXTS)
+
+    content = only_file(tmp_path).read_bytes()
+
+    assert not any(text.encode() in content for text in TEXTS)
+
+
+def test_another_network_has_another_file(build, computed, tmp_path):
+    for identity in (IDENTITY, bytes(32)):
+        build(Storage(shared=tmp_path), identity=identity).take(TEXTS)
+
+    assert len(list(tmp_path.iterdir())) == 2
+    assert sum(map(len, computed)) == 6
+
+
+@pytest.mark.parametrize("size", [0, 10, 64, 70, -1])
+def test_a_file_that_was_cut_off_is_completed(build, computed, tmp_path, size):
+    """The header has 64 bytes; at -1 the last record alone lacks a byte."""
+    build(Storage(shared=tmp_path, memory=0), tokens=1).take(TEXTS)
+    path = only_file(tmp_path)
+    os.truncate(path, size if size >= 0 else path.stat().st_size - 1)
+    computed.clear()
+
+    assert is_right(build(Storage(shared=tmp_path, memory=0), tokens=1).take(TEXTS), TEXTS)
+    assert sum(map(len, computed)) == (1 if size < 0 else 3)
+    computed.clear()
+    assert is_right(build(Storage(shared=tmp_path, memory=0)).take(TEXTS), TEXTS)
+    assert not computed
+
+
+@pytest.mark.parametrize("place", [0, 40, 64, 84, 96, 110, -1])
+def test_a_damaged_byte_is_never_used(build, computed, tmp_path, place):
+    """Of the header, of the first record's key, length, seal and values, and of the last value."""
+    build(Storage(shared=tmp_path, memory=0), tokens=1).take(TEXTS)
+    path = only_file(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    computed.clear()
+
+    assert is_right(build(Storage(shared=tmp_path, memory=0), tokens=1).take(TEXTS), TEXTS)
+    assert computed
+    computed.clear()
+    assert is_right(build(Storage(shared=tmp_path, memory=0)).take(TEXTS), TEXTS)
+    assert not computed
+
+
+def test_a_file_that_is_cut_off_while_it_is_used_is_completed(build, computed, tmp_path):
+    kept = build(Storage(shared=tmp_path, memory=0), tokens=1)
+    kept.take(TEXTS)
+    os.truncate(only_file(tmp_path), 70)
+
+    assert is_right(kept.take(TEXTS), TEXTS)
+    assert sum(map(len, computed)) == 6
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path):
+    """Each has the file open for itself, as processes have; their records do not mix."""
+    values = {bytes([n]) * 16: bytes([n]) * (1 + 37 * n) for n in range(60)}
+    files = [StateFile(tmp_path, IDENTITY) for _ in range(4)]
+
+    def write(file, turn):
+        keys = list(values)
+        for key in keys[turn * 15 :] + keys[: turn * 15]:
+            file.append({key: (memoryview(values[key]), 0.5)})
+
+    threads = [threading.Thread(target=write, args=(f, turn)) for turn, f in enumerate(files)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    for file in (*files, StateFile(tmp_path, IDENTITY)):
+        assert file.find(values) == dict.fromkeys(values, 0.5)
+        assert file.read(values) == values
+    assert only_file(tmp_path).stat().st_size == 64 + sum(32 + len(v) for v in values.values())
+
+
+def test_a_full_disk_is_told_of(build, tmp_path, monkeypatch):
+    kept = build(Storage(shared=tmp_path))
+    kept.take(["a"])
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("nlp_meta.encoders.cache._write", refuse)
+
+    with pytest.raises(OutputError, match=r"No space left .* `run\.states_dir`"):
+        kept.take(TEXTS)

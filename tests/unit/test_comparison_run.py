@@ -354,3 +354,30 @@ def test_the_models_of_a_bench_charge_its_clock(tiny_encoder):
     one.clock.begin_job()
 
     assert backbone.clock.job == one.clock.job == 1
+
+
+def test_another_run_computes_nothing_that_its_frozen_layers_have_said(
+    tasks, tmp_path, tiny_encoder, monkeypatch
+):
+    """Passes are counted where they begin, in the embeddings; the answers are those of before."""
+    passes = []
+
+    def run_in(folder, **places):
+        one = bench({"linear_probe": "linear_probe", "memory": "memory"}, labels=[8], draws=1)
+        model = replace(
+            one.settings.model, model_name_or_path=str(tiny_encoder), max_tokens=24, lora_layers=2
+        )
+        places = replace(one.settings.run, **places)
+        one = replace(one, settings=replace(one.settings, model=model, run=places))
+        encoder = one.objective(replace(model, pooling="mean"), one.labels).backbone.encoder
+        encoder.embeddings.register_forward_hook(lambda *_: passes.append(folder))
+        return without_times(run(one, tasks[:1], tmp_path / folder))
+
+    shared = {"states_dir": str(tmp_path / "shared")}
+    first, second = run_in("first", **shared), run_in("second", **shared)
+
+    assert set(passes) == {"first"}
+    assert first == second
+    assert not (tmp_path / "first/states").exists()
+    run_in("third")
+    assert (tmp_path / "third/states").is_dir()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nlp_meta.data.answers import Learned, LearnedWithFacts, Prediction
-from nlp_meta.data.cache import Clock
+from nlp_meta.data.clock import Clock
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
