@@ -143,12 +143,19 @@ class _ShowVersions(Action):
     """What a report of a fault needs to tell."""
 
     def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
-        from nlp_meta.encoders.backbone import choose_device
-
         lines = [f"nlp-meta {__version__}"]
         lines += [f"{name} {version(name)}" for name in ("torch", "transformers", "peft")]
-        print("\n".join([*lines, f"device {choose_device()}"]))
+        print("\n".join([*lines, f"device {_find_device()}"]))
         parser.exit()
+
+
+def _find_device() -> str:
+    """The device that commands compute on; a build for CPUs alone need not be loaded to tell."""
+    if version("torch").endswith("+cpu"):
+        return "cpu"
+    from nlp_meta.encoders.backbone import choose_device
+
+    return str(choose_device())
 
 
 def _load(command: str) -> Any:

@@ -16,13 +16,13 @@ from transformers import PreTrainedTokenizerBase
 from nlp_meta.data.tasks import load_tasks
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.errors import ExportError, SettingsError
-from nlp_meta.exporting import ngrams
 from nlp_meta.exporting.graph import check_packages, merge, quantize, write_graph
 from nlp_meta.exporting.parity import Measured, check_parity, measure
 from nlp_meta.files.outputs import Layout, check_folder, write_folder
 from nlp_meta.hub.pull import COMPANION_FACTS, COMPANION_WEIGHTS
 from nlp_meta.hub.storage import StoredCompanion, save_companion
 from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.objectives import plain_ngrams
 
 FLOAT32, INT8, RECORD = "model.onnx", "model_int8.onnx", "export.json"
 RUNNER, LABELS, TOKENIZER, NGRAMS = "run.py", "labels.json", "tokenizer.json", "ngrams.py"
@@ -242,7 +242,7 @@ def _write_runner(folder: Path, model: AdaptedModel, *, graph: str) -> None:
     (folder / RUNNER).write_text(lines, encoding="utf-8")
     if companion is not None:
         save_companion(folder, StoredCompanion(companion.model, companion.factors))
-        (folder / NGRAMS).write_text(inspect.getsource(ngrams), encoding="utf-8")
+        (folder / NGRAMS).write_text(inspect.getsource(plain_ngrams), encoding="utf-8")
 
 
 def _write_tokenizer(backbone: Backbone, path: Path) -> None:
