@@ -9,7 +9,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -166,8 +166,9 @@ def run_quickstart(
         evaluation_episode(held_out, labels_total=LABELS, seed=seed, draw=draw)
         for draw in range(DRAWS)
     ]
-    methods = _compare(model, reptile, judged, episodes, seed=seed)
-    _adapt(model, episodes[0], seed=seed).save_pretrained(adapted_dir, replace=replace)
+    adapted = {episode.index: _adapt(model, episode, seed=seed) for episode in episodes}
+    adapted[episodes[0].index].save_pretrained(adapted_dir, replace=replace)
+    methods = _compare(model, adapted, reptile, judged, episodes, seed=seed)
     result = QuickstartResult(methods, time.monotonic() - began, meta_dir, adapted_dir)
     _write_results(output_dir / "results.json", result, seed=seed, over=replace)
     return result
@@ -220,13 +221,18 @@ def _train(
 
 def _compare(
     model: MetaModel,
+    mixed: Mapping[int, AdaptedModel],
     settings: MetaTraining,
     judged: Sequence[Task],
     episodes: Sequence[Episode],
     *,
     seed: int,
 ) -> dict[str, Interval]:
-    """Every method on the same draws; rivals get the pooling that suits them best."""
+    """Every method on the same draws; rivals get the pooling that suits them best.
+
+    Args:
+        mixed: The model adapted to the support set of each episode, by its index.
+    """
     logger.info("comparing on %s: %d labels, %d draws", HELD_OUT, LABELS, DRAWS)
     encoder = dataclasses.replace(MODEL, pooling="mean")
     plain = dataclasses.replace(settings, model=encoder)
@@ -243,7 +249,6 @@ def _compare(
     )
     embed = mean_pooled_embedder(objective.backbone, batch_tokens=4096)
     # The hybrid differs from ours in its companion alone, so one adaptation serves both.
-    mixed = {episode.index: _adapt(model, episode, seed=seed) for episode in episodes}
     ours = {index: dataclasses.replace(adapted, companion=None) for index, adapted in mixed.items()}
     methods: dict[str, Rival] = {
         "zero labels": keep_start(model.objectives[CLASSIFICATION], model.start_of(CLASSIFICATION)),

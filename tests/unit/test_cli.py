@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nlp_meta import __version__
-from nlp_meta.cli import COMMANDS, main, read_options
+from nlp_meta.cli import COMMANDS, bound_threads, main, read_options
 from nlp_meta.cli.evaluate import doubt_accuracy
 from nlp_meta.cli.options import name_options, read_path, repeat_data
 from nlp_meta.cli.predict import name_columns
@@ -595,6 +595,32 @@ def test_labels_are_printed_as_written(capsys: pytest.CaptureFixture[str]) -> No
 
     out = capsys.readouterr().out
     assert "[red]" in out and ":cat:" in out
+
+
+@pytest.mark.parametrize(
+    ("written", "cores", "threads"),
+    [("150000 100000", 64, "2"), ("50000 100000", 2, "1"), ("max 100000", 64, "16")]
+    + [("max 100000", 8, None), ("400000 100000", 4, None)],
+)
+def test_threads_are_no_more_than_the_cores_that_a_container_may_use(
+    written: str, cores: int, threads: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, environment = tmp_path / "cpu.max", {"HOME": "/home/ann"}
+    limits.write_text(written + "\n")
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+
+    bound_threads(environment, limits)
+
+    assert environment.get("OMP_NUM_THREADS") == threads
+
+
+def test_threads_that_the_user_chose_stay(tmp_path: Path) -> None:
+    limits, environment = tmp_path / "cpu.max", {"OMP_NUM_THREADS": "7"}
+    limits.write_text("100000 100000\n")
+
+    bound_threads(environment, limits)
+
+    assert environment["OMP_NUM_THREADS"] == "7"
 
 
 def test_version_tells_what_a_report_of_a_fault_needs(capsys: pytest.CaptureFixture[str]) -> None:
