@@ -599,8 +599,13 @@ def test_labels_are_printed_as_written(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(
     ("written", "cores", "threads"),
-    [("150000 100000", 64, "2"), ("50000 100000", 2, "1"), ("max 100000", 64, "16")]
-    + [("max 100000", 8, None), ("400000 100000", 4, None)],
+    [
+        ("150000 100000", 64, "2"),
+        ("50000 100000", 2, "1"),
+        ("max 100000", 64, "16"),
+        ("max 100000", 8, None),
+        ("400000 100000", 4, None),
+    ],
 )
 def test_threads_are_no_more_than_the_cores_that_a_container_may_use(
     written: str, cores: int, threads: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
