@@ -23,6 +23,7 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.errors import DivergedError, MetaModelError
 from nlp_meta.evaluation.statistics import Interval
+from nlp_meta.files.tables import read_table
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import CompanionReport
 from nlp_meta.models.meta_model import MetaModel
@@ -313,14 +314,17 @@ def test_other_endings_hold_the_same_table(ending: str) -> None:
     assert row == expected
 
 
-def test_blocks_keep_the_order_of_the_rows() -> None:
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_blocks_keep_the_order_of_the_rows(ending: str) -> None:
     texts = ["good" if row % 3 else "bad" for row in range(1200)]
     data = write("new.csv", *([text] for text in texts), header=("text",))
 
-    main(["predict", "model", "--data", data, "--output", "p.csv"])
+    main(["predict", "model", "--data", data, "--output", f"p.{ending}"])
 
-    assert [row[0] for row in rows_of("p.csv")[1:]] == texts
-    assert all((row[1] == "positive") == (row[0] == "good") for row in rows_of("p.csv")[1:])
+    table = read_table(Path(f"p.{ending}"), label_column="label", max_rows=2000)
+    assert list(table.texts) == texts and table.labels is not None
+    expected = ["positive" if text == "good" else "negative" for text in texts]
+    assert list(table.labels) == expected
 
 
 @pytest.mark.parametrize(
