@@ -1,6 +1,6 @@
 """Stacked LoRA: the low-rank terms of W tasks in one pass through a frozen model.
 
-PEFT decides which layers are adapted and with what scale. The stacked form is our
+Which layers are adapted, and with what scale, is as PEFT would have it. The stacked form is our
 own: each adapted linear layer adds, for each task of the stack, that task's term
 
     out[row] = frozen(x[row]) + scale * (x[row] @ A[w].T) @ B[w].T,  w the task of the row
@@ -68,7 +68,7 @@ def plan_lora(
     lora_layers: int,
     lora_target_modules: Sequence[str] | None,
 ) -> LoraPlan:
-    """Ask PEFT which layers of a backbone it would adapt.
+    """Find the layers of a backbone that PEFT would adapt.
 
     Args:
         lora_layers: The topmost n transformer layers are adapted.
