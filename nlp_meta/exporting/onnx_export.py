@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from nlp_meta.data.tasks import load_tasks
+from nlp_meta.encoders import plain_ngrams
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.errors import ExportError, SettingsError
 from nlp_meta.exporting.graph import check_packages, merge, quantize, write_graph
@@ -22,7 +23,6 @@ from nlp_meta.files.outputs import Layout, check_folder, write_folder
 from nlp_meta.hub.pull import COMPANION_FACTS, COMPANION_WEIGHTS
 from nlp_meta.hub.storage import StoredCompanion, save_companion
 from nlp_meta.models.classification import AdaptedModel
-from nlp_meta.objectives import plain_ngrams
 
 FLOAT32, INT8, RECORD = "model.onnx", "model_int8.onnx", "export.json"
 RUNNER, LABELS, TOKENIZER, NGRAMS = "run.py", "labels.json", "tokenizer.json", "ngrams.py"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from nlp_meta.encoders import plain_ngrams
 from nlp_meta.encoders.batches import Owners, tokenize
 from nlp_meta.encoders.lora import Adapter
 from nlp_meta.encoders.prefix import whole_network
@@ -21,7 +22,6 @@ from nlp_meta.errors import ExportError
 from nlp_meta.exporting.graph import INPUTS, Merged
 from nlp_meta.meta.inner_loop import repeat
 from nlp_meta.models.classification import AdaptedModel
-from nlp_meta.objectives import plain_ngrams
 
 TOLERANCE = 1e-4
 """Largest difference of a logit, as a share of the largest logit where that is above 1."""

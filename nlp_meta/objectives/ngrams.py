@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix, diags_array, vstack
 
 from nlp_meta.data.episodes import count_texts, split_folds
 from nlp_meta.data.tasks import Example, Task
-from nlp_meta.objectives.plain_ngrams import hash_ngrams
+from nlp_meta.encoders.plain_ngrams import hash_ngrams
 
 Array = NDArray[np.float64]
 

@@ -16,6 +16,7 @@ from sklearn.utils import murmurhash3_32
 
 from nlp_meta.cli import main
 from nlp_meta.data.answers import Prediction
+from nlp_meta.encoders import plain_ngrams
 from nlp_meta.encoders.batches import tokenize
 from nlp_meta.errors import ExportError, SettingsError
 from nlp_meta.exporting import graph, onnx_export
@@ -36,7 +37,6 @@ from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import Companion
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.objectives import plain_ngrams
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel
 from nlp_meta.settings import ModelSettings
 
