@@ -54,7 +54,7 @@ _MOST_THREADS = 16
 _ABOUT = """\
 Adapt a meta-trained model to a new domain or language from 50 to 100 labels.
 
-see it work, on built-in reviews, in five minutes:
+see it work, on built-in reviews, in a few minutes:
   nlp-meta quickstart
 learn from your labels, then label new texts, and score the answers:
   nlp-meta adapt runs/quickstart/meta --data labeled.csv --output-dir adapted

@@ -140,7 +140,7 @@ class QuickstartResult:
 def run_quickstart(
     *, output_dir: Path, seed: int, progress: bool, replace: bool = False
 ) -> QuickstartResult:
-    """Meta-train, adapt, compare and save, on two CPU cores within five minutes.
+    """Meta-train, adapt, compare and save, in a few minutes on two CPU cores.
 
     Args:
         replace: An earlier quickstart in `output_dir` may be lost.
