@@ -97,6 +97,8 @@ def plan_lora(
     if not scales:
         peft_scales = _ask_peft(skeleton(backbone), config, name=backbone.name)
         scales = {inner + name: scale for name, scale in peft_scales.items()}
+        # A later PEFT may choose others for the family.
+        config["target_modules"] = sorted({name.rpartition(".")[2] for name in peft_scales})
     return LoraPlan(lora_r, scales, backbone.head, config)
 
 
