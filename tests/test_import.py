@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -58,3 +59,24 @@ def test_root_gives_the_models_of_the_models_file():
 
     assert nlp_meta.MetaModel is models.MetaModel
     assert nlp_meta.AdaptedModel is models.AdaptedModel
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_load_nothing_heavy(option):
+    """On a build of torch for CPUs; another is loaded to tell the device."""
+    if option == "--version" and not version("torch").endswith("+cpu"):
+        pytest.skip("this build of torch has devices")
+    code = f"import sys\nfrom nlp_meta.cli import main\ntry:\n    main([{option!r}])\nfinally:\n"
+    code += "    print(sorted({'torch', 'transformers', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_a_start_loads_nothing_that_it_does_not_use():
+    code = "import sys\nimport nlp_meta.models.meta_model\n"
+    code += "print(sorted({'peft', 'sklearn', 'datasets', 'evaluate'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -10,10 +10,11 @@ import math
 import os
 import sys
 from argparse import Action, ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
 
 from nlp_meta import __version__
@@ -46,11 +47,14 @@ COMMANDS = {
 """Each command is a file here, with its `EXAMPLE`, `add_options` and `run`."""
 
 INTERRUPTED = 130
+_LIMITS = Path("/sys/fs/cgroup/cpu.max")
+_MOST_THREADS = 16
+"""Batches of an adaptation have too few rows for more."""
 
 _ABOUT = """\
 Adapt a meta-trained model to a new domain or language from 50 to 100 labels.
 
-see it work, on built-in reviews, in five minutes:
+see it work, on built-in reviews, in a few minutes:
   nlp-meta quickstart
 learn from your labels, then label new texts, and score the answers:
   nlp-meta adapt runs/quickstart/meta --data labeled.csv --output-dir adapted
@@ -143,12 +147,39 @@ class _ShowVersions(Action):
     """What a report of a fault needs to tell."""
 
     def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
-        from nlp_meta.encoders.backbone import choose_device
-
         lines = [f"nlp-meta {__version__}"]
         lines += [f"{name} {version(name)}" for name in ("torch", "transformers", "peft")]
-        print("\n".join([*lines, f"device {choose_device()}"]))
+        print("\n".join([*lines, f"device {_find_device()}"]))
         parser.exit()
+
+
+def _find_device() -> str:
+    """The device that commands compute on; a build for CPUs alone need not be loaded to tell."""
+    if version("torch").endswith("+cpu"):
+        return "cpu"
+    from nlp_meta.encoders.backbone import choose_device
+
+    return str(choose_device())
+
+
+def bound_threads(environment: MutableMapping[str, str], limits: Path = _LIMITS) -> None:
+    """Let torch, which reads this when it is loaded, start no more threads than can run.
+
+    It counts the cores of the machine, also in a container that may use only a few of them, and
+    threads that wait for a core make everything several times slower.
+
+    Args:
+        environment: Gets OMP_NUM_THREADS where torch would start too many; the user's own stays.
+        limits: Where a container's share of the processor's time is written, in microseconds.
+    """
+    if "OMP_NUM_THREADS" in environment:
+        return
+    words = limits.read_text(encoding="ascii").split() if limits.is_file() else []
+    bounded = len(words) == 2 and words[0].isdecimal()
+    share = math.ceil(int(words[0]) / int(words[1])) if bounded else _MOST_THREADS
+    most = max(1, min(share, _MOST_THREADS))
+    if most < (os.cpu_count() or 1):
+        environment["OMP_NUM_THREADS"] = str(most)
 
 
 def _load(command: str) -> Any:
@@ -156,6 +187,7 @@ def _load(command: str) -> Any:
 
 
 def _run(options: Namespace) -> Mapping[str, object]:
+    bound_threads(os.environ)
     command, screen = _load(options.command), make_screen(as_json=options.json)
     # Whatever a library prints must not mix with the one JSON object.
     with redirect_stdout(sys.stderr) if options.json else nullcontext():

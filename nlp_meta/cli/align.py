@@ -96,7 +96,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         "source_line": [source.lines[pair.source] for pair in mined],
         "target_line": [target.lines[pair.target] for pair in mined],
     }
-    write_columns(options, columns)
+    write_columns(options, [columns])
     threshold = model.threshold if options.threshold is None else options.threshold
     counts = {"source": len(source.sentences), "target": len(target.sentences)}
     facts = {

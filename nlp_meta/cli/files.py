@@ -5,7 +5,7 @@ the work. `nlp_meta/files/outputs.py` writes them.
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,25 +126,42 @@ def check_ending(path: Path, endings: Sequence[str], *, what: str) -> None:
         import_openpyxl()
 
 
-def write_columns(options: Namespace, columns: Columns) -> None:
+def write_columns(options: Namespace, blocks: Iterable[Columns]) -> None:
     """Write a table whole, as `output` says: .csv, .tsv, .jsonl, .json, .parquet or .xlsx.
 
     Where `formulas` is `text`, an apostrophe stands before cells of .csv and .tsv files that a
     spreadsheet would take for formulas.
+
+    Args:
+        blocks: Rows of the table, one or more of each block, all with the same columns; formats
+            that are written row by row hold one block at a time in memory.
     """
     from nlp_meta.files.entries import ending_of
     from nlp_meta.files.outputs import write_file
     from nlp_meta.files.tables import render_rows
+    from nlp_meta.tables.formats import GROWING_TABLES
 
     form = ending_of(options.output)
     guarded = getattr(options, "formulas", "keep") == "text" and form in ("csv", "tsv")
-    names = [_disarm(name) if guarded else name for name in columns]
-    cells: Iterable[Sequence[object]] = columns.values()
-    if guarded:
-        cells = [[_disarm(cell) for cell in values] for values in cells]
-    rows = [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
-    content = render_rows(options.output, names, rows)
-    write_file(options.output, content, replace=options.replace)
+
+    def render() -> Iterator[bytes]:
+        for place, columns in enumerate(blocks if form in GROWING_TABLES else [_join(blocks)]):
+            names = [_disarm(name) if guarded else name for name in columns]
+            cells: Iterable[Sequence[object]] = columns.values()
+            if guarded:
+                cells = [[_disarm(cell) for cell in values] for values in cells]
+            rows = [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
+            yield render_rows(options.output, names, rows, goes_on=place > 0)
+
+    write_file(options.output, render(), replace=options.replace)
+
+
+def _join(blocks: Iterable[Columns]) -> Columns:
+    joined: dict[str, list[Any]] = {}
+    for block in blocks:
+        for name, values in block.items():
+            joined.setdefault(name, []).extend(values)
+    return joined
 
 
 def _disarm(cell: Any) -> Any:

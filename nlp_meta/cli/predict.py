@@ -2,7 +2,8 @@
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, read_rows, write_columns
@@ -66,30 +67,65 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     check_output_file(options)
     table = read_rows(options, options.data, screen)
     kept = find_kept(options.keep_columns, table)
+    given, renamed = name_kept(kept, options.text_column)
     with quiet_libraries():
-        from nlp_meta.data.cells import answer_texts
         from nlp_meta.models.classification import AdaptedModel
         from nlp_meta.models.texts import note_unknown
 
         model = AdaptedModel.from_pretrained(options.model, base=options.base)
-        answers = answer_texts(table.texts, lambda texts: predict_all(model, texts, screen))
-        unknown = model.count_unknown(table.texts)
-    show_notes(screen, note_unknown(unknown, len(answers)))
-    given, renamed = name_kept(kept, options.text_column)
-    show_notes(screen, renamed)
-    columns = _arrange(options.text_column, table, answers, model.labels, given=given)
-    write_columns(options, columns)
-    predicted = Counter("" if answer is None else answer.label for answer in answers)
-    counts = {label: predicted[label] for label in model.labels}
+        tally = _Tally()
+        blocks = _predict_blocks(model, table, options.text_column, given, tally, screen)
+        write_columns(options, blocks)
+    show_notes(screen, (*note_unknown(tally.unknown, len(table.texts)), *renamed))
+    counts = {label: tally.labels[label] for label in model.labels}
     show_table(screen, ("label", "rows"), [(label, str(n)) for label, n in counts.items()])
     show_facts(screen, {"written to": str(options.output)})
     return {
         "output": str(options.output),
-        "rows": len(answers),
-        "without_answer": answers.count(None),
+        "rows": len(table.texts),
+        "without_answer": tally.labels[None],
         "labels": counts,
-        "columns": list(columns),
+        "columns": tally.columns,
     }
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What is counted while predictions are written, block by block.
+
+    Attributes:
+        labels: Rows by their label; None has those without an answer.
+        unknown: Texts of which the encoder knows nothing.
+        columns: Of the output.
+    """
+
+    labels: Counter[str | None] = field(default_factory=Counter)
+    unknown: int = 0
+    columns: list[str] = field(default_factory=list)
+
+
+def _predict_blocks(
+    model: "AdaptedModel",
+    table: "LabeledTable",
+    text_column: str,
+    given: Mapping[str, str],
+    tally: _Tally,
+    screen: Screen,
+) -> Iterator[Columns]:
+    """Answer the rows of a table in blocks, so that only one has its answers in memory."""
+    from nlp_meta.data.cells import answer_texts
+
+    with show_progress(screen, "predicting") as on_step:
+        for first in range(0, len(table.texts), _BLOCK):
+            on_step(first, len(table.texts))
+            part = slice(first, first + _BLOCK)
+            block = replace(table, texts=table.texts[part], rows=table.rows[part])
+            answers = answer_texts(block.texts, lambda texts: model.predict(texts) if texts else [])
+            tally.labels.update(None if answer is None else answer.label for answer in answers)
+            tally.unknown += model.count_unknown(block.texts)
+            columns = _arrange(text_column, block, answers, model.labels, given=given)
+            tally.columns = list(columns)
+            yield columns
 
 
 def predict_all(model: "AdaptedModel", texts: Sequence[str], screen: Screen) -> "list[Prediction]":

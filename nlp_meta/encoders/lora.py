@@ -1,6 +1,6 @@
 """Stacked LoRA: the low-rank terms of W tasks in one pass through a frozen model.
 
-PEFT decides which layers are adapted and with what scale. The stacked form is our
+Which layers are adapted, and with what scale, is as PEFT would have it. The stacked form is our
 own: each adapted linear layer adds, for each task of the stack, that task's term
 
     out[row] = frozen(x[row]) + scale * (x[row] @ A[w].T) @ B[w].T,  w the task of the row
@@ -15,6 +15,7 @@ Source:
     Hu et al. 2021, arXiv:2106.09685, section 4.1.
 """
 
+import copy
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,9 +25,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
-from peft.tuners.lora import LoraLayer as PeftLoraLayer
-from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_CHOICES
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -54,13 +52,13 @@ class LoraPlan:
     Attributes:
         scales: Factor of the low-rank term, by the adapted layer's name.
         head: Linear layers that move as a whole, in forward order.
-        config: What PEFT stores beside the adapter.
+        config: Arguments of PEFT's `LoraConfig`, which are stored beside the adapter.
     """
 
     rank: int
     scales: Mapping[str, float]
     head: tuple[str, ...]
-    config: LoraConfig
+    config: Mapping[str, Any]
 
 
 def plan_lora(
@@ -71,7 +69,7 @@ def plan_lora(
     lora_layers: int,
     lora_target_modules: Sequence[str] | None,
 ) -> LoraPlan:
-    """Ask PEFT which layers of a backbone it would adapt.
+    """Find the layers of a backbone that PEFT would adapt.
 
     Args:
         lora_layers: The topmost n transformer layers are adapted.
@@ -87,18 +85,22 @@ def plan_lora(
             f"cannot adapt the topmost {lora_layers} layers of '{backbone.name}': 1 to {depth} "
             "are needed; change `model.lora_layers`"
         )
-    config = LoraConfig(
-        r=lora_r,
-        lora_alpha=lora_alpha,  # type: ignore[arg-type]  # PEFT divides it by r, any number serves
-        target_modules=list(lora_target_modules) if lora_target_modules else None,
-        layers_to_transform=list(range(depth - lora_layers, depth)),
-        layers_pattern=_layers_pattern(backbone),
-        modules_to_save=_modules_to_save(backbone),
-        task_type="FEATURE_EXTRACTION" if backbone.pooling == "mean" else "SEQ_CLS",
-    )
-    peft_scales = _ask_peft(skeleton(backbone), config, name=backbone.name)
+    config: dict[str, Any] = {
+        "r": lora_r,
+        "lora_alpha": lora_alpha,
+        "target_modules": list(lora_target_modules) if lora_target_modules else None,
+        "layers_to_transform": list(range(depth - lora_layers, depth)),
+        "layers_pattern": _layers_pattern(backbone),
+        "modules_to_save": _modules_to_save(backbone),
+        "task_type": "FEATURE_EXTRACTION" if backbone.pooling == "mean" else "SEQ_CLS",
+    }
     inner = "encoder." if backbone.pooling == "mean" else ""
-    scales = {inner + name: scale for name, scale in peft_scales.items()}
+    scales = dict.fromkeys(_match_layers(backbone.model, config, inner), lora_alpha / lora_r)
+    if not scales:
+        peft_scales = _ask_peft(skeleton(backbone), config, name=backbone.name)
+        scales = {inner + name: scale for name, scale in peft_scales.items()}
+        # A later PEFT may choose others for the family.
+        config["target_modules"] = sorted({name.rpartition(".")[2] for name in peft_scales})
     return LoraPlan(lora_r, scales, backbone.head, config)
 
 
@@ -106,6 +108,29 @@ def _layers_pattern(backbone: Backbone) -> str | None:
     """The name of a list of layers that stands on top, where PEFT does not look for one."""
     family = FAMILIES.get(backbone.config.model_type)
     return family.layers if family and "." not in family.layers else None
+
+
+def _match_layers(model: nn.Module, config: Mapping[str, Any], inner: str) -> list[str]:
+    """Names of the layers that PEFT would adapt, by its rule, as it takes seconds to import.
+
+    Args:
+        inner: What stands before the names that PEFT sees.
+
+    Returns:
+        Nothing where PEFT has to be asked.
+    """
+    targets, apart = config["target_modules"] or (), config["modules_to_save"] or ()
+    layers: list[str] = []
+    for whole, module in model.named_modules():
+        name = whole.removeprefix(inner)
+        place = re.match(r".*?\.[^.]*\.(\d+)\.", name)
+        ends = any(name.endswith(f".{target}") for target in targets)
+        free = not any(part in apart for part in name.split("."))
+        if ends and free and place and int(place[1]) in config["layers_to_transform"]:
+            if type(module) is not nn.Linear:
+                return []
+            layers.append(whole)
+    return layers
 
 
 def plan_seq2seq_lora(
@@ -133,6 +158,10 @@ def plan_seq2seq_lora(
             f"cannot adapt the side '{lora_sides}' of '{backbone.name}': one of "
             f"{', '.join(SIDES)} is needed; change `model.lora_sides`"
         )
+    from peft.utils.constants import (
+        TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as PEFT_CHOICES,
+    )
+
     frame = seq2seq.skeleton(backbone)
     targets = lora_target_modules or PEFT_CHOICES.get(backbone.config.model_type)
     targets = "|".join(targets or PEFT_CHOICES["bart"])
@@ -142,12 +171,12 @@ def plan_seq2seq_lora(
         rf"\.(?:.+\.)?(?:{targets})"
         for side in SIDES[lora_sides]
     ]
-    config = LoraConfig(
-        r=lora_r,
-        lora_alpha=lora_alpha,  # type: ignore[arg-type]  # PEFT divides it by r, any number serves
-        target_modules="|".join(patterns),
-        task_type="SEQ_2_SEQ_LM",
-    )
+    config: dict[str, Any] = {
+        "r": lora_r,
+        "lora_alpha": lora_alpha,
+        "target_modules": "|".join(patterns),
+        "task_type": "SEQ_2_SEQ_LM",
+    }
     scales = _ask_peft(frame, config, name=backbone.name)
     return LoraPlan(lora_r, scales, (), config)
 
@@ -165,13 +194,16 @@ def _layers(backbone: Seq2Seq, frame: nn.Module, side: str, topmost: int | None)
     return "|".join(str(layer) for layer in range(depth - (topmost or depth), depth))
 
 
-def _ask_peft(frame: PreTrainedModel, config: LoraConfig, *, name: str) -> dict[str, float]:
+def _ask_peft(frame: PreTrainedModel, config: Mapping[str, Any], *, name: str) -> dict[str, float]:
     """Adapted layers of a model by name, each with its scale."""
+    from peft import LoraConfig, get_peft_model
+    from peft.tuners.lora import LoraLayer as PeftLoraLayer
+
     # PEFT asks by this name, which transformers warns that it will drop.
     frame.__class__ = type(type(frame).__name__, (type(frame),), _NO_CHECKPOINTING)
     try:
         with loading():
-            adapted = get_peft_model(frame, config)
+            adapted = get_peft_model(frame, LoraConfig(**copy.deepcopy(dict(config))))
     except ValueError as error:
         reason = str(error).split(".")[0]
         raise BackboneError(
@@ -187,7 +219,7 @@ def _ask_peft(frame: PreTrainedModel, config: LoraConfig, *, name: str) -> dict[
 
 def lowest_adapted_layer(plan: LoraPlan) -> int:
     """Index of the first transformer layer that moves; those below are a fixed function."""
-    layers = plan.config.layers_to_transform
+    layers = plan.config.get("layers_to_transform")
     return min(layers) if isinstance(layers, list) else int(layers or 0)
 
 

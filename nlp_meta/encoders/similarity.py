@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
 NEIGHBORS = 4
@@ -177,6 +176,9 @@ class Overlap:
         cls, sources: Sequence[str], targets: Sequence[str], *, orders: tuple[int, int] = ORDERS
     ) -> "Overlap":
         """Count the n-grams of two sides, which may be one."""
+        # It takes a second to import, and only whoever looks for translations needs it.
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=orders, sublinear_tf=True)
         try:
             vectors = vectorizer.fit_transform([*sources, *targets]).astype(np.float32)

@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from nlp_meta.data.tasks import load_tasks
+from nlp_meta.encoders import plain_ngrams
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.errors import ExportError, SettingsError
-from nlp_meta.exporting import ngrams
 from nlp_meta.exporting.graph import check_packages, merge, quantize, write_graph
 from nlp_meta.exporting.parity import Measured, check_parity, measure
 from nlp_meta.files.outputs import Layout, check_folder, write_folder
@@ -242,7 +242,7 @@ def _write_runner(folder: Path, model: AdaptedModel, *, graph: str) -> None:
     (folder / RUNNER).write_text(lines, encoding="utf-8")
     if companion is not None:
         save_companion(folder, StoredCompanion(companion.model, companion.factors))
-        (folder / NGRAMS).write_text(inspect.getsource(ngrams), encoding="utf-8")
+        (folder / NGRAMS).write_text(inspect.getsource(plain_ngrams), encoding="utf-8")
 
 
 def _write_tokenizer(backbone: Backbone, path: Path) -> None:

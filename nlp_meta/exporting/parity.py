@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from nlp_meta.encoders import plain_ngrams
 from nlp_meta.encoders.batches import Owners, tokenize
 from nlp_meta.encoders.lora import Adapter
 from nlp_meta.encoders.prefix import whole_network
 from nlp_meta.errors import ExportError
-from nlp_meta.exporting import ngrams
 from nlp_meta.exporting.graph import INPUTS, Merged
 from nlp_meta.meta.inner_loop import repeat
 from nlp_meta.models.classification import AdaptedModel
@@ -186,7 +186,7 @@ def _agreement(
     model: AdaptedModel, folder: Path, texts: Sequence[str], logits: Logits, labels: Sequence[str]
 ) -> float:
     if model.companion is not None:
-        logits = ngrams.mix(texts, logits, *ngrams.load(folder))
+        logits = plain_ngrams.mix(texts, logits, *plain_ngrams.load(folder))
     places: list[int] = logits.argmax(1).tolist()
     answers = [model.labels[place] for place in places]
     return sum(map(str.__eq__, answers, labels)) / len(labels)

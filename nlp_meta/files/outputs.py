@@ -88,13 +88,18 @@ class Draft:
 
 
 def write_file(
-    path: Path, content: bytes | str, *, replace: bool = False, argument: str = "output"
+    path: Path,
+    content: bytes | str | Iterable[bytes],
+    *,
+    replace: bool = False,
+    argument: str = "output",
 ) -> None:
     """Put a file in its place when it is complete; an error leaves what was there.
 
     A link stays a link and keeps leading to the file.
 
     Args:
+        content: In one piece, or in pieces that are made while it is written.
         replace: A file that this package did not write, or that was changed since, may go.
         argument: What the user named the path with.
 
@@ -103,6 +108,7 @@ def write_file(
     """
     check_file(path, replace=replace, argument=argument)
     content = content.encode() if isinstance(content, str) else content
+    pieces = [content] if isinstance(content, bytes) else content
     with _telling(path, argument):
         place = path.resolve()
         made = _make_parents(place)
@@ -110,10 +116,11 @@ def write_file(
         beside = place.with_name(_BESIDE + secrets.token_hex(8))
         try:
             with beside.open("xb") as file:
-                file.write(content)
+                file.writelines(pieces)
+                file.flush()
                 if place.exists():
                     beside.chmod(stat.S_IMODE(place.stat().st_mode))
-                _mark(beside, place, content)
+                _mark(beside, place)
                 os.fsync(file.fileno())
             beside.replace(place)
         finally:
@@ -610,14 +617,14 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def _mark(path: Path, place: Path, content: bytes) -> None:
+def _mark(path: Path, place: Path) -> None:
     """Note in a file that this package wrote it at a place, where files have attributes.
 
     A copy, a renamed file and a changed one are thereby a person's.
     """
     if hasattr(os, "setxattr"):
         with suppress(OSError):
-            os.setxattr(path, _MARK, _seal_of(place, content))
+            os.setxattr(path, _MARK, _seal_of(place, path))
 
 
 def _is_marked(place: Path) -> bool:
@@ -625,10 +632,15 @@ def _is_marked(place: Path) -> bool:
     if not hasattr(os, "getxattr"):
         return False
     try:
-        return os.getxattr(place, _MARK) == _seal_of(place, place.read_bytes())
+        return os.getxattr(place, _MARK) == _seal_of(place, place)
     except OSError:
         return False
 
 
-def _seal_of(place: Path, content: bytes) -> bytes:
-    return hashlib.sha256(os.fsencode(place) + b"\0" + content).hexdigest().encode()
+def _seal_of(place: Path, path: Path) -> bytes:
+    """A hash of a file's content and of the place that it is for."""
+    seal = hashlib.sha256(os.fsencode(place) + b"\0")
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            seal.update(piece)
+    return seal.hexdigest().encode()

@@ -285,14 +285,19 @@ def refuse_table(file: UserFile, error: TableError) -> DataError:
     return DataError(f"cannot read '{file.path}': {where}{error}, {needed}; {remedy}")
 
 
-def render_rows(path: Path, columns: Sequence[str], rows: Sequence[Cells]) -> bytes:
+def render_rows(
+    path: Path, columns: Sequence[str], rows: Sequence[Cells], *, goes_on: bool = False
+) -> bytes:
     """Give the content of a new table, in the format that its name asks for.
+
+    Args:
+        goes_on: As in `render_table`.
 
     Raises:
         DataError: A workbook cannot hold it.
     """
     try:
-        return render_table(ending_of(path), columns, rows)
+        return render_table(ending_of(path), columns, rows, goes_on=goes_on)
     except TableError as error:
         needed = f", {error.needed}" if error.needed else ", fewer rows are needed"
         remedy = error.remedy or "write .csv or .jsonl"

@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from peft import LoraConfig
-
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.schema import parse_object, read_object, read_strict
 from nlp_meta.encoders.backbone import BUILTIN, resolve_name
@@ -235,11 +233,13 @@ def check_adapter_config(
 
 def _check_edited(values: Mapping[str, Any], model: Mapping[str, Any], *, name: str) -> None:
     """Of an edited file only the place of the base may differ, and what changes no answer."""
+    from peft import LoraConfig  # it takes seconds, and few files are edited
+
     plain: dict[str, Any] = asdict(LoraConfig())
     targets, layers = model["lora_target_modules"], model["lora_layers"]
     written = values.get("layers_to_transform")
     differing = [key for key in values if key not in _FREE and values[key] != plain.get(key)]
-    differing += [key for key in plain if key not in values and plain[key] and key not in _FREE]
+    differing += [] if "peft_type" in values else ["peft_type"]
     if isinstance(values.get("target_modules"), list) and isinstance(targets, list):
         named = [set(map(str, names)) for names in (values["target_modules"], targets)]
         differing += ["target_modules"] * (named[0] != named[1])

@@ -9,10 +9,10 @@ N-grams are two files, safetensors and JSON, of which PEFT knows nothing: it rea
 as if they were not there. Only the columns that hold a weight are written.
 """
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from nlp_meta.hub.card_sections import CardFacts
 from nlp_meta.hub.model_card import build_card
 from nlp_meta.hub.pull import (
     ADAPTER,
+    ADAPTER_CONFIG,
     CARD,
     COMPANION_FACTS,
     COMPANION_WEIGHTS,
@@ -279,10 +280,17 @@ def _write(
     # The commit of a base from the Hub, so that another machine reads the same weights.
     revision = getattr(backbone.config, "_commit_hash", None) or record.model.get("revision")
     name, revision = name_on_hub(backbone.name) or (backbone.name, revision)
-    config = copy.copy(plan.config)
-    config.base_model_name_or_path, config.revision = resolve_name(name), revision
-    config.inference_mode = True
-    config.save_pretrained(str(folder))
+    config = {
+        "peft_type": "LORA",
+        "peft_version": version("peft"),
+        **plan.config,
+        "base_model_name_or_path": resolve_name(name),
+        "revision": revision,
+        "bias": "none",
+        "inference_mode": True,
+    }
+    text = json.dumps(config, indent=2, sort_keys=True)
+    (folder / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
     backbone.tokenizer.save_pretrained(str(folder))
     values = {"format": FORMAT, **asdict(record)}
     values["model"] |= {"model_name_or_path": name, "revision": revision}
@@ -292,7 +300,7 @@ def _write(
 
 def _unmoved(backbone: Backbone | Seq2Seq, plan: LoraPlan) -> dict[str, Tensor]:
     """Parameters of the head that do not move (a norm, say): PEFT stores its modules whole."""
-    saved = tuple(plan.config.modules_to_save or ())
+    saved = tuple(plan.config.get("modules_to_save") or ())
     moving = {f"{name}{suffix}" for name in plan.head for suffix in (".weight", ".bias")}
     return {
         name: value

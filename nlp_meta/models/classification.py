@@ -20,7 +20,7 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.heads import RIDGE
 from nlp_meta.encoders.lora import BIAS, WEIGHT
-from nlp_meta.encoders.prefix import whole_network
+from nlp_meta.encoders.prefix import lean_network
 from nlp_meta.errors import DivergedError, LabelError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import COMPANION_FACTS, Source
@@ -49,7 +49,8 @@ SURELY_OPPOSED = 0.01
 """Agreement as low as this by chance says that assumed labels mean the opposite."""
 STOPS = (0.25, 0.5, 1.0)
 """Shares of the inner steps after which an adaptation may stop early."""
-PREDICTION_TOKENS = 8192
+SORTED_TOGETHER = 4096
+"""Texts that are put in order of length at once: few are padded, and memory stays bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,18 +437,25 @@ def narrow_labels(
 def predict_texts(
     objective: Classification, weights: Weights, texts: Sequence[str]
 ) -> list[Prediction]:
-    """Answer texts with one set of weights, in float32, through the whole model."""
-    if not texts:
-        return []
+    """Answer texts with one set of weights, in float32, from token ids to labels."""
+    backbone = objective.backbone
     exact = replace(
         objective,
-        network=whole_network(objective.backbone),
-        batch_tokens=PREDICTION_TOKENS,
+        network=lean_network(backbone),
+        batch_tokens=prediction_tokens(backbone.device),
     )
-    query = tuple(Example(text.strip(), "") for text in texts)
-    episode = Episode("texts", objective.labels, (), query, 0)
-    stacked = repeat(weights, tasks=1)
-    return exact.answer(stacked, exact.query_batches([episode]), [episode])[0]
+    stacked, answers = repeat(weights, tasks=1), list[Prediction]()
+    for first in range(0, len(texts), SORTED_TOGETHER):
+        part = texts[first : first + SORTED_TOGETHER]
+        query = tuple(Example(text.strip(), "") for text in part)
+        episode = Episode("texts", objective.labels, (), query, 0)
+        answers += exact.answer(stacked, exact.query_batches([episode]), [episode])[0]
+    return answers
+
+
+def prediction_tokens(device: torch.device) -> int:
+    """Most tokens of one batch: on a CPU as many as its cache has room for."""
+    return 512 if device.type == "cpu" else 8192
 
 
 def _stops(objective: Classification) -> tuple[float, ...]:

@@ -28,7 +28,7 @@ from nlp_meta.hub.storage import load_weights
 from nlp_meta.meta.inner_loop import Weights, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
 from nlp_meta.models.builders import build_retriever
-from nlp_meta.models.classification import PREDICTION_TOKENS
+from nlp_meta.models.classification import prediction_tokens
 from nlp_meta.models.mining import (
     Mined,
     MinedPairs,
@@ -119,7 +119,7 @@ class RetrievalModel(Model):
         exact = replace(
             self.objective,
             network=whole_network(self.objective.backbone),
-            batch_tokens=PREDICTION_TOKENS,
+            batch_tokens=prediction_tokens(self.objective.backbone.device),
         )
         stacked = repeat(self.weights, tasks=1)
         width = int(exact.backbone.config.hidden_size)

@@ -8,7 +8,6 @@ Fitting takes place in the span of the examples, where the best weights lie what
 number of features, so a hundred texts are cross-validated in a second.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix, diags_array, vstack
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.preprocessing import normalize
 
 from nlp_meta.data.episodes import count_texts, split_folds
 from nlp_meta.data.tasks import Example, Task
+from nlp_meta.encoders.plain_ngrams import hash_ngrams
 
 Array = NDArray[np.float64]
 
@@ -135,18 +133,13 @@ def count_ngrams(texts: Sequence[str], *, features: int) -> csr_matrix:
     """Count hashed n-grams: `(texts, features)`, `1 + log(count)`, each row of length 1."""
     if not texts:
         return csr_matrix((0, features))
-    hashing = HashingVectorizer(
-        analyzer="char",
-        ngram_range=ORDERS,
-        n_features=features,
-        norm=None,
-        alternate_sign=False,
-    )
-    # Texts that differ in how their characters are composed are the same text.
-    rows = hashing.transform([unicodedata.normalize("NFC", t)[:CHARACTERS] for t in texts])
-    np.log(rows.data, out=rows.data)
-    rows.data += 1
-    return normalize(rows, copy=False)
+    owners, hashes = hash_ngrams(texts, orders=ORDERS, characters=CHARACTERS)
+    cells, counts = np.unique(owners * features + hashes % features, return_counts=True)
+    values, rows = 1 + np.log(counts), cells // features
+    lengths = np.sqrt(np.bincount(rows, values**2, minlength=len(texts)))
+    ends = np.cumsum(np.bincount(rows, minlength=len(texts)))
+    placed = (values / lengths[rows], cells % features, np.concatenate([[0], ends]))
+    return csr_matrix(placed, shape=(len(texts), features))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from nlp_meta.errors import BackboneError, DataError, MetaModelError
 from nlp_meta.hub.model import Saved, refuse_pickle
 from nlp_meta.hub.records import ADAPTED, find_model, read_settings
 from nlp_meta.models.builders import plan_encoder
-from nlp_meta.models.classification import PREDICTION_TOKENS, AdaptedModel, read_adapted
+from nlp_meta.models.classification import AdaptedModel, prediction_tokens, read_adapted
 from nlp_meta.models.companion import Companion
 from nlp_meta.objectives.classification import MASKED, to_predictions
 from nlp_meta.settings import ModelSettings
@@ -111,7 +111,7 @@ def load_adapted(
         replace(backbone, prefix_text=settings.prefix_text, max_tokens=settings.max_tokens),
         settings,
         dtype=None,
-        batch_tokens=PREDICTION_TOKENS,
+        batch_tokens=prediction_tokens(backbone.device),
     )
     return read_adapted(Saved(folder, record, None, None, None), settings, encoder)
 

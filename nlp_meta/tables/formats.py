@@ -22,6 +22,9 @@ TABLE_FORMS = ("csv", "tsv", "txt", "jsonl", "ndjson", "json", "parquet", "xlsx"
 WRITTEN_TABLES = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx")
 """As endings of file names, without the point."""
 
+GROWING_TABLES = ("csv", "tsv", "jsonl")
+"""Those that are whole after every row."""
+
 _JSON_FORMS = ("jsonl", "ndjson", "json")
 _WORKBOOK_FORMS = ("xlsx", "xlsm")
 _NAMES = re.compile(r"\s*[^\W\d]\w*\s*[,;|\t]")
@@ -75,11 +78,16 @@ def parse_table(
     return replace(rows, notes=(decoded.note, *rows.notes)) if decoded.note else rows
 
 
-def render_table(form: str, columns: Sequence[str], rows: Sequence[Cells]) -> bytes:
+def render_table(
+    form: str, columns: Sequence[str], rows: Sequence[Cells], *, goes_on: bool = False
+) -> bytes:
     """Write a table of one of the `WRITTEN_TABLES` as bytes; JSON takes each row as it is.
 
     Elsewhere a list or an object is written as JSON, and a column of Parquet that has cells of
     several kinds as texts.
+
+    Args:
+        goes_on: The rows follow others of a table in `GROWING_TABLES`.
 
     Raises:
         TableError: A workbook cannot hold it.
@@ -101,7 +109,8 @@ def render_table(form: str, columns: Sequence[str], rows: Sequence[Cells]) -> by
         return render_workbook(cells)
     out = StringIO(newline="")
     writer = csv.writer(out, delimiter=SEPARATORS[form], lineterminator="\n")
-    writer.writerow(columns)
+    if not goes_on:
+        writer.writerow(columns)
     writer.writerows(zip(*cells.values(), strict=True))
     return out.getvalue().encode()
 

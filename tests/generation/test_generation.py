@@ -1,11 +1,10 @@
 """Writing translations: loss, gradient and decoding against PEFT's own model."""
 
-import copy
 from dataclasses import replace
 
 import pytest
 import torch
-from peft import get_peft_model, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.trainer_pt_utils import LabelSmoother
 
@@ -79,7 +78,7 @@ def peft_model(folder, objective, weights, *, task=0):
     model = AutoModelForSeq2SeqLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager"
     )
-    adapted = get_peft_model(model, copy.copy(objective.plan.config)).eval()
+    adapted = get_peft_model(model, LoraConfig(**objective.plan.config)).eval()
     state = {f"base_model.model.{n}.weight": v[task].detach() for n, v in weights.items()}
     loaded = set_peft_model_state_dict(adapted, state)
     assert not loaded.unexpected_keys

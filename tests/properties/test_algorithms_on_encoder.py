@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification
 
@@ -100,7 +100,7 @@ def copy_to_peft(folder, plan: LoraPlan, backbone: Backbone, meta) -> Copied:
     plain = AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=len(LABELS), dtype=torch.float32
     )
-    copied = Copied(get_peft_model(plain, plan.config).eval(), backbone)
+    copied = Copied(get_peft_model(plain, LoraConfig(**plan.config)).eval(), backbone)
     assert copied.trainable.keys() == meta.keys()
     with torch.no_grad():
         for name, parameter in copied.trainable.items():

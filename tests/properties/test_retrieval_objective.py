@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from peft import get_peft_model
+from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy, normalize
 from transformers import AutoModel
 
@@ -71,7 +71,7 @@ def begin(objective) -> dict[str, torch.Tensor]:
 def copied_model(objective, meta):
     """PEFT's own model with the same adapter, its LoRA matrices the only ones that move."""
     encoder = AutoModel.from_pretrained(objective.backbone.name, dtype=torch.float32)
-    model = get_peft_model(encoder, objective.plan.config).eval()
+    model = get_peft_model(encoder, LoraConfig(**objective.plan.config)).eval()
     named = dict(model.named_parameters())
     own = {}
     for name, value in meta.items():

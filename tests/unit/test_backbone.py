@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
@@ -276,3 +278,21 @@ def test_what_the_user_asks_for_wins_over_the_processor(monkeypatch, there):
 def test_unknown_precision_is_refused():
     with pytest.raises(SettingsError, match=r"'fp16'.*auto, bf16, no.*`run\.mixed_precision`"):
         choose_autocast("fp16", CPU)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("targets", [("query", "value"), ("dense",), ("output.dense", "key")])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_adapted_layers_are_those_that_peft_would_adapt(shape, targets, pooling, request):
+    """Another route: PEFT wraps the model and says which layers it adapted."""
+    backbone = load(request.getfixturevalue(shape), pooling=pooling)
+    planned = plan(backbone, lora_layers=1, lora_target_modules=targets)
+
+    adapted = get_peft_model(skeleton(backbone), LoraConfig(**planned.config))
+
+    inner = "encoder." if pooling == "mean" else ""
+    assert planned.scales == {
+        inner + name.removeprefix("base_model.model."): module.scaling["default"]
+        for name, module in adapted.named_modules()
+        if isinstance(module, LoraLayer)
+    }

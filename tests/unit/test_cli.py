@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nlp_meta import __version__
-from nlp_meta.cli import COMMANDS, main, read_options
+from nlp_meta.cli import COMMANDS, bound_threads, main, read_options
 from nlp_meta.cli.evaluate import doubt_accuracy
 from nlp_meta.cli.options import name_options, read_path, repeat_data
 from nlp_meta.cli.predict import name_columns
@@ -23,6 +23,7 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.errors import DivergedError, MetaModelError
 from nlp_meta.evaluation.statistics import Interval
+from nlp_meta.files.tables import read_table
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import CompanionReport
 from nlp_meta.models.meta_model import MetaModel
@@ -313,14 +314,17 @@ def test_other_endings_hold_the_same_table(ending: str) -> None:
     assert row == expected
 
 
-def test_blocks_keep_the_order_of_the_rows() -> None:
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_blocks_keep_the_order_of_the_rows(ending: str) -> None:
     texts = ["good" if row % 3 else "bad" for row in range(1200)]
     data = write("new.csv", *([text] for text in texts), header=("text",))
 
-    main(["predict", "model", "--data", data, "--output", "p.csv"])
+    main(["predict", "model", "--data", data, "--output", f"p.{ending}"])
 
-    assert [row[0] for row in rows_of("p.csv")[1:]] == texts
-    assert all((row[1] == "positive") == (row[0] == "good") for row in rows_of("p.csv")[1:])
+    table = read_table(Path(f"p.{ending}"), label_column="label", max_rows=2000)
+    assert list(table.texts) == texts and table.labels is not None
+    expected = ["positive" if text == "good" else "negative" for text in texts]
+    assert list(table.labels) == expected
 
 
 @pytest.mark.parametrize(
@@ -595,6 +599,37 @@ def test_labels_are_printed_as_written(capsys: pytest.CaptureFixture[str]) -> No
 
     out = capsys.readouterr().out
     assert "[red]" in out and ":cat:" in out
+
+
+@pytest.mark.parametrize(
+    ("written", "cores", "threads"),
+    [
+        ("150000 100000", 64, "2"),
+        ("50000 100000", 2, "1"),
+        ("max 100000", 64, "16"),
+        ("max 100000", 8, None),
+        ("400000 100000", 4, None),
+    ],
+)
+def test_threads_are_no_more_than_the_cores_that_a_container_may_use(
+    written: str, cores: int, threads: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, environment = tmp_path / "cpu.max", {"HOME": "/home/ann"}
+    limits.write_text(written + "\n")
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+
+    bound_threads(environment, limits)
+
+    assert environment.get("OMP_NUM_THREADS") == threads
+
+
+def test_threads_that_the_user_chose_stay(tmp_path: Path) -> None:
+    limits, environment = tmp_path / "cpu.max", {"OMP_NUM_THREADS": "7"}
+    limits.write_text("100000 100000\n")
+
+    bound_threads(environment, limits)
+
+    assert environment["OMP_NUM_THREADS"] == "7"
 
 
 def test_version_tells_what_a_report_of_a_fault_needs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,8 @@ def mix(
 
 
 def _score(text: str, facts: Mapping[str, Any], tensors: Mapping[str, Array]) -> Array:
-    places, counts = np.unique(_places(text, facts), return_counts=True)
+    _, hashed = hash_ngrams([text], orders=facts["orders"], characters=facts["characters"])
+    places, counts = np.unique(hashed % int(facts["features"]), return_counts=True)
     if not len(places) or not len(tensors["columns"]):
         return tensors["bias"].astype(np.float64)
     values = 1 + np.log(counts)
@@ -56,37 +57,56 @@ def _score(text: str, facts: Mapping[str, Any], tensors: Mapping[str, Array]) ->
     return scores
 
 
-def _places(text: str, facts: Mapping[str, Any]) -> Array:
-    text = unicodedata.normalize("NFC", text)[: facts["characters"]].lower()
-    text = re.sub(r"\s\s+", " ", text)
-    shortest, longest = facts["orders"]
-    grams = [
-        text[first : first + order].encode()
-        for order in range(shortest, longest + 1)
-        for first in range(len(text) - order + 1)
-    ]
-    sizes = {len(gram) for gram in grams}
-    hashes = [murmur([gram for gram in grams if len(gram) == size]) for size in sizes]
-    whole: Array = np.concatenate([np.zeros(0, np.int64), *hashes])
-    return np.abs(whole) % int(facts["features"])
+def hash_ngrams(
+    texts: Sequence[str], *, orders: Sequence[int], characters: int
+) -> tuple[Array, Array]:
+    """Hash every n-gram of some texts, each as often as it occurs.
+
+    Args:
+        orders: Characters of the shortest and of the longest n-gram.
+        characters: What is read of a text.
+
+    Returns:
+        `(n-grams,)` twice: the place of its text, and its hash, which is not negative.
+    """
+    # Texts that differ in how their characters are composed are the same text.
+    plain = [unicodedata.normalize("NFC", text)[:characters].lower() for text in texts]
+    plain = [re.sub(r"\s\s+", " ", text) for text in plain]
+    raw = np.frombuffer("".join(plain).encode() + bytes(4), np.uint8).astype(np.uint32)
+    quads = raw[:-3] | raw[1:-2] << 8 | raw[2:-1] << 16 | raw[3:] << 24
+    # Continuation bytes of UTF-8 begin no character; the first of the zeros is the end.
+    begins = np.flatnonzero(raw[:-3] & 0xC0 != 0x80)
+    owners = np.repeat(np.arange(len(plain)), [len(text) for text in plain])
+    owned: list[Array] = [np.zeros(0, np.int64)]
+    hashes: list[Array] = [np.zeros(0, np.int64)]
+    for order in range(orders[0], orders[1] + 1):
+        first = np.flatnonzero(owners[: 1 - order or None] == owners[order - 1 :])
+        sizes = begins[first + order] - begins[first]
+        for size in np.unique(sizes).tolist():
+            chosen = first[sizes == size]
+            owned.append(owners[chosen])
+            hashes.append(murmur(quads, begins[chosen], size=size))
+    return np.concatenate(owned), np.abs(np.concatenate(hashes))
 
 
-def murmur(words: Sequence[bytes]) -> Array:
+def murmur(quads: Array, begins: Array, *, size: int) -> Array:
     """MurmurHash3 of byte strings of one length: x86, 32 bits, seed 0, signed.
+
+    Args:
+        quads: `(bytes,)`, each byte and the three that follow it, little-endian, uint32.
+        begins: Where each string begins.
+        size: In bytes.
 
     Source:
         Appleby 2011, smhasher, MurmurHash3.cpp (public domain).
     """
-    size = len(words[0])
-    rows = np.frombuffer(b"".join(words), np.uint8).reshape(len(words), size).astype(np.uint32)
-    hashed = np.zeros(len(words), np.uint32)
+    hashed = np.zeros(len(begins), np.uint32)
     for first in range(0, size, 4):
-        block = rows[:, first : first + 4]
-        part = np.zeros(len(words), np.uint32)
-        for place in range(block.shape[1]):
-            part |= block[:, place] << np.uint32(8 * place)
+        part = quads[begins + first]
+        if size - first < 4:
+            part = part & np.uint32((1 << 8 * (size - first)) - 1)
         hashed ^= _turn(part * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
-        if block.shape[1] == 4:
+        if size - first >= 4:
             hashed = _turn(hashed, 13) * np.uint32(5) + np.uint32(0xE6546B64)
     hashed ^= np.uint32(size)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
