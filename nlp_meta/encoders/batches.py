@@ -43,7 +43,7 @@ class Batch:
     """Rows of like length from W tasks, padded to one block.
 
     Attributes:
-        states: `(rows, tokens, ...)`.
+        states: `(rows, tokens, ...)`, or what `Network.prepare` made of that.
         mask: `(rows, tokens)`, 1 for real tokens.
         targets: `(rows,)` indices of labels.
         allowed: `(rows, labels)`, False for labels that a row's task lacks.
@@ -75,20 +75,11 @@ def tokenize(backbone: Backbone, texts: Sequence[str]) -> list[Tensor]:
     return [torch.tensor(ids, dtype=torch.long) for ids in encoded["input_ids"]]
 
 
-FILLED = 1024
-"""Tokens from which on a group is worth a pass of its own: larger products are no faster."""
-
-LEAST_FULL = 0.9
-"""Least share of the longest row's tokens that a row has which joins a group of so many."""
-
-
 def by_length(lengths: Sequence[int], *, tokens: int) -> Iterator[list[int]]:
     """Group rows of like length so that no group, padded, is larger than `tokens`."""
     group: list[int] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        longest = lengths[group[0]] if group else 0
-        filled = longest * len(group) >= FILLED and lengths[row] < LEAST_FULL * longest
-        if group and (filled or longest * (len(group) + 1) > tokens):
+        if group and lengths[group[0]] * (len(group) + 1) > tokens:
             yield group
             group = []
         group.append(row)
@@ -128,14 +119,14 @@ KEPT_TOKENS = 32_768
 
 
 def prepare_batches(
-    minibatches: Sequence[Sequence[Batch]], prepare: Callable[[Tensor], Tensor]
+    minibatches: Sequence[Sequence[Batch]], prepare: Callable[[Tensor, Tensor], Tensor]
 ) -> list[list[Batch]]:
     """Compute once what every inner step begins with, unless it would take too much memory."""
     batches = [batch for minibatch in minibatches for batch in minibatch]
     if sum(batch.mask.numel() for batch in batches) > KEPT_TOKENS:
         return [list(minibatch) for minibatch in minibatches]
     return [
-        [replace(batch, states=prepare(batch.states)) for batch in minibatch]
+        [replace(batch, states=prepare(batch.states, batch.mask)) for batch in minibatch]
         for minibatch in minibatches
     ]
 

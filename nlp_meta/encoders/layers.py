@@ -7,13 +7,14 @@ the slopes of what lies below the lowest adapted layer.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nlp_meta.encoders.backbone import Backbone, MeanPooled
+from nlp_meta.encoders.batches import Owners
 from nlp_meta.encoders.lora import Adapter
 
 QUERY, KEY, VALUE = (f".attention.self.{part}" for part in ("query", "key", "value"))
@@ -63,13 +64,9 @@ def upper_layers(backbone: Backbone, *, first: int, dtype: torch.dtype | None) -
 
 
 def project(layer: Layer, hidden: Tensor) -> Tensor:
-    """States and their frozen queries, keys and values side by side.
+    """States `(..., hidden)` and their frozen queries, keys and values, side by side.
 
-    Args:
-        hidden: `(rows, tokens, hidden)`.
-
-    Returns:
-        `(rows, tokens, 4 * hidden)`: what does not change while a layer's own input stays.
+    They do not change while a layer's own input stays.
     """
     return torch.cat([hidden, *_frozen(layer, hidden)], -1)
 
@@ -82,14 +79,46 @@ def _frozen(layer: Layer, hidden: Tensor) -> list[Tensor]:
 def run_layers(layers: Sequence[Layer], states: Tensor, mask: Tensor, adapter: Adapter) -> Tensor:
     """All tokens' states after some layers, `(rows, tokens, hidden)`.
 
+    Only attention is padded; all else is computed for real tokens, side by side.
+
     Args:
-        states: What the first of them is given, or that and what `project` adds.
+        states: What the first of them is given, `(rows, tokens, hidden)`, or what `project`
+            made of the real tokens of that.
         mask: `(rows, tokens)`, 1 for real tokens.
     """
-    bias = _attention_bias(mask, states.dtype)
+    if not layers:
+        return states
+    block = Block(mask)
+    states = states if states.dim() == mask.dim() else block.pack(states)
+    bias, by_token = _attention_bias(mask, states.dtype), _by_token(adapter, mask)
     for layer in layers:
-        states = _run_layer(layer, states, bias, adapter)
-    return states
+        states = _run_layer(layer, states, block, bias, by_token)
+    return block.pad(states)
+
+
+class Block:
+    """Padded rows of tokens, and where the real ones stand in them."""
+
+    def __init__(self, mask: Tensor) -> None:
+        """Find the places of `(rows, tokens)` where the mask is not 0."""
+        self._shape = mask.shape
+        self._places = mask.flatten().nonzero().squeeze(1)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Real tokens of `(rows, tokens, ...)` side by side, `(real tokens, ...)`."""
+        return padded.flatten(0, 1).index_select(0, self._places)
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """Put real tokens back to their places, zeros at the others."""
+        empty = packed.new_zeros(self._shape.numel(), packed.shape[-1])
+        return empty.index_copy(0, self._places, packed).unflatten(0, self._shape)
+
+
+def _by_token(adapter: Adapter, mask: Tensor) -> Adapter:
+    """The same for real tokens side by side in place of rows."""
+    owners, lengths = adapter.owners, mask.sum(1)
+    counts = tuple(sum(part.tolist()) for part in lengths.cpu().split(list(owners.counts)))
+    return replace(adapter, owners=Owners(owners.index.repeat_interleave(lengths), counts))
 
 
 def run_first_token(layer: Layer, hidden: Tensor, mask: Tensor, adapter: Adapter) -> Tensor:
@@ -128,7 +157,9 @@ def _attention_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     return bias.masked_fill(mask == 0, torch.finfo(dtype).min)[:, None, None]
 
 
-def _run_layer(layer: Layer, states: Tensor, bias: Tensor, adapter: Adapter) -> Tensor:
+def _run_layer(
+    layer: Layer, states: Tensor, block: Block, bias: Tensor, adapter: Adapter
+) -> Tensor:
     width = layer.projections[0].in_features
     hidden = states[..., :width]
     if states.shape[-1] == width:
@@ -137,11 +168,12 @@ def _run_layer(layer: Layer, states: Tensor, bias: Tensor, adapter: Adapter) -> 
         frozen = list(states[..., width:].split(width, -1))
     names = [layer.name + part for part in (QUERY, KEY, VALUE)]
     query, key, value = (
-        part.unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+        block.pad(part).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
         for part in adapter.add_terms(names, hidden, frozen)
     )
     mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    return _feed_forward(layer, mixed.transpose(1, 2).flatten(2), hidden, adapter)
+    mixed = block.pack(mixed.transpose(1, 2).flatten(2))
+    return _feed_forward(layer, mixed, hidden, adapter)
 
 
 def _feed_forward(layer: Layer, mixed: Tensor, hidden: Tensor, adapter: Adapter) -> Tensor:

@@ -30,6 +30,7 @@ from nlp_meta.encoders.batches import pad_rows, tokenize
 from nlp_meta.encoders.cache import Computation, Storage, TextCache
 from nlp_meta.encoders.families import FAMILIES, begun, ended, exchanged, without_pooler
 from nlp_meta.encoders.layers import (
+    Block,
     Layer,
     project,
     read_out,
@@ -62,15 +63,15 @@ class Network:
             `(rows, labels)`, through what an adapter adds.
         padding: What fills short rows.
         dtype: Of matrix products; None computes as the backbone is stored.
-        prepare: Padded rows to what many passes over them begin with: their products with
-            frozen weights.
+        prepare: Padded rows and their mask to what many passes over them begin with: products
+            with frozen weights.
     """
 
     encode: Callable[[Sequence[str]], list[Tensor]]
     run: Run
     padding: int
     dtype: torch.dtype | None = None
-    prepare: Callable[[Tensor], Tensor] = torch.Tensor.detach
+    prepare: Callable[[Tensor, Tensor], Tensor] = lambda states, _: states
 
 
 def build_network(
@@ -176,11 +177,11 @@ def prefix_network(
     layers = upper_layers(backbone, first=frozen_layers, dtype=dtype)
 
     @torch.no_grad()
-    def prepare(states: Tensor) -> Tensor:
+    def prepare(states: Tensor, mask: Tensor) -> Tensor:
         states = states.to(layers[0].dtype)
         # All tokens' queries, keys and values are needed where more than the first is read.
         read_whole = len(layers) > 1 or isinstance(backbone.model, MeanPooled)
-        return project(layers[0], states) if read_whole else states
+        return project(layers[0], Block(mask).pack(states)) if read_whole else states
 
     run = _run_upper(backbone, layers)
     return Network(encode, run, padding=0, dtype=dtype, prepare=prepare)

@@ -302,7 +302,7 @@ def test_prepared_states_give_the_same_logits(request, shape, pooling, lora_laye
     block, mask = pad_rows(network.encode(TEXTS), padding=network.padding)
     adapter = Adapter(plan, weights, shared_out(len(TEXTS), weights))
 
-    prepared = network.run(network.prepare(block), mask, adapter)
+    prepared = network.run(network.prepare(block, mask), mask, adapter)
 
     torch.testing.assert_close(prepared, network.run(block, mask, adapter), rtol=1e-5, atol=1e-5)
 
@@ -334,7 +334,7 @@ def test_bfloat16_is_near_and_casts_no_activations(request, shape, pooling):
 
     def slopes(network, casts):
         block, mask = pad_rows(network.encode(TEXTS), padding=network.padding)
-        block = network.prepare(block)
+        block = network.prepare(block, mask)
         with casts:
             out = network.run(block, mask, Adapter(plan, leaves, owners))
         assert out.dtype == torch.float32
