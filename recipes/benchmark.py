@@ -59,10 +59,10 @@ def measure(options: argparse.Namespace) -> Iterator[tuple[list[Row], Rates]]:
     small, quick = options.model, options.quick
     for contest in contests(small, options.multilingual) if "loops" in options.parts else ():
         if any(case in contest.name for case in options.cases):
-            yield compare_loops(contest, rival_tasks=1 if quick else 2, **common)
+            yield compare_loops(contest, quick=quick, **common)
     parts = {
-        "algorithms": lambda: compare_algorithms(small, **common),
-        "adapting": lambda: wholes.compare_adapting(small, rivals=not quick, **common),
+        "algorithms": lambda: compare_algorithms(small, quick=quick, **common),
+        "adapting": lambda: wholes.compare_adapting(small, quick=quick, **common),
         "prediction": lambda: wholes.compare_prediction(small, **common),
         "memory": lambda: wholes.measure_memory(small, **common),
         "growth": lambda: curves.measure_growth(small, **common),

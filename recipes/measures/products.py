@@ -1,131 +1,86 @@
-"""Bare matrix products: what the processor could do with the least that an outer step multiplies.
+"""Bare matrix products: what the processor could do if an outer step were nothing but its products.
 
-A text of n tokens needs no padding, no layer below the adapted ones (their states are kept),
-and of the last layer no more than the head reads, the first token's state. Backward, the
-gradient of a product's input is one more product of the same size; frozen weights have no
-gradient. Low-rank terms are counted, element-wise work is not.
+The products that a step executes are recorded, forward and backward, by their shapes. The same
+shapes are then timed alone, in the same precision. Element-wise work, copies and Python make up
+the difference.
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from measures.episodes import Case, Problem
+from measures.episodes import Problem, meta_gradient
 
-TOKENS = 2048
-"""Rows of a bare product of hidden states: a run's largest batch, `run.batch_tokens`."""
+Shape = tuple[int, int, int, int]
+"""Of a product of `(batch, rows, inner)` and `(batch, inner, columns)`."""
 
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """`count` products of `(batch, rows, inner)` and `(batch, inner, columns)`.
-
-    Attributes:
-        count: May be a fraction: a product of half as many rows counts half.
-    """
-
-    batch: int
-    rows: int
-    inner: int
-    columns: int
-    count: float
-
-    @property
-    def operations(self) -> float:
-        """Multiplications and additions."""
-        return 2.0 * self.batch * self.rows * self.inner * self.columns * self.count
+# Places of the two factors among the arguments.
+FACTORS = {"mm": (0, 1), "bmm": (0, 1), "addmm": (1, 2), "baddbmm": (1, 2)}
+ATTENTION = "scaled_dot_product"
+"""In the names of fused attention; backward, five products stand for two."""
 
 
-def least_products(problem: Problem) -> list[Product]:
-    """The products of one outer step of FOMAML over a problem's episodes."""
-    case, config = problem.case, problem.objective.backbone.config
-    products: list[Product] = []
-    for passes, lengths in _lengths(problem):
-        for layer in range(case.layers):
-            lowest, last = layer == 0, layer == case.layers - 1
-            products += _layer(case, config, lengths, lowest=lowest, last=last, passes=passes)
-        # The pooler and its weights' slope, task by task.
-        rows = len(lengths) // case.tasks
-        size = config.hidden_size
-        products.append(Product(1, rows, size, size, 3.0 * passes * case.tasks))
-    return products
+class ProductRecorder(TorchDispatchMode):
+    """Counts the products that run inside it, by shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes = Counter[Shape]()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        if name in FACTORS:
+            left, right = (args[place] for place in FACTORS[name])
+            self.shapes[left.shape[:-2].numel(), *left.shape[-2:], right.shape[-1]] += 1
+        elif ATTENTION in name:
+            query, key = args[1:3] if "backward" in name else args[:2]
+            *heads, rows, size = query.shape
+            batch, tokens = torch.Size(heads).numel(), key.shape[-2]
+            # Scores, and what they mix; backward the scores again, and two slopes of either.
+            self.shapes[batch, rows, size, tokens] += 3 if "backward" in name else 1
+            self.shapes[batch, rows, tokens, size] += 2 if "backward" in name else 1
+        return func(*args, **(kwargs or {}))
 
 
-def _lengths(problem: Problem) -> Iterator[tuple[int, list[int]]]:
-    """Tokens of the support texts, passed at each inner step, and of the query texts."""
-    read = problem.objective.backbone.tokenizer
-    for passes, side in ((problem.case.steps, "support"), (1, "query")):
-        texts = [e.source for episode in problem.episodes for e in getattr(episode, side)]
-        ids: Any = read(texts, truncation=True, max_length=problem.case.tokens[1])
-        yield passes, [len(row) for row in ids["input_ids"]]
+def record_products(problem: Problem) -> Mapping[Shape, int]:
+    """How often an outer step of FOMAML executes products of each shape."""
+    meta_gradient(problem)  # fills what is kept of texts
+    with ProductRecorder() as recorder:
+        meta_gradient(problem)
+    return recorder.shapes
 
 
-def _layer(
-    case: Case, config: Any, lengths: Sequence[int], *, lowest: bool, last: bool, passes: int
-) -> Iterator[Product]:
-    """Forward and backward through one adapted layer, all texts."""
-    hidden, wide = config.hidden_size, config.intermediate_size
-    heads, rows = config.num_attention_heads, len(lengths)
-    tokens, first = sum(lengths), rows if last else sum(lengths)
-    blocks = tokens / TOKENS * passes
-    # Below the lowest layer nothing needs a slope.
-    into = 1 if lowest else 2
-    yield Product(1, TOKENS, hidden, hidden, 2 * into * blocks)  # key, value
-    kept = first / TOKENS * passes
-    yield Product(1, TOKENS, hidden, hidden, (into + 2) * kept)  # query, output
-    yield Product(1, TOKENS, hidden, wide, 2 * kept)
-    yield Product(1, TOKENS, wide, hidden, 2 * kept)
-    for length in lengths:
-        asked = 1 if last else length
-        yield Product(heads, asked, hidden // heads, length, 3.0 * passes)
-        yield Product(heads, asked, length, hidden // heads, 3.0 * passes)
-    for name in case.targets:
-        ends = (
-            [(hidden, hidden, first), (hidden, wide, first), (wide, hidden, first)]
-            if name == "dense"
-            else [(hidden, hidden, first if name == "query" else tokens)]
-        )
-        for inside, outside, count in ends:
-            # Forward, the slope of the matrix, and that of its input.
-            yield Product(1, TOKENS, inside, case.rank, 3.0 * count / TOKENS * passes)
-            yield Product(1, TOKENS, case.rank, outside, 3.0 * count / TOKENS * passes)
+def operations(shapes: Mapping[Shape, int]) -> float:
+    """Multiplications and additions of products."""
+    return sum(2.0 * b * m * k * n * count for (b, m, k, n), count in shapes.items())
 
 
-def attainable_seconds(products: Sequence[Product], *, dtype: torch.dtype, device: Any) -> float:
-    """Time of bare products of these shapes, each shape timed on its own, in turns."""
-    seconds, timed = 0.0, dict[tuple[int, ...], float]()
-    for product in products:
-        # Attention of texts of about one length runs in one product: 16 lengths stand for all.
-        step = max(1, TOKENS // 128)
-        rows, inner, columns = (
-            -(-size // step) * step if product.batch > 1 and size > 1 else size
-            for size in (product.rows, product.inner, product.columns)
-        )
-        together = max(1, TOKENS // max(rows, inner, columns)) if product.batch > 1 else 1
-        shape = (product.batch * together, rows, inner, columns)
-        if shape not in timed:
-            timed[shape] = _time(shape, dtype=dtype, device=device) / (
-                2.0 * shape[0] * rows * inner * columns
-            )
-        seconds += timed[shape] * product.operations
-    return seconds
+def attainable_seconds(
+    shapes: Mapping[Shape, int], *, dtype: torch.dtype, device: torch.device
+) -> float:
+    """Time of bare products of these shapes, each shape timed alone."""
+    return sum(count * _time(shape, dtype=dtype, device=device) for shape, count in shapes.items())
 
 
-def _time(shape: tuple[int, ...], *, dtype: torch.dtype, device: Any) -> float:
+def _time(shape: Shape, *, dtype: torch.dtype, device: torch.device) -> float:
     """Seconds of one product, the median of several."""
     batch, rows, inner, columns = shape
     left = torch.randn(batch, rows, inner, dtype=dtype, device=device)
     right = torch.randn(batch, inner, columns, dtype=dtype, device=device)
+    out = torch.empty(batch, rows, columns, dtype=dtype, device=device)
     if batch == 1:
-        left, right = left[0], right[0]
-    seconds = []
-    while len(seconds) < 5 or (sum(seconds) < 0.05 and len(seconds) < 50):
+        left, right, out = left[0], right[0], out[0]
+    seconds: list[float] = []
+    while len(seconds) < 4 or (sum(seconds) < 0.01 and len(seconds) < 20):
         began = time.perf_counter()
-        torch.matmul(left, right)
+        torch.matmul(left, right, out=out)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - began)

@@ -45,8 +45,11 @@ def measure_memory(small: str, *, rounds: int, device: str | None) -> Measured:
     ], {}
 
 
-def compare_adapting(small: str, *, rounds: int, device: str | None, rivals: bool) -> Measured:
-    """Seconds from the start of a process to a saved model, for 64 labels; SetFit trains once."""
+def compare_adapting(small: str, *, rounds: int, device: str | None, quick: bool) -> Measured:
+    """Seconds from the start of a process to a saved model, for 64 labels; SetFit trains once.
+
+    A quick look leaves the rivals out.
+    """
     place = ["--device", device] if device else []
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -59,12 +62,12 @@ def compare_adapting(small: str, *, rounds: int, device: str | None, rivals: boo
         for turn in range(rounds):
             output = ["--output-dir", str(folder / str(turn)), *place]
             seconds["ours"].append(run_words([*adapt, *output])[0])
-            if rivals:
+            if not quick:
                 seconds["probe"].append(run_child("probe", *data)[0])
-        setfit = run_child("setfit", *data)[0] if rivals else 0.0
+        setfit = run_child("setfit", *data)[0] if not quick else 0.0
     ours = seconds["ours"]
     rows = [make_row("adapt to 64 labels, process start to saved model", ours, at_most=5, unit="s")]
-    if rivals:
+    if not quick:
         probes = [theirs / mine for theirs, mine in zip(seconds["probe"], ours, strict=True)]
         rows += [
             make_row(
