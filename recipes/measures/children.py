@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -117,7 +118,7 @@ def train_streamed(words: argparse.Namespace) -> dict[str, float]:
     from accelerate import Accelerator
     from datasets import Dataset
 
-    from nlp_meta.data.mapped_tasks import MappedStream, map_task
+    from nlp_meta.data.mapped_rows import map_task
     from nlp_meta.settings import MetaTraining
     from nlp_meta.training.config import read_settings
     from nlp_meta.training.run import train_meta_model
@@ -130,13 +131,10 @@ def train_streamed(words: argparse.Namespace) -> dict[str, float]:
         written = time.perf_counter()
         task = map_task(rows, name="generated/rows")
         mapped = time.perf_counter()
-        stream = MappedStream((task,), shot=8, query_shot=8, sampling="uniform", seed=0)
-        sample = task.sample(100)
+        judged = replace(task, name="generated/judged", train=task.train[:100] + task.train[-100:])
         run = run_settings(words.model, folder=Path(folder) / "run", steps=words.steps)
         settings = read_settings(MetaTraining, run)
-        train_meta_model(
-            settings, [sample], [sample], accelerator=Accelerator(cpu=True), stream=stream
-        )
+        train_meta_model(settings, [task], [judged], accelerator=Accelerator(cpu=True))
     return {
         "rows": len(rows),
         "megabytes": peak_megabytes(),
