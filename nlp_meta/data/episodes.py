@@ -17,8 +17,8 @@ import numpy as np
 
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.duplicates import text_key
-from nlp_meta.data.mapped_rows import MappedRows
 from nlp_meta.data.labels import SENTIMENTS
+from nlp_meta.data.mapped_rows import MappedRows
 from nlp_meta.data.tasks import Example, Task, texts_of
 from nlp_meta.errors import EpisodeError, SettingsError
 
