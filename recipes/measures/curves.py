@@ -50,7 +50,7 @@ def measure_curve(
         ways = {OURS: time_ours(problem)}
         if rivals:
             # A plain loop goes task by task: one of them tells its rate.
-            rival = build_rival(problem.first(1), autocast=problem.objective.autocast)
+            rival = build_rival(problem.first(1), autocast=problem.objective.network.dtype)
             ways[PLAIN] = time_rival(plain_loop, rival)
         curve[size] = take_turns(ways, rounds=rounds)
     return curve

@@ -146,5 +146,6 @@ def meta_gradient(problem: Problem, algorithm: str = "fomaml") -> Weights:
         None,
     )
     sums = {name: torch.zeros_like(value) for name, value in problem.weights.items()}
-    add_stack(training, CLASSIFICATION, problem.weights, problem.episodes, sums)
+    skill, episodes = CLASSIFICATION, problem.episodes
+    add_stack(training, skill, problem.weights, episodes, sums, compare=False)
     return {name: total / case.tasks for name, total in sums.items()}

@@ -79,7 +79,7 @@ def compare_loops(
     problem = pose(shorten(contest.case) if quick else contest.case, device=device)
     few = problem.first(1 if quick and contest.case.examples > 4 else 2)
     ways = {OURS: time_ours(problem), PRODUCTS: time_products(problem)}
-    autocast = problem.objective.autocast
+    autocast = problem.objective.network.dtype
     for name, loop, attention, dtype in _rivals(autocast, quick=quick):
         rival = build_rival(few, attention=attention, autocast=dtype)
         ways[name] = time_rival(loop, rival)
@@ -141,7 +141,7 @@ def time_rival(loop: Loop, rival: PeftRival) -> Way:
 def time_products(problem: Problem) -> Way:
     """Examples a second if an outer step were nothing but its products."""
     objective, shapes = problem.objective, record_products(problem)
-    dtype, device = objective.autocast or torch.float32, objective.backbone.device
+    dtype, device = objective.network.dtype or torch.float32, objective.backbone.device
     print(f"an outer step multiplies {operations(shapes) / 1e9:.0f} GFLOP")
     return lambda: problem.case.passes / attainable_seconds(shapes, dtype=dtype, device=device)
 
