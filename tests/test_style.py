@@ -77,12 +77,14 @@ def test_files_of_the_library_are_named_by_nouns():
 
 
 def test_recipes_are_under_100_lines_and_have_no_class():
-    lines = {name_of(path): count_lines(path) for path in RECIPES}
+    """But for the parts of the benchmark, which one recipe calls."""
+    recipes = [path for path in RECIPES if path.parent.name != "measures"]
+    lines = {name_of(path): count_lines(path) for path in recipes}
 
     assert {name: count for name, count in lines.items() if count > RECIPE_LINES} == {}
     assert [
         f"{name_of(path)}:{node.lineno} {node.name}"
-        for path in RECIPES
+        for path in recipes
         for node in nodes_of(path)
         if isinstance(node, ast.ClassDef)
     ] == []

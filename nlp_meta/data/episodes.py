@@ -18,6 +18,7 @@ import numpy as np
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.labels import SENTIMENTS
+from nlp_meta.data.mapped_rows import MappedRows
 from nlp_meta.data.tasks import Example, Task, texts_of
 from nlp_meta.errors import EpisodeError, SettingsError
 
@@ -234,7 +235,7 @@ class EpisodeStream:
     skill: str = CLASSIFICATION
     ways: int | None = None
     sentiment_share: float | None = None
-    _pools: tuple[dict[str, list[Unit]], ...] = field(init=False, repr=False, compare=False)
+    _pools: tuple[Mapping[str, Sequence[Unit]], ...] = field(init=False, repr=False, compare=False)
     _chances: tuple[float, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -417,7 +418,7 @@ def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ..
 
 def _check_pools(
     tasks: Sequence[Task], *, shot: int, query_shot: int, fewer: bool
-) -> tuple[dict[str, list[Unit]], ...]:
+) -> tuple[Mapping[str, Sequence[Unit]], ...]:
     """Units of each task's labels; with `fewer` a label may have as few as one support example."""
     check_shots({"shot": shot, "query_shot": query_shot})
     check_names(tasks)
@@ -448,7 +449,9 @@ def check_names(tasks: Sequence[Task]) -> None:
             )
 
 
-def _check_pool(task: Task, pool: dict[str, list[Unit]], *, shot: int, query_shot: int) -> None:
+def _check_pool(
+    task: Task, pool: Mapping[str, Sequence[Unit]], *, shot: int, query_shot: int
+) -> None:
     if len(task.labels) < 2:
         raise EpisodeError(
             f"cannot draw an episode from task {task.name!r}: it has {len(task.labels)} labels, "
@@ -468,11 +471,13 @@ def _check_pool(task: Task, pool: dict[str, list[Unit]], *, shot: int, query_sho
         )
 
 
-def _label_pool(task: Task) -> dict[str, list[Unit]]:
+def _label_pool(task: Task) -> Mapping[str, Sequence[Unit]]:
     """Units of each label; two units share neither text nor group, whatever their labels.
 
     A unit with examples of several labels counts for one of them, always the same.
     """
+    if isinstance(task.train, MappedRows):
+        return {label: task.train.of_label(label) for label in task.labels}
     pool: dict[str, list[Unit]] = {label: [] for label in task.labels}
     for unit in join_units(task.train, task.kind):
         label = unit[0].target

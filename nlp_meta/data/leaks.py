@@ -112,7 +112,7 @@ def find_leaks(
     )
 
 
-def parts_of(task: Task) -> Iterator[tuple[str, tuple[Example, ...]]]:
+def parts_of(task: Task) -> Iterator[tuple[str, Sequence[Example]]]:
     """The parts of a task with their names."""
     yield "train", task.train
     yield "test", task.test

@@ -53,7 +53,8 @@ class Task:
         language: Of the texts; the pair of a translation, such as `ind-jav`.
         labels: Label names in the card's order; only those that the task has; none of a
             translation.
-        train: Examples that support sets, and query sets of training, are drawn from.
+        train: Examples that support sets, and query sets of training, are drawn from; a tuple,
+            or rows that stay on disk (`nlp_meta/data/mapped_rows.py`).
         test: Examples that are only ever evaluated on; empty where a corpus has
             no test part, then what a draw leaves of `train` serves.
         dropped: Rows of `train` left out because a row that is judged repeats them.
@@ -65,7 +66,7 @@ class Task:
     domain: str
     meta_split: str
     labels: tuple[str, ...]
-    train: tuple[Example, ...]
+    train: Sequence[Example]
     test: tuple[Example, ...]
     dropped: int = 0
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Stream
-from nlp_meta.data.tasks import Task
+from nlp_meta.data.mapped_rows import MappedRows
+from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.heads import ridge_parameters
 from nlp_meta.errors import SettingsError
 from nlp_meta.files.outputs import Layout, check_folder
@@ -133,10 +134,15 @@ def hash_rows(tasks: Sequence[Task]) -> dict[str, str]:
     """Hash of the rows of each task, as a run's fingerprint names them."""
     return {
         f"{ROWS}{task.name}": hashlib.sha256(
-            json.dumps([[asdict(row) for row in rows] for rows in (task.train, task.test)]).encode()
+            json.dumps([_rows_of(task.train), _rows_of(task.test)]).encode()
         ).hexdigest()[:16]
         for task in tasks
     }
+
+
+def _rows_of(rows: Sequence[Example]) -> str | list[dict[str, Any]]:
+    """The rows themselves; of rows on disk what changes with them."""
+    return rows.fingerprint if isinstance(rows, MappedRows) else [asdict(row) for row in rows]
 
 
 def with_trackers(
