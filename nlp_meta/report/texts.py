@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nlp_meta.report.palette import shorten
+from nlp_meta.report.plots import shorten
 
 AnswerRow = Mapping[str, Any]
 Rows = Sequence[AnswerRow]

@@ -29,9 +29,9 @@ from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import REGULARIZATION as NGRAM_REGULARIZATION
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.progress import show_steps
+from nlp_meta.rivals.characters import ngrams
 from nlp_meta.rivals.fine_tune import fine_tune, keep_start
 from nlp_meta.rivals.linear_probe import linear_probe
-from nlp_meta.rivals.ngrams import ngrams
 from nlp_meta.settings import (
     AdaptationSettings,
     DataSettings,

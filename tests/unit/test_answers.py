@@ -138,7 +138,7 @@ def test_a_cell_scores_by_the_metrics_of_its_kind():
 
 
 def test_a_metric_that_cannot_be_computed_here_is_left_out_and_nothing_fails(monkeypatch):
-    monkeypatch.setattr(kinds.translation_metrics, "spbleu_missing", lambda: "no vocabulary")
+    monkeypatch.setattr(kinds.metrics, "spbleu_missing", lambda: "no vocabulary")
     scores = evaluate(write(0), [pairs()], method="ours")
     found = analyze(
         {one.key: one for one in records("generation")},

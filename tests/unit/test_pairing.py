@@ -13,7 +13,7 @@ from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation import statistics
 from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.metrics import LABEL_METRICS
-from nlp_meta.evaluation.pairing import Paired, holm, paired_difference, sign_flip
+from nlp_meta.evaluation.statistics import Paired, holm, paired_difference, sign_flip
 
 LABELS = ("bad", "good")
 RIGHT = Prediction("good", {"bad": 0.2, "good": 0.8})
