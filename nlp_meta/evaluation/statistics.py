@@ -18,7 +18,6 @@ Source:
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,58 +91,22 @@ def interval_of_metric(
     return percentile_interval(value, center_errors(metric, drawn, value), level)
 
 
-def hierarchical_interval(
-    cells: Mapping[str, Sequence[float] | Numbers],
-    *,
-    over_tasks: bool,
-    level: float = 0.95,
-    resamples: int,
-    seed: int,
-) -> Interval:
-    """Interval of the mean over tasks of the mean over a task's draws.
+def interval_of_draws(scores: Sequence[float], *, resamples: int, seed: int) -> Interval:
+    """95% interval of the mean over the support draws of one task: other support sets.
 
-    Every task weighs the same, however many draws it has. Draws are resampled within
-    their task, each task on its own. The two intervals answer different questions:
-
-    - `over_tasks=False`: these very tasks, other support sets. How hard the tasks are
-      adds nothing to the interval; it says nothing about a task that is not here.
-    - `over_tasks=True`: other tasks of this sort. Tasks are resampled first, then draws
-      within each. Much wider, and with fewer than about 8 tasks only a rough guide.
-
-    Test rows are not resampled: what a longer test set would change is in neither.
-
-    Args:
-        cells: Scores of the draws, by task.
+    Test rows are not resampled: what a longer test set would change is not in it.
 
     Raises:
-        DataError: No task; a score that is infinite or not a number; or nothing to
-            resample: two draws a task or, over tasks, two tasks are needed.
-        SettingsError: No resample, or a level that is not between 0 and 1.
+        DataError: A score that is infinite or not a number, or fewer than two.
+        SettingsError: No resample.
 
     Source:
         Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
     """
-    scores = [
-        _check_values(draws, what=f"scores of task '{task}'") for task, draws in cells.items()
-    ]
+    draws, level = _check_values(scores), 0.95
     check_settings(level, resamples)
-    _check_cells(cells, over_tasks=over_tasks)
-    generator = np.random.default_rng(seed)
-    mean = float(np.mean([draws.mean() for draws in scores]))
-    if over_tasks:
-        chosen = generator.integers(len(scores), size=(resamples, len(scores)))
-        # A task that is chosen twice has its draws resampled anew for each place.
-        means = [_resampled_means(draws, chosen.shape, generator) for draws in scores]
-        replicates = np.take_along_axis(np.stack(means), chosen[None], axis=0)[0].mean(1)
-    else:
-        replicates = np.mean([_resampled_means(d, (resamples,), generator) for d in scores], axis=0)
-    return percentile_interval(mean, replicates, level)
-
-
-def _resampled_means(
-    draws: Numbers, shape: tuple[int, ...], generator: np.random.Generator
-) -> Numbers:
-    return np.asarray(draws[generator.integers(len(draws), size=(*shape, len(draws)))].mean(-1))
+    chosen = np.random.default_rng(seed).integers(len(draws), size=(resamples, len(draws)))
+    return percentile_interval(float(draws.mean()), draws[chosen].mean(-1), level)
 
 
 def resampled_rows(
@@ -186,13 +149,14 @@ def percentile_interval(value: float, replicates: Numbers, level: float) -> Inte
     return Interval(value, float(low), float(high))
 
 
-def _check_values(values: Sequence[float] | Numbers, *, what: str) -> Numbers:
+def _check_values(values: Sequence[float]) -> Numbers:
     numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
+    if numbers.ndim != 1 or len(numbers) < 2 or not np.isfinite(numbers).all():
         raise DataError(
-            f"cannot give an interval of {what} with shape {numbers.shape} of which "
-            f"{int(np.isfinite(numbers).sum())} are finite numbers: a list of at least one, all "
-            "finite, is needed; look for an evaluation that failed or diverged"
+            f"cannot give an interval of scores with shape {numbers.shape} of which "
+            f"{int(np.isfinite(numbers).sum())} are finite numbers: a list of at least 2, all "
+            "finite, is needed; raise the number of support draws, or look for an evaluation that "
+            "failed or diverged"
         )
     return numbers
 
@@ -208,17 +172,6 @@ def check_settings(level: float, resamples: int) -> None:
             f"cannot give an interval of level {level} from {resamples} resamples: a level "
             "between 0 and 1 and at least 1 resample are needed; change `level` or `resamples`"
         )
-
-
-def _check_cells(cells: Mapping[str, Sequence[float] | Numbers], *, over_tasks: bool) -> None:
-    fewest = min((len(draws) for draws in cells.values()), default=0)
-    if len(cells) >= 2 if over_tasks else fewest >= 2:
-        return
-    needed = "at least 2 tasks" if over_tasks else "at least 2 draws of each task"
-    raise DataError(
-        f"cannot give an interval of {len(cells)} tasks with {fewest} draws of the smallest: "
-        f"{needed} are needed; raise the number of support draws or of tasks"
-    )
 
 
 Tables = Mapping[str, TermTable]
@@ -371,9 +324,6 @@ def _check_tables(tables: Sequence[Tables], *, over_tasks: bool) -> dict[str, in
     return {task: max(len(by_task[task].draws) for by_task in tables) for task in first}
 
 
-Unit = Literal["task", "draw", "cell"]
-"""What is exchanged as a whole: a task, a draw in all tasks, or one draw of one task."""
-
 # All 65,536 signs of 16 units are enumerated; of more, random ones are drawn.
 _MOST_EXACT = 16
 
@@ -405,7 +355,6 @@ def paired_difference(
     level: float,
     resamples: int,
     seed: int,
-    unit: Unit | None = None,
 ) -> Paired:
     """Compare two methods in the same resamples, and test by exchanging their answers.
 
@@ -419,10 +368,9 @@ def paired_difference(
     (`over_tasks=False`) with one draw each are tested by rows alone.
 
     Args:
-        over_tasks: The question, as in `resampled_interval`, of interval and p alike.
-        unit: By default `task` over tasks, which takes 6 of them to give a p below 0.05,
-            and `cell` otherwise, as support sets are drawn for each task on its own. Should
-            draw 3 of one task have something in common with draw 3 of another, `draw`.
+        over_tasks: The question, as in `resampled_interval`, of interval and p alike. The units
+            are tasks then, which takes 6 of them to give a p below 0.05; otherwise the draws of
+            each task, as support sets are drawn for each task on its own.
 
     Raises:
         DataError: The methods were not judged on the same rows of the same draws of the
@@ -434,7 +382,6 @@ def paired_difference(
         C00-2137 in the ACL Anthology, exchanges the answers to test rows.
     """
     check_settings(level, resamples)
-    unit = _check_unit(unit or ("task" if over_tasks else "cell"))
     _check_same(ours, rival)
     mine, other = tabulate(ours, metric), tabulate(rival, metric)
     means = resampled_means(
@@ -443,7 +390,7 @@ def paired_difference(
     cells = {task: mine[task].scores - other[task].scores for task in mine}
     difference = float(np.mean([cell.mean() for cell in cells.values()]))
     interval = percentile_interval(difference, means[0] - means[1], level)
-    p = _exchange(mine, other, cells, unit=unit, resamples=resamples, seed=seed)
+    p = _exchange(mine, other, cells, over_tasks=over_tasks, resamples=resamples, seed=seed)
     return Paired(difference, interval.low, interval.high, p)
 
 
@@ -496,20 +443,20 @@ def _exchange(
     rival: Mapping[str, TermTable],
     cells: Mapping[str, Numbers],
     *,
-    unit: Unit,
+    over_tasks: bool,
     resamples: int,
     seed: int,
 ) -> float:
     blocks = find_blocks([ours, rival])
-    differences = _sum_units(ours, cells, unit=unit)
-    if unit == "task" and len(blocks) == len(ours):
+    differences = _sum_units(cells, over_tasks=over_tasks)
+    if over_tasks and len(blocks) == len(ours):
         return sign_flip(differences, resamples=resamples, seed=seed)
     generator = np.random.default_rng(seed)
     exchanged = np.zeros(resamples)
     for block in blocks:
         exchanged += _exchange_rows(block, ours, rival, resamples, generator) / len(ours)
     # One draw of each task says nothing of other draws; its test rows are all there is.
-    if unit == "task" or any(len(table.draws) > 1 for table in ours.values()):
+    if over_tasks or any(len(table.draws) > 1 for table in ours.values()):
         exchanged += _turn_signs(differences, resamples, generator)
     return _share_as_large(exchanged, float(differences.sum()))
 
@@ -539,17 +486,10 @@ def _exchange_rows(
     return np.concatenate(parts)
 
 
-def _sum_units(
-    tables: Mapping[str, TermTable], cells: Mapping[str, Numbers], *, unit: Unit
-) -> Numbers:
+def _sum_units(cells: Mapping[str, Numbers], *, over_tasks: bool) -> Numbers:
     """What each unit adds to the difference of the means."""
-    units: dict[object, float] = {}
-    for task, differences in cells.items():
-        for draw, value in zip(tables[task].draws, differences.tolist(), strict=True):
-            key = {"task": task, "draw": draw, "cell": (task, draw)}[unit]
-            share = value / len(differences) / len(cells)
-            units[key] = units.get(key, 0.0) + share
-    return np.array(list(units.values()))
+    shares = [cell / len(cell) / len(cells) for cell in cells.values()]
+    return np.array([share.cumsum()[-1] for share in shares] if over_tasks else np.hstack(shares))
 
 
 def _turn_signs(differences: Numbers, resamples: int, generator: np.random.Generator) -> Numbers:
@@ -566,15 +506,6 @@ def _share_as_large(sums: Numbers, total: float) -> float:
 def _as_large(sums: Numbers, total: float) -> NDArray[np.bool_]:
     # Sums of the same numbers in another order differ by rounding.
     return np.abs(sums) >= abs(total) - 1e-12
-
-
-def _check_unit(unit: Unit) -> Unit:
-    if unit not in get_args(Unit):
-        raise SettingsError(
-            f"cannot exchange methods by '{unit}': one of {', '.join(get_args(Unit))} is needed; "
-            "change `unit`"
-        )
-    return unit
 
 
 def _check_same(ours: Sequence[Judged], rival: Sequence[Judged]) -> None:

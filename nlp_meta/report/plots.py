@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
-from nlp_meta.escapes import visible
 from nlp_meta.files.outputs import write_file
 from nlp_meta.report.scores import (
     Results,
@@ -38,7 +37,7 @@ from nlp_meta.report.scores import (
     title_of,
     words_of,
 )
-from nlp_meta.report.texts import Bin, Confusion
+from nlp_meta.report.texts import Bin, Confusion, shorten
 
 WIDE, NARROW = 8.8, 3.7
 """Inches: a desk or paper, and a phone. Text keeps its size, the layout changes."""
@@ -180,15 +179,6 @@ def write_legend(
 def drawable(names: Sequence[str]) -> list[str]:
     """Replace names that the font cannot draw by `no. 3`, their place in the list."""
     return [name if _has_glyphs(name) else f"no. {place}" for place, name in enumerate(names, 1)]
-
-
-def shorten(text: str, most: int) -> str:
-    """Cut a text at a word's end where it is longer than so many signs."""
-    whole = visible(" ".join(text.split()))
-    if len(whole) <= most:
-        return whole
-    cut = whole[: most - 1]
-    return (cut.rsplit(" ", 1)[0] if " " in cut[most // 2 :] else cut).rstrip(" ,;") + "…"
 
 
 def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
