@@ -19,8 +19,7 @@ from statistics import median
 import torch
 
 from nlp_meta.exporting.graph import merge
-from nlp_meta.exporting.onnx_export import FLOAT32, INT8, export_onnx
-from nlp_meta.exporting.parity import Measured, measure
+from nlp_meta.exporting.onnx_export import FLOAT32, INT8, Measured, export_onnx, measure
 from nlp_meta.files.tables import read_table
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.progress import quiet_libraries

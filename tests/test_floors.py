@@ -46,7 +46,7 @@ CORE = ("data", "encoders", "objectives", "meta", "models")
 """Read to understand the package, without `data.sources` and `data.leaks`."""
 
 CORE_DOORS = {
-    "nlp_meta.evaluation.translation_metrics",  # of held-out translations
+    "nlp_meta.evaluation.metrics",  # of held-out translations
     "nlp_meta.files.locks",
     "nlp_meta.files.outputs",
     "nlp_meta.hub.model",
@@ -230,12 +230,12 @@ def test_root_holds_its_face_and_the_ground_alone():
         ("nlp_meta.meta.state", "import accelerate"),
         ("nlp_meta.meta.outer_loop", "from huggingface_hub import hf_hub_download"),
         ("nlp_meta.rivals.memory", "from nlp_meta.meta.outer_loop import meta_train"),
-        ("nlp_meta.rivals.memory", "from nlp_meta.rivals.ngrams import ngrams"),
+        ("nlp_meta.rivals.memory", "from nlp_meta.rivals.characters import ngrams"),
         ("nlp_meta.evaluation.protocol", "from nlp_meta.rivals import linear_probe"),
         ("nlp_meta.evaluation.protocol", "from nlp_meta.hub.storage import save"),
         ("nlp_meta.hub.storage", "from nlp_meta.evaluation.metrics import accuracy"),
         ("nlp_meta.hub.storage", "from nlp_meta.settings import MetaTraining"),
-        ("nlp_meta.models.meta_model", "from nlp_meta.rivals.ngrams import ngrams"),
+        ("nlp_meta.models.meta_model", "from nlp_meta.rivals.characters import ngrams"),
         ("nlp_meta.models.meta_model", "from nlp_meta.cli import main"),
         ("nlp_meta.models.meta_model", "from nlp_meta import MetaModel"),
         ("nlp_meta.models.meta_model", "import recipes.meta_train"),

@@ -152,7 +152,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
 def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:
     with quiet_libraries():
         from nlp_meta.data.answers import Translation
-        from nlp_meta.evaluation.translation_metrics import signature_of, spbleu_missing
+        from nlp_meta.evaluation.metrics import signature_of, spbleu_missing
         from nlp_meta.models.generation import GenerationModel
 
         model = GenerationModel.from_pretrained(options.model, base=options.base)

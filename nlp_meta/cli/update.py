@@ -13,7 +13,7 @@ from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
-    from nlp_meta.evaluation.pairing import Paired
+    from nlp_meta.evaluation.statistics import Paired
     from nlp_meta.files.tables import LabeledTable
     from nlp_meta.meta.state import StepRecord
     from nlp_meta.training.update import UpdateReport

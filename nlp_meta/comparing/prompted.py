@@ -40,8 +40,7 @@ from nlp_meta.prompting.language_model import (
     load_language_model,
     name_weights,
 )
-from nlp_meta.prompting.local_scorer import LocalScorer
-from nlp_meta.prompting.local_writer import LocalWriter
+from nlp_meta.prompting.local_answers import LocalScorer, LocalWriter
 from nlp_meta.prompting.prompts import (
     TEMPLATES,
     TRANSLATION_TEMPLATES,

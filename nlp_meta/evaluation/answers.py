@@ -14,16 +14,17 @@ from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Episode
 from nlp_meta.data.languages import split_pair
 from nlp_meta.errors import DataError
-from nlp_meta.evaluation import translation_metrics
+from nlp_meta.evaluation import metrics
 from nlp_meta.evaluation.metrics import (
     LABEL_METRICS,
     LOWER_IS_BETTER,
     RANKING_METRICS,
+    TRANSLATION_METRICS,
+    RowMetric,
+    chrf,
     find_metric,
     score,
 )
-from nlp_meta.evaluation.row_metrics import RowMetric
-from nlp_meta.evaluation.translation_metrics import TRANSLATION_METRICS, chrf
 
 Kept = Prediction | Translation | Placed
 """An answer as it is scored and stored."""
@@ -91,7 +92,7 @@ def skill_of_metric(metric: str, *, setting: str = "metric") -> str:
 
 def missing_for(metric: str) -> str | None:
     """Say why a metric cannot be computed on this machine, or nothing where it can."""
-    return translation_metrics.spbleu_missing() if metric == "spbleu" else None
+    return metrics.spbleu_missing() if metric == "spbleu" else None
 
 
 def score_episode(episode: Episode, answers: Sequence[Kept]) -> dict[str, float | None]:

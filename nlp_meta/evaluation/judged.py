@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from nlp_meta.errors import DataError
 from nlp_meta.evaluation.answers import Kept
-from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, find_metric
-from nlp_meta.evaluation.row_metrics import Numbers, RowMetric
+from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, Numbers, RowMetric, find_metric
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,7 @@ import numpy as np
 
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation.judged import Judged, task_means
-from nlp_meta.evaluation.metrics import LOWER_IS_BETTER
-from nlp_meta.evaluation.row_metrics import Numbers
+from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, Numbers
 from nlp_meta.evaluation.statistics import (
     Interval,
     check_settings,

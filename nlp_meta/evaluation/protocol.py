@@ -27,7 +27,6 @@ from nlp_meta.evaluation.answers import (
     is_damaged,
     score_episode,
 )
-from nlp_meta.evaluation.statistics import hierarchical_interval
 from nlp_meta.files.outputs import append_text
 
 
@@ -167,85 +166,6 @@ def hash_query(episode: Episode) -> str:
 def row_key(text: str) -> str:
     """Twelve hexadecimal digits that name a test row in every draw."""
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-
-
-def summarize(
-    scores: Sequence[Scores],
-    *,
-    metric: str,
-    over_tasks: bool,
-    resamples: int,
-    seed: int,
-    level: float = 0.95,
-) -> dict[str, dict[str, float]]:
-    """Mean and interval of each method, by `hierarchical_interval` over tasks and draws.
-
-    Args:
-        metric: Of the skill, or `seconds_adapt`.
-
-    Returns:
-        `{method: {"mean": ..., "low": ..., "high": ...}}`, in the order given.
-
-    Raises:
-        DataError: Methods that were not judged on the same tasks and draws, a method
-            twice or with several numbers of labels, or too little for an interval.
-    """
-    _check_comparable(scores)
-    return {
-        of_method.method: asdict(
-            hierarchical_interval(
-                scores_by_task(of_method, metric=metric),
-                over_tasks=over_tasks,
-                level=level,
-                resamples=resamples,
-                seed=seed,
-            )
-        )
-        for of_method in scores
-    }
-
-
-def scores_by_task(scores: Scores, *, metric: str) -> dict[str, list[float]]:
-    """Scores of a method's draws, by task, in the order of the cells.
-
-    Raises:
-        DataError: `metric` is neither one that every cell was scored by nor `seconds_adapt`.
-    """
-    cells: dict[str, list[float]] = {}
-    for cell in scores.cells:
-        values = {**cell.scores, "seconds_adapt": cell.seconds_adapt}
-        value = values.get(metric)
-        if value is None:
-            there = [name for name, score in values.items() if score is not None]
-            raise DataError(
-                f"cannot summarize by '{metric}': one of {', '.join(there)} is needed; change "
-                "`metric`"
-            )
-        cells.setdefault(cell.task, []).append(value)
-    return cells
-
-
-def _check_comparable(scores: Sequence[Scores]) -> None:
-    names = [of_method.method for of_method in scores]
-    episodes = [sorted((cell.task, cell.draw) for cell in of_method.cells) for of_method in scores]
-    for number, of_method in enumerate(scores):
-        totals = sorted({cell.labels for cell in of_method.cells})
-        if len(totals) > 1:
-            raise DataError(
-                f"cannot summarize method '{of_method.method}' over {totals} labels at once: one "
-                "number of labels a summary is needed; summarize each on its own"
-            )
-        if names.count(of_method.method) > 1:
-            raise DataError(
-                f"cannot summarize {names.count(of_method.method)} methods named "
-                f"'{of_method.method}': names must differ; change `method`"
-            )
-        if episodes[number] != episodes[0]:
-            raise DataError(
-                f"cannot compare '{of_method.method}' ({len(episodes[number])} episodes) with "
-                f"'{names[0]}' ({len(episodes[0])}): the same tasks and draws are needed; "
-                "evaluate both on the same episodes"
-            )
 
 
 FOLDER = "cells"

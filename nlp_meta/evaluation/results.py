@@ -8,10 +8,9 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.evaluation.answers import ANSWERS, form_of, missing_for
 from nlp_meta.evaluation.judged import Judged, worst_task
 from nlp_meta.evaluation.learning_curve import break_even
-from nlp_meta.evaluation.pairing import holm, paired_difference
+from nlp_meta.evaluation.metrics import signature_of
 from nlp_meta.evaluation.protocol import CellKey, FinishedCell, flatten_cell, row_key
-from nlp_meta.evaluation.statistics import resampled_interval
-from nlp_meta.evaluation.translation_metrics import signature_of
+from nlp_meta.evaluation.statistics import holm, paired_difference, resampled_interval
 
 Rows = list[dict[str, object]]
 

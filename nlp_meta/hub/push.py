@@ -18,7 +18,6 @@ from nlp_meta.data.schema import read_object
 from nlp_meta.errors import HubError
 from nlp_meta.files.outputs import CARD_ENTRY, FILES, describe_files, hash_file, seal
 from nlp_meta.hub.bases import BaseFacts, find_base
-from nlp_meta.hub.card_sections import CardFacts, Results, license_sentences
 from nlp_meta.hub.destinations import (
     Destination,
     Pushed,
@@ -28,7 +27,16 @@ from nlp_meta.hub.destinations import (
     commit,
     look,
 )
-from nlp_meta.hub.model_card import build_card, check_card, is_own, read_results, write_eval_results
+from nlp_meta.hub.model_card import (
+    CardFacts,
+    Results,
+    build_card,
+    check_card,
+    is_own,
+    license_sentences,
+    read_results,
+    write_eval_results,
+)
 from nlp_meta.hub.pull import (
     ADAPTER,
     ADAPTER_CONFIG,

@@ -30,8 +30,7 @@ from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import MetaModelError
 from nlp_meta.files.outputs import Layout, write_folder
 from nlp_meta.hub.bases import BaseWeights, hash_base, name_on_hub
-from nlp_meta.hub.card_sections import CardFacts
-from nlp_meta.hub.model_card import build_card
+from nlp_meta.hub.model_card import CardFacts, build_card
 from nlp_meta.hub.pull import (
     ADAPTER,
     ADAPTER_CONFIG,

@@ -21,17 +21,8 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.prefix import whole_source_network
 from nlp_meta.encoders.seq2seq import direct, tokenize_sources, tokenize_targets
-from nlp_meta.encoders.similarity import NEIGHBORS
-from nlp_meta.errors import DivergedError
-from nlp_meta.evaluation.translation_metrics import chrf
-from nlp_meta.hub.model import Model, Parts, Saved
-from nlp_meta.hub.pull import Source
-from nlp_meta.hub.records import ADAPTATION, ADAPTED, Record, read_part, read_settings
-from nlp_meta.hub.storage import load_weights
-from nlp_meta.meta.inner_loop import Weights, drop_step_sizes, repeat
-from nlp_meta.models.adaptation import FOLDS, LONG_TEXTS, Adaptation, Adapted, adapt, hold_out
-from nlp_meta.models.builders import build_generator
-from nlp_meta.models.mining import (
+from nlp_meta.encoders.similarity import (
+    NEIGHBORS,
     Mined,
     MinedPairs,
     choose_threshold,
@@ -39,6 +30,15 @@ from nlp_meta.models.mining import (
     mine_texts,
     pair_margins,
 )
+from nlp_meta.errors import DivergedError
+from nlp_meta.evaluation.metrics import chrf
+from nlp_meta.hub.model import Model, Parts, Saved
+from nlp_meta.hub.pull import Source
+from nlp_meta.hub.records import ADAPTATION, ADAPTED, Record, read_part, read_settings
+from nlp_meta.hub.storage import load_weights
+from nlp_meta.meta.inner_loop import Weights, drop_step_sizes, repeat
+from nlp_meta.models.adaptation import FOLDS, LONG_TEXTS, Adaptation, Adapted, adapt, hold_out
+from nlp_meta.models.builders import build_generator
 from nlp_meta.models.retrieval import fold_pairs
 from nlp_meta.models.texts import check_sides, count_long_texts, name_sentence
 from nlp_meta.objectives.generation import Generation

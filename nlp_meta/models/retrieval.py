@@ -19,7 +19,16 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.lora import LoraPlan
 from nlp_meta.encoders.prefix import whole_network
-from nlp_meta.encoders.similarity import NEIGHBORS, Overlap
+from nlp_meta.encoders.similarity import (
+    NEIGHBORS,
+    Mined,
+    MinedPairs,
+    Overlap,
+    choose_threshold,
+    embed_in_blocks,
+    mine_texts,
+    pair_margins,
+)
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import Source
@@ -29,14 +38,6 @@ from nlp_meta.meta.inner_loop import Weights, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
 from nlp_meta.models.builders import build_retriever
 from nlp_meta.models.classification import prediction_tokens
-from nlp_meta.models.mining import (
-    Mined,
-    MinedPairs,
-    choose_threshold,
-    embed_in_blocks,
-    mine_texts,
-    pair_margins,
-)
 from nlp_meta.models.texts import check_sides, count_cut, name_sentence
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval, rank_candidates, tell_apart
 from nlp_meta.progress import Ticker

@@ -27,23 +27,21 @@ from nlp_meta.prompting.questions import (
     make_questions,
     ways_of,
 )
-from nlp_meta.prompting.replies import (
-    check_answers,
-    find_label,
-    read_finished,
-    read_first_line,
-    read_likelihood,
-    read_text,
-    score_written,
-)
 from nlp_meta.prompting.requests import (
     Clock,
     Endpoint,
     Reply,
     Sleep,
+    check_answers,
+    find_label,
     make_pace,
     open_endpoint,
     read_address,
+    read_finished,
+    read_first_line,
+    read_likelihood,
+    read_text,
+    score_written,
 )
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nlp_meta.report.palette import shorten
+from nlp_meta.escapes import visible
 
 AnswerRow = Mapping[str, Any]
 Rows = Sequence[AnswerRow]
@@ -229,6 +229,15 @@ def mark_differences(answer: str, reference: str) -> tuple[Part, ...]:
         else:
             lost, new = lost + "".join(theirs[i:j]), new + "".join(ours[k:m])
     return (*parts, *_changes(lost, new))
+
+
+def shorten(text: str, most: int) -> str:
+    """Cut a text at a word's end where it is longer than so many signs."""
+    whole = visible(" ".join(text.split()))
+    if len(whole) <= most:
+        return whole
+    cut = whole[: most - 1]
+    return (cut.rsplit(" ", 1)[0] if " " in cut[most // 2 :] else cut).rstrip(" ,;") + "…"
 
 
 def shorten_text(text: object) -> str:

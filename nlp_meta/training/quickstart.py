@@ -20,8 +20,8 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.prefix import mean_pooled_embedder
-from nlp_meta.evaluation.protocol import evaluate, summarize
-from nlp_meta.evaluation.statistics import Interval
+from nlp_meta.evaluation.protocol import evaluate
+from nlp_meta.evaluation.statistics import Interval, interval_of_draws
 from nlp_meta.files.outputs import Layout, check_folder, write_file
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.builders import build_classifier
@@ -29,9 +29,9 @@ from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import REGULARIZATION as NGRAM_REGULARIZATION
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.progress import show_steps
+from nlp_meta.rivals.characters import ngrams
 from nlp_meta.rivals.fine_tune import fine_tune, keep_start
 from nlp_meta.rivals.linear_probe import linear_probe
-from nlp_meta.rivals.ngrams import ngrams
 from nlp_meta.settings import (
     AdaptationSettings,
     DataSettings,
@@ -262,10 +262,14 @@ def _compare(
         "ours with n-grams": lambda support_set: _answer_by(mixed[support_set.index]),
     }
     scores = [evaluate(rival, episodes, method=name) for name, rival in methods.items()]
-    intervals = summarize(
-        scores, metric="accuracy", over_tasks=False, resamples=RESAMPLES, seed=seed
-    )
-    return {name: Interval(**values) for name, values in intervals.items()}
+    return {
+        scored.method: interval_of_draws(
+            [score for cell in scored.cells if (score := cell.scores["accuracy"]) is not None],
+            resamples=RESAMPLES,
+            seed=seed,
+        )
+        for scored in scores
+    }
 
 
 def _adapt(model: MetaModel, episode: Episode, *, seed: int) -> AdaptedModel:

@@ -31,7 +31,7 @@ from nlp_meta.encoders.backbone import choose_autocast, load_network, load_token
 from nlp_meta.encoders.batches import PairBatch, PairRow, stack_pairs
 from nlp_meta.encoders.seq2seq import Seq2Seq, read_languages
 from nlp_meta.errors import DivergedError, SettingsError
-from nlp_meta.evaluation.translation_metrics import chrf, signature_of
+from nlp_meta.evaluation.metrics import chrf, signature_of
 from nlp_meta.files.outputs import CARD, Layout, write_folder
 from nlp_meta.hub.pull import TRAINING
 from nlp_meta.meta.inner_loop import repeat

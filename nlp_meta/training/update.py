@@ -37,9 +37,8 @@ from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.data.tasks import Example, Task, load_tasks, texts_of
 from nlp_meta.errors import CardError, LabelError, MetaModelError, SettingsError
 from nlp_meta.evaluation.judged import Judged
-from nlp_meta.evaluation.pairing import Paired, paired_difference
 from nlp_meta.evaluation.protocol import judge, row_key
-from nlp_meta.evaluation.statistics import Interval, resampled_interval
+from nlp_meta.evaluation.statistics import Interval, Paired, paired_difference, resampled_interval
 from nlp_meta.hub.records import START, Record, find_model
 from nlp_meta.meta.state import StepRecord
 from nlp_meta.models.meta_model import MetaModel

@@ -18,7 +18,7 @@ from nlp_meta.comparing.fingerprints import fingerprint
 from nlp_meta.comparing.methods import methods_of
 from nlp_meta.data.answers import Translation
 from nlp_meta.errors import SettingsError
-from nlp_meta.evaluation.translation_metrics import bleu, chrf
+from nlp_meta.evaluation.metrics import bleu, chrf
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_generator

@@ -19,7 +19,7 @@ from nlp_meta.encoders.batches import Owners
 from nlp_meta.encoders.lora import stacked
 from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.errors import BackboneError, DataError, MetaModelError
-from nlp_meta.evaluation.translation_metrics import chrf
+from nlp_meta.evaluation.metrics import chrf
 from nlp_meta.hub.records import find_model
 from nlp_meta.meta.inner_loop import InnerLoop, repeat
 from nlp_meta.models.adaptation import Adaptation, hold_out

@@ -12,10 +12,16 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from nlp_meta.errors import HubError
 from nlp_meta.hub.bases import BaseFacts
-from nlp_meta.hub.card_sections import CardFacts
 from nlp_meta.hub.data_cards import is_non_commercial, strictest
 from nlp_meta.hub.destinations import check_portable
-from nlp_meta.hub.model_card import build_card, check_card, eval_entries, is_own, read_results
+from nlp_meta.hub.model_card import (
+    CardFacts,
+    build_card,
+    check_card,
+    eval_entries,
+    is_own,
+    read_results,
+)
 from nlp_meta.hub.push import stage
 
 BASE = BaseFacts("base/tiny", "c" * 40, "apache-2.0")

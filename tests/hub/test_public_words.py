@@ -11,8 +11,7 @@ from pyarrow import parquet
 
 from nlp_meta.cli import main
 from nlp_meta.hub.bases import BaseFacts
-from nlp_meta.hub.card_sections import CardFacts
-from nlp_meta.hub.model_card import build_card
+from nlp_meta.hub.model_card import CardFacts, build_card
 from nlp_meta.hub.push import stage
 
 BASE = BaseFacts("base/tiny", "c" * 40, "apache-2.0")

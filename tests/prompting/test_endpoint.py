@@ -15,8 +15,7 @@ from nlp_meta.errors import EndpointError, LabelError, OutputError, SettingsErro
 from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
 from nlp_meta.prompting.prompts import AnswerScore, Prompt
 from nlp_meta.prompting.questions import AnswerCache, count_at_most, estimate_cost
-from nlp_meta.prompting.replies import find_label, read_likelihood
-from nlp_meta.prompting.requests import make_pace, read_address
+from nlp_meta.prompting.requests import find_label, make_pace, read_address, read_likelihood
 
 
 def load_server() -> Any:

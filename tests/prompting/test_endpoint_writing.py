@@ -11,7 +11,7 @@ from nlp_meta.errors import EndpointError, SettingsError
 from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
 from nlp_meta.prompting.prompts import Prompt, Written
 from nlp_meta.prompting.questions import estimate_cost
-from nlp_meta.prompting.replies import read_first_line
+from nlp_meta.prompting.requests import read_first_line
 
 PROMPT = Prompt("Indonesian: air\nJavanese: banyu", "\n\nIndonesian: ", "\nJavanese:", ())
 

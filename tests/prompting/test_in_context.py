@@ -12,10 +12,15 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.errors import EpisodeError, SettingsError
 from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.prompting.demonstrations import PromptPlan
-from nlp_meta.prompting.in_context import LabelPrompter, in_context, score_orders, try_prompts
-from nlp_meta.prompting.local_scorer import LocalScorer
+from nlp_meta.prompting.in_context import (
+    CONTENT_FREE,
+    LabelPrompter,
+    in_context,
+    score_orders,
+    try_prompts,
+)
+from nlp_meta.prompting.local_answers import LocalScorer
 from nlp_meta.prompting.prompts import TEMPLATES, AnswerScore
-from nlp_meta.prompting.scoring_rules import CONTENT_FREE
 
 LABELS = ("negative", "positive")
 SUPPORT = tuple(

@@ -18,7 +18,7 @@ from nlp_meta.prompting.language_model import (
     piece_ids,
     start_ids,
 )
-from nlp_meta.prompting.local_scorer import LocalScorer
+from nlp_meta.prompting.local_answers import LocalScorer
 from nlp_meta.prompting.prompts import TEMPLATES
 
 

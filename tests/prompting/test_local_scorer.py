@@ -5,7 +5,7 @@ import torch
 
 from nlp_meta.errors import EpisodeError, LabelError
 from nlp_meta.prompting.language_model import piece_ids, start_ids
-from nlp_meta.prompting.local_scorer import LocalScorer
+from nlp_meta.prompting.local_answers import LocalScorer
 from nlp_meta.prompting.prompts import Prompt
 
 QUERIES = ["it was cold", "", "the staff of the quiet room never called back and it was awful", "x"]

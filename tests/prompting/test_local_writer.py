@@ -6,7 +6,7 @@ from transformers import GenerationConfig
 
 from nlp_meta.errors import EpisodeError, SettingsError
 from nlp_meta.prompting.language_model import piece_ids, start_ids
-from nlp_meta.prompting.local_writer import LocalWriter, find_ends, read_line
+from nlp_meta.prompting.local_answers import LocalWriter, find_ends, read_line
 from nlp_meta.prompting.prompts import Prompt
 
 QUERIES = ["it was cold", "", "the staff of the quiet room never called back and it was awful", "x"]

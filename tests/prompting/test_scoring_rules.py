@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from nlp_meta.errors import SettingsError
+from nlp_meta.prompting.in_context import SCORINGS, Evidence, find_scoring, label_probabilities
 from nlp_meta.prompting.prompts import AnswerScore
-from nlp_meta.prompting.scoring_rules import SCORINGS, Evidence, find_scoring, label_probabilities
 
 
 def answers(*probabilities: float, tokens=(1, 1)) -> tuple[AnswerScore, ...]:

@@ -10,7 +10,7 @@ from nlp_meta.data.tasks import Example
 from nlp_meta.errors import EpisodeError, SettingsError
 from nlp_meta.prompting.demonstrations import PromptPlan
 from nlp_meta.prompting.in_context import TranslationPrompter, in_context, try_prompts
-from nlp_meta.prompting.local_writer import LocalWriter
+from nlp_meta.prompting.local_answers import LocalWriter
 from nlp_meta.prompting.prompts import (
     TRANSLATION_TEMPLATES,
     Written,

@@ -265,7 +265,7 @@ def test_a_metric_that_cannot_be_computed_here_stops_before_anything_is_judged(m
     from nlp_meta.comparing.run import check_metric
     from nlp_meta.evaluation import answers as kinds
 
-    monkeypatch.setattr(kinds.translation_metrics, "spbleu_missing", lambda: "no vocabulary")
+    monkeypatch.setattr(kinds.metrics, "spbleu_missing", lambda: "no vocabulary")
     config = RECIPES / "configs/compare_generation.yaml"
     settings = read_settings(GenerationComparison, ["--config", str(config)])
     plan = replace(settings.comparison, metric="spbleu")

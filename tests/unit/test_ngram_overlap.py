@@ -6,7 +6,7 @@ import torch
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import SettingsError
-from nlp_meta.rivals.ngram_overlap import compare_ngrams, ngram_overlap
+from nlp_meta.rivals.characters import compare_ngrams, ngram_overlap
 
 PAIRS = (
     ("rumah besar di Jakarta", "omah gedhe ing Jakarta"),
@@ -57,7 +57,7 @@ def test_support_pairs_choose_the_longest_n_gram(monkeypatch):
             return torch.eye(3) if longest == 2 else torch.ones(3, 3)
         return cosines
 
-    monkeypatch.setattr("nlp_meta.rivals.ngram_overlap.compare_ngrams", note)
+    monkeypatch.setattr("nlp_meta.rivals.characters.compare_ngrams", note)
 
     rival = ngram_overlap(orders=(1, 2, 4))
     learned = rival(episode([("a b", "b a"), ("c d", "d c"), ("e f", "f e")]).support_set)

@@ -18,7 +18,7 @@ from nlp_meta.objectives.ngrams import (
     fit_prior,
     held_out_parts,
 )
-from nlp_meta.rivals.ngrams import ngrams
+from nlp_meta.rivals.characters import ngrams
 
 LABELS = ("negative", "neutral", "positive")
 WORDS = {

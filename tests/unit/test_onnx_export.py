@@ -21,12 +21,15 @@ from nlp_meta.encoders.batches import tokenize
 from nlp_meta.errors import ExportError, SettingsError
 from nlp_meta.exporting import graph, onnx_export
 from nlp_meta.exporting.graph import merge
-from nlp_meta.exporting.onnx_export import FLOAT32, INT8, ExportReport, export_onnx
-from nlp_meta.exporting.parity import (
+from nlp_meta.exporting.onnx_export import (
+    FLOAT32,
+    INT8,
+    ExportReport,
     FileReport,
     Measured,
     adapted_logits,
     check_parity,
+    export_onnx,
     open_graph,
     read_feeds,
 )

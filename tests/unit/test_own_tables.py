@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from nlp_meta.comparing.bench import Bench
+from nlp_meta.comparing.methods import build_full, choose_full
 from nlp_meta.comparing.own_tables import (
     PROMPTING,
     OwnComparison,
@@ -13,7 +14,6 @@ from nlp_meta.comparing.own_tables import (
     compare_table,
     read_start,
 )
-from nlp_meta.comparing.rivals import build_full, choose_full
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import DataError, LabelError, SettingsError

@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from nlp_meta.data.answers import Prediction
-from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.errors import DataError
 from nlp_meta.evaluation import statistics
 from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.metrics import LABEL_METRICS
-from nlp_meta.evaluation.pairing import Paired, holm, paired_difference, sign_flip
+from nlp_meta.evaluation.statistics import Paired, holm, paired_difference, sign_flip
 
 LABELS = ("bad", "good")
 RIGHT = Prediction("good", {"bad": 0.2, "good": 0.8})
@@ -119,21 +119,6 @@ def test_tasks_that_share_their_test_rows_prove_less():
     assert shared.p > 0.1
 
 
-def test_draws_in_all_tasks_prove_less_than_draws_of_each_task():
-    """By hand: 3 draws have 8 sign patterns, 3 draws of 4 tasks have 4096."""
-    generator = np.random.default_rng(0)
-    ours, rival = generator.random((4, 3, 200)) < 0.9, generator.random((4, 3, 200)) < 0.6
-
-    draw, cell, default = (
-        paired_difference(
-            of_tasks(ours), of_tasks(rival), "accuracy", over_tasks=False, **SETTINGS, **unit
-        ).p
-        for unit in ({"unit": "draw"}, {"unit": "cell"}, {})
-    )
-
-    assert draw > 0.05 > cell == default
-
-
 def test_equal_methods_are_rarely_told_apart_though_their_draws_share_rows():
     """Two methods of one law, 100 times: what each finds hard is the same in all its draws, so
     that a test over draws alone, which knows nothing of other rows, finds too many differences.
@@ -227,9 +212,3 @@ def test_methods_judged_on_other_draws_or_rows_are_not_paired():
     for message, rival in cases.items():
         with pytest.raises(DataError, match=message):
             paired_difference(ours, rival, "accuracy", over_tasks=False, **SETTINGS)
-
-
-def test_an_unknown_unit_is_refused():
-    ours = judged_of([[1, 0, 1], [1, 1, 1]])
-    with pytest.raises(SettingsError, match="'row': one of task, draw, cell"):
-        paired_difference(ours, ours, "accuracy", over_tasks=False, unit="row", **SETTINGS)

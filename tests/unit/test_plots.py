@@ -8,22 +8,20 @@ import matplotlib
 import numpy as np
 import pytest
 
-from nlp_meta.report.palette import (
+from nlp_meta.report.plots import (
     NARROW,
     WIDE,
     drawable,
     looks_of,
-    save_figure,
-    shorten,
-    spread,
-    to_svg,
-)
-from nlp_meta.report.plots import (
     plot_calibration,
     plot_confusion,
     plot_cost,
     plot_domains,
     plot_learning_curves,
+    save_figure,
+    shorten,
+    spread,
+    to_svg,
 )
 from nlp_meta.report.texts import bin_probabilities, count_confusions, rows_of
 

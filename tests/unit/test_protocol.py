@@ -17,7 +17,6 @@ from nlp_meta.evaluation.protocol import (
     evaluate,
     hash_support,
     judge,
-    summarize,
 )
 
 LABELS = ("bad", "good")
@@ -163,61 +162,3 @@ def test_answers_that_are_not_those_of_the_task_stop_with_method_task_and_draw(a
         evaluate(lambda _: lambda _: answers, [episode(7, rows=2)], method="broken")
 
     assert "method 'broken' on task 'reviews/kitchen', draw 7" in str(caught.value)
-
-
-def test_a_summary_gives_mean_and_interval_of_each_method_over_its_tasks():
-    """By hand: task means 0.5 and 1; a task of draws 0 and 1 resampled is 0, 0.5 or 1."""
-    ours = scores("ours", {"a": [0.0, 1.0], "b": [1.0, 1.0]})
-    rival = scores("rival", {"a": [0.5, 0.5], "b": [0.5, 0.5]})
-
-    found = summarize([ours, rival], metric="accuracy", over_tasks=False, resamples=400, seed=0)
-
-    assert list(found) == ["ours", "rival"]
-    assert found["ours"] == {"mean": 0.75, "low": 0.5, "high": 1.0}
-    assert found["rival"] == {"mean": 0.5, "low": 0.5, "high": 0.5}
-
-
-def test_seconds_are_summarized_like_a_score():
-    """By hand: draws took 0.5 and 1.5 seconds."""
-    ours = scores("ours", {"a": [0.0, 1.0]})
-
-    found = summarize([ours], metric="seconds_adapt", over_tasks=False, resamples=400, seed=0)
-
-    assert found["ours"] == {"mean": 1.0, "low": 0.5, "high": 1.5}
-
-
-@pytest.mark.parametrize(
-    ("others", "message"),
-    [
-        ([scores("rival", {"b": [0.5, 0.5]})], "same tasks and draws"),
-        ([scores("rival", {"a": [0.5, 0.5, 0.5]})], "same tasks and draws"),
-        ([scores("ours", {"a": [0.5, 0.5]})], "2 methods named 'ours'"),
-    ],
-)
-def test_methods_that_cannot_be_compared_are_refused(others, message):
-    ours = scores("ours", {"a": [0.0, 1.0]})
-
-    with pytest.raises(DataError, match=message):
-        summarize([ours, *others], metric="accuracy", over_tasks=False, resamples=9, seed=0)
-
-
-def test_several_numbers_of_labels_are_not_mixed():
-    mixed = Scores(
-        "ours",
-        scores("ours", {"a": [0.1, 0.2]}).cells
-        + scores("ours", {"a": [0.1, 0.2]}, labels=16).cells,
-    )
-
-    with pytest.raises(DataError, match=r"over \[8, 16\] labels at once"):
-        summarize([mixed], metric="accuracy", over_tasks=False, resamples=9, seed=0)
-
-
-def test_an_unknown_metric_of_a_summary_is_refused():
-    with pytest.raises(DataError, match="cannot summarize by 'draw'"):
-        summarize(
-            [scores("ours", {"a": [0.1, 0.2]})],
-            metric="draw",
-            over_tasks=False,
-            resamples=9,
-            seed=0,
-        )

@@ -219,7 +219,7 @@ def test_signatures_stand_on_the_page_of_translations(page):
 
 
 def test_a_metric_that_was_left_out_is_no_column(monkeypatch):
-    monkeypatch.setattr(kinds.translation_metrics, "spbleu_missing", lambda: "no vocabulary")
+    monkeypatch.setattr(kinds.metrics, "spbleu_missing", lambda: "no vocabulary")
     results, _ = build("generation", "bleu")
 
     assert "spBLEU" not in to_markdown(results)

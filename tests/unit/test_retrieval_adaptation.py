@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.similarity import MinedPairs, choose_threshold
 from nlp_meta.errors import DataError, DivergedError
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_retriever
-from nlp_meta.models.mining import MinedPairs, choose_threshold
 from nlp_meta.models.retrieval import SHARES, fold_pairs, learn_matches
 from nlp_meta.objectives.retrieval import TEMPERATURE
 from nlp_meta.settings import ModelSettings

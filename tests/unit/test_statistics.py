@@ -10,7 +10,7 @@ from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation.metrics import LABEL_METRICS
 from nlp_meta.evaluation.statistics import (
     Interval,
-    hierarchical_interval,
+    interval_of_draws,
     interval_of_metric,
 )
 
@@ -103,66 +103,16 @@ def test_ten_thousand_rows_and_a_thousand_resamples_take_under_two_seconds():
     assert time.process_time() - started < 2
 
 
-def test_tasks_weigh_the_same_and_fixed_tasks_add_no_width():
-    """By hand: means 0.2 and 0.8 of draws that do not differ; over tasks 1/4 of resamples hold
-    only the first, 1/4 only the second."""
-    cells = {"a": [0.2, 0.2, 0.2, 0.2], "b": [0.8, 0.8]}
-
-    fixed = hierarchical_interval(cells, over_tasks=False, resamples=400, seed=0)
-    over = hierarchical_interval(cells, over_tasks=True, resamples=400, seed=0)
-
-    assert (fixed.mean, fixed.low, fixed.high) == pytest.approx((0.5, 0.5, 0.5))
-    assert (over.mean, over.low, over.high) == pytest.approx((0.5, 0.2, 0.8))
+def test_draws_are_resampled():
+    """By hand: the mean of 0 and 1 is 0, 0.5, 1 with chances 1/4, 1/2, 1/4: all are in 95 %."""
+    assert interval_of_draws([0.0, 1.0], resamples=400, seed=0) == Interval(0.5, 0.0, 1.0)
+    assert interval_of_draws([0.2] * 4, resamples=400, seed=0).low == pytest.approx(0.2)
 
 
-def test_draws_are_resampled_within_their_task():
-    """By hand: task a's mean of 0 and 1 is 0, 0.5, 1 with chances 1/4, 1/2, 1/4; b stays at 1.
-
-    So the mean over tasks is 0.5, 0.75 or 1, and 95 % of it reaches from 0.5 to 1.
-    """
-    cells = {"a": [0.0, 1.0], "b": [1.0, 1.0]}
-
-    found = hierarchical_interval(cells, over_tasks=False, resamples=400, seed=0)
-
-    assert found == Interval(0.75, 0.5, 1.0)
-
-
-def test_a_task_chosen_twice_has_its_draws_resampled_anew():
-    """By hand: the mean of a place is 0, 0.5, 1 with chances 1/4, 1/2, 1/4, so that of two
-    places is 0 with chance 1/16 and at most 0.25 with 5/16: the 10 % quantile is 0.25.
-
-    Did the places of one task share its draws, 0 would have chance (1/4 + 1/16) / 2, over
-    15 %, and be that quantile.
-    """
-    cells = {"a": [0.0, 1.0], "b": [0.0, 1.0]}
-
-    found = hierarchical_interval(cells, over_tasks=True, level=0.8, resamples=4000, seed=0)
-
-    assert found == Interval(0.5, 0.25, 0.75)
-
-
-@pytest.mark.parametrize(
-    ("cells", "over_tasks", "needed"),
-    [
-        ({}, False, "2 draws"),
-        ({"a": [0.5], "b": [0.5, 0.6]}, False, "2 draws"),
-        ({"a": [0.5, 0.6]}, True, "2 tasks"),
-    ],
-)
-def test_too_little_to_resample_is_refused(cells, over_tasks, needed):
-    with pytest.raises(DataError, match=f"at least {needed}"):
-        hierarchical_interval(cells, over_tasks=over_tasks, resamples=10, seed=0)
-
-
-@pytest.mark.parametrize("values", [[], [0.5, float("nan")], [[0.5], [0.6]]])
-def test_values_that_are_no_list_of_finite_numbers_are_refused(values):
-    with pytest.raises(DataError, match="all finite"):
-        hierarchical_interval({"a": values}, over_tasks=False, resamples=10, seed=0)
-
-
-def test_a_score_that_is_not_a_number_names_its_task():
-    with pytest.raises(DataError, match="task 'a'"):
-        hierarchical_interval({"a": [0.1, np.nan]}, over_tasks=False, resamples=10, seed=0)
+@pytest.mark.parametrize("values", [[], [0.5], [0.5, float("nan")], [[0.5], [0.6]]])
+def test_values_that_are_no_list_of_two_finite_numbers_are_refused(values):
+    with pytest.raises(DataError, match="at least 2, all finite"):
+        interval_of_draws(values, resamples=10, seed=0)
 
 
 @pytest.mark.parametrize(("level", "resamples"), [(0.0, 10), (1.0, 10), (0.95, 0)])

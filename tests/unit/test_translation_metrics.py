@@ -12,13 +12,14 @@ import pytest
 
 from nlp_meta.data.answers import Translation
 from nlp_meta.errors import DataError, MissingPackageError
-from nlp_meta.evaluation import translation_metrics
-from nlp_meta.evaluation.metrics import load_metric, score
-from nlp_meta.evaluation.translation_metrics import (
+from nlp_meta.evaluation import metrics as translation_metrics
+from nlp_meta.evaluation.metrics import (
     TRANSLATION_METRICS,
     bleu,
     choose_tokenizer,
     chrf,
+    load_metric,
+    score,
     signature_of,
     spbleu,
     spbleu_missing,
