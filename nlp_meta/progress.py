@@ -91,7 +91,7 @@ def show_steps(
     def on_step(record: Step) -> None:
         best = "-" if record.best_score is None else f"{record.best_score:.3f}"
         losses = {"before": record.loss_before, "after": record.loss_after}
-        known = {name: loss for name, loss in losses.items() if loss is not None}
+        known: dict[str, Any] = {name: loss for name, loss in losses.items() if loss is not None}
         bar.update(task, completed=record.step, score=best, **known)
 
     with bar:

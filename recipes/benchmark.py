@@ -9,7 +9,7 @@ ratios, with the least and the largest. `--quick` takes three rounds of the main
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def measure(options: argparse.Namespace) -> Iterator[tuple[list[Row], Rates]]:
     for contest in contests(small, options.multilingual) if "loops" in options.parts else ():
         if any(case in contest.name for case in options.cases):
             yield compare_loops(contest, quick=quick, **common)
-    parts = {
+    parts: dict[str, Callable[[], tuple[list[Row], Rates]]] = {
         "algorithms": lambda: compare_algorithms(small, quick=quick, **common),
         "adapting": lambda: wholes.compare_adapting(small, quick=quick, **common),
         "prediction": lambda: wholes.compare_prediction(small, **common),

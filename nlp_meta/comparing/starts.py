@@ -24,6 +24,7 @@ from nlp_meta.models.classification import AdaptedModel, narrow_labels
 from nlp_meta.models.generation import learn_writing
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.retrieval import learn_matches
+from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import FEATURES
 from nlp_meta.rivals.fine_tune import Search, answer_by, fine_tune, fine_tune_inside, keep_start
 from nlp_meta.training.plan import find_adaptation, judged_adaptation
@@ -247,8 +248,8 @@ def _build_pair_product(bench: Bench, folder: str, *, companion: str) -> Method:
 
 def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
     model = bench.start(folder)
-    objective, start = model.objectives[CLASSIFICATION], model.start_of(CLASSIFICATION)
-    how = model.adaptation[CLASSIFICATION]
+    objective = model.objective_of(CLASSIFICATION, Classification)
+    start, how = model.start_of(CLASSIFICATION), model.adaptation[CLASSIFICATION]
 
     def learn(support_set: SupportSet) -> Learned:
         if not support_set.examples:

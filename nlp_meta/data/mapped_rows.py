@@ -114,6 +114,28 @@ def map_task(
             f"text and a label are needed, and there are {', '.join(dataset.column_names)}; "
             "change `text` or `label`"
         )
+    places, ends = _sort_places(dataset, text, label)
+    if not ends:
+        raise DataError(
+            f"cannot map task '{name}': none of its {len(dataset)} rows has a text and a label, "
+            "and at least one is needed; leave the task out"
+        )
+    return Task(
+        name=name,
+        kind=CLASSIFICATION,
+        language=language,
+        domain=name,
+        meta_split="meta-train",
+        labels=tuple(ends),
+        train=MappedRows(dataset, (text, label), places, ends),
+        test=(),
+    )
+
+
+def _sort_places(
+    dataset: "Dataset", text: str, label: str
+) -> tuple[NDArray[np.uint32], dict[str, int]]:
+    """Rows of different texts, label after label, and where those of each label end."""
     keys, codes = np.zeros(len(dataset), np.uint64), np.full(len(dataset), -1, np.int32)
     code_of: dict[str, int] = {}
     for first in range(0, len(dataset), BATCH):
@@ -124,30 +146,11 @@ def map_task(
             if source and target:
                 keys[place] = _hash(text_key(source))
                 codes[place] = code_of.setdefault(target, len(code_of))
-    if not code_of:
-        raise DataError(
-            f"cannot map task '{name}': none of its {len(dataset)} rows has a text and a label, "
-            "and at least one is needed; leave the task out"
-        )
     filled = np.flatnonzero(codes >= 0)
     places = np.sort(filled[np.unique(keys[filled], return_index=True)[1]])
     order = np.argsort(codes[places], kind="stable")
-    counts = np.bincount(codes[places], minlength=len(code_of)).cumsum()
-    return Task(
-        name=name,
-        kind=CLASSIFICATION,
-        language=language,
-        domain=name,
-        meta_split="meta-train",
-        labels=tuple(code_of),
-        train=MappedRows(
-            dataset,
-            (text, label),
-            places[order].astype(np.uint32),
-            dict(zip(code_of, counts.tolist(), strict=True)),
-        ),
-        test=(),
-    )
+    ends = np.bincount(codes[places], minlength=len(code_of)).cumsum().tolist()
+    return places[order].astype(np.uint32), dict(zip(code_of, ends, strict=True))
 
 
 def name_labels(dataset: "Dataset", column: str, values: Sequence[Any]) -> list[str]:

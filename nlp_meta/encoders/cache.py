@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -347,4 +347,5 @@ def _digest(content: bytes) -> bytes:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.cpu().contiguous().view(torch.uint8).numpy()).cast("B")
+    content: Any = tensor.cpu().contiguous().view(torch.uint8).numpy()
+    return memoryview(content).cast("B")

@@ -111,13 +111,13 @@ class Block:
     def pad(self, packed: Tensor) -> Tensor:
         """Put real tokens back to their places, zeros at the others."""
         empty = packed.new_zeros(self._shape.numel(), packed.shape[-1])
-        return empty.index_copy(0, self._places, packed).unflatten(0, self._shape)
+        return empty.index_copy(0, self._places, packed).view(*self._shape, -1)
 
 
 def _by_token(adapter: Adapter, mask: Tensor) -> Adapter:
     """The same for real tokens side by side in place of rows."""
     owners, lengths = adapter.owners, mask.sum(1)
-    counts = tuple(sum(part.tolist()) for part in lengths.cpu().split(list(owners.counts)))
+    counts = tuple(sum(part.tolist()) for part in torch.split(lengths.cpu(), list(owners.counts)))
     return replace(adapter, owners=Owners(owners.index.repeat_interleave(lengths), counts))
 
 
@@ -133,17 +133,22 @@ def run_first_token(layer: Layer, hidden: Tensor, mask: Tensor, adapter: Adapter
     own = torch.eye(heads, dtype=hidden.dtype, device=hidden.device)
     own = own.repeat_interleave(width // heads, 1)
     asked = adapter.linear(layer.name + QUERY, query, first) * (width // heads) ** -0.5
-    through_key = _by_head(asked.unflatten(-1, (heads, -1)), key.weight.unflatten(0, (heads, -1)))
+    through_key = _by_head(asked.view(len(asked), heads, -1), key.weight.view(heads, -1, width))
     # A key's bias is the same for every token and falls out of the softmax.
     through_key = adapter.add_reversed(layer.name + KEY, asked.unsqueeze(1) * own, through_key)
     scores = through_key @ hidden.mT + _attention_bias(mask, hidden.dtype).squeeze(1)
     mixed = scores.softmax(-1) @ hidden
-    values = _by_head(mixed, value.weight.unflatten(0, (heads, -1)).mT).flatten(1) + value.bias
+    values = _by_head(mixed, value.weight.view(heads, -1, width).mT).flatten(1) + value.bias
     if layer.name + VALUE in adapter.plan.scales:
         zero = torch.zeros((), dtype=hidden.dtype, device=hidden.device)
         term = adapter.add_terms([layer.name + VALUE], mixed, [zero])[0]
         values = values + (term * own).sum(1)
     return _feed_forward(layer, values, first, adapter)
+
+
+def _split_heads(states: Tensor, heads: int) -> Tensor:
+    """From `(rows, tokens, hidden)` to `(rows, heads, tokens, features)`."""
+    return states.view(*states.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def _by_head(rows: Tensor, matrices: Tensor) -> Tensor:
@@ -165,10 +170,10 @@ def _run_layer(
     if states.shape[-1] == width:
         frozen = _frozen(layer, hidden)
     else:
-        frozen = list(states[..., width:].split(width, -1))
+        frozen = list(torch.split(states[..., width:], width, -1))
     names = [layer.name + part for part in (QUERY, KEY, VALUE)]
     query, key, value = (
-        block.pad(part).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+        _split_heads(block.pad(part), layer.heads)
         for part in adapter.add_terms(names, hidden, frozen)
     )
     mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)

@@ -301,7 +301,7 @@ class Adapter:
         if not moving:
             return list(frozen)
         down = torch.cat([self.weights[name + LORA_A] for name in moving], 1).to(x.dtype)
-        low = by_task(x, down.mT, self.owners).split(self.plan.rank, -1)
+        low = torch.split(by_task(x, down.mT, self.owners), self.plan.rank, -1)
         terms = {
             name: by_task(part, self._up(name, x.dtype).mT, self.owners)
             for name, part in zip(moving, low, strict=True)
@@ -366,7 +366,8 @@ class _Product(torch.autograd.Function):
         ctx.save_for_backward(x, matrices)
         ctx.counts = counts
         out = x.new_empty(len(x), matrices.shape[-1])
-        for rows, matrix, target in zip(x.split(counts), matrices, out.split(counts), strict=True):
+        parts = zip(torch.split(x, counts), matrices, torch.split(out, counts), strict=True)
+        for rows, matrix, target in parts:
             torch.mm(rows, matrix, out=target)
         return out
 
@@ -389,7 +390,8 @@ class _Gram(torch.autograd.Function):
         ctx.save_for_backward(x, y)
         ctx.counts = counts
         out = x.new_empty(len(counts), x.shape[-1], y.shape[-1])
-        for rows, others, target in zip(x.split(counts), y.split(counts), out, strict=True):
+        parts = zip(torch.split(x, counts), torch.split(y, counts), out, strict=True)
+        for rows, others, target in parts:
             torch.mm(rows.mT, others, out=target)
         return out
 

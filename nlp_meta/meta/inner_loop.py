@@ -235,7 +235,7 @@ def _flatten(weights: Weights) -> Tensor:
 
 def _unflatten(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """Views of the tensors that were flattened."""
-    pieces = flat.split([shape[1:].numel() for shape in shapes.values()], 1)
+    pieces = torch.split(flat, [shape[1:].numel() for shape in shapes.values()], 1)
     return {
         name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
     }

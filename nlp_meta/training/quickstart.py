@@ -230,12 +230,33 @@ def _compare(
     *,
     seed: int,
 ) -> dict[str, Interval]:
-    """Every method on the same draws; rivals get the pooling that suits them best.
+    """Every method on the same draws.
 
     Args:
         mixed: The model adapted to the support set of each episode, by its index.
     """
     logger.info("comparing on %s: %d labels, %d draws", HELD_OUT, LABELS, DRAWS)
+    methods = _methods(model, mixed, settings, judged, seed=seed)
+    scores = [evaluate(rival, episodes, method=name) for name, rival in methods.items()]
+    return {
+        scored.method: interval_of_draws(
+            [score for cell in scored.cells if (score := cell.scores["accuracy"]) is not None],
+            resamples=RESAMPLES,
+            seed=seed,
+        )
+        for scored in scores
+    }
+
+
+def _methods(
+    model: MetaModel,
+    mixed: Mapping[int, AdaptedModel],
+    settings: MetaTraining,
+    judged: Sequence[Task],
+    *,
+    seed: int,
+) -> dict[str, Rival]:
+    """Ours and its rivals by name; rivals get the pooling that suits them best."""
     encoder = dataclasses.replace(MODEL, pooling="mean")
     plain = dataclasses.replace(settings, model=encoder)
     plain = dataclasses.replace(plain, run=dataclasses.replace(plain.run, init_from=None))
@@ -253,22 +274,13 @@ def _compare(
     embed = mean_pooled_embedder(objective.backbone, batch_tokens=4096)
     # The hybrid differs from ours in its companion alone, so one adaptation serves both.
     ours = {index: dataclasses.replace(adapted, companion=None) for index, adapted in mixed.items()}
-    methods: dict[str, Rival] = {
+    return {
         "zero labels": keep_start(model.objectives[CLASSIFICATION], model.start_of(CLASSIFICATION)),
         "plain LoRA": fine_tune(objective, fresh, inner=chosen, minibatch=ADAPTATION.batch_size),
         "linear probe": linear_probe(embed, regularization=REGULARIZATION, folds=FOLDS, seed=seed),
         "n-grams": ngrams(regularization=NGRAM_REGULARIZATION, folds=FOLDS, seed=seed),
         "ours": lambda support_set: _answer_by(ours[support_set.index]),
         "ours with n-grams": lambda support_set: _answer_by(mixed[support_set.index]),
-    }
-    scores = [evaluate(rival, episodes, method=name) for name, rival in methods.items()]
-    return {
-        scored.method: interval_of_draws(
-            [score for cell in scored.cells if (score := cell.scores["accuracy"]) is not None],
-            resamples=RESAMPLES,
-            seed=seed,
-        )
-        for scored in scores
     }
 
 

@@ -131,7 +131,9 @@ def train_streamed(words: argparse.Namespace) -> dict[str, float]:
         written = time.perf_counter()
         task = map_task(rows, name="generated/rows")
         mapped = time.perf_counter()
-        judged = replace(task, name="generated/judged", train=task.train[:100] + task.train[-100:])
+        judged = replace(
+            task, name="generated/judged", train=(*task.train[:100], *task.train[-100:])
+        )
         run = run_settings(words.model, folder=Path(folder) / "run", steps=words.steps)
         settings = read_settings(MetaTraining, run)
         train_meta_model(settings, [task], [judged], accelerator=Accelerator(cpu=True))

@@ -25,11 +25,11 @@ ATTENTION = "scaled_dot_product"
 """In the names of fused attention; backward, five products stand for two."""
 
 
-class ProductRecorder(TorchDispatchMode):
+class ProductRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types
     """Counts the products that run inside it, by shape."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.shapes = Counter[Shape]()
 
     def __torch_dispatch__(
@@ -54,7 +54,8 @@ def record_products(problem: Problem) -> Mapping[Shape, int]:
     meta_gradient(problem)  # fills what is kept of texts
     with ProductRecorder() as recorder:
         meta_gradient(problem)
-    return recorder.shapes
+    shapes: Mapping[Shape, int] = recorder.shapes
+    return shapes
 
 
 def operations(shapes: Mapping[Shape, int]) -> float:

@@ -55,7 +55,7 @@ class PeftRival:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return self.problem.objective.backbone.device
 
     def loss(self, model: Any, examples: Sequence[Example]) -> Tensor:
         """Mean cross-entropy of one task."""
@@ -96,7 +96,7 @@ def build_rival(
         modules_to_save=["classifier", "pooler"],
     )
     model = get_peft_model(base, config).eval().to(problem.objective.backbone.device)
-    moving = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    moving: dict[str, Tensor] = {n: v for n, v in model.named_parameters() if v.requires_grad}
     start = {name: problem.weights[meta_name(name)] for name in moving}
     rival = PeftRival(
         problem,
@@ -132,12 +132,12 @@ def plain_loop(rival: PeftRival) -> Weights:
         optimizer = torch.optim.SGD(moving, lr=case.inner.learning_rate)
         for _ in range(case.steps):
             optimizer.zero_grad()
-            rival.loss(rival.model, episode.support).backward()
+            torch.autograd.backward(rival.loss(rival.model, episode.support))
             optimizer.step()
         optimizer.zero_grad()
-        rival.loss(rival.model, episode.query).backward()
+        torch.autograd.backward(rival.loss(rival.model, episode.query))
         for total, value in zip(totals, moving, strict=True):
-            total += value.grad
+            total += value.new_zeros(()) if value.grad is None else value.grad
     begin(rival)
     return rival.named(totals)
 
@@ -154,7 +154,7 @@ def vmapped_loop(rival: PeftRival) -> Weights:
         rows = rival.read([example for side in sides for example in side])
         hidden = rows["attention_mask"][:, None, None, :] == 0
         rows["attention_mask"] = hidden * torch.finfo(torch.float32).min
-        return {n: v.unflatten(0, (len(sides), -1)).to(rival.device) for n, v in rows.items()}
+        return {n: v.view(len(sides), -1, *v.shape[1:]).to(rival.device) for n, v in rows.items()}
 
     def loss(fast: Weights, batch: Texts) -> Tensor:
         with rival.computing():
@@ -183,7 +183,7 @@ def learn2learn_loop(rival: PeftRival) -> Weights:
         learner = maml.clone()
         for _ in range(case.steps):
             learner.adapt(rival.loss(learner, episode.support))
-        rival.loss(learner, episode.query).backward()
+        torch.autograd.backward(rival.loss(learner, episode.query))
     return rival.named(value.grad for value in moving)
 
 

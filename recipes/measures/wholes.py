@@ -23,7 +23,7 @@ from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.ngrams import fit_prior
 from nlp_meta.prompting.language_model import load_language_model
-from nlp_meta.prompting.local_scorer import LocalScorer
+from nlp_meta.prompting.local_answers import LocalScorer
 from nlp_meta.prompting.prompts import TEMPLATES, Prompt, build_prompt
 
 Measured = tuple[list[Row], Rates]
@@ -214,7 +214,8 @@ def _rate_of(log: Path) -> float:
     """Examples a second of the outer steps between the first two and the judged last one."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     first, *between = lines[1:-1]
-    return (between[-1]["examples"] - first["examples"]) / sum(line["seconds"] for line in between)
+    seconds = sum(float(line["seconds"]) for line in between)
+    return float(between[-1]["examples"] - first["examples"]) / seconds
 
 
 def measure_quickstart(*, rounds: int) -> Measured:
