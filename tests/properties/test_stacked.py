@@ -78,7 +78,9 @@ def assert_stack_equals_single(objective, *, inner):
         alone = fast_weights(objective, meta, [episode], inner=inner)
         assert any(not torch.equal(alone[name][0], meta.get(name)) for name in meta)
         for name, value in alone.items():
-            torch.testing.assert_close(together[name][task], value[0], **CLOSE)
+            # A head that the stack's support sets make has rows for the most labels of a task.
+            own = together[name][task][: len(value[0])]
+            torch.testing.assert_close(own, value[0], **CLOSE)
 
 
 @pytest.mark.parametrize("shape", ["tiny_encoder", "tiny_roberta"])
