@@ -178,7 +178,8 @@ def find_inputs(words: Sequence[str]) -> tuple[Path, ...]:
         if before in OUTPUTS or word.startswith(tuple(f"{name}=" for name in OUTPUTS)):
             continue
         inputs += [read_path(part) for part in {word, word.partition("=")[2]} if part]
-    return tuple(path for path in inputs if path.exists())
+    # `Path.exists` raises where a word is too long for a path.
+    return tuple(path for path in inputs if os.path.exists(path))  # noqa: PTH110
 
 
 def add_shared(group: "Group", *names: str, **changes: Any) -> None:
@@ -235,9 +236,10 @@ def _label_map(text: str) -> Mapping[str, str]:
     from nlp_meta.files.tables import LABEL_FILES, read_label_file
 
     path = Path(text)
+    is_there = os.path.isfile(text)  # noqa: PTH113  a map may be too long for a path
     is_file = path.suffix.removeprefix(".").lower() in LABEL_FILES and "=" not in text
     try:
-        return read_label_file(path) if is_file or path.is_file() else parse_label_map(text)
+        return read_label_file(path) if is_file or is_there else parse_label_map(text)
     except DataError as error:
         raise ArgumentTypeError(str(error)) from error
 

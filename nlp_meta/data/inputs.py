@@ -23,6 +23,8 @@ Labels = Iterable[str | float]
 
 _LISTED = 10
 _LARGEST = 2**63
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
+"""Bytes of a name in a folder and of a path."""
 _TIMES = ("datetime64", "timedelta64")
 
 
@@ -182,7 +184,8 @@ def check_place(value: str | os.PathLike[str], argument: str, *, needed: str) ->
     """
     path = value.__fspath__() if isinstance(value, os.PathLike) else value
     word = check_word(path, argument, needed=needed)
-    if "\0" in word:
+    parts = map(len, map(os.fsencode, word.split("/")))
+    if "\0" in word or max(parts) > _LONGEST_NAME or len(os.fsencode(word)) > _LONGEST_PATH:
         raise _refuse(value, argument, needed)
     return os.path.expanduser(word)  # noqa: PTH111 - of Path, it fails for an unknown user
 

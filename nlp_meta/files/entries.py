@@ -6,6 +6,7 @@ says itself which of its entries are no finished translations.
 
 import codecs
 import gzip
+import os
 import re
 import zipfile
 import zlib
@@ -115,11 +116,12 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
             one file or grows beyond 1 GiB.
     """
     packed = path.suffix.lower() in _PACKED
-    if path.is_dir():
+    # `Path.is_file` raises where a path is too long.
+    if os.path.isdir(path):  # noqa: PTH112
         raise DataError(
             f"cannot read '{path}': it is a folder and a file is needed; name the file in it"
         )
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         if not packed:
             check_form(path, ending_of(path), forms, also)
         raise DataError(

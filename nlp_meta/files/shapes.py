@@ -18,6 +18,8 @@ from nlp_meta.tables.rows import Cells, Rows
 _PREFIX = "__label__"
 _SPAN_KEYS = {"start", "end", "start_offset", "end_offset"}
 _NOTHING = (None, "", "ignore", "reject")
+_MOST_NAMES = 1000
+"""Columns among which one that a language names is looked for."""
 _NO_NAMES = "the table has no line with names of columns"
 _CODE = re.compile(r"[a-z]{2,3}([-_][A-Za-z]+)*")
 _SENTENCE = re.compile(
@@ -99,7 +101,8 @@ def find_pairs(
     for side, column, language in zip(_SIDES, columns, languages, strict=True):
         if column in rows.columns:
             continue
-        named = [name for name in rows.columns if language and _is_language(name, language)]
+        looked_at = rows.columns[:_MOST_NAMES] if language else ()
+        named = [name for name in looked_at if _is_language(name, str(language))]
         named = [name for name in named if name not in (row.get(name) for row in rows.cells)]
         near = named[0] if len(named) == 1 else _find_near(rows, column)
         if near is not None:
@@ -304,17 +307,20 @@ def _find_sentences(
     """
     table = _list_cells(rows)
     columns = list(zip(*table, strict=True))
-    codes = [place for place, column in enumerate(columns) if all(map(_CODE.fullmatch, column))]
+    is_code = [all(map(_CODE.fullmatch, column)) for column in columns]
+    codes = [place for place, is_one in enumerate(is_code) if is_one]
     sentences = [
         place
         for place, column in enumerate(columns)
-        if place not in codes and not _is_about_rows(column)
+        if not is_code[place] and not _is_about_rows(column)
     ]
+    if len(sentences) != 2:
+        return rows
     is_row = [
         _SENTENCE.search(first) if place in sentences else first in rest or _ABOUT.search(first)
         for place, (first, *rest) in enumerate(columns)
     ]
-    if len(sentences) != 2 or not any(is_row):
+    if not any(is_row):
         return rows
     pairs = {tuple(row[place] for place in codes) for row in table}
     if len(codes) == 2 and None not in languages:

@@ -31,7 +31,8 @@ from starlette.exceptions import HTTPException
 
 from nlp_meta import __version__
 from nlp_meta.data.cards import CLASSIFICATION
-from nlp_meta.data.inputs import as_texts
+from nlp_meta.data.cells import KEEP, STOP, is_empty
+from nlp_meta.data.inputs import as_texts, check_choice
 from nlp_meta.errors import MetaModelError, NlpMetaError, OutputError, RequestError
 from nlp_meta.files.outputs import check_folder
 from nlp_meta.hub.records import ADAPTED
@@ -212,13 +213,17 @@ class Service:
     async def predict(self, body: PredictBody) -> dict[str, object]:
         domain = self.find(body.domain)
         check_request(body.texts, self.limits)
-        as_texts(body.texts, "texts")
+        if check_choice(body.empty, (STOP, KEEP), "empty") == STOP:
+            as_texts(body.texts, "texts")
+        asked = [text for text in body.texts if not is_empty(text)]
         if self._batcher is None:
             raise RuntimeError("the application has not been started")
-        answers = await self._batcher.ask(domain, body.texts)
+        answers = await self._batcher.ask(domain, asked) if asked else []
         if body.domain in self.pack.domains:
             self.measures.count_texts(body.domain, len(answers))
-        return {"domain": body.domain, "predictions": [asdict(answer) for answer in answers]}
+        rest = iter(answers)
+        predictions = [None if is_empty(text) else asdict(next(rest)) for text in body.texts]
+        return {"domain": body.domain, "predictions": predictions}
 
     async def load(self, name: str, body: LoadBody) -> tuple[dict[str, object], bool]:
         check_name(name)

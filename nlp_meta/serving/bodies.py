@@ -56,6 +56,7 @@ _Strings = Annotated[list[str], FailFast()]
 class PredictBody(_Body):
     domain: str
     texts: _Strings
+    empty: str = STOP
 
 
 class LoadBody(_Body):

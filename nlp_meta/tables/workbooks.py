@@ -161,7 +161,7 @@ def _open(content: bytes, *, stored: bool) -> Iterator["Workbook"]:
     except Exception as error:  # whatever broken XML makes openpyxl raise
         raise TableError(
             f"it is a workbook that openpyxl does not read ({type(error).__name__}: "
-            f"{str(error)[:100]})",
+            f"{' '.join(str(error).split())[:100]})",
             needed="an unbroken workbook is needed",
             remedy="open it in a spreadsheet program and save it anew as .xlsx or .csv",
         ) from error

@@ -59,7 +59,7 @@ def test_a_process_that_dies_or_fails_is_a_finding(driver, tmp_path, monkeypatch
     monkeypatch.setattr(driver, "load_seeds", lambda reader: [b"die", b"fail"])
     monkeypatch.setattr(driver, "mutate", draw_file)
 
-    counts = driver.watch(driver.Reader("a.txt", read, "table"), seconds=0.3, seed=0)
+    counts = driver.watch(driver.Reader("a.txt", read, "table"), seconds=2, seed=0)
 
     assert counts["executions"] == counts["findings"] > 1
     kept = sorted((tmp_path / "findings").glob("*-a.txt"))

@@ -477,6 +477,20 @@ def test_labels_in_a_new_domain_out(pack, make_meta, tmp_path):
         assert read_metric(client, 'nlp_meta_adaptations_total{status="done"}') == 2
 
 
+def test_texts_in_which_there_is_nothing_are_kept_without_an_answer_where_asked(client):
+    body = {"domain": "plain", "texts": ["a good room", " \u200b", "bad"], "empty": "keep"}
+    whole = client.post("/predict", json=body).json()["predictions"]
+    alone = client.post("/predict", json={**body, "texts": ["a good room", "bad"]}).json()
+    none = client.post("/predict", json={**body, "texts": ["", " "]}).json()["predictions"]
+    refused = client.post("/predict", json={**body, "empty": "stop"})
+
+    assert whole[1] is None and none == [None, None]
+    assert [row["label"] for row in (whole[0], whole[2])] == [
+        row["label"] for row in alone["predictions"]
+    ]
+    assert refused.status_code == 422 and "text 2 of 3: it is empty" in error_of(refused)
+
+
 def test_examples_that_are_left_out_are_told(pack, make_meta):
     """Three examples more, without a text, without a label and of a label that is dropped."""
     texts, labels = [*SUPPORT, " ", "what", "who"], [*SUPPORT_LABELS, "positive", "", "Unclear"]

@@ -761,3 +761,13 @@ def test_a_path_may_begin_with_the_users_own_folder(monkeypatch, tmp_path):
 
     assert read_path("~/scores.json") == tmp_path / "scores.json"
     assert read_path("~no such user/x") == Path("~no such user/x")
+
+
+def test_a_word_may_be_longer_than_a_path(tmp_path, capsys):
+    """A label map of 60 labels, and a name of nothing."""
+    labels = ",".join(f"a long label {number}=name {number}" for number in range(60))
+    words = ["adapt", "meta", "--data", "d.csv", "--output-dir", "n", "--label-map", labels]
+    assert read_options(words).label_map["a long label 7"] == "name 7"
+
+    assert main(["predict", "q/" * 2500, "--data", "d.csv", "--output", "p.csv"]) == 2
+    assert len(capsys.readouterr().err) < 2100

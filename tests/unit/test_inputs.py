@@ -279,6 +279,7 @@ def test_examples_without_a_text_or_a_label_are_left_out_where_asked(tiny_start,
 
 
 ODD = {**HOLES, **STRANGERS, **NO_COLUMNS, "negative": -1, "fraction": 0.5, "huge": 10**400}
+ODD["long"] = "q" * 5000
 
 
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD)

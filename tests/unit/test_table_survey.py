@@ -274,3 +274,18 @@ def test_names_of_columns_may_go_on_over_lines(tmp_path):
         text_column="how was it in english",
     )
     assert table.texts == ("Good",)
+
+
+def test_a_workbook_of_broken_xml_is_named_in_one_line(tmp_path):
+    """The parser's own message has line ends."""
+    book = io.BytesIO()
+    openpyxl.Workbook().save(book)
+    broken = io.BytesIO()
+    with zipfile.ZipFile(book) as before, zipfile.ZipFile(broken, "w") as after:
+        for name in before.namelist():
+            content = before.read(name)
+            after.writestr(name, b"\x00" + content if name == "xl/workbook.xml" else content)
+
+    with pytest.raises(DataError, match="openpyxl does not read") as caught:
+        read(tmp_path, broken.getvalue(), "table.xlsx")
+    assert "\n" not in str(caught.value)
