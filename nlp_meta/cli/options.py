@@ -40,6 +40,9 @@ LANGUAGES = ("--source-lang", "--target-lang")
 METHODS = "lora, full, setfit, linear_probe, prototypes, memory, ngrams, prompting"
 """Those that need no start."""
 
+_PLACES = {"folder": ("output_dir",), "name_or_path": ("model", "meta")}
+"""Arguments of Python that have other names here."""
+
 # Their data may be two aligned texts.
 _READ_PAIRS = ("adapt", "compare", "evaluate")
 
@@ -127,7 +130,7 @@ def name_options(message: str, parser: ArgumentParser) -> str:
 
     def replace(match: re.Match[str]) -> str:
         name, value = match["name"], match["value"]
-        places = (name.replace(".", "_"), name.rpartition(".")[2])
+        places = (name.replace(".", "_"), name.rpartition(".")[2], *_PLACES.get(name, ()))
         action = next((options[place] for place in places if place in options), None)
         if action is None:
             return match[0]

@@ -199,7 +199,7 @@ def _stack(
         ),
         targets=torch.tensor([row.target for row in rows], device=device),
         allowed=torch.tensor([row.allowed for row in rows], device=device),
-        shares=torch.tensor(shares, device=device),
+        shares=torch.tensor(shares, dtype=torch.float32, device=device),
         positions=torch.tensor([i for _, i in places], device=device),
     )
 
@@ -301,6 +301,6 @@ def _pad(
             torch.tensor(owners, device=device),
             tuple(owners.count(w) for w in range(len(tasks))),
         ),
-        shares=torch.tensor([1 / tokens[w] for w in owners], device=device),
+        shares=torch.tensor([1 / tokens[w] for w in owners], dtype=torch.float32, device=device),
         positions=torch.tensor([i for _, i in places], device=device),
     )

@@ -383,3 +383,19 @@ def test_rows_of_ones_are_answered_with_a_way_out():
 def test_a_path_without_a_model_is_named_as_such(name):
     with pytest.raises(NlpMetaError, match=r"no such folder|is a file"):
         MetaModel.from_pretrained(name)
+
+
+def test_what_torch_was_told_elsewhere_changes_no_model(tiny_start, adapted):
+    """A notebook may have another default type, or compute without gradients."""
+    expected = [answer.probabilities for answer in adapted.predict(TEXTS)]
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            again = tiny_start.adapt(TEXTS, LABELS, companion="none")
+        answers = [answer.probabilities for answer in again.predict(TEXTS)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+    for answer, wanted in zip(answers, expected, strict=True):
+        assert answer == pytest.approx(wanted, abs=1e-6)
