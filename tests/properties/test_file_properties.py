@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
+from nlp_meta.data.cells import is_empty
 from nlp_meta.data.schema import YamlError, read_yaml
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.files.catalogs import po_entries, render_po, ts_entries
@@ -32,7 +33,7 @@ TEXTS = (
         max_size=40,
     )
     .map(lambda text: text.replace("|", "\n").replace("~", "\t"))
-    .filter(str.strip)
+    .filter(lambda text: not is_empty(text))
 )
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=5)
 PIECES = """
