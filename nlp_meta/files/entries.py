@@ -301,7 +301,9 @@ def _unpack(name: PurePath, content: bytes, path: Path) -> tuple[PurePath, bytes
         names = [
             member.filename
             for member in archive.infolist()
-            if not member.is_dir() and not member.filename.startswith("__MACOSX/")
+            if member.filename
+            and not member.filename.endswith("/")
+            and not member.filename.startswith("__MACOSX/")
         ]
         if len(names) != 1 and ending != ".zip":
             return name, content  # a package of some tool

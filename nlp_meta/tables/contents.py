@@ -413,7 +413,8 @@ def _find_read_twice(text: str) -> tuple[tuple[str, str] | None, int]:
 
 
 def _odd_words(text: str) -> list[str]:
-    return re.findall(r"[^\s\W]*[^\x00-\x7f][^\s\W]*", _sample(text)) or [""]
+    # Bounded: of a long run of letters each one would begin a look through all others.
+    return re.findall(r"\w{0,40}[^\x00-\x7f]\w{0,40}", _sample(text)) or [""]
 
 
 def _compare_words(texts: dict[str, str]) -> str:
@@ -432,9 +433,11 @@ def _sample(text: str) -> str:
     if len(text) <= _SAMPLE:
         return text
     lines, size = [], 0
-    for line in re.finditer(r"[^\n]*[^\x00-\x7f\n][^\n]*", text):
-        lines.append(line[0])
-        size += len(line[0])
+    for line in text.split("\n"):
+        if line.isascii():
+            continue
+        lines.append(line)
+        size += len(line)
         if size > _SAMPLE:
             break
     return "\n".join(lines)

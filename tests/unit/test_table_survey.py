@@ -2,6 +2,7 @@
 
 import io
 import json
+import time
 import zipfile
 
 import openpyxl
@@ -289,3 +290,24 @@ def test_a_workbook_of_broken_xml_is_named_in_one_line(tmp_path):
     with pytest.raises(DataError, match="openpyxl does not read") as caught:
         read(tmp_path, broken.getvalue(), "table.xlsx")
     assert "\n" not in str(caught.value)
+
+
+def test_a_long_line_in_a_doubtful_encoding_takes_no_longer_than_its_length(tmp_path):
+    """A look for words of other than ASCII signs once began anew at each letter before them."""
+    path = tmp_path / "long.csv"
+    path.write_bytes(b"text,label\n" + b"a" * 400_000 + b" \xa2,x\n")
+    began = time.process_time()
+    with pytest.raises(DataError, match="encoding"):
+        read_table(path, max_rows=9)
+    assert time.process_time() - began < 5
+
+
+def test_a_member_without_a_name_is_none_of_an_archive(tmp_path):
+    content = io.BytesIO()
+    nameless = zipfile.ZipInfo("x")
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("table.csv", CSV)
+        nameless.filename = ""
+        with archive.open(nameless, "w") as member:
+            member.write(b"nothing")
+    assert read(tmp_path, content.getvalue(), "table.zip").texts == TEXTS
