@@ -300,8 +300,10 @@ class Adapter:
         moving = [name for name in names if name in self.plan.scales]
         if not moving:
             return list(frozen)
-        down = torch.cat([self.weights[name + LORA_A] for name in moving], 1).to(x.dtype)
-        low = torch.split(by_task(x, down.mT, self.owners), self.plan.rank, -1)
+        downs = [self.weights[name + LORA_A] for name in moving]
+        all_low = by_task(x, torch.cat(downs, 1).to(x.dtype).mT, self.owners)
+        # Domains that are served together may bring ranks of their own to each layer.
+        low = torch.split(all_low, [down.shape[1] for down in downs], -1)
         terms = {
             name: by_task(part, self._up(name, x.dtype).mT, self.owners)
             for name, part in zip(moving, low, strict=True)
