@@ -4,6 +4,7 @@ CONSTRAINTS ?= constraints.txt
 WORKERS ?= 2
 KILLS ?= 200
 SECONDS ?= 600
+ARGUMENTS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed

@@ -300,8 +300,8 @@ _WITHOUT_NGRAMS = {"what": "", "imports": "", "companion": "None", "mixes": ""}
 _WITH_NGRAMS = {
     "what": "; character n-grams are mixed in",
     "imports": ", ngrams",
-    "companion": "plain_ngrams.load(HERE)",
-    "mixes": "    logits = plain_ngrams.mix([text], logits, *companion)\n",
+    "companion": "ngrams.load(HERE)",
+    "mixes": "    logits = ngrams.mix([text], logits, *companion)\n",
 }
 
 

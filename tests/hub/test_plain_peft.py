@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.data.episodes import Episode
+from nlp_meta.data.tasks import Example
+from nlp_meta.encoders.prefix import whole_network
+from nlp_meta.meta.inner_loop import InnerLoop, repeat
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
@@ -87,14 +90,14 @@ def adapt(
 
 
 def logits(model: AdaptedModel) -> torch.Tensor:
-    """What the classifier gives while `predict` answers one text after another."""
-    seen: list[torch.Tensor] = []
-    classifier = model.objective.backbone.model
-    hook = classifier.register_forward_hook(lambda _, __, out: seen.append(out.logits))
+    """What the classifier gives, one text after another, without n-grams."""
+    objective = replace(model.objective, network=whole_network(model.objective.backbone))
+    weights, rows = repeat(model.weights, tasks=1), []
     for text in TEXTS:
-        model.predict([text])
-    hook.remove()
-    return torch.cat(seen)
+        asked = Episode("texts", objective.labels, (), (Example(text, ""),), 0)
+        (batch,) = objective.query_batches([asked])
+        rows.append(objective._run(weights, batch))
+    return torch.cat(rows).detach()
 
 
 @pytest.fixture(scope="module")

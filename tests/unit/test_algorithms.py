@@ -192,11 +192,14 @@ def run_with_head(algorithm):
     )
 
 
-def test_first_order_moves_a_computed_head_as_a_tensor_of_its_own():
-    """By hand: w = 1, head = 3; both slopes towards 2 are 2, so 0.8 + 2.8 = 3.6, towards 0."""
+def test_first_order_sends_the_gradient_of_a_computed_head_on():
+    """By hand: w = 1, head = 3; both slopes towards 2 are 2, so 0.8 + 2.8 = 3.6, towards 0.
+
+    The head is 3 w, so its slope of 3.6 comes back as 10.8.
+    """
     found = run_with_head(fomaml)
 
-    torch.testing.assert_close(found.gradient["w"], numbers(3.6))
+    torch.testing.assert_close(found.gradient["w"], numbers(3.6 + 10.8))
     assert float(found.adaptation_size) == pytest.approx(0.08**0.5)
 
 

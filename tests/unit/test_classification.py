@@ -153,7 +153,7 @@ def test_support_set_is_cut_into_minibatches(build, minibatch, sizes):
     """By hand: nine examples in parts of about so many; each part's shares add up to 1."""
     parts = build().support_batches([episode(*LABELS)], minibatch=minibatch)
 
-    assert [sum(len(batch.states) for batch in part) for part in parts] == sizes
+    assert [sum(len(batch.targets) for batch in part) for part in parts] == sizes
     for part in parts:
         assert float(sum(batch.shares.sum() for batch in part)) == pytest.approx(1)
 

@@ -506,5 +506,5 @@ def test_a_damaged_model_stops(adapted, tmp_path, damage, says):
 
 
 def test_a_missing_model_stops(tmp_path):
-    with pytest.raises(MetaModelError, match="cannot find the model"):
+    with pytest.raises(MetaModelError, match="there is no such folder here"):
         MetaModel.from_pretrained(tmp_path / "nowhere")
