@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from measures import curves, wholes
 from measures.loops import compare_algorithms, compare_loops, contests
-from measures.rounds import Rates, Row, keep_rows, print_rows
+from measures.rounds import Rates, Row, keep_rows, print_rows, read_results
 
+from nlp_meta.files.outputs import check_file
 from nlp_meta.progress import quiet_libraries
 
 QUICK_PARTS = ("loops", "algorithms", "adapting", "prediction")
@@ -28,9 +29,9 @@ QUICK_CASES = ("top 2 of 6", "query and value", "tiny")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three rounds of the main rows")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--cases", nargs="+", default=[""], help="parts of the names of cases")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="default: all")
+    parser.add_argument("--cases", nargs="+", help="parts of the names of cases")
+    parser.add_argument("--rounds", type=int, help="default: 5, and 3 with --quick")
     parser.add_argument("--model", default="builtin:minilm")
     parser.add_argument("--multilingual", help="the second model; none leaves its rows out")
     parser.add_argument("--device", help="default: the GPU where there is one")
@@ -38,8 +39,13 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON; other rows that are in it stay")
     parser.add_argument("--plot", type=Path, help="picture of throughput against sizes, alone")
     options = parser.parse_args()
-    if options.quick:
-        options.rounds, options.cases, options.parts = 3, QUICK_CASES, QUICK_PARTS
+    options.rounds = options.rounds or (3 if options.quick else 5)
+    options.parts = options.parts or (QUICK_PARTS if options.quick else PARTS)
+    options.cases = options.cases or (QUICK_CASES if options.quick else [""])
+    if options.output:
+        read_results(options.output)
+    if options.plot:
+        check_file(options.plot)
     torch.set_num_threads(options.threads)
     with quiet_libraries():
         if options.plot:

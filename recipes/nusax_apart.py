@@ -19,6 +19,7 @@ from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import join_units, make_generator
 from nlp_meta.data.sources import Row, read_rows
 from nlp_meta.data.tasks import Example
+from nlp_meta.files.outputs import write_file
 
 
 def number_sentences(root: Path) -> dict[str, int]:
@@ -44,8 +45,7 @@ def save_rows(path: Path, rows: Iterable[Row], numbers: Mapping[str, int]) -> No
         {"text": row.source, "label": row.target, "sentence": numbers[text_key(row.source)]}
         for row in rows
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    write_file(path, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def main() -> None:

@@ -49,7 +49,7 @@ def embedder(folder: str, *, frozen: bool) -> Embed:
         rows = [Row(states, 0, [True]) for states in network.encode(new)]
         if new:
             batches = stack_batches([rows], padding=network.padding, tokens=4096, device=device)
-            parts = [objective._run(repeat(kept, tasks=1), batch).cpu() for batch in batches]
+            parts = [objective.run(repeat(kept, tasks=1), batch).cpu() for batch in batches]
             features.update(zip(new, split_by_task(parts, batches)[0].numpy(), strict=True))
         return np.stack([features[text] for text in texts])
 

@@ -195,7 +195,8 @@ class TextCache(Generic[Text]):
         return self._file
 
 
-_MAGIC = b"nlp_meta states 1".ljust(32)
+_MAKE = b"nlp_meta states "
+_MAGIC = (_MAKE + b"1").ljust(32)
 _RECORD = struct.Struct("<16sIIfI")
 """Before the values: their key, length, checksum and seconds, then the checksum of these four."""
 _SEAL = struct.Struct("<I")
@@ -319,11 +320,23 @@ def _open_unseen(folder: Path | None, header: bytes) -> int:
 
 
 def _open_shared(path: Path, header: bytes) -> int:
-    """Open a file of values; one of another make steps aside, and who reads it still may."""
+    """Open a file of values; one of another network steps aside, and who reads it still may.
+
+    Raises:
+        OutputError: The file is none of ours.
+    """
     options = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
     handle = os.open(path, options, 0o666)
-    if os.read(handle, len(header)) != header:
+    begin = os.read(handle, len(header))
+    if begin != header:
         os.close(handle)
+        # A killed process may have left the beginning of a header, or nothing of it.
+        if not (begin.startswith(_MAKE) or header.startswith(begin)):
+            raise OutputError(
+                f"cannot keep what the frozen layers give in '{path}': another program's file is "
+                "there and a free name is needed; move the file, or name another folder with "
+                "`run.states_dir`"
+            )
         path.unlink()
         handle = os.open(path, options, 0o666)
         _write(handle, header, 0)

@@ -130,19 +130,20 @@ def run_first_token(layer: Layer, hidden: Tensor, mask: Tensor, adapter: Adapter
     heads, width = layer.heads, hidden.shape[-1]
     query, key, value = layer.projections
     first = hidden[:, 0]
-    own = torch.eye(heads, dtype=hidden.dtype, device=hidden.device)
-    own = own.repeat_interleave(width // heads, 1)
+    # Which features, `(heads, hidden)`, belong to which head.
+    places = torch.eye(heads, dtype=hidden.dtype, device=hidden.device)
+    places = places.repeat_interleave(width // heads, 1)
     asked = adapter.linear(layer.name + QUERY, query, first) * (width // heads) ** -0.5
     through_key = _by_head(asked.view(len(asked), heads, -1), key.weight.view(heads, -1, width))
     # A key's bias is the same for every token and falls out of the softmax.
-    through_key = adapter.add_reversed(layer.name + KEY, asked.unsqueeze(1) * own, through_key)
+    through_key = adapter.add_reversed(layer.name + KEY, asked.unsqueeze(1) * places, through_key)
     scores = through_key @ hidden.mT + _attention_bias(mask, hidden.dtype).squeeze(1)
     mixed = scores.softmax(-1) @ hidden
     values = _by_head(mixed, value.weight.view(heads, -1, width).mT).flatten(1) + value.bias
     if layer.name + VALUE in adapter.plan.scales:
         zero = torch.zeros((), dtype=hidden.dtype, device=hidden.device)
         term = adapter.add_terms([layer.name + VALUE], mixed, [zero])[0]
-        values = values + (term * own).sum(1)
+        values = values + (term * places).sum(1)
     return _feed_forward(layer, values, first, adapter)
 
 

@@ -107,7 +107,7 @@ class Classification:
 
     def loss(self, weights: Weights, batch: Batch) -> Tensor:
         """Cross-entropy of each task, `(tasks,)` in nats: this batch's share of the mean."""
-        logits = self._run(weights, batch)
+        logits = self.run(weights, batch)
         row_losses = torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
         losses = row_losses.new_zeros(len(batch.owners.counts))
         return losses.index_add(0, batch.owners.index, row_losses * batch.shares)
@@ -135,7 +135,7 @@ class Classification:
         Returns:
             One tensor `(examples, labels)` for each task, float32, on the CPU.
         """
-        logs = [self._run(weights, batch).log_softmax(-1).cpu() for batch in batches]
+        logs = [self.run(weights, batch).log_softmax(-1).cpu() for batch in batches]
         return split_by_task(logs, batches)
 
     def support_batches(
@@ -174,8 +174,8 @@ class Classification:
             return episode.labels
         if self.head == "shared":
             return self.labels
-        own = name_row(episode.task, "")
-        return tuple(n.removeprefix(own) if n.startswith(own) else "" for n in self.labels)
+        task = name_row(episode.task, "")
+        return tuple(n.removeprefix(task) if n.startswith(task) else "" for n in self.labels)
 
     def _stack(self, tasks: Sequence[Sequence[Row]]) -> list[Batch]:
         return stack_batches(
@@ -185,7 +185,7 @@ class Classification:
             device=self.backbone.device,
         )
 
-    def _run(self, weights: Weights, batch: Batch) -> Tensor:
+    def run(self, weights: Weights, batch: Batch) -> Tensor:
         """Logits `(rows, labels)`; features where the weights hold no last layer."""
         adapter = Adapter(self.plan, weights, batch.owners)
         out = self.network.run(batch.states, batch.mask, adapter).float()
@@ -202,7 +202,7 @@ class Classification:
         if self.head == "ridge":
             make = partial(ridge_head, numbers=ridge_numbers(weights))
         weight, bias = make(
-            torch.cat([self._run(below, batch) for batch in batches]),
+            torch.cat([self.run(below, batch) for batch in batches]),
             torch.cat([batch.targets for batch in batches]),
             torch.cat([batch.owners.index for batch in batches]),
             tasks=len(batches[0].owners.counts),

@@ -1,5 +1,6 @@
 """Throughput against the sizes of an episode and its adapter: exponents and a picture."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from measures.episodes import Case, pose
 from measures.loops import OURS, PLAIN, time_ours, time_rival
 from measures.rivals import build_rival, plain_loop
 from measures.rounds import Rates, Row, growth, make_row, take_turns
+from nlp_meta.files.outputs import write_file
 
 SIZES: Mapping[str, Sequence[int]] = {
     "examples": (4, 8, 16, 32),
@@ -94,5 +96,6 @@ def draw_curves(curves: Mapping[str, Curve], path: Path) -> None:
     panels[0].set_ylabel("examples a second")
     panels[3].set_ylabel("examples a second")
     panels[0].legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix[1:] or "png")
+    write_file(path, picture.getvalue())

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
+from nlp_meta.errors import OutputError
+from nlp_meta.files.outputs import write_file
 from nlp_meta.training.run import describe_hardware
 
 Way = Callable[[], float]
@@ -103,16 +106,36 @@ def print_rows(rows: Sequence[Row], rates: Rates) -> None:
         print(f"{row.ratio:9.2f} {row.unit} ({spread})  {row.name}", flush=True)
 
 
-def keep_rows(path: Path, rows: Sequence[Row], rates: Rates) -> None:
-    """Write rows into a file of results, over those of the same names."""
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    new = {row.name: asdict(row) for row in rows}
-    others = [row for row in kept.get("rows", []) if row["name"] not in new]
-    results = {
+def read_results(path: Path) -> dict[str, Any]:
+    """Results that rows of this machine may be added to; empty ones where there is no file.
+
+    Raises:
+        OutputError: The file holds something else, or rows of another machine.
+    """
+    machine = {
         "hardware": describe_hardware(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "rates": kept.get("rates", {}) | {name: median(values) for name, values in rates.items()},
-        "rows": [*others, *new.values()],
     }
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if not path.exists():
+        return {**machine, "rates": {}, "rows": []}
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        kept = None
+    if not isinstance(kept, dict) or {name: kept.get(name) for name in machine} != machine:
+        raise OutputError(
+            f"cannot add rows to '{path}': it holds no results of this benchmark on this machine "
+            "and a file of such results, or none, is needed; name another one"
+        )
+    return kept
+
+
+def keep_rows(path: Path, rows: Sequence[Row], rates: Rates) -> None:
+    """Write rows into a file of results, over those of the same names; see `read_results`."""
+    results = read_results(path)
+    new = {row.name: asdict(row) for row in rows}
+    others = [row for row in results["rows"] if row["name"] not in new]
+    results["rates"] |= {name: median(values) for name, values in rates.items()}
+    results["rows"] = [*others, *new.values()]
+    write_file(path, json.dumps(results, indent=1) + "\n", replace=True)

@@ -96,7 +96,7 @@ def logits(model: AdaptedModel) -> torch.Tensor:
     for text in TEXTS:
         asked = Episode("texts", objective.labels, (), (Example(text, ""),), 0)
         (batch,) = objective.query_batches([asked])
-        rows.append(objective._run(weights, batch))
+        rows.append(objective.run(weights, batch))
     return torch.cat(rows).detach()
 
 

@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from nlp_meta.encoders.prefix import whole_network
+from nlp_meta.errors import OutputError
 
 pytestmark = pytest.mark.slow
 
@@ -65,16 +66,31 @@ def test_products_are_those_that_torch_counts(tiny_problem: Any) -> None:
 def test_the_benchmark_runs_and_keeps_rows_of_earlier_runs(
     tiny_encoder: Path, tmp_path: Path, run_here: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    earlier = {"name": "earlier", "ratio": 1.0}
     output = tmp_path / "benchmark.json"
-    output.write_text(json.dumps({"rates": {}, "rows": [earlier]}), encoding="utf-8")
     words = ["--model", str(tiny_encoder), "--rounds", "1", "--output", str(output)]
 
     done = run_here(tmp_path, "benchmark", *words, "--parts", "loops", "--cases", "tiny")
 
     assert done.returncode == 0, done.stderr
     rows = json.loads(output.read_text(encoding="utf-8"))["rows"]
-    assert earlier in rows
     plain = next(row for row in rows if row["name"].endswith("plain loop, float32"))
     assert plain["low"] == plain["ratio"] == plain["high"]
     assert plain["met"] == (plain["ratio"] >= plain["target"])
+
+
+def test_rows_join_those_of_this_machine_and_replace_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(RECIPES)
+    from measures.rounds import keep_rows, make_row, read_results
+
+    output = tmp_path / "benchmark.json"
+    for name in ("first", "second", "first"):
+        keep_rows(output, [make_row(name, [2.0], at_least=1, unit="times")], {name: [1.0]})
+    assert [row["name"] for row in read_results(output)["rows"]] == ["second", "first"]
+
+    for content in ("notes of mine", json.dumps({**read_results(output), "hardware": "other"})):
+        output.write_text(content, encoding="utf-8")
+        with pytest.raises(OutputError, match="on this machine"):
+            keep_rows(output, [], {})
+        assert output.read_text(encoding="utf-8") == content

@@ -268,3 +268,16 @@ def test_a_full_disk_is_told_of(build, tmp_path, monkeypatch):
 
     with pytest.raises(OutputError, match=r"No space left .* `run\.states_dir`"):
         kept.take(TEXTS)
+
+
+@pytest.mark.parametrize("content", [b"notes of mine", b"nlp_meta states 0 of before", b""])
+def test_a_file_of_another_program_is_not_removed(tmp_path, content):
+    """One of an earlier make is, and one that a killed process has only begun."""
+    path = tmp_path / f"{bytes(range(32)).hex()[:16]}.states"
+    path.write_bytes(content)
+    if content.startswith(b"notes"):
+        with pytest.raises(OutputError, match="another program's file"):
+            StateFile(tmp_path, bytes(range(32)))
+        assert path.read_bytes() == content
+    else:
+        assert StateFile(tmp_path, bytes(range(32))).find([b"key"]) == {}
