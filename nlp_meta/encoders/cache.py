@@ -330,8 +330,9 @@ def _open_shared(path: Path, header: bytes) -> int:
     begin = os.read(handle, len(header))
     if begin != header:
         os.close(handle)
-        # A killed process may have left the beginning of a header, or nothing of it.
-        if not (begin.startswith(_MAKE) or header.startswith(begin)):
+        # Ours may be damaged, or of a killed process that has written a part of its header.
+        same_network = begin[len(_MAGIC) :] == header[len(_MAGIC) :]
+        if not (begin.startswith(_MAKE) or same_network or header.startswith(begin)):
             raise OutputError(
                 f"cannot keep what the frozen layers give in '{path}': another program's file is "
                 "there and a free name is needed; move the file, or name another folder with "
