@@ -2,17 +2,20 @@
 
 import shlex
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.files import check_output_folder, read_rows
 from nlp_meta.cli.options import READING, TABLES, add_shared, positive
 from nlp_meta.cli.screen import Screen, show_facts, show_table
+from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
+    from nlp_meta.exporting.checkpoint import CheckpointReport
     from nlp_meta.exporting.onnx_export import ExportReport
+    from nlp_meta.models.classification import AdaptedModel
 
 EXAMPLE = "nlp-meta export adapted --format onnx --output-dir onnx"
 MOST_TEXTS = 2000
@@ -26,24 +29,31 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(
         main,
         "--output-dir",
-        help="folder for model.onnx, tokenizer.json, labels.json and run.py; an earlier export as "
-        "it was written is replaced at the end, and other files there stay",
+        help="folder for the files; an earlier export as it was written is replaced at the end, "
+        "and other files there stay",
     )
     add_shared(main, "--replace")
     main.add_argument(
+        "--format",
+        choices=("onnx", "transformers"),
+        default="onnx",
+        help="onnx: graphs with a runner that needs onnxruntime, tokenizers and numpy; "
+        "transformers: a checkpoint that its text-classification pipeline reads "
+        "(default: %(default)s)",
+    )
+    main.add_argument(
+        "--without-ngrams",
+        action="store_true",
+        help="leave out the character n-grams of the model, which a checkpoint of transformers "
+        "cannot hold; some answers change",
+    )
+    graph = command.add_argument_group("format onnx")
+    graph.add_argument(
         "--quantize",
         dest="quantization",
         choices=("int8", "none"),
-        default="int8",
         help="a second graph with weights of eight bits, which run.py opens when it is told to, or "
-        "none (default: %(default)s)",
-    )
-    graph = command.add_argument_group("graph")
-    graph.add_argument(
-        "--format",
-        choices=("onnx",),
-        default="onnx",
-        help="format of the files (default: %(default)s)",
+        "none (default: int8)",
     )
     graph.add_argument(
         "--opset",
@@ -63,30 +73,93 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Export, and tell how the files answer beside the model; nothing is kept of a failure."""
+    _check_format(options)
     texts = None
     if options.data is not None:
         texts = read_rows(options, options.data, screen, max_rows=MOST_TEXTS).texts
+    export = _export_onnx if options.format == "onnx" else _export_transformers
     with quiet_libraries():
-        from nlp_meta.exporting.graph import check_packages
-        from nlp_meta.exporting.onnx_export import LAYOUT, export_onnx
-        from nlp_meta.models.classification import AdaptedModel
-
-        check_packages()
-        check_output_folder(options, LAYOUT)
-        model = AdaptedModel.from_pretrained(options.model, device="cpu", base=options.base)
-        report = export_onnx(
-            model,
-            options.output_dir,
-            quantization=options.quantization,
-            opset=options.opset,
-            texts=texts,
-            replace=options.replace,
-        )
-    _show(report, options, screen)
+        report = export(options, texts)
+    show = _show_graphs if options.format == "onnx" else _show_checkpoint
+    show(report, options, screen)
     return {"output_dir": str(options.output_dir), "format": options.format, **asdict(report)}
 
 
-def _show(report: "ExportReport", options: Namespace, screen: Screen) -> None:
+def _check_format(options: Namespace) -> None:
+    """Refuse options of the other format.
+
+    Raises:
+        SettingsError: Names one.
+    """
+    onnx = options.format == "onnx"
+    foreign = ("without_ngrams",) if onnx else ("quantization", "opset")
+    name = next((name for name in foreign if getattr(options, name)), None)
+    if name is not None:
+        needed = "transformers" if onnx else "onnx"
+        raise SettingsError(
+            f"cannot export with `{name}` in the format {options.format}: the format {needed} is "
+            f"needed for it; leave it out, or set `format` to {needed}"
+        )
+
+
+def _export_onnx(options: Namespace, texts: Sequence[str] | None) -> "ExportReport":
+    from nlp_meta.exporting.graph import check_packages
+    from nlp_meta.exporting.onnx_export import LAYOUT, export_onnx
+
+    check_packages()
+    check_output_folder(options, LAYOUT)
+    return export_onnx(
+        _load(options),
+        options.output_dir,
+        quantization=options.quantization or "int8",
+        opset=options.opset,
+        texts=texts,
+        replace=options.replace,
+    )
+
+
+def _export_transformers(options: Namespace, texts: Sequence[str] | None) -> "CheckpointReport":
+    from nlp_meta.exporting.checkpoint import LAYOUT, export_transformers
+
+    check_output_folder(options, LAYOUT)
+    return export_transformers(
+        _load(options),
+        options.output_dir,
+        without_ngrams=options.without_ngrams,
+        texts=texts,
+        replace=options.replace,
+    )
+
+
+def _load(options: Namespace) -> "AdaptedModel":
+    from nlp_meta.models.classification import AdaptedModel
+
+    return AdaptedModel.from_pretrained(options.model, device="cpu", base=options.base)
+
+
+def _show_checkpoint(report: "CheckpointReport", options: Namespace, screen: Screen) -> None:
+    folder = repr(str(options.output_dir))
+    largest = f"the largest is {report.largest_logit:.1f}"
+    show_facts(
+        screen,
+        {
+            "labels": ", ".join(report.labels),
+            "compared on": f"{report.texts} texts of {_name_texts(options)}",
+            "logits differ by": f"{report.difference:.1g}, {largest}",
+            "n-grams": "left out" if report.ngrams_left_out else "none",
+            "size": f"{report.bytes / 1e6:.1f} MB",
+            "written to": str(options.output_dir),
+            "time": f"{report.seconds:.0f} s",
+            "next": f'pipeline("text-classification", {folder}, truncation=True)',
+        },
+    )
+
+
+def _name_texts(options: Namespace) -> str:
+    return "built-in reviews" if options.data is None else str(options.data)
+
+
+def _show_graphs(report: "ExportReport", options: Namespace, screen: Screen) -> None:
     measured = report.measured
     rows = [("PyTorch, float32", "", "", "", f"{measured.torch_milliseconds:.1f}", "1.0")]
     rows += [
@@ -104,12 +177,12 @@ def _show(report: "ExportReport", options: Namespace, screen: Screen) -> None:
     show_table(screen, columns, rows)
     beside = "run.py mixes them in, as `nlp-meta predict` does" if report.ngrams else "none"
     threads = "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
-    source = "built-in reviews" if options.data is None else str(options.data)
+    compared = f"{measured.texts} texts of {_name_texts(options)}"
     runner = shlex.join(["python", str(options.output_dir / "run.py"), "a text"])
     show_facts(
         screen,
         {
-            "compared on": f"{measured.texts} texts of {source}, one at a time, {threads}",
+            "compared on": f"{compared}, one at a time, {threads}",
             "n-grams": beside,
             "opset": str(report.opset),
             "written to": str(options.output_dir),

@@ -13,13 +13,15 @@ import pytest
 import torch
 import transformers
 from sklearn.utils import murmurhash3_32
+from transformers import pipeline
 
 from nlp_meta.cli import main
 from nlp_meta.data.answers import Prediction
 from nlp_meta.encoders import plain_ngrams
 from nlp_meta.encoders.batches import tokenize
 from nlp_meta.errors import ExportError, SettingsError
-from nlp_meta.exporting import graph, onnx_export
+from nlp_meta.exporting import checkpoint, graph, onnx_export
+from nlp_meta.exporting.checkpoint import export_transformers
 from nlp_meta.exporting.graph import merge
 from nlp_meta.exporting.onnx_export import (
     FLOAT32,
@@ -442,3 +444,66 @@ def test_command_says_what_it_wrote(
     assert record["format"] == "onnx" and record["ngrams"] is True
     assert record["measured"]["files"][FLOAT32]["agreement"] == 1
     assert "run.py mixes them in" in out.err and "ms a text" in out.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("roberta", "prefix_text"), [(False, ""), (True, ""), (True, "query: ")])
+def test_pipeline_of_transformers_reads_a_checkpoint_with_the_logits_and_names_of_the_model(
+    make_adapted: Callable[..., AdaptedModel], tmp_path: Path, roberta: bool, prefix_text: str
+):
+    """The other route is the frozen encoder with its low-rank terms; blanks around a text go."""
+    model = make_adapted(pooling="native", roberta=roberta, prefix_text=prefix_text)
+
+    report = export_transformers(model, tmp_path / "checkpoint", texts=TEXTS)
+
+    read = pipeline("text-classification", str(tmp_path / "checkpoint"), truncation=True)
+    found = read(list(TEXTS), top_k=None, function_to_apply="none")
+    for text, answer in zip(TEXTS, found, strict=True):
+        scores = {row["label"]: row["score"] for row in answer}
+        expected = adapted_logits(model, text.strip())
+        assert np.allclose([scores[name] for name in LABELS], expected, atol=1e-5)
+    assert [row["label"] for row in read(list(TEXTS))] == [a.label for a in model.predict(TEXTS)]
+    assert report.difference <= 1e-5 and report.labels == LABELS and not report.ngrams_left_out
+    for path in (tmp_path / "checkpoint").iterdir():
+        assert str(tmp_path.parent).encode() not in path.read_bytes(), path.name
+
+
+def test_checkpoint_that_would_answer_otherwise_is_refused(
+    make_adapted: Callable[..., AdaptedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """N-grams and means have no place in it; logits that differ leave no folder."""
+    mixed = make_adapted(pooling="native", companion=True)
+
+    with pytest.raises(ExportError, match="`without_ngrams`"):
+        export_transformers(mixed, tmp_path / "new", texts=TEXTS)
+    with pytest.raises(ExportError, match=r"`model\.pooling` is native"):
+        export_transformers(make_adapted(pooling="mean"), tmp_path / "new", texts=TEXTS)
+    monkeypatch.setattr(checkpoint, "adapted_logits", lambda *_: np.zeros(3, np.float32))
+    with pytest.raises(ExportError, match="cannot keep the export: logits of the pipeline"):
+        export_transformers(mixed, tmp_path / "new", texts=TEXTS, without_ngrams=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_command_writes_a_checkpoint_and_refuses_options_of_the_other_format(
+    adapted: AdaptedModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    adapted.save_pretrained(tmp_path / "adapted")
+    words = ["export", str(tmp_path / "adapted"), "--output-dir", str(tmp_path / "new")]
+    to_transformers = [*words, "--format", "transformers"]
+
+    for arguments, said in (
+        (to_transformers, "leave them out with `--without-ngrams`"),
+        ([*to_transformers, "--opset", "20"], "cannot export with `--opset` in the format tran"),
+        ([*words, "--without-ngrams"], "cannot export with `--without-ngrams` in the format onnx"),
+    ):
+        assert main(arguments) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / "new").exists()
+    assert main([*to_transformers, "--without-ngrams", "--json"]) == 0
+
+    out = capsys.readouterr()
+    record = json.loads(out.out)
+    assert record["format"] == "transformers" and record["ngrams_left_out"] is True
+    assert record["difference"] <= 1e-5 * max(1, record["largest_logit"])
+    assert "pipeline(" in out.err
+    assert main([*to_transformers, "--without-ngrams"]) == 0
