@@ -89,7 +89,7 @@ def find_base(
         HubError: It has no name on the Hub, is not there, or another model is.
     """
     local = is_local(name)
-    wanted = hub_base_model or (_BUILTIN_ON_HUB.get(name) if local else name)
+    wanted = hub_base_model or hub_name(name)
     if wanted is None:
         raise HubError(
             f"cannot push: the base model is the folder '{Path(name).name}' of this machine and a "
@@ -211,6 +211,22 @@ def name_on_hub(name: str) -> tuple[str, str] | None:
     """The name and the commit of a base in a folder of the Hub's cache; None elsewhere."""
     match = _CACHED.search(Path(name).as_posix())
     return (match["name"].replace("--", "/"), match["commit"]) if match else None
+
+
+def hub_name(name: str) -> str | None:
+    """The name of a base on the Hub; None of a folder that it is not known of.
+
+    A folder's own config does not help: it may name the model that this one was trained from.
+    """
+    cached = name_on_hub(name)
+    if cached is not None:
+        return cached[0]
+    return _BUILTIN_ON_HUB.get(name, None if is_local(name) else name)
+
+
+def public_name(name: str) -> str:
+    """The name of a base that others may read: on the Hub, or its folder's without the place."""
+    return hub_name(name) or PureWindowsPath(name).name
 
 
 def hash_base(name: str, *, revision: str | None, file: str | None = None) -> str:

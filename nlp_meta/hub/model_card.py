@@ -30,7 +30,7 @@ from nlp_meta.data.languages import list_languages
 from nlp_meta.data.schema import read_yaml
 from nlp_meta.errors import HubError
 from nlp_meta.escapes import escape_markdown, escape_markdown_code
-from nlp_meta.hub.bases import BaseFacts
+from nlp_meta.hub.bases import BaseFacts, hub_name, public_name
 from nlp_meta.hub.data_cards import is_non_commercial, is_unstated, strictest
 
 _NAME, _CELL = 100, 300
@@ -131,6 +131,7 @@ def _usage(facts: CardFacts) -> str:
         role=facts.role,
         skill=facts.skill,
         name="folder" if facts.repo_id is None else _literal(facts.repo_id),
+        base=_folder_of_base(facts),
         model=record["model"],
         labels=record["labels"],
         names=_names(record["labels"]),
@@ -138,6 +139,13 @@ def _usage(facts: CardFacts) -> str:
         prefix=direction.get("prefix_text") or record["model"].get("prefix_text"),
         companion=facts.companion,
     )
+
+
+def _folder_of_base(facts: CardFacts) -> str | None:
+    """The name of a base's folder, as Markdown; None of a base that is known on the Hub."""
+    base = str(facts.record["model"]["model_name_or_path"])
+    known = facts.base is not None or hub_name(base) is not None
+    return None if known else escape_markdown_code(public_name(base))
 
 
 def _names(labels: Sequence[str]) -> str:
@@ -611,7 +619,7 @@ def _about_base(facts: CardFacts) -> str:
     if facts.base is not None:
         name, commit = map(escape_markdown_code, (facts.base.id, facts.base.revision))
         return f"For the base model {name} at commit {commit}."
-    name = Path(str(facts.record["model"]["model_name_or_path"])).name
+    name = public_name(str(facts.record["model"]["model_name_or_path"]))
     return f"For the base model {escape_markdown_code(name)} that its `adapter_config.json` names."
 
 

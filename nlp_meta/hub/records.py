@@ -10,7 +10,7 @@ bytes tell, what was done to it.
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple, TypeVar
 
 from nlp_meta.data.cards import CLASSIFICATION
@@ -18,7 +18,7 @@ from nlp_meta.data.schema import parse_object, read_object, read_strict
 from nlp_meta.encoders.backbone import BUILTIN, resolve_name
 from nlp_meta.errors import MetaModelError
 from nlp_meta.files.outputs import CARD_ENTRY, SEAL, seal
-from nlp_meta.hub.bases import BaseWeights, is_local, place_base
+from nlp_meta.hub.bases import BaseWeights, is_local, place_base, public_name
 from nlp_meta.hub.pull import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -213,9 +213,10 @@ def check_adapter_config(
             f"saved is needed; {_AGAIN}"
         ) from error
     base, other = model["model_name_or_path"], values.get("base_model_name_or_path")
-    # A package lies elsewhere on each machine.
+    # Earlier versions wrote the place of a package, which is another one on each machine.
     ends = [Path(str(place)).parts[-2:] for place in (other, resolve_name(base))]
-    if ends[0] != ends[1] if base.startswith(BUILTIN) else other != base:
+    names = (base, public_name(base), PureWindowsPath(base).name)
+    if other not in names and not (base.startswith(BUILTIN) and ends[0] == ends[1]):
         raise MetaModelError(
             f"cannot load '{name}': its adapter is for the base '{str(other)[:200]}' and its "
             f"{RECORD} names '{base[:200]}', and one base is needed; {_AGAIN}"

@@ -24,12 +24,12 @@ from torch import Tensor
 
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.schema import read_object
-from nlp_meta.encoders.backbone import Backbone, resolve_name
+from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, lora_shapes
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import MetaModelError
 from nlp_meta.files.outputs import Layout, write_folder
-from nlp_meta.hub.bases import BaseWeights, hash_base, name_on_hub
+from nlp_meta.hub.bases import BaseWeights, hash_base, name_on_hub, public_name
 from nlp_meta.hub.model_card import CardFacts, build_card
 from nlp_meta.hub.pull import (
     ADAPTER,
@@ -283,7 +283,7 @@ def _write(
         "peft_type": "LORA",
         "peft_version": version("peft"),
         **plan.config,
-        "base_model_name_or_path": resolve_name(name),
+        "base_model_name_or_path": public_name(name),
         "revision": revision,
         "bias": "none",
         "inference_mode": True,

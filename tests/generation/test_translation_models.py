@@ -41,13 +41,13 @@ NOUNS, VERBS = "house river market doctor".split(), "sleeps eats runs".split()
 SOURCES = [f"the {noun} {verb}" for noun in NOUNS for verb in VERBS]
 TARGETS = [f"{verb} {noun} two" for noun in NOUNS for verb in VERBS]
 TEXTS = ["the river eats", "red", "the big house sleeps and eats"]
-# Runs in the fresh process: the README's lines with `folder` and `texts` given.
+# Runs in the fresh process: the README's lines with `folder`, `base` and `texts` given.
 SCRIPT = """
 import json, sys
 asked = json.load(sys.stdin)
 found = {}
-for name, (folder, code) in asked["folders"].items():
-    values = {"folder": folder, "texts": asked["texts"]}
+for name, (folder, base, code) in asked["folders"].items():
+    values = {"folder": folder, "base": base, "texts": asked["texts"]}
     exec(code, values)
     found[name] = values["translations"]
 assert "nlp_meta" not in sys.modules
@@ -211,7 +211,7 @@ def test_readme_translates_without_this_package(model_folders, tmp_path):
         model.save_pretrained(folder)
         readme = (folder / "README.md").read_text(encoding="utf-8")
         code = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[1]
-        asked[family] = (str(folder), code)
+        asked[family] = (str(folder), str(model_folders(family)), code)
         ours[family] = model
     ran = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT],

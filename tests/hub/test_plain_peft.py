@@ -39,16 +39,16 @@ CASES = {
     "roberta": {"encoder": "tiny_roberta"},
     "roberta_mean": {"encoder": "tiny_roberta", "pooling": "mean"},
 }
-# Runs in the fresh process: the README's lines with `folder` and `texts` given.
+# Runs in the fresh process: the README's lines with `folder`, `base` and `texts` given.
 SCRIPT = """
 import json, sys
 folders, texts = json.load(sys.stdin)
 found = {}
-for name, (folder, code) in folders.items():
-    values = {"folder": folder, "texts": texts}
+for name, (folder, base, code) in folders.items():
+    values = {"folder": folder, "base": base, "texts": texts}
     exec(code, values)
     found[name] = {"probabilities": values["probabilities"].tolist()}
-    if "AutoPeftModelForSequenceClassification" in values:
+    if "answers" in values:
         found[name]["logits"] = values["model"](**values["inputs"]).logits.tolist()
         found[name]["answers"] = values["answers"]
 assert "nlp_meta" not in sys.modules
@@ -116,7 +116,11 @@ def answers(models, tmp_path_factory) -> dict[str, dict[str, list[list[float]]]]
     folders = {}
     for name, model in models.items():
         model.save_pretrained(root / name)
-        folders[name] = (str(root / name), peft_lines(root / name))
+        base = model.objective.backbone.name
+        config = (root / name / "adapter_config.json").read_text(encoding="utf-8")
+        assert json.loads(config)["base_model_name_or_path"] == Path(base).name
+        assert str(Path(base).parent) not in config
+        folders[name] = (str(root / name), base, peft_lines(root / name))
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         input=json.dumps([folders, TEXTS]),

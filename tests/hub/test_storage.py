@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from nlp_meta.errors import MetaModelError
+from nlp_meta.hub.bases import public_name
 from nlp_meta.hub.pull import COMPANION_FACTS, COMPANION_WEIGHTS
 from nlp_meta.hub.storage import StoredCompanion, load_companion, save_companion
 from nlp_meta.objectives.ngrams import NgramModel
@@ -131,3 +132,17 @@ def test_damaged_files_stop(folder, damage):
 def test_n_grams_of_another_model_stop(folder, changes):
     with pytest.raises(MetaModelError, match="cannot use the n-grams"):
         load(folder, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "public"),
+    [
+        ("me/encoder", "me/encoder"),
+        ("builtin:minilm", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("/cache/models--me--encoder/snapshots/" + "0a" * 20, "me/encoder"),
+        ("/home/somebody/models/encoder", "encoder"),
+        (r"C:\models\encoder", "encoder"),
+    ],
+)
+def test_no_place_of_this_machine_names_a_base(name, public):
+    assert public_name(name) == public

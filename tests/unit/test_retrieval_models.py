@@ -34,8 +34,8 @@ PROVENANCE = {"outer_steps": 3, "examples": 4}
 # Runs in a fresh process: the README's lines with `folder` and `texts` given.
 SCRIPT = """
 import json, sys
-folder, code, texts = json.load(sys.stdin)
-values = {"folder": folder, "texts": texts}
+folder, base, code, texts = json.load(sys.stdin)
+values = {"folder": folder, "base": base, "texts": texts}
 exec(code, values)
 assert "nlp_meta" not in sys.modules
 print(json.dumps(values["embeddings"].tolist()))
@@ -155,7 +155,7 @@ def test_a_saved_model_embeds_and_mines_the_same(model, tmp_path):
 
 
 @pytest.mark.slow
-def test_plain_peft_gives_the_same_embeddings(model, tmp_path):
+def test_plain_peft_gives_the_same_embeddings(model, tiny_encoder, tmp_path):
     """Another route: the code of the saved README in a process without this package."""
     model.save_pretrained(tmp_path / "model")
     text = (tmp_path / "model/README.md").read_text(encoding="utf-8")
@@ -163,7 +163,7 @@ def test_plain_peft_gives_the_same_embeddings(model, tmp_path):
     (plain,) = (block for block in blocks if "from peft import" in block)
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT],
-        input=json.dumps([str(tmp_path / "model"), plain, SOURCES]),
+        input=json.dumps([str(tmp_path / "model"), str(tiny_encoder), plain, SOURCES]),
         capture_output=True,
         text=True,
         check=False,
