@@ -26,7 +26,7 @@ FLOORS = (
     ("rivals", "prompting"),
     ("training",),
     ("comparing",),
-    ("serving", "exporting"),
+    ("serving", "exporting", "sklearn"),
     ("cli",),
     ("__main__", ""),
 )
@@ -40,6 +40,7 @@ ROOT = {
     "settings.py",
     "progress.py",
     "py.typed",
+    "sklearn.py",
 }
 
 CORE = ("data", "encoders", "objectives", "meta", "models")

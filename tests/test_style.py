@@ -17,6 +17,8 @@ LIBRARY = sorted((REPOSITORY / "nlp_meta").rglob("*.py"))
 RECIPES = sorted((REPOSITORY / "recipes").rglob("*.py"))
 FILE_LINES, FUNCTION_LINES, RECIPE_LINES = 650, 40, 99
 COMMAND_LINE = "cli"
+FACES = ("nlp_meta/sklearn.py",)
+"""Files whose names others write; `nlp_meta/__init__.py` lists its own."""
 
 # Reading any of these can run code that came with the data.
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -219,7 +221,7 @@ def test_nothing_is_there_for_tests_alone():
     assert [
         f"{name_of(path)}:{node.lineno} {node.name}"
         for path in LIBRARY
-        if path.parent.name != COMMAND_LINE
+        if path.parent.name != COMMAND_LINE and name_of(path) not in FACES
         for node in public_definitions(path)
         if node.name not in nlp_meta.__all__
         and used[node.name] == names_in(ast.walk(node))[node.name]

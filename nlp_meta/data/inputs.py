@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 from nlp_meta.data.cells import SKIP, is_empty, label_text, list_places, select_rows
 from nlp_meta.errors import DataError, LabelError, NlpMetaError, SettingsError
@@ -20,6 +20,9 @@ from nlp_meta.errors import DataError, LabelError, NlpMetaError, SettingsError
 Texts = Iterable[str]
 Labels = Iterable[str | float]
 """Text, numbers or truth values."""
+
+Frame = TypeVar("Frame")
+"""A table in memory; its library is not imported here."""
 
 _LISTED = 10
 _LARGEST = 2**63
@@ -72,6 +75,71 @@ def as_labels(values: Labels, argument: str) -> list[str]:
             f"cannot use the label of example {place}: {reason}{_list_others(others, 'example')}"
         )
     return [text for text in map(label_text, items) if text is not None]
+
+
+def read_column(frame: object, column: str) -> list[str]:
+    """Take the texts of a column of a table; an empty one where there is none.
+
+    Raises:
+        DataError: It is no table, has no such column, or a cell holds something else.
+    """
+    names = _column_names(frame)
+    if column not in names:
+        raise DataError(
+            f"cannot read the column {column!r}: the columns are "
+            f"{', '.join(map(repr, names))[:_LONGEST_NAME]} and one of them is needed; change "
+            "`column`"
+        )
+    table: Any = frame
+    items = _walk(table[column], "column", DataError)
+    wrong = _find_wrong(items, lambda value: "" if _is_nothing(value) else _wrong_text(value))
+    if wrong:
+        (place, *others), reason = wrong
+        raise DataError(
+            f"cannot read row {place} of column {column!r}: {reason}{_list_others(others, 'row')}"
+        )
+    return ["" if _is_nothing(value) else str(value) for value in items]
+
+
+def add_columns(frame: Frame, columns: Mapping[str, Sequence[object]]) -> Frame:
+    """Give a table with columns added, of the same kind; `predicted_` where a name is taken."""
+    names = _column_names(frame)
+    added: dict[str, Any] = {}
+    for name, values in columns.items():
+        while name in names or name in added:
+            name = f"predicted_{name}"
+        added[name] = list(values)
+    table: Any = frame
+    if isinstance(frame, Mapping):
+        return {**table, **added}  # type: ignore[return-value]
+    if hasattr(table, "assign"):  # pandas
+        return table.assign(**added)
+    if hasattr(table, "hstack"):  # polars
+        return table.hstack(type(table)(added))
+    add = "append_column" if hasattr(table, "append_column") else "add_column"
+    for name, values in added.items():
+        table = getattr(table, add)(name, values if add == "add_column" else [values])
+    return table
+
+
+def _column_names(frame: object) -> list[str]:
+    """Names of the columns of a table.
+
+    Raises:
+        DataError: It is none, or one that is not read yet.
+    """
+    table: Any = frame
+    if isinstance(frame, Mapping) and not hasattr(frame, "column_names"):
+        return list(frame)
+    ways = {"assign": "columns", "hstack": "columns", "append_column": "column_names"}
+    ways["add_column"] = "column_names"
+    for way, names in ways.items():
+        if hasattr(frame, way) and hasattr(frame, "__len__"):
+            return list(getattr(table, names))
+    raise DataError(
+        f"cannot take the {type(frame).__name__} as `frame`: a table of pandas, polars, pyarrow or "
+        "datasets, or a dictionary of columns, is needed; change `frame`"
+    )
 
 
 def leave_out_empty(

@@ -1,6 +1,7 @@
 """The base of every model: it is loaded from a folder or the Hub, saved, and pushed."""
 
 import copy
+import reprlib
 import tempfile
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -65,6 +66,15 @@ class Model:
 
     def __copy__(self) -> Self:
         return self
+
+    def __repr__(self) -> str:
+        """One line that tells models apart; no tensor is shown."""
+        itself: Any = self
+        known = ("skills", "labels", "languages")
+        facts = {name: getattr(itself, name) for name in known if getattr(itself, name, ())}
+        facts["base"] = itself.settings.model_name_or_path
+        shown = ", ".join(f"{name}={reprlib.repr(value)}" for name, value in facts.items())
+        return f"{type(self).__name__}({shown})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copy the encoder too, so that the copy and the model need not wait for each other."""

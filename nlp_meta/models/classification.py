@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nlp_meta.data.answers import Prediction, only_predictions, share_interval
 from nlp_meta.data.cards import CLASSIFICATION
-from nlp_meta.data.cells import LabelMap
+from nlp_meta.data.cells import LabelMap, answer_texts
 from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.data.episodes import Episode, count_texts, split_folds
-from nlp_meta.data.inputs import Texts, as_texts
+from nlp_meta.data.inputs import Frame, Texts, add_columns, as_texts, read_column
 from nlp_meta.data.labels import LabelMatch, check_columns, check_labels, logger, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
@@ -93,7 +95,7 @@ class AdaptationReport:
         return read_part(cls, stored, what=ADAPTATION) if stored else None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AdaptedModel(Model):
     """A backbone with the adapter and the head of one domain.
 
@@ -142,6 +144,36 @@ class AdaptedModel(Model):
         asked = as_texts(texts, "texts")
         answers = predict_texts(self.objective, self.weights, asked)
         return answers if self.companion is None else self.companion.mix(asked, answers)
+
+    __call__ = predict
+
+    def predict_proba(self, texts: Texts) -> NDArray[np.float64]:
+        """Calibrated probabilities in the order of `labels`, `(texts, labels)`; see `predict`."""
+        rows = [list(answer.probabilities.values()) for answer in self.predict(texts)]
+        return np.array(rows, dtype=np.float64).reshape(-1, len(self.labels))
+
+    def predict_frame(self, frame: Frame, *, column: str = "text") -> Frame:
+        """Add the label and the probability of every label to a table, as columns.
+
+        Args:
+            frame: A table of pandas, polars, pyarrow or `datasets`, or a dictionary of columns.
+                It is left as it is. A row without a text gets no answer.
+            column: Of the texts.
+
+        Returns:
+            A table of the same kind, all other columns kept. The new ones are named `label` and
+            as the labels are, or `predicted_...` where the table has a column of that name.
+
+        Raises:
+            DataError: It is no such table, has no such column, or a cell is no text.
+        """
+        texts = read_column(frame, column)
+        answers = answer_texts(texts, lambda some: self.predict(some) if some else [])
+        columns: dict[str, list[Any]] = {"label": [a and a.label for a in answers]}
+        for label in self.labels:
+            odds = [a and a.probabilities[label] for a in answers]
+            columns[f"probability_{label}" if label in columns else label] = odds
+        return add_columns(frame, columns)
 
     @classmethod
     def _read(cls, saved: Saved) -> "AdaptedModel":

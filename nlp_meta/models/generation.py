@@ -105,7 +105,7 @@ class _Languages:
     direction: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class GenerationModel(Model):
     """An encoder-decoder with the adapter of one language pair: it translates.
 

@@ -49,7 +49,7 @@ from nlp_meta.settings import ModelSettings
 O = TypeVar("O", Classification, Retrieval, Generation)  # noqa: E741  an objective
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class MetaModel(Model):
     """A meta-learned start with the defaults that its adaptation was found to need.
 

@@ -82,7 +82,7 @@ class _Advice:
     languages: tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RetrievalModel(Model):
     """A backbone with the adapter of one language pair: it embeds sentences and finds pairs.
 

@@ -11,6 +11,7 @@ import pathlib
 
 import numpy
 import pandas
+import polars
 import pyarrow
 import pytest
 import torch
@@ -50,6 +51,7 @@ HOLDERS = {
     "tuple": tuple,
     "array": numpy.array,
     "array of objects": lambda values: numpy.array(values, dtype=object),
+    "polars": polars.Series,
     "Series": pandas.Series,
     "Series with another index": lambda values: pandas.Series(
         values, index=range(len(values), 0, -1)
@@ -399,3 +401,66 @@ def test_what_torch_was_told_elsewhere_changes_no_model(tiny_start, adapted):
 
     for answer, wanted in zip(answers, expected, strict=True):
         assert answer == pytest.approx(wanted, abs=1e-6)
+
+
+def data_set(columns: dict[str, list]) -> object:
+    from datasets import Dataset
+
+    return Dataset.from_dict(columns)
+
+
+FRAMES = {
+    "dictionary": (dict, dict),
+    "pandas": (
+        lambda columns: pandas.DataFrame(columns, index=[7, 7]),
+        lambda f: f.to_dict("list"),
+    ),
+    "polars": (polars.DataFrame, lambda frame: frame.to_dict(as_series=False)),
+    "pyarrow": (pyarrow.table, pyarrow.Table.to_pydict),
+    "datasets": (data_set, lambda frame: frame.to_dict()),
+}
+
+
+@pytest.mark.parametrize(("make", "read"), FRAMES.values(), ids=FRAMES)
+def test_a_table_gets_its_answers_as_columns(adapted, make, read):
+    """Of the same kind; its columns stay, a label of its own too, and a hole has no answer."""
+    columns = {"id": [3, 4], "review": [TEXTS[0], None], "label": ["a", "b"]}
+    frame = make(columns)
+
+    answered = adapted.predict_frame(frame, column="review")
+
+    (answer,) = adapted.predict(TEXTS[:1])
+    expected = {**columns, "predicted_label": [answer.label, None]}
+    expected |= {name: [odds, None] for name, odds in answer.probabilities.items()}
+    found = {
+        name: [None if value != value else value for value in values]
+        for name, values in read(answered).items()
+    }
+    assert found == expected and type(answered) is type(frame)
+    assert list(read(frame)) == list(columns)
+
+
+@pytest.mark.parametrize(
+    ("frame", "column", "said"),
+    [
+        (["a"], "text", "cannot take the list as `frame`"),
+        (pandas.Series(["a"]), "text", "cannot take the Series as `frame`"),
+        (polars.DataFrame({"a": [1]}).lazy(), "a", "cannot take the LazyFrame as `frame`"),
+        ({"a": ["x"]}, "text", "cannot read the column 'text': the columns are 'a'"),
+        ({"a": ["x", 1, None, 2]}, "a", "cannot read row 2 of column 'a': it is the int 1"),
+    ],
+)
+def test_what_is_no_table_of_texts_is_refused(adapted, frame, column, said):
+    with pytest.raises(DataError, match=said):
+        adapted.predict_frame(frame, column=column)
+
+
+def test_a_model_is_called_for_its_answers_and_shown_in_a_line(tiny_start, adapted, finder):
+    answers = adapted.predict(TEXTS)
+
+    assert adapted(TEXTS) == answers
+    rows = [[answer.probabilities[name] for name in adapted.labels] for answer in answers]
+    assert adapted.predict_proba(TEXTS).tolist() == rows
+    assert adapted.predict_proba([]).shape == (0, 2)
+    assert repr(adapted).startswith("AdaptedModel(labels=('negative', 'positive'), base=")
+    assert all(len(repr(model)) < 150 for model in (tiny_start, adapted, finder))

@@ -1,0 +1,98 @@
+"""A start as a classifier of scikit-learn: it is used as any other, and gives the same answers."""
+
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
+
+from nlp_meta import MetaModel
+from nlp_meta.errors import DataError, PickleError
+from nlp_meta.sklearn import FewShotClassifier
+
+GOOD = ["a great phone", "i loved it", "good food", "a good plot", "great staff", "cheap and good"]
+BAD = ["awful food", "a bad plot", "never again", "slow staff", "a loud room", "bad brakes"]
+TEXTS = np.array([*GOOD, *BAD])
+LABELS = np.array([1] * 6 + [0] * 6)
+
+
+@pytest.fixture
+def classifier(tiny_start: MetaModel) -> FewShotClassifier:
+    return FewShotClassifier(tiny_start, steps=2, companion="none")
+
+
+def test_it_answers_as_the_model_that_the_start_adapts(classifier, tiny_start):
+    """By the other route, whose labels 1 and 0 are named positive and negative."""
+    fitted = classifier.fit(TEXTS, LABELS)
+    model = tiny_start.adapt(TEXTS, LABELS, steps=2, companion="none")
+    answers = model.predict(TEXTS)
+
+    assert fitted.classes_.tolist() == [0, 1] and model.labels == ("negative", "positive")
+    names = {"negative": 0, "positive": 1}
+    assert fitted.predict(TEXTS).tolist() == [names[answer.label] for answer in answers]
+    expected = [[a.probabilities[name] for name in model.labels] for a in answers]
+    assert np.allclose(fitted.predict_proba(TEXTS), expected)
+    assert fitted.score(TEXTS, LABELS) == np.mean(fitted.predict(TEXTS) == LABELS)
+
+
+def test_classes_are_the_labels_as_they_were_given(classifier):
+    """Named anew or not: sorted, of their own type, one column each."""
+    stars = classifier.fit(TEXTS, np.array(["5 stars", "1 star", "3 stars"] * 4))
+
+    assert stars.classes_.tolist() == ["1 star", "3 stars", "5 stars"]
+    assert stars.predict_proba(TEXTS).sum(axis=1) == pytest.approx(1)
+    assert set(stars.predict(TEXTS)) <= set(stars.classes_)
+
+
+def test_it_serves_where_classifiers_do(classifier):
+    lower = FunctionTransformer(lambda texts: [text.lower() for text in texts])
+
+    scores = cross_val_score(make_pipeline(lower, classifier), TEXTS, LABELS, cv=2)
+    calibrated = CalibratedClassifierCV(classifier, cv=2).fit(TEXTS, LABELS)
+
+    assert scores.shape == (2,) and ((scores >= 0) & (scores <= 1)).all()
+    assert calibrated.predict_proba(list(TEXTS)).shape == (12, 2)
+
+
+@pytest.mark.slow
+def test_a_fitted_one_comes_out_of_a_file_as_it_was(tiny_start, tmp_path: Path):
+    tiny_start.save_pretrained(tmp_path / "start")
+    start = str(tmp_path / "start")
+    fitted = FewShotClassifier(start, steps=2, companion="ngrams").fit(TEXTS, LABELS)
+
+    joblib.dump(fitted, tmp_path / "fitted.joblib")
+    loaded = joblib.load(tmp_path / "fitted.joblib")
+
+    assert loaded.get_params() == fitted.get_params()
+    assert np.allclose(loaded.predict_proba(TEXTS), fitted.predict_proba(TEXTS), atol=1e-6)
+    with pytest.raises(PickleError, match="cannot pickle this MetaModel"):
+        joblib.dump(FewShotClassifier(tiny_start), tmp_path / "start.joblib")
+
+
+def test_clones_share_a_loaded_start_and_no_fit(classifier, tiny_start):
+    copy = clone(classifier.fit(TEXTS, LABELS))
+
+    assert copy.start is tiny_start and copy.get_params() == classifier.get_params()
+    with pytest.raises(NotFittedError):
+        copy.predict(TEXTS)
+    with pytest.raises(DataError, match="text 1 of 12"):
+        copy.fit(np.arange(12.0), LABELS)
+
+
+FAILS: dict[str, str] = {}
+
+
+@pytest.mark.slow
+def test_checks_of_scikit_learn_pass_but_for_those_that_need_numbers(classifier):
+    results = check_estimator(classifier, on_fail=None, on_skip=None)
+
+    for r in results:
+        print(r["status"], r["check_name"], repr(r["exception"])[:160])
+    assert {r["check_name"] for r in results if r["status"] == "failed"} == FAILS.keys()
