@@ -13,6 +13,8 @@ from nlp_meta.errors import SettingsError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Group
+
     from nlp_meta.exporting.checkpoint import CheckpointReport
     from nlp_meta.exporting.onnx_export import ExportReport
     from nlp_meta.models.classification import AdaptedModel
@@ -47,7 +49,18 @@ def add_options(command: ArgumentParser) -> None:
         help="leave out the character n-grams of the model, which a checkpoint of transformers "
         "cannot hold; some answers change",
     )
-    graph = command.add_argument_group("format onnx")
+    _add_graph(command.add_argument_group("format onnx"))
+    check = command.add_argument_group("check of the answers")
+    add_shared(
+        check,
+        "--data",
+        required=False,
+        help=f"table of texts to compare the answers on (default: built-in reviews); {TABLES}",
+    )
+    add_shared(check, "--text-column", *READING)
+
+
+def _add_graph(graph: "Group") -> None:
     graph.add_argument(
         "--quantize",
         dest="quantization",
@@ -61,14 +74,6 @@ def add_options(command: ArgumentParser) -> None:
         metavar="N",
         help="version of ONNX's operators (default: the exporter's own)",
     )
-    check = command.add_argument_group("check of the answers")
-    add_shared(
-        check,
-        "--data",
-        required=False,
-        help=f"table of texts to compare the answers on (default: built-in reviews); {TABLES}",
-    )
-    add_shared(check, "--text-column", *READING)
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
