@@ -22,6 +22,7 @@ from nlp_meta.cli.options import (
     CommandParser,
     add_common_options,
     find_inputs,
+    list_parsers,
     name_options,
     repeat_data,
 )
@@ -36,9 +37,10 @@ COMMANDS = {
     "translate": "Translate a file with a model adapted to sentence pairs.",
     "align": "Find sentences of two files that translate each other.",
     "quickstart": "Meta-train, adapt and compare on built-in reviews.",
+    "train": "Meta-train a start from a config of tasks.",
     "compare": "Compare methods on draws of your labels or pairs.",
     "recommend": "Say which method suits your labels, and how sure.",
-    "export": "Export an adapted model to ONNX, and check its answers.",
+    "export": "Export an adapted model to ONNX or transformers, checked.",
     "update": "Go on meta-training with new domains, old ones replayed.",
     "push": "Push a saved model to the Hub, with its card.",
     "serve": "Answer over HTTP for adapted models of many domains.",
@@ -138,6 +140,12 @@ def build_parser(names: Sequence[str]) -> ArgumentParser:
         help="show all versions and the device, and exit",
     )
     group.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh", "fish", "tcsh"),
+        help="print what completes commands and options in a shell, and exit",
+    )
+    group.add_argument(
         "-h", "--help", action="help", help="show this help and exit; each command has its own"
     )
     return parser
@@ -150,6 +158,34 @@ class _ShowVersions(Action):
         lines = [f"nlp-meta {__version__}"]
         lines += [f"{name} {version(name)}" for name in ("torch", "transformers", "peft")]
         print("\n".join([*lines, f"device {_find_device()}"]))
+        parser.exit()
+
+
+class _PrintCompletion(Action):
+    """Write the script by shtab, which knows parsers of argparse."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        try:
+            import shtab
+        except ImportError:
+            parser.error(
+                "cannot print a completion: the package shtab is not installed; install it with "
+                "`pip install 'nlp-meta[completion]'`"
+            )
+        whole = build_parser(list(COMMANDS))
+        places = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
+        places |= dict.fromkeys(("META", "MODEL", "FOLDER", "PATH"), shtab.FILE)
+        for part in list_parsers(whole):
+            for action in part._actions:
+                if action.metavar in places and not action.choices:
+                    vars(action)["complete"] = places[str(action.metavar)]
+        print(shtab.complete(whole, shell=str(values)))
         parser.exit()
 
 

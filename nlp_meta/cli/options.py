@@ -15,7 +15,8 @@ from argparse import (
     Namespace,
     RawDescriptionHelpFormatter,
 )
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -94,9 +95,34 @@ class CommandParser(ArgumentParser):
         super().__init__(**settings)
 
     def error(self, message: str) -> NoReturn:
-        """Leave with exit code 2."""
+        """Leave with exit code 2, and name the nearest words of a command that is there."""
         message = " ".join(name_options(message, self).split())
-        self.exit(2, f"error: {one_line(message)}; see `{self.prog} --help`\n")
+        near = ", ".join(f"`{word}`" for word in _find_near(message, self))
+        asked = f"did you mean {near}? " if near else ""
+        self.exit(2, f"error: {one_line(message)}; {asked}see `{self.prog} --help`\n")
+
+
+def _find_near(message: str, parser: ArgumentParser) -> list[str]:
+    """Options and choices that are written like those that a message of argparse refuses."""
+    refused = re.findall(r"invalid choice: '([^']*)'", message)
+    _, _, unknown = message.partition("unrecognized arguments: ")
+    refused += [word.partition("=")[0] for word in unknown.split() if word.startswith("-")]
+    known = [word for part in list_parsers(parser) for word in _words_of(part)]
+    near = [get_close_matches(word, known, n=1, cutoff=0.7) for word in refused]
+    return list(dict.fromkeys(word for words in near for word in words))
+
+
+def list_parsers(parser: ArgumentParser) -> list[ArgumentParser]:
+    """A parser and those of its commands, at every depth."""
+    commands = [action.choices for action in parser._actions if action.nargs == PARSER]
+    below = [part for choices in commands for part in dict(choices or {}).values()]
+    return [parser, *(inner for part in below for inner in list_parsers(part))]
+
+
+def _words_of(parser: ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        yield from action.option_strings
+        yield from map(str, action.choices or ())
 
 
 def add_common_options(command: ArgumentParser, *, nested: bool = False) -> None:

@@ -63,22 +63,42 @@ def choose_form(forms: Forms, arguments: Sequence[str]) -> type[Any]:
     )
 
 
+def explain_sections(form: type[Any]) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+    """Give each section of a config: its name, what it is, and what its keys mean.
+
+    The keys that stand in no section come first, under an empty name.
+    """
+    hints = get_type_hints(form)
+    plain = [name for name, hint in hints.items() if not _sections_in(hint)]
+    yield "", _summary(form), {name: _explain(form).get(name, "") for name in plain}
+    for name, hint in hints.items():
+        for section in _sections_in(hint):
+            yield name, _summary(section), _explain(section)
+
+
 def describe_settings(form: type[Any]) -> str:
     """Every key of a config with what it means, section by section."""
-    hints = get_type_hints(form)
-    lines = [_summary(form), ""]
-    sections: list[tuple[str, type[Any]]] = []
-    for name, hint in hints.items():
-        variants = _sections_in(hint)
-        if not variants:
-            lines.append(f"{name}  {_explain(form).get(name, '')}")
-        sections += [(name, variant) for variant in variants]
-    for name, section in sections:
-        lines += ["", f"{name}:  {_summary(section)}"]
-        explained = _explain(section)
-        width = max(map(len, explained), default=0)
-        lines += [f"  {key:<{width}}  {meaning}" for key, meaning in explained.items()]
+    lines: list[str] = []
+    for name, summary, explained in explain_sections(form):
+        lines += ["", f"{name}:  {summary}"] if name else [summary, ""]
+        width, indent = max(map(len, explained), default=0), "  " if name else ""
+        lines += [f"{indent}{key:<{width}}  {meaning}" for key, meaning in explained.items()]
     return "\n".join(lines)
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs of the recipes by name: inside the installed package, else in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    folders = (package / "configs", package.parent / "recipes" / "configs")
+    paths = [path for folder in folders for path in sorted(folder.glob("*.yaml"))]
+    return {path.stem: path for path in paths}
+
+
+def start_logging() -> None:
+    """Show what a run logs on standard error, and warnings alone of other libraries."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for name in ("httpx", "accelerate", "absl"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def run_recipe(main: Callable[[Any], int], forms: type[Any] | Forms) -> None:
@@ -87,9 +107,7 @@ def run_recipe(main: Callable[[Any], int], forms: type[Any] | Forms) -> None:
     Args:
         forms: Of the settings; of several the one that the config's skills or sections name.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for name in ("httpx", "accelerate", "absl"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    start_logging()
     words = sys.argv[1:]
     if {"-h", "--help"} & set(words):
         sys.exit(_show_help(forms))
@@ -144,12 +162,15 @@ def _in_full(name: str) -> str:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        path = shipped_configs().get(str(path), path)
     try:
         values = read_yaml(path.read_text(encoding="utf-8-sig"))
     except (OSError, YamlError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(
-            f"cannot read the config '{path}' ({reason}): a YAML file is needed; change `--config`"
+            f"cannot read the config '{path}' ({reason}): a YAML file, or the name of a config of "
+            "the recipes, is needed; change `--config`"
         ) from error
     if not isinstance(values, dict):
         raise SettingsError(

@@ -135,6 +135,23 @@ def test_multitask_train_saves_a_meta_model(trained):
     assert [line["score"] is None for line in log] == [True, False, True, False]
 
 
+def test_the_command_trains_the_start_that_the_recipe_trains(trained):
+    """The same bytes of its adapter, from the same config and option."""
+    words = ["--config", str(trained.config), "--outer.steps", "2", "--run.output_dir"]
+    recipe = trained.run("multitask_train", *words, "by_recipe")
+    command = trained.run("nlp-meta", "train", *words, "by_command", "--json")
+
+    assert recipe.returncode == command.returncode == 0, command.stderr
+    record = json.loads(command.stdout)
+    assert record["output_dir"] == "by_command" and record["step"] == 2
+    assert "nlp-meta adapt by_command" in command.stderr
+    folders = [trained.root / name for name in ("by_recipe", "by_command")]
+    one, other = [(folder / "adapter_model.safetensors").read_bytes() for folder in folders]
+    assert one == other
+    unknown = trained.run("nlp-meta", "train", "--config", "no_such")
+    assert unknown.returncode == 2 and "or the name of a config of the recipes" in unknown.stderr
+
+
 def test_trackers_get_every_outer_step(trained):
     """Read by TensorBoard itself: each loss of the 4 outer steps that was measured."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -27,6 +27,8 @@ from nlp_meta.files.tables import read_table
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.companion import CompanionReport
 from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.settings import MetaTraining, SmallTraining
+from nlp_meta.training.config import explain_sections
 
 KNOWN = ("negative", "positive")
 
@@ -674,7 +676,7 @@ def test_front_help_fits_a_narrow_terminal(
         ("adapt meta", "lower `learning_rate` now", "lower `--learning-rate` now"),
         ("adapt meta", 'with `long_texts="cut"`', "with `--long-texts cut`"),
         ("adapt meta", "change `run.output_dir`", "change `--output-dir`"),
-        ("adapt meta", "or give `token`", "or give `--hub-token`"),
+        ("adapt meta", "or give `token`", "or give `--token`"),
         ("adapt meta", "name another `meta`", "name another `META`"),
         ("adapt meta", "name another `folder`", "name another `--output-dir`"),
         ("adapt meta", "change `name_or_path`", "change `META`"),
@@ -697,6 +699,52 @@ def test_errors_of_the_library_name_options_of_the_command(
     command = words.split()
     parser = read_options([*command, *needed[command[0]]]).parser
     assert name_options(message, parser) == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        ("adpat meta", "did you mean `adapt`? see `nlp-meta --help`"),
+        ("push folder --repo-id me/x --privat", "did you mean `--private`?"),
+        ("cards psh", "did you mean `push`?"),
+        ("train --config x --outer.step 5", "did you mean `--outer.steps`?"),
+        ("push folder --repo-id me/x --strange", "unrecognized arguments: --strange; see "),
+    ],
+)
+def test_a_word_that_is_almost_one_of_ours_is_answered_with_it(
+    words: str, near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words.split())
+    error = capsys.readouterr().err
+    assert near in error and error.count("\n") == 1
+
+
+def test_train_explains_every_key_and_lists_the_configs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", "--help"])
+    out = capsys.readouterr().out
+    for form in (MetaTraining, SmallTraining):
+        for name, _, explained in explain_sections(form):
+            keys = [f"--{name}.{key}" if name else f"--{key}" for key in explained]
+            assert [key for key in keys if f"{key} VALUE" not in out] == []
+    assert main(["train", "--list", "--json"]) == 0
+    configs = json.loads(capsys.readouterr().out)["configs"]
+    assert "Reptile" in configs["reptile_reviews"] and "compare_reviews" not in configs
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
+def test_a_shell_completes_commands_and_options(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--print-completion", shell])
+    script = capsys.readouterr().out
+    assert all(word in script for word in (*COMMANDS, "label-map", "dry-run", "outer.steps"))
+    if shell == "bash":
+        assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
 
 
 def test_only_the_command_line_names_its_options() -> None:
