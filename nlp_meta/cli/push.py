@@ -74,6 +74,11 @@ def add_destination(main: "Group", hub: "Group") -> None:
         action="store_true",
         help="push to a repository that holds something else than an earlier version",
     )
+    hub.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, tell what would be sent, and send nothing",
+    )
 
 
 def add_push_after(group: "Group") -> None:
@@ -83,7 +88,7 @@ def add_push_after(group: "Group") -> None:
         "--hub-model-id", dest="repo_id", metavar="NAME", help="repository to push to"
     )
     for option, name in (
-        ("--hub-token", "token"),
+        ("--token", "token"),
         ("--hub-private-repo", "private"),
         ("--hub-revision", "revision"),
         ("--hub-base-model", "hub_base_model"),
@@ -146,6 +151,8 @@ def check_push_after(options: Namespace) -> None:
 def show_pushed(pushed: "Pushed", screen: Screen) -> Mapping[str, object]:
     """Print where a push is and what has to be known of it; the same for machines."""
     facts = {"pushed to": pushed.repo_id, "commit": pushed.commit, "address": pushed.url}
+    if not pushed.commit:
+        facts = {"would push to": pushed.repo_id}
     if pushed.pr_url:
         facts["pull request"] = pushed.pr_url
     facts["files"] = ", ".join(pushed.files)

@@ -52,6 +52,7 @@ class PushOptions(TypedDict, total=False):
     tag: str | None
     exist_ok: bool
     commit_message: str | None
+    dry_run: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Destination:
         create_pr: Propose the push as a pull request.
         tag: Name given to the commit, such as a version.
         exist_ok: Push to a repository that holds something else.
+        dry_run: Check all of it and send nothing.
     """
 
     repo_id: str
@@ -75,6 +77,7 @@ class Destination:
     tag: str | None = None
     exist_ok: bool = False
     commit_message: str | None = None
+    dry_run: bool = False
     repo_type: str = MODEL
 
     def __post_init__(self) -> None:
@@ -82,7 +85,7 @@ class Destination:
         for argument in ("token", "revision", "tag", "commit_message"):
             if getattr(self, argument) is not None:
                 check_word(getattr(self, argument), argument, needed="text")
-        for argument in ("create_pr", "exist_ok", "private"):
+        for argument in ("create_pr", "exist_ok", "dry_run", "private"):
             if argument != "private" or self.private is not None:
                 check_switch(getattr(self, argument), argument)
 
@@ -107,7 +110,7 @@ class Pushed:
     """The end of a push.
 
     Attributes:
-        commit: Its hash; that of the newest commit where nothing had changed.
+        commit: Its hash; that of the newest commit where nothing had changed; empty of a dry run.
         pr_url: Address of the pull request, where one was asked for.
         left_out: What the folder holds besides the model, which stayed here.
         notes: What whoever shares this has to know; licenses above all.
@@ -248,6 +251,9 @@ def commit(
     Raises:
         HubError: The Hub refuses; it kept nothing then that anybody sees.
     """
+    told = {"files": tuple(sent), "left_out": tuple(left_out), "notes": tuple(notes)}
+    if to.dry_run:
+        return Pushed(to.repo_id, "", "", None, **told)
     try:
         if not there.exists:
             api.create_repo(to.repo_id, repo_type=to.repo_type, private=to.private)
@@ -262,15 +268,7 @@ def commit(
         except FAILURES as error:
             tagging = f"tag '{to.repo_id}' as '{to.tag}' (the push itself, {done.oid}, is there)"
             raise explain(error, doing=tagging) from error
-    return Pushed(
-        to.repo_id,
-        done.oid,
-        str(done.commit_url),
-        done.pr_url,
-        files=tuple(sent),
-        left_out=tuple(left_out),
-        notes=tuple(notes),
-    )
+    return Pushed(to.repo_id, done.oid, str(done.commit_url), done.pr_url, **told)
 
 
 def _commit_once(

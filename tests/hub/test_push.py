@@ -117,6 +117,16 @@ def test_no_file_names_a_place_of_this_machine(hub, client, saved, tiny_encoder)
         assert str(saved["adapted"].parent).encode() not in content, name
 
 
+def test_a_dry_run_checks_all_and_sends_nothing(hub, client, saved):
+    before = state(hub)
+
+    done = push(client, saved["adapted"], "--dry-run", "--private").record["pushed"]
+
+    assert is_unchanged(hub, before) and not hub.count("POST", "/commit/")
+    assert done["commit"] == "" and done["notes"]
+    assert done["files"] == push(client, saved["adapted"]).record["pushed"]["files"]
+
+
 def test_a_second_push_of_the_same_changes_nothing(hub, client, saved):
     first = push(client, saved["meta"]).record["pushed"]
     before = state(hub)
