@@ -73,8 +73,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Texts) -> NDArray[Any]:  # noqa: N803
         """The likeliest class of each text."""
-        best: NDArray[Any] = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[best]
+        answers: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return answers
 
     def predict_proba(self, X: Texts) -> NDArray[np.float64]:  # noqa: N803
         """Calibrated probabilities of the classes, `(texts, classes)`."""

@@ -4,7 +4,7 @@ import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import check_output_folder, read_rows
 from nlp_meta.cli.options import READING, TABLES, add_shared, positive
@@ -84,7 +84,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         texts = read_rows(options, options.data, screen, max_rows=MOST_TEXTS).texts
     export = _export_onnx if options.format == "onnx" else _export_transformers
     with quiet_libraries():
-        report = export(options, texts)
+        report: Any = export(options, texts)
     show = _show_graphs if options.format == "onnx" else _show_checkpoint
     show(report, options, screen)
     return {"output_dir": str(options.output_dir), "format": options.format, **asdict(report)}

@@ -108,7 +108,7 @@ def _find_near(message: str, parser: ArgumentParser) -> list[str]:
     _, _, unknown = message.partition("unrecognized arguments: ")
     refused += [word.partition("=")[0] for word in unknown.split() if word.startswith("-")]
     known = [word for part in list_parsers(parser) for word in _words_of(part)]
-    near = [get_close_matches(word, known, n=1, cutoff=0.7) for word in refused]
+    near = [get_close_matches(word, known, n=1, cutoff=0.75) for word in refused]
     return list(dict.fromkeys(word for words in near for word in words))
 
 

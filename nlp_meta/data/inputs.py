@@ -111,15 +111,19 @@ def add_columns(frame: Frame, columns: Mapping[str, Sequence[object]]) -> Frame:
         added[name] = list(values)
     table: Any = frame
     if isinstance(frame, Mapping):
-        return {**table, **added}  # type: ignore[return-value]
-    if hasattr(table, "assign"):  # pandas
-        return table.assign(**added)
-    if hasattr(table, "hstack"):  # polars
-        return table.hstack(type(table)(added))
-    add = "append_column" if hasattr(table, "append_column") else "add_column"
-    for name, values in added.items():
-        table = getattr(table, add)(name, values if add == "add_column" else [values])
-    return table
+        table = {**table, **added}
+    elif hasattr(table, "assign"):  # pandas
+        table = table.assign(**added)
+    elif hasattr(table, "hstack"):  # polars
+        table = table.hstack(type(table)(added))
+    elif hasattr(table, "append_column"):  # pyarrow
+        for name, values in added.items():
+            table = table.append_column(name, [values])
+    else:  # datasets
+        for name, values in added.items():
+            table = table.add_column(name, values)
+    answered: Frame = table
+    return answered
 
 
 def _column_names(frame: object) -> list[str]:
@@ -131,11 +135,11 @@ def _column_names(frame: object) -> list[str]:
     table: Any = frame
     if isinstance(frame, Mapping) and not hasattr(frame, "column_names"):
         return list(frame)
-    ways = {"assign": "columns", "hstack": "columns", "append_column": "column_names"}
-    ways["add_column"] = "column_names"
-    for way, names in ways.items():
-        if hasattr(frame, way) and hasattr(frame, "__len__"):
-            return list(getattr(table, names))
+    if hasattr(frame, "__len__"):
+        if any(hasattr(frame, way) for way in ("assign", "hstack")):
+            return list(table.columns)
+        if any(hasattr(frame, way) for way in ("append_column", "add_column")):
+            return list(table.column_names)
     raise DataError(
         f"cannot take the {type(frame).__name__} as `frame`: a table of pandas, polars, pyarrow or "
         "datasets, or a dictionary of columns, is needed; change `frame`"

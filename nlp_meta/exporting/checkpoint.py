@@ -5,9 +5,10 @@ and its logits must be the model's.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, normalizers
@@ -132,7 +133,7 @@ def check_expressible(model: AdaptedModel, *, without_ngrams: bool) -> None:
 
 
 def _write_network(model: AdaptedModel, folder: Path) -> None:
-    network = merge(model).network
+    network: Any = merge(model).network
     network.config.id2label = dict(enumerate(model.labels))
     network.config.label2id = {name: place for place, name in enumerate(model.labels)}
     with loading():
@@ -145,7 +146,7 @@ def _write_tokenizer(backbone: Backbone, folder: Path) -> None:
     tokenizer = Tokenizer.from_str(plain.backend_tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    steps = [normalizers.Strip()]
+    steps: list[Any] = [normalizers.Strip()]
     steps += [normalizers.Prepend(backbone.prefix_text)] if backbone.prefix_text else []
     steps += [tokenizer.normalizer] if tokenizer.normalizer else []
     tokenizer.normalizer = normalizers.Sequence(steps)
@@ -166,11 +167,11 @@ def _compare(model: AdaptedModel, folder: Path, texts: Sequence[str]) -> tuple[f
     """
     with loading():
         read = pipeline("text-classification", str(folder), device="cpu", truncation=True)
-        answers = read(list(texts), top_k=None, function_to_apply="none")
+        answers: Any = read(list(texts), top_k=None, function_to_apply="none")
     expected = torch.stack(
         [torch.from_numpy(adapted_logits(model, text.strip())) for text in texts]
     )
-    scores = [_by_label(answer) for answer in answers]
+    scores = [{row["label"]: row["score"] for row in answer} for answer in answers]
     logits = torch.tensor([[row[name] for name in model.labels] for row in scores])
     difference, largest = float((logits - expected).abs().max()), float(expected.abs().max())
     allowed = TOLERANCE * max(1.0, largest)
@@ -180,7 +181,3 @@ def _compare(model: AdaptedModel, folder: Path, texts: Sequence[str]) -> tuple[f
             f"the model's and {allowed:.2g} is allowed; set `format` to onnx"
         )
     return difference, largest
-
-
-def _by_label(answer: Sequence[Mapping[str, object]]) -> dict[str, float]:
-    return {str(row["label"]): float(str(row["score"])) for row in answer}

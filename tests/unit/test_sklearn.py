@@ -88,7 +88,6 @@ def test_clones_share_a_loaded_start_and_no_fit(classifier, tiny_start):
 
 
 WITHOUT_DATA = (
-    "check_do_not_raise_errors_in_init_or_set_param",
     "check_estimator_cloneable",
     "check_estimator_repr",
     "check_estimator_tags_renamed",
@@ -101,10 +100,14 @@ WITHOUT_DATA = (
 )
 
 
-def test_scikit_learn_has_no_check_with_data_for_what_takes_texts(classifier):
-    """All of them draw matrices of numbers: it warns, and runs not one."""
+def test_scikit_learn_checks_what_takes_texts_as_far_as_it_can(classifier):
+    """Its checks with data draw matrices of numbers, so it warns and leaves all of them out."""
     with pytest.warns(SkipTestWarning, match="Can't test estimator FewShotClassifier"):
-        assert check_estimator(classifier, on_fail=None) == []
+        results = check_estimator(classifier, on_fail=None)
+
+    assert [(r["check_name"], r["status"]) for r in results] == [
+        ("check_estimator_cloneable", "passed")
+    ]
 
 
 @pytest.mark.parametrize("name", WITHOUT_DATA)
