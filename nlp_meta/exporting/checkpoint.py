@@ -136,6 +136,7 @@ def _write_network(model: AdaptedModel, folder: Path) -> None:
     network: Any = merge(model).network
     network.config.id2label = dict(enumerate(model.labels))
     network.config.label2id = {name: place for place, name in enumerate(model.labels)}
+    network.config.problem_type = "single_label_classification"  # a pipeline then takes a softmax
     with loading():
         network.save_pretrained(folder)
 

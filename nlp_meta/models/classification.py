@@ -149,7 +149,8 @@ class AdaptedModel(Model):
 
     def predict_proba(self, texts: Texts) -> NDArray[np.float64]:
         """Calibrated probabilities in the order of `labels`, `(texts, labels)`; see `predict`."""
-        rows = [list(answer.probabilities.values()) for answer in self.predict(texts)]
+        answers = self.predict(texts)
+        rows = [[answer.probabilities[name] for name in self.labels] for answer in answers]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.labels))
 
     def predict_frame(self, frame: Frame, *, column: str = "text") -> Frame:
