@@ -73,7 +73,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Texts) -> NDArray[Any]:  # noqa: N803
         """The likeliest class of each text."""
-        answers: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        answers: NDArray[Any] = self.classes_[best]
         return answers
 
     def predict_proba(self, X: Texts) -> NDArray[np.float64]:  # noqa: N803
