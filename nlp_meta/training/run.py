@@ -302,7 +302,7 @@ def train_meta_model(
     if ended.interrupted:
         return None, ended
     meta_parameters = ended.meta_parameters
-    adaptations, trials = _find_adaptations(judged, meta_parameters, judge, settings.adaptation)
+    adaptations, trials = _find_adaptations(judged, ended, judge, settings.adaptation)
     provenance = describe_run(settings, train, validation, ended, trials)
     companion = _fit_companion(settings, objectives, train)
     saved = _without_rows(settings.model, objectives, meta_parameters)
@@ -337,18 +337,27 @@ def _check_and_choose(
 
 
 def _find_adaptations(
-    objectives: Objectives,
-    meta_parameters: dict[str, Tensor],
-    judge: Validation,
-    settings: AdaptationSettings,
+    objectives: Objectives, ended: MetaTrained, judge: Validation, settings: AdaptationSettings
 ) -> tuple[dict[str, Adaptation], dict[str, Sequence[Trial]]]:
-    """By skill, the adaptation that scored best and all that were tried."""
+    """By skill, the adaptation that scored best and all that were tried.
+
+    Where there is one to choose from, and one skill, training has judged by it already.
+    """
     adaptations: dict[str, Adaptation] = {}
     trials: dict[str, Sequence[Trial]] = {}
+    sizes = {len(settings.steps), len(settings.learning_rates), len(objectives)}
     for skill, episodes in by_skill(judge.episodes).items():
-        inner, trials[skill] = find_adaptation(
-            objectives[skill], meta_parameters, episodes, settings, metric=judge.metrics[skill]
-        )
+        inner = judge.inner
+        if sizes == {1} and ended.best_score is not None:
+            trials[skill] = (Trial(inner.steps, inner.learning_rate, ended.best_score),)
+        else:
+            inner, trials[skill] = find_adaptation(
+                objectives[skill],
+                ended.meta_parameters,
+                episodes,
+                settings,
+                metric=judge.metrics[skill],
+            )
         adaptations[skill] = replace(judged_adaptation(settings), inner=inner)
     return adaptations, trials
 

@@ -1,18 +1,26 @@
 """Choices on objectives made by hand: parabolas, and copies that remember what they saw."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from nlp_meta.data.answers import Prediction
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Episode, split_folds
 from nlp_meta.data.tasks import Example
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.meta.objective import Trial, adapt_episodes, choose_adaptation, in_stacks, score_path
 from nlp_meta.rivals.fine_tune import held_out_path
+from nlp_meta.settings import MetaTraining
+from nlp_meta.training.config import read_settings
+from nlp_meta.training.plan import find_adaptation, load_splits, validation_episodes
+from nlp_meta.training.run import train_meta_model
 
+CONFIG = Path(__file__).resolve().parents[2] / "recipes" / "configs" / "fomaml_reviews.yaml"
 SGD = InnerLoop(1, 0.1, "sgd")
 
 
@@ -230,3 +238,24 @@ def test_folds_depend_on_the_seed_alone():
     one, two, other = (split_folds(support, folds=4, seed=seed) for seed in (0, 0, 1))
 
     assert one == two != other
+
+
+def test_a_single_choice_has_the_score_that_a_search_would_give_it(tiny_encoder, tmp_path):
+    """Two routes: the judgement behind the last outer step, and a search on the same episodes."""
+    words = (
+        f"--data.cards [nlp_meta_reviews] --model.model_name_or_path {tiny_encoder} "
+        f"--model.max_tokens 24 --episode.shot 2 --episode.query_shot 2 --outer.steps 1 "
+        f"--outer.meta_batch_size 2 --outer.warmup_steps 0 --adaptation.labels 8 "
+        f"--adaptation.max_query 8 --adaptation.steps [2] --adaptation.learning_rates [0.01] "
+        f"--run.init_from null --run.output_dir {tmp_path / 'run'}"
+    ).split()
+    settings = read_settings(MetaTraining, ["--config", str(CONFIG), *words])
+    train, judged = load_splits(settings.data, "meta-train", "meta-validation")
+
+    model, _ = train_meta_model(settings, train, judged, accelerator=Accelerator(cpu=True))
+
+    episodes = validation_episodes(judged, settings.adaptation, settings.skills)
+    start, objective = model.start_of(CLASSIFICATION), model.objectives[CLASSIFICATION]
+    inner, (trial,) = find_adaptation(objective, start, episodes, settings.adaptation)
+    assert model.provenance["trials"] == [asdict(trial)]
+    assert model.adaptation[CLASSIFICATION].inner == inner
