@@ -18,11 +18,12 @@ from measures import curves, wholes
 from measures.loops import compare_algorithms, compare_loops, contests
 from measures.rounds import Rates, Row, keep_rows, print_rows, read_results
 
+from nlp_meta.errors import OutputError
 from nlp_meta.files.outputs import check_file
 from nlp_meta.progress import quiet_libraries
 
 QUICK_PARTS = ("loops", "algorithms", "adapting", "prediction")
-PARTS = (*QUICK_PARTS, *"memory growth streams prompting processes quickstart".split())
+PARTS = (*QUICK_PARTS, *"memory growth streams prompting processes quickstart quality".split())
 QUICK_CASES = ("top 2 of 6", "query and value", "tiny")
 
 
@@ -42,11 +43,14 @@ def main() -> None:
     options.rounds = options.rounds or (3 if options.quick else 5)
     options.parts = options.parts or (QUICK_PARTS if options.quick else PARTS)
     options.cases = options.cases or (QUICK_CASES if options.quick else [""])
-    if options.output:
-        read_results(options.output)
-    if options.plot:
-        check_file(options.plot)
     torch.set_num_threads(options.threads)
+    try:
+        if options.output:
+            read_results(options.output)
+        if options.plot:
+            check_file(options.plot, argument="plot")
+    except OutputError as error:
+        parser.error(str(error))
     with quiet_libraries():
         if options.plot:
             drawn = {"rounds": options.rounds, "device": options.device, "rivals": True}
@@ -76,6 +80,7 @@ def measure(options: argparse.Namespace) -> Iterator[tuple[list[Row], Rates]]:
         "prompting": lambda: wholes.compare_prompting(**common),
         "processes": lambda: wholes.compare_processes(small, **rounds),
         "quickstart": lambda: wholes.measure_quickstart(**rounds),
+        "quality": lambda: wholes.measure_quality(small, **common),
     }
     yield from (part() for name, part in parts.items() if name in options.parts)
 
