@@ -125,7 +125,7 @@ def save_labels(table: Path, number: int) -> None:
 
 def compare_prediction(small: str, *, rounds: int, device: str | None) -> Measured:
     """Texts a second of an adapted model and of a pipeline over the same weights, merged."""
-    problem = pose(Case(model=small, layers=2, tasks=4, examples=32), device=device)
+    problem = pose(Case(model=small, layers=2, tasks=8, examples=32), device=device)
     texts = [e.source for episode in problem.episodes for e in episode.support]
     model = AdaptedModel(problem.objective, problem.weights, problem.case.settings)
     rates = take_turns(
