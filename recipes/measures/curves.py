@@ -86,13 +86,12 @@ def draw_curves(curves: Mapping[str, Curve], path: Path) -> None:
             values = [sorted(point[name]) for point in curve.values()]
             middle = [at[len(at) // 2] for at in values]
             panel.plot(list(curve), middle, marker="o", color=color, label=name)
-            panel.fill_between(
-                list(curve), [at[0] for at in values], [at[-1] for at in values], alpha=0.2
-            )
+            low, high = ([at[place] for at in values] for place in (0, -1))
+            panel.fill_between(list(curve), low, high, color=color, alpha=0.2)
         panel.set_xlabel(NAMES[variable])
         panel.set_xscale("log", base=2)
         panel.set_xticks(list(curve), [str(size) for size in curve])
-        panel.set_ylim(bottom=0)
+    panels[0].set_ylim(bottom=0)  # of all: they share it, and none is drawn after it
     panels[0].set_ylabel("examples a second")
     panels[3].set_ylabel("examples a second")
     panels[0].legend(frameon=False)
