@@ -1,8 +1,9 @@
-"""Heads made from a support set: class means, or ridge regression on the features.
+"""Heads made from a support set: class means, ridge regression, a Gaussian process.
 
-Both are functions of the features of W tasks and come out as ordinary linear layers, for any
-number of labels. They are differentiated through: what moves below learns to give features
+The first two are functions of the features of W tasks and come out as ordinary linear layers, for
+any number of labels. They are differentiated through: what moves below learns to give features
 that such a head can use. The ridge head has three numbers of its own, which are meta-parameters.
+The third is made of a kernel, the sum of what several views say (`nlp_meta/models/views.py`).
 """
 
 import math
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+from nlp_meta.errors import DivergedError
 
 LEAST_SPREAD = 0.1
 """Least spread within classes, as a share of the spread of the whole support set."""
@@ -145,3 +148,73 @@ def means_by(places: Tensor, values: Tensor, size: int) -> tuple[Tensor, Tensor]
     counts = torch.bincount(places, minlength=size).to(values.dtype)
     sums = values.new_zeros(size, values.shape[-1]).index_add(0, places, values)
     return sums / counts.clamp(min=1).unsqueeze(-1), counts
+
+
+def kernel_head(kernel: Tensor, answers: Tensor, offsets: Tensor) -> Tensor:
+    """Multinomial logistic regression from a kernel: the mode of a Gaussian process classifier.
+
+    The logits of the examples are `offsets + kernel @ weights`, and the weights maximize their
+    log-likelihood less `trace(weights' kernel weights) / 2`. Newton's steps find them. The last
+    one is differentiated through, which at the mode gives the whole slope: how the mode itself
+    moves with the kernel and the offsets.
+
+    Args:
+        kernel: `(examples, examples)`, positive semidefinite, float64.
+        answers: `(examples, labels)`, rows of 0 and 1.
+        offsets: Logits where nothing is learned, `(examples, labels)`.
+
+    Returns:
+        Weights of the examples, `(examples, labels)`: at the mode `answers` less the shares.
+
+    Raises:
+        DivergedError: The kernel or the offsets are not finite.
+
+    Source:
+        Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, algorithm 3.3.
+    """
+    if not bool(kernel.isfinite().all() and offsets.isfinite().all()):
+        raise DivergedError(
+            "cannot make a head: what the encoder or the n-grams say of the texts is not numbers, "
+            "and finite ones are needed; take another start"
+        )
+    with torch.no_grad():
+        weights = torch.zeros_like(answers)
+        best = _log_posterior(kernel, answers, offsets, weights)
+        for _ in range(_NEWTON_STEPS):
+            step = _newton(kernel, answers, offsets, kernel @ weights) - weights
+            for _ in range(_HALVINGS):
+                reached = _log_posterior(kernel, answers, offsets, weights + step)
+                if reached >= best:
+                    break
+                step = step / 2
+            if reached - best <= _CONVERGED:
+                break
+            weights, best = weights + step, reached
+        logits = kernel @ weights
+    return _newton(kernel, answers, offsets, logits)
+
+
+_NEWTON_STEPS, _HALVINGS, _CONVERGED = 50, 20, 1e-9
+
+
+def _log_posterior(kernel: Tensor, answers: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    logits = kernel @ weights
+    return ((offsets + logits).log_softmax(-1) * answers).sum() - (weights * logits).sum() / 2
+
+
+def _newton(kernel: Tensor, answers: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+    """The weights one step of Newton's from where the kernel gives some logits.
+
+    The labels share one kernel, so a label costs one factor of `(examples, examples)`.
+    """
+    shares = (offsets + logits).softmax(-1)
+    roots = shares.T.sqrt()
+    inner = roots.unsqueeze(-1) * kernel * roots.unsqueeze(-2)
+    factor = torch.linalg.cholesky(inner + torch.eye(len(kernel), dtype=kernel.dtype))
+    scaled = roots.unsqueeze(-1) * torch.cholesky_solve(torch.diag_embed(roots), factor)
+    total = torch.linalg.cholesky(scaled.sum(0))
+    moved = shares * logits
+    residual = moved - shares * moved.sum(-1, keepdim=True) + answers - shares
+    pulled = torch.einsum("lij,jl->li", scaled, kernel @ residual)
+    shared = torch.cholesky_solve(pulled.sum(0).unsqueeze(-1), total).squeeze(-1)
+    return residual - pulled.T + torch.einsum("lij,j->il", scaled, shared)

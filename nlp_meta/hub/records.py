@@ -323,7 +323,7 @@ _RANGES = {
     "overlap": (0, 100),
 }
 """Least and most that numbers of these names can be in a model that answers."""
-_MOST_SCALE, _MOST_STEP_SIZE = 1e3, 15.0
+_MOST_SCALE, _MOST_STEP_SIZE, _MOST_TRUST = 1e3, 15.0, 30.0
 
 S = TypeVar("S")
 
@@ -567,6 +567,11 @@ def _find_faulty_number(record: Record) -> str | None:
             optional = value is None and key in ("minibatch", "lora_layers")
             if key in _RANGES and not optional and not _within(value, least, most):
                 return f"'{key}' is {_show(value)}, a number from {least:g} to {most:g} is needed"
+        trust = block.get("trust") or {}
+        if not isinstance(trust, Mapping) or not all(
+            _within(value, -_MOST_TRUST, _MOST_TRUST) for value in trust.values()
+        ):
+            return f"'trust' is {_show(trust)}, numbers near 0 are needed"
     if record.model["lora_alpha"] / record.model["lora_r"] > _MOST_SCALE:
         return f"'lora_alpha' is over {_MOST_SCALE:g} times 'lora_r', a smaller scale is needed"
     for key, value in record.step_sizes.items():

@@ -32,11 +32,14 @@ class Adaptation:
     Attributes:
         minibatch: Support examples of one inner step; None takes all.
         early_stop: Held-out parts of the support set may choose fewer steps.
+        trust: In the views of a text, in place of inner steps (`nlp_meta/models/views.py`);
+            None where the start learned none.
     """
 
     inner: InnerLoop
     minibatch: int | None
     early_stop: bool
+    trust: Mapping[str, float] | None = None
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> "Adaptation":
@@ -57,10 +60,13 @@ class Adaptation:
             **asdict(self.inner),
             "minibatch": self.minibatch,
             "early_stop": self.early_stop,
+            "trust": self.trust,
         }
 
     def instead(self, *, steps: int | None, learning_rate: float | None) -> "Adaptation":
         """Take a user's steps and rate where they are given; steps that are given are taken.
+
+        Either asks for inner steps, also of a start that adapts without.
 
         Raises:
             SettingsError: They are no such numbers.
@@ -70,7 +76,9 @@ class Adaptation:
         if learning_rate is not None:
             learning_rate = check_number(learning_rate, "learning_rate", above=0)
         inner = self.inner.instead(steps=steps, learning_rate=learning_rate)
-        return replace(self, inner=inner, early_stop=self.early_stop and steps is None)
+        trust = self.trust if steps is None and learning_rate is None else None
+        early_stop = self.early_stop and steps is None
+        return replace(self, inner=inner, early_stop=early_stop, trust=trust)
 
 
 def check_options(

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,8 +29,8 @@ from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import COMPANION_FACTS, Source
 from nlp_meta.hub.records import ADAPTATION, ADAPTED, Record, read_part, read_settings
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
-from nlp_meta.meta.inner_loop import STEP_SIZE, Weights, repeat
-from nlp_meta.models.adaptation import FOLDS, Adaptation, Adapted, adapt, hold_out
+from nlp_meta.meta.inner_loop import STEP_SIZE, Weights, drop_step_sizes, repeat
+from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt, hold_out
 from nlp_meta.models.builders import Encoder, build_classifier, load_encoder
 from nlp_meta.models.companion import (
     FACTORS,
@@ -38,17 +39,21 @@ from nlp_meta.models.companion import (
     find_companion,
 )
 from nlp_meta.models.texts import count_cut, count_unknown
+from nlp_meta.models.views import DEFAULT_TRUST, MOST_EXAMPLES, judge_views, look_at, make_head
 from nlp_meta.objectives.classification import (
     FROM_SUPPORT,
     Classification,
     fit_temperature,
     log_probabilities,
 )
-from nlp_meta.objectives.ngrams import NgramModel
+from nlp_meta.objectives.ngrams import NgramModel, held_out_parts
+from nlp_meta.progress import Ticker
 from nlp_meta.settings import ModelSettings
 
 SURELY_OPPOSED = 0.01
 """Agreement as low as this by chance says that assumed labels mean the opposite."""
+OFTEN = 5
+"""Examples of a label beside which a label of one example looks like a slip."""
 STOPS = (0.25, 0.5, 1.0)
 """Shares of the inner steps after which an adaptation may stop early."""
 SORTED_TOGETHER = 4096
@@ -62,7 +67,7 @@ class AdaptationReport:
     Attributes:
         temperature: What logits are divided by, fitted on held-out folds.
         held_out_accuracy: Of the support examples, each answered by an adaptation that
-            had not seen its text.
+            had not seen its text; but for a label's only text.
         held_out_low, held_out_high: Its 95% interval, over different texts.
         different_texts: Examples but for those whose text stands there already.
         examples_cut: Texts longer than the encoder takes.
@@ -300,17 +305,63 @@ def adapt_to_labels(
 ) -> AdaptedModel:
     """Adapt a start to labeled texts; see `MetaModel.adapt` for arguments and errors.
 
-    The temperature of the held-out folds is folded into the last linear layer, so that a
-    plain softmax is calibrated wherever the model is loaded.
+    A start that learned how far its views of a text are to be trusted makes a head over them;
+    another, or one that is told steps or a rate, or has very many examples, takes inner steps.
+    The temperature is folded into the last linear layer, so that a plain softmax is calibrated
+    wherever the model is loaded.
 
     Args:
         prior: N-grams of the start, from which those of the domain begin.
         left_out: Sentences on examples that are not among these.
     """
     began = time.monotonic()
-    match, support = _match(objective, start, texts, labels, label_map, left_out)
+    trust = how.trust if len(texts) <= MOST_EXAMPLES else None
+    fewest = 2 if trust is None else 1
+    match, support = _match(objective, start, texts, labels, label_map, left_out, fewest=fewest)
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
+    if trust is not None and objective.head == "shared" and not match.shared:
+        objective, start, settings = _pretrained(objective, settings)
+        trust = DEFAULT_TRUST
     objective, start = narrow_labels(objective, start, match.labels, shared=match.shared)
+    walk = _walk if trust is None else partial(_see, trust=trust)
+    learned = walk(
+        objective, start, support, how=how, prior=prior, when=companion, seed=seed, on_step=on_step
+    )
+    seconds = time.monotonic() - began
+    report = _report(learned, how, support=support, cut=cut, seconds=seconds)
+    unknown = count_unknown(objective.backbone, texts)
+    report = replace(report, examples_unknown=unknown, spellings=match.spellings)
+    objective = objective.over(objective.backbone)  # it keeps no text
+    return AdaptedModel(
+        objective, learned.weights, settings, match, report, learned.companion, provenance
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Learned:
+    """What either way of adapting gives, with the temperature in the weights."""
+
+    weights: dict[str, Tensor]
+    companion: Companion | None
+    mixture: CompanionReport | None
+    steps: int
+    temperature: float
+    accuracy: float
+    held_out: Sequence[int]
+
+
+def _walk(
+    objective: Classification,
+    start: Weights,
+    support: Sequence[Example],
+    *,
+    how: Adaptation,
+    prior: NgramModel | None,
+    when: str,
+    seed: int,
+    on_step: Callable[[int, int], None] | None,
+) -> _Learned:
+    """Adapt by inner steps; held-out folds choose how many, and the share of the n-grams."""
     episode = Episode("support", objective.labels, tuple(support), (), 0)
     adapted = adapt(
         objective,
@@ -321,15 +372,59 @@ def adapt_to_labels(
         how=how,
         on_step=on_step,
     )
-    logs, names = adapted.judgement.logs, objective.labels
-    mixed, mixture = find_companion(support, names, logs, prior=prior, when=companion, seed=seed)
-    seconds = time.monotonic() - began
-    report = _report(adapted, how, support=support, cut=cut, seconds=seconds, mixture=mixture)
-    unknown = count_unknown(objective.backbone, texts)
-    report = replace(report, examples_unknown=unknown, spellings=match.spellings)
-    weights = _cool(objective, adapted.weights, report.temperature)
-    objective = objective.over(objective.backbone)  # it keeps no text
-    return AdaptedModel(objective, weights, settings, match, report, mixed, provenance)
+    judged, names = adapted.judgement, objective.labels
+    companion, mixture = find_companion(
+        support, names, judged.logs, prior=prior, when=when, seed=seed
+    )
+    weights = _cool(objective, adapted.weights, judged.temperature)
+    places = range(len(support))
+    return _Learned(
+        weights, companion, mixture, adapted.steps, judged.temperature, judged.accuracy, places
+    )
+
+
+def _see(
+    objective: Classification,
+    start: Weights,
+    support: Sequence[Example],
+    *,
+    how: Adaptation,
+    prior: NgramModel | None,
+    when: str,
+    seed: int,
+    on_step: Callable[[int, int], None] | None,
+    trust: Mapping[str, float],
+) -> _Learned:
+    """Adapt by a head over the start's features and n-grams, trusted as other tasks taught."""
+    tick = Ticker(on_step, total=1)
+    labels = objective.labels
+    texts = [example.source for example in support]
+    targets = np.array([labels.index(example.target) for example in support])
+    plain = {n: v for n, v in drop_step_sizes(start).items() if not n.startswith(RIDGE)}
+    views = look_at(objective, plain, texts, prior=prior, ngrams=when != "none")
+    head = make_head(
+        trust, views, targets, labels=labels, head=objective.own_head(plain), prior=prior
+    )
+    last = objective.plan.head[-1]
+    weights = {**plain, last + WEIGHT: head.weight, last + BIAS: head.bias}
+    device = objective.backbone.device
+    weights = {name: value.detach().to(device, copy=True) for name, value in weights.items()}
+    parts = held_out_parts(support, folds=FOLDS, seed=seed)
+    right, report = judge_views(trust, views, targets, parts, head=head)
+    companion = None if head.ngrams is None else Companion(head.ngrams, 1.0, 1.0)
+    tick()
+    held_out = sorted(place for part in parts for place in part)
+    return _Learned(weights, companion, report, 0, 1.0, right, held_out)
+
+
+def _pretrained(
+    objective: Classification, settings: ModelSettings
+) -> tuple[Classification, dict[str, Tensor], ModelSettings]:
+    """The encoder as it was before the start, mean-pooled: for labels the start never saw."""
+    settings = replace(settings, pooling="mean", head="ridge")
+    encoder = load_encoder(settings, device=objective.backbone.device)
+    plain = build_classifier(settings, labels=(), beside=encoder)
+    return plain, plain.meta_parameters(torch.Generator().manual_seed(0)), settings
 
 
 def _match(
@@ -339,30 +434,44 @@ def _match(
     labels: Sequence[str],
     label_map: LabelMap | None,
     left_out: Sequence[str],
+    *,
+    fewest: int,
 ) -> tuple[LabelMatch, list[Example]]:
     """Name the labels, and check that the examples can be learned from."""
     check_columns(texts, labels)
     match = match_labels(labels, objective.labels, label_map=label_map)
     support = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
-    check_support(support)
+    check_support(support, fewest=fewest)
     notes = check_start(objective, start, texts, match)
     return replace(match, notes=(*left_out, *match.notes, *notes)), support
 
 
-def check_support(support: Sequence[Example]) -> None:
-    """Stop where a label has too few different texts: held out, none would be left to learn.
+def check_support(support: Sequence[Example], *, fewest: int) -> None:
+    """Stop where a label has too few different texts to learn it, or all to judge by.
+
+    Args:
+        fewest: Texts of each label; with 1, some label needs a second, to be held out, and
+            where one has `OFTEN` a label of one example is taken for a slip.
 
     Raises:
-        LabelError: Fewer than two labels, or than two texts of one; names the label.
+        LabelError: Fewer than two labels, or too few texts of one; names the label.
     """
-    check_labels([example.target for example in support])
-    label, count = min(count_texts(support).items(), key=lambda item: item[1])
-    if count < 2:
+    counts = count_texts(support)
+    if max(counts.values(), default=0) >= OFTEN:
+        fewest = 2
+    check_labels([example.target for example in support], min_per_label=fewest)
+    label, count = min(counts.items(), key=lambda item: item[1])
+    if count < fewest:
         rows = sum(example.target == label for example in support)
         raise LabelError(
             f"cannot learn label {label!r} from {rows} examples of one text: at least 2 different "
             "texts of each label are needed; add examples of it, remove it, or join it with "
             "another label by `label_map`"
+        )
+    if max(counts.values()) < 2:
+        raise LabelError(
+            f"cannot learn {len(counts)} labels from one text of each: 2 different texts of at "
+            "least one label are needed, so that an answer can be checked; add examples"
         )
 
 
@@ -418,29 +527,23 @@ def _chance_of_opposition(answers: Sequence[str], labels: Sequence[str]) -> floa
 
 
 def _report(
-    adapted: Adapted[HeldOutLabels],
-    how: Adaptation,
-    *,
-    support: Sequence[Example],
-    cut: int,
-    seconds: float,
-    mixture: CompanionReport | None,
+    learned: _Learned, how: Adaptation, *, support: Sequence[Example], cut: int, seconds: float
 ) -> AdaptationReport:
-    different = len(first_places([example.source for example in support], key=text_key))
-    accuracy = adapted.judgement.accuracy
-    low, high = share_interval(accuracy, different)
+    texts = [example.source for example in support]
+    judged = [texts[place] for place in learned.held_out]
+    low, high = share_interval(learned.accuracy, len(first_places(judged, key=text_key)))
     return AdaptationReport(
         examples=len(support),
-        steps=adapted.steps,
+        steps=learned.steps,
         learning_rate=how.inner.learning_rate,
-        temperature=adapted.judgement.temperature,
-        held_out_accuracy=accuracy,
+        temperature=learned.temperature,
+        held_out_accuracy=learned.accuracy,
         held_out_low=low,
         held_out_high=high,
-        different_texts=different,
+        different_texts=len(first_places(texts, key=text_key)),
         examples_cut=cut,
         seconds=seconds,
-        companion=mixture,
+        companion=learned.mixture,
     )
 
 

@@ -40,6 +40,7 @@ from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
 from nlp_meta.models.texts import check_labeled
+from nlp_meta.models.views import DEFAULT_TRUST, mix_unlabeled
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.objectives.ngrams import NgramModel
@@ -142,7 +143,12 @@ class MetaModel(Model):
                 "cannot predict with zero labels: this meta-model builds its head from labeled "
                 "examples and some are needed; call `adapt` first"
             )
-        return predict_texts(objective, self.start_of(CLASSIFICATION), as_texts(texts, "texts"))
+        asked = as_texts(texts, "texts")
+        answers = predict_texts(objective, self.start_of(CLASSIFICATION), asked)
+        trust, prior = self.adaptation[CLASSIFICATION].trust, self.companion
+        if trust is None or prior is None:
+            return answers
+        return mix_unlabeled(trust, prior).mix(asked, answers)
 
     @plain_modes()
     def check_meaning(self, texts: Sequence[str], match: LabelMatch) -> tuple[str, ...]:
@@ -335,7 +341,7 @@ class MetaModel(Model):
             objectives,
             weights,
             settings,
-            {skill: Adaptation.of(record.adaptation[skill]) for skill in record.skills},
+            {skill: _read_adaptation(record, skill, name=folder) for skill in record.skills},
             record.provenance,
             None if stored is None else stored.model,
             saved.source,
@@ -377,6 +383,16 @@ def _check_languages(source_lang: str, target_lang: str, *, needed: bool) -> Non
     for argument, code in (("source_lang", source_lang), ("target_lang", target_lang)):
         if needed or not isinstance(code, str) or code:
             check_word(code, argument, needed="a code of a language")
+
+
+def _read_adaptation(record: Record, skill: str, *, name: Path) -> Adaptation:
+    how = Adaptation.of(record.adaptation[skill])
+    if how.trust is not None and how.trust.keys() != DEFAULT_TRUST.keys():
+        raise MetaModelError(
+            f"cannot load '{name}': its trust in the views of a text has other numbers than "
+            f"{', '.join(DEFAULT_TRUST)}, which are needed; install the version that saved it"
+        )
+    return how
 
 
 def load_meta_parameters(

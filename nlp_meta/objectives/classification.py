@@ -193,6 +193,23 @@ class Classification:
             return out
         return out.masked_fill(~batch.allowed, MASKED)
 
+    @torch.no_grad()
+    def features(self, weights: Weights, texts: Sequence[str]) -> Tensor:
+        """What the last linear layer gets for texts, `(texts, features)`, float32, on the CPU.
+
+        Args:
+            weights: Meta-parameters, without the task dimension.
+        """
+        last = {self.plan.head[-1] + suffix for suffix in (WEIGHT, BIAS)}
+        below = {name: value[None] for name, value in weights.items() if name not in last}
+        batches = self._stack([[Row(states, 0, [True]) for states in self.network.encode(texts)]])
+        return split_by_task([self.run(below, batch).cpu() for batch in batches], batches)[0]
+
+    def own_head(self, weights: Weights) -> tuple[Tensor, Tensor] | None:
+        """Weight and bias of the last linear layer; None where it is made from a support set."""
+        last = self.plan.head[-1]
+        return (weights[last + WEIGHT], weights[last + BIAS]) if last + WEIGHT in weights else None
+
     def _head(self, weights: Weights, support: Sequence[Sequence[Batch]]) -> Mapping[str, Tensor]:
         """The last linear layer, `(tasks, ...)`, from the features of W support sets."""
         batches = [batch for minibatch in support for batch in minibatch]

@@ -98,7 +98,7 @@ def fit_ngrams(
     features = FEATURES if prior is None else prior.weight.shape[1]
     rows = count_ngrams([example.source for example in support], features=features)
     targets = np.array([labels.index(example.target) for example in support])
-    start = _narrow(prior, labels)
+    start = narrow_ngrams(prior, labels)
     offsets = np.zeros((len(support), len(labels))) if start is None else start.scores(rows)
     scales = PRIOR_SCALES[:1] if start is None else PRIOR_SCALES
     choices = [(scale, c) for scale in reversed(scales) for c in sorted(regularization)]
@@ -212,7 +212,7 @@ def rarity_of(rows: csr_matrix) -> Array:
     return rarity
 
 
-def _narrow(prior: NgramModel | None, labels: Sequence[str]) -> NgramModel | None:
+def narrow_ngrams(prior: NgramModel | None, labels: Sequence[str]) -> NgramModel | None:
     """Put a prior's labels in another order; None where it knows fewer than two of them."""
     if prior is None or sum(name in prior.labels for name in labels) < 2:
         return None

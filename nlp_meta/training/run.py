@@ -67,6 +67,7 @@ from nlp_meta.training.plan import (
     plan_validation,
 )
 from nlp_meta.training.pushes import with_pushes
+from nlp_meta.training.trust import learn_trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +307,7 @@ def train_meta_model(
     provenance = describe_run(settings, train, validation, ended, trials)
     companion = _fit_companion(settings, objectives, train)
     saved = _without_rows(settings.model, objectives, meta_parameters)
+    adaptations = _with_trust(adaptations, *saved[:2], validation, companion, settings.run.seed)
     return MetaModel(*saved, adaptations, provenance, companion), ended
 
 
@@ -360,6 +362,24 @@ def _find_adaptations(
             )
         adaptations[skill] = replace(judged_adaptation(settings), inner=inner)
     return adaptations, trials
+
+
+def _with_trust(
+    adaptations: Mapping[str, Adaptation],
+    objectives: Objectives,
+    weights: Mapping[str, Tensor],
+    validation: Sequence[Task],
+    companion: NgramModel | None,
+    seed: int,
+) -> Mapping[str, Adaptation]:
+    """Beside each other default, how far a head may trust the views of a text."""
+    objective = objectives.get(CLASSIFICATION)
+    if not isinstance(objective, Classification):
+        return adaptations
+    labeled = [task for task in validation if task.kind == CLASSIFICATION]
+    trust = learn_trust(objective, weights, labeled, prior=companion, seed=seed)
+    how = replace(adaptations[CLASSIFICATION], trust=trust)
+    return {**adaptations, CLASSIFICATION: how}
 
 
 def _fit_companion(

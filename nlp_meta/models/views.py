@@ -1,0 +1,316 @@
+"""A head over several views of a text, whose trust in each was learned on other tasks.
+
+Views are the features of the start's encoder and hashed character n-grams. Each gives a kernel;
+a Gaussian process over their weighted sum, around what the start and its n-grams say without
+labels, answers in milliseconds. How far each is trusted at so many labels is not left to the few
+labels of a support set: thirteen numbers are learned by query loss over episodes of tasks that
+the start was not trained on. What comes out is a linear head and linear n-grams.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, diags_array
+from torch import Tensor
+
+from nlp_meta.encoders.heads import kernel_head
+from nlp_meta.meta.inner_loop import Weights
+from nlp_meta.models.companion import Companion, CompanionReport
+from nlp_meta.objectives.classification import Classification
+from nlp_meta.objectives.ngrams import FEATURES, NgramModel, count_ngrams, narrow_ngrams, rarity_of
+
+Array = NDArray[np.float64]
+
+DEFAULT_TRUST: Mapping[str, float] = {
+    "encoder": 1.0,
+    "encoder_growth": -0.3,
+    "encoder_labels": 1.0,
+    "ngrams": 0.6,
+    "ngrams_growth": 0.1,
+    "ngrams_labels": 0.7,
+    "bias": -2.0,
+    "start": 0.0,
+    "start_growth": 0.0,
+    "prior": -1.0,
+    "prior_growth": 0.0,
+    "temperature": -0.5,
+    "temperature_growth": 0.0,
+}
+"""Logarithms for 19 examples and 3 labels, and what is added to them for each unit of log(1 +
+examples) and of log(labels); learned on labels of many sorts."""
+MOST_EXAMPLES = 1000
+"""Beyond it the kernel grows too large, and an inner loop has enough to learn from."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """What there is to see of some texts.
+
+    Attributes:
+        features: Of the start's encoder, `(texts, features)`.
+        counts: Of n-grams, `(texts, n-grams)`; None leaves them out.
+        start, prior: Logits of the start and of its n-grams without labels, `(texts, labels)`;
+            zeros where there are none.
+    """
+
+    features: Array
+    counts: csr_matrix | None
+    start: Array
+    prior: Array
+
+    def __getitem__(self, places: Sequence[int] | NDArray[np.int64]) -> "Views":
+        counts = None if self.counts is None else self.counts[places]
+        return Views(self.features[places], counts, self.start[places], self.prior[places])
+
+
+@torch.no_grad()
+def look_at(
+    objective: Classification,
+    start: Weights,
+    texts: Sequence[str],
+    *,
+    prior: NgramModel | None,
+    ngrams: bool = True,
+) -> Views:
+    """See texts as a start and its n-grams see them.
+
+    Args:
+        objective: Its labels are those of the logits.
+        prior: N-grams of the start; None where it has none.
+        ngrams: Count n-grams too.
+    """
+    seen = objective.features(start, texts).double()
+    logits = torch.zeros(len(texts), len(objective.labels), dtype=torch.float64)
+    head = objective.own_head(start)
+    if head is not None:
+        logits = seen @ head[0].cpu().double().T + head[1].cpu().double()
+    places = FEATURES if prior is None else prior.weight.shape[1]
+    counts = count_ngrams(texts, features=places) if ngrams else None
+    known = None if counts is None else narrow_ngrams(prior, objective.labels)
+    said = np.zeros(logits.shape) if known is None else known.scores(counts)
+    return Views(seen.numpy(), counts, _level(logits.numpy()), _level(said))
+
+
+def _level(logits: Array) -> Array:
+    """Logits whose mean over the labels is 0: a softmax answers the same."""
+    level: Array = logits - logits.mean(1, keepdims=True)
+    return level
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Basis:
+    """One view of a support set: rows, less their mean, in the unit of their mean square."""
+
+    rows: Array | csr_matrix
+    scale: Array | float
+    mean: Array
+    unit: float
+
+    @classmethod
+    def of(cls, rows: Array | csr_matrix) -> "_Basis":
+        scale: Array | float = 1.0
+        if isinstance(rows, csr_matrix):
+            scale = rarity_of(rows)
+            rows = rows @ diags_array(scale)
+        mean = np.asarray(rows.mean(axis=0)).ravel()
+        squares = rows.multiply(rows) if isinstance(rows, csr_matrix) else rows**2
+        unit = max(float(squares.sum()) / rows.shape[0] - float(mean @ mean), 1e-9)
+        return cls(rows, scale, mean, unit)
+
+    def products(self, rows: Array | csr_matrix) -> Tensor:
+        """Of other rows with those of the support set, `(rows, examples)`."""
+        scaled = rows @ diags_array(self.scale) if isinstance(rows, csr_matrix) else rows
+        whole = scaled @ self.rows.T
+        dense = whole.toarray() if isinstance(whole, csr_matrix) else whole
+        side, other = (scaled @ self.mean)[:, None], (self.rows @ self.mean)[None]
+        return torch.from_numpy((dense - side - other + self.mean @ self.mean) / self.unit)
+
+    def linear(self, weights: Array) -> tuple[Array, Array]:
+        """Weight `(labels, columns)` and bias `(labels,)` of the examples' weights."""
+        moved = (np.asarray(self.rows.T @ weights) - np.outer(self.mean, weights.sum(0))).T
+        moved /= self.unit
+        return moved * self.scale, -moved @ self.mean
+
+
+def trust_at(
+    numbers: Mapping[str, Tensor] | Mapping[str, float], *, examples: int, labels: int
+) -> dict[str, Tensor]:
+    """How far each part counts with so many examples and labels; all above 0."""
+    size, width = math.log(1 + examples) - 3, math.log(labels) - 1
+    logs: dict[str, Tensor] = {}
+    for name, value in numbers.items():
+        part, _, grows = name.partition("_")
+        factor = {"": 1.0, "growth": size, "labels": width}[grows]
+        logs[part] = logs.get(part, torch.zeros((), dtype=torch.float64)) + factor * value
+    return {part: log.exp() for part, log in logs.items()}
+
+
+def answer_views(
+    numbers: Mapping[str, Tensor] | Mapping[str, float],
+    support: Views,
+    targets: NDArray[np.int64],
+    query: Views,
+) -> Tensor:
+    """Logits of queries after learning from a support set, `(queries, labels)`.
+
+    Args:
+        numbers: Those of `DEFAULT_TRUST`; tensors get slopes.
+        targets: Places of the support set's labels; none answers without labels.
+    """
+    labels = support.start.shape[1]
+    trust = trust_at(numbers, examples=len(targets), labels=labels)
+    logits = _expect(trust, query)
+    if len(targets):
+        bases = _bases(support)
+        weights = _solve(trust, support, targets, bases)
+        logits = logits + _kernel(trust, bases, query) @ weights
+    return logits / trust["temperature"]
+
+
+def _expect(trust: Mapping[str, Tensor], views: Views) -> Tensor:
+    start, prior = torch.from_numpy(views.start), torch.from_numpy(views.prior)
+    return trust["start"] * start + trust["prior"] * prior
+
+
+def _bases(support: Views) -> dict[str, _Basis]:
+    bases = {"encoder": _Basis.of(support.features)}
+    if support.counts is not None:
+        bases["ngrams"] = _Basis.of(support.counts)
+    return bases
+
+
+def _kernel(trust: Mapping[str, Tensor], bases: Mapping[str, _Basis], query: Views) -> Tensor:
+    rows = {"encoder": query.features, "ngrams": query.counts}
+    parts = [trust[name] * basis.products(rows[name]) for name, basis in bases.items()]
+    return torch.stack(parts).sum(0) + trust["bias"]
+
+
+def _solve(
+    trust: Mapping[str, Tensor],
+    support: Views,
+    targets: NDArray[np.int64],
+    bases: Mapping[str, _Basis],
+) -> Tensor:
+    answers = torch.nn.functional.one_hot(
+        torch.from_numpy(targets), support.start.shape[1]
+    ).double()
+    return kernel_head(_kernel(trust, bases, support), answers, _expect(trust, support))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewHead:
+    """What a support set gives: two linear models whose scores are added.
+
+    Attributes:
+        weight, bias: On the encoder's features, `(labels, features)` and `(labels,)`, with the
+            start's own head in them.
+        ngrams: None where they were left out.
+        ngram_share: Of the kernel, the part of the n-grams.
+        prior_scale: How much of the start's n-grams is in `ngrams`.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    ngrams: NgramModel | None
+    ngram_share: float
+    prior_scale: float
+
+
+@torch.no_grad()
+def make_head(
+    numbers: Mapping[str, float],
+    support: Views,
+    targets: NDArray[np.int64],
+    *,
+    labels: Sequence[str],
+    head: tuple[Tensor, Tensor] | None,
+    prior: NgramModel | None,
+) -> ViewHead:
+    """Learn from a support set, and write what was learned as linear models.
+
+    Args:
+        head: Weight and bias of the start's head; None where it has none for these labels.
+        prior: The start's n-grams; None where it has none.
+    """
+    trust = trust_at(numbers, examples=len(targets), labels=len(labels))
+    parts = {name: float(value) for name, value in trust.items()}
+    bases = _bases(support)
+    weights = _solve(trust, support, targets, bases).numpy()
+    cold, share = parts["temperature"], parts["ngrams"] / (parts["ngrams"] + parts["encoder"])
+    weight, bias = (parts["encoder"] * part for part in bases["encoder"].linear(weights))
+    bias = bias + parts["bias"] * weights.sum(0)
+    if head is not None:
+        own_weight, own_bias = (part.cpu().double().numpy() for part in head)
+        weight = weight + parts["start"] * (own_weight - own_weight.mean(0))
+        bias = bias + parts["start"] * (own_bias - own_bias.mean())
+    learned = torch.from_numpy(weight / cold).float(), torch.from_numpy(bias / cold).float()
+    if "ngrams" not in bases:
+        return ViewHead(*learned, None, 0.0, 0.0)
+    weight, bias = (parts["ngrams"] * part for part in bases["ngrams"].linear(weights))
+    known = narrow_ngrams(prior, labels)
+    if known is not None:
+        weight = weight + parts["prior"] * (known.weight - known.weight.mean(0))
+        bias = bias + parts["prior"] * (known.bias - known.bias.mean())
+    columns = (weight / cold).astype(np.float32), (bias / cold).astype(np.float32)
+    scale = 0.0 if known is None else parts["prior"]
+    return ViewHead(*learned, NgramModel(tuple(labels), *columns), share, scale)
+
+
+def mix_unlabeled(numbers: Mapping[str, float], prior: NgramModel) -> Companion:
+    """What the start's n-grams count for beside its answers where there is no label."""
+    trust = trust_at(numbers, examples=0, labels=len(prior.labels))
+    cold = float(trust["temperature"])
+    return Companion(prior, float(trust["start"]) / cold, float(trust["prior"]) / cold)
+
+
+@torch.no_grad()
+def judge_views(
+    numbers: Mapping[str, float],
+    views: Views,
+    targets: NDArray[np.int64],
+    parts: Sequence[Sequence[int]],
+    *,
+    head: ViewHead,
+) -> tuple[float, CompanionReport | None]:
+    """Hold parts of a support set out in turn, and see how the head answers them.
+
+    The numbers were learned on other tasks, so what is held out has no say in them.
+
+    Args:
+        head: What the whole support set gave.
+
+    Returns:
+        The share of right answers; and the same of the encoder and the n-grams alone, None
+        where these were left out.
+    """
+    alone = {
+        "both": numbers,
+        "encoder": {**numbers, "ngrams": _NOTHING, "prior": _NOTHING},
+        "ngrams": {**numbers, "encoder": _NOTHING, "start": _NOTHING},
+    }
+    if head.ngrams is None:
+        alone = {"both": numbers}
+    held_out = np.concatenate([np.asarray(part) for part in parts])
+    truth = torch.from_numpy(targets[held_out])
+    accuracy, loss = dict[str, float](), dict[str, float]()
+    for name, trusted in alone.items():
+        answers = [
+            answer_views(trusted, views[kept], targets[kept], views[part])
+            for part in parts
+            for kept in [np.setdiff1d(np.arange(len(targets)), part)]
+        ]
+        logits = torch.cat(answers)
+        accuracy[name] = float((logits.argmax(-1) == truth).double().mean())
+        loss[name] = float(torch.nn.functional.cross_entropy(logits, truth))
+    if head.ngrams is None:
+        return accuracy["both"], None
+    told = [values[name] for values in (accuracy, loss) for name in ("encoder", "ngrams", "both")]
+    return accuracy["both"], CompanionReport(True, head.ngram_share, head.prior_scale, *told)
+
+
+_NOTHING = -30.0
+"""Logarithm of a trust that counts for nothing."""

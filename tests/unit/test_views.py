@@ -1,0 +1,290 @@
+"""The head over views: its mode, the linear models it becomes, and how its trust is learned."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from nlp_meta.data.tasks import Example, Task
+from nlp_meta.encoders.heads import kernel_head
+from nlp_meta.errors import DivergedError, LabelError, MetaModelError
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.builders import build_classifier
+from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.views import (
+    DEFAULT_TRUST,
+    Views,
+    answer_views,
+    judge_views,
+    look_at,
+    make_head,
+    trust_at,
+)
+from nlp_meta.objectives.ngrams import count_ngrams, fit_prior
+from nlp_meta.settings import ModelSettings
+from nlp_meta.training.trust import learn_trust
+
+LABELS = ("negative", "positive")
+WORDS = {"negative": "awful", "positive": "great"}
+THINGS = ("room", "agent", "phone", "staff", "food", "house", "beach", "train", "shop", "film")
+EXAMPLES = tuple(Example(f"the {one} was {WORDS[n]}", n) for one in THINGS for n in LABELS)
+TEXTS = [example.source for example in EXAMPLES]
+TARGETS = [example.target for example in EXAMPLES]
+NEW = ["a great plot", "awful", "the great beach", "42"]
+
+
+def draw(*, examples=12, labels=3, columns=4):
+    """A kernel, answers and offsets; and the rows that the kernel is made of."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(examples, columns, generator=generator, dtype=torch.float64)
+    targets = torch.arange(examples) % labels
+    offsets = torch.randn(examples, labels, generator=generator, dtype=torch.float64)
+    return rows, targets, torch.nn.functional.one_hot(targets, labels).double(), offsets
+
+
+def test_a_linear_kernel_is_the_logistic_regression_of_scikit_learn():
+    rows, targets, answers, offsets = draw()
+
+    weights = rows.T @ kernel_head(rows @ rows.T, answers, torch.zeros_like(offsets))
+
+    exact = LogisticRegression(C=1.0, fit_intercept=False, tol=1e-10, max_iter=10_000)
+    exact.fit(rows, targets)
+    np.testing.assert_allclose(weights.T, exact.coef_, atol=1e-5)
+
+
+def test_at_the_mode_the_weights_are_answers_less_shares():
+    rows, _, answers, offsets = draw()
+    kernel = 50 * rows @ rows.T  # a step of Newton's alone goes too far
+
+    weights = kernel_head(kernel, answers, offsets)
+
+    shares = (offsets + kernel @ weights).softmax(-1)
+    torch.testing.assert_close(weights, answers - shares, atol=1e-8, rtol=0)
+
+
+def test_its_slope_is_that_of_finite_differences():
+    rows, _, answers, offsets = draw()
+
+    def value(log_scale, offset_scale):
+        kernel = log_scale.exp() * rows @ rows.T + 0.1
+        weights = kernel_head(kernel, answers, offset_scale * offsets)
+        return (weights**2 * torch.arange(1, 4)).sum()
+
+    inputs = [torch.tensor(0.3, dtype=torch.float64), torch.tensor(0.7, dtype=torch.float64)]
+    assert torch.autograd.gradcheck(value, [one.requires_grad_() for one in inputs], eps=1e-6)
+
+
+def test_two_opposite_examples_by_hand():
+    """f = k (1 - 2 s) with s the share of the wrong label, 1 / (1 + exp(2 f)) of logits f, -f."""
+    kernel = torch.tensor([[1.0, -1.0], [-1.0, 1.0]], dtype=torch.float64)
+    answers = torch.eye(2, dtype=torch.float64)
+
+    weights = kernel_head(kernel, answers, torch.zeros_like(answers))
+
+    wrong = -float(weights[0, 1])
+    assert wrong == pytest.approx(1 / (1 + math.exp(2 * 2 * wrong)), abs=1e-9)
+
+
+def test_what_is_no_number_stops():
+    rows, _, answers, offsets = draw()
+    with pytest.raises(DivergedError, match="not numbers"):
+        kernel_head(rows @ rows.T * math.nan, answers, offsets)
+
+
+def look(texts, *, seed=0, labels=2, prior=True) -> Views:
+    generator = np.random.default_rng(seed)
+    features = generator.normal(size=(len(texts), 5))
+    counts = count_ngrams(texts, features=2**10)
+    said = generator.normal(size=(len(texts), labels)) * prior
+    return Views(features, counts, np.zeros((len(texts), labels)), said * 0)
+
+
+def test_the_linear_models_answer_as_the_kernel_does():
+    targets = np.array([LABELS.index(name) for name in TARGETS])
+    support, query = look(TEXTS), look(NEW, seed=1)
+
+    head = make_head(DEFAULT_TRUST, support, targets, labels=LABELS, head=None, prior=None)
+    logits = answer_views(DEFAULT_TRUST, support, targets, query)
+
+    linear = torch.from_numpy(query.features).float() @ head.weight.T + head.bias
+    linear = linear.numpy() + head.ngrams.scores(query.counts)
+    np.testing.assert_allclose(linear, logits, atol=1e-5)
+
+
+def test_the_order_of_the_labels_does_not_matter():
+    targets = np.array([LABELS.index(name) for name in TARGETS])
+    support, query = look(TEXTS), look(NEW, seed=1)
+
+    logits = answer_views(DEFAULT_TRUST, support, targets, query)
+    turned = answer_views(DEFAULT_TRUST, support, 1 - targets, query)
+
+    torch.testing.assert_close(logits, turned.flip(1), atol=1e-8, rtol=0)
+
+
+def test_trust_grows_by_the_numbers():
+    numbers = {**DEFAULT_TRUST, "encoder": 0.5, "encoder_growth": 2.0, "encoder_labels": -1.0}
+    trust = trust_at(numbers, examples=99, labels=5)
+    expected = 0.5 + 2 * (math.log(100) - 3) - (math.log(5) - 1)
+    assert float(trust["encoder"].log()) == pytest.approx(expected)
+
+
+def test_held_out_parts_have_no_say_in_themselves():
+    """Each text in a fold of its own class alone: other labels there change nothing elsewhere."""
+    targets = np.array([LABELS.index(name) for name in TARGETS])
+    support = look(TEXTS)
+    head = make_head(DEFAULT_TRUST, support, targets, labels=LABELS, head=None, prior=None)
+    parts = [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+    right, report = judge_views(DEFAULT_TRUST, support, targets, parts, head=head)
+
+    assert 0 <= right <= 1 and report.mixed_accuracy == right
+    assert report.ngram_accuracy == 1.0  # the words of the texts tell
+
+
+@pytest.fixture(scope="module")
+def make_model(tiny_encoder: Path) -> Callable[..., MetaModel]:
+    def make(*, prior=False, trust=DEFAULT_TRUST, head="shared") -> MetaModel:
+        settings = ModelSettings(
+            model_name_or_path=str(tiny_encoder),
+            revision=None,
+            pooling="native",
+            head=head,
+            prefix_text="",
+            max_tokens=16,
+            lora_r=2,
+            lora_alpha=4.0,
+            lora_layers=1,
+            lora_target_modules=["query"],
+        )
+        labels = LABELS if head == "shared" else ()
+        objective = build_classifier(settings, labels=labels, device="cpu", precision="no")
+        weights = objective.meta_parameters(torch.Generator().manual_seed(0))
+        how = Adaptation(InnerLoop(2, 0.01, "adam"), None, False, trust)
+        task = make_task()
+        known = fit_prior([task], LABELS, seed=0, features=2**10) if prior else None
+        return MetaModel(
+            {"classification": objective}, weights, settings, {"classification": how}, {}, known
+        )
+
+    return make
+
+
+def make_task(examples=EXAMPLES, labels=LABELS, name="made/task") -> Task:
+    return Task(name, "classification", "eng", "made", "meta-validation", labels, examples, ())
+
+
+def table(answers):
+    return np.array([list(answer.probabilities.values()) for answer in answers])
+
+
+@pytest.mark.parametrize("companion", ["auto", "none"])
+def test_an_adapted_model_answers_as_its_views_do(make_model, companion):
+    start = make_model(prior=True)
+    model = start.adapt(TEXTS, TARGETS, companion=companion)
+
+    objective, weights = start.objectives["classification"], start.start_of("classification")
+    ngrams = companion != "none"
+    look_on = [
+        look_at(objective, weights, texts, prior=start.companion, ngrams=ngrams)
+        for texts in (TEXTS, NEW)
+    ]
+    targets = np.array([LABELS.index(name) for name in TARGETS])
+    logits = answer_views(DEFAULT_TRUST, look_on[0], targets, look_on[1])
+    # Features of a random encoder hardly differ, so float32 leaves them fewer digits.
+    np.testing.assert_allclose(table(model.predict(NEW)), logits.softmax(-1), atol=1e-3)
+    assert model.report.steps == 0 and (model.companion is not None) == ngrams
+
+
+def test_a_saved_start_and_a_saved_model_answer_the_same(make_model, tmp_path):
+    start = make_model(prior=True)
+    model = start.adapt(TEXTS, TARGETS)
+    start.save_pretrained(tmp_path / "start")
+    model.save_pretrained(tmp_path / "model")
+
+    again = MetaModel.from_pretrained(tmp_path / "start")
+    loaded = AdaptedModel.from_pretrained(tmp_path / "model")
+
+    assert dict(again.adaptation["classification"].trust) == DEFAULT_TRUST
+    np.testing.assert_allclose(table(again.predict(NEW)), table(start.predict(NEW)), atol=1e-6)
+    np.testing.assert_allclose(table(loaded.predict(NEW)), table(model.predict(NEW)), atol=1e-6)
+
+
+def test_steps_that_are_given_are_taken(make_model):
+    model = make_model().adapt(TEXTS, TARGETS, steps=3)
+    assert model.report.steps == 3
+
+
+def test_one_text_of_a_label_is_enough_where_another_has_two(make_model):
+    """Nothing of the inner loop's folds is needed; what is left can still be held out."""
+    texts, labels = [*TEXTS[:6], "it is a tie"], [*TARGETS[:6], "neither"]
+    model = make_model(head="ridge").adapt(texts, labels)
+    assert set(model.labels) == {*LABELS, "neither"}
+    assert model.report.examples == 7
+
+    with pytest.raises(LabelError, match="at least one label"):
+        make_model(head="ridge").adapt(["good", "bad"], ["yes", "no"])
+    with pytest.raises(LabelError, match="at least 2 of each label"):
+        make_model(trust=None).adapt(texts, labels)
+    with pytest.raises(LabelError, match="'neither' from 1 example"):  # beside many it is a slip
+        make_model(head="ridge").adapt([*TEXTS, "it is a tie"], [*TARGETS, "neither"])
+
+
+def test_labels_that_a_start_never_saw_are_read_from_the_encoder_as_it_was(make_model):
+    """The start's own low-rank terms and numbers play no part."""
+    names = ["refund" if name == "negative" else "thanks" for name in TARGETS]
+    start = make_model()
+    moved = {name: value + 0.1 for name, value in start.weights.items()}
+    other = replace(start, weights=moved).adapt(TEXTS, names)
+
+    model = start.adapt(TEXTS, names)
+
+    np.testing.assert_allclose(table(model.predict(NEW)), table(other.predict(NEW)), atol=1e-6)
+    assert model.settings.pooling == "mean"
+
+
+def test_numbers_of_another_version_are_refused(make_model, tmp_path):
+    trust = {name: value for name, value in DEFAULT_TRUST.items() if name != "bias"}
+    start = replace(make_model(), adaptation={
+        "classification": Adaptation(InnerLoop(2, 0.01, "adam"), None, False, trust)
+    })  # fmt: skip
+    start.save_pretrained(tmp_path / "start")
+    with pytest.raises(MetaModelError, match="install the version that saved it"):
+        MetaModel.from_pretrained(tmp_path / "start")
+
+
+def test_trust_is_learned_from_tasks(make_model):
+    """Of a random encoder and telling words the n-grams gain; the same seed gives the same."""
+    start = make_model()
+    arguments = (
+        start.objectives["classification"],
+        start.start_of("classification"),
+        [make_task(), make_task(name="made/other")],
+    )
+
+    first, second = (
+        learn_trust(*arguments, prior=None, seed=0, steps=12, stiffness=0.0) for _ in range(2)
+    )
+
+    assert first == second
+    gained = first["ngrams"] - DEFAULT_TRUST["ngrams"]
+    assert gained > 0.3 > first["encoder"] - DEFAULT_TRUST["encoder"]
+
+
+def test_stiffness_holds_numbers_that_no_task_speaks_for(make_model):
+    start = make_model(head="ridge")
+    learned = learn_trust(
+        start.objectives["classification"],
+        start.start_of("classification"),
+        [make_task()],
+        prior=None,
+        seed=0,
+        steps=2,
+    )
+    assert learned["start"] == DEFAULT_TRUST["start"]  # there is no head that it could trust
