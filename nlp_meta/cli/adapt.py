@@ -261,7 +261,9 @@ def _describe_labels(adapted: "AdaptedModel", options: Namespace) -> tuple[Facts
         facts = {
             "examples": f"{report.examples}, of which {report.examples_cut} cut to the length "
             "that the encoder takes",
-            "steps": f"{report.steps} at learning rate {report.learning_rate:g}",
+            "steps": f"{report.steps} at learning rate {report.learning_rate:g}"
+            if report.steps
+            else "none: the examples made the head alone",
             "temperature": f"{report.temperature:.3f}",
             "held-out accuracy": f"{report.held_out_accuracy:.3f} "
             f"[{report.held_out_low:.3f}, {report.held_out_high:.3f}]",

@@ -6,7 +6,7 @@ folds, of sentence pairs as `nlp-meta adapt` does. Methods that are `nlp-meta ad
 stand here too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from nlp_meta.evaluation.protocol import hash_support
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes
 from nlp_meta.models.adaptation import Adaptation, Adapted
 from nlp_meta.models.classification import AdaptedModel, narrow_labels
+from nlp_meta.models.companion import Companion
 from nlp_meta.models.generation import learn_writing
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.retrieval import learn_matches
@@ -253,18 +254,15 @@ def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
 
     def learn(support_set: SupportSet) -> Learned:
         if not support_set.examples:
-            return answer_by(objective, start, support_set)
-        adapted = _adapt(bench, folder, model, support_set)
-        # Through what all methods keep of the queries, which an adapted model does not.
-        ready = replace(adapted.objective, network=objective.network)
+            mixture = model.unlabeled_mixture if mixed else None
+            return _mix_into(mixture, answer_by(objective, start, support_set))
+        adapted = _adapt(bench, folder, model, support_set, mixed=mixed)
+        ready = adapted.objective
+        if adapted.settings == model.settings:
+            # Through what all methods keep of the queries, which an adapted model does not.
+            ready = replace(ready, network=objective.network)
         alone = answer_by(ready, adapted.weights, replace(support_set, labels=adapted.labels))
-
-        def answer(queries: Queries) -> Sequence[Prediction]:
-            answers: Any = alone(queries)
-            if mixed and adapted.companion is not None:
-                return adapted.companion.mix(queries.texts, answers)
-            return answers  # type: ignore[no-any-return]
-
+        answer = _mix_into(adapted.companion if mixed else None, alone)
         return LearnedWithFacts(answer, _tell_adapted(adapted, mixed=mixed))
 
     prior = model.companion
@@ -274,26 +272,47 @@ def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
         **_count_moved(start, beside=len(bench.labels) * features if mixed else 0),
         "choice": {"chosen": "by held-out folds of each support set"},
     }
+    least = EXAMPLES_A_LABEL
+    passed: Callable[[int], int] = partial(count_examples, PASSES * how.inner.steps, how.minibatch)
+    if how.trust is not None:
+        facts["choice"] = {"chosen": "on other tasks"}
+        least, passed = 1, int
     return Method(
         learn,
-        EXAMPLES_A_LABEL * len(bench.labels),
-        partial(count_examples, PASSES * how.inner.steps, how.minibatch),
+        max(least * len(bench.labels), len(bench.labels) + 1),
+        passed,
         facts,
         without_labels=bench.knows(model),
-        least_a_label=EXAMPLES_A_LABEL,
+        least_a_label=least,
     )
+
+
+def _mix_into(mixture: Companion | None, alone: Learned) -> Learned:
+    """Let n-grams take part in answers; None leaves these as they are."""
+    if mixture is None:
+        return alone
+
+    def answer(queries: Queries) -> Sequence[Prediction]:
+        answers: Any = alone(queries)
+        return mixture.mix(queries.texts, answers)
+
+    return answer
 
 
 def _name_product(*, mixed: bool) -> str:
     return f"`nlp-meta adapt` {'with' if mixed else 'without'} n-grams"
 
 
-def _adapt(bench: Bench, folder: str, model: MetaModel, support_set: SupportSet) -> AdaptedModel:
+def _adapt(
+    bench: Bench, folder: str, model: MetaModel, support_set: SupportSet, *, mixed: bool
+) -> AdaptedModel:
     """Adapt, or give what the other method has just adapted, at its cost.
 
-    The two methods differ in the companion alone, so one adaptation serves both.
+    Where inner steps are taken the two methods differ in the companion alone, so one adaptation
+    serves both; a head over views is made of those that take part.
     """
-    key = f"{folder} {hash_support(support_set)}"
+    apart = model.adaptation[CLASSIFICATION].trust is not None and not mixed
+    key = f"{folder} {hash_support(support_set)}" + " alone" * apart
     if key in bench.adapted:
         adapted, seconds = bench.adapted[key]
         bench.clock.charge(seconds)
@@ -303,6 +322,7 @@ def _adapt(bench: Bench, folder: str, model: MetaModel, support_set: SupportSet)
         support_set.texts,
         [example.target for example in support_set.examples],
         seed=bench.settings.run.seed,
+        companion="none" if apart else "auto",
     )
     bench.adapted.clear()
     bench.adapted[key] = adapted, bench.clock.read() - began

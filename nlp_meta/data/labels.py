@@ -203,8 +203,8 @@ def check_labels(labels: Sequence[str], *, min_per_label: int = 2) -> None:
     """Stop where there is too little to learn a label from.
 
     Raises:
-        LabelError: Fewer than two labels, or fewer than `min_per_label` examples
-            of one; names the label and its count.
+        LabelError: Fewer than two labels, or fewer than `min_per_label` examples of one, or a
+            single one where the label looks like a slip; names the label and its count.
     """
     counts = Counter(labels)
     if not counts:
@@ -218,9 +218,10 @@ def check_labels(labels: Sequence[str], *, min_per_label: int = 2) -> None:
             f"least two labels are needed; add examples of another label to {_COLUMNS}"
         )
     label, count = min(counts.items(), key=lambda item: item[1])
-    if count < min_per_label:
-        often = [other for other in counts if count * 5 <= counts[other]]
-        near = _find_near(label, often)
+    often = [other for other in counts if count * 5 <= counts[other]]
+    near = _find_near(label, often)
+    if count < max(min_per_label, 2 if near else 1):
+        min_per_label = max(min_per_label, 2)
         slip = f", and it looks like a slip of {near!r}" if near else ""
         raise LabelError(
             f"cannot learn label {label!r} from {count} example{'' if count == 1 else 's'}{slip}: "

@@ -52,7 +52,7 @@ from nlp_meta.settings import ModelSettings
 
 SURELY_OPPOSED = 0.01
 """Agreement as low as this by chance says that assumed labels mean the opposite."""
-OFTEN = 5
+OFTEN = 20
 """Examples of a label beside which a label of one example looks like a slip."""
 STOPS = (0.25, 0.5, 1.0)
 """Shares of the inner steps after which an adaptation may stop early."""

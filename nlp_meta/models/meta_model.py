@@ -36,6 +36,7 @@ from nlp_meta.models.classification import (
     check_start,
     predict_texts,
 )
+from nlp_meta.models.companion import Companion
 from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_texts
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
@@ -130,6 +131,14 @@ class MetaModel(Model):
             if plain[name] not in foreign and not (layers and plain[name].startswith(layers))
         }
 
+    @property
+    def unlabeled_mixture(self) -> Companion | None:
+        """Its n-grams beside its answers without labels; None where none were learned so."""
+        trust = self.adaptation[CLASSIFICATION].trust
+        if trust is None or self.companion is None:
+            return None
+        return mix_unlabeled(trust, self.companion)
+
     @plain_modes()
     def predict(self, texts: Texts) -> list[Prediction]:
         """Answer with the labels of meta-training, without any label of the new domain.
@@ -145,10 +154,8 @@ class MetaModel(Model):
             )
         asked = as_texts(texts, "texts")
         answers = predict_texts(objective, self.start_of(CLASSIFICATION), asked)
-        trust, prior = self.adaptation[CLASSIFICATION].trust, self.companion
-        if trust is None or prior is None:
-            return answers
-        return mix_unlabeled(trust, prior).mix(asked, answers)
+        mixture = self.unlabeled_mixture
+        return answers if mixture is None else mixture.mix(asked, answers)
 
     @plain_modes()
     def check_meaning(self, texts: Sequence[str], match: LabelMatch) -> tuple[str, ...]:

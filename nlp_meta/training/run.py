@@ -307,7 +307,9 @@ def train_meta_model(
     provenance = describe_run(settings, train, validation, ended, trials)
     companion = _fit_companion(settings, objectives, train)
     saved = _without_rows(settings.model, objectives, meta_parameters)
-    adaptations = _with_trust(adaptations, *saved[:2], validation, companion, settings.run.seed)
+    trained = {task.name for task in train}
+    unseen = [task for task in validation if task.name not in trained]
+    adaptations = _with_trust(adaptations, *saved[:2], settings, unseen, companion)
     return MetaModel(*saved, adaptations, provenance, companion), ended
 
 
@@ -368,16 +370,28 @@ def _with_trust(
     adaptations: Mapping[str, Adaptation],
     objectives: Objectives,
     weights: Mapping[str, Tensor],
-    validation: Sequence[Task],
+    settings: MetaTraining,
+    tasks: Sequence[Task],
     companion: NgramModel | None,
-    seed: int,
 ) -> Mapping[str, Adaptation]:
-    """Beside each other default, how far a head may trust the views of a text."""
+    """Beside each other default, how far a head may trust the views of a text.
+
+    Args:
+        tasks: Of meta-validation, and not trained on: without any, a start keeps the numbers of
+            the one that it went on from.
+    """
     objective = objectives.get(CLASSIFICATION)
     if not isinstance(objective, Classification):
         return adaptations
-    labeled = [task for task in validation if task.kind == CLASSIFICATION]
-    trust = learn_trust(objective, weights, labeled, prior=companion, seed=seed)
+    labeled = [task for task in tasks if task.kind == CLASSIFICATION]
+    if labeled:
+        seed = settings.run.seed
+        trust = learn_trust(objective, weights, labeled, prior=companion, seed=seed)
+    elif settings.run.init_from is None:
+        return adaptations
+    else:
+        _, record = find_model(settings.run.init_from, role=START)
+        trust = record.adaptation.get(CLASSIFICATION, {}).get("trust")
     how = replace(adaptations[CLASSIFICATION], trust=trust)
     return {**adaptations, CLASSIFICATION: how}
 

@@ -80,7 +80,7 @@ def learn_trust(
     }
     optimizer = torch.optim.Adam(numbers.values(), lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in range(steps):
+    for _step in range(steps):
         optimizer.zero_grad()
         for _ in range(EPISODES):
             pool = pools[generator.integers(len(pools))]

@@ -233,7 +233,11 @@ def test_one_text_of_a_label_is_enough_where_another_has_two(make_model):
     with pytest.raises(LabelError, match="at least 2 of each label"):
         make_model(trust=None).adapt(texts, labels)
     with pytest.raises(LabelError, match="'neither' from 1 example"):  # beside many it is a slip
-        make_model(head="ridge").adapt([*TEXTS, "it is a tie"], [*TARGETS, "neither"])
+        make_model(head="ridge").adapt(
+            [*(f"{t} again" for t in TEXTS), *TEXTS, texts[-1]], TARGETS * 2 + labels[-1:]
+        )
+    with pytest.raises(LabelError, match="a slip of 'positive'"):
+        make_model(head="ridge").adapt([*TEXTS[:12], "it is a tie"], [*TARGETS[:12], "postive"])
 
 
 def test_labels_that_a_start_never_saw_are_read_from_the_encoder_as_it_was(make_model):
