@@ -67,7 +67,7 @@ from nlp_meta.training.plan import (
     plan_validation,
 )
 from nlp_meta.training.pushes import with_pushes
-from nlp_meta.training.trust import learn_trust
+from nlp_meta.training.trust import learn_trust, look_at_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +386,8 @@ def _with_trust(
     labeled = [task for task in tasks if task.kind == CLASSIFICATION]
     if labeled:
         seed = settings.run.seed
-        trust = learn_trust(objective, weights, labeled, prior=companion, seed=seed)
+        pools = look_at_tasks(objective, weights, labeled, prior=companion, seed=seed)
+        trust = learn_trust(pools, seed=seed)
     elif settings.run.init_from is None:
         return adaptations
     else:

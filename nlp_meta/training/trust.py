@@ -33,11 +33,17 @@ STIFFNESS = 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Pool:
-    """What is seen of a task, and its labels' places."""
+class Pool:
+    """What a start sees of a task that it was not trained on.
+
+    Attributes:
+        targets: Places of the labels, `(texts,)`.
+        knows: The start has a head of its own for these labels, and can answer without any.
+    """
 
     views: Views
     targets: NDArray[np.int64]
+    knows: bool
 
     def draw(
         self, generator: np.random.Generator, size: int
@@ -52,28 +58,50 @@ class _Pool:
         return taken[:size], generator.permutation(taken[size:])[:QUERIES]
 
 
-def learn_trust(
+def look_at_tasks(
     objective: Classification,
     start: Weights,
     tasks: Sequence[Task],
     *,
     prior: NgramModel | None,
     seed: int,
-    begin: Mapping[str, float] = DEFAULT_TRUST,
-    stiffness: float = STIFFNESS,
-    steps: int = STEPS,
-) -> dict[str, float]:
-    """Learn the numbers of the head over views, for a start.
+) -> list[Pool]:
+    """See tasks as a start sees them, the encoder each text once.
 
     Args:
         start: Meta-parameters, without the task dimension.
         tasks: Those that neither the start nor its n-grams were trained on.
         prior: N-grams of the start; None where it has none.
+    """
+    generator = np.random.default_rng(seed)
+    knows = objective.head == "shared"
+    pools = []
+    for task in tasks:
+        order = generator.permutation(len(task.train))[:EXAMPLES]
+        examples = [task.train[place] for place in order.tolist()]
+        narrowed, weights = narrow_labels(
+            objective, drop_step_sizes(start), task.labels, shared=knows
+        )
+        views = look_at(narrowed, weights, [e.source for e in examples], prior=prior)
+        targets = np.array([narrowed.labels.index(example.target) for example in examples])
+        pools.append(Pool(views, targets, knows))
+    return pools
+
+
+def learn_trust(
+    pools: Sequence[Pool],
+    *,
+    seed: int,
+    begin: Mapping[str, float] = DEFAULT_TRUST,
+    stiffness: float = STIFFNESS,
+    steps: int = STEPS,
+) -> dict[str, float]:
+    """Learn the numbers of the head over views from tasks, each as often as any other.
+
+    Args:
         begin: Where the numbers begin, and what `stiffness` holds them to.
     """
     generator = np.random.default_rng(seed)
-    pools = [_look(objective, start, task, prior, generator) for task in tasks]
-    sizes = SIZES if objective.head == "shared" else SIZES[1:]
     numbers = {
         name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
         for name, value in begin.items()
@@ -83,9 +111,8 @@ def learn_trust(
     for _step in range(steps):
         optimizer.zero_grad()
         for _ in range(EPISODES):
-            pool = pools[generator.integers(len(pools))]
-            size = min(int(generator.choice(sizes)), len(pool.targets) * 2 // 3)
-            (_episode_loss(pool, numbers, generator, size) / EPISODES).backward()  # type: ignore[no-untyped-call]
+            loss = _episode_loss(pools[generator.integers(len(pools))], numbers, generator)
+            (loss / EPISODES).backward()  # type: ignore[no-untyped-call]
         held = torch.stack([(numbers[n] - value) ** 2 for n, value in begin.items()]).sum()
         (stiffness * held).backward()
         optimizer.step()
@@ -93,25 +120,10 @@ def learn_trust(
     return {name: float(value.detach()) for name, value in numbers.items()}
 
 
-def _look(
-    objective: Classification,
-    start: Weights,
-    task: Task,
-    prior: NgramModel | None,
-    generator: np.random.Generator,
-) -> _Pool:
-    order = generator.permutation(len(task.train))[:EXAMPLES]
-    examples = [task.train[place] for place in order]
-    shared = objective.head == "shared"
-    narrowed, weights = narrow_labels(objective, drop_step_sizes(start), task.labels, shared=shared)
-    texts = [example.source for example in examples]
-    targets = np.array([narrowed.labels.index(example.target) for example in examples])
-    return _Pool(look_at(narrowed, weights, texts, prior=prior), targets)
-
-
 def _episode_loss(
-    pool: _Pool, numbers: Mapping[str, Tensor], generator: np.random.Generator, size: int
+    pool: Pool, numbers: Mapping[str, Tensor], generator: np.random.Generator
 ) -> Tensor:
-    support, query = pool.draw(generator, size)
+    size = int(generator.choice(SIZES if pool.knows else SIZES[1:]))
+    support, query = pool.draw(generator, min(size, len(pool.targets) * 2 // 3))
     logits = answer_views(numbers, pool.views[support], pool.targets[support], pool.views[query])
     return torch.nn.functional.cross_entropy(logits, torch.from_numpy(pool.targets[query]))

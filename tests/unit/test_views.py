@@ -29,7 +29,7 @@ from nlp_meta.models.views import (
 )
 from nlp_meta.objectives.ngrams import count_ngrams, fit_prior
 from nlp_meta.settings import ModelSettings
-from nlp_meta.training.trust import learn_trust
+from nlp_meta.training.trust import learn_trust, look_at_tasks
 
 LABELS = ("negative", "positive")
 WORDS = {"negative": "awful", "positive": "great"}
@@ -263,18 +263,16 @@ def test_numbers_of_another_version_are_refused(make_model, tmp_path):
         MetaModel.from_pretrained(tmp_path / "start")
 
 
+def look_on(start: MetaModel, *tasks: Task):
+    objective, weights = start.objectives["classification"], start.start_of("classification")
+    return look_at_tasks(objective, weights, tasks, prior=start.companion, seed=0)
+
+
 def test_trust_is_learned_from_tasks(make_model):
     """Of a random encoder and telling words the n-grams gain; the same seed gives the same."""
-    start = make_model()
-    arguments = (
-        start.objectives["classification"],
-        start.start_of("classification"),
-        [make_task(), make_task(name="made/other")],
-    )
+    pools = look_on(make_model(), make_task(), make_task(name="made/other"))
 
-    first, second = (
-        learn_trust(*arguments, prior=None, seed=0, steps=12, stiffness=0.0) for _ in range(2)
-    )
+    first, second = (learn_trust(pools, seed=0, steps=12, stiffness=0.0) for _ in range(2))
 
     assert first == second
     gained = first["ngrams"] - DEFAULT_TRUST["ngrams"]
@@ -282,13 +280,12 @@ def test_trust_is_learned_from_tasks(make_model):
 
 
 def test_stiffness_holds_numbers_that_no_task_speaks_for(make_model):
-    start = make_model(head="ridge")
-    learned = learn_trust(
-        start.objectives["classification"],
-        start.start_of("classification"),
-        [make_task()],
-        prior=None,
-        seed=0,
-        steps=2,
-    )
+    learned = learn_trust(look_on(make_model(head="ridge"), make_task()), seed=0, steps=2)
     assert learned["start"] == DEFAULT_TRUST["start"]  # there is no head that it could trust
+
+
+def test_a_support_set_is_drawn_in_turns(make_model):
+    (pool,) = look_on(make_model(), make_task())
+    support, query = pool.draw(np.random.default_rng(0), 7)
+    assert sorted(np.bincount(pool.targets[support])) == [3, 4]
+    assert not set(support) & set(query) and len(query) == len(EXAMPLES) - 7
