@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.tasks import Task
 from nlp_meta.meta.inner_loop import Weights, drop_step_sizes
 from nlp_meta.models.classification import narrow_labels
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import DEFAULT_TRUST, Views, answer_views, look_at
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel
@@ -86,6 +88,19 @@ def look_at_tasks(
         targets = np.array([narrowed.labels.index(example.target) for example in examples])
         pools.append(Pool(views, targets, knows))
     return pools
+
+
+def look_at_unseen(
+    model: MetaModel, tasks: Sequence[Task], *, seed: int = 0
+) -> list[tuple[str, Pool]]:
+    """See the tasks that a start was not trained on, by name; the others are left out."""
+    earlier = model.provenance.get("init_from") or {}
+    trained = {*model.provenance.get("meta_train", ()), *earlier.get("meta_train", ())}
+    unseen = [t for t in tasks if t.kind == CLASSIFICATION and t.name not in trained]
+    objective = model.objective_of(CLASSIFICATION, Classification)
+    start, prior = model.start_of(CLASSIFICATION), model.companion
+    pools = look_at_tasks(objective, start, unseen, prior=prior, seed=seed)
+    return [(task.name, pool) for task, pool in zip(unseen, pools, strict=True)]
 
 
 def learn_trust(

@@ -1,0 +1,82 @@
+"""Answers to one episode by every way of trusting the views of its texts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import torch
+
+from nlp_meta.data.episodes import Episode, split_folds
+from nlp_meta.data.tasks import Task
+from nlp_meta.meta.inner_loop import drop_step_sizes
+from nlp_meta.models.classification import narrow_labels
+from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.views import DEFAULT_TRUST, answer_views, look_at
+from nlp_meta.objectives.classification import Classification, to_predictions
+from nlp_meta.training.trust import Pool
+
+SEED = 7
+GRID = [
+    {**DEFAULT_TRUST, "encoder": e, "ngrams": n, "start": a, "prior": c}
+    for e, n, a, c in product((-1, 1), (-4, 0, 2), (0, -1.2), (-1.2,))
+]
+
+
+def choose(views, targets, parts) -> Mapping[str, float]:
+    """The numbers of the grid whose answers to held-out parts lose least."""
+
+    def loss(numbers: Mapping[str, float]) -> float:
+        total = 0.0
+        for part in parts:
+            kept = np.setdiff1d(np.arange(len(targets)), part)
+            logits = answer_views(numbers, views[kept], targets[kept], views[part])
+            truth = torch.from_numpy(targets[part])
+            total += float(torch.nn.functional.cross_entropy(logits, truth, reduction="sum"))
+        return total
+
+    return min(GRID, key=loss)
+
+
+def rungs(views, places, episode: Episode, targets, trusts: Mapping[str, Mapping[str, float]]):
+    """Answers to an episode's queries, by rung; `places` are those of texts among the views."""
+    support, query = (
+        views[np.array([places[e.source] for e in part], dtype=np.int64)]
+        for part in (episode.support, episode.query)
+    )
+    rng = np.random.default_rng([SEED, episode.index])
+    numbers = {**trusts, "random": {n: v + rng.normal() for n, v in DEFAULT_TRUST.items()}}
+    counts = [sum(targets == label) for label in np.unique(targets)]
+    folds = min(4, min(counts, default=0))
+    if folds > 1:
+        parts = split_folds(episode.support, folds=folds, seed=0)
+        numbers["folds"] = choose(support, targets, parts)
+    for name, trust in numbers.items():
+        logs = answer_views(trust, support, targets, query).log_softmax(-1)
+        yield name, to_predictions(logs, episode.labels, episode.labels)
+
+
+def walk(model: MetaModel, episode: Episode):
+    """Answers of `adapt` by inner steps."""
+    how = {"classification": replace(model.adaptation["classification"], trust=None)}
+    texts, names = ([getattr(e, n) for e in episode.support] for n in ("source", "target"))
+    adapted = replace(model, adaptation=how).adapt(texts, names)
+    return adapted.predict([e.source for e in episode.query])
+
+
+def look(model: MetaModel, task: Task, episodes):
+    """Views of all texts of a task's episodes, and the place of each text."""
+    objective = model.objective_of("classification", Classification)
+    start = drop_step_sizes(model.start_of("classification"))
+    shared = objective.head == "shared"
+    narrowed, weights = narrow_labels(objective, start, task.labels, shared=shared)
+    texts = list(dict.fromkeys(x.source for e in episodes for x in (*e.support, *e.query)))
+    views = look_at(narrowed, weights, texts, prior=model.companion)
+    order = [narrowed.labels.index(name) for name in task.labels]
+    views = replace(views, start=views.start[:, order], prior=views.prior[:, order])
+    return views, {text: place for place, text in enumerate(texts)}
+
+
+def shuffle(pool: Pool) -> Pool:
+    """The same with its labels dealt out anew."""
+    return replace(pool, targets=np.random.default_rng(SEED).permutation(pool.targets))
