@@ -28,7 +28,7 @@ from nlp_meta.settings import DataSettings
 from nlp_meta.training.plan import load_splits
 from nlp_meta.training.trust import learn_trust, look_at_unseen
 
-QUERIES, STEPS, METRICS = 300, 150, ("macro_f1", "accuracy", "ece")
+QUERIES, STEPS, METRICS = 200, 150, ("macro_f1", "accuracy", "ece")
 
 
 def measure(model: MetaModel, tasks, pools, options: argparse.Namespace):

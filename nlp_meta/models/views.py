@@ -1,10 +1,11 @@
 """A head over several views of a text, whose trust in each was learned on other tasks.
 
-Views are the features of the start's encoder and hashed character n-grams. Each gives a kernel;
-a Gaussian process over their weighted sum, around what the start and its n-grams say without
-labels, answers in milliseconds. How far each is trusted at so many labels is not left to the few
-labels of a support set: thirteen numbers are learned by query loss over episodes of tasks that
-the start was not trained on. What comes out is a linear head and linear n-grams.
+Views are the features of the start's encoder, the start's own answers, which a domain may doubt or
+turn, and hashed character n-grams. Each gives a kernel; a Gaussian process over their weighted sum,
+around what the start and its n-grams say without labels, answers in milliseconds. How far each is
+trusted at so many labels is not left to the few labels of a support set: fifteen numbers are learned
+by query loss over episodes of tasks that the start was not trained on. What comes out is a linear
+head and linear n-grams.
 """
 
 import math
@@ -32,6 +33,8 @@ DEFAULT_TRUST: Mapping[str, float] = {
     "ngrams": 0.6,
     "ngrams_growth": 0.1,
     "ngrams_labels": 0.7,
+    "answers": -1.0,
+    "answers_growth": 0.0,
     "bias": -2.0,
     "start": 0.0,
     "start_growth": 0.0,
@@ -177,14 +180,14 @@ def _expect(trust: Mapping[str, Tensor], views: Views) -> Tensor:
 
 
 def _bases(support: Views) -> dict[str, _Basis]:
-    bases = {"encoder": _Basis.of(support.features)}
-    if support.counts is not None:
-        bases["ngrams"] = _Basis.of(support.counts)
-    return bases
+    rows = {"encoder": support.features, "ngrams": support.counts}
+    if support.start.any():
+        rows["answers"] = support.start
+    return {name: _Basis.of(seen) for name, seen in rows.items() if seen is not None}
 
 
 def _kernel(trust: Mapping[str, Tensor], bases: Mapping[str, _Basis], query: Views) -> Tensor:
-    rows = {"encoder": query.features, "ngrams": query.counts}
+    rows = {"encoder": query.features, "ngrams": query.counts, "answers": query.start}
     parts = [trust[name] * basis.products(rows[name]) for name, basis in bases.items()]
     return torch.stack(parts).sum(0) + trust["bias"]
 
@@ -244,9 +247,13 @@ def make_head(
     weight, bias = (parts["encoder"] * part for part in bases["encoder"].linear(weights))
     bias = bias + parts["bias"] * weights.sum(0)
     if head is not None:
-        own_weight, own_bias = (part.cpu().double().numpy() for part in head)
-        weight = weight + parts["start"] * (own_weight - own_weight.mean(0))
-        bias = bias + parts["start"] * (own_bias - own_bias.mean())
+        own = [part.cpu().double().numpy() for part in head]
+        own_weight, own_bias = (part - part.mean(0) for part in own)
+        turn, shift = parts["start"] * np.eye(len(labels)), np.zeros(len(labels))
+        if "answers" in bases:
+            moved = [parts["answers"] * part for part in bases["answers"].linear(weights)]
+            turn, shift = turn + moved[0], moved[1]
+        weight, bias = weight + turn @ own_weight, bias + turn @ own_bias + shift
     learned = torch.from_numpy(weight / cold).float(), torch.from_numpy(bias / cold).float()
     if "ngrams" not in bases:
         return ViewHead(*learned, None, 0.0, 0.0)
@@ -290,7 +297,7 @@ def judge_views(
     alone = {
         "both": numbers,
         "encoder": {**numbers, "ngrams": _NOTHING, "prior": _NOTHING},
-        "ngrams": {**numbers, "encoder": _NOTHING, "start": _NOTHING},
+        "ngrams": {**numbers, **dict.fromkeys(("encoder", "answers", "start"), _NOTHING)},
     }
     if head.ngrams is None:
         alone = {"both": numbers}
