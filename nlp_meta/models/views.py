@@ -3,9 +3,9 @@
 Views are the features of the start's encoder, the start's own answers, which a domain may doubt or
 turn, and hashed character n-grams. Each gives a kernel; a Gaussian process over their weighted sum,
 around what the start and its n-grams say without labels, answers in milliseconds. How far each is
-trusted at so many labels is not left to the few labels of a support set: fifteen numbers are learned
-by query loss over episodes of tasks that the start was not trained on. What comes out is a linear
-head and linear n-grams.
+trusted with so many labels is not left to the few labels of a support set: fifteen numbers are
+learned by query loss over episodes of tasks that the start was not trained on. What comes out is a
+linear head and linear n-grams.
 """
 
 import math
