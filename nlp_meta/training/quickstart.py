@@ -168,8 +168,11 @@ def run_quickstart(
         evaluation_episode(held_out, labels_total=LABELS, seed=seed, draw=draw)
         for draw in range(DRAWS)
     ]
-    adapted = {episode.index: _adapt(model, episode, seed=seed) for episode in episodes}
-    adapted[episodes[0].index].save_pretrained(adapted_dir, replace=replace)
+    adapted = {
+        companion: {e.index: _adapt(model, e, companion, seed=seed) for e in episodes}
+        for companion in ("none", "auto")
+    }
+    adapted["auto"][episodes[0].index].save_pretrained(adapted_dir, replace=replace)
     methods = _compare(model, adapted, reptile, judged, episodes, seed=seed)
     result = QuickstartResult(methods, time.monotonic() - began, meta_dir, adapted_dir)
     _write_results(output_dir / "results.json", result, seed=seed, over=replace)
@@ -223,7 +226,7 @@ def _train(
 
 def _compare(
     model: MetaModel,
-    mixed: Mapping[int, AdaptedModel],
+    adapted: Mapping[str, Mapping[int, AdaptedModel]],
     settings: MetaTraining,
     judged: Sequence[Task],
     episodes: Sequence[Episode],
@@ -233,10 +236,11 @@ def _compare(
     """Every method on the same draws.
 
     Args:
-        mixed: The model adapted to the support set of each episode, by its index.
+        adapted: The model adapted to the support set of each episode, by its index, without
+            n-grams (`none`) and with them (`auto`).
     """
     logger.info("comparing on %s: %d labels, %d draws", HELD_OUT, LABELS, DRAWS)
-    methods = _methods(model, mixed, settings, judged, seed=seed)
+    methods = _methods(model, adapted, settings, judged, seed=seed)
     scores = [evaluate(rival, episodes, method=name) for name, rival in methods.items()]
     return {
         scored.method: interval_of_draws(
@@ -250,7 +254,7 @@ def _compare(
 
 def _methods(
     model: MetaModel,
-    mixed: Mapping[int, AdaptedModel],
+    adapted: Mapping[str, Mapping[int, AdaptedModel]],
     settings: MetaTraining,
     judged: Sequence[Task],
     *,
@@ -272,21 +276,19 @@ def _methods(
         objective, fresh, validation_episodes(judged, longer, (CLASSIFICATION,)), longer
     )
     embed = mean_pooled_embedder(objective.backbone, batch_tokens=4096)
-    # The hybrid differs from ours in its companion alone, so one adaptation serves both.
-    ours = {index: dataclasses.replace(adapted, companion=None) for index, adapted in mixed.items()}
     return {
         "zero labels": keep_start(model.objectives[CLASSIFICATION], model.start_of(CLASSIFICATION)),
         "plain LoRA": fine_tune(objective, fresh, inner=chosen, minibatch=ADAPTATION.batch_size),
         "linear probe": linear_probe(embed, regularization=REGULARIZATION, folds=FOLDS, seed=seed),
         "n-grams": ngrams(regularization=NGRAM_REGULARIZATION, folds=FOLDS, seed=seed),
-        "ours": lambda support_set: _answer_by(ours[support_set.index]),
-        "ours with n-grams": lambda support_set: _answer_by(mixed[support_set.index]),
+        "ours": lambda support_set: _answer_by(adapted["none"][support_set.index]),
+        "ours with n-grams": lambda support_set: _answer_by(adapted["auto"][support_set.index]),
     }
 
 
-def _adapt(model: MetaModel, episode: Episode, *, seed: int) -> AdaptedModel:
-    texts = [example.source for example in episode.support]
-    return model.adapt(texts, [example.target for example in episode.support], seed=seed)
+def _adapt(model: MetaModel, episode: Episode, companion: str, *, seed: int) -> AdaptedModel:
+    texts, labels = zip(*((e.source, e.target) for e in episode.support), strict=True)
+    return model.adapt(texts, labels, companion=companion, seed=seed)
 
 
 def _answer_by(adapted: AdaptedModel) -> Learned:
