@@ -11,6 +11,8 @@ accuracy, calibration error; standard errors over tasks.
 
 import argparse
 import json
+from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
@@ -20,24 +22,37 @@ import yaml
 from measures.rungs import SEED, look, rungs, shuffle, walk
 
 from nlp_meta.data.episodes import evaluation_episode
+from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.files.outputs import write_file
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import DEFAULT_TRUST
 from nlp_meta.settings import DataSettings
 from nlp_meta.training.plan import load_splits
-from nlp_meta.training.trust import learn_trust, look_at_unseen
+from nlp_meta.training.trust import Pool, learn_trust, look_at_unseen
 
+Scores = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
 QUERIES, STEPS, METRICS = 200, 150, ("macro_f1", "accuracy", "ece")
 
 
-def measure(model: MetaModel, tasks, pools, options: argparse.Namespace):
+def measure(
+    model: MetaModel,
+    tasks: Sequence[Task],
+    pools: Sequence[tuple[str, Pool]],
+    options: argparse.Namespace,
+) -> Scores:
     """Scores by number of labels, rung, metric and task, averaged over draws."""
-    scores: dict = {str(labels): {} for labels in options.labels}
+    scores: Scores = {str(labels): {} for labels in options.labels}
+
+    @cache
+    def learn(left_out: str | None) -> dict[str, dict[str, float]]:
+        others = [pool for name, pool in pools if name != left_out]
+        named = {"learned": others, "shuffled": [*map(shuffle, others)]}
+        return {name: learn_trust(of, seed=0, steps=STEPS) for name, of in named.items()}
+
     for task in tasks:
-        others = [pool for name, pool in pools if name != task.name]
-        trusts = {"default": DEFAULT_TRUST, "learned": learn_trust(others, seed=0, steps=STEPS)}
-        trusts["shuffled"] = learn_trust([*map(shuffle, others)], seed=0, steps=STEPS)
+        seen = any(name == task.name for name, _ in pools)
+        trusts = {"default": DEFAULT_TRUST, **learn(task.name if seen else None)}
         episodes = [
             evaluation_episode(task, labels_total=n, seed=SEED, draw=draw, max_query=QUERIES)
             for n, draw in product(options.labels, range(options.draws))

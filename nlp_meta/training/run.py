@@ -309,8 +309,8 @@ def train_meta_model(
     saved = _without_rows(settings.model, objectives, meta_parameters)
     trained = {task.name for task in train}
     unseen = [task for task in validation if task.name not in trained]
-    adaptations = _with_trust(adaptations, *saved[:2], settings, unseen, companion)
-    return MetaModel(*saved, adaptations, provenance, companion), ended
+    trusted = _with_trust(adaptations, *saved[:2], settings, unseen, companion)
+    return MetaModel(*saved, trusted, provenance, companion), ended
 
 
 def _without_rows(

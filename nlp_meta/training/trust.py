@@ -126,10 +126,11 @@ def learn_trust(
     for _step in range(steps):
         optimizer.zero_grad()
         for _ in range(EPISODES):
-            loss = _episode_loss(pools[generator.integers(len(pools))], numbers, generator)
-            (loss / EPISODES).backward()  # type: ignore[no-untyped-call]
+            pool = pools[int(generator.integers(len(pools)))]
+            loss: Tensor = _episode_loss(pool, numbers, generator) / EPISODES
+            loss.backward()  # type: ignore[no-untyped-call]
         held = torch.stack([(numbers[n] - value) ** 2 for n, value in begin.items()]).sum()
-        (stiffness * held).backward()
+        (stiffness * held).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
     return {name: float(value.detach()) for name, value in numbers.items()}

@@ -1,18 +1,20 @@
 """Answers to one episode by every way of trusting the views of its texts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from nlp_meta.data.answers import Prediction
 from nlp_meta.data.episodes import Episode, split_folds
 from nlp_meta.data.tasks import Task
 from nlp_meta.meta.inner_loop import drop_step_sizes
 from nlp_meta.models.classification import narrow_labels
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.models.views import DEFAULT_TRUST, answer_views, look_at
+from nlp_meta.models.views import DEFAULT_TRUST, Views, answer_views, look_at
 from nlp_meta.objectives.classification import Classification, to_predictions
 from nlp_meta.training.trust import Pool
 
@@ -23,7 +25,9 @@ GRID = [
 ]
 
 
-def choose(views, targets, parts) -> Mapping[str, float]:
+def choose(
+    views: Views, targets: NDArray[np.int64], parts: Sequence[Sequence[int]]
+) -> Mapping[str, float]:
     """The numbers of the grid whose answers to held-out parts lose least."""
 
     def loss(numbers: Mapping[str, float]) -> float:
@@ -38,7 +42,13 @@ def choose(views, targets, parts) -> Mapping[str, float]:
     return min(GRID, key=loss)
 
 
-def rungs(views, places, episode: Episode, targets, trusts: Mapping[str, Mapping[str, float]]):
+def rungs(
+    views: Views,
+    places: Mapping[str, int],
+    episode: Episode,
+    targets: NDArray[np.int64],
+    trusts: Mapping[str, Mapping[str, float]],
+) -> Iterator[tuple[str, Sequence[Prediction]]]:
     """Answers to an episode's queries, by rung; `places` are those of texts among the views."""
     support, query = (
         views[np.array([places[e.source] for e in part], dtype=np.int64)]
@@ -56,7 +66,7 @@ def rungs(views, places, episode: Episode, targets, trusts: Mapping[str, Mapping
         yield name, to_predictions(logs, episode.labels, episode.labels)
 
 
-def walk(model: MetaModel, episode: Episode):
+def walk(model: MetaModel, episode: Episode) -> Sequence[Prediction]:
     """Answers of `adapt` by inner steps."""
     how = {"classification": replace(model.adaptation["classification"], trust=None)}
     texts, names = ([getattr(e, n) for e in episode.support] for n in ("source", "target"))
@@ -64,7 +74,7 @@ def walk(model: MetaModel, episode: Episode):
     return adapted.predict([e.source for e in episode.query])
 
 
-def look(model: MetaModel, task: Task, episodes):
+def look(model: MetaModel, task: Task, episodes: Sequence[Episode]) -> tuple[Views, dict[str, int]]:
     """Views of all texts of a task's episodes, and the place of each text."""
     objective = model.objective_of("classification", Classification)
     start = drop_step_sizes(model.start_of("classification"))
