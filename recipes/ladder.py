@@ -26,7 +26,7 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.files.outputs import write_file
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.models.views import DEFAULT_TRUST
+from nlp_meta.models.views import KNOWN_LABELS, NEW_LABELS
 from nlp_meta.settings import DataSettings
 from nlp_meta.training.plan import load_splits
 from nlp_meta.training.trust import Pool, learn_trust, look_at_unseen
@@ -52,7 +52,10 @@ def measure(
 
     for task in tasks:
         seen = any(name == task.name for name, _ in pools)
-        trusts = {"default": DEFAULT_TRUST, **learn(task.name if seen else None)}
+        trusts = {
+            "default": KNOWN_LABELS if pools[0][1].knows else NEW_LABELS,
+            **learn(task.name if seen else None),
+        }
         episodes = [
             evaluation_episode(task, labels_total=n, seed=SEED, draw=draw, max_query=QUERIES)
             for n, draw in product(options.labels, range(options.draws))

@@ -39,7 +39,7 @@ from nlp_meta.models.companion import (
     find_companion,
 )
 from nlp_meta.models.texts import count_cut, count_unknown
-from nlp_meta.models.views import DEFAULT_TRUST, MOST_EXAMPLES, judge_views, look_at, make_head
+from nlp_meta.models.views import MOST_EXAMPLES, NEW_LABELS, judge_views, look_at, make_head
 from nlp_meta.objectives.classification import (
     FROM_SUPPORT,
     Classification,
@@ -321,7 +321,7 @@ def adapt_to_labels(
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
     if trust is not None and objective.head == "shared" and not match.shared:
         objective, start, settings = _pretrained(objective, settings)
-        trust = DEFAULT_TRUST
+        trust = NEW_LABELS
     objective, start = narrow_labels(objective, start, match.labels, shared=match.shared)
     walk = _walk if trust is None else partial(_see, trust=trust)
     learned = walk(

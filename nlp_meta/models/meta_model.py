@@ -41,7 +41,7 @@ from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
 from nlp_meta.models.texts import check_labeled
-from nlp_meta.models.views import DEFAULT_TRUST, mix_unlabeled
+from nlp_meta.models.views import NEW_LABELS, mix_unlabeled
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.objectives.ngrams import NgramModel
@@ -394,10 +394,10 @@ def _check_languages(source_lang: str, target_lang: str, *, needed: bool) -> Non
 
 def _read_adaptation(record: Record, skill: str, *, name: Path) -> Adaptation:
     how = Adaptation.of(record.adaptation[skill])
-    if how.trust is not None and how.trust.keys() != DEFAULT_TRUST.keys():
+    if how.trust is not None and how.trust.keys() != NEW_LABELS.keys():
         raise MetaModelError(
             f"cannot load '{name}': its trust in the views of a text has other numbers than "
-            f"{', '.join(DEFAULT_TRUST)}, which are needed; install the version that saved it"
+            f"{', '.join(NEW_LABELS)}, which are needed; install the version that saved it"
         )
     return how
 

@@ -19,7 +19,7 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.meta.inner_loop import Weights, drop_step_sizes
 from nlp_meta.models.classification import narrow_labels
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.models.views import DEFAULT_TRUST, Views, answer_views, look_at
+from nlp_meta.models.views import KNOWN_LABELS, NEW_LABELS, Views, answer_views, look_at
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel
 
@@ -107,15 +107,17 @@ def learn_trust(
     pools: Sequence[Pool],
     *,
     seed: int,
-    begin: Mapping[str, float] = DEFAULT_TRUST,
+    begin: Mapping[str, float] | None = None,
     stiffness: float = STIFFNESS,
     steps: int = STEPS,
 ) -> dict[str, float]:
     """Learn the numbers of the head over views from tasks, each as often as any other.
 
     Args:
-        begin: Where the numbers begin, and what `stiffness` holds them to.
+        begin: Where the numbers begin, and what `stiffness` holds them to; None takes what other
+            starts learned, for labels that are known or new.
     """
+    begin = begin or (KNOWN_LABELS if pools[0].knows else NEW_LABELS)
     generator = np.random.default_rng(seed)
     numbers = {
         name: torch.tensor(value, dtype=torch.float64, requires_grad=True)

@@ -14,19 +14,20 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.meta.inner_loop import drop_step_sizes
 from nlp_meta.models.classification import narrow_labels
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.models.views import DEFAULT_TRUST, Views, answer_views, look_at
+from nlp_meta.models.views import Views, answer_views, look_at
 from nlp_meta.objectives.classification import Classification, to_predictions
 from nlp_meta.training.trust import Pool
 
 SEED = 7
-GRID = [
-    {**DEFAULT_TRUST, "encoder": e, "ngrams": n, "start": a, "prior": c}
-    for e, n, a, c in product((-1, 1), (-4, 0, 2), (0, -1.2), (-1.2,))
-]
+GRID = {"encoder": (-1, 0, 1), "ngrams": (-30, 0, 1), "start": (-0.8, 0, 0.8)}
+"""What folds may add to the default numbers."""
 
 
 def choose(
-    views: Views, targets: NDArray[np.int64], parts: Sequence[Sequence[int]]
+    base: Mapping[str, float],
+    views: Views,
+    targets: NDArray[np.int64],
+    parts: Sequence[Sequence[int]],
 ) -> Mapping[str, float]:
     """The numbers of the grid whose answers to held-out parts lose least."""
 
@@ -39,7 +40,11 @@ def choose(
             total += float(torch.nn.functional.cross_entropy(logits, truth, reduction="sum"))
         return total
 
-    return min(GRID, key=loss)
+    grid = [
+        {**base, **{name: base[name] + more for name, more in zip(GRID, added, strict=True)}}
+        for added in product(*GRID.values())
+    ]
+    return min(grid, key=loss)
 
 
 def rungs(
@@ -55,12 +60,12 @@ def rungs(
         for part in (episode.support, episode.query)
     )
     rng = np.random.default_rng([SEED, episode.index])
-    numbers = {**trusts, "random": {n: v + rng.normal() for n, v in DEFAULT_TRUST.items()}}
+    numbers = {**trusts, "random": {n: v + rng.normal() for n, v in trusts["default"].items()}}
     counts = [sum(targets == label) for label in np.unique(targets)]
     folds = min(4, min(counts, default=0))
     if folds > 1:
         parts = split_folds(episode.support, folds=folds, seed=0)
-        numbers["folds"] = choose(support, targets, parts)
+        numbers["folds"] = choose(trusts["default"], support, targets, parts)
     for name, trust in numbers.items():
         logs = answer_views(trust, support, targets, query).log_softmax(-1)
         yield name, to_predictions(logs, episode.labels, episode.labels)

@@ -19,7 +19,8 @@ from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import (
-    DEFAULT_TRUST,
+    KNOWN_LABELS,
+    NEW_LABELS,
     Views,
     answer_views,
     judge_views,
@@ -110,8 +111,8 @@ def test_the_linear_models_answer_as_the_kernel_does():
     targets = np.array([LABELS.index(name) for name in TARGETS])
     support, query = look(TEXTS), look(NEW, seed=1)
 
-    head = make_head(DEFAULT_TRUST, support, targets, labels=LABELS, head=None, prior=None)
-    logits = answer_views(DEFAULT_TRUST, support, targets, query)
+    head = make_head(KNOWN_LABELS, support, targets, labels=LABELS, head=None, prior=None)
+    logits = answer_views(KNOWN_LABELS, support, targets, query)
 
     linear = torch.from_numpy(query.features).float() @ head.weight.T + head.bias
     linear = linear.numpy() + head.ngrams.scores(query.counts)
@@ -122,14 +123,14 @@ def test_the_order_of_the_labels_does_not_matter():
     targets = np.array([LABELS.index(name) for name in TARGETS])
     support, query = look(TEXTS), look(NEW, seed=1)
 
-    logits = answer_views(DEFAULT_TRUST, support, targets, query)
-    turned = answer_views(DEFAULT_TRUST, support, 1 - targets, query)
+    logits = answer_views(KNOWN_LABELS, support, targets, query)
+    turned = answer_views(KNOWN_LABELS, support, 1 - targets, query)
 
     torch.testing.assert_close(logits, turned.flip(1), atol=1e-8, rtol=0)
 
 
 def test_trust_grows_by_the_numbers():
-    numbers = {**DEFAULT_TRUST, "encoder": 0.5, "encoder_growth": 2.0, "encoder_labels": -1.0}
+    numbers = {**KNOWN_LABELS, "encoder": 0.5, "encoder_growth": 2.0, "encoder_labels": -1.0}
     trust = trust_at(numbers, examples=99, labels=5)
     expected = 0.5 + 2 * (math.log(100) - 3) - (math.log(5) - 1)
     assert float(trust["encoder"].log()) == pytest.approx(expected)
@@ -139,10 +140,10 @@ def test_held_out_parts_have_no_say_in_themselves():
     """Each text in a fold of its own class alone: other labels there change nothing elsewhere."""
     targets = np.array([LABELS.index(name) for name in TARGETS])
     support = look(TEXTS)
-    head = make_head(DEFAULT_TRUST, support, targets, labels=LABELS, head=None, prior=None)
+    head = make_head(KNOWN_LABELS, support, targets, labels=LABELS, head=None, prior=None)
     parts = [[0, 1, 2, 3], [4, 5, 6, 7]]
 
-    right, report = judge_views(DEFAULT_TRUST, support, targets, parts, head=head)
+    right, report = judge_views(KNOWN_LABELS, support, targets, parts, head=head)
 
     assert 0 <= right <= 1 and report.mixed_accuracy == right
     assert report.ngram_accuracy == 1.0  # the words of the texts tell
@@ -150,7 +151,7 @@ def test_held_out_parts_have_no_say_in_themselves():
 
 @pytest.fixture(scope="module")
 def make_model(tiny_encoder: Path) -> Callable[..., MetaModel]:
-    def make(*, prior=False, trust=DEFAULT_TRUST, head="shared") -> MetaModel:
+    def make(*, prior=False, trust=KNOWN_LABELS, head="shared") -> MetaModel:
         settings = ModelSettings(
             model_name_or_path=str(tiny_encoder),
             revision=None,
@@ -196,7 +197,7 @@ def test_an_adapted_model_answers_as_its_views_do(make_model, companion):
         for texts in (TEXTS, NEW)
     ]
     targets = np.array([LABELS.index(name) for name in TARGETS])
-    logits = answer_views(DEFAULT_TRUST, look_on[0], targets, look_on[1])
+    logits = answer_views(KNOWN_LABELS, look_on[0], targets, look_on[1])
     # Features of a random encoder hardly differ, so float32 leaves them fewer digits.
     np.testing.assert_allclose(table(model.predict(NEW)), logits.softmax(-1), atol=1e-3)
     assert model.report.steps == 0 and (model.companion is not None) == ngrams
@@ -211,7 +212,7 @@ def test_a_saved_start_and_a_saved_model_answer_the_same(make_model, tmp_path):
     again = MetaModel.from_pretrained(tmp_path / "start")
     loaded = AdaptedModel.from_pretrained(tmp_path / "model")
 
-    assert dict(again.adaptation["classification"].trust) == DEFAULT_TRUST
+    assert dict(again.adaptation["classification"].trust) == KNOWN_LABELS
     np.testing.assert_allclose(table(again.predict(NEW)), table(start.predict(NEW)), atol=1e-6)
     np.testing.assert_allclose(table(loaded.predict(NEW)), table(model.predict(NEW)), atol=1e-6)
 
@@ -254,7 +255,7 @@ def test_labels_that_a_start_never_saw_are_read_from_the_encoder_as_it_was(make_
 
 
 def test_numbers_of_another_version_are_refused(make_model, tmp_path):
-    trust = {name: value for name, value in DEFAULT_TRUST.items() if name != "bias"}
+    trust = {name: value for name, value in KNOWN_LABELS.items() if name != "bias"}
     start = replace(make_model(), adaptation={
         "classification": Adaptation(InnerLoop(2, 0.01, "adam"), None, False, trust)
     })  # fmt: skip
@@ -275,13 +276,13 @@ def test_trust_is_learned_from_tasks(make_model):
     first, second = (learn_trust(pools, seed=0, steps=12, stiffness=0.0) for _ in range(2))
 
     assert first == second
-    gained = first["ngrams"] - DEFAULT_TRUST["ngrams"]
-    assert gained > 0.3 > first["encoder"] - DEFAULT_TRUST["encoder"]
+    gained = first["ngrams"] - KNOWN_LABELS["ngrams"]
+    assert gained > 0.3 > first["encoder"] - KNOWN_LABELS["encoder"]
 
 
 def test_stiffness_holds_numbers_that_no_task_speaks_for(make_model):
     learned = learn_trust(look_on(make_model(head="ridge"), make_task()), seed=0, steps=2)
-    assert learned["start"] == DEFAULT_TRUST["start"]  # there is no head that it could trust
+    assert learned["start"] == NEW_LABELS["start"]  # there is no head that it could trust
 
 
 def test_a_support_set_is_drawn_in_turns(make_model):
