@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
-from statistics import fmean, stdev
 
 import numpy as np
 import yaml
-from measures.rungs import SEED, look, rungs, shuffle, walk
+from measures.rungs import SEED, Scores, look, print_rungs, rungs, shuffle, walk
 
 from nlp_meta.data.episodes import evaluation_episode
 from nlp_meta.data.tasks import Task
@@ -31,7 +30,6 @@ from nlp_meta.settings import DataSettings
 from nlp_meta.training.plan import load_splits
 from nlp_meta.training.trust import Pool, learn_trust, look_at_unseen
 
-Scores = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
 QUERIES, STEPS, METRICS = 200, 150, ("macro_f1", "accuracy", "ece")
 
 
@@ -69,15 +67,6 @@ def measure(
             for (rung, answers), name in product(answered.items(), METRICS):
                 at = scores[str(len(e.support))].setdefault(rung, {}).setdefault(name, {})
                 at.setdefault(task.name, []).append(episode_scorer(name)(e, answers))
-    for labels, by_rung in scores.items():
-        for rung, by_metric in by_rung.items():
-            means = {n: {t: fmean(v) for t, v in by.items()} for n, by in by_metric.items()}
-            ours = {t: fmean(v) for t, v in by_rung["learned"]["macro_f1"].items()}
-            gains = [ours[t] - value for t, value in means["macro_f1"].items()]
-            error = stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
-            shown = "  ".join(f"{n} {fmean(v.values()):.3f}" for n, v in means.items())
-            less = f"learned less it {fmean(gains):+.3f}, se {error:.3f}"
-            print(f"{labels:>4} {rung:9}{shown}  {less}", flush=True)
     return scores
 
 
@@ -99,6 +88,7 @@ def main() -> None:
     for folder in options.left_out:
         pools += look_at_unseen(MetaModel.from_pretrained(folder), train)
     scores = measure(model, tasks, pools, options)
+    print_rungs(scores)
     write_file(options.output, json.dumps(scores, indent=1) + "\n")
 
 

@@ -40,9 +40,9 @@ NEW_LABELS: Mapping[str, float] = {
     "temperature": -0.90,
     "temperature_growth": -0.07,
 }
-"""Trust where a start has no answers of its own: logarithms for 19 examples and 3 labels, and what is
-added to them for each unit of log(1 + examples) and of log(labels). Learned on 27 English tasks of
-any labels, over MiniLM as it is (`recipes/RESULTS.md`)."""
+"""Trust where a start has no answers of its own: logarithms for 19 examples and 3 labels, and what
+is added to them for each unit of log(1 + examples) and of log(labels). Learned on 27 English tasks
+of any labels, over MiniLM as it is (`recipes/RESULTS.md`)."""
 KNOWN_LABELS: Mapping[str, float] = {
     "encoder": -0.07,
     "encoder_growth": -0.37,

@@ -302,13 +302,11 @@ def train_meta_model(
     )
     if ended.interrupted:
         return None, ended
-    meta_parameters = ended.meta_parameters
     adaptations, trials = _find_adaptations(judged, ended, judge, settings.adaptation)
     provenance = describe_run(settings, train, validation, ended, trials)
     companion = _fit_companion(settings, objectives, train)
-    saved = _without_rows(settings.model, objectives, meta_parameters)
-    trained = {task.name for task in train}
-    unseen = [task for task in validation if task.name not in trained]
+    saved = _without_rows(settings.model, objectives, ended.meta_parameters)
+    unseen = [task for task in validation if task.name not in {one.name for one in train}]
     trusted = _with_trust(adaptations, *saved[:2], settings, unseen, companion)
     return MetaModel(*saved, trusted, provenance, companion), ended
 

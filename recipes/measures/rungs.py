@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
+from statistics import fmean, stdev
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from nlp_meta.objectives.classification import Classification, to_predictions
 from nlp_meta.training.trust import Pool
 
 SEED = 7
+Scores = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
+"""By number of labels, rung, metric and task: a score for each draw."""
 GRID = {"encoder": (-1, 0, 1), "ngrams": (-30, 0, 1), "start": (-0.8, 0, 0.8)}
 """What folds may add to the default numbers."""
 
@@ -95,3 +98,16 @@ def look(model: MetaModel, task: Task, episodes: Sequence[Episode]) -> tuple[Vie
 def shuffle(pool: Pool) -> Pool:
     """The same with its labels dealt out anew."""
     return replace(pool, targets=np.random.default_rng(SEED).permutation(pool.targets))
+
+
+def print_rungs(scores: Scores) -> None:
+    """Print the mean of each rung over tasks, and what the learned numbers have over it."""
+    for labels, by_rung in scores.items():
+        for rung, by_metric in by_rung.items():
+            means = {n: {t: fmean(v) for t, v in by.items()} for n, by in by_metric.items()}
+            ours = {t: fmean(v) for t, v in by_rung["learned"]["macro_f1"].items()}
+            gains = [ours[t] - value for t, value in means["macro_f1"].items()]
+            error = stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+            shown = "  ".join(f"{n} {fmean(v.values()):.3f}" for n, v in means.items())
+            less = f"learned less it {fmean(gains):+.3f}, se {error:.3f}"
+            print(f"{labels:>4} {rung:9}{shown}  {less}", flush=True)
