@@ -398,7 +398,7 @@ BAD = [{"text": f"bad room {i}", "label": "neg"} for i in range(4)]
         ([*GOOD, *BAD], ["--text-column", "review"], "--text-column"),
         ([*GOOD, *BAD], ["--label-column", "mood"], "--label-column"),
         (GOOD, [], "one label only"),
-        ([*GOOD, BAD[0]], [], "from 1 example:"),
+        ([{**GOOD[0], "text": f"good {i}"} for i in range(20)] + BAD[:1], [], "from 1 example:"),
         ([*GOOD, *BAD] * 12_500, [], "100000 rows"),
         (
             [{**row, "label": "Refund"} for row in GOOD] + [{**BAD[0], "label": "refund "}],
