@@ -261,10 +261,12 @@ def _describe_labels(adapted: "AdaptedModel", options: Namespace) -> tuple[Facts
         facts = {
             "examples": f"{report.examples}, of which {report.examples_cut} cut to the length "
             "that the encoder takes",
-            "steps": f"{report.steps} at learning rate {report.learning_rate:g}"
-            if report.steps
-            else "none: the examples made the head alone",
-            "temperature": f"{report.temperature:.3f}",
+            "steps": "none: a head over features and n-grams was made"
+            if report.by_views
+            else f"{report.steps} at learning rate {report.learning_rate:g}",
+            "temperature": "learned on other tasks"
+            if report.by_views
+            else f"{report.temperature:.3f}",
             "held-out accuracy": f"{report.held_out_accuracy:.3f} "
             f"[{report.held_out_low:.3f}, {report.held_out_high:.3f}]",
             "n-grams": _describe_companion(report.companion),

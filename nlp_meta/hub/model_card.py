@@ -200,10 +200,12 @@ def _adaptation(facts: CardFacts) -> str:
         name, commit = map(escape_markdown_code, (str(start["name"]), str(start["commit"])))
         origin = f"{name} at commit {commit}"
     if "examples_cut" in done:
+        way = f"in {done['steps']} steps at learning rate {done['learning_rate']:g}"
+        if done.get("by_views"):
+            way = "by a head over its features and n-grams, trusted as other tasks taught"
         how = (
-            f" to {done['examples']} labeled texts of its owner's in {done['steps']} steps at "
-            f"learning rate {done['learning_rate']:g}; {done['examples_cut']} texts were cut to "
-            "the length that the encoder takes"
+            f" to {done['examples']} labeled texts of its owner's {way}; {done['examples_cut']} "
+            "texts were cut to the length that the encoder takes"
         )
     else:
         how = f": {_list_values(done) or 'no more is recorded'}"
@@ -285,7 +287,9 @@ def _calibration(facts: CardFacts) -> str:
         if errors:
             sentences.append(f"Expected calibration error: {', '.join(errors)}.")
     temperature = facts.record["adaptation"].get("temperature")
-    if temperature is not None:
+    if facts.record["adaptation"].get("by_views"):
+        sentences.append("How sure its answers are was learned on other tasks.")
+    elif temperature is not None:
         sentences.append(f"Temperature {temperature:.3f}, fitted on held-out folds and folded in.")
     return " ".join(sentences) or "Its calibration was not measured."
 

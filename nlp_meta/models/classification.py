@@ -73,6 +73,8 @@ class AdaptationReport:
         examples_cut: Texts longer than the encoder takes.
         examples_unknown: Texts of which the encoder knows nothing.
         spellings: Labels as they were written -> their names.
+        by_views: A head over views was made, with trust that other tasks taught, and no step was
+            taken.
         companion: What the same folds said of character n-grams; None where none were asked.
     """
 
@@ -89,6 +91,7 @@ class AdaptationReport:
     companion: CompanionReport | None = None
     examples_unknown: int = 0
     spellings: Mapping[str, str] = field(default_factory=dict)
+    by_views: bool = False
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> "AdaptationReport | None":
@@ -348,6 +351,7 @@ class _Learned:
     temperature: float
     accuracy: float
     held_out: Sequence[int]
+    by_views: bool
 
 
 def _walk(
@@ -379,7 +383,14 @@ def _walk(
     weights = _cool(objective, adapted.weights, judged.temperature)
     places = range(len(support))
     return _Learned(
-        weights, companion, mixture, adapted.steps, judged.temperature, judged.accuracy, places
+        weights,
+        companion,
+        mixture,
+        adapted.steps,
+        judged.temperature,
+        judged.accuracy,
+        places,
+        by_views=False,
     )
 
 
@@ -414,17 +425,21 @@ def _see(
     companion = None if head.ngrams is None else Companion(head.ngrams, 1.0, 1.0)
     tick()
     held_out = sorted(place for part in parts for place in part)
-    return _Learned(weights, companion, report, 0, 1.0, right, held_out)
+    return _Learned(weights, companion, report, 0, 1.0, right, held_out, by_views=True)
 
 
 def _pretrained(
     objective: Classification, settings: ModelSettings
 ) -> tuple[Classification, dict[str, Tensor], ModelSettings]:
     """The encoder as it was before the start, mean-pooled: for labels the start never saw."""
-    settings = replace(settings, pooling="mean", head="ridge")
-    encoder = load_encoder(settings, device=objective.backbone.device)
-    plain = build_classifier(settings, labels=(), beside=encoder)
-    return plain, plain.meta_parameters(torch.Generator().manual_seed(0)), settings
+    if settings.pooling == "mean":
+        plain = replace(objective, labels=(), head="ridge")
+    else:
+        settings = replace(settings, pooling="mean")
+        encoder = load_encoder(settings, device=objective.backbone.device)
+        plain = replace(build_classifier(settings, labels=(), beside=encoder), head="ridge")
+    weights = plain.meta_parameters(torch.Generator().manual_seed(0))
+    return plain, weights, replace(settings, head="ridge")
 
 
 def _match(
@@ -544,6 +559,7 @@ def _report(
         examples_cut=cut,
         seconds=seconds,
         companion=learned.mixture,
+        by_views=learned.by_views,
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp_meta.data.cards import CLASSIFICATION
-from nlp_meta.data.labels import check_labels, match_labels
+from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.errors import NlpMetaError, RequestError
 from nlp_meta.models.classification import AdaptedModel
@@ -111,11 +111,7 @@ class Jobs:
             LabelError, DataError: Nothing can be learned from these texts and labels.
             RequestError: Too many jobs wait, or one of this domain does.
         """
-        options = order.options
-        left_out = {name: options[name] for name in ("drop_labels", "empty") if name in options}
-        _, labels, _ = check_labeled(order.texts, order.labels, **left_out)
-        label_map = options.get("label_map")
-        check_labels(match_labels(labels, self.meta.labels, label_map=label_map).labels)
+        check_labels(self._match(order).labels)
         with self._lock:
             self._check_room(order.domain)
             progress = Progress(secrets.token_hex(8), order.domain, "waiting")
@@ -245,9 +241,28 @@ class Jobs:
             self._set(job, steps_done=done, steps=total)
 
         self._check_wanted(job, order)
-        adapted = self.meta.adapt(order.texts, order.labels, on_step=on_step, **order.options)
+        adapted = self._start_for(order).adapt(
+            order.texts, order.labels, on_step=on_step, **order.options
+        )
         self._check_wanted(job, order)
         return adapted
+
+    def _match(self, order: Order) -> LabelMatch:
+        options = order.options
+        left_out = {name: options[name] for name in ("drop_labels", "empty") if name in options}
+        _, labels, _ = check_labeled(order.texts, order.labels, **left_out)
+        return match_labels(labels, self.meta.labels, label_map=options.get("label_map"))
+
+    def _start_for(self, order: Order) -> MetaModel:
+        """The start; for labels that are new to it one that takes inner steps.
+
+        Its head over views would be made on the encoder mean-pooled, which is not the one of the
+        other domains.
+        """
+        if self._match(order).shared or self.pack.base.pooling == "mean":
+            return self.meta
+        how = replace(self.meta.adaptation[CLASSIFICATION], trust=None)
+        return replace(self.meta, adaptation={CLASSIFICATION: how})
 
 
 def _over(meta: MetaModel, backbone: Backbone) -> MetaModel:

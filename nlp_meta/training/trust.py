@@ -135,7 +135,7 @@ def learn_trust(
         (stiffness * held).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-    return {name: float(value.detach()) for name, value in numbers.items()}
+    return {name: round(float(value.detach()), 4) for name, value in numbers.items()}
 
 
 def _episode_loss(

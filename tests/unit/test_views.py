@@ -200,7 +200,8 @@ def test_an_adapted_model_answers_as_its_views_do(make_model, companion):
     logits = answer_views(KNOWN_LABELS, look_on[0], targets, look_on[1])
     # Features of a random encoder hardly differ, so float32 leaves them fewer digits.
     np.testing.assert_allclose(table(model.predict(NEW)), logits.softmax(-1), atol=1e-3)
-    assert model.report.steps == 0 and (model.companion is not None) == ngrams
+    assert model.report.by_views and model.report.steps == 0
+    assert (model.companion is not None) == ngrams
 
 
 def test_a_saved_start_and_a_saved_model_answer_the_same(make_model, tmp_path):
@@ -208,6 +209,9 @@ def test_a_saved_start_and_a_saved_model_answer_the_same(make_model, tmp_path):
     model = start.adapt(TEXTS, TARGETS)
     start.save_pretrained(tmp_path / "start")
     model.save_pretrained(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "by a head over its features and n-grams" in card
+    assert "How sure its answers are was learned on other tasks." in card
 
     again = MetaModel.from_pretrained(tmp_path / "start")
     loaded = AdaptedModel.from_pretrained(tmp_path / "model")
@@ -219,7 +223,7 @@ def test_a_saved_start_and_a_saved_model_answer_the_same(make_model, tmp_path):
 
 def test_steps_that_are_given_are_taken(make_model):
     model = make_model().adapt(TEXTS, TARGETS, steps=3)
-    assert model.report.steps == 3
+    assert model.report.steps == 3 and not model.report.by_views
 
 
 def test_one_text_of_a_label_is_enough_where_another_has_two(make_model):
@@ -241,7 +245,7 @@ def test_one_text_of_a_label_is_enough_where_another_has_two(make_model):
         make_model(head="ridge").adapt([*TEXTS[:12], "it is a tie"], [*TARGETS[:12], "postive"])
 
 
-def test_labels_that_a_start_never_saw_are_read_from_the_encoder_as_it_was(make_model):
+def test_labels_that_a_start_never_saw_are_read_from_the_encoder_as_it_was(make_model, tmp_path):
     """The start's own low-rank terms and numbers play no part."""
     names = ["refund" if name == "negative" else "thanks" for name in TARGETS]
     start = make_model()
@@ -252,6 +256,9 @@ def test_labels_that_a_start_never_saw_are_read_from_the_encoder_as_it_was(make_
 
     np.testing.assert_allclose(table(model.predict(NEW)), table(other.predict(NEW)), atol=1e-6)
     assert model.settings.pooling == "mean"
+    model.save_pretrained(tmp_path / "model")
+    loaded = AdaptedModel.from_pretrained(tmp_path / "model")
+    np.testing.assert_allclose(table(loaded.predict(NEW)), table(model.predict(NEW)), atol=1e-6)
 
 
 def test_numbers_of_another_version_are_refused(make_model, tmp_path):
