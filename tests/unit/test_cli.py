@@ -47,6 +47,7 @@ class Report:
     examples_cut: int
     companion: CompanionReport | None = None
     examples_unknown: int = 0
+    by_views: bool = False
 
 
 @dataclass(frozen=True)
