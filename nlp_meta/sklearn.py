@@ -29,11 +29,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         steps, learning_rate: In place of the start's own.
         companion: Mix character n-grams in: `auto`, `ngrams` or `none`.
         device: Where to compute; None takes a GPU where there is one.
-        random_state: Seed of the folds that choose when to stop, a whole number.
+        random_state: Seed of the folds that are held out, a whole number.
 
     Attributes:
         classes_: The labels as they were given, sorted.
-        adapted_: The `AdaptedModel`, whose `report` tells what the folds said.
+        adapted_: The `AdaptedModel`, whose `report` tells how held-out folds were answered.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ from measures.rungs import SEED, Scores, look, print_rungs, rungs, shuffle, walk
 from nlp_meta.data.episodes import evaluation_episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.answers import episode_scorer
-from nlp_meta.files.outputs import write_file
+from nlp_meta.files.outputs import check_file, write_file
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import KNOWN_LABELS, NEW_LABELS
 from nlp_meta.settings import DataSettings
@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--walk", type=int, default=0, help="draws of `adapt` by inner steps")
     parser.add_argument("--output", type=Path, required=True, help="gets the scores as JSON")
     options = parser.parse_args()
+    check_file(options.output, argument="output")
     data = DataSettings(**yaml.safe_load(options.config.read_text(encoding="utf-8"))["data"])
     tasks, train, judges = load_splits(data, options.meta_split, "meta-train", "meta-validation")
     model = MetaModel.from_pretrained(options.start)

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -318,16 +317,16 @@ def adapt_to_labels(
         left_out: Sentences on examples that are not among these.
     """
     began = time.monotonic()
-    trust = how.trust if len(texts) <= MOST_EXAMPLES else None
-    fewest = 2 if trust is None else 1
+    how = how if len(texts) <= MOST_EXAMPLES else replace(how, trust=None)
+    fewest = 2 if how.trust is None else 1
     match, support = _match(objective, start, texts, labels, label_map, left_out, fewest=fewest)
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
-    if trust is not None and objective.head == "shared" and not match.shared:
+    if how.trust is not None and objective.head == "shared" and not match.shared:
         objective, start, settings = _pretrained(objective, settings)
-        trust = NEW_LABELS
+        how = replace(how, trust=NEW_LABELS)
     objective, start = narrow_labels(objective, start, match.labels, shared=match.shared)
-    walk = _walk if trust is None else partial(_see, trust=trust)
-    learned = walk(
+    learn = _walk if how.trust is None else _see
+    learned = learn(
         objective, start, support, how=how, prior=prior, when=companion, seed=seed, on_step=on_step
     )
     seconds = time.monotonic() - began
@@ -404,15 +403,13 @@ def _see(
     when: str,
     seed: int,
     on_step: Callable[[int, int], None] | None,
-    trust: Mapping[str, float],
 ) -> _Learned:
     """Adapt by a head over the start's features and n-grams, trusted as other tasks taught."""
-    tick = Ticker(on_step, total=1)
-    labels = objective.labels
+    tick, trust, labels = Ticker(on_step, total=1), how.trust or {}, objective.labels
     texts = [example.source for example in support]
     targets = np.array([labels.index(example.target) for example in support])
     plain = {n: v for n, v in drop_step_sizes(start).items() if not n.startswith(RIDGE)}
-    views = look_at(objective, plain, texts, prior=prior, ngrams=when != "none")
+    views = look_at(_exact(objective), plain, texts, prior=prior, ngrams=when != "none")
     head = make_head(
         trust, views, targets, labels=labels, head=objective.own_head(plain), prior=prior
     )
@@ -590,12 +587,7 @@ def predict_texts(
     objective: Classification, weights: Weights, texts: Sequence[str]
 ) -> list[Prediction]:
     """Answer texts with one set of weights, in float32, from token ids to labels."""
-    backbone = objective.backbone
-    exact = replace(
-        objective,
-        network=lean_network(backbone),
-        batch_tokens=prediction_tokens(backbone.device),
-    )
+    exact = _exact(objective)
     stacked, answers = repeat(weights, tasks=1), list[Prediction]()
     for first in range(0, len(texts), SORTED_TOGETHER):
         part = texts[first : first + SORTED_TOGETHER]
@@ -603,6 +595,12 @@ def predict_texts(
         episode = Episode("texts", objective.labels, (), query, 0)
         answers += exact.answer(stacked, exact.query_batches([episode]), [episode])[0]
     return answers
+
+
+def _exact(objective: Classification) -> Classification:
+    """The same in float32, from token ids on, as predictions are computed."""
+    network, tokens = lean_network(objective.backbone), prediction_tokens(objective.backbone.device)
+    return replace(objective, network=network, batch_tokens=tokens)
 
 
 def prediction_tokens(device: torch.device) -> int:

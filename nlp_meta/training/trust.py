@@ -1,8 +1,8 @@
 """Learn how far the views of a text are to be trusted, on tasks that trained nothing.
 
-The numbers of `nlp_meta/models/views.py` move down the query loss of episodes of the
-meta-validation tasks, with no label to a hundred, from where labels of many sorts left them. The
-encoder sees each text once; an episode costs milliseconds.
+The numbers of `nlp_meta/models/views.py` move down the query loss of episodes with no label to a
+hundred, from where earlier tasks left them. The tasks are those of meta-validation, and those that
+other starts left out. The encoder sees each text once; an episode costs milliseconds.
 """
 
 import logging
@@ -117,6 +117,7 @@ def learn_trust(
         begin: Where the numbers begin, and what `stiffness` holds them to; None takes what other
             starts learned, for labels that are known or new.
     """
+    logger.info("learning how far to trust the views of a text, on %d tasks", len(pools))
     begin = begin or (KNOWN_LABELS if pools[0].knows else NEW_LABELS)
     generator = np.random.default_rng(seed)
     numbers = {

@@ -15,7 +15,7 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.meta.inner_loop import drop_step_sizes
 from nlp_meta.models.classification import narrow_labels
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.models.views import Views, answer_views, look_at
+from nlp_meta.models.views import Views, answer_each, look_at
 from nlp_meta.objectives.classification import Classification, to_predictions
 from nlp_meta.training.trust import Pool
 
@@ -34,20 +34,20 @@ def choose(
 ) -> Mapping[str, float]:
     """The numbers of the grid whose answers to held-out parts lose least."""
 
-    def loss(numbers: Mapping[str, float]) -> float:
-        total = 0.0
-        for part in parts:
-            kept = np.setdiff1d(np.arange(len(targets)), part)
-            logits = answer_views(numbers, views[kept], targets[kept], views[part])
-            truth = torch.from_numpy(targets[part])
-            total += float(torch.nn.functional.cross_entropy(logits, truth, reduction="sum"))
-        return total
-
     grid = [
         {**base, **{name: base[name] + more for name, more in zip(GRID, added, strict=True)}}
         for added in product(*GRID.values())
     ]
-    return min(grid, key=loss)
+    losses = np.zeros(len(grid))
+    for part in parts:
+        kept = np.setdiff1d(np.arange(len(targets)), part)
+        truth = torch.from_numpy(targets[part])
+        each = answer_each(grid, views[kept], targets[kept], views[part])
+        losses += [
+            float(torch.nn.functional.cross_entropy(logits, truth, reduction="sum"))
+            for logits in each
+        ]
+    return grid[int(losses.argmin())]
 
 
 def rungs(
@@ -69,9 +69,9 @@ def rungs(
     if folds > 1:
         parts = split_folds(episode.support, folds=folds, seed=0)
         numbers["folds"] = choose(trusts["default"], support, targets, parts)
-    for name, trust in numbers.items():
-        logs = answer_views(trust, support, targets, query).log_softmax(-1)
-        yield name, to_predictions(logs, episode.labels, episode.labels)
+    each = answer_each(numbers.values(), support, targets, query)
+    for name, logits in zip(numbers, each, strict=True):
+        yield name, to_predictions(logits.log_softmax(-1), episode.labels, episode.labels)
 
 
 def walk(model: MetaModel, episode: Episode) -> Sequence[Prediction]:
