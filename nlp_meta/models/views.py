@@ -58,7 +58,7 @@ KNOWN_LABELS: Mapping[str, float] = {
     "temperature": -0.23,
     "temperature_growth": -0.18,
 }
-"""The same where it has: learned on 13 languages new to starts of multilingual-e5-small, likewise."""
+"""The same where it has: learned on 13 languages, each new to its start (multilingual-e5-small)."""
 MOST_EXAMPLES = 1000
 """Beyond it the kernel grows too large, and an inner loop has enough to learn from."""
 
