@@ -26,6 +26,7 @@ from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.views import KNOWN_LABELS
 from nlp_meta.objectives.ngrams import fit_prior
 from nlp_meta.prompting.language_model import load_language_model
 from nlp_meta.prompting.local_answers import LocalScorer
@@ -100,7 +101,7 @@ def save_start(small: str, folder: Path, *, device: str | None) -> None:
     """Save a start of the quickstart's shape; how long it adapts does not hang on what it knows."""
     problem = pose(Case(model=small, layers=4, tokens=(36, 96)), device=device)
     tasks = load_tasks(["nlp_meta_reviews"], meta_split="meta-train")
-    how = Adaptation(InnerLoop(10, 3e-4, "adam"), 16, early_stop=True)
+    how = Adaptation(InnerLoop(10, 3e-4, "adam"), 16, early_stop=True, trust=KNOWN_LABELS)
     MetaModel(
         {"classification": problem.objective},
         problem.weights,
