@@ -243,5 +243,5 @@ def test_the_house_grows_no_larger():
 
     assert len(places) <= 176
     assert sum(map(count_lines, LIBRARY)) <= 47_600
-    assert sum(map(count_lines, core)) <= 13_200
+    assert sum(map(count_lines, core)) <= 13_210
     assert len([name for name in places if "/" not in name]) <= 7

@@ -319,24 +319,19 @@ def judge_views(
         The share of right answers; and the same of the encoder and the n-grams alone, None
         where these were left out.
     """
-    alone = {
-        "both": numbers,
-        "encoder": {**numbers, "ngrams": _NOTHING, "prior": _NOTHING},
-        "ngrams": {**numbers, "encoder": _NOTHING, "start": _NOTHING},
-    }
-    if head.ngrams is None:
-        alone = {"both": numbers}
+    alone = {"both": numbers}
+    if head.ngrams is not None:
+        alone["encoder"] = {**numbers, "ngrams": _NOTHING, "prior": _NOTHING}
+        alone["ngrams"] = {**numbers, "encoder": _NOTHING, "start": _NOTHING}
     held_out = np.concatenate([np.asarray(part) for part in parts])
     truth = torch.from_numpy(targets[held_out])
-    answers: dict[str, list[Tensor]] = {name: [] for name in alone}
+    answers = []
     for part in parts:
         kept = np.setdiff1d(np.arange(len(targets)), part)
-        each = answer_each(alone.values(), views[kept], targets[kept], views[part])
-        for name, logits in zip(alone, each, strict=True):
-            answers[name].append(logits)
+        answers.append(answer_each(alone.values(), views[kept], targets[kept], views[part]))
     accuracy, loss = dict[str, float](), dict[str, float]()
-    for name, parts_of in answers.items():
-        logits = torch.cat(parts_of)
+    for name, each in zip(alone, zip(*answers, strict=True), strict=True):
+        logits = torch.cat(each)
         accuracy[name] = float((logits.argmax(-1) == truth).double().mean())
         loss[name] = float(torch.nn.functional.cross_entropy(logits, truth))
     if head.ngrams is None:
