@@ -34,6 +34,7 @@ COMMANDS = {
     "adapt": "Adapt a meta-model to your labels, or to translations.",
     "predict": "Label the texts of a table with an adapted model.",
     "evaluate": "Score an adapted model on labels, or on sentence pairs.",
+    "suggest": "Choose the texts to label next from a table.",
     "translate": "Translate a file with a model adapted to sentence pairs.",
     "align": "Find sentences of two files that translate each other.",
     "quickstart": "Meta-train, adapt and compare on built-in reviews.",
@@ -180,7 +181,7 @@ class _PrintCompletion(Action):
             )
         whole = build_parser(list(COMMANDS))
         places = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
-        places |= dict.fromkeys(("META", "MODEL", "FOLDER", "PATH"), shtab.FILE)
+        places |= dict.fromkeys(("META", "MODEL", "MODEL_OR_START", "FOLDER", "PATH"), shtab.FILE)
         for part in list_parsers(whole):
             for action in part._actions:
                 if action.metavar in places and not action.choices:

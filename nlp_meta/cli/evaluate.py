@@ -7,7 +7,7 @@ translations by chrF++ and BLEU, one that finds them by the ranks of the right o
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import check_output_file, read_pairs, read_rows, write_scores
@@ -26,6 +26,7 @@ from nlp_meta.errors import LabelError, NlpMetaError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
+    from nlp_meta.data.answers import Coverage
     from nlp_meta.data.episodes import Episode
     from nlp_meta.data.labels import LabelMatch
     from nlp_meta.files.memories import Memory
@@ -34,6 +35,7 @@ EXAMPLE = "nlp-meta evaluate adapted --data test.csv --output scores.json"
 CLASSIFICATION, RETRIEVAL, GENERATION = "classification", "retrieval", "generation"
 RESAMPLES = 1000
 FEW_ROWS = 30
+_BAR = 40  # signs of a bar that is wholly wrong
 CANDIDATES = 1000
 """Most targets that a source is to find its translation among, as in a comparison."""
 
@@ -49,6 +51,7 @@ class Evaluation:
         record: What else is written, of the data.
         facts: The same for people.
         notes: What the scores cannot say.
+        curve: Risk against coverage, where answers have a confidence.
         digits: Of a score, as people see it.
     """
 
@@ -57,6 +60,7 @@ class Evaluation:
     facts: Mapping[str, str]
     digits: int = 3
     notes: Sequence[str] = ()
+    curve: "Sequence[Coverage]" = ()
 
 
 def add_options(command: ArgumentParser) -> None:
@@ -74,7 +78,8 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(
         main,
         "--output",
-        help="JSON file to write: accuracy, macro_f1 and ece (calibration error); chrf (chrF++) "
+        help="JSON file to write: accuracy, macro_f1, ece (calibration error) and risk_coverage "
+        "(wrong answers when the less sure are left out); chrf (chrF++) "
         "and bleu of a model that writes translations; precision_at_1, mrr and xsim (error of "
         "mining) of one that finds them; each with a 95%% interval",
     )
@@ -101,8 +106,23 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         for name, score in evaluation.scores.items()
     ]
     show_table(screen, ("metric", *keys), rows)
+    _draw_curve(screen, evaluation.curve)
     show_facts(screen, {**evaluation.facts, "written to": str(options.output)})
     return record
+
+
+def _draw_curve(screen: Screen, curve: "Sequence[Coverage]") -> None:
+    """Draw risk, the share of wrong answers, against the share of rows that are answered."""
+    if len(curve) < 2:
+        return
+    rows = []
+    for part in curve:
+        accuracy, low, high = part.accuracy or 0.0, part.low or 0.0, part.high or 0.0
+        ends = (show_number(1 - end, 3) for end in (accuracy, high, low))
+        bar = "#" * round(_BAR * (1 - accuracy))
+        rows.append((f"{part.answered:.0%}", f"{part.min_confidence:.3f}", *ends, f"{bar:<{_BAR}}"))
+    columns = ("answered", "confidence from", "risk", "low", "high", "")
+    show_table(screen, columns, rows, title="wrong answers when the less sure are left out")
 
 
 def find_skill(model: str) -> str:
@@ -116,6 +136,7 @@ def find_skill(model: str) -> str:
 
 
 def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
+    from nlp_meta.data.answers import risk_curve
     from nlp_meta.evaluation.metrics import LABEL_METRICS
 
     table = read_rows(options, options.data, screen)
@@ -141,11 +162,17 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     # Macro-F1 is a mean over the labels that are true or predicted somewhere, as in scikit-learn.
     seen = {*true, *(answer.label for answer in predictions)}
     present = [label for label in model.labels if label in seen]
+    pairs = [
+        (answer.probabilities[answer.label], answer.label == label)
+        for answer, label in zip(predictions, true, strict=True)
+    ]
+    curve = risk_curve(pairs)
     return Evaluation(
         {metric: _score(true, predictions, metric, present) for metric in LABEL_METRICS},
-        {"rows": len(true), "labels": labels},
+        {"rows": len(true), "labels": labels, "risk_coverage": [asdict(part) for part in curve]},
         {"rows": f"{len(true)} ({shown}); 95% intervals over rows"},
         notes=[*match.notes, *note_unknown(unknown, len(true)), *doubts],
+        curve=curve,
     )
 
 

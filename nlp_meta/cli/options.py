@@ -248,6 +248,14 @@ def above_zero(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    value = read_float(text)
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"{text!r} is not a number from 0 to 1, one is needed")
+    return value
+
+
 def read_float(text: str) -> float:
     """Read a number; what is none becomes not-a-number."""
     try:

@@ -3,11 +3,11 @@
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, read_rows, write_columns
-from nlp_meta.cli.options import READING, TABLES, add_shared
+from nlp_meta.cli.options import READING, TABLES, add_shared, share
 from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_table
 from nlp_meta.errors import DataError
 from nlp_meta.progress import quiet_libraries
@@ -52,6 +52,13 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(data, *READING)
     output = command.add_argument_group("output")
     output.add_argument(
+        "--min-confidence",
+        type=share,
+        metavar="SHARE",
+        help="leave the label empty where its probability is below this, such as 0.8, say so in a "
+        "column `answered`, and tell what held-out folds promise of the rest (default: answer all)",
+    )
+    output.add_argument(
         "--keep-columns",
         type=_names,
         default=ALL,
@@ -67,26 +74,59 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     check_output_file(options)
     table = read_rows(options, options.data, screen)
     kept = find_kept(options.keep_columns, table)
-    given, renamed = name_kept(kept, options.text_column)
+    given, renamed = name_kept(kept, options.text_column, bound=options.min_confidence)
     with quiet_libraries():
         from nlp_meta.models.classification import AdaptedModel
         from nlp_meta.models.texts import note_unknown
 
         model = AdaptedModel.from_pretrained(options.model, base=options.base)
-        tally = _Tally()
+        tally = _Tally(options.min_confidence)
         blocks = _predict_blocks(model, table, options.text_column, given, tally, screen)
         write_columns(options, blocks)
     show_notes(screen, (*note_unknown(tally.unknown, len(table.texts)), *renamed))
     counts = {label: tally.labels[label] for label in model.labels}
     show_table(screen, ("label", "rows"), [(label, str(n)) for label, n in counts.items()])
-    show_facts(screen, {"written to": str(options.output)})
+    facts, promise = _describe_bound(model, tally)
+    show_facts(screen, {**facts, "written to": str(options.output)})
     return {
         "output": str(options.output),
         "rows": len(table.texts),
         "without_answer": tally.labels[None],
         "labels": counts,
         "columns": tally.columns,
+        **promise,
     }
+
+
+def _describe_bound(
+    model: "AdaptedModel", tally: "_Tally"
+) -> tuple[dict[str, str], dict[str, object]]:
+    """What a bound on confidence did, and what held-out folds promise; nothing without one."""
+    from nlp_meta.data.answers import cover
+
+    if (bound := tally.min_confidence) is None:
+        return {}, {}
+    unsure = tally.unsure
+    rows = sum(tally.labels.values()) - tally.labels[None] + unsure
+    answered = (rows - unsure) / max(rows, 1)
+    held_out = () if model.report is None else model.report.held_out
+    promise = cover(held_out, bound) if held_out else None
+    if promise is None:
+        words = "cannot be told: this model keeps no held-out answers; adapt it again"
+    elif promise.accuracy is None:
+        words = f"cannot be told: none of {len(held_out)} held-out answers is as sure"
+    else:
+        words = (
+            f"{promise.accuracy:.3f} [{promise.low:.3f}, {promise.high:.3f}], from the "
+            f"{promise.answered:.0%} of {len(held_out)} held-out answers that are as sure"
+        )
+    rest = f"{rows - unsure} of {rows} rows, {answered:.1%}"
+    facts = {
+        "answered": f"{rest}, at confidence {bound:g} or more",
+        "promised accuracy": words,
+    }
+    record = {"unsure": unsure, "answered": answered, "min_confidence": bound}
+    return facts, {**record, "promised": None if promise is None else asdict(promise)}
 
 
 @dataclass(slots=True)
@@ -94,12 +134,16 @@ class _Tally:
     """What is counted while predictions are written, block by block.
 
     Attributes:
+        min_confidence: Of an answer whose label is written; None writes all.
         labels: Rows by their label; None has those without an answer.
+        unsure: Rows whose answer is less sure; they count as without an answer too.
         unknown: Texts of which the encoder knows nothing.
         columns: Of the output.
     """
 
+    min_confidence: float | None = None
     labels: Counter[str | None] = field(default_factory=Counter)
+    unsure: int = 0
     unknown: int = 0
     columns: list[str] = field(default_factory=list)
 
@@ -121,9 +165,12 @@ def _predict_blocks(
             part = slice(first, first + _BLOCK)
             block = replace(table, texts=table.texts[part], rows=table.rows[part])
             answers = answer_texts(block.texts, lambda texts: model.predict(texts) if texts else [])
-            tally.labels.update(None if answer is None else answer.label for answer in answers)
+            columns = _arrange(
+                text_column, block, answers, model.labels, given=given, bound=tally.min_confidence
+            )
+            tally.labels.update(columns[_predicted(text_column)])  # type: ignore[arg-type]
+            tally.unsure += list(columns.get(_answered(text_column), ())).count("no")
             tally.unknown += model.count_unknown(block.texts)
-            columns = _arrange(text_column, block, answers, model.labels, given=given)
             tally.columns = list(columns)
             yield columns
 
@@ -155,11 +202,16 @@ def find_kept(names: Sequence[str], table: "LabeledTable") -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(table.columns) if name in names)
 
 
-def name_kept(kept: Sequence[str], text_column: str) -> tuple[Mapping[str, str], tuple[str, ...]]:
+def name_kept(
+    kept: Sequence[str], text_column: str, *, bound: float | None = None
+) -> tuple[Mapping[str, str], tuple[str, ...]]:
     """Name the columns that are carried through.
 
     The label that is predicted keeps its column's name: whoever reads it must not take labels
-    of the table for predictions.
+    of the table for predictions. So does the column that says whether a row was answered.
+
+    Args:
+        bound: On confidence; None has no such column.
 
     Returns:
         Column of the table -> its name in the output, and a sentence on each that differs.
@@ -167,7 +219,8 @@ def name_kept(kept: Sequence[str], text_column: str) -> tuple[Mapping[str, str],
     given: dict[str, str] = {}
     for column in kept:
         name = column
-        while name == _predicted(text_column) or name in given.values():
+        reserved = (_predicted(text_column), *(() if bound is None else (_answered(text_column),)))
+        while name in reserved or name in given.values():
             name = f"given_{name}"
         given[column] = name
     return given, tuple(
@@ -204,6 +257,7 @@ def _arrange(
     labels: Sequence[str],
     *,
     given: Mapping[str, str],
+    bound: float | None,
 ) -> Columns:
     """The table's own columns, then the answers to its rows."""
     columns: dict[str, Sequence[Any]] = {
@@ -212,8 +266,17 @@ def _arrange(
     }
     if text_column not in given:
         columns = {text_column: table.texts, **columns}
-    _, predicted, *names = name_columns(text_column, labels, given.values())
-    columns[predicted] = [None if answer is None else answer.label for answer in answers]
+    taken = [*given.values(), *(() if bound is None else (_answered(text_column),))]
+    _, predicted, *names = name_columns(text_column, labels, taken)
+    sure = [a is not None and a.probabilities[a.label] >= (bound or 0.0) for a in answers]
+    columns[predicted] = [
+        a.label if a and yes else None for a, yes in zip(answers, sure, strict=True)
+    ]
+    if bound is not None:
+        words = [
+            None if a is None else ("no", "yes")[s] for a, s in zip(answers, sure, strict=True)
+        ]
+        columns[_answered(text_column)] = words
     for name, label in zip(names, labels, strict=True):
         columns[name] = [
             None if answer is None else float(answer.probabilities[label]) for answer in answers
@@ -223,6 +286,11 @@ def _arrange(
 
 def _predicted(text_column: str) -> str:
     return "predicted_label" if text_column == "label" else "label"
+
+
+def _answered(text_column: str) -> str:
+    """The column that says whether an answer was sure enough; empty without a text."""
+    return "is_answered" if text_column == "answered" else "answered"
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -98,6 +98,49 @@ def only_predictions(answers: Sequence[Answer]) -> list[Prediction]:
     return predictions
 
 
+Answered = Sequence[tuple[float, bool]]
+"""How sure each answer was, and whether it was right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What is left of some answers when those that are less sure than a bound are left out.
+
+    Attributes:
+        answered: Share of the answers that stay.
+        accuracy: Of those, with its 95% interval; None where none stays.
+    """
+
+    min_confidence: float
+    answered: float
+    accuracy: float | None
+    low: float | None
+    high: float | None
+
+
+def cover(answers: Answered, min_confidence: float) -> Coverage:
+    """Leave answers out that are less sure than a bound."""
+    right = [is_right for confidence, is_right in answers if confidence >= min_confidence]
+    if not right:
+        return Coverage(min_confidence, 0.0, None, None, None)
+    accuracy = sum(right) / len(right)
+    interval = share_interval(accuracy, len(right))
+    return Coverage(min_confidence, len(right) / len(answers), accuracy, *interval)
+
+
+def risk_curve(answers: Answered) -> list[Coverage]:
+    """Risk against coverage: all answers, then the surest 9 tenths of them, and so on.
+
+    Answers that are equally sure stay together.
+
+    Source:
+        El-Yaniv and Wiener 2010, Journal of Machine Learning Research 11, section 2.
+    """
+    surest = sorted((confidence for confidence, _ in answers), reverse=True)
+    places = [math.ceil(len(surest) * tenths / 10) - 1 for tenths in range(10, 0, -1)]
+    return [cover(answers, bound) for bound in dict.fromkeys(surest[place] for place in places)]
+
+
 def share_interval(share: float, rows: int) -> tuple[float, float]:
     """Compute the 95% interval of a share of right answers.
 

@@ -16,7 +16,14 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.cells import LabelMap, answer_texts
 from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.data.episodes import Episode, count_texts, split_folds
-from nlp_meta.data.inputs import Frame, Texts, add_columns, as_texts, read_column
+from nlp_meta.data.inputs import (
+    Frame,
+    Texts,
+    add_columns,
+    as_texts,
+    check_number,
+    read_column,
+)
 from nlp_meta.data.labels import LabelMatch, check_columns, check_labels, logger, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
@@ -31,12 +38,7 @@ from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
 from nlp_meta.meta.inner_loop import STEP_SIZE, Weights, drop_step_sizes, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt, hold_out
 from nlp_meta.models.builders import Encoder, build_classifier, load_encoder
-from nlp_meta.models.companion import (
-    FACTORS,
-    Companion,
-    CompanionReport,
-    find_companion,
-)
+from nlp_meta.models.companion import FACTORS, Companion, CompanionReport, find_companion
 from nlp_meta.models.texts import count_cut, count_unknown
 from nlp_meta.models.views import MOST_EXAMPLES, NEW_LABELS, judge_views, look_at, make_head
 from nlp_meta.objectives.classification import (
@@ -44,6 +46,7 @@ from nlp_meta.objectives.classification import (
     Classification,
     fit_temperature,
     log_probabilities,
+    pair_answers,
 )
 from nlp_meta.objectives.ngrams import NgramModel, held_out_parts
 from nlp_meta.progress import Ticker
@@ -74,6 +77,8 @@ class AdaptationReport:
         spellings: Labels as they were written -> their names.
         by_views: A head over views was made, with trust that other tasks taught, and no step was
             taken.
+        held_out: How sure each answer to a held-out example was, and whether it was right; what
+            a bound on confidence promises is read off them.
         companion: What the same folds said of character n-grams; None where none were asked.
     """
 
@@ -91,6 +96,7 @@ class AdaptationReport:
     examples_unknown: int = 0
     spellings: Mapping[str, str] = field(default_factory=dict)
     by_views: bool = False
+    held_out: tuple[tuple[float, bool], ...] = ()
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> "AdaptationReport | None":
@@ -160,13 +166,16 @@ class AdaptedModel(Model):
         rows = [[answer.probabilities[name] for name in self.labels] for answer in answers]
         return np.array(rows, dtype=np.float64).reshape(-1, len(self.labels))
 
-    def predict_frame(self, frame: Frame, *, column: str = "text") -> Frame:
+    def predict_frame(
+        self, frame: Frame, *, column: str = "text", min_confidence: float = 0.0
+    ) -> Frame:
         """Add the label and the probability of every label to a table, as columns.
 
         Args:
             frame: A table of pandas, polars, pyarrow or `datasets`, or a dictionary of columns.
                 It is left as it is. A row without a text gets no answer.
             column: Of the texts.
+            min_confidence: Answers that are less sure leave the label empty; probabilities stay.
 
         Returns:
             A table of the same kind, all other columns kept. The new ones are named `label` and
@@ -174,10 +183,13 @@ class AdaptedModel(Model):
 
         Raises:
             DataError: It is no such table, has no such column, or a cell is no text.
+            SettingsError: `min_confidence` is no number.
         """
+        least = check_number(min_confidence, "min_confidence")
         texts = read_column(frame, column)
         answers = answer_texts(texts, lambda some: self.predict(some) if some else [])
-        columns: dict[str, list[Any]] = {"label": [a and a.label for a in answers]}
+        names = [a and (a.label if a.probabilities[a.label] >= least else None) for a in answers]
+        columns: dict[str, list[Any]] = {"label": names}
         for label in self.labels:
             odds = [a and a.probabilities[label] for a in answers]
             columns[f"probability_{label}" if label in columns else label] = odds
@@ -321,10 +333,7 @@ def adapt_to_labels(
     fewest = 2 if how.trust is None else 1
     match, support = _match(objective, start, texts, labels, label_map, left_out, fewest=fewest)
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
-    if how.trust is not None and objective.head == "shared" and not match.shared:
-        objective, start, settings = _pretrained(objective, settings)
-        how = replace(how, trust=NEW_LABELS)
-    objective, start = narrow_labels(objective, start, match.labels, shared=match.shared)
+    objective, start, settings, how = fit_start(objective, start, match, settings=settings, how=how)
     learn = _walk if how.trust is None else _see
     learned = learn(
         objective, start, support, how=how, prior=prior, when=companion, seed=seed, on_step=on_step
@@ -351,6 +360,7 @@ class _Learned:
     accuracy: float
     held_out: Sequence[int]
     by_views: bool
+    pairs: tuple[tuple[float, bool], ...]
 
 
 def _walk(
@@ -366,21 +376,21 @@ def _walk(
 ) -> _Learned:
     """Adapt by inner steps; held-out folds choose how many, and the share of the n-grams."""
     episode = Episode("support", objective.labels, tuple(support), (), 0)
+    judge = LabelJudge(objective, episode, seed=seed)
     adapted = adapt(
         objective,
         start,
         episode,
-        judge=LabelJudge(objective, episode, seed=seed),
+        judge=judge,
         stops=_stops(objective),
         how=how,
         on_step=on_step,
     )
     judged, names = adapted.judgement, objective.labels
-    companion, mixture = find_companion(
+    companion, mixture, logs = find_companion(
         support, names, judged.logs, prior=prior, when=when, seed=seed
     )
     weights = _cool(objective, adapted.weights, judged.temperature)
-    places = range(len(support))
     return _Learned(
         weights,
         companion,
@@ -388,8 +398,9 @@ def _walk(
         adapted.steps,
         judged.temperature,
         judged.accuracy,
-        places,
+        range(len(support)),
         by_views=False,
+        pairs=pair_answers(logs, judge.targets),
     )
 
 
@@ -409,7 +420,7 @@ def _see(
     texts = [example.source for example in support]
     targets = np.array([labels.index(example.target) for example in support])
     plain = {n: v for n, v in drop_step_sizes(start).items() if not n.startswith(RIDGE)}
-    views = look_at(_exact(objective), plain, texts, prior=prior, ngrams=when != "none")
+    views = look_at(exact(objective), plain, texts, prior=prior, ngrams=when != "none")
     head = make_head(
         trust, views, targets, labels=labels, head=objective.own_head(plain), prior=prior
     )
@@ -418,11 +429,27 @@ def _see(
     device = objective.backbone.device
     weights = {name: value.detach().to(device, copy=True) for name, value in weights.items()}
     parts = held_out_parts(support, folds=FOLDS, seed=seed)
-    right, report = judge_views(trust, views, targets, parts, head=head)
+    right, report, pairs = judge_views(trust, views, targets, parts, head=head)
     companion = None if head.ngrams is None else Companion(head.ngrams, 1.0, 1.0)
     tick()
     held_out = sorted(place for part in parts for place in part)
-    return _Learned(weights, companion, report, 0, 1.0, right, held_out, by_views=True)
+    return _Learned(weights, companion, report, 0, 1.0, right, held_out, by_views=True, pairs=pairs)
+
+
+def fit_start(
+    objective: Classification,
+    start: Weights,
+    match: LabelMatch,
+    *,
+    settings: ModelSettings,
+    how: Adaptation,
+) -> tuple[Classification, dict[str, Tensor], ModelSettings, Adaptation]:
+    """Fit a start to the labels of one domain: those it knows, or the encoder as it was before."""
+    if how.trust is not None and objective.head == "shared" and not match.shared:
+        objective, start, settings = _pretrained(objective, settings)
+        how = replace(how, trust=NEW_LABELS)
+    narrowed = narrow_labels(objective, start, match.labels, shared=match.shared)
+    return *narrowed, settings, how
 
 
 def _pretrained(
@@ -557,6 +584,7 @@ def _report(
         seconds=seconds,
         companion=learned.mixture,
         by_views=learned.by_views,
+        held_out=learned.pairs,
     )
 
 
@@ -587,17 +615,17 @@ def predict_texts(
     objective: Classification, weights: Weights, texts: Sequence[str]
 ) -> list[Prediction]:
     """Answer texts with one set of weights, in float32, from token ids to labels."""
-    exact = _exact(objective)
+    plain = exact(objective)
     stacked, answers = repeat(weights, tasks=1), list[Prediction]()
     for first in range(0, len(texts), SORTED_TOGETHER):
         part = texts[first : first + SORTED_TOGETHER]
         query = tuple(Example(text.strip(), "") for text in part)
         episode = Episode("texts", objective.labels, (), query, 0)
-        answers += exact.answer(stacked, exact.query_batches([episode]), [episode])[0]
+        answers += plain.answer(stacked, plain.query_batches([episode]), [episode])[0]
     return answers
 
 
-def _exact(objective: Classification) -> Classification:
+def exact(objective: Classification) -> Classification:
     """The same in float32, from token ids on, as predictions are computed."""
     network, tokens = lean_network(objective.backbone), prediction_tokens(objective.backbone.device)
     return replace(objective, network=network, batch_tokens=tokens)

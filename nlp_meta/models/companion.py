@@ -92,7 +92,7 @@ def find_companion(
     prior: NgramModel | None,
     when: str,
     seed: int,
-) -> tuple[Companion | None, CompanionReport | None]:
+) -> tuple[Companion | None, CompanionReport | None, Tensor]:
     """Fit the n-grams of a support set and weigh them against its adapted encoder.
 
     Args:
@@ -102,9 +102,13 @@ def find_companion(
         when: `auto` takes the n-grams where they lower the held-out loss, `ngrams` always,
             `none` never.
         seed: Of the adaptation, so that the folds are the same.
+
+    Returns:
+        The n-grams and their report, None where they were not asked for; and what both together
+        answer to the held-out folds, as `encoder`.
     """
     if when == "none":
-        return None, None
+        return None, None, encoder
     fitted = fit_ngrams(
         support,
         labels,
@@ -121,7 +125,8 @@ def find_companion(
     right = [_accuracy(logs, targets) for logs in (encoder, ngram_logs, mixed)]
     on = when == "ngrams" or losses[2] < losses[0]
     report = CompanionReport(on, weight, fitted.prior_scale, *right, *losses)
-    return (Companion(fitted.model, 1 - weight, weight / cold) if on else None), report
+    companion = Companion(fitted.model, 1 - weight, weight / cold) if on else None
+    return companion, report, mixed if on else encoder
 
 
 def check_when(when: object) -> None:

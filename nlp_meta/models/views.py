@@ -20,7 +20,7 @@ from torch import Tensor
 from nlp_meta.encoders.heads import kernel_head
 from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.companion import Companion, CompanionReport
-from nlp_meta.objectives.classification import Classification
+from nlp_meta.objectives.classification import Classification, pair_answers
 from nlp_meta.objectives.ngrams import FEATURES, NgramModel, count_ngrams, narrow_ngrams, rarity_of
 
 Array = NDArray[np.float64]
@@ -307,7 +307,7 @@ def judge_views(
     parts: Sequence[Sequence[int]],
     *,
     head: ViewHead,
-) -> tuple[float, CompanionReport | None]:
+) -> tuple[float, CompanionReport | None, tuple[tuple[float, bool], ...]]:
     """Hold parts of a support set out in turn, and see how the head answers them.
 
     The numbers were learned on other tasks, so what is held out has no say in them.
@@ -316,8 +316,8 @@ def judge_views(
         head: What the whole support set gave.
 
     Returns:
-        The share of right answers; and the same of the encoder and the n-grams alone, None
-        where these were left out.
+        The share of right answers; the same of the encoder and the n-grams alone, None where
+        these were left out; and how sure each answer was, with whether it was right.
     """
     alone = {"both": numbers}
     if head.ngrams is not None:
@@ -330,14 +330,16 @@ def judge_views(
         kept = np.setdiff1d(np.arange(len(targets)), part)
         answers.append(answer_each(alone.values(), views[kept], targets[kept], views[part]))
     accuracy, loss = dict[str, float](), dict[str, float]()
-    for name, each in zip(alone, zip(*answers, strict=True), strict=True):
-        logits = torch.cat(each)
+    joined = {n: torch.cat(each) for n, each in zip(alone, zip(*answers, strict=True), strict=True)}
+    for name, logits in joined.items():
         accuracy[name] = float((logits.argmax(-1) == truth).double().mean())
         loss[name] = float(torch.nn.functional.cross_entropy(logits, truth))
+    pairs = pair_answers(joined["both"].log_softmax(-1), truth)
     if head.ngrams is None:
-        return accuracy["both"], None
+        return accuracy["both"], None, pairs
     told = [values[name] for values in (accuracy, loss) for name in ("encoder", "ngrams", "both")]
-    return accuracy["both"], CompanionReport(True, head.ngram_share, head.prior_scale, *told)
+    report = CompanionReport(True, head.ngram_share, head.prior_scale, *told)
+    return accuracy["both"], report, pairs
 
 
 _NOTHING = -30.0

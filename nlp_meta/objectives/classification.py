@@ -249,6 +249,18 @@ def to_predictions(
     ]
 
 
+def pair_answers(logs: Tensor, targets: Tensor) -> tuple[tuple[float, bool], ...]:
+    """How sure each answer is, to 4 digits, and whether it is right.
+
+    Args:
+        logs: Log-probabilities, `(texts, labels)`.
+        targets: Places of the labels, `(texts,)`.
+    """
+    sure, places = logs.exp().max(-1)
+    right = (places == targets).tolist()
+    return tuple((round(one, 4), good) for one, good in zip(sure.tolist(), right, strict=True))
+
+
 def fit_temperature(log_probabilities: Tensor, targets: Tensor) -> float:
     """Temperature that makes held-out answers most likely.
 

@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nlp_meta.data.answers import Answer, Placed, Prediction, Ranking, Rival, Translation
+from nlp_meta.data.answers import (
+    Answer,
+    Coverage,
+    Placed,
+    Prediction,
+    Ranking,
+    Rival,
+    Translation,
+    cover,
+    risk_curve,
+)
 from nlp_meta.data.episodes import Episode, Queries
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError, SettingsError
@@ -278,3 +288,13 @@ def test_a_metric_scores_what_a_method_answers():
     assert skill_of_metric("bleu") == "generation"
     with pytest.raises(SettingsError, match=r"'rouge'.*change `adaptation\.metric`"):
         episode_scorer("rouge", setting="adaptation.metric")
+
+
+def test_risk_falls_as_the_less_sure_are_left_out():
+    """By hand: of ten answers the surest five are right; the equally sure stay together."""
+    answers = [(0.9, True)] * 2 + [(0.8, True)] * 3 + [(0.5, False)] * 5
+
+    assert cover(answers, 0.6).accuracy == 1 and cover(answers, 0.6).answered == 0.5
+    assert cover(answers, 0.95) == Coverage(0.95, 0.0, None, None, None)
+    curve = [(part.min_confidence, part.answered, part.accuracy) for part in risk_curve(answers)]
+    assert curve == [(0.5, 1.0, 0.5), (0.8, 0.5, 1.0), (0.9, 0.2, 1.0)]

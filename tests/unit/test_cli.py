@@ -48,6 +48,7 @@ class Report:
     companion: CompanionReport | None = None
     examples_unknown: int = 0
     by_views: bool = False
+    held_out: tuple[tuple[float, bool], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,34 @@ def test_predictions_carry_columns_and_rows_without_a_text(
     assert any("'given_label'" in note for note in record["notes"])
 
 
+def test_what_is_not_sure_enough_has_no_label(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: the stand-in is sure by 0.75; of held-out answers from 0.7 on 1 of 2 is right."""
+    Path("t.csv").write_text("text,answered\ngood,x\n\u200b,y\n", encoding="utf-8")
+    arguments = ["predict", "model", "--data", "t.csv", "--output", "p.csv", "--json"]
+
+    assert main([*arguments, "--min-confidence", "0.8"]) == 0
+    assert rows_of("p.csv") == [
+        ["text", "given_answered", "label", "answered", "negative", "positive"],
+        ["good", "x", "", "no", "0.25", "0.75"],
+        ["\u200b", "y", "", "", "", ""],
+    ]
+    record = json.loads(capsys.readouterr().out)
+    assert (record["answered"], record["unsure"], record["without_answer"]) == (0, 1, 2)
+    assert record["promised"] is None
+
+    report = Report(3, 8, 0.01, 1.5, 0.9, 0.5, 1.0, 3, 2.0, 1)
+    report = replace(report, held_out=((0.9, True), (0.7, False), (0.6, True)))
+    known = Adapted(report=report)
+    monkeypatch.setattr(AdaptedModel, "from_pretrained", lambda *_args, **_named: known)
+    assert main([*arguments, "--min-confidence", "0.7"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["answered"] == 1 and record["promised"]["accuracy"] == 0.5
+    assert record["promised"]["answered"] == pytest.approx(2 / 3)
+    assert_stops(capsys, [*arguments, "--min-confidence", "80"], "from 0 to 1")
+
+
 def test_columns_to_keep_and_empty_rows_are_chosen() -> None:
     Path("t.csv").write_text("id,text,day\n7,=good,1\n8,,2\n", encoding="utf-8")
     arguments = ["predict", "model", "--data", "t.csv", "--output", "p.csv", "--formulas", "keep"]
@@ -367,6 +396,8 @@ def test_scores_agree_with_hand_arithmetic(capsys: pytest.CaptureFixture[str]) -
     assert scores["ece"]["value"] == pytest.approx(0)
     assert scores["rows"] == 4
     assert scores["labels"] == {"negative": 2, "positive": 2}
+    (whole,) = scores["risk_coverage"]  # all are equally sure
+    assert (whole["answered"], whole["accuracy"], whole["min_confidence"]) == (1, 0.75, 0.75)
     for name in ("accuracy", "macro_f1", "ece"):
         assert scores[name].keys() == {"value", "low", "high"}
         assert scores[name]["low"] <= scores[name]["value"] <= scores[name]["high"]

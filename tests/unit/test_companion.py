@@ -80,7 +80,7 @@ def encoder_says(right: float, *, support=TELLING, wrong: int = 0) -> torch.Tens
 
 
 def find(found: torch.Tensor, *, support=TELLING, labels=LABELS, when="auto", prior=None):
-    return find_companion(support, labels, found, prior=prior, when=when, seed=0)
+    return find_companion(support, labels, found, prior=prior, when=when, seed=0)[:2]
 
 
 def table(model: AdaptedModel | Companion, texts=NEW_TEXTS) -> np.ndarray:

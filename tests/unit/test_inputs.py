@@ -437,6 +437,8 @@ def test_a_table_gets_its_answers_as_columns(adapted, make, read):
         for name, values in read(answered).items()
     }
     assert found == expected and type(answered) is type(frame)
+    unsure = read(adapted.predict_frame(frame, column="review", min_confidence=1.1))
+    assert all(value is None or value != value for value in unsure["predicted_label"])
     assert list(read(frame)) == list(columns)
 
 

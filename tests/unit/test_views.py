@@ -143,9 +143,10 @@ def test_held_out_parts_have_no_say_in_themselves():
     head = make_head(KNOWN_LABELS, support, targets, labels=LABELS, head=None, prior=None)
     parts = [[0, 1, 2, 3], [4, 5, 6, 7]]
 
-    right, report = judge_views(KNOWN_LABELS, support, targets, parts, head=head)
+    right, report, pairs = judge_views(KNOWN_LABELS, support, targets, parts, head=head)
 
     assert 0 <= right <= 1 and report.mixed_accuracy == right
+    assert len(pairs) == 8 and sum(good for _, good in pairs) == 8 * right
     assert report.ngram_accuracy == 1.0  # the words of the texts tell
 
 
@@ -201,6 +202,9 @@ def test_an_adapted_model_answers_as_its_views_do(make_model, companion):
     # Features of a random encoder hardly differ, so float32 leaves them fewer digits.
     np.testing.assert_allclose(table(model.predict(NEW)), logits.softmax(-1), atol=1e-3)
     assert model.report.by_views and model.report.steps == 0
+    told = model.report.held_out
+    assert len(told) == len(TEXTS)
+    assert sum(good for _, good in told) / len(told) == model.report.held_out_accuracy
     assert (model.companion is not None) == ngrams
 
 
@@ -217,6 +221,7 @@ def test_a_saved_start_and_a_saved_model_answer_the_same(make_model, tmp_path):
     loaded = AdaptedModel.from_pretrained(tmp_path / "model")
 
     assert dict(again.adaptation["classification"].trust) == KNOWN_LABELS
+    assert loaded.report == model.report and loaded.report.held_out
     np.testing.assert_allclose(table(again.predict(NEW)), table(start.predict(NEW)), atol=1e-6)
     np.testing.assert_allclose(table(loaded.predict(NEW)), table(model.predict(NEW)), atol=1e-6)
 
@@ -224,6 +229,10 @@ def test_a_saved_start_and_a_saved_model_answer_the_same(make_model, tmp_path):
 def test_steps_that_are_given_are_taken(make_model):
     model = make_model().adapt(TEXTS, TARGETS, steps=3)
     assert model.report.steps == 3 and not model.report.by_views
+    mixed = [good for _, good in model.report.held_out]
+    alone = model.report.companion
+    right = alone.mixed_accuracy if alone.on else alone.encoder_accuracy
+    assert sum(mixed) / len(mixed) == pytest.approx(right)
 
 
 def test_one_text_of_a_label_is_enough_where_another_has_two(make_model):
