@@ -13,15 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from nlp_meta.files.outputs import check_folder
 from nlp_meta.hub.records import START
 from nlp_meta.hub.storage import layout_of
-from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.adaptation import Adaptation
-from nlp_meta.models.builders import build_classifier
+from nlp_meta.models.inspection import plain_start
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import NEW_LABELS
 from nlp_meta.settings import DataSettings, ModelSettings
@@ -29,15 +26,6 @@ from nlp_meta.training.plan import load_splits
 from nlp_meta.training.trust import learn_trust, look_at_unseen
 
 SEED, STEPS, LONG, LIGHT = 0, 150, 400, 0.003
-
-
-def take_encoder(model: dict[str, Any]) -> MetaModel:
-    """A start that learned nothing, with a head made from each support set."""
-    settings = ModelSettings(**{**model, "pooling": "mean", "head": "ridge"})
-    objective = build_classifier(settings, labels=())
-    weights = objective.meta_parameters(torch.Generator().manual_seed(SEED))
-    how = Adaptation(InnerLoop(0, 1e-3, "adam"), None, early_stop=True)
-    return MetaModel({"classification": objective}, weights, settings, {"classification": how})
 
 
 def main() -> None:
@@ -54,7 +42,8 @@ def main() -> None:
     config = yaml.safe_load(options.config.read_text(encoding="utf-8"))
     train, validation = load_splits(DataSettings(**config["data"]), "meta-train", "meta-validation")
     if options.start is None:
-        model = take_encoder(config["model"])
+        settings = {**config["model"], "pooling": "mean", "head": "ridge"}
+        model = plain_start(ModelSettings(**settings))
         validation = (*train, *validation)
     else:
         model = MetaModel.from_pretrained(options.start)

@@ -31,6 +31,7 @@ from nlp_meta.errors import CardError, NlpMetaError
 from nlp_meta.escapes import one_line
 
 COMMANDS = {
+    "inspect": "Find wrong labels and other doubtful rows of a table.",
     "adapt": "Adapt a meta-model to your labels, or to translations.",
     "predict": "Label the texts of a table with an adapted model.",
     "evaluate": "Score an adapted model on labels, or on sentence pairs.",

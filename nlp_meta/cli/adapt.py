@@ -99,6 +99,12 @@ def _add_adaptation(command: ArgumentParser) -> None:
         "translations: where held-out answers to your texts say that it pays, always, or never "
         "(default: %(default)s)",
     )
+    adaptation.add_argument(
+        "--robust",
+        action="store_true",
+        help="some labels may be wrong: where held-out answers clearly contradict one, theirs is "
+        "learned; not for sentence pairs",
+    )
     add_shared(adaptation, "--seed")
 
 
@@ -129,6 +135,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
                 table.texts,
                 table.labels or (),
                 label_map=options.label_map,
+                robust=options.robust,
                 on_step=on_step,
                 **_how(options),
             )
@@ -148,6 +155,11 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
 def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     from nlp_meta.files.memories import describe_memory, record_memory
 
+    if options.robust:
+        raise DataError(
+            "cannot question the labels of sentence pairs: they have none and a table of labeled "
+            "texts is needed; leave out `--robust`"
+        )
     check_languages(options)
     languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
     memory = read_pairs(options, options.data, screen, **languages)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -40,7 +41,18 @@ from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt, hold_out
 from nlp_meta.models.builders import Encoder, build_classifier, load_encoder
 from nlp_meta.models.companion import FACTORS, Companion, CompanionReport, find_companion
 from nlp_meta.models.texts import count_cut, count_unknown
-from nlp_meta.models.views import MOST_EXAMPLES, NEW_LABELS, judge_views, look_at, make_head
+from nlp_meta.models.views import (
+    KNOWN_LABELS,
+    MOST_EXAMPLES,
+    NEW_LABELS,
+    PARTS,
+    Views,
+    check_few,
+    judge_views,
+    look_at,
+    make_head,
+    question_labels,
+)
 from nlp_meta.objectives.classification import (
     FROM_SUPPORT,
     Classification,
@@ -316,6 +328,7 @@ def adapt_to_labels(
     provenance: Mapping[str, Any],
     left_out: Sequence[str],
     on_step: Callable[[int, int], None] | None,
+    robust: bool,
 ) -> AdaptedModel:
     """Adapt a start to labeled texts; see `MetaModel.adapt` for arguments and errors.
 
@@ -329,12 +342,16 @@ def adapt_to_labels(
         left_out: Sentences on examples that are not among these.
     """
     began = time.monotonic()
+    if robust:
+        check_few(texts)
+        known = KNOWN_LABELS if objective.head == "shared" else NEW_LABELS
+        how = replace(how, trust=how.trust or known)
     how = how if len(texts) <= MOST_EXAMPLES else replace(how, trust=None)
     fewest = 2 if how.trust is None else 1
     match, support = _match(objective, start, texts, labels, label_map, left_out, fewest=fewest)
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
     objective, start, settings, how = fit_start(objective, start, match, settings=settings, how=how)
-    learn = _walk if how.trust is None else _see
+    learn = _walk if how.trust is None else partial(_see, robust=robust)
     learned = learn(
         objective, start, support, how=how, prior=prior, when=companion, seed=seed, on_step=on_step
     )
@@ -414,15 +431,19 @@ def _see(
     when: str,
     seed: int,
     on_step: Callable[[int, int], None] | None,
+    robust: bool,
 ) -> _Learned:
     """Adapt by a head over the start's features and n-grams, trusted as other tasks taught."""
     tick, trust, labels = Ticker(on_step, total=1), how.trust or {}, objective.labels
     texts = [example.source for example in support]
     targets = np.array([labels.index(example.target) for example in support])
-    plain = {n: v for n, v in drop_step_sizes(start).items() if not n.startswith(RIDGE)}
-    views = look_at(exact(objective), plain, texts, prior=prior, ngrams=when != "none")
+    plain, views = see_texts(objective, start, texts, prior=prior, ngrams=when != "none")
+    learned = targets
+    if robust:
+        questioned = held_out_parts(support, folds=PARTS, seed=seed)
+        learned = question_labels(trust, views, targets, questioned).argmax(1)
     head = make_head(
-        trust, views, targets, labels=labels, head=objective.own_head(plain), prior=prior
+        trust, views, learned, labels=labels, head=objective.own_head(plain), prior=prior
     )
     last = objective.plan.head[-1]
     weights = {**plain, last + WEIGHT: head.weight, last + BIAS: head.bias}
@@ -432,8 +453,8 @@ def _see(
     right, report, pairs = judge_views(trust, views, targets, parts, head=head)
     companion = None if head.ngrams is None else Companion(head.ngrams, 1.0, 1.0)
     tick()
-    held_out = sorted(place for part in parts for place in part)
-    return _Learned(weights, companion, report, 0, 1.0, right, held_out, by_views=True, pairs=pairs)
+    judged = sorted(place for part in parts for place in part)
+    return _Learned(weights, companion, report, 0, 1.0, right, judged, by_views=True, pairs=pairs)
 
 
 def fit_start(
@@ -450,6 +471,19 @@ def fit_start(
         how = replace(how, trust=NEW_LABELS)
     narrowed = narrow_labels(objective, start, match.labels, shared=match.shared)
     return *narrowed, settings, how
+
+
+def see_texts(
+    objective: Classification,
+    start: Weights,
+    texts: Sequence[str],
+    *,
+    prior: NgramModel | None,
+    ngrams: bool = True,
+) -> tuple[dict[str, Tensor], Views]:
+    """See texts in float32, as predictions are computed; with the weights that see them."""
+    plain = {n: v for n, v in drop_step_sizes(start).items() if not n.startswith(RIDGE)}
+    return plain, look_at(exact(objective), plain, texts, prior=prior, ngrams=ngrams)
 
 
 def _pretrained(

@@ -206,6 +206,7 @@ class MetaModel(Model):
         seed: int = 0,
         long_texts: str = "cut",
         companion: str = "auto",
+        robust: bool = False,
         on_step: Callable[[int, int], None] | None = None,
     ) -> AdaptedModel:
         """Adapt to a new domain from a few dozen labeled texts.
@@ -226,6 +227,8 @@ class MetaModel(Model):
                 count them in the report, or `stop`.
             companion: Mix character n-grams into the predictions: `auto` where the held-out
                 folds of these texts say that it pays, `ngrams` always, `none` never.
+            robust: Some labels may be wrong: where held-out answers clearly contradict one, theirs
+                is learned. It makes a head over views, also of a start that takes steps.
             on_step: Called with the steps done and their number.
 
         Raises:
@@ -237,6 +240,11 @@ class MetaModel(Model):
             SettingsError: An option is none of these words, or no such number.
         """
         seed = check_options(companion=companion, seed=seed, long_texts=long_texts, on_step=on_step)
+        if robust and not (steps is None and learning_rate is None):
+            raise SettingsError(
+                "cannot question labels between inner steps: `robust` makes a head in one pass and "
+                "takes none; leave out `steps` and `learning_rate`, or `robust`"
+            )
         texts, labels, left_out = check_labeled(texts, labels, drop_labels=drop_labels, empty=empty)
         objective = self.objective_of(CLASSIFICATION, Classification)
         # States that an earlier call kept of these texts would change the last digits.
@@ -257,6 +265,7 @@ class MetaModel(Model):
             provenance=self._origin(),
             left_out=left_out,
             on_step=on_step,
+            robust=robust,
         )
 
     @plain_modes()

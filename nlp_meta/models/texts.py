@@ -90,14 +90,24 @@ def count_cut(
 
 def count_unknown(backbone: Backbone, texts: Sequence[str]) -> int:
     """Number of texts of which an encoder knows no token: its answers to them say nothing."""
+    seen = [text for text in texts if not is_empty(text)]
+    return sum(share == 1 for share in share_unknown(backbone, seen))
+
+
+def share_unknown(backbone: Backbone, texts: Sequence[str]) -> list[float]:
+    """Of each text, the share of its tokens that an encoder does not know; 1 where it has none."""
     tokenizer = backbone.tokenizer
-    if tokenizer.unk_token_id is None:
-        return 0
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return [0.0] * len(texts)
     # Some vocabularies write a blank before a word as a token of its own.
     nothing = {*tokenizer.all_special_ids, tokenizer.convert_tokens_to_ids("\u2581")}
-    seen = [text for text in texts if not is_empty(text)]
-    rows = tokenize(replace(backbone, prefix_text=""), seen)
-    return sum(set(row.tolist()) <= nothing for row in rows)
+    shares = []
+    for row in tokenize(replace(backbone, prefix_text=""), texts):
+        known = sum(token not in nothing for token in row.tolist())
+        strange = row.tolist().count(unknown)
+        shares.append(strange / (known + strange) if known else 1.0)
+    return shares
 
 
 def note_unknown(unknown: int, texts: int) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
 from nlp_meta.encoders.heads import kernel_head
+from nlp_meta.errors import DataError
 from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.companion import Companion, CompanionReport
 from nlp_meta.objectives.classification import Classification, pair_answers
@@ -59,8 +60,24 @@ KNOWN_LABELS: Mapping[str, float] = {
     "temperature_growth": -0.18,
 }
 """The same where it has: learned on 13 languages, each new to its start (multilingual-e5-small)."""
+SLIPS, PARTS = 0.2, 5
+"""The chance that a label is wrong where labels are questioned, and parts held out in turn: chosen
+on meta-validation (`recipes/inspect_labels.py`)."""
 MOST_EXAMPLES = 1000
 """Beyond it the kernel grows too large, and an inner loop has enough to learn from."""
+
+
+def check_few(texts: Sequence[str]) -> None:
+    """Stop where there are more texts than a head over views compares with each other.
+
+    Raises:
+        DataError: Says how many.
+    """
+    if len(texts) > MOST_EXAMPLES:
+        raise DataError(
+            f"cannot question the labels of {len(texts)} texts: each is compared with all others "
+            f"and at most {MOST_EXAMPLES} are needed; give parts of `data`, or leave out `robust`"
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -297,6 +314,35 @@ def mix_unlabeled(numbers: Mapping[str, float], prior: NgramModel) -> Companion:
     trust = trust_at(numbers, examples=0, labels=len(prior.labels))
     cold = float(trust["temperature"])
     return Companion(prior, float(trust["start"]) / cold, float(trust["prior"]) / cold)
+
+
+@torch.no_grad()
+def question_labels(
+    numbers: Mapping[str, float],
+    support: Views,
+    targets: NDArray[np.int64],
+    parts: Sequence[Sequence[int]],
+) -> Array:
+    """How likely each label is the true one of each example, `(examples, labels)`.
+
+    A label is wrong with the chance `SLIPS`, any other being as likely in its place. That and the
+    answer of a head that has not seen the example give its share.
+
+    Args:
+        parts: Places held out in turn; what none holds out keeps its label.
+
+    Source:
+        Northcutt et al. 2021, arXiv:1911.00068, section 3.1, for answers of held-out parts.
+    """
+    labels = support.start.shape[1]
+    shares = torch.nn.functional.one_hot(torch.from_numpy(targets), labels).double()
+    chances = torch.where(shares > 0, 1 - SLIPS, SLIPS / max(labels - 1, 1))
+    for part in parts:
+        kept = np.setdiff1d(np.arange(len(targets)), part)
+        answers = answer_views(numbers, support[kept], targets[kept], support[part]).softmax(-1)
+        likely = answers * chances[part]
+        shares[part] = likely / likely.sum(-1, keepdim=True)
+    return shares.numpy()
 
 
 @torch.no_grad()
