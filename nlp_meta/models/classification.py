@@ -25,7 +25,7 @@ from nlp_meta.data.inputs import (
     check_number,
     read_column,
 )
-from nlp_meta.data.labels import LabelMatch, check_columns, check_labels, logger, match_labels
+from nlp_meta.data.labels import LabelMatch, check_columns, logger, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.heads import RIDGE
@@ -40,14 +40,12 @@ from nlp_meta.meta.inner_loop import STEP_SIZE, Weights, drop_step_sizes, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt, hold_out
 from nlp_meta.models.builders import Encoder, build_classifier, load_encoder
 from nlp_meta.models.companion import FACTORS, Companion, CompanionReport, find_companion
-from nlp_meta.models.texts import count_cut, count_unknown
+from nlp_meta.models.texts import check_support, count_cut, count_unknown
 from nlp_meta.models.views import (
-    KNOWN_LABELS,
     MOST_EXAMPLES,
     NEW_LABELS,
     PARTS,
     Views,
-    check_few,
     judge_views,
     look_at,
     make_head,
@@ -66,8 +64,6 @@ from nlp_meta.settings import ModelSettings
 
 SURELY_OPPOSED = 0.01
 """Agreement as low as this by chance says that assumed labels mean the opposite."""
-OFTEN = 20
-"""Examples of a label beside which a label of one example looks like a slip."""
 STOPS = (0.25, 0.5, 1.0)
 """Shares of the inner steps after which an adaptation may stop early."""
 SORTED_TOGETHER = 4096
@@ -342,10 +338,6 @@ def adapt_to_labels(
         left_out: Sentences on examples that are not among these.
     """
     began = time.monotonic()
-    if robust:
-        check_few(texts)
-        known = KNOWN_LABELS if objective.head == "shared" else NEW_LABELS
-        how = replace(how, trust=how.trust or known)
     how = how if len(texts) <= MOST_EXAMPLES else replace(how, trust=None)
     fewest = 2 if how.trust is None else 1
     match, support = _match(objective, start, texts, labels, label_map, left_out, fewest=fewest)
@@ -517,35 +509,6 @@ def _match(
     check_support(support, fewest=fewest)
     notes = check_start(objective, start, texts, match)
     return replace(match, notes=(*left_out, *match.notes, *notes)), support
-
-
-def check_support(support: Sequence[Example], *, fewest: int) -> None:
-    """Stop where a label has too few different texts to learn it, or all to judge by.
-
-    Args:
-        fewest: Texts of each label; with 1, some label needs a second, to be held out, and
-            where one has `OFTEN` a label of one example is taken for a slip.
-
-    Raises:
-        LabelError: Fewer than two labels, or too few texts of one; names the label.
-    """
-    counts = count_texts(support)
-    if max(counts.values(), default=0) >= OFTEN:
-        fewest = 2
-    check_labels([example.target for example in support], min_per_label=fewest)
-    label, count = min(counts.items(), key=lambda item: item[1])
-    if count < fewest:
-        rows = sum(example.target == label for example in support)
-        raise LabelError(
-            f"cannot learn label {label!r} from {rows} examples of one text: at least 2 different "
-            "texts of each label are needed; add examples of it, remove it, or join it with "
-            "another label by `label_map`"
-        )
-    if max(counts.values()) < 2:
-        raise LabelError(
-            f"cannot learn {len(counts)} labels from one text of each: 2 different texts of at "
-            "least one label are needed, so that an answer can be checked; add examples"
-        )
 
 
 def check_start(

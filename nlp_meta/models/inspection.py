@@ -154,9 +154,7 @@ def inspect_labels(
     trust = how.trust or (KNOWN_LABELS if match.shared else NEW_LABELS)
     how, settings = replace(how, trust=trust), start.encoder_settings
     objective, weights, _, how = fit_start(objective, weights, match, settings=settings, how=how)
-    examples = [
-        Example(text.strip(), label) for text, label in zip(texts, match.labels, strict=True)
-    ]
+    examples = [Example(t.strip(), label) for t, label in zip(texts, match.labels, strict=True)]
     sources = [example.source for example in examples]
     _, views = see_texts(objective, weights, sources, prior=start.companion)
     targets = np.array([objective.labels.index(label) for label in match.labels], dtype=np.int64)

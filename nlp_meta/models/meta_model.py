@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -41,7 +41,7 @@ from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
 from nlp_meta.models.texts import check_labeled
-from nlp_meta.models.views import NEW_LABELS, mix_unlabeled
+from nlp_meta.models.views import KNOWN_LABELS, NEW_LABELS, check_few, mix_unlabeled
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.objectives.ngrams import NgramModel
@@ -240,16 +240,12 @@ class MetaModel(Model):
             SettingsError: An option is none of these words, or no such number.
         """
         seed = check_options(companion=companion, seed=seed, long_texts=long_texts, on_step=on_step)
-        if robust and not (steps is None and learning_rate is None):
-            raise SettingsError(
-                "cannot question labels between inner steps: `robust` makes a head in one pass and "
-                "takes none; leave out `steps` and `learning_rate`, or `robust`"
-            )
         texts, labels, left_out = check_labeled(texts, labels, drop_labels=drop_labels, empty=empty)
-        objective = self.objective_of(CLASSIFICATION, Classification)
-        # States that an earlier call kept of these texts would change the last digits.
-        objective = objective.over(objective.backbone)
+        kept = self.objective_of(CLASSIFICATION, Classification)
+        objective = kept.over(kept.backbone)  # kept states would change the last digits
         how = self.adaptation[CLASSIFICATION].instead(steps=steps, learning_rate=learning_rate)
+        if robust:
+            how = self._make_robust(texts, how, walks=(steps, learning_rate) != (None, None))
         return adapt_to_labels(
             objective,
             self.start_of(CLASSIFICATION),
@@ -267,6 +263,18 @@ class MetaModel(Model):
             on_step=on_step,
             robust=robust,
         )
+
+    def _make_robust(self, texts: list[str], how: Adaptation, *, walks: bool) -> Adaptation:
+        """Make a head over views, also of a start that takes steps."""
+        if walks:
+            raise SettingsError(
+                "cannot question labels between inner steps: `robust` makes a head in one pass and "
+                "takes none; leave out `steps` and `learning_rate`, or `robust`"
+            )
+        check_few(texts)
+        objective = self.objective_of(CLASSIFICATION, Classification)
+        known = KNOWN_LABELS if objective.head == "shared" else NEW_LABELS
+        return replace(how, trust=how.trust or known)
 
     @plain_modes()
     def adapt_to_pairs(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from nlp_meta.data.cells import SKIP, STOP, is_empty
+from nlp_meta.data.episodes import count_texts
 from nlp_meta.data.inputs import (
     Labels,
     Texts,
@@ -12,10 +13,14 @@ from nlp_meta.data.inputs import (
     check_choice,
     leave_out_empty,
 )
-from nlp_meta.data.labels import drop_rows
+from nlp_meta.data.labels import check_labels, drop_rows
+from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import tokenize
-from nlp_meta.errors import DataError
+from nlp_meta.errors import DataError, LabelError
+
+OFTEN = 20
+"""Examples of a label beside which a label of one example looks like a slip."""
 
 
 def check_labeled(
@@ -145,3 +150,32 @@ def name_sentence(place: int, *, sources: int, lines: Sequence[int] | None) -> s
     """
     side, pair = ("source", place) if place < sources else ("target", place - sources)
     return f"{side} {pair + 1}" if lines is None else f"the {side} in line {lines[pair]}"
+
+
+def check_support(support: Sequence[Example], *, fewest: int) -> None:
+    """Stop where a label has too few different texts to learn it, or all to judge by.
+
+    Args:
+        fewest: Texts of each label; with 1, some label needs a second, to be held out, and
+            where one has `OFTEN` a label of one example is taken for a slip.
+
+    Raises:
+        LabelError: Fewer than two labels, or too few texts of one; names the label.
+    """
+    counts = count_texts(support)
+    if max(counts.values(), default=0) >= OFTEN:
+        fewest = 2
+    check_labels([example.target for example in support], min_per_label=fewest)
+    label, count = min(counts.items(), key=lambda item: item[1])
+    if count < fewest:
+        rows = sum(example.target == label for example in support)
+        raise LabelError(
+            f"cannot learn label {label!r} from {rows} examples of one text: at least 2 different "
+            "texts of each label are needed; add examples of it, remove it, or join it with "
+            "another label by `label_map`"
+        )
+    if max(counts.values()) < 2:
+        raise LabelError(
+            f"cannot learn {len(counts)} labels from one text of each: 2 different texts of at "
+            "least one label are needed, so that an answer can be checked; add examples"
+        )
