@@ -2,15 +2,15 @@
 
 python recipes/inspect_labels.py recipes/configs/compare_reviews.yaml --start runs/joint \
   --meta-split meta-validation --output inspect_reviews.json
-A share of the labels of each support set becomes another label at random. `found` is the share of
-the flipped ones among as many rows as were flipped, the least likely labels first; `flagged` counts
-rows that `nlp-meta inspect` calls likely wrong, `right` is the share of flipped ones among them.
-Scores of queries: adapted to `clean` labels, to the `flipped` ones, to these with `--robust`, and
-after a person `mended` those of the flagged rows that were flipped.
+Labels of a support set become others at random. `found`: the share of flipped labels among as many
+rows as were flipped, the least likely first; `flagged`: rows that `nlp-meta inspect` calls likely
+wrong; `right`: the share of flipped ones among these.
+Scores: adapted to `clean` labels, to `flipped` ones, these with `--robust`, or `mended` if flagged.
 """
 
 import argparse
 import json
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
@@ -30,9 +30,10 @@ from nlp_meta.objectives.ngrams import held_out_parts
 from nlp_meta.settings import DataSettings
 from nlp_meta.training.plan import load_splits
 
-LABELS, QUERIES, SHARES = 100, 200, (0.0, 0.1, 0.2)
+LABELS, QUERIES, DRAWS, SHARES = 100, 200, 4, (0.0, 0.1, 0.2)
 NAMES = ("found", "flagged", "right", "clean", "flipped", "robust", "mended")
-Measures, Places = dict[str, float], NDArray[np.int64]
+Measures = dict[str, float]
+Places = NDArray[np.int64]
 
 
 def flip(targets: Places, share: float, labels: int, seed: list[int]) -> Places:
@@ -50,11 +51,11 @@ def measure(e: Episode, support: Views, query: Views, given: Places, metric: str
     parts = held_out_parts(e.support, folds=PARTS, seed=0)
     shares = question_labels(KNOWN_LABELS, support, given, parts)
     flipped, flagged = given != true, shares.argmax(1) != given
-    mended = np.where(flipped & flagged, true, given)
     doubted = shares[np.arange(len(given)), given].argsort(kind="stable")[: flipped.sum()]
     chosen = {"found": flipped[doubted], "right": flipped[flagged]}
     measures = {name: float(rows.mean()) for name, rows in chosen.items() if len(rows)}
     measures["flagged"] = float(flagged.sum())
+    mended = np.where(flipped & flagged, true, given)
     made_of = {"clean": true, "flipped": given, "robust": shares.argmax(1), "mended": mended}
     for name, targets in made_of.items():
         logits = answer_views(KNOWN_LABELS, support, targets, query)
@@ -68,7 +69,6 @@ def main() -> None:
     parser.add_argument("config", type=Path, help="whose tasks and metric are taken")
     parser.add_argument("--start", required=True, help="folder of a start that learned the labels")
     parser.add_argument("--meta-split", default="meta-validation")
-    parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--output", type=Path, required=True, help="gets all measures as JSON")
     options = parser.parse_args()
     check_file(options.output, argument="output")
@@ -77,8 +77,8 @@ def main() -> None:
     model, metric = MetaModel.from_pretrained(options.start), config["comparison"]["metric"]
     record: dict[str, dict[str, list[Measures]]] = {str(share): {} for share in SHARES}
     for task in tasks:
-        draw = {"labels_total": LABELS, "seed": SEED, "max_query": QUERIES}
-        episodes = [evaluation_episode(task, draw=n, **draw) for n in range(options.draws)]
+        take = partial(evaluation_episode, task, labels_total=LABELS, max_query=QUERIES)
+        episodes = [take(seed=SEED, draw=draw) for draw in range(DRAWS)]
         views, places = look(model, task, episodes)
         for episode, share in product(episodes, SHARES):
             parts = ([places[x.source] for x in part] for part in (episode.support, episode.query))
@@ -87,11 +87,11 @@ def main() -> None:
             given = flip(true, share, len(task.labels), [SEED, episode.index, round(100 * share)])
             at = record[str(share)].setdefault(task.name, [])
             at.append(measure(episode, support, query, given, metric))
-    for (share, by_task), name in product(record.items(), NAMES):
+    for (at_share, by_task), name in product(record.items(), NAMES):
         kept = [[m[name] for m in draws if name in m] for draws in by_task.values()]
         if len(means := [fmean(values) for values in kept if values]) > 1:
             error = stdev(means) / len(means) ** 0.5
-            print(f"{share:>4} {name:8} {fmean(means):.3f}, se {error:.3f}")
+            print(f"{at_share:>4} {name:8} {fmean(means):.3f}, se {error:.3f}")
     write_file(options.output, json.dumps(record, indent=1) + "\n")
 
 
