@@ -38,6 +38,7 @@ COMMANDS = {
     "suggest": "Choose the texts to label next from a table.",
     "translate": "Translate a file with a model adapted to sentence pairs.",
     "align": "Find sentences of two files that translate each other.",
+    "starts": "List the starts that come with the package.",
     "quickstart": "Meta-train, adapt and compare on built-in reviews.",
     "train": "Meta-train a start from a config of tasks.",
     "compare": "Compare methods on draws of your labels or pairs.",
@@ -61,7 +62,7 @@ Adapt a meta-trained model to a new domain or language from 50 to 100 labels.
 see it work, on built-in reviews, in a few minutes:
   nlp-meta quickstart
 learn from your labels, then label new texts, and score the answers:
-  nlp-meta adapt runs/quickstart/meta --data labeled.csv --output-dir adapted
+  nlp-meta adapt --data labeled.csv --output-dir adapted
   nlp-meta predict adapted --data new.csv --output predictions.csv
   nlp-meta evaluate adapted --data test.csv --output scores.json
 know which method to use, and compare them all:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from nlp_meta.models.retrieval import RetrievalModel, RetrievalReport
 
 EXAMPLE = """\
-nlp-meta adapt runs/quickstart/meta --data labeled.csv --output-dir adapted
+nlp-meta adapt --data labeled.csv --output-dir adapted
   nlp-meta adapt runs/mixed --data memory.tmx --source-lang ind \\
     --target-lang jav --output-dir ind-jav"""
 
@@ -48,7 +48,13 @@ Record = dict[str, object]
 def add_options(command: ArgumentParser) -> None:
     """Add the options of `adapt`."""
     main = command.add_argument_group("main options")
-    add_shared(main, "meta")
+    add_shared(
+        main,
+        "meta",
+        nargs="?",
+        help="meta-model: a folder, a name on the Hub, or builtin:NAME (default: the start that "
+        "comes with the package and suits the language of the texts; see `nlp-meta starts`)",
+    )
     add_shared(main, "--base")
     add_shared(
         main,
@@ -127,9 +133,11 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     table = read_rows(options, options.data, screen, max_rows=options.max_rows)
     _check_outputs(options, "classification")
     with quiet_libraries():
+        from nlp_meta.hub.builtin_starts import choose_start
         from nlp_meta.models.meta_model import MetaModel
 
-        start = MetaModel.from_pretrained(options.meta, base=options.base)
+        meta = options.meta or choose_start(table.texts)
+        start = MetaModel.from_pretrained(meta, base=options.base)
         with show_progress(screen, "adapting") as on_step:
             adapted = start.adapt(
                 table.texts,
@@ -149,7 +157,9 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
         if adapted.match is not None:
             counts = Counter(adapted.match.labels)
             show_notes(screen, doubt_accuracy(counts, adapted.report.held_out_accuracy))
-    return _describe_labels(adapted, options)
+    facts, record = _describe_labels(adapted, options)
+    chosen = {} if options.meta else {"start": meta}
+    return {**chosen, **facts}, {**chosen, **record}
 
 
 def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
@@ -161,6 +171,11 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
             "texts is needed; leave out `--robust`"
         )
     check_languages(options)
+    if options.meta is None:
+        raise DataError(
+            "cannot adapt to sentence pairs: no start that comes with the package learned them and "
+            "one that did is needed; name it as META"
+        )
     languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
     memory = read_pairs(options, options.data, screen, **languages)
     if len(memory.pairs) > options.max_rows:

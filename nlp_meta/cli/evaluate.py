@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import check_output_file, read_pairs, read_rows, write_scores
 from nlp_meta.cli.options import (
+    ANSWERING,
     LABEL_OPTIONS,
     PAIR_COLUMNS,
     READING,
@@ -19,7 +20,7 @@ from nlp_meta.cli.options import (
     TakePaths,
     add_shared,
 )
-from nlp_meta.cli.predict import predict_all
+from nlp_meta.cli.predict import load_answering, predict_all
 from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_table
 from nlp_meta.cli.translate import translate_all
 from nlp_meta.errors import LabelError, NlpMetaError
@@ -66,7 +67,7 @@ class Evaluation:
 def add_options(command: ArgumentParser) -> None:
     """Add the options of `evaluate`."""
     main = command.add_argument_group("main options")
-    add_shared(main, "model")
+    add_shared(main, "model", help=ANSWERING)
     add_shared(main, "--base")
     add_shared(
         main,
@@ -141,10 +142,9 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
 
     table = read_rows(options, options.data, screen)
     with quiet_libraries():
-        from nlp_meta.models.classification import AdaptedModel
         from nlp_meta.models.texts import note_unknown
 
-        model = AdaptedModel.from_pretrained(options.model, base=options.base)
+        model = load_answering(options)
         match = match_test_labels(
             table.labels or (),
             model.labels,

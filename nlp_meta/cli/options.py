@@ -37,6 +37,10 @@ READING = ("--encoding", "--separator", "--sheet")
 """How a table is to be read."""
 PAIR_COLUMNS = ("--source-column", "--target-column")
 LANGUAGES = ("--source-lang", "--target-lang")
+ANSWERING = (
+    "adapted model, or a start, which answers as it does without labels: a folder, a name on the "
+    "Hub, or builtin:NAME (`nlp-meta starts`)"
+)
 
 METHODS = "lora, full, setfit, linear_probe, prototypes, memory, ngrams, prompting"
 """Those that need no start."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, read_rows, write_columns
-from nlp_meta.cli.options import READING, TABLES, add_shared, share
+from nlp_meta.cli.options import ANSWERING, READING, TABLES, add_shared, share
 from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_table
 from nlp_meta.errors import DataError
 from nlp_meta.progress import quiet_libraries
@@ -30,7 +30,7 @@ _BLOCK = 512
 def add_options(command: ArgumentParser) -> None:
     """Add the options of `predict`."""
     main = command.add_argument_group("main options")
-    add_shared(main, "model")
+    add_shared(main, "model", help=ANSWERING)
     add_shared(main, "--base")
     add_shared(main, "--data", help=f"table of texts; no labels are needed; {TABLES}")
     add_shared(
@@ -76,10 +76,9 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     kept = find_kept(options.keep_columns, table)
     given, renamed = name_kept(kept, options.text_column, bound=options.min_confidence)
     with quiet_libraries():
-        from nlp_meta.models.classification import AdaptedModel
         from nlp_meta.models.texts import note_unknown
 
-        model = AdaptedModel.from_pretrained(options.model, base=options.base)
+        model = load_answering(options)
         tally = _Tally(options.min_confidence)
         blocks = _predict_blocks(model, table, options.text_column, given, tally, screen)
         write_columns(options, blocks)
@@ -127,6 +126,19 @@ def _describe_bound(
     }
     record = {"unsure": unsure, "answered": answered, "min_confidence": bound}
     return facts, {**record, "promised": None if promise is None else asdict(promise)}
+
+
+def load_answering(options: Namespace) -> "AdaptedModel":
+    """Load the adapted model that was named, or a start as the model of a domain without labels."""
+    from nlp_meta.data.cards import CLASSIFICATION
+    from nlp_meta.hub.records import START, find_model
+    from nlp_meta.models.classification import AdaptedModel
+    from nlp_meta.models.meta_model import MetaModel
+
+    _, record = find_model(options.model)
+    if record.role == START and CLASSIFICATION in record.skills:
+        return MetaModel.from_pretrained(options.model, base=options.base).without_labels()
+    return AdaptedModel.from_pretrained(options.model, base=options.base)
 
 
 @dataclass(slots=True)

@@ -144,10 +144,13 @@ def place_base(
     place = saved if base is None else str(base)
     is_folder = Path(place).is_dir() or place.startswith(BUILTIN)
     if base is None and not is_folder:
-        if _HUB_NAME.fullmatch(saved) and (model["revision"] or not weights.sha256):
-            return {}
         place = str(Path(os.environ.get(MODELS, "")) / PureWindowsPath(saved).name)
-        if MODELS not in os.environ or not Path(place).is_dir():
+        here = MODELS in os.environ and Path(place).is_dir()
+        if _HUB_NAME.fullmatch(saved) and not weights.sha256:
+            return {"model_name_or_path": place} if here else {}
+        if _HUB_NAME.fullmatch(saved) and model["revision"]:
+            return {}
+        if not here:
             raise _not_here(saved, name=name)
     moved = place != saved
     if moved and not is_folder and not Path(place).is_dir() and is_local(place):

@@ -19,6 +19,7 @@ from nlp_meta.encoders.backbone import BUILTIN, resolve_name
 from nlp_meta.errors import MetaModelError
 from nlp_meta.files.outputs import CARD_ENTRY, SEAL, seal
 from nlp_meta.hub.bases import BaseWeights, is_local, place_base, public_name
+from nlp_meta.hub.builtin_starts import place_start
 from nlp_meta.hub.pull import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -413,7 +414,8 @@ def find_model(
         MetaModelError: There is none, it has another role or lacks the skill, it was changed
             since it was saved, or its base is not there.
     """
-    folder = Path(name_or_path)
+    shipped = name_or_path.startswith(BUILTIN)
+    folder = place_start(name_or_path) if shipped else Path(name_or_path)
     pulled = not folder.is_dir()
     if pulled and (is_local(name_or_path) or folder.exists()):
         raise MetaModelError(

@@ -13,7 +13,7 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.cells import STOP, LabelMap
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
-from nlp_meta.data.inputs import Labels, Texts, as_lines, as_texts, check_word
+from nlp_meta.data.inputs import Labels, Texts, as_lines, check_word
 from nlp_meta.data.labels import LabelMatch
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.encoders.backbone import plain_modes
@@ -34,7 +34,6 @@ from nlp_meta.models.classification import (
     AdaptedModel,
     adapt_to_labels,
     check_start,
-    predict_texts,
 )
 from nlp_meta.models.companion import Companion
 from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_texts
@@ -139,9 +138,12 @@ class MetaModel(Model):
             return None
         return mix_unlabeled(trust, self.companion)
 
-    @plain_modes()
     def predict(self, texts: Texts) -> list[Prediction]:
-        """Answer with the labels of meta-training, without any label of the new domain.
+        """Answer with the labels of meta-training; see `without_labels`."""
+        return self.without_labels().predict(texts)
+
+    def without_labels(self) -> AdaptedModel:
+        """The model of a domain of which no label is known: it answers as meta-training taught.
 
         Raises:
             LabelError: The head is built from labeled examples, so it needs some.
@@ -152,10 +154,13 @@ class MetaModel(Model):
                 "cannot predict with zero labels: this meta-model builds its head from labeled "
                 "examples and some are needed; call `adapt` first"
             )
-        asked = as_texts(texts, "texts")
-        answers = predict_texts(objective, self.start_of(CLASSIFICATION), asked)
-        mixture = self.unlabeled_mixture
-        return answers if mixture is None else mixture.mix(asked, answers)
+        return AdaptedModel(
+            objective,
+            drop_step_sizes(self.start_of(CLASSIFICATION)),
+            self.encoder_settings,
+            companion=self.unlabeled_mixture,
+            provenance=self._origin(),
+        )
 
     @plain_modes()
     def check_meaning(self, texts: Sequence[str], match: LabelMatch) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from nlp_meta.data.tasks import Task
 from nlp_meta.meta.inner_loop import drop_step_sizes
 from nlp_meta.models.classification import narrow_labels
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.models.views import Views, answer_each, look_at
+from nlp_meta.models.views import Views, answer_each, answer_views, look_at
 from nlp_meta.objectives.classification import Classification, to_predictions
 from nlp_meta.training.trust import Pool
 
@@ -50,6 +50,25 @@ def choose(
     return grid[int(losses.argmin())]
 
 
+def split_views(views: Views, places: Mapping[str, int], episode: Episode) -> list[Views]:
+    """Those of an episode's support set, and of its queries."""
+    parts = (episode.support, episode.query)
+    return [views[np.array([places[e.source] for e in part], dtype=np.int64)] for part in parts]
+
+
+def answer_by_default(
+    model: MetaModel, task: Task, episodes: Sequence[Episode]
+) -> Iterator[Sequence[Prediction]]:
+    """Answers of `adapt` to the queries of each episode, from one look at the task's texts."""
+    views, places = look(model, task, episodes)
+    trust = model.adaptation["classification"].trust or {}
+    for episode in episodes:
+        support, query = split_views(views, places, episode)
+        targets = [task.labels.index(example.target) for example in episode.support]
+        logits = answer_views(trust, support, np.array(targets, dtype=np.int64), query)
+        yield to_predictions(logits.log_softmax(-1), episode.labels, episode.labels)
+
+
 def rungs(
     views: Views,
     places: Mapping[str, int],
@@ -58,10 +77,7 @@ def rungs(
     trusts: Mapping[str, Mapping[str, float]],
 ) -> Iterator[tuple[str, Sequence[Prediction]]]:
     """Answers to an episode's queries, by rung; `places` are those of texts among the views."""
-    support, query = (
-        views[np.array([places[e.source] for e in part], dtype=np.int64)]
-        for part in (episode.support, episode.query)
-    )
+    support, query = split_views(views, places, episode)
     rng = np.random.default_rng([SEED, episode.index])
     numbers = {**trusts, "random": {n: v + rng.normal() for n, v in trusts["default"].items()}}
     counts = [sum(targets == label) for label in np.unique(targets)]

@@ -1,0 +1,32 @@
+"""`nlp-meta starts`: the starts that come with the package."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from nlp_meta.cli.screen import Screen, show_facts
+
+EXAMPLE = "nlp-meta starts"
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of `starts`: it has none of its own."""
+
+
+def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    """Tell of each start what it learned from, how well it does, and what it needs."""
+    from nlp_meta.hub.builtin_starts import list_starts
+
+    starts = list_starts()
+    for start in starts:
+        learned = [f"{corpus} ({license_id})" for corpus, license_id in start.corpora.items()]
+        facts = {
+            "start": start.name,
+            "labels": ", ".join(start.labels) or "any",
+            "encoder": start.base,
+            "learned from": ", ".join(learned),
+            **start.scores,
+            "size": f"{start.bytes / 1e6:.1f} MB",
+        }
+        show_facts(screen, facts)
+    return {"starts": [asdict(start) for start in starts]}

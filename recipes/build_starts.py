@@ -1,0 +1,106 @@
+"""Train the starts that come with the package, score them, and put them in the box.
+
+python recipes/build_starts.py --multilingual FOLDER
+python recipes/build_starts.py reviews-en --runs runs/starts   # a run that is there stays
+Each is trained by `recipes/configs/start_....yaml`, on corpora whose licenses allow to pass it on.
+It is scored once on tasks of other corpora, or held-out ones, five draws of labels each. In
+`nlp_meta/starts` go the adapter, its record, the heaviest n-grams, its card and these scores.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from shutil import copyfile
+from statistics import fmean
+
+import numpy as np
+import yaml
+from measures.rungs import SEED, answer_by_default
+from multitask_train import train_jointly
+
+from nlp_meta.data.episodes import evaluation_episode
+from nlp_meta.evaluation.answers import episode_scorer
+from nlp_meta.files.outputs import CARD, CARD_ENTRY, FILES, SEAL, write_file, write_folder
+from nlp_meta.hub.builtin_starts import FOLDER, SCORES
+from nlp_meta.hub.model_card import CardFacts, build_card
+from nlp_meta.hub.pull import ADAPTER, ADAPTER_CONFIG, HEAD, RECORD
+from nlp_meta.hub.storage import StoredCompanion, layout_of, save_companion
+from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.objectives.ngrams import NgramModel
+from nlp_meta.settings import DataSettings, MetaTraining
+from nlp_meta.training.config import read_settings
+from nlp_meta.training.plan import load_splits
+
+CONFIGS = Path(__file__).parent / "configs"
+STARTS = {
+    "reviews-en": ("start_reviews_en", "compare_reviews", "accuracy"),
+    "sentiment-multi": ("start_sentiment_multi", "compare_languages", "macro_f1"),
+}
+SIZES, DRAWS, QUERIES, COLUMNS = (0, 16, 50, 100), 5, 200, 2**14
+HUB = "intfloat/multilingual-e5-small"
+
+
+def score(model: MetaModel, config: str, metric: str) -> dict[str, str]:
+    """Means over the tasks of a config's meta-test."""
+    data = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text(encoding="utf-8"))["data"]
+    (tasks,) = load_splits(DataSettings(**data), "meta-test")
+    scores: dict[int, list[float]] = {size: [] for size in SIZES}
+    for task in tasks:
+        episodes = [
+            evaluation_episode(task, labels_total=size, seed=SEED, draw=draw, max_query=QUERIES)
+            for size in SIZES
+            for draw in range(DRAWS)
+        ]
+        answers = answer_by_default(model, task, episodes)
+        for e, given in zip(episodes, answers, strict=True):
+            scores[len(e.support)].append(episode_scorer(metric)(e, given))
+    means = ", ".join(f"{fmean(values):.3f} with {size}" for size, values in scores.items())
+    return {f"{metric} on {len(tasks)} tasks of {', '.join(data['cards'])}": f"{means} labels"}
+
+
+def pack(run: Path, folder: Path) -> None:
+    """Write what users need of a run; its tokenizer is that of its encoder."""
+    record = json.loads((run / RECORD).read_text(encoding="utf-8"))
+    for key in (FILES, SEAL, CARD_ENTRY):
+        del record[key]
+    config = json.loads((run / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    if not record["model"]["model_name_or_path"].startswith("builtin:"):
+        record["model"] |= {"model_name_or_path": HUB, "revision": None}
+        record["base"] = {"name": HUB, "revision": None, "sha256": ""}
+        config["base_model_name_or_path"] = HUB
+    prior = MetaModel.from_pretrained(run).companion
+    with write_folder(folder, layout_of("start", record["skills"]), replace=True) as draft:
+        for name in filter(lambda name: (run / name).exists(), (ADAPTER, HEAD)):
+            copyfile(run / name, draft.path / name)
+        (draft.path / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+        if prior is not None:
+            light = np.argsort(-np.abs(prior.weight).max(0))[COLUMNS:]
+            weight = prior.weight.copy()
+            weight[:, light] = 0
+            save_companion(
+                draft.path, StoredCompanion(NgramModel(prior.labels, weight, prior.bias))
+            )
+        (draft.path / CARD).write_text(build_card(CardFacts(record, prior is not None)), "utf-8")
+        draft.record = record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(STARTS)} (default: all)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/starts"))
+    parser.add_argument("--multilingual", default=HUB, help="place of its encoder")
+    options = parser.parse_args()
+    for name in options.names or STARTS:
+        config, suite, metric = STARTS[name]
+        run, words = options.runs / name, ["--config", str(CONFIGS / f"{config}.yaml")]
+        base = options.multilingual if name.endswith("-multi") else "builtin:minilm"
+        words += ["--model.model_name_or_path", base, "--run.output_dir", str(run)]
+        if not (run / RECORD).exists():
+            train_jointly(read_settings(MetaTraining, words))
+        pack(run, FOLDER / name)
+        scores = score(MetaModel.from_pretrained(FOLDER / name, base=base), suite, metric)
+        write_file(FOLDER / name / SCORES, json.dumps(scores, indent=1) + "\n", replace=True)
+
+
+if __name__ == "__main__":
+    main()
