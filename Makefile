@@ -19,7 +19,7 @@ OFFLINE := HF_HUB_OFFLINE=1
 PYTEST = $(OFFLINE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast benchmark faults fuzz lint check lock
+.PHONY: help quickstart test test-fast starts benchmark faults fuzz lint check lock
 
 help:  ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*##/make \1:/p' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,9 @@ test: lint  ## Set up, then check format, style and types and run the tests
 
 test-fast: $(INSTALLED)  ## Set up, then run the tests that take no more than a moment
 	$(PYTEST) -m 'not slow'
+
+starts: $(INSTALLED)  ## Set up, then train the starts in the box anew (ARGUMENTS=--multilingual=FOLDER)
+	$(BIN)/python recipes/build_starts.py $(ARGUMENTS)
 
 benchmark: $(INSTALLED)  ## Set up, then measure speed beside other libraries (ARGUMENTS=--quick)
 	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[benchmark]'

@@ -1,7 +1,6 @@
 """Train the starts that come with the package, score them, and put them in the box.
 
-python recipes/build_starts.py --multilingual FOLDER
-python recipes/build_starts.py reviews-en --runs runs/starts   # a run that is there stays
+python recipes/build_starts.py --multilingual FOLDER    # a run below --runs is not repeated
 Each is trained by `recipes/configs/start_....yaml`, on corpora whose licenses allow to pass it on.
 It is scored once on tasks of other corpora, or held-out ones, five draws of labels each. In
 `nlp_meta/starts` go the adapter, its record, the heaviest n-grams, its card and these scores.
@@ -9,6 +8,7 @@ It is scored once on tasks of other corpora, or held-out ones, five draws of lab
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from shutil import copyfile
 from statistics import fmean
@@ -26,7 +26,6 @@ from nlp_meta.hub.model_card import CardFacts, build_card
 from nlp_meta.hub.pull import ADAPTER, ADAPTER_CONFIG, HEAD, RECORD
 from nlp_meta.hub.storage import StoredCompanion, layout_of, save_companion
 from nlp_meta.models.meta_model import MetaModel
-from nlp_meta.objectives.ngrams import NgramModel
 from nlp_meta.settings import DataSettings, MetaTraining
 from nlp_meta.training.config import read_settings
 from nlp_meta.training.plan import load_splits
@@ -48,8 +47,7 @@ def score(model: MetaModel, config: str, metric: str) -> dict[str, str]:
     for task in tasks:
         episodes = [
             evaluation_episode(task, labels_total=size, seed=SEED, draw=draw, max_query=QUERIES)
-            for size in SIZES
-            for draw in range(DRAWS)
+            for size, draw in product(SIZES, range(DRAWS))
         ]
         answers = answer_by_default(model, task, episodes)
         for e, given in zip(episodes, answers, strict=True):
@@ -60,9 +58,8 @@ def score(model: MetaModel, config: str, metric: str) -> dict[str, str]:
 
 def pack(run: Path, folder: Path) -> None:
     """Write what users need of a run; its tokenizer is that of its encoder."""
-    record = json.loads((run / RECORD).read_text(encoding="utf-8"))
-    for key in (FILES, SEAL, CARD_ENTRY):
-        del record[key]
+    whole = json.loads((run / RECORD).read_text(encoding="utf-8"))
+    record = {key: whole[key] for key in whole if key not in (FILES, SEAL, CARD_ENTRY)}
     config = json.loads((run / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     if not record["model"]["model_name_or_path"].startswith("builtin:"):
         record["model"] |= {"model_name_or_path": HUB, "revision": None}
@@ -74,12 +71,8 @@ def pack(run: Path, folder: Path) -> None:
             copyfile(run / name, draft.path / name)
         (draft.path / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
         if prior is not None:
-            light = np.argsort(-np.abs(prior.weight).max(0))[COLUMNS:]
-            weight = prior.weight.copy()
-            weight[:, light] = 0
-            save_companion(
-                draft.path, StoredCompanion(NgramModel(prior.labels, weight, prior.bias))
-            )
+            prior.weight[:, np.argsort(-np.abs(prior.weight).max(0))[COLUMNS:]] = 0
+            save_companion(draft.path, StoredCompanion(prior))
         (draft.path / CARD).write_text(build_card(CardFacts(record, prior is not None)), "utf-8")
         draft.record = record
 
