@@ -158,7 +158,7 @@ def place_base(
             f"cannot load '{name}' with the base '{place}': that folder is not here and one with "
             "config.json, a tokenizer and model.safetensors is needed; correct `base`"
         )
-    if moved or (weights.sha256 and is_folder and _is_small(place)):
+    if weights.sha256 and (moved or (is_folder and _is_small(place))):
         _check_same(place, weights, name=name)
     return {"model_name_or_path": place, "revision": None} if moved else {}
 
