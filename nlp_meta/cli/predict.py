@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, read_rows, write_columns
 from nlp_meta.cli.options import ANSWERING, READING, TABLES, add_shared, share
 from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_table
-from nlp_meta.errors import DataError
+from nlp_meta.errors import DataError, NlpMetaError
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -130,15 +130,24 @@ def _describe_bound(
 
 def load_answering(options: Namespace) -> "AdaptedModel":
     """Load the adapted model that was named, or a start as the model of a domain without labels."""
-    from nlp_meta.data.cards import CLASSIFICATION
-    from nlp_meta.hub.records import START, find_model
     from nlp_meta.models.classification import AdaptedModel
     from nlp_meta.models.meta_model import MetaModel
 
-    _, record = find_model(options.model)
-    if record.role == START and CLASSIFICATION in record.skills:
+    if _is_start(options.model):
         return MetaModel.from_pretrained(options.model, base=options.base).without_labels()
     return AdaptedModel.from_pretrained(options.model, base=options.base)
+
+
+def _is_start(model: str) -> bool:
+    """Whether a name is that of a start of classification; not where there is no model."""
+    from nlp_meta.data.cards import CLASSIFICATION
+    from nlp_meta.hub.records import START, find_model
+
+    try:
+        _, record = find_model(model)
+    except NlpMetaError:
+        return False
+    return record.role == START and CLASSIFICATION in record.skills
 
 
 @dataclass(slots=True)
