@@ -327,7 +327,8 @@ def load_backbone(
         "attn_implementation": attention,
         **hub_options,
     }
-    with reading(f"the model '{name}'", setting="`model.model_name_or_path`"):
+    setting = "`model.model_name_or_path` or, of a saved model, give its place with `base`"
+    with reading(f"the model '{name}'", setting=setting):
         tokenizer = load_tokenizer(path, **hub_options)
         config = load_config(path, **hub_options)
         model = _load_model(path, config, pooling=pooling, options=options)
