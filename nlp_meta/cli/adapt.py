@@ -165,17 +165,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
 def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     from nlp_meta.files.memories import describe_memory, record_memory
 
-    if options.robust:
-        raise DataError(
-            "cannot question the labels of sentence pairs: they have none and a table of labeled "
-            "texts is needed; leave out `--robust`"
-        )
-    check_languages(options)
-    if options.meta is None:
-        raise DataError(
-            "cannot adapt to sentence pairs: no start that comes with the package learned them and "
-            "one that did is needed; name it as META"
-        )
+    _check_pairs(options)
     languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
     memory = read_pairs(options, options.data, screen, **languages)
     if len(memory.pairs) > options.max_rows:
@@ -203,6 +193,20 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     if (report := adapted.report) is not None:
         record |= {name: value for name, value in asdict(report).items() if name != "pairs"}
     return {**describe_memory(memory), **_describe_pairs(adapted, options)}, record
+
+
+def _check_pairs(options: Namespace) -> None:
+    if options.robust:
+        raise DataError(
+            "cannot question the labels of sentence pairs: they have none and a table of labeled "
+            "texts is needed; leave out `--robust`"
+        )
+    check_languages(options)
+    if options.meta is None:
+        raise DataError(
+            "cannot adapt to sentence pairs: no start that comes with the package learned them and "
+            "one that did is needed; name it as META"
+        )
 
 
 def _check_outputs(options: Namespace, skill: str) -> None:
