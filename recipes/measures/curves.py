@@ -91,7 +91,7 @@ def draw_curves(curves: Mapping[str, Curve], path: Path) -> None:
         panel.set_xlabel(NAMES[variable])
         panel.set_xscale("log", base=2)
         panel.set_xticks(list(curve), [str(size) for size in curve])
-    panels[0].set_ylim(bottom=0)  # of all: they share it, and none is drawn after it
+    panels[0].set_yscale("log")  # of all: they share it
     panels[0].set_ylabel("examples a second")
     panels[3].set_ylabel("examples a second")
     panels[0].legend(frameon=False)
