@@ -17,7 +17,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 import yaml
-from measures.rungs import SEED, look
+from measures.rungs import SEED, look, split_views
 from numpy.typing import NDArray
 
 from nlp_meta.data.episodes import Episode, evaluation_episode
@@ -81,8 +81,7 @@ def main() -> None:
         episodes = [take(seed=SEED, draw=draw) for draw in range(DRAWS)]
         views, places = look(model, task, episodes)
         for episode, share in product(episodes, SHARES):
-            parts = ([places[x.source] for x in part] for part in (episode.support, episode.query))
-            support, query = (views[np.array(part, dtype=np.int64)] for part in parts)
+            support, query = split_views(views, places, episode)
             true = np.array([task.labels.index(x.target) for x in episode.support])
             given = flip(true, share, len(task.labels), [SEED, episode.index, round(100 * share)])
             at = record[str(share)].setdefault(task.name, [])

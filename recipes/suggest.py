@@ -14,7 +14,7 @@ from statistics import fmean, stdev
 
 import numpy as np
 import yaml
-from measures.rungs import look
+from measures.rungs import look, split_views
 from numpy.typing import NDArray
 
 from nlp_meta.comparing.suggestion import choose
@@ -28,8 +28,6 @@ from nlp_meta.settings import DataSettings
 from nlp_meta.training.plan import load_splits
 
 POOL, QUERIES, ROUND, MOST, DRAWS = 400, 200, 10, 100, 4
-
-
 Odds = NDArray[np.float64]
 
 
@@ -68,10 +66,7 @@ def main() -> None:
         pool = min(POOL, len(task.train))
         episode = evaluation_episode(task, labels_total=pool, seed=7, draw=0, max_query=QUERIES)
         seen, places = look(model, task, [episode])
-        pool_views, query = (
-            seen[np.array([places[e.source] for e in part])]
-            for part in (episode.support, episode.query)
-        )
+        pool_views, query = split_views(seen, places, episode)
         targets = np.array([task.labels.index(e.target) for e in episode.support])
         by_way: dict[str, list[list[float]]] = {way: [] for way in saved}
         for way, draw in [(way, draw) for way in saved for draw in range(DRAWS)]:

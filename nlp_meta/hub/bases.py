@@ -147,7 +147,7 @@ def place_base(
         place = str(Path(os.environ.get(MODELS, "")) / PureWindowsPath(saved).name)
         here = MODELS in os.environ and Path(place).is_dir()
         if _HUB_NAME.fullmatch(saved) and not weights.sha256:
-            return {"model_name_or_path": place} if here else {}
+            return {"model_name_or_path": place} if here and not pulled else {}
         if _HUB_NAME.fullmatch(saved) and model["revision"]:
             return {}
         if not here:
