@@ -13,12 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.files.outputs import check_folder
 from nlp_meta.hub.records import START
 from nlp_meta.hub.storage import layout_of
-from nlp_meta.models.inspection import plain_start
+from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import NEW_LABELS
 from nlp_meta.settings import DataSettings, ModelSettings
@@ -26,6 +30,14 @@ from nlp_meta.training.plan import load_splits
 from nlp_meta.training.trust import learn_trust, look_at_unseen
 
 SEED, STEPS, LONG, LIGHT = 0, 150, 400, 0.003
+
+
+def plain_start(settings: ModelSettings) -> MetaModel:
+    """An encoder as it is, with a head made from each support set."""
+    objective = build_classifier(settings, labels=())
+    weights = objective.meta_parameters(torch.Generator().manual_seed(0))
+    how = Adaptation(InnerLoop(0, 1e-3, "adam"), None, early_stop=True)
+    return MetaModel({CLASSIFICATION: objective}, weights, settings, {CLASSIFICATION: how})
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from nlp_meta.cli.options import (
     TakePaths,
     add_shared,
 )
-from nlp_meta.cli.predict import load_answering, predict_all
+from nlp_meta.cli.predict import is_start, load_answering, predict_all
 from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_table
 from nlp_meta.cli.translate import translate_all
 from nlp_meta.errors import LabelError, NlpMetaError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nlp_meta.data.episodes import Episode
     from nlp_meta.data.labels import LabelMatch
     from nlp_meta.files.memories import Memory
+    from nlp_meta.models.classification import AdaptedModel
 
 EXAMPLE = "nlp-meta evaluate adapted --data test.csv --output scores.json"
 CLASSIFICATION, RETRIEVAL, GENERATION = "classification", "retrieval", "generation"
@@ -152,6 +153,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
             spellings=model.spellings,
         )
         true = match.labels
+        model, narrowed = _narrow(model, true) if is_start(options.model) else (model, ())
         predictions = predict_all(model, table.texts, screen)
     unknown = model.count_unknown(table.texts)
     right = sum(answer.label == label for answer, label in zip(predictions, true, strict=True))
@@ -171,9 +173,21 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
         {metric: _score(true, predictions, metric, present) for metric in LABEL_METRICS},
         {"rows": len(true), "labels": labels, "risk_coverage": [asdict(part) for part in curve]},
         {"rows": f"{len(true)} ({shown}); 95% intervals over rows"},
-        notes=[*match.notes, *note_unknown(unknown, len(true)), *doubts],
+        notes=[*match.notes, *narrowed, *note_unknown(unknown, len(true)), *doubts],
         curve=curve,
     )
+
+
+def _narrow(start: "AdaptedModel", labels: Sequence[str]) -> "tuple[AdaptedModel, tuple[str, ...]]":
+    """Let a start, which learned labels that a table may lack, answer among the table's alone."""
+    kept = [label for label in start.labels if label in labels]
+    if not 1 < len(kept) < len(start.labels):
+        return start, ()
+    note = (
+        f"the start answers {' or '.join(kept)} alone: of its labels {', '.join(start.labels)} the "
+        "table has no other"
+    )
+    return start.among(kept), (note,)
 
 
 def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:

@@ -11,8 +11,8 @@ from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_sentence
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
+    from nlp_meta.comparing.inspection import Inspection
     from nlp_meta.files.tables import LabeledTable
-    from nlp_meta.models.inspection import Inspection
 
 EXAMPLE = "nlp-meta inspect --data labeled.csv --output doubtful.csv"
 
@@ -28,7 +28,8 @@ def add_options(command: ArgumentParser) -> None:
         "--start",
         metavar="META",
         help="meta-model that reads the texts, a folder or a name on the Hub; one that learned "
-        "these labels finds more (default: the encoder builtin:minilm as it is)",
+        "these labels finds more (default: the start that comes with the package and suits the "
+        "language of the texts)",
     )
     add_shared(main, "--base")
     add_shared(
@@ -51,12 +52,12 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         check_output_file(options)
     table = read_rows(options, options.data, screen)
     with quiet_libraries():
-        from nlp_meta.models.inspection import inspect_labels
+        from nlp_meta.comparing.inspection import inspect_labels
+        from nlp_meta.hub.builtin_starts import choose_start
         from nlp_meta.models.meta_model import MetaModel
 
-        start = None
-        if options.start is not None:
-            start = MetaModel.from_pretrained(options.start, base=options.base)
+        named = options.start or choose_start(table.texts)
+        start = MetaModel.from_pretrained(named, base=options.base)
         inspection = inspect_labels(
             table.texts,
             table.labels or (),
@@ -66,13 +67,15 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         )
     show_notes(screen, inspection.notes)
     columns = _arrange(inspection, table)
-    _show(inspection, columns, screen)
+    chosen = {} if options.start else {"start": named}
+    _show(inspection, columns, screen, chosen)
     if options.output is not None:
         write_columns(options, [columns])
         show_facts(screen, {"written to": str(options.output)})
     names = list(columns)
     return {
         "output": None if options.output is None else str(options.output),
+        **chosen,
         "rows": inspection.examples,
         "counts": inspection.counts,
         "findings": [
@@ -94,7 +97,9 @@ def _arrange(inspection: "Inspection", table: "LabeledTable") -> Columns:
     }
 
 
-def _show(inspection: "Inspection", columns: Columns, screen: Screen) -> None:
+def _show(
+    inspection: "Inspection", columns: Columns, screen: Screen, chosen: Mapping[str, str]
+) -> None:
     shown = ("what", "line", "label", "suggested_label", "text")
     cells = list(zip(*(columns[name] for name in shown), strict=True))[:_SHOWN]
     for what, line, label, suggestion, text in cells:
@@ -105,4 +110,4 @@ def _show(inspection: "Inspection", columns: Columns, screen: Screen) -> None:
     facts = {what: str(count) for what, count in inspection.counts.items() if count}
     if left:
         facts["not shown"] = f"{left} more; `--output FILE` writes all"
-    show_facts(screen, {"rows": str(inspection.examples), **facts})
+    show_facts(screen, {**chosen, "rows": str(inspection.examples), **facts})

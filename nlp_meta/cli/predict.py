@@ -133,12 +133,12 @@ def load_answering(options: Namespace) -> "AdaptedModel":
     from nlp_meta.models.classification import AdaptedModel
     from nlp_meta.models.meta_model import MetaModel
 
-    if _is_start(options.model):
+    if is_start(options.model):
         return MetaModel.from_pretrained(options.model, base=options.base).without_labels()
     return AdaptedModel.from_pretrained(options.model, base=options.base)
 
 
-def _is_start(model: str) -> bool:
+def is_start(model: str) -> bool:
     """Whether a name is that of a start of classification; not where there is no model."""
     from nlp_meta.data.cards import CLASSIFICATION
     from nlp_meta.hub.records import START, find_model

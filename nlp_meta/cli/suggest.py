@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from nlp_meta.models.meta_model import MetaModel
 
 EXAMPLE = """\
-nlp-meta suggest runs/quickstart/meta --data texts.csv --labeled labeled.csv \\
-    --number 20 --output next.csv"""
+nlp-meta suggest --data texts.csv --labeled labeled.csv --number 20 \\
+    --output next.csv"""
 
 
 def add_options(command: ArgumentParser) -> None:
@@ -28,9 +28,11 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(
         main,
         "model",
+        nargs="?",
         metavar="MODEL_OR_START",
-        help="adapted model, or a start, which adapts to the labels of --labeled: a folder, or a "
-        "name on the Hub",
+        help="adapted model, or a start, which adapts to the labels of --labeled: a folder, a name "
+        "on the Hub, or builtin:NAME (default: the start that comes with the package and suits the "
+        "language of the texts)",
     )
     add_shared(main, "--base")
     add_shared(main, "--data", help=f"table of texts to choose among; {TABLES}")
@@ -69,8 +71,10 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     labeled = read_rows(options, options.labeled, screen) if options.labeled else None
     with quiet_libraries(), show_work(screen, "choosing"):
         from nlp_meta.comparing.suggestion import suggest
+        from nlp_meta.hub.builtin_starts import choose_start
 
-        model, worth = _load(options, labeled)
+        named = options.model or choose_start([text for text in table.texts if text])
+        model, worth = _load(options, named, labeled)
         suggestions = suggest(
             model,
             table.texts,
@@ -82,12 +86,14 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     drawn = sum(suggestion.is_random for suggestion in suggestions)
     if len(suggestions) < options.number:
         show_notes(screen, [f"{len(suggestions)} different texts without a label are there"])
+    chosen = {} if options.model else {"start": named}
     facts = {"suggested": f"{len(suggestions)} of {len(table.texts)} rows, {drawn} of them random"}
     if worth is not None:
         facts["more labels"] = worth.sentence
-    show_facts(screen, {**facts, "written to": str(options.output)})
+    show_facts(screen, {**chosen, **facts, "written to": str(options.output)})
     return {
         "output": str(options.output),
+        **chosen,
         "rows": [suggestion.place + 1 for suggestion in suggestions],
         "random": drawn,
         "worth": None if worth is None else asdict(worth),
@@ -95,7 +101,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def _load(
-    options: Namespace, labeled: "LabeledTable | None"
+    options: Namespace, named: str, labeled: "LabeledTable | None"
 ) -> "tuple[AdaptedModel | MetaModel, Worth | None]":
     """The model that chooses, and what more labels would bring, where there are labels."""
     from nlp_meta.comparing.suggestion import Worth, value_more
@@ -103,14 +109,14 @@ def _load(
     from nlp_meta.models.classification import AdaptedModel
     from nlp_meta.models.meta_model import MetaModel
 
-    if find_model(options.model)[1].role != START:
-        model = AdaptedModel.from_pretrained(options.model, base=options.base)
+    if find_model(named)[1].role != START:
+        model = AdaptedModel.from_pretrained(named, base=options.base)
         if labeled is None:
             return model, None
         reason = "this model has learned from labels already; name its start in its place"
         sentence = f"how many more would pay cannot be told: {reason}"
         return model, Worth(len(labeled.texts), None, sentence)
-    start = MetaModel.from_pretrained(options.model, base=options.base)
+    start = MetaModel.from_pretrained(named, base=options.base)
     if labeled is None:
         return start, None
     given: dict[str, Any] = {"label_map": options.label_map, "seed": options.seed}

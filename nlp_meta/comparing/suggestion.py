@@ -115,8 +115,7 @@ def suggest(
     generator = np.random.default_rng(seed)
     drawn = min(max(1, round(RANDOM_SHARE * number)), number) if number > 1 else 0
     chosen = choose(features, odds, number=number - drawn, generator=generator)
-    rest = np.setdiff1d(np.arange(len(pool)), chosen)
-    random = generator.permutation(rest)[:drawn].tolist()
+    random = draw_apart(features, chosen, number=drawn, generator=generator)
     return [
         Suggestion(free[place], place in random, None if answers is None else answers[place])
         for place in [*chosen, *random]
@@ -139,8 +138,7 @@ def choose(
     Source:
         Ash et al. 2020, arXiv:1906.03671, algorithm 1.
     """
-    rows = features - features.mean(0)
-    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    rows = _directions(features)
     moves = odds.copy()
     if odds.shape[1] > 1:
         moves[np.arange(len(odds)), odds.argmax(1)] -= 1
@@ -159,6 +157,31 @@ def choose(
         distance = sizes + sizes[place] - 2 * (moves @ moves[place]) * cosine
         far = np.minimum(far, np.maximum(distance, 0)) if len(chosen) > 1 else distance.clip(0)
     return chosen
+
+
+def draw_apart(
+    features: Array, chosen: Sequence[int], *, number: int, generator: np.random.Generator
+) -> list[int]:
+    """Draw texts at random; never two that are alike, nor one that is like a chosen one.
+
+    Returns:
+        Places of texts; fewer come where fewer are different.
+    """
+    rows, drawn = _directions(features), list[int]()
+    for place in generator.permutation(len(rows)).tolist():
+        if len(drawn) == number:
+            break
+        taken = [*chosen, *drawn]
+        if not len(taken) or ((rows[taken] @ rows[place]).max() < ALIKE and place not in taken):
+            drawn.append(place)
+    return drawn
+
+
+def _directions(features: Array) -> Array:
+    """Features less their mean, each of length 1."""
+    rows: Array = features - features.mean(0)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    return rows
 
 
 @plain_modes()

@@ -58,7 +58,7 @@ from nlp_meta.objectives.classification import (
     log_probabilities,
     pair_answers,
 )
-from nlp_meta.objectives.ngrams import NgramModel, held_out_parts
+from nlp_meta.objectives.ngrams import NgramModel, held_out_parts, narrow_ngrams
 from nlp_meta.progress import Ticker
 from nlp_meta.settings import ModelSettings
 
@@ -151,6 +151,13 @@ class AdaptedModel(Model):
     def count_unknown(self, texts: Sequence[str]) -> int:
         """Number of texts of which the encoder knows nothing: answers to them say nothing."""
         return count_unknown(self.objective.backbone, texts)
+
+    def among(self, labels: Iterable[str]) -> "AdaptedModel":
+        """The same model, which gives no other of its labels than these, at least 2."""
+        objective, weights = narrow_labels(self.objective, self.weights, labels, shared=True)
+        kept = self.companion and narrow_ngrams(self.companion.model, objective.labels)
+        companion = replace(self.companion, model=kept) if self.companion and kept else None
+        return replace(self, objective=objective, weights=weights, companion=companion)
 
     @plain_modes()
     def predict(self, texts: Texts) -> list[Prediction]:

@@ -87,3 +87,8 @@ def test_labels_are_enough_to_adapt_and_a_start_answers_without(tmp_path, capsys
         words = ["evaluate", name, "--data", str(table), "--output", str(scores), "--replace"]
         assert main(words) == 0
         assert json.loads(scores.read_text("utf-8"))["accuracy"]["value"] == 1.0
+    assert "the start answers negative or positive alone" in capsys.readouterr().err
+    for command in ("inspect", "suggest"):
+        words = [command, "--data", str(table), "--output", str(tmp_path / f"{command}.csv")]
+        assert main(words) == 0
+        assert "builtin:reviews-en" in capsys.readouterr().out

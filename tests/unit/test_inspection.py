@@ -5,9 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.models.classification import AdaptedModel
-from nlp_meta.models.inspection import (
+from nlp_meta.comparing.inspection import (
     CONTRADICTION,
     DUPLICATE,
     FINDINGS,
@@ -18,6 +16,8 @@ from nlp_meta.models.inspection import (
     Inspection,
     inspect_labels,
 )
+from nlp_meta.errors import DataError, SettingsError
+from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import NEW_LABELS, Views, question_labels
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -278,6 +279,18 @@ def test_a_shared_head_answers_without_labels(make_model):
     model = make_model(labels=("negative", "neutral", "positive"))
 
     torch.testing.assert_close(table(model).sum(1), torch.ones(3))
+
+
+def test_some_of_the_labels_share_what_all_shared(make_model):
+    model = make_model(labels=("negative", "neutral", "positive")).without_labels()
+
+    two = model.among(["positive", "negative"])
+
+    assert two.labels == ("negative", "positive")
+    whole = model.predict_proba(TEXTS)[:, [0, 2]]
+    np.testing.assert_allclose(
+        two.predict_proba(TEXTS), whole / whole.sum(1, keepdims=True), atol=1e-6
+    )
 
 
 def test_a_head_of_prototypes_needs_labels(make_model):

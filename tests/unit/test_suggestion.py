@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nlp_meta.cli import main
-from nlp_meta.comparing.suggestion import choose, judge_sizes, suggest, value_more
+from nlp_meta.comparing.suggestion import choose, draw_apart, judge_sizes, suggest, value_more
 from nlp_meta.data.tasks import Example
 from nlp_meta.errors import DataError
 from nlp_meta.models.views import KNOWN_LABELS, Views
@@ -38,6 +38,15 @@ def test_the_unsure_come_first_and_copies_never():
 
     assert chosen[0] == 0 and 1 not in chosen and len(chosen) == 4
     assert chosen[1] == 3  # all others are sure
+
+
+def test_random_texts_are_unlike_the_chosen_and_each_other():
+    """Five texts in three directions: one is chosen, so one of each other direction is left."""
+    features = np.array([[2.0, 0], [2, 0], [0, 1], [0, 1], [-4, -2]])
+
+    for seed in range(5):
+        drawn = draw_apart(features, [0], number=5, generator=np.random.default_rng(seed))
+        assert sorted(drawn) in ([2, 4], [3, 4])
 
 
 def test_no_text_comes_twice_and_some_are_random(start):

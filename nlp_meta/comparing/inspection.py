@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nlp_meta.data.cards import CLASSIFICATION
@@ -22,14 +21,9 @@ from nlp_meta.data.labels import check_columns, match_labels
 from nlp_meta.data.leaks import find_repeats
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
-from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.models.adaptation import FOLDS, Adaptation
-from nlp_meta.models.builders import build_classifier
-from nlp_meta.models.classification import (
-    check_start,
-    fit_start,
-    see_texts,
-)
+from nlp_meta.hub.builtin_starts import choose_start
+from nlp_meta.models.adaptation import FOLDS
+from nlp_meta.models.classification import check_start, fit_start, see_texts
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.texts import check_labeled, share_unknown
 from nlp_meta.models.views import (
@@ -42,7 +36,6 @@ from nlp_meta.models.views import (
 )
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import held_out_parts
-from nlp_meta.settings import ModelSettings
 
 WRONG, CONTRADICTION, DUPLICATE, RARE = (
     "likely wrong label",
@@ -61,19 +54,6 @@ APART = 3.5
 """What stands out is so many robust deviations from the median."""
 _LEAST_SPREAD = 0.05
 """Of logarithms of lengths and of cosines: where most are equal, not every other stands out."""
-ENCODER = ModelSettings(
-    model_name_or_path="builtin:minilm",
-    revision=None,
-    pooling="mean",
-    head="ridge",
-    prefix_text="",
-    max_tokens=128,
-    lora_r=8,
-    lora_alpha=16.0,
-    lora_layers=3,
-    lora_target_modules=None,
-)
-"""What reads the texts where there is no start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +115,7 @@ def inspect_labels(
     Args:
         texts, labels, label_map, drop_labels, empty: See `MetaModel.adapt`.
         start: Reads the texts; where it learned these labels, its own answers count too. None
-            takes the encoder `builtin:minilm` as it is.
+            takes the one in the box that suits the language of the texts.
         seed: Of the parts that are held out.
 
     Raises:
@@ -146,7 +126,7 @@ def inspect_labels(
     texts, labels, notes = check_labeled(texts, labels, drop_labels=drop_labels, empty=empty)
     check_few(texts)
     check_columns(texts, labels)
-    start = start or plain_start()
+    start = start or MetaModel.from_pretrained(choose_start(texts))
     objective = start.objective_of(CLASSIFICATION, Classification)
     weights, how = start.start_of(CLASSIFICATION), start.adaptation[CLASSIFICATION]
     match = match_labels(labels, objective.labels, label_map=label_map)
@@ -170,14 +150,6 @@ def inspect_labels(
     findings.sort(key=lambda finding: FINDINGS.index(finding.what))
     chances = shares[np.arange(len(targets)), targets]
     return Inspection(len(texts), tuple(findings), tuple(chances.tolist()), notes)
-
-
-def plain_start(settings: ModelSettings = ENCODER) -> MetaModel:
-    """An encoder as it is, with a head made from each support set."""
-    objective = build_classifier(settings, labels=())
-    weights = objective.meta_parameters(torch.Generator().manual_seed(0))
-    how = Adaptation(InnerLoop(0, 1e-3, "adam"), None, early_stop=True)
-    return MetaModel({CLASSIFICATION: objective}, weights, settings, {CLASSIFICATION: how})
 
 
 def _find_wrong(
