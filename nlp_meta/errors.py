@@ -5,6 +5,8 @@ needed; what to change, by the name the user typed. The command line and the
 recipes print it as one sentence and leave with exit code 2.
 """
 
+import importlib.util
+
 # Values of a file stand in messages, and they may be of any length.
 _LONGEST = 2_000
 _CUT = " ... "
@@ -42,6 +44,23 @@ class SettingsError(NlpMetaError):
 
 class MissingPackageError(SettingsError):
     """An optional package that is not installed, or does not work with the others here."""
+
+
+def need_packages(purpose: str, *packages: str, extra: str) -> None:
+    """Stop where a package of an extra is not installed.
+
+    Args:
+        purpose: What it is needed for, as it follows "cannot".
+
+    Raises:
+        MissingPackageError: Names the packages, and how to install the extra.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f"cannot {purpose}: {' and '.join(missing)}, not installed here, is needed; install "
+            f"it with `pip install 'nlp-meta[{extra}]'`"
+        )
 
 
 class BackboneError(NlpMetaError):

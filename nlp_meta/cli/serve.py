@@ -1,6 +1,5 @@
 """`nlp-meta serve`: adapted models of many domains over HTTP, until told to stop."""
 
-import importlib.util
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -8,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from nlp_meta.cli.options import add_shared, positive, read_path, whole
 from nlp_meta.cli.screen import Screen, show_progress
-from nlp_meta.errors import MissingPackageError, SettingsError
+from nlp_meta.errors import SettingsError, need_packages
 from nlp_meta.escapes import one_line
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 EXAMPLE = "nlp-meta serve real_estate fashion me/travel-sentiment --port 8000"
 
 
@@ -108,7 +106,7 @@ def _add_limits(command: ArgumentParser) -> None:
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Load, say where, and answer; returns when all that was accepted is answered."""
-    _check_packages()
+    need_packages("serve", "fastapi", "uvicorn", "prometheus_client", extra="serve")
     from nlp_meta.serving.limits import check_reach, read_token
     from nlp_meta.serving.server import listen, run_server
 
@@ -128,20 +126,6 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         screen.notes.print(f"serving {names} at http://{host}:{port}", soft_wrap=True)
         run_server(app, listening)
     return {"host": options.host, "port": port, "domains": list(domains)}
-
-
-def _check_packages() -> None:
-    """Stop where a package of the extra `serve` is missing.
-
-    Raises:
-        MissingPackageError: Names it, and the extra.
-    """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackageError(
-            f"cannot serve: the package {missing[0]} is not installed and it is needed; install "
-            "it with `pip install 'nlp-meta[serve]'`"
-        )
 
 
 def _load(

@@ -16,9 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
-import pyarrow
-import pyarrow.parquet
-
 from nlp_meta import __version__
 from nlp_meta.comparing.bench import (
     CONTESTS,
@@ -34,7 +31,7 @@ from nlp_meta.data.episodes import Episode
 from nlp_meta.data.leaks import LeakReport
 from nlp_meta.data.tasks import Task
 from nlp_meta.encoders.cache import Storage
-from nlp_meta.errors import MissingPackageError, OutputError, SettingsError
+from nlp_meta.errors import MissingPackageError, OutputError, SettingsError, need_packages
 from nlp_meta.evaluation.answers import ANSWERS, missing_for
 from nlp_meta.evaluation.protocol import FOLDER as CELLS
 from nlp_meta.evaluation.protocol import (
@@ -58,7 +55,6 @@ from nlp_meta.files.outputs import (
     write_file,
     write_folder,
 )
-from nlp_meta.report.page import write_report
 from nlp_meta.report.verdict import answer_sentence
 from nlp_meta.training.run import Share, describe_hardware, hash_rows
 
@@ -145,10 +141,12 @@ def run_comparison(
         on_cell: Called with this process's finished cells and their number.
 
     Raises:
+        MissingPackageError: The extra `compare` is not installed.
         SettingsError: An unknown method, one that was trained on a task to be judged, or a
             folder with cells of other settings.
         DataError: A folder with cells of other data.
     """
+    need_packages("compare methods", "matplotlib", "pyarrow", "sklearn", extra="compare")
     settings = bench.settings
     check_metric(settings)
     methods = settings.comparison.methods
@@ -372,7 +370,7 @@ def _nothing_error(
 
 
 FORMAT = 1
-PACKAGES = ("torch", "transformers", "peft", "datasets", "scikit-learn", "numpy")
+PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy")
 UNEQUAL = 0.02
 """Share by which examples before may differ between starts that are called equal."""
 
@@ -381,6 +379,11 @@ def save_comparison(
     ran: Ran, bench: Bench, tasks: Sequence[Task], leaks: LeakReport, *, folder: Path
 ) -> str:
     """Write the results, every answer, and the page; give the sentence with the answer."""
+    import pyarrow
+    import pyarrow.parquet
+
+    from nlp_meta.report.page import write_report
+
     settings = bench.settings
     plan = settings.comparison
     analysis = Analysis(plan.metric, plan.ours, plan.over_tasks, plan.resamples, settings.run.seed)

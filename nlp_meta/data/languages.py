@@ -6,16 +6,13 @@ the hyphen stands between the languages, so a tag's own are written as underscor
 
 import re
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
-from langcodes import Language
-from langcodes.data_dicts import LANGUAGE_ALPHA3
+from nlp_meta.errors import DataError, EpisodeError, need_packages
 
-from nlp_meta.errors import DataError, EpisodeError
-
-COMMON_CODES = tuple(sorted(set(LANGUAGE_ALPHA3.values())))
-"""ISO 639-3 codes of the languages that have one of two letters too."""
+if TYPE_CHECKING:
+    from langcodes import Language
 
 # Members of macrolanguages that CLDR does not count as what the macrolanguage's code means.
 _MACROLANGUAGES = {"fuv": "ful", "nob": "nor", "pbt": "pus", "quy": "que"}
@@ -41,6 +38,23 @@ _NAMES = {
     "tar": "Rarámuri",
     "twi": "Twi",
 }
+
+
+@cache
+def common_codes() -> tuple[str, ...]:
+    """ISO 639-3 codes of the languages that have one of two letters too."""
+    _language_class()
+    from langcodes.data_dicts import LANGUAGE_ALPHA3
+
+    return tuple(sorted(set(LANGUAGE_ALPHA3.values())))
+
+
+@cache
+def _language_class() -> "type[Language]":
+    need_packages("tell languages apart", "langcodes", "language_data", extra="translation")
+    from langcodes import Language
+
+    return Language
 
 
 class LanguageTag(NamedTuple):
@@ -72,7 +86,7 @@ def parse_tag(tag: str) -> LanguageTag:
     if language is None:
         return LanguageTag(code.lower(), script, region)
     if script is None and language.language == "zh" and region is not None:
-        script = Language.make("zh", territory=region).maximize().script
+        script = _language_class().make("zh", territory=region).maximize().script
     name = language.prefer_macrolanguage().to_alpha3()
     return LanguageTag(_MACROLANGUAGES.get(name, name), script, region)
 
@@ -84,13 +98,15 @@ def name_language(tag: str) -> str:
     a name stands for itself.
     """
     language, script = _find(_split(tag)[0]), parse_tag(tag).script
-    if language is None or not (script is None or Language.make(script=script).is_valid()):
+    if language is None or not (script is None or _language_class().make(script=script).is_valid()):
         return tag
     # A member of a macrolanguage may have a name of its own.
     name = _NAMES.get(language.to_alpha3()) or language.prefer_macrolanguage().language_name("en")
     if name.startswith("Unknown"):
         return tag
-    return f"{name} in {Language.make(script=script).script_name('en')} script" if script else name
+    if script is None:
+        return name
+    return f"{name} in {_language_class().make(script=script).script_name('en')} script"
 
 
 def same_language(wanted: str, tag: str) -> bool:
@@ -153,10 +169,10 @@ def list_languages(language: str) -> tuple[str, ...]:
     return tuple(part.split("_")[0] for part in language.split("-") if part[:1].islower())
 
 
-def _find(code: str) -> Language | None:
+def _find(code: str) -> "Language | None":
     """A language by its code alone, without script and region; None for what is no code."""
     try:
-        language = Language.get(code)
+        language = _language_class().get(code)
         language.to_alpha3()
     except (ValueError, LookupError):
         return None

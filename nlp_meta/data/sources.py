@@ -21,7 +21,7 @@ from nlp_meta.data.cards import (
     HubTask,
     TaskCard,
 )
-from nlp_meta.errors import CardError, SettingsError
+from nlp_meta.errors import CardError, SettingsError, need_packages
 from nlp_meta.tables.delimited import SEPARATORS
 from nlp_meta.tables.formats import TABLE_FORMS, parse_table
 from nlp_meta.tables.rows import Reading
@@ -222,6 +222,7 @@ def _read_hub(card: DataCard, task: TaskCard, split: str) -> tuple[Row, ...]:
 
 
 def _load_hub(hub: HubSource, place: HubTask, split: str, *, card: DataCard) -> list[Record]:
+    need_packages(f"read '{hub.id}' from the Hub", "datasets", extra="datasets")
     import datasets  # 1 s, and files need none of it
 
     try:

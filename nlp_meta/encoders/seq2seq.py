@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from nlp_meta.data.clock import Clock
-from nlp_meta.data.languages import COMMON_CODES, LanguageTag, name_language, parse_tag, split_pair
+from nlp_meta.data.languages import LanguageTag, common_codes, name_language, parse_tag, split_pair
 from nlp_meta.encoders.backbone import (
     Turn,
     check_vocabulary,
@@ -195,7 +195,7 @@ def near_codes(languages: Languages, code: str) -> list[str]:
         names = (_language(known), _parse(known).language)
         return max(SequenceMatcher(None, name, near).ratio() for name in wanted for near in names)
 
-    codes = [known for known in languages.known or COMMON_CODES if known != UNDETERMINED]
+    codes = [known for known in languages.known or common_codes() if known != UNDETERMINED]
     return sorted(codes, key=lambda known: (-likeness(known), known))[:5]
 
 

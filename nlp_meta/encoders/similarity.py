@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.data.inputs import Texts, as_texts, check_callback, check_number, check_whole
-from nlp_meta.errors import DataError
+from nlp_meta.errors import DataError, need_packages
 from nlp_meta.progress import Ticker
 
 NEIGHBORS = 4
@@ -183,6 +183,7 @@ class Overlap:
     ) -> "Overlap":
         """Count the n-grams of two sides, which may be one."""
         # It takes a second to import, and only whoever looks for translations needs it.
+        need_packages("compare the characters of texts", "sklearn", extra="translation")
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=orders, sublinear_tf=True)

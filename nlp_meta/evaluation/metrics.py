@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from nlp_meta.data.answers import Placed, Prediction, Translation
 from nlp_meta.data.languages import parse_tag
-from nlp_meta.errors import DataError, MissingPackageError, SettingsError
+from nlp_meta.errors import DataError, MissingPackageError, SettingsError, need_packages
 
 Numbers = NDArray[np.float64]
 ColumnTypes = Mapping[str, str | list[str]]
@@ -113,6 +113,7 @@ def make_module(metric: RowMetric, known: Mapping[str, Any], **options: Any) -> 
 @cache
 def _module_class() -> Any:
     """Importing `evaluate` takes seconds, so it waits for the first score."""
+    need_packages("give a metric to `evaluate`", "evaluate", "datasets", extra="datasets")
     import evaluate
     from datasets import Features, List, Value
 
@@ -199,6 +200,7 @@ def spbleu_missing() -> str | None:
 
 
 def _vocabulary_path() -> Path:
+    need_packages("score translations", "sacrebleu", extra="translation")
     from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
     from sacrebleu.utils import SACREBLEU_DIR
 
@@ -211,6 +213,7 @@ def _tokenizer(metric: str, language: str) -> str:
 
 @cache
 def _scorer(metric: str, tokenizer: str) -> Any:
+    need_packages("score translations", "sacrebleu", extra="translation")
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
@@ -359,7 +362,7 @@ def load_metric(name: str, **options: Any) -> Any:
 
 
 def score(name: str, true: Sequence[str], answers: Sequence[Any], known: Sequence[str]) -> float:
-    """Score answers through the `evaluate.Metric` of a name, to the number that it gives itself.
+    """Score answers by a metric of a name, to the number that its `evaluate.Metric` gives.
 
     Args:
         known: Of the task, by the skill of the metric.
@@ -369,16 +372,7 @@ def score(name: str, true: Sequence[str], answers: Sequence[Any], known: Sequenc
         SettingsError: There is no metric of that name.
     """
     metric = find_metric(name)
-    check_rows(true, answers)
-    columns = metric.columns.write(true, answers)
-    given = {column: columns[column] for column in metric.inputs}
-    option = {metric.option: list(known)} if metric.option else {}
-    return float(_kept_module(name).compute(**given, **option)[name])
-
-
-@cache
-def _kept_module(name: str) -> Any:
-    return load_metric(name)
+    return metric(true, answers, known)
 
 
 def find_metric(name: str, *, setting: str = "metric") -> RowMetric:

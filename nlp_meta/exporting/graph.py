@@ -1,7 +1,6 @@
 """An adapted model as one plain network, that network as an ONNX file, and one of eight bits."""
 
 import copy
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -13,28 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT
-from nlp_meta.errors import ExportError, MissingPackageError
+from nlp_meta.errors import ExportError
 from nlp_meta.models.classification import AdaptedModel
 
 INPUTS, OUTPUT = ("input_ids", "attention_mask"), "logits"
 LARGEST = 1_800_000_000
 """Bytes of weights that are kept inside a file; protobuf reads no file above two gigabytes."""
-
-_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-
-
-def check_packages() -> None:
-    """Stop before the work where a package of the extra `onnx` is missing.
-
-    Raises:
-        MissingPackageError: Names it.
-    """
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingPackageError(
-            f"cannot export to ONNX: the package {missing[0]} is not installed and "
-            f"{', '.join(_PACKAGES)} are needed; install them with `pip install 'nlp-meta[onnx]'`"
-        )
 
 
 class Merged(nn.Module):

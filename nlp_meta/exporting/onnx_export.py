@@ -27,8 +27,8 @@ from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import Owners, tokenize
 from nlp_meta.encoders.lora import Adapter
 from nlp_meta.encoders.prefix import whole_network
-from nlp_meta.errors import ExportError, SettingsError
-from nlp_meta.exporting.graph import INPUTS, Merged, check_packages, merge, quantize, write_graph
+from nlp_meta.errors import ExportError, SettingsError, need_packages
+from nlp_meta.exporting.graph import INPUTS, Merged, merge, quantize, write_graph
 from nlp_meta.files.outputs import Layout, check_folder, write_folder
 from nlp_meta.hub.pull import COMPANION_FACTS, COMPANION_WEIGHTS
 from nlp_meta.hub.storage import StoredCompanion, save_companion
@@ -358,7 +358,7 @@ def export_onnx(
             f"cannot quantize to '{quantization}': one of {', '.join(QUANTIZATIONS)} is needed; "
             "change `quantization`"
         )
-    check_packages()
+    need_packages("export to ONNX", "onnx", "onnxruntime", "onnxscript", extra="onnx")
     check_folder(folder, LAYOUT, replace=replace)
     check_tokenizer(model.objective.backbone.tokenizer, model.settings.model_name_or_path)
     with write_folder(folder, LAYOUT, replace=replace) as draft:

@@ -10,12 +10,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import polib
+from typing import TYPE_CHECKING, Any
 
 from nlp_meta.data.cells import is_empty
-from nlp_meta.errors import DataError
+from nlp_meta.errors import DataError, need_packages
 from nlp_meta.files.entries import (
     FUZZY,
     HEADER,
@@ -29,7 +27,10 @@ from nlp_meta.files.entries import (
     decode_declared,
     shorten,
 )
-from nlp_meta.files.markup import Document, fill, read_xml, write_xml
+from nlp_meta.files.markup import Document, fill, load_lxml, read_xml, write_xml
+
+if TYPE_CHECKING:
+    import polib
 
 _KEYWORD = r"(?:#~\s*)?(?:msgid_plural|msgid|msgctxt|msgstr(?:\[\d+\])?)(?![\w\[])\s*"
 _STARTS_TEXT = re.compile(rf'{_KEYWORD}|(?:#~\s*)?"')
@@ -49,7 +50,7 @@ class _Slot:
     """A place for one translation: an entry, or its singular or other forms alike."""
 
     entry: Entry
-    unit: polib.POEntry | None
+    unit: "polib.POEntry | None"
     forms: tuple[int, ...] = ()
 
 
@@ -99,7 +100,7 @@ def render_po(
     pairs: Sequence[tuple[str, str]], *, target_lang: str | None, reviewed: bool
 ) -> bytes:
     """Write pairs as a new file; a source that comes again is told apart by its context."""
-    catalog = polib.POFile()
+    catalog = _load_polib().POFile()
     catalog.metadata["MIME-Version"] = "1.0"
     catalog.metadata["Content-Transfer-Encoding"] = "8bit"
     if target_lang:
@@ -108,18 +109,25 @@ def render_po(
     for source, target in pairs:
         seen[source] = seen.get(source, 0) + 1
         context = None if seen[source] == 1 else str(seen[source])
-        unit = polib.POEntry(msgid=source, msgstr=target, msgctxt=context)
+        unit = _load_polib().POEntry(msgid=source, msgstr=target, msgctxt=context)
         unit.fuzzy = not reviewed
         catalog.append(unit)
     return _render(catalog)
 
 
-def _render(catalog: polib.POFile) -> bytes:
+def _load_polib() -> Any:
+    need_packages("read or write a catalog (.po)", "polib", extra="translation")
+    import polib
+
+    return polib
+
+
+def _render(catalog: "polib.POFile") -> bytes:
     catalog.metadata["Content-Type"] = "text/plain; charset=UTF-8"
     return (str(catalog).rstrip("\n") + "\n").encode()
 
 
-def _parse(file: UserFile) -> tuple[polib.POFile, tuple[str, ...]]:
+def _parse(file: UserFile) -> "tuple[polib.POFile, tuple[str, ...]]":
     declared = _CHARSET.search(_header(file.content))
     named = None if declared is None else declared[1].decode("ascii", errors="replace")
     # A template names no encoding yet.
@@ -134,7 +142,7 @@ def _parse(file: UserFile) -> tuple[polib.POFile, tuple[str, ...]]:
         path = Path(folder) / "entries.po"
         path.write_text(text, encoding="utf-8", newline="")
         try:
-            return polib.pofile(str(path), encoding="utf-8"), notes
+            return _load_polib().pofile(str(path), encoding="utf-8"), notes
         except (OSError, ValueError, LookupError) as error:
             match = re.search(r"\(line (\d+)\):?\s*(.*)", str(error))
             place = int(match[1]) if match else None
@@ -142,7 +150,7 @@ def _parse(file: UserFile) -> tuple[polib.POFile, tuple[str, ...]]:
             raise damaged(file, reason, line=place) from error
 
 
-def _language(catalog: polib.POFile, name: str) -> str | None:
+def _language(catalog: "polib.POFile", name: str) -> str | None:
     tag = catalog.metadata.get(name, "").strip()
     return tag if re.fullmatch(r"[a-z]{2,3}([_@-].*)?", tag) else None
 
@@ -160,7 +168,7 @@ def _check_quotes(file: UserFile, line: str, number: int) -> None:
         raise damaged(file, reason, line=number)
 
 
-def _slots(catalog: polib.POFile) -> Iterator[_Slot]:
+def _slots(catalog: "polib.POFile") -> Iterator[_Slot]:
     if catalog.metadata:
         yield _Slot(Entry(None, None, 1, HEADER), None)
     forms = [form for unit in catalog for form in unit.msgstr_plural]
@@ -178,7 +186,7 @@ def _slots(catalog: polib.POFile) -> Iterator[_Slot]:
             yield replace(slot, entry=replace(slot.entry, reason=reason))
 
 
-def _slots_of(unit: polib.POEntry, *, singular: int, count: int, many: int) -> Iterator[_Slot]:
+def _slots_of(unit: "polib.POEntry", *, singular: int, count: int, many: int) -> Iterator[_Slot]:
     line = max(1, unit.linenum)
     if not unit.msgid_plural:
         yield _Slot(Entry(unit.msgid, unit.msgstr, line), unit)
@@ -200,7 +208,7 @@ def _slots_of(unit: polib.POEntry, *, singular: int, count: int, many: int) -> I
                 yield _Slot(entry, unit)
 
 
-def _plural_rule(catalog: polib.POFile) -> tuple[int, int, int] | None:
+def _plural_rule(catalog: "polib.POFile") -> tuple[int, int, int] | None:
     """Which form one thing takes, how many forms there are, and which one many things take.
 
     Returns:
@@ -273,7 +281,7 @@ def _add_forms(message: Any, *, count: int) -> list[Any]:
     Args:
         count: Forms of plurals where the message has none yet.
     """
-    from lxml import etree
+    etree = load_lxml()
 
     translation = message.find("translation")
     if translation is None:

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import ParseError
 from xml.parsers.expat import errors
 from xml.sax.saxutils import escape
 
-from nlp_meta.errors import DataError
+from nlp_meta.errors import DataError, need_packages
 from nlp_meta.files.entries import UserFile, damaged, decode_declared, shorten
 
 _MARKS = {"mrk", "hi", "sub", "sm", "em"}
@@ -41,6 +41,18 @@ _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BLANKS = re.compile(r"[ \t\r\n]+")
 
 
+def load_lxml() -> Any:
+    """Import what reads and writes XML.
+
+    Raises:
+        MissingPackageError: The extra `translation` is not installed.
+    """
+    need_packages("read or write XML", "lxml", extra="translation")
+    from lxml import etree
+
+    return etree
+
+
 def flatten(node: Any, *, preserve: bool) -> str:
     """Read the text of a `seg`, `source` or `target`.
 
@@ -57,7 +69,7 @@ def fill(node: Any, text: str, *, like: Any) -> None:
     Each element of the source is used as often as it is there; where the tags of the text
     do not close, all of it is plain text. Characters that XML does not have are dropped.
     """
-    from lxml import etree
+    etree = load_lxml()
 
     text = _NO_CHARACTER.sub("", text)
     markup: dict[str, deque[str]] = {}
@@ -99,7 +111,7 @@ def _pieces(node: Any) -> Iterator[tuple[str, str | None]]:
 
 
 def _element(node: Any) -> Iterator[tuple[str, str | None]]:
-    from lxml import etree
+    etree = load_lxml()
 
     name = etree.QName(node).localname
     if name in _MARKS:
@@ -144,7 +156,7 @@ def read_xml(file: UserFile, *, root: str) -> Document:
     Raises:
         DataError: Names the line where the parser stopped.
     """
-    from lxml import etree
+    etree = load_lxml()
 
     head = file.content[:_DECLARATION].decode("ascii", errors="ignore").replace("\0", "")
     declaration = _ENCODING.match(head.lstrip())
@@ -196,7 +208,7 @@ def space_is_kept(node: Any, *, default: bool) -> bool:
 
 def write_xml(document: Document) -> bytes:
     """Write a file as it was read, in its encoding."""
-    from lxml import etree
+    etree = load_lxml()
 
     encoding = document.encoding.upper().removesuffix("-SIG")
     # Marked as such, whichever order its bytes have.
@@ -208,7 +220,7 @@ def write_xml(document: Document) -> bytes:
 
 def render_xml(root: Any) -> bytes:
     """Write a new file, an element of its own a line."""
-    from lxml import etree
+    etree = load_lxml()
 
     etree.indent(root, space="  ")
     written: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
@@ -235,6 +247,7 @@ class _Root:
 
 
 def _scan(file: UserFile, text: str, *, forbid_dtd: bool = True) -> _Root:
+    need_packages("read XML", "defusedxml", extra="translation")
     from defusedxml import DefusedXmlException, DTDForbidden
     from defusedxml.ElementTree import DefusedXMLParser
 

@@ -17,7 +17,7 @@ from nlp_meta.files.entries import (
     UserFile,
     list_names,
 )
-from nlp_meta.files.markup import fill, flatten, read_xml, render_xml, space_is_kept
+from nlp_meta.files.markup import fill, flatten, load_lxml, read_xml, render_xml, space_is_kept
 from nlp_meta.files.states import tmx_reason
 
 _LANG = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -64,7 +64,7 @@ def tmx_entries(file: UserFile, *, source_lang: str | None, target_lang: str | N
 
 def render_tmx(pairs: Sequence[tuple[str, str]], *, source_lang: str, target_lang: str) -> bytes:
     """Write pairs as a TMX 1.4 file."""
-    from lxml import etree
+    etree = load_lxml()
 
     root = etree.Element("tmx", {"version": "1.4"})
     header = {"srclang": source_lang, "adminlang": "en", "segtype": "sentence"}

@@ -21,7 +21,15 @@ from nlp_meta.files.entries import (
     UserFile,
     damaged,
 )
-from nlp_meta.files.markup import fill, flatten, read_xml, render_xml, space_is_kept, write_xml
+from nlp_meta.files.markup import (
+    fill,
+    flatten,
+    load_lxml,
+    read_xml,
+    render_xml,
+    space_is_kept,
+    write_xml,
+)
 from nlp_meta.files.states import is_locked, segment_reason, xliff_reason
 
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
@@ -96,7 +104,7 @@ def render_xliff(
     pairs: Sequence[tuple[str, str]], *, source_lang: str, target_lang: str, reviewed: bool
 ) -> bytes:
     """Write pairs as an XLIFF 1.2 file."""
-    from lxml import etree
+    etree = load_lxml()
 
     root = etree.fromstring(_NEW_FILE.encode())
     part = root[0]
@@ -213,7 +221,7 @@ def _is_translatable(unit: Any) -> bool:
 
 def _add_target(place: _Place) -> Any:
     """An empty target where the schema wants it, indented like its source."""
-    from lxml import etree
+    etree = load_lxml()
 
     unit, before = place.unit, place.unit.find("{*}source")
     namespace = unit.tag[: unit.tag.rfind("}") + 1]

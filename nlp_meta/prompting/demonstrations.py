@@ -9,7 +9,7 @@ import numpy as np
 from nlp_meta.data.duplicates import text_key
 from nlp_meta.data.episodes import make_generator
 from nlp_meta.data.tasks import Example
-from nlp_meta.errors import EpisodeError, SettingsError
+from nlp_meta.errors import EpisodeError, SettingsError, need_packages
 from nlp_meta.prompting.prompts import Chat, Prompt, Reader, Template
 
 SELECTIONS = ("balanced", "nearest")
@@ -117,6 +117,7 @@ def rank_nearest(examples: Sequence[str], texts: Sequence[str]) -> list[list[int
     Similarity is the cosine of TF-IDF weights of character n-grams (1 to 5), whose
     frequencies come from the examples alone; of equal ones the first stands first.
     """
+    need_packages("choose demonstrations by likeness", "sklearn", extra="compare")
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     if not examples or not texts:

@@ -32,7 +32,13 @@ from nlp_meta.encoders.backbone import (
     reading,
 )
 from nlp_meta.encoders.batches import by_length, pad_rows
-from nlp_meta.errors import BackboneError, EpisodeError, MissingPackageError, SettingsError
+from nlp_meta.errors import (
+    BackboneError,
+    EpisodeError,
+    MissingPackageError,
+    SettingsError,
+    need_packages,
+)
 from nlp_meta.prompting.prompts import Chat, Prompt
 
 Ids = tuple[int, ...]
@@ -202,12 +208,8 @@ def find_weights(name_or_path: str, gguf_file: str | None) -> tuple[str, str | N
                 "`prompting.model_name_or_path`"
             )
         name_or_path, gguf_file = str(Path(package.origin).parent), _BUILTIN_FILE
-    if gguf_file is not None and importlib.util.find_spec("gguf") is None:
-        raise MissingPackageError(
-            f"cannot read '{gguf_file}': the package gguf is needed; install it with "
-            "`pip install 'nlp-meta[prompting]'`, or name a model in safetensors as "
-            "`prompting.model_name_or_path`"
-        )
+    if gguf_file is not None:
+        need_packages(f"read '{gguf_file}'", "gguf", extra="prompting")
     return name_or_path, gguf_file
 
 

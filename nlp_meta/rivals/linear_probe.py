@@ -1,18 +1,18 @@
 """Linear probe: logistic regression on what the frozen encoder says of a text."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from nlp_meta.data.answers import Learned, Prediction, Rival
 from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.encoders.prefix import Embed
-from nlp_meta.errors import SettingsError
+from nlp_meta.errors import SettingsError, need_packages
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 # Standardized features of a support set are fitted within some hundred iterations.
 _MAX_ITERATIONS = 5000
@@ -33,6 +33,7 @@ def linear_probe(embed: Embed, *, regularization: Sequence[float], folds: int, s
         seed: Of the split into folds.
 
     Raises:
+        MissingPackageError: scikit-learn is not installed.
         SettingsError: No value of `C`, one that is not above 0, or fewer than 2 folds.
             Learning raises EpisodeError for a support set of fewer than 2 labels.
     """
@@ -42,6 +43,7 @@ def linear_probe(embed: Embed, *, regularization: Sequence[float], folds: int, s
             "least one value, all above 0, and at least 2 folds are needed; change "
             "`regularization` or `folds`"
         )
+    need_packages("compare `linear_probe`", "sklearn", extra="compare")
     strengths = sorted(regularization)
 
     def learn(support_set: SupportSet) -> Learned:
@@ -92,7 +94,13 @@ def _features(embed: Embed, texts: Sequence[str]) -> NDArray[np.float64]:
     return np.asarray(embed(texts), dtype=np.float64)
 
 
-def _fit(features: NDArray[np.float64], targets: NDArray[np.int64], *, strength: float) -> Pipeline:
+def _fit(
+    features: NDArray[np.float64], targets: NDArray[np.int64], *, strength: float
+) -> "Pipeline":
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     model = make_pipeline(
         StandardScaler(), LogisticRegression(C=strength, max_iter=_MAX_ITERATIONS)
     )
@@ -100,7 +108,7 @@ def _fit(features: NDArray[np.float64], targets: NDArray[np.int64], *, strength:
 
 
 def _probabilities(
-    model: Pipeline, query: NDArray[np.float64], *, labels: int
+    model: "Pipeline", query: NDArray[np.float64], *, labels: int
 ) -> NDArray[np.float64]:
     """Probabilities `(queries, labels)`; 0 for a label without an example."""
     probabilities = np.zeros((len(query), labels))
@@ -113,6 +121,8 @@ def _stratified_splits(
     targets: NDArray[np.int64], *, folds: int, seed: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Kept and held-out rows of each fold."""
+    from sklearn.model_selection import StratifiedKFold
+
     counts = np.bincount(targets)
     alone = np.flatnonzero(counts[targets] == 1)
     shared = np.flatnonzero(counts[targets] > 1)

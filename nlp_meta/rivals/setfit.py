@@ -6,7 +6,6 @@ is judged with, pooled, cut and prefixed alike, from memory.
 
 import copy
 import importlib.metadata
-import importlib.util
 import logging
 import os
 import random
@@ -18,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from nlp_meta.data.answers import Learned, Prediction, Rival
 from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.batches import pad_rows, tokenize
-from nlp_meta.errors import DivergedError, MissingPackageError, SettingsError
+from nlp_meta.errors import DivergedError, MissingPackageError, SettingsError, need_packages
 from nlp_meta.objectives.classification import to_predictions
 
 _PACKAGES = ("setfit", "sentence-transformers", "transformers")
@@ -133,11 +131,7 @@ def import_setfit() -> Any:
         MissingPackageError: It is not installed, its import fails, or this is one of
             several processes.
     """
-    if importlib.util.find_spec("setfit") is None:
-        raise MissingPackageError(
-            "cannot compare `setfit` (package setfit is not installed): it is needed, with "
-            "sentence-transformers; `pip install 'nlp-meta[setfit]'`"
-        )
+    need_packages("compare `setfit`", "setfit", "sentence_transformers", extra="setfit")
     # Its trainer reads this too, and would wait for the others at every step.
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:
@@ -164,6 +158,7 @@ def _train(
     support_set: SupportSet,
     arguments: Any,
 ) -> Any:
+    from sklearn.linear_model import LogisticRegression
     from transformers import PrinterCallback, ProgressCallback
 
     texts = list(support_set.texts)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from io import BytesIO, StringIO
 from typing import Any
 
+from nlp_meta.errors import need_packages
 from nlp_meta.tables.contents import JSON, PARQUET, WORKBOOK, decode_bytes, find_kind
 from nlp_meta.tables.delimited import SEPARATORS, read_delimited
 from nlp_meta.tables.json_tables import read_json
@@ -98,6 +99,7 @@ def render_table(
         return (text + "\n" if lines or form == JSON else "").encode()
     cells = {name: _write_cells([row.get(name) for row in rows], form) for name in columns}
     if form == PARQUET:
+        need_packages("write a Parquet file", "pyarrow", extra="parquet")
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -136,6 +138,7 @@ def _tell(rows: Rows, form: str, forms: Collection[str], what: str) -> Rows:
 
 
 def _read_parquet(content: bytes, columns: Collection[str] | None, most: int | None) -> Rows:
+    need_packages("read a Parquet file", "pyarrow", extra="parquet")
     import pyarrow as pa  # 0.1 s, and most tables are text
     from pyarrow import parquet
 

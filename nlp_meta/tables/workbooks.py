@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from warnings import catch_warnings, simplefilter
 
-from nlp_meta.errors import MissingPackageError
+from nlp_meta.errors import MissingPackageError, need_packages
 from nlp_meta.tables.rows import Cells, Rows, TableError, pick_cells
 
 if TYPE_CHECKING:
@@ -134,13 +134,9 @@ def import_openpyxl() -> Any:
     Raises:
         MissingPackageError: It is not installed.
     """
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise MissingPackageError(
-            "cannot read or write a workbook (.xlsx): openpyxl is not installed, it is needed for "
-            "that; install it by `pip install 'nlp-meta[excel]'`, or save the table as .csv"
-        ) from error
+    need_packages("read or write a workbook (.xlsx)", "openpyxl", extra="excel")
+    import openpyxl
+
     return openpyxl
 
 

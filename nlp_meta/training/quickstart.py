@@ -20,6 +20,7 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import Episode, evaluation_episode
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.prefix import mean_pooled_embedder
+from nlp_meta.errors import need_packages
 from nlp_meta.evaluation.protocol import evaluate
 from nlp_meta.evaluation.statistics import Interval, interval_of_draws
 from nlp_meta.files.outputs import Layout, check_folder, write_file
@@ -146,8 +147,10 @@ def run_quickstart(
         replace: An earlier quickstart in `output_dir` may be lost.
 
     Raises:
+        MissingPackageError: The extra `quickstart` is not installed.
         OutputError: `output_dir` holds an earlier quickstart or other things.
     """
+    need_packages("run the quickstart", "sklearn", extra="quickstart")
     began = time.monotonic()
     layout = Layout("a quickstart", record="")
     check_folder(output_dir, layout, replace=replace, argument="output_dir")

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
 import torch
 from tokenizers import AddedToken, Tokenizer
 from torch import Tensor
@@ -32,7 +31,7 @@ from transformers import (
 
 from nlp_meta.encoders.backbone import is_head, load_network, load_tokenizer, reading
 from nlp_meta.encoders.seq2seq import TAGS, UNDETERMINED
-from nlp_meta.errors import BackboneError, SettingsError
+from nlp_meta.errors import BackboneError, SettingsError, need_packages
 
 SHAPED = ("bert", "roberta", "xlm-roberta", "camembert")
 """Model types whose layers BART's encoder can hold."""
@@ -249,6 +248,7 @@ def save_marian_vocabulary(
     # Three pieces of SentencePiece's own are replaced by three of Marian's.
     _train_pieces(model, texts, size=size - len(tags))
     shutil.copyfile(model, folder / "target.spm")
+    sentencepiece = _load_sentencepiece()
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(model))
     names = [pieces.id_to_piece(place) for place in range(pieces.get_piece_size())]
     names = [name for name in names if name not in NEVER_PIECES]
@@ -311,7 +311,15 @@ def _tags(languages: Sequence[str]) -> list[str]:
     return [tag_of(language) for language in sorted({*languages, UNDETERMINED})]
 
 
+def _load_sentencepiece() -> Any:
+    need_packages("train a vocabulary", "sentencepiece", extra="translation")
+    import sentencepiece
+
+    return sentencepiece
+
+
 def _train_pieces(path: Path, texts: Sequence[str], *, size: int) -> None:
+    sentencepiece = _load_sentencepiece()
     try:
         with path.open("wb") as file:
             sentencepiece.SentencePieceTrainer.train(
