@@ -1,13 +1,15 @@
-"""`nlp-meta cards`: list the data cards, check them, or push one to the Hub."""
+"""`nlp-meta cards`: list the data cards, get their rows, check them, or push one to the Hub."""
 
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nlp_meta.cli.options import add_common_options
+from nlp_meta.cli.options import add_common_options, add_shared
 from nlp_meta.cli.push import add_destination, read_destination, show_pushed
-from nlp_meta.cli.screen import Screen, show_facts, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
 from nlp_meta.errors import CardError
 from nlp_meta.escapes import one_line
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 nlp-meta cards
+  nlp-meta cards get nusax --root corpora
   nlp-meta cards check my_corpus.md
   nlp-meta cards push my_corpus.md --repo-id me/my-corpus"""
 
@@ -25,6 +28,28 @@ def add_options(command: ArgumentParser) -> None:
     actions = command.add_subparsers(
         dest="action", metavar="ACTION", title="actions", prog=command.prog
     )
+    get = actions.add_parser(
+        "get",
+        help="fetch the rows of cards from where their authors publish them",
+        description="Fetch the files that cards name, at a pinned commit, check their hashes and "
+        "write rows as the cards are read.",
+        example="nlp-meta cards get nusax afrisenti --root corpora",
+    )
+    main = get.add_argument_group("main options")
+    main.add_argument("names", nargs="+", metavar="CARD", help="card, by path or name")
+    main.add_argument(
+        "--root",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="data root, which `data.root` of a config or NLP_META_DATA then names",
+    )
+    main.add_argument(
+        "--accept-unknown-license",
+        action="store_true",
+        help="get rows although nobody says what may be done with them",
+    )
+    add_shared(main, "--replace")
     check = actions.add_parser(
         "check",
         help="check cards: all that are shipped, or those named",
@@ -44,14 +69,16 @@ def add_options(command: ArgumentParser) -> None:
     main = push.add_argument_group("main options")
     main.add_argument("card", metavar="CARD", help="card, by path or name")
     add_destination(main, push.add_argument_group("Hub"))
-    for action in (check, push):
+    for action in (get, check, push):
         add_common_options(action, nested=True)
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
-    """List the shipped cards, check those that were named, or push one."""
+    """List the shipped cards, get or check those that were named, or push one."""
     from nlp_meta.data.cards import META_SPLITS, find_card, list_cards, load_card
 
+    if options.action == "get":
+        return _get(options, screen)
     if options.action == "push":
         return _push(options, screen)
     if options.action == "check":
@@ -91,6 +118,33 @@ def _split_tasks(card: "DataCard") -> dict[str, list[str]]:
         meta_split: [task.name for task in card.tasks if task.meta_split == meta_split]
         for meta_split in META_SPLITS
     }
+
+
+def _get(options: Namespace, screen: Screen) -> Mapping[str, object]:
+    from nlp_meta.data.cards import find_card, load_card
+    from nlp_meta.files.corpora import fetch_corpus
+
+    records = []
+    for card in [load_card(find_card(name)) for name in options.names]:
+        with show_progress(screen, f"getting {card.name}") as on_step:
+            fetched = fetch_corpus(
+                card,
+                options.root,
+                accept_unknown_license=options.accept_unknown_license,
+                replace=options.replace,
+                on_step=on_step,
+            )
+        words = f"its words: section Licence of {card.path.name}"
+        facts = {
+            "card": f"{card.name}: {card.pretty_name}",
+            "license accepted": f"{fetched.license} ({words})",
+            "from": fetched.origin,
+            "rows": f"{sum(fetched.rows.values())} in {len(fetched.rows)} files",
+        }
+        show_facts(screen, facts)
+        records.append(asdict(fetched))
+    show_facts(screen, {"next": f"NLP_META_DATA={options.root}"})
+    return {"fetched": records}
 
 
 def _check(names: Sequence[str], screen: Screen) -> Mapping[str, object]:

@@ -5,6 +5,7 @@ A card is one Markdown file whose front matter has the Hub's dataset-card keys a
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -102,6 +103,69 @@ class TaskCard:
         check_keys("splits", self.splits, needed=["train"], optional=["test"])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginFile:
+    """A file of a corpus as its authors publish it.
+
+    Attributes:
+        sha256: Of its bytes, 64 digits.
+        split: The word of the file's name that its rows go to; `70/30` parts them into `train`
+            and `test`.
+        where: Column to the value that a row of this task has in it.
+    """
+
+    path: Text
+    sha256: Text
+    task: Text
+    split: Text
+    where: Mapping[str, Text] | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise FieldError(
+                "sha256",
+                f"is '{self.sha256}'",
+                "64 hexadecimal digits are needed",
+                "write what `sha256sum` says of the file",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a corpus is published, pinned, and how its files become rows.
+
+    Attributes:
+        address: Of a file, with `{path}`.
+        text: Column of the text.
+        label: Column of the label; of several, the one value on which all agree that `labels`
+            does not leave out.
+        labels: Value in these files to the card's; None leaves a row out, or a column.
+        header: Names of the columns where the files have none.
+        separator: Between cells; None where the ending says it.
+        pattern: Of files that are no table: a regular expression that a row matches, with
+            groups named as the columns.
+    """
+
+    address: Text
+    text: Text
+    label: Texts
+    labels: Mapping[str, Text | None] | None = None
+    header: Names | None = None
+    separator: str | None = None
+    pattern: Text | None = None
+    files: Annotated[tuple[OriginFile, ...], Field(min_length=1)]
+
+    def __post_init__(self) -> None:
+        is_safe = re.match(r"https://|http://(127\.0\.0\.1|localhost)[:/]", self.address)
+        if not is_safe or "{path}" not in self.address:
+            raise FieldError(
+                "address",
+                f"is '{self.address}'",
+                "an address that begins with https:// and has {path} is needed",
+                "write that of a file at a pinned commit",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class DataCard:
     """One corpus.
@@ -112,6 +176,7 @@ class DataCard:
         files: Pattern below the data root, with `{task}` and `{split}`; None for
             the corpus that ships with the package.
         builtin: Pattern below the package's own corpus folder; else None.
+        origin: Where the files are published; None where the card does not say.
         obtain: How to get the files, and whether a Hub id is known.
         labels: Value in the rows, as text, to the label's name; empty for translations.
     """
@@ -125,6 +190,7 @@ class DataCard:
     files: str | None
     builtin: str | None
     hub: HubSource | None
+    origin: Origin | None
     obtain: str
     columns: Columns
     labels: Mapping[str, str]
@@ -149,6 +215,7 @@ class _SourceBlock:
     files: Text | None = None
     builtin: Text | None = None
     hub: _HubBlock | None = None
+    origin: Origin | None = None
     obtain: Text
 
     def __post_init__(self) -> None:
@@ -189,8 +256,24 @@ class _CardBlock:
             self._check_labels("source.hub.labels", tuple(hub.labels.values()))
         if self.kind == TRANSLATION and self.labels:
             self._check_labels("labels", ())
+        if self.source.origin:
+            self._check_origin(self.source.origin)
         for place, task in enumerate(self.tasks):
             self._check_task(f"tasks[{place}]", task, [other.name for other in self.tasks[:place]])
+
+    def _check_origin(self, origin: Origin) -> None:
+        known = [task.name for task in self.tasks]
+        if self.kind == TRANSLATION or (self.columns.get("group") is not None):
+            key, word, needed = "source.origin", "is unknown", "only labeled texts are fetched"
+            raise FieldError(key, word, needed, "take it out")
+        for place, file in enumerate(origin.files):
+            if file.task not in known:
+                raise FieldError(
+                    f"source.origin.files[{place}].task",
+                    f"is '{file.task}'",
+                    f"one of the card's tasks is needed ({', '.join(known)})",
+                    "correct the name",
+                )
 
     def _check_task(self, key: str, task: TaskCard, names_before: list[str]) -> None:
         if task.name in names_before:
@@ -322,6 +405,7 @@ def load_card(path: str | os.PathLike[str]) -> DataCard:
         files=block.source.files,
         builtin=block.source.builtin,
         hub=_read_hub(block.source.hub, block.kind, columns, labels),
+        origin=block.source.origin,
         obtain=block.source.obtain,
         columns=columns,
         labels=labels,
