@@ -1,13 +1,20 @@
-"""Progress: bars over steps and cells, a counter, and other libraries kept quiet."""
+"""Progress: bars on a terminal, lines elsewhere, a counter, and other libraries kept quiet."""
 
+import logging
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+logger = logging.getLogger(__name__)
+
+EVERY = 30.0
+"""Seconds between two lines of progress, where there is no terminal."""
 
 
 @contextmanager
@@ -76,41 +83,129 @@ class Step(Protocol):
 def show_steps(
     steps: int, *, first: int = 0, enabled: bool = True
 ) -> Iterator[Callable[[Step], None]]:
-    """A bar over the outer steps with the losses, the best score and the time left."""
-    columns: Sequence[TextColumn | BarColumn | MofNCompleteColumn | TimeRemainingColumn] = (
+    """Show the outer steps with the losses, the best score and the time left.
+
+    Where there is no terminal, in a notebook or a log file, that is a line every 30 seconds.
+    """
+    words: dict[str, str] = {"losses": "", "score": ""}
+    columns = (
         TextColumn("outer step"),
         MofNCompleteColumn(),
         BarColumn(),
-        TextColumn("loss {task.fields[before]:.3f} > {task.fields[after]:.3f}"),
-        TextColumn("score {task.fields[score]}"),
+        TextColumn("{task.fields[losses]}"),
+        TextColumn("{task.fields[score]}"),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=Console(stderr=True), disable=not enabled)
-    task = bar.add_task("", total=steps, completed=first, before=0.0, after=0.0, score="-")
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, disable=not (enabled and console.is_terminal))
+    task = bar.add_task("", total=steps, completed=first, **words)
+    lines = _Lines(console, "outer step", first=first)
 
     def on_step(record: Step) -> None:
-        best = "-" if record.best_score is None else f"{record.best_score:.3f}"
-        losses = {"before": record.loss_before, "after": record.loss_after}
-        known: dict[str, Any] = {name: loss for name, loss in losses.items() if loss is not None}
-        bar.update(task, completed=record.step, score=best, **known)
+        if record.loss_before is not None:
+            words["losses"] = f"loss {record.loss_before:.3f} > {record.loss_after:.3f}"
+        if record.best_score is not None:
+            words["score"] = f"score {record.best_score:.3f}"
+        bar.update(task, completed=record.step, **words)
+        if enabled:
+            lines(record.step, steps, *filter(None, words.values()))
 
     with bar:
         yield on_step
 
 
 @contextmanager
-def show_cells(*, enabled: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """A bar over the cells of a comparison with the time left."""
-    columns: Sequence[TextColumn | BarColumn | MofNCompleteColumn | TimeRemainingColumn] = (
-        TextColumn("cell"),
-        MofNCompleteColumn(),
+def show_count(
+    title: str, *, console: Console | None = None, enabled: bool = True
+) -> Iterator[Callable[[int, int], None]]:
+    """Show how many of how many are done, and the time left; as `show_steps` does.
+
+    Args:
+        title: What is counted or done, such as `cell` or `comparing`.
+        console: Where; None takes standard error.
+    """
+    console = console or Console(stderr=True)
+    columns = (
+        TextColumn(title),
         BarColumn(),
+        MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=Console(stderr=True), disable=not enabled)
-    task = bar.add_task("", total=None)
+    disabled = not (enabled and console.is_terminal)
+    bar = Progress(*columns, console=console, transient=True, disable=disabled)
+    task, lines = bar.add_task("", total=None), _Lines(console, title)
+
+    def on_step(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if enabled:
+            lines(done, total)
+
     with bar:
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield on_step
+
+
+class _Lines:
+    """Prints where a work is, at most once in `EVERY` seconds; nothing on a terminal.
+
+    Args:
+        first: What was done before it began.
+    """
+
+    def __init__(self, console: Console, title: str, *, first: int = 0) -> None:
+        self.console, self.title, self.first = console, title, first
+        self.began = self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int, *words: str) -> None:
+        now = time.monotonic()
+        if self.console.is_terminal or now - self.last < EVERY:
+            return
+        self.last = now
+        parts = [f"{self.title} {done} of {total}", *words]
+        if done > self.first:
+            left = (now - self.began) / (done - self.first) * (total - done)
+            parts.append(f"about {say_duration(left)} left")
+        self.console.print(", ".join(parts), markup=False, highlight=False, soft_wrap=True)
+
+
+def say_duration(seconds: float) -> str:
+    """Write a time in the two units that matter: `40 s`, `12 min`, `3 h 10 min`."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{max(round(seconds), 1)} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Outlook:
+    """Logs how long a work of several methods takes, as soon as each has worked once.
+
+    Args:
+        turns: How often each method works, by its name and a size that its time depends on.
+    """
+
+    def __init__(self, turns: Mapping[tuple[str, int], float]) -> None:
+        self.turns = turns
+        self.seconds: dict[tuple[str, int], float] = {}
+        self.began = time.monotonic()
+
+    def __call__(self, method: str, size: int = 0) -> None:
+        """A method has worked, since the last call."""
+        now, key = time.monotonic(), (method, size)
+        is_new, spent, self.began = key not in self.seconds, now - self.began, now
+        if not is_new or key not in self.turns:
+            return
+        self.seconds[key] = spent
+        if len(self.seconds) < len(self.turns):
+            return
+        left = {key: self.seconds[key] * (self.turns[key] - 1) for key in self.turns}
+        total, (slowest, _) = sum(left.values()), max(left, key=lambda key: left[key])
+        if total > 0:
+            logger.info(
+                "%d trainings of %d methods, about %s more, most of it for %s",
+                round(sum(self.turns.values())),
+                len({name for name, _ in left}),
+                say_duration(total),
+                slowest,
+            )
 
 
 class Ticker:

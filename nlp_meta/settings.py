@@ -221,7 +221,7 @@ class RunSettings:
         mixed_precision: `auto` takes bf16 where the processor multiplies it; or `bf16`, `no`.
         batch_tokens: Most tokens of one padded batch.
         num_processes: Stop unless so many were launched; null takes whatever was.
-        report_to: Trackers of Accelerate: tensorboard, wandb, ...
+        report_to: Trackers of Accelerate: tensorboard, wandb, trackio, ...
         resume: Go on from the newest checkpoint of `output_dir`; short: --resume.
         replace: Replace a run, or a model, that is in `output_dir`; short: --replace.
         states_dir: Folder where what the frozen layers give is kept for other runs and processes;

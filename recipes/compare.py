@@ -15,7 +15,7 @@ from pathlib import Path
 from nlp_meta.comparing.bench import FORMS, AnyComparison, fitting_tasks, open_bench
 from nlp_meta.comparing.run import run_comparison, save_comparison
 from nlp_meta.data.leaks import check_leaks
-from nlp_meta.progress import show_cells
+from nlp_meta.progress import show_count
 from nlp_meta.training.config import run_recipe
 from nlp_meta.training.plan import load_splits
 from nlp_meta.training.run import share_cells
@@ -35,7 +35,7 @@ def main(settings: AnyComparison) -> int:
     )
     bench = open_bench(settings, train=train, validation=validation, test=test)
     folder = Path(settings.run.output_dir)
-    with show_cells(enabled=share.rank == 0) as on_cell:
+    with show_count("cell", enabled=share.rank == 0) as on_cell:
         ran = run_comparison(bench, test, folder=folder, share=share, on_cell=on_cell)
     if share.rank == 0:
         answer = save_comparison(ran, bench, test, leaks, folder=folder)

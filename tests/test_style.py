@@ -17,7 +17,7 @@ LIBRARY = sorted((REPOSITORY / "nlp_meta").rglob("*.py"))
 RECIPES = sorted((REPOSITORY / "recipes").rglob("*.py"))
 FILE_LINES, FUNCTION_LINES, RECIPE_LINES = 650, 40, 99
 COMMAND_LINE = "cli"
-FACES = ("nlp_meta/sklearn.py",)
+FACES = ("nlp_meta/sklearn.py", "nlp_meta/evaluation/metrics.py")
 """Files whose names others write; `nlp_meta/__init__.py` lists its own."""
 
 # Reading any of these can run code that came with the data.

@@ -26,9 +26,9 @@ from nlp_meta.cli.options import (
     positive,
 )
 from nlp_meta.cli.push import add_push_after, check_push_after, push_saved
-from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_sentence
+from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_sentence
 from nlp_meta.errors import DataError
-from nlp_meta.progress import quiet_libraries
+from nlp_meta.progress import quiet_libraries, show_count
 
 if TYPE_CHECKING:
     from nlp_meta.models.classification import AdaptedModel
@@ -138,7 +138,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
 
         meta = options.meta or choose_start(table.texts)
         start = MetaModel.from_pretrained(meta, base=options.base)
-        with show_progress(screen, "adapting") as on_step:
+        with show_count("adapting", console=screen.notes) as on_step:
             adapted = start.adapt(
                 table.texts,
                 table.labels or (),
@@ -179,7 +179,7 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
         from nlp_meta.models.meta_model import MetaModel
 
         start = MetaModel.from_pretrained(options.meta, base=options.base)
-        with show_progress(screen, "adapting") as on_step:
+        with show_count("adapting", console=screen.notes) as on_step:
             adapted = start.adapt_to_pairs(
                 [pair.source for pair in memory.pairs],
                 [pair.target for pair in memory.pairs],

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, cast
 from nlp_meta.cli.evaluate import GENERATION, RETRIEVAL, find_skill
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, write_columns
 from nlp_meta.cli.options import above_zero, add_shared, read_path
-from nlp_meta.cli.screen import Screen, show_facts, show_progress
+from nlp_meta.cli.screen import Screen, show_facts
 from nlp_meta.errors import DataError
-from nlp_meta.progress import quiet_libraries
+from nlp_meta.progress import quiet_libraries, show_count
 
 if TYPE_CHECKING:
     from nlp_meta.models.generation import GenerationModel
@@ -83,7 +83,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     source, target = (_read(options, side) for side in ("source", "target"))
     with quiet_libraries():
         model = _load(options.model, options.base)
-        with show_progress(screen, "embedding") as on_step:
+        with show_count("embedding", console=screen.notes) as on_step:
             mined = model.align(
                 source.sentences, target.sentences, threshold=options.threshold, on_step=on_step
             )

@@ -5,13 +5,14 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.options import add_common_options, add_shared
 from nlp_meta.cli.push import add_destination, read_destination, show_pushed
-from nlp_meta.cli.screen import Screen, show_facts, show_progress, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.errors import CardError
 from nlp_meta.escapes import one_line
+from nlp_meta.progress import show_count
 
 if TYPE_CHECKING:
     from nlp_meta.data.cards import DataCard
@@ -28,28 +29,7 @@ def add_options(command: ArgumentParser) -> None:
     actions = command.add_subparsers(
         dest="action", metavar="ACTION", title="actions", prog=command.prog
     )
-    get = actions.add_parser(
-        "get",
-        help="fetch the rows of cards from where their authors publish them",
-        description="Fetch the files that cards name, at a pinned commit, check their hashes and "
-        "write rows as the cards are read.",
-        example="nlp-meta cards get nusax afrisenti --root corpora",
-    )
-    main = get.add_argument_group("main options")
-    main.add_argument("names", nargs="+", metavar="CARD", help="card, by path or name")
-    main.add_argument(
-        "--root",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="data root, which `data.root` of a config or NLP_META_DATA then names",
-    )
-    main.add_argument(
-        "--accept-unknown-license",
-        action="store_true",
-        help="get rows although nobody says what may be done with them",
-    )
-    add_shared(main, "--replace")
+    get = _add_get(actions)
     check = actions.add_parser(
         "check",
         help="check cards: all that are shipped, or those named",
@@ -71,6 +51,32 @@ def add_options(command: ArgumentParser) -> None:
     add_destination(main, push.add_argument_group("Hub"))
     for action in (get, check, push):
         add_common_options(action, nested=True)
+
+
+def _add_get(actions: Any) -> ArgumentParser:
+    get: ArgumentParser = actions.add_parser(
+        "get",
+        help="fetch the rows of cards from where their authors publish them",
+        description="Fetch the files that cards name, at a pinned commit, check their hashes and "
+        "write rows as the cards are read.",
+        example="nlp-meta cards get nusax afrisenti --root corpora",
+    )
+    main = get.add_argument_group("main options")
+    main.add_argument("names", nargs="+", metavar="CARD", help="card, by path or name")
+    main.add_argument(
+        "--root",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="data root, which `data.root` of a config or NLP_META_DATA then names",
+    )
+    main.add_argument(
+        "--accept-unknown-license",
+        action="store_true",
+        help="get rows although nobody says what may be done with them",
+    )
+    add_shared(main, "--replace")
+    return get
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -126,7 +132,7 @@ def _get(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
     records = []
     for card in [load_card(find_card(name)) for name in options.names]:
-        with show_progress(screen, f"getting {card.name}") as on_step:
+        with show_count(f"getting {card.name}", console=screen.notes) as on_step:
             fetched = fetch_corpus(
                 card,
                 options.root,

@@ -21,10 +21,10 @@ from nlp_meta.cli.options import (
     add_shared,
 )
 from nlp_meta.cli.predict import is_start, load_answering, predict_all
-from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_table
 from nlp_meta.cli.translate import translate_all
 from nlp_meta.errors import LabelError, NlpMetaError
-from nlp_meta.progress import quiet_libraries
+from nlp_meta.progress import quiet_libraries, show_count
 
 if TYPE_CHECKING:
     from nlp_meta.data.answers import Coverage
@@ -229,7 +229,7 @@ def _evaluate_retrieval(options: Namespace, screen: Screen) -> Evaluation:
         episode = pool_pairs(memory)
         sources = [pair.source for pair in episode.query]
         cut = count_cut(model.objective.backbone, [*sources, *episode.candidates], long_texts="cut")
-        with show_progress(screen, "embedding") as on_step:
+        with show_count("embedding", console=screen.notes) as on_step:
             rankings = model.rank(sources, episode.candidates, on_step=on_step)
     overlap = model.objective.overlap
     record = _record(memory, cut, model.languages) | {

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, read_rows, write_columns
 from nlp_meta.cli.options import ANSWERING, READING, TABLES, add_shared, share
-from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress, show_table
+from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_table
 from nlp_meta.errors import DataError, NlpMetaError
-from nlp_meta.progress import quiet_libraries
+from nlp_meta.progress import quiet_libraries, show_count
 
 if TYPE_CHECKING:
     from nlp_meta.data.answers import Prediction
@@ -180,7 +180,7 @@ def _predict_blocks(
     """Answer the rows of a table in blocks, so that only one has its answers in memory."""
     from nlp_meta.data.cells import answer_texts
 
-    with show_progress(screen, "predicting") as on_step:
+    with show_count("predicting", console=screen.notes) as on_step:
         for first in range(0, len(table.texts), _BLOCK):
             on_step(first, len(table.texts))
             part = slice(first, first + _BLOCK)
@@ -199,7 +199,7 @@ def _predict_blocks(
 def predict_all(model: "AdaptedModel", texts: Sequence[str], screen: Screen) -> "list[Prediction]":
     """Predict in the order of the texts, with a progress bar."""
     predictions: list[Prediction] = []
-    with show_progress(screen, "predicting") as on_step:
+    with show_count("predicting", console=screen.notes) as on_step:
         for first in range(0, len(texts), _BLOCK):
             on_step(first, len(texts))
             predictions += model.predict(texts[first : first + _BLOCK])

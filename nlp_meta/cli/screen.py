@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from nlp_meta.escapes import LONGEST, one_line, visible
+from nlp_meta.progress import show_count
 
 _CELL = 300
 """Signs that a cell of a table shows."""
@@ -76,19 +76,24 @@ def show_notes(screen: Screen, notes: Sequence[str]) -> None:
 class _Remarks(logging.Handler):
     """Prints what is logged."""
 
-    def __init__(self, screen: Screen) -> None:
+    def __init__(self, screen: Screen, *, keep: bool) -> None:
         super().__init__(logging.INFO)
-        self._screen = screen
+        self._screen, self._keep = screen, keep
 
     def emit(self, record: logging.LogRecord) -> None:
         self._screen.notes.print(one_line(record.getMessage()), soft_wrap=True)
-        self._screen.noted.append(record.getMessage())
+        if self._keep:
+            self._screen.noted.append(record.getMessage())
 
 
 @contextmanager
-def show_remarks(screen: Screen, module: str) -> Iterator[None]:
-    """Print what a module of the package logs while it works."""
-    logger, remarks = logging.getLogger(module), _Remarks(screen)
+def show_remarks(screen: Screen, module: str, *, keep: bool = True) -> Iterator[None]:
+    """Print what a module of the package logs while it works.
+
+    Args:
+        keep: For the JSON object, as notes.
+    """
+    logger, remarks = logging.getLogger(module), _Remarks(screen, keep=keep)
     level = logger.level
     logger.addHandler(remarks)
     logger.setLevel(logging.INFO)
@@ -100,27 +105,11 @@ def show_remarks(screen: Screen, module: str) -> Iterator[None]:
 
 
 @contextmanager
-def show_progress(screen: Screen, title: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function of (done, total) that moves a bar; shown on a terminal only."""
-    bar = Progress(
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=screen.notes,
-        transient=True,
-        disable=not screen.notes.is_terminal,
-    )
-    with bar:
-        place = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(place, completed=done, total=total)
-
-
-@contextmanager
 def show_work(screen: Screen, title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar as `show_progress` does, and what labels were taken for."""
+    """Show a work as `show_count` does, how long it takes, and what labels were taken for."""
     with (
-        show_progress(screen, title) as on_step,
+        show_remarks(screen, "nlp_meta.progress", keep=False),
+        show_count(title, console=screen.notes) as on_step,
         show_remarks(screen, "nlp_meta.data.labels"),
     ):
         yield on_step

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.options import add_shared, positive, read_path, whole
-from nlp_meta.cli.screen import Screen, show_progress
+from nlp_meta.cli.screen import Screen
 from nlp_meta.errors import SettingsError, need_packages
 from nlp_meta.escapes import one_line
-from nlp_meta.progress import quiet_libraries
+from nlp_meta.progress import quiet_libraries, show_count
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -146,7 +146,7 @@ def _load(
     )
     domains = name_domains(options.models, limits)
     sources = Sources(options.models_dir, options.allow_hub)
-    with show_progress(screen, "loading") as on_step:
+    with show_count("loading", console=screen.notes) as on_step:
         pack = DomainPack.from_pretrained(domains, base=options.base, on_step=on_step)
     adapting = None
     if options.meta is not None:

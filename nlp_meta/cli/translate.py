@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from nlp_meta.cli.files import check_output_file, reading_of
 from nlp_meta.cli.options import PAIR_COLUMNS, READING, add_shared, positive
-from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_progress
-from nlp_meta.progress import quiet_libraries
+from nlp_meta.cli.screen import Screen, show_facts, show_notes
+from nlp_meta.progress import quiet_libraries, show_count
 
 if TYPE_CHECKING:
     from nlp_meta.models.generation import GenerationModel
@@ -95,7 +95,7 @@ def translate_all(
     # Neighbors of like length share batches, whatever their order in the file is.
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     translations: dict[int, str] = {}
-    with show_progress(screen, "translating") as on_step:
+    with show_count("translating", console=screen.notes) as on_step:
         for first in range(0, len(order), _BLOCK):
             on_step(first, len(order))
             places = order[first : first + _BLOCK]

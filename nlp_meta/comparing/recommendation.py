@@ -19,7 +19,7 @@ from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.learning_curve import gain_of_doubling, scores_of_answers
 from nlp_meta.evaluation.metrics import METRICS
 from nlp_meta.evaluation.statistics import Interval, resampled_means
-from nlp_meta.progress import Ticker
+from nlp_meta.progress import Outlook, Ticker
 
 SHARES = (0.4, 0.6, 0.8)
 """Parts of a fold's training rows that the learning curve is fitted to, beside all of them."""
@@ -93,8 +93,10 @@ def recommend(
     _check_rows(task)
     methods, skipped = _build(bench)
     rounds = [fold_task(task, folds=folds, seed=seed + repeat) for repeat in range(repeats)]
-    tick = Ticker(on_step, total=(len(methods) + len(SHARES)) * repeats * folds)
-    answers = _answer(methods, task, rounds, tick)
+    trainings = (len(methods) + len(SHARES)) * repeats * folds
+    tick = Ticker(on_step, total=trainings)
+    outlook = Outlook({(name, 0): trainings / len(methods) for name in methods})
+    answers = _answer(methods, task, rounds, tick, outlook)
     metric = bench.settings.comparison.metric
     scored = {name: _score(task, by_repeat, metric) for name, by_repeat in answers.items()}
     ranked = sorted(scored, key=lambda name: -float(np.mean(scored[name])))
@@ -102,7 +104,8 @@ def recommend(
     sizes: dict[int, Answers] = {}
     for share in SHARES:
         smaller = [[shrink(episode, share, seed=seed) for episode in fold] for fold in rounds]
-        sizes[_support_size(smaller)] = _answer({best: methods[best]}, task, smaller, tick)[best]
+        again = _answer({best: methods[best]}, task, smaller, tick, outlook)
+        sizes[_support_size(smaller)] = again[best]
     learned_from = _support_size(rounds)
     sizes[learned_from] = answers[best]
     judged = {size: _judged(task, by_repeat) for size, by_repeat in sizes.items()}
@@ -172,6 +175,7 @@ def _answer(
     task: Task,
     rounds: Sequence[Sequence[Episode]],
     tick: Callable[[], None],
+    outlook: Outlook,
 ) -> dict[str, Answers]:
     """Answer every row once a repeat, by what was learned without its fold.
 
@@ -186,6 +190,7 @@ def _answer(
                 answers = only_predictions(method.learn(episode.support_set)(queries))
                 by_text[name] |= dict(zip(queries.texts, answers, strict=True))
                 tick()
+                outlook(name)
         for name, texts in by_text.items():
             by_method[name].append([texts[example.source] for example in task.train])
     return by_method

@@ -55,6 +55,7 @@ from nlp_meta.files.outputs import (
     write_file,
     write_folder,
 )
+from nlp_meta.progress import Outlook
 from nlp_meta.report.verdict import answer_sentence
 from nlp_meta.training.run import Share, describe_hardware, hash_rows
 
@@ -330,6 +331,7 @@ def _make_cells(
     for name, method in methods.items():
         if method.announce is not None:
             method.announce([episode for other, episode in missing if other == name])
+    outlook = Outlook(Counter((name, len(episode.support)) for name, episode in missing))
     for number, (name, episode) in enumerate(missing, start=len(cells) - len(missing)):
         if on_cell:
             on_cell(number, len(cells))
@@ -338,6 +340,7 @@ def _make_cells(
         used = {"examples_adapt": method.examples(len(episode.support)), **judgment.facts}
         record = FinishedCell(name, judgment.cell, judgment.answers, used, hash_query(episode))
         append_record(folder, record, fingerprint=prints[name], rank=share.rank)
+        outlook(name, len(episode.support))
     if on_cell:
         on_cell(len(cells), len(cells))
 
@@ -379,11 +382,6 @@ def save_comparison(
     ran: Ran, bench: Bench, tasks: Sequence[Task], leaks: LeakReport, *, folder: Path
 ) -> str:
     """Write the results, every answer, and the page; give the sentence with the answer."""
-    import pyarrow
-    import pyarrow.parquet
-
-    from nlp_meta.report.page import write_report
-
     settings = bench.settings
     plan = settings.comparison
     analysis = Analysis(plan.metric, plan.ours, plan.over_tasks, plan.resamples, settings.run.seed)
@@ -408,16 +406,28 @@ def save_comparison(
     by_place = {
         (episode.task, len(episode.support), episode.index): episode for episode in ran.episodes
     }
-    table = pyarrow.table(columns_of(list(ran.records.values()), by_place))
+    columns = columns_of(list(ran.records.values()), by_place)
     with write_folder(
         folder, RESULTS, replace=settings.run.replace, argument="run.output_dir"
     ) as draft:
-        pyarrow.parquet.write_table(table, draft.path / "predictions.parquet")
-        write_report(draft.path, results, table)
+        _write_page(draft.path, results, columns)
         draft.record = results
     if settings.run.states_dir is None and (folder / STATES).is_dir():
         remove_folder(folder / STATES)
     return answer_sentence(results)
+
+
+def _write_page(
+    folder: Path, results: Mapping[str, object], columns: Mapping[str, Sequence[object]]
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    from nlp_meta.report.page import write_report
+
+    table = pyarrow.table(dict(columns))
+    pyarrow.parquet.write_table(table, folder / "predictions.parquet")
+    write_report(folder, results, table)
 
 
 def _portable(settings: AnyComparison) -> dict[str, object]:

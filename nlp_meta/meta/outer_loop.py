@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 from threading import Event
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -291,6 +291,22 @@ class MetaTrained:
     interrupted: bool
 
 
+class Callback(Protocol):
+    """What a training tells of itself; inherit from it and write those that you want.
+
+    What it raises ends the run, as an error of the training would.
+    """
+
+    def on_outer_step(self, record: StepRecord) -> None:
+        """An outer step is done; on every process."""
+
+    def on_validation(self, record: StepRecord) -> None:
+        """The meta-parameters were judged, by `record.score`; on every process."""
+
+    def on_checkpoint(self, record: StepRecord, folder: Path) -> None:
+        """A checkpoint is whole, in `folder`; on the main process."""
+
+
 def meta_train(
     training: Training,
     meta_parameters: dict[str, Tensor],
@@ -303,6 +319,7 @@ def meta_train(
     resume: bool = False,
     replace: bool = False,
     on_step: Callable[[StepRecord], None] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> MetaTrained:
     """Move the meta-parameters for `outer.steps` outer steps, or until none judges better.
 
@@ -313,6 +330,7 @@ def meta_train(
         resume: Go on from the newest checkpoint in `folder`.
         replace: A run that is in `folder` may be lost.
         on_step: Called on every process after each outer step.
+        callbacks: Called next, in their order.
 
     Raises:
         CheckpointError: There is nothing to resume from, or it is of another run.
@@ -320,24 +338,23 @@ def meta_train(
         DivergedError: A loss or the meta-gradient is infinite or not a number.
     """
     progress = Progress(meta_parameters, build_optimizer(meta_parameters, outer))
-    main, checkpoints, interrupted = accelerator.is_main_process, folder / CHECKPOINTS, False
+    main, interrupted = accelerator.is_main_process, False
     keep = hold_run(folder, resume=resume, replace=replace) if main else nullcontext()
     with keep, stop_signals() as stopped:
         if resume:
-            progress.restore(load_checkpoint(checkpoints), fingerprint)
+            progress.restore(load_checkpoint(folder / CHECKPOINTS), fingerprint)
         if main:
             begin_log(folder, after=progress.step)
         while not interrupted and not _is_over(progress, outer):
             record, interrupted = _judged_step(
                 training, validation, progress, outer, accelerator, stopped
             )
+            saved = None
             if main:
-                write_log(folder, record)
-                if interrupted or is_due(progress.step, outer.checkpoint_every, outer):
-                    first = not resume and progress.step <= outer.checkpoint_every
-                    save_checkpoint(checkpoints, progress.checkpoint(fingerprint), first=first)
-            if on_step:
-                on_step(record)
+                due = interrupted or is_due(progress.step, outer.checkpoint_every, outer)
+                first = not resume and progress.step <= outer.checkpoint_every
+                saved = _write(folder, record, progress, fingerprint, due=due, first=first)
+            _tell(record, on_step, callbacks, saved)
     accelerator.wait_for_everyone()
     reached = {name: getattr(progress, name) for name in ("step", "examples", "best_step")}
     return MetaTrained(
@@ -346,6 +363,38 @@ def meta_train(
         interrupted=interrupted,
         **reached,
     )
+
+
+def _write(
+    folder: Path,
+    record: StepRecord,
+    progress: Progress,
+    fingerprint: Fingerprint,
+    *,
+    due: bool,
+    first: bool,
+) -> Path | None:
+    """Write a line of the log and, where one is due, a checkpoint; its folder."""
+    write_log(folder, record)
+    if not due:
+        return None
+    return save_checkpoint(folder / CHECKPOINTS, progress.checkpoint(fingerprint), first=first)
+
+
+def _tell(
+    record: StepRecord,
+    on_step: Callable[[StepRecord], None] | None,
+    callbacks: Sequence[Callback],
+    saved: Path | None,
+) -> None:
+    if on_step:
+        on_step(record)
+    for callback in callbacks:
+        callback.on_outer_step(record)
+        if record.score is not None:
+            callback.on_validation(record)
+        if saved is not None:
+            callback.on_checkpoint(record, saved)
 
 
 def _judged_step(

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import Tensor
 
 from nlp_meta.data.cards import CLASSIFICATION
@@ -22,14 +23,14 @@ from nlp_meta.data.episodes import Stream
 from nlp_meta.data.mapped_rows import MappedRows
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.heads import ridge_parameters
-from nlp_meta.errors import SettingsError
+from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.files.outputs import Layout, check_folder
 from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.hub.pull import source_of
 from nlp_meta.hub.records import START, find_model
 from nlp_meta.hub.storage import layout_of
 from nlp_meta.meta.objective import Trial, Validation, by_skill
-from nlp_meta.meta.outer_loop import MetaTrained, meta_train
+from nlp_meta.meta.outer_loop import Callback, MetaTrained, meta_train
 from nlp_meta.meta.state import (
     LOG,
     ROWS,
@@ -97,10 +98,12 @@ def start_accelerator(run: RunSettings) -> Accelerator:
     """Begin as one of the processes that were launched.
 
     Raises:
-        SettingsError: Fewer processes run than were asked for.
+        SettingsError: Fewer processes run than were asked for, or a tracker is unknown.
+        MissingPackageError: A tracker is not installed.
         OutputError: `run.output_dir` holds a run that goes on or would be lost.
     """
     check_run_folder(Path(run.output_dir), resume=run.resume, replace=run.replace)
+    check_trackers(run.report_to)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         log_with=run.report_to or None,
@@ -118,6 +121,28 @@ def start_accelerator(run: RunSettings) -> Accelerator:
             "change `run.num_processes`"
         )
     return accelerator
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Stop where Accelerate would leave a tracker out without a word.
+
+    Raises:
+        SettingsError: It does not know the name.
+        MissingPackageError: The tracker is not installed.
+    """
+    known = [*LOGGER_TYPE_TO_CLASS, "all"]
+    there = [*map(str, get_available_trackers()), "all"]
+    for name in names:
+        if name not in known:
+            raise SettingsError(
+                f"cannot report to '{name}': one of {', '.join(known)} is needed; change "
+                "`run.report_to`"
+            )
+        if name not in there:
+            raise MissingPackageError(
+                f"cannot report to '{name}': its package, not installed here, is needed; install "
+                f"it with `pip install {name}`, or change `run.report_to`"
+            )
 
 
 def check_run_output(run: RunSettings, layout: Layout) -> None:
@@ -266,6 +291,7 @@ def train_meta_model(
     *,
     accelerator: Accelerator,
     on_step: Callable[[StepRecord], None] | None = None,
+    callbacks: Sequence[Callback] = (),
     labels: Sequence[str] | None = None,
     stream: Stream | None = None,
 ) -> tuple[MetaModel | None, MetaTrained]:
@@ -274,6 +300,8 @@ def train_meta_model(
     Tasks that no skill of the run learns from are left out.
 
     Args:
+        on_step: Called on every process after each outer step.
+        callbacks: Called after each outer step, judgement and checkpoint.
         labels: In the order of the logits, those of `train` among them; None takes just those.
         stream: Episodes to train on, in place of those that `train` and the settings give.
 
@@ -284,10 +312,9 @@ def train_meta_model(
     objectives = plan_objectives(
         settings, labels=labels or labels_of_head(settings.model, train), device=accelerator.device
     )
-    judged = judged_objectives(objectives)
-    judge = plan_validation(settings, judged, validation)
+    judge = plan_validation(settings, judged := judged_objectives(objectives), validation)
     drafts = _drafts(settings, objectives, train, validation)
-    report = with_trackers(accelerator, with_pushes(settings, accelerator, drafts, on_step))
+    pushes = with_pushes(settings, accelerator, drafts, on_step)
     ended = meta_train(
         plan_training(settings, objectives, train, stream=stream),
         begin(objectives, settings),
@@ -298,7 +325,8 @@ def train_meta_model(
         fingerprint={**fingerprint(settings), **hash_rows([*train, *validation])},
         resume=settings.run.resume,
         replace=settings.run.replace,
-        on_step=report,
+        on_step=with_trackers(accelerator, pushes),
+        callbacks=callbacks,
     )
     if ended.interrupted:
         return None, ended

@@ -17,7 +17,7 @@ from nlp_meta.errors import CheckpointError, DivergedError, OutputError
 from nlp_meta.meta.algorithms import ALGORITHMS
 from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes
 from nlp_meta.meta.objective import Validation
-from nlp_meta.meta.outer_loop import MetaTrained, OuterLoop, Training, meta_train
+from nlp_meta.meta.outer_loop import Callback, MetaTrained, OuterLoop, Training, meta_train
 from nlp_meta.meta.state import MEAN, META, StepRecord, load_checkpoint
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.settings import ModelSettings
@@ -293,3 +293,33 @@ def test_a_run_that_diverges_stops_and_keeps_its_checkpoints(run, tmp_path):
         run("killed", "joint with adam", learning_rate=1e30, replace=True)
 
     assert last_state(tmp_path / "killed") == before
+
+
+def test_callbacks_are_told_of_steps_judgements_and_checkpoints(run, tmp_path):
+    """Six steps, judged and kept behind every second one; what is not written is not called."""
+
+    class Told(Callback):
+        def __init__(self) -> None:
+            self.words: list[str] = []
+
+        def on_outer_step(self, record: StepRecord) -> None:
+            self.words.append(str(record.step))
+
+        def on_checkpoint(self, record: StepRecord, folder: Path) -> None:
+            assert load_checkpoint(folder.parent).step == record.step
+            self.words.append(folder.name)
+
+    class Scores(Callback):
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def on_validation(self, record: StepRecord) -> None:
+            assert record.score is not None
+            self.steps.append(record.step)
+
+    told, scores = Told(), Scores()
+    run("told", callbacks=[told, scores])
+
+    kept = ["step_00000002", "step_00000004", "step_00000006"]
+    assert told.words == ["1", "2", kept[0], "3", "4", kept[1], "5", "6", kept[2]]
+    assert scores.steps == [2, 4, 6]
