@@ -58,8 +58,8 @@ def need_packages(purpose: str, *packages: str, extra: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingPackageError(
-            f"cannot {purpose}: {' and '.join(missing)}, not installed here, is needed; install "
-            f"it with `pip install 'nlp-meta[{extra}]'`"
+            f"cannot {purpose}: what is needed for it is not installed ({', '.join(missing)}); "
+            f"install it with `pip install 'nlp-meta[{extra}]'`"
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nlp_meta.cli.files import check_output_folder, read_rows
 from nlp_meta.cli.options import READING, TABLES, add_shared, positive
 from nlp_meta.cli.screen import Screen, show_facts, show_table
-from nlp_meta.errors import SettingsError
+from nlp_meta.errors import SettingsError, need_packages
 from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
@@ -108,10 +108,9 @@ def _check_format(options: Namespace) -> None:
 
 
 def _export_onnx(options: Namespace, texts: Sequence[str] | None) -> "ExportReport":
-    from nlp_meta.exporting.graph import check_packages
-    from nlp_meta.exporting.onnx_export import LAYOUT, export_onnx
+    from nlp_meta.exporting.onnx_export import LAYOUT, ONNX_PACKAGES, export_onnx
 
-    check_packages()
+    need_packages("export to ONNX", *ONNX_PACKAGES, extra="onnx")
     check_output_folder(options, LAYOUT)
     return export_onnx(
         _load(options),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nlp_meta.settings import MetaTraining, SmallTraining
 
 EXAMPLE = """nlp-meta train --config reptile_reviews --outer.steps 200
-  accelerate launch --num_processes 2 -m nlp_meta train --config reviews.yaml"""
+  accelerate launch --num_processes 2 -m nlp_meta.train --config reviews.yaml"""
 
 
 class _Keep(Action):

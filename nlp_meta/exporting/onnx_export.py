@@ -221,6 +221,7 @@ LAYOUT = Layout(
     ),
 )
 QUANTIZATIONS = ("int8", "none")
+ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 SAMPLES = 64
 _FORMAT = 1
 
@@ -358,7 +359,7 @@ def export_onnx(
             f"cannot quantize to '{quantization}': one of {', '.join(QUANTIZATIONS)} is needed; "
             "change `quantization`"
         )
-    need_packages("export to ONNX", "onnx", "onnxruntime", "onnxscript", extra="onnx")
+    need_packages("export to ONNX", *ONNX_PACKAGES, extra="onnx")
     check_folder(folder, LAYOUT, replace=replace)
     check_tokenizer(model.objective.backbone.tokenizer, model.settings.model_name_or_path)
     with write_folder(folder, LAYOUT, replace=replace) as draft:

@@ -131,7 +131,7 @@ def import_setfit() -> Any:
         MissingPackageError: It is not installed, its import fails, or this is one of
             several processes.
     """
-    need_packages("compare `setfit`", "setfit", "sentence_transformers", extra="setfit")
+    need_packages("compare `setfit`", "setfit", extra="setfit")
     # Its trainer reads this too, and would wait for the others at every step.
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if processes > 1:

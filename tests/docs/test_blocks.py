@@ -281,7 +281,8 @@ class Shell:
 
     def launch(self, words: list[str]) -> None:
         if "-m" in words:
-            self.nlp_meta(words[words.index("-m") + 2 :])
+            assert words[words.index("-m") + 1] == "nlp_meta.train"
+            self.nlp_meta(["train", *words[words.index("-m") + 2 :]])
             return
         place = next(i for i, word in enumerate(words) if word.endswith(".py"))
         self.check_files(words[:place])

