@@ -52,6 +52,7 @@ faults: $(INSTALLED)  ## Set up, then fill the disk, kill writes (KILLS=200 a ca
 lint: $(INSTALLED)  ## Set up, then check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/mypy
 
 check: $(INSTALLED)  ## Set up, then check code and packages for known dangers, and their floors

@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx2
 import pytest
 from tiny_domains import SUPPORT, SUPPORT_LABELS, draw_texts
 
-from nlp_meta.cli import main
+from nlp_meta.cli import main, read_options
 from nlp_meta.models.classification import AdaptedModel
 
 TOKEN = "s3cret"
@@ -200,3 +201,14 @@ def test_options_that_are_wrong_are_refused(capfd, arguments):
 
     assert left.value.code == 2
     assert capfd.readouterr().err.startswith("error: ")
+
+
+def test_the_container_serves_as_nobody_in_particular():
+    """Docker is not at hand: the words of its entry point are those of the command."""
+    text = (Path(__file__).resolve().parents[2] / "Dockerfile").read_text(encoding="utf-8")
+    (entry,) = re.findall(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE)
+    words = json.loads(entry)
+
+    assert words[0] == "nlp-meta" and read_options([*words[1:], "a=b"]).host == "0.0.0.0"
+    user = re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1]
+    assert user not in ("root", "0") and text.index("USER") < text.index("ENTRYPOINT")
