@@ -12,8 +12,9 @@ import yaml
 
 from nlp_meta.comparing.bench import FORMS
 from nlp_meta.data.tasks import Task
-from nlp_meta.errors import SettingsError
+from nlp_meta.errors import MissingPackageError, SettingsError
 from nlp_meta.settings import MetaTraining, SmallTraining, fingerprint
+from nlp_meta.training import run
 from nlp_meta.training.config import choose_form, describe_settings, read_settings, run_recipe
 from nlp_meta.training.plan import check_labels_known, check_plan
 
@@ -317,3 +318,18 @@ def test_a_recipe_shows_its_help_without_a_config(capsys, monkeypatch):
     assert left.value.code == 0
     shown = capsys.readouterr().out
     assert "meta_batch_size" in shown and "Episodes per outer step" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("tensorbord", SettingsError, "one of .*tensorboard.* is needed; change `run.report_to`"),
+        ("clearml", MissingPackageError, "`pip install clearml`"),
+    ],
+)
+def test_a_tracker_that_accelerate_would_leave_out_stops_the_run(monkeypatch, name, error, said):
+    monkeypatch.setattr(run, "get_available_trackers", lambda: ["tensorboard"])
+    run.check_trackers(["tensorboard"])
+
+    with pytest.raises(error, match=said):
+        run.check_trackers([name])
