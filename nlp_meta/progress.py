@@ -87,7 +87,7 @@ def show_steps(
 
     Where there is no terminal, in a notebook or a log file, that is a line every 30 seconds.
     """
-    words: dict[str, str] = {"losses": "", "score": ""}
+    words: dict[str, Any] = {"losses": "", "score": ""}
     columns = (
         TextColumn("outer step"),
         MofNCompleteColumn(),
