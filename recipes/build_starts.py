@@ -8,18 +8,17 @@ It is scored once on tasks of other corpora, or held-out ones, five draws of lab
 
 import argparse
 import json
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import copyfile
 from statistics import fmean
 
 import numpy as np
 import yaml
-from measures.rungs import SEED, answer_by_default
-from multitask_train import train_jointly
+from measures.rungs import score_by_default
+from meta_train import main as train
 
-from nlp_meta.data.episodes import evaluation_episode
-from nlp_meta.evaluation.answers import episode_scorer
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.files.outputs import CARD, CARD_ENTRY, FILES, SEAL, write_file, write_folder
 from nlp_meta.hub.builtin_starts import FOLDER, SCORES
 from nlp_meta.hub.model_card import CardFacts, build_card
@@ -32,28 +31,25 @@ from nlp_meta.training.plan import load_splits
 
 CONFIGS = Path(__file__).parent / "configs"
 STARTS = {
-    "reviews-en": ("start_reviews_en", "compare_reviews", "accuracy"),
-    "sentiment-multi": ("start_sentiment_multi", "compare_languages", "macro_f1"),
+    "reviews-en": ("start_reviews_en", "compare_reviews", "accuracy", (0, 16, 50, 100)),
+    "sentiment-multi": ("start_sentiment_multi", "compare_languages", "macro_f1", (0, 16, 50, 100)),
+    "labels-multi": ("start_labels_multi", "compare_labels", "macro_f1", (16, 100)),
+    "pairs-multi": ("start_pairs_multi", "compare_retrieval", "mrr", (0, 100)),
 }
-SIZES, DRAWS, QUERIES, COLUMNS = (0, 16, 50, 100), 5, 200, 2**14
+DRAWS, COLUMNS = 5, 2**14
 HUB = "intfloat/multilingual-e5-small"
 
 
-def score(model: MetaModel, config: str, metric: str) -> dict[str, str]:
+def score(model: MetaModel, config: str, metric: str, sizes: Sequence[int]) -> dict[str, str]:
     """Means over the tasks of a config's meta-test."""
     data = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text(encoding="utf-8"))["data"]
     (tasks,) = load_splits(DataSettings(**data), "meta-test")
-    scores: dict[int, list[float]] = {size: [] for size in SIZES}
-    for task in tasks:
-        episodes = [
-            evaluation_episode(task, labels_total=size, seed=SEED, draw=draw, max_query=QUERIES)
-            for size, draw in product(SIZES, range(DRAWS))
-        ]
-        answers = answer_by_default(model, task, episodes)
-        for e, given in zip(episodes, answers, strict=True):
-            scores[len(e.support)].append(episode_scorer(metric)(e, given))
-    means = ", ".join(f"{fmean(values):.3f} with {size}" for size, values in scores.items())
-    return {f"{metric} on {len(tasks)} tasks of {', '.join(data['cards'])}": f"{means} labels"}
+    scores = [score_by_default(model, t, metric=metric, sizes=sizes, draws=DRAWS) for t in tasks]
+    means = [f"{fmean(by_size[n] for by_size in scores):.3f} with {n}" for n in sizes]
+    what = "labels" if CLASSIFICATION in model.skills else "pairs"
+    corpora = dict.fromkeys(task.name.partition("/")[0] for task in tasks)
+    suite = f"{metric} on {len(tasks)} tasks of {', '.join(corpora)}"
+    return {suite: f"{', '.join(means)} {what}"}
 
 
 def pack(run: Path, folder: Path) -> None:
@@ -84,14 +80,14 @@ def main() -> None:
     parser.add_argument("--multilingual", default=HUB, help="place of its encoder")
     options = parser.parse_args()
     for name in options.names or STARTS:
-        config, suite, metric = STARTS[name]
+        config, suite, metric, sizes = STARTS[name]
         run, words = options.runs / name, ["--config", str(CONFIGS / f"{config}.yaml")]
         base = options.multilingual if name.endswith("-multi") else "builtin:minilm"
         words += ["--model.model_name_or_path", base, "--run.output_dir", str(run)]
         if not (run / RECORD).exists():
-            train_jointly(read_settings(MetaTraining, words))
+            train(read_settings(MetaTraining, words))
         pack(run, FOLDER / name)
-        scores = score(MetaModel.from_pretrained(FOLDER / name, base=base), suite, metric)
+        scores = score(MetaModel.from_pretrained(FOLDER / name, base=base), suite, metric, sizes)
         write_file(FOLDER / name / SCORES, json.dumps(scores, indent=1) + "\n", replace=True)
 
 

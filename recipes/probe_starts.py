@@ -2,7 +2,7 @@
 
 python recipes/probe_starts.py recipes/configs/compare_labels_english.yaml \
   --starts joint=runs/joint ridge=runs/ridge --labels 16 100 --draws 2 --output probe.json
-The pretrained encoder is `frozen`. Tasks are those of meta-test in the config; macro-F1.
+The pretrained encoder is `frozen`. Tasks are those of the config; macro-F1.
 """
 
 import argparse
@@ -68,14 +68,15 @@ def score(embed: Embed, task: Task, *, labels: int, draws: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("config", type=Path, help="whose meta-test tasks are taken")
+    parser.add_argument("config", type=Path, help="whose tasks are taken")
     parser.add_argument("--starts", nargs="+", required=True, metavar="NAME=FOLDER")
+    parser.add_argument("--meta-split", default="meta-test")
     parser.add_argument("--labels", nargs="+", type=int, default=[16, 100])
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True, help="gets the scores as JSON")
     options = parser.parse_args()
     data = yaml.safe_load(options.config.read_text(encoding="utf-8"))["data"]
-    (tasks,) = load_splits(DataSettings(**data), "meta-test")
+    (tasks,) = load_splits(DataSettings(**data), options.meta_split)
     folders = dict(start.split("=", 1) for start in options.starts)
     embeds = {"frozen": embedder(next(iter(folders.values())), frozen=True)}
     embeds |= {name: embedder(folder, frozen=False) for name, folder in folders.items()}

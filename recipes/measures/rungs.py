@@ -2,24 +2,29 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import product
 from statistics import fmean, stdev
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from nlp_meta.data.answers import Prediction
-from nlp_meta.data.episodes import Episode, split_folds
+from nlp_meta.data.episodes import RETRIEVAL, Episode, evaluation_episode, split_folds
 from nlp_meta.data.tasks import Task
+from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.meta.inner_loop import drop_step_sizes
 from nlp_meta.models.classification import narrow_labels
 from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.models.retrieval import learn_matches
 from nlp_meta.models.views import Views, answer_each, answer_views, look_at
 from nlp_meta.objectives.classification import Classification, to_predictions
+from nlp_meta.rivals.fine_tune import answer_by
 from nlp_meta.training.trust import Pool
 
-SEED = 7
+SEED, QUERIES = 7, 200
 Scores = dict[str, dict[str, dict[str, dict[str, list[float]]]]]
 """By number of labels, rung, metric and task: a score for each draw."""
 GRID = {"encoder": (-1, 0, 1), "ngrams": (-30, 0, 1), "start": (-0.8, 0, 0.8)}
@@ -67,6 +72,37 @@ def answer_by_default(
         targets = [task.labels.index(example.target) for example in episode.support]
         logits = answer_views(trust, support, np.array(targets, dtype=np.int64), query)
         yield to_predictions(logits.log_softmax(-1), episode.labels, episode.labels)
+
+
+def answer_pairs(
+    model: MetaModel, _: Task, episodes: Sequence[Episode]
+) -> Iterator[Sequence[Prediction]]:
+    """The same of translations found."""
+    objective: Any = model.objectives[RETRIEVAL]
+    start, how = model.start_of(RETRIEVAL), model.adaptation[RETRIEVAL]
+    for e in episodes:
+        ready, weights = objective, start
+        if e.support:
+            learned = learn_matches(
+                objective, start, e.support, how=how, companion="auto", seed=SEED
+            )
+            ready = replace(objective, overlap=learned.judgement.share)
+            weights = learned.weights
+        yield answer_by(ready, weights, e.support_set)(e.queries)
+
+
+def score_by_default(
+    model: MetaModel, task: Task, *, metric: str, sizes: Sequence[int], draws: int
+) -> dict[int, float]:
+    """By number of labels, or of sentence pairs, what `adapt` scores on average."""
+    (skill,) = model.skills
+    draw_episode = partial(evaluation_episode, task, seed=SEED, max_query=QUERIES, skill=skill)
+    episodes = [draw_episode(labels_total=n, draw=at) for n, at in product(sizes, range(draws))]
+    answer = answer_pairs if skill == RETRIEVAL else answer_by_default
+    scores: dict[int, list[float]] = {size: [] for size in sizes}
+    for e, given in zip(episodes, answer(model, task, episodes), strict=True):
+        scores[len(e.support)].append(episode_scorer(metric)(e, given))
+    return {size: fmean(values) for size, values in scores.items()}
 
 
 def rungs(
