@@ -41,6 +41,7 @@ COMMANDS = {
     "starts": "List the starts that come with the package.",
     "quickstart": "Meta-train, adapt and compare on built-in reviews.",
     "train": "Meta-train a start from a config of tasks.",
+    "runs": "Show training runs side by side on a page.",
     "compare": "Compare methods on draws of your labels or pairs.",
     "recommend": "Say which method suits your labels, and how sure.",
     "export": "Export an adapted model to ONNX or transformers, checked.",

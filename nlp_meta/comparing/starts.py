@@ -117,7 +117,7 @@ def _begin(bench: Bench, folder: str) -> tuple[MetaModel, Any, Weights]:
 def _tell_start(bench: Bench, model: MetaModel, folder: str, *, how: str) -> dict[str, object]:
     facts = {
         "title": f"{name_training(model.provenance)}, {how}",
-        "examples_before": model.provenance["examples"],
+        "examples_before": model.provenance.get("examples", 0),
         "start": Path(folder).name,
     }
     return facts | (

@@ -44,7 +44,7 @@ from nlp_meta.hub.pull import (
 from nlp_meta.hub.records import ADAPTED, FORMAT, START, Record, check_tensors, read_header
 from nlp_meta.objectives.ngrams import CHARACTERS, ORDERS, NgramModel
 
-_RUN_LOG = "log.jsonl"
+_RUN_FILES = "log.jsonl", "run.html"
 """What a run of the outer loop leaves in the folder that its meta-model is saved to."""
 _NGRAMS_FORMAT = 1
 _PEFT_PREFIX = "base_model.model."
@@ -182,13 +182,13 @@ def save_model(
 
 
 def layout_of(role: str, skills: Sequence[str]) -> Layout:
-    """What a folder of such a model holds; a start may lie beside the log of its run."""
+    """What a folder of such a model holds; a start may lie beside the log and page of its run."""
     return Layout(
         what="the meta-model" if role == START else "the adapted model",
         record=RECORD,
         names=MODEL_FILES,
         same={"role": role, "skills": list(skills)},
-        run=(_RUN_LOG,) if role == START else (),
+        run=_RUN_FILES if role == START else (),
     )
 
 

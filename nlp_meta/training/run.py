@@ -7,6 +7,7 @@ the meta-model tells of it is free of machine paths; its card reads it.
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -44,6 +45,7 @@ from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.skills import AnySettings
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel, fit_prior
+from nlp_meta.report.runs import PAGE_SECONDS, RUN_PAGE, read_run, write_runs
 from nlp_meta.settings import (
     AdaptationSettings,
     MetaTraining,
@@ -191,6 +193,23 @@ def with_trackers(
     return report
 
 
+class _Page(Callback):
+    """The page of a run: written at judgements, at the end, and twice a minute between them."""
+
+    def __init__(self, settings: MetaTraining, seen: int, unseen: int) -> None:
+        self._folder, self._steps = Path(settings.run.output_dir), settings.outer.steps
+        self._facts = {"tasks": f"{seen} seen, {unseen} unseen"}
+        self._written = time.monotonic()
+
+    def on_outer_step(self, record: StepRecord) -> None:
+        due = time.monotonic() - self._written > PAGE_SECONDS
+        if due or record.score is not None or record.step >= self._steps:
+            run = replace(read_run(self._folder), steps=self._steps, facts=self._facts)
+            live = record.step < self._steps
+            write_runs(self._folder / RUN_PAGE, [run], live=live, replace=True)
+            self._written = time.monotonic()
+
+
 _ELSEWHERE = ("skills", "run", "model", "hub")
 """Sections of a config that a record keeps elsewhere, or not at all."""
 
@@ -315,6 +334,7 @@ def train_meta_model(
     judge = plan_validation(settings, judged := judged_objectives(objectives), validation)
     drafts = _drafts(settings, objectives, train, validation)
     pushes = with_pushes(settings, accelerator, drafts, on_step)
+    pages = [_Page(settings, len(train), len(validation))] * accelerator.is_main_process
     ended = meta_train(
         plan_training(settings, objectives, train, stream=stream),
         begin(objectives, settings),
@@ -326,7 +346,7 @@ def train_meta_model(
         resume=settings.run.resume,
         replace=settings.run.replace,
         on_step=with_trackers(accelerator, pushes),
-        callbacks=callbacks,
+        callbacks=(*pages, *callbacks),
     )
     if ended.interrupted:
         return None, ended
