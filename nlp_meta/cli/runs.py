@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
+from nlp_meta.cli.options import add_shared
 from nlp_meta.cli.screen import Screen, show_facts
 
 EXAMPLE = "nlp-meta runs runs --output runs.html"
@@ -19,8 +20,9 @@ def add_options(command: ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the page, written anew where it is one (default: runs.html in DIR)",
+        help="the page (default: runs.html in DIR)",
     )
+    add_shared(main, "--replace")
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
@@ -29,7 +31,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
     runs = find_runs(options.folder)
     page = options.output or options.folder / RUNS_PAGE
-    write_runs(page, runs)
+    write_runs(page, runs, replace=options.replace)
     by_run = {trained.name: trained.describe() for trained in runs}
     lines = {
         name: ", ".join(f"{what} {value}" for what, value in facts.items())

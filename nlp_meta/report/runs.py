@@ -24,7 +24,7 @@ RUN_PAGE, RUNS_PAGE = "run.html", "runs.html"
 PAGE_SECONDS = 30
 """After which the page of a run that goes is written, and loads itself, anew."""
 
-_TEMPLATE, _MARK = "runs.html.j2", b'name="generator" content="nlp-meta runs"'
+_TEMPLATE = "runs.html.j2"
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _BELOW, _ABOVE = 640, 230, 46, 18, 26, 10
 _COLORS, _FEW = 6, 12
 _WINDOW = 10
@@ -145,14 +145,17 @@ def find_runs(folder: Path) -> list[Run]:
     return runs
 
 
-def write_runs(path: Path, runs: Sequence[Run], *, live: bool = False) -> None:
-    """Write the page of one run, or of several side by side; an earlier such page is replaced.
+def write_runs(
+    path: Path, runs: Sequence[Run], *, live: bool = False, replace: bool = False
+) -> None:
+    """Write the page of one run, or of several side by side.
 
     Args:
         live: A run still goes: the page loads itself anew every half minute.
+        replace: Replace what is in its place, whatever it is.
 
     Raises:
-        OutputError: Another file is in its place.
+        OutputError: What is in its place is no such page, or was changed since.
     """
     losses = [run.losses() for run in runs]
     scores = [(run.name, place, False, run.scores) for place, run in enumerate(runs)]
@@ -174,8 +177,7 @@ def write_runs(path: Path, runs: Sequence[Run], *, live: bool = False) -> None:
         "few": _FEW,
     }
     page = _template().render(values)
-    earlier = path.is_file() and _MARK in path.read_bytes()[:500]
-    write_file(path, page.encode(errors="replace"), replace=earlier, argument="output")
+    write_file(path, page.encode(errors="replace"), replace=replace, argument="output")
 
 
 def _name_curve(run: Run, when: str, *, among: Sequence[Run]) -> str:
