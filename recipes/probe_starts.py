@@ -78,9 +78,9 @@ def main() -> None:
     data = yaml.safe_load(options.config.read_text(encoding="utf-8"))["data"]
     (tasks,) = load_splits(DataSettings(**data), options.meta_split)
     folders = dict(start.split("=", 1) for start in options.starts)
-    embeds = {"frozen": embedder(next(iter(folders.values())), frozen=True)}
-    embeds |= {name: embedder(folder, frozen=False) for name, folder in folders.items()}
-    scores: dict[str, dict[str, dict[str, list[float]]]] = {}
+    embeds = {name: embedder(folder, frozen=False) for name, folder in folders.items()}
+    embeds = {"frozen": embedder(next(iter(folders.values())), frozen=True), **embeds}
+    scores = dict[str, dict[str, dict[str, list[float]]]]()
     for labels in options.labels:
         at = scores[str(labels)] = {
             name: {t.name: score(embed, t, labels=labels, draws=options.draws) for t in tasks}

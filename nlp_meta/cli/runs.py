@@ -27,10 +27,10 @@ def add_options(command: ArgumentParser) -> None:
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Write the page and tell what each run has come to."""
-    from nlp_meta.report.runs import RUNS_PAGE, find_runs, write_runs
+    from nlp_meta.report.runs import PAGE, find_runs, write_runs
 
     runs = find_runs(options.folder)
-    page = options.output or options.folder / RUNS_PAGE
+    page = options.output or options.folder / PAGE
     write_runs(page, runs, replace=options.replace)
     by_run = {trained.name: trained.describe() for trained in runs}
     lines = {

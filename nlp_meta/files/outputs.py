@@ -29,6 +29,8 @@ from nlp_meta.errors import OutputError
 from nlp_meta.files.locks import lock
 
 CARD = "README.md"
+RUN_LOG, RUN_PAGE = "log.jsonl", "run.html"
+"""What a training run leaves beside its model."""
 FILES, SEAL, CARD_ENTRY = "files", "seal", "card"
 """Keys of a record: the files beside it, the hash of all its other keys, and the card."""
 _MARK = "user.nlp_meta"

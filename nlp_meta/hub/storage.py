@@ -28,7 +28,7 @@ from nlp_meta.encoders.backbone import Backbone
 from nlp_meta.encoders.lora import BIAS, LORA_A, LORA_B, WEIGHT, LoraPlan, lora_shapes
 from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import MetaModelError
-from nlp_meta.files.outputs import Layout, write_folder
+from nlp_meta.files.outputs import RUN_LOG, RUN_PAGE, Layout, write_folder
 from nlp_meta.hub.bases import BaseWeights, hash_base, name_on_hub, public_name
 from nlp_meta.hub.model_card import CardFacts, build_card
 from nlp_meta.hub.pull import (
@@ -44,7 +44,6 @@ from nlp_meta.hub.pull import (
 from nlp_meta.hub.records import ADAPTED, FORMAT, START, Record, check_tensors, read_header
 from nlp_meta.objectives.ngrams import CHARACTERS, ORDERS, NgramModel
 
-_RUN_FILES = "log.jsonl", "run.html"
 """What a run of the outer loop leaves in the folder that its meta-model is saved to."""
 _NGRAMS_FORMAT = 1
 _PEFT_PREFIX = "base_model.model."
@@ -188,7 +187,7 @@ def layout_of(role: str, skills: Sequence[str]) -> Layout:
         record=RECORD,
         names=MODEL_FILES,
         same={"role": role, "skills": list(skills)},
-        run=_RUN_FILES if role == START else (),
+        run=(RUN_LOG, RUN_PAGE) if role == START else (),
     )
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from nlp_meta.errors import CheckpointError, OutputError
 from nlp_meta.files.locks import busy, hold, lock
 from nlp_meta.files.outputs import (
+    RUN_LOG,
     Layout,
     append_text,
     read_folder,
@@ -137,7 +138,7 @@ def _damaged(path: Path) -> CheckpointError:
     )
 
 
-LOG, CHECKPOINTS = "log.jsonl", "checkpoints"
+CHECKPOINTS = "checkpoints"
 Fingerprint = Mapping[str, object]
 """All that decides a run's numbers: settings, and hashes of the rows of its tasks, by name."""
 ROWS = "rows of "
@@ -305,7 +306,7 @@ def check_run_folder(folder: Path, *, resume: bool, replace: bool) -> None:
     Raises:
         OutputError: There is a run, finished or not.
     """
-    log = folder / LOG
+    log = folder / RUN_LOG
     if log.is_file():
         with lock(log, shared=True) as free:
             if not free:
@@ -335,14 +336,14 @@ def hold_run(folder: Path, *, resume: bool, replace: bool) -> Iterator[None]:
     check_run_folder(folder, resume=resume, replace=replace)
     if resume:
         _newest(folder / CHECKPOINTS)
-    append_text(folder / LOG, "", argument="run.output_dir")
-    with hold(folder / LOG, argument="run.output_dir"):
+    append_text(folder / RUN_LOG, "", argument="run.output_dir")
+    with hold(folder / RUN_LOG, argument="run.output_dir"):
         yield
 
 
 def begin_log(folder: Path, *, after: int) -> None:
     """Keep the lines of the first `after` outer steps, drop what a killed run wrote later."""
-    path, kept, read = folder / LOG, 0, 0
+    path, kept, read = folder / RUN_LOG, 0, 0
     for line in path.read_bytes().splitlines(keepends=True):
         read += len(line)
         if after and line.endswith(b"\n") and _step_of(line) <= after:
@@ -360,7 +361,7 @@ def _step_of(line: bytes) -> float:
 
 def write_log(folder: Path, record: StepRecord) -> None:
     """Add one JSON line."""
-    append_text(folder / LOG, json.dumps(asdict(record)) + "\n", argument="run.output_dir")
+    append_text(folder / RUN_LOG, json.dumps(asdict(record)) + "\n", argument="run.output_dir")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`run.html`: what a training run does, while it goes; and several runs side by side.
+"""What a training run does, on a page while it goes; and several runs side by side.
 
 The page is a function of the runs' logs. Its curves are SVG that the page's own colors draw, light
 or dark; nothing is fetched and no script is in it. While a run goes, the page loads itself anew.
@@ -17,10 +17,10 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from nlp_meta.errors import DataError
 from nlp_meta.escapes import visible
-from nlp_meta.files.outputs import write_file
-from nlp_meta.meta.state import LOG
+from nlp_meta.files.outputs import RUN_LOG, write_file
 
-RUN_PAGE, RUNS_PAGE = "run.html", "runs.html"
+PAGE = "runs.html"
+"""Of several runs."""
 PAGE_SECONDS = 30
 """After which the page of a run that goes is written, and loads itself, anew."""
 
@@ -31,6 +31,8 @@ _WINDOW = 10
 """Outer steps whose mean loss is drawn: single episodes differ more than the training moves."""
 
 Points = Sequence[tuple[float, float]]
+Curve = tuple[str, int, bool, Points]
+"""Its name, place of its color, whether it is dashed, and its points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,13 @@ class Chart:
     """Curves of one kind, ready to be drawn.
 
     Attributes:
-        lines: Name, place of its color, whether it is dashed, and its points in the picture.
+        lines: Curves, their points in the picture's own units.
         across, upright: Ticks: place in the picture and what is written there.
         alt: The picture in words.
     """
 
     title: str
-    lines: Sequence[tuple[str, int, bool, Points]]
+    lines: Sequence[Curve]
     across: Sequence[tuple[float, str]]
     upright: Sequence[tuple[float, str]]
     alt: str
@@ -112,10 +114,10 @@ def read_run(folder: Path) -> Run:
     Raises:
         DataError: There is none, or a line of it is none that a run writes.
     """
-    log = folder / LOG
+    log = folder / RUN_LOG
     if not log.is_file():
         raise DataError(
-            f"cannot show the run '{folder}': no {LOG} is in it and that of a training run is "
+            f"cannot show the run '{folder}': no {RUN_LOG} is in it and that of a training run is "
             "needed; name the `run.output_dir` of one"
         )
     try:
@@ -123,8 +125,8 @@ def read_run(folder: Path) -> Run:
         ordered = all(r["skills"] is not None and float(r["seconds"]) >= 0 for r in records)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"cannot show the run '{folder}': a line of its {LOG} is not that of an outer step and "
-            f"JSON with `step`, `skills` and `seconds` is needed ({error}); train anew"
+            f"cannot show the run '{folder}': a line of its {RUN_LOG} is not that of an outer step "
+            f"and JSON with `step`, `skills` and `seconds` is needed ({error}); train anew"
         ) from error
     return Run(folder.name, records if ordered else [])
 
@@ -136,11 +138,11 @@ def find_runs(folder: Path) -> list[Run]:
         DataError: There is none.
     """
     places = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
-    runs = [read_run(place) for place in places if (place / LOG).is_file()]
+    runs = [read_run(place) for place in places if (place / RUN_LOG).is_file()]
     if not runs:
         raise DataError(
-            f"cannot show runs in '{folder}': no {LOG} is in it or right below it and that of at "
-            "least one training run is needed; name the folder that holds them"
+            f"cannot show runs in '{folder}': no {RUN_LOG} is in it or right below it and that "
+            "of at least one training run is needed; name the folder that holds them"
         )
     return runs
 
@@ -200,11 +202,11 @@ def _smooth(points: Points) -> Points:
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
 
 
-def _chart(title: str, curves: Sequence[tuple[str, int, bool, Points]]) -> Chart:
+def _chart(title: str, curves: Sequence[Curve]) -> Chart:
     """Place curves in a picture that their values fill, from step 0 on."""
     kept = [
-        (*whose, [point for point in points if math.isfinite(point[1])])
-        for *whose, points in curves
+        (name, color, dashed, [point for point in points if math.isfinite(point[1])])
+        for name, color, dashed, points in curves
     ]
     everything = [point for *_, points in kept for point in points]
     if not everything:
@@ -223,7 +225,7 @@ def _chart(title: str, curves: Sequence[tuple[str, int, bool, Points]]) -> Chart
         for name, color, dashed, points in kept
         if points
     ]
-    ends = [f"{name} {p[-1][1]:.3f} at step {p[-1][0]}" for name, *_, p in kept if p]
+    ends = [f"{name} {p[-1][1]:.3f} at step {p[-1][0]}" for name, _, _, p in kept if p]
     across = [(place(x, low)[0], f"{x:g}") for x in _ticks(0, right) if x <= right]
     upright = [(place(0, y)[1], f"{y:.10g}") for y in ticks]
     return Chart(title, lines, across, upright, f"{title} by outer step: {'; '.join(ends)}.")

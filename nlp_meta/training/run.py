@@ -25,7 +25,7 @@ from nlp_meta.data.mapped_rows import MappedRows
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.heads import ridge_parameters
 from nlp_meta.errors import MissingPackageError, SettingsError
-from nlp_meta.files.outputs import Layout, check_folder
+from nlp_meta.files.outputs import RUN_LOG, RUN_PAGE, Layout, check_folder
 from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.hub.pull import source_of
 from nlp_meta.hub.records import START, find_model
@@ -33,7 +33,6 @@ from nlp_meta.hub.storage import layout_of
 from nlp_meta.meta.objective import Trial, Validation, by_skill
 from nlp_meta.meta.outer_loop import Callback, MetaTrained, meta_train
 from nlp_meta.meta.state import (
-    LOG,
     ROWS,
     Checkpoint,
     StepRecord,
@@ -45,7 +44,7 @@ from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.skills import AnySettings
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel, fit_prior
-from nlp_meta.report.runs import PAGE_SECONDS, RUN_PAGE, read_run, write_runs
+from nlp_meta.report.runs import PAGE_SECONDS, read_run, write_runs
 from nlp_meta.settings import (
     AdaptationSettings,
     MetaTraining,
@@ -269,7 +268,7 @@ def _describe(
         "seed": settings.run.seed,
         **tasks,
         "data": describe_data(settings.data.cards, tasks),
-        "seconds": _seconds(Path(settings.run.output_dir) / LOG, steps=steps),
+        "seconds": _seconds(Path(settings.run.output_dir) / RUN_LOG, steps=steps),
         "hardware": describe_hardware(),
         "outer_steps": steps,
         "best_step": reached["best_step"],

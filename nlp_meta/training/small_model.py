@@ -32,13 +32,12 @@ from nlp_meta.encoders.batches import PairBatch, PairRow, stack_pairs
 from nlp_meta.encoders.seq2seq import Seq2Seq, read_languages
 from nlp_meta.errors import DivergedError, SettingsError
 from nlp_meta.evaluation.metrics import chrf, signature_of
-from nlp_meta.files.outputs import CARD, Layout, write_folder
+from nlp_meta.files.outputs import CARD, RUN_LOG, Layout, write_folder
 from nlp_meta.hub.pull import TRAINING
 from nlp_meta.meta.inner_loop import repeat
 from nlp_meta.meta.outer_loop import OuterLoop, build_optimizer, clip, is_due, rate_at
 from nlp_meta.meta.state import (
     CHECKPOINTS,
-    LOG,
     Fingerprint,
     Progress,
     StepRecord,
@@ -165,7 +164,7 @@ def _build_model(
 
 VOCABULARY = f"{CHECKPOINTS}/vocabulary"
 """Where a run keeps its tokenizer, so that a resumed one has the same."""
-LAYOUT = Layout(what="the model", record=TRAINING, names=("config.json", CARD), run=(LOG,))
+LAYOUT = Layout(what="the model", record=TRAINING, names=("config.json", CARD), run=(RUN_LOG,))
 _KEPT = Layout(what="the vocabulary", record="written.json")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nlp_meta.data.answers import Prediction
+from nlp_meta.data.answers import Answer, Prediction
 from nlp_meta.data.episodes import RETRIEVAL, Episode, evaluation_episode, split_folds
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.answers import episode_scorer
@@ -76,7 +76,7 @@ def answer_by_default(
 
 def answer_pairs(
     model: MetaModel, _: Task, episodes: Sequence[Episode]
-) -> Iterator[Sequence[Prediction]]:
+) -> Iterator[Sequence[Answer]]:
     """The same of translations found."""
     objective: Any = model.objectives[RETRIEVAL]
     start, how = model.start_of(RETRIEVAL), model.adaptation[RETRIEVAL]
@@ -98,7 +98,7 @@ def score_by_default(
     (skill,) = model.skills
     draw_episode = partial(evaluation_episode, task, seed=SEED, max_query=QUERIES, skill=skill)
     episodes = [draw_episode(labels_total=n, draw=at) for n, at in product(sizes, range(draws))]
-    answer = answer_pairs if skill == RETRIEVAL else answer_by_default
+    answer: Any = answer_pairs if skill == RETRIEVAL else answer_by_default
     scores: dict[int, list[float]] = {size: [] for size in sizes}
     for e, given in zip(episodes, answer(model, task, episodes), strict=True):
         scores[len(e.support)].append(episode_scorer(metric)(e, given))
