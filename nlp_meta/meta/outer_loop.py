@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 from threading import Event
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -291,7 +291,7 @@ class MetaTrained:
     interrupted: bool
 
 
-class Callback(Protocol):
+class Callback:
     """What a training tells of itself; inherit from it and write those that you want.
 
     What it raises ends the run, as an error of the training would.
