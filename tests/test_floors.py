@@ -27,6 +27,7 @@ FLOORS = (
     ("training",),
     ("comparing",),
     ("serving", "exporting", "sklearn"),
+    ("app",),
     ("cli",),
     ("__main__", "train", ""),
 )
@@ -83,7 +84,7 @@ NEVER = {
 DOORS = {
     "accelerate": ["nlp_meta.meta.outer_loop", "nlp_meta.training"],
     "peft": ["nlp_meta.encoders.lora", "nlp_meta.hub"],
-    "fastapi": ["nlp_meta.serving", "nlp_meta.cli.serve"],
+    "fastapi": ["nlp_meta.serving", "nlp_meta.app", "nlp_meta.cli.serve"],
     "uvicorn": ["nlp_meta.serving"],
     "huggingface_hub": [
         "nlp_meta.data.session",

@@ -31,6 +31,7 @@ from nlp_meta.errors import CardError, NlpMetaError
 from nlp_meta.escapes import one_line
 
 COMMANDS = {
+    "app": "Label a table in the browser, and get a model of it.",
     "inspect": "Find wrong labels and other doubtful rows of a table.",
     "adapt": "Adapt a meta-model to your labels, or to translations.",
     "predict": "Label the texts of a table with an adapted model.",
@@ -60,6 +61,8 @@ _MOST_THREADS = 16
 _ABOUT = """\
 Adapt a meta-trained model to a new domain or language from 50 to 100 labels.
 
+label a table in the browser, and get a model of it:
+  nlp-meta app
 see it work, on built-in reviews, in a few minutes:
   nlp-meta quickstart
 learn from your labels, then label new texts, and score the answers:

@@ -138,7 +138,7 @@ def write_columns(options: Namespace, blocks: Iterable[Columns]) -> None:
     """
     from nlp_meta.files.entries import ending_of
     from nlp_meta.files.outputs import write_file
-    from nlp_meta.files.tables import render_rows
+    from nlp_meta.files.tables import disarm, render_rows
     from nlp_meta.tables.formats import GROWING_TABLES
 
     form = ending_of(options.output)
@@ -146,10 +146,10 @@ def write_columns(options: Namespace, blocks: Iterable[Columns]) -> None:
 
     def render() -> Iterator[bytes]:
         for place, columns in enumerate(blocks if form in GROWING_TABLES else [_join(blocks)]):
-            names = [_disarm(name) if guarded else name for name in columns]
+            names = [disarm(name) if guarded else name for name in columns]
             cells: Iterable[Sequence[object]] = columns.values()
             if guarded:
-                cells = [[_disarm(cell) for cell in values] for values in cells]
+                cells = [[disarm(cell) for cell in values] for values in cells]
             rows = [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
             yield render_rows(options.output, names, rows, goes_on=place > 0)
 
@@ -162,16 +162,6 @@ def _join(blocks: Iterable[Columns]) -> Columns:
         for name, values in block.items():
             joined.setdefault(name, []).extend(values)
     return joined
-
-
-def _disarm(cell: Any) -> Any:
-    """A text that a spreadsheet would take for a formula, with an apostrophe before it."""
-    from nlp_meta.data.cells import write_number
-
-    if not isinstance(cell, str) or len(cell.strip()) < 2 or write_number(cell.strip()):
-        return cell
-    begins = cell.lstrip(" ")[:1]
-    return f"'{cell}" if begins in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20" else cell
 
 
 def write_scores(options: Namespace, record: Mapping[str, object]) -> None:

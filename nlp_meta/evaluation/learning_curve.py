@@ -89,10 +89,21 @@ def gain_of_doubling(scored: ScoresBySize, labels: int, *, level: float) -> Inte
     Raises:
         SettingsError: A level that is not between 0 and 1.
     """
+    return gain_of(scored, labels, more=labels, level=level)
+
+
+def gain_of(scored: ScoresBySize, labels: int, *, more: int, level: float) -> Interval:
+    """The same of `more` labels."""
     check_settings(level, len(scored.resampled))
     curves = _fit_all(scored)
-    gains = _predict(curves, 2 * labels) - _predict(curves, labels)
+    gains = _predict(curves, labels + more) - _predict(curves, labels)
     return percentile_interval(float(gains[0]), gains[1:], level)
+
+
+def curve_of(scored: ScoresBySize, sizes: Sequence[int]) -> Numbers:
+    """Scores of the fitted curve at some numbers of labels, `(sizes,)`."""
+    curve = fit_curves(scored.sizes, scored.scores[None])
+    return np.array([_predict(curve, size)[0] for size in sizes])
 
 
 def _fit_all(scored: ScoresBySize) -> Numbers:

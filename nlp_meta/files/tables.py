@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,6 +19,7 @@ from nlp_meta.data.cells import (
     note_missing_words,
     read_pairs,
     select_rows,
+    write_number,
 )
 from nlp_meta.data.labels import check_columns, drop_rows, label_text
 from nlp_meta.errors import DataError, LabelError
@@ -29,6 +31,7 @@ from nlp_meta.files.entries import (
     ending_of,
     read_user_file,
 )
+from nlp_meta.files.projects import is_project, read_project
 from nlp_meta.files.shapes import find_shape, take_labels
 from nlp_meta.tables.contents import Decoded, decode_bytes
 from nlp_meta.tables.delimited import has_header, split_lines
@@ -77,6 +80,8 @@ def read_table(
 ) -> LabeledTable:
     """Read texts and labels from a CSV, TSV, JSONL, JSON or Parquet file, or from fastText's.
 
+    The folder of a project of the app is read too: its labeled rows, or all its texts.
+
     Numbers and truth values are labels too: 1, 1.0 and "1,0" are one label. What annotation
     tools, pandas and `datasets` export is read where it says the same as such a table.
     Blank rows at the end of a CSV or TSV file are left out, quotes of a TSV file's texts kept.
@@ -96,6 +101,8 @@ def read_table(
         SettingsError: `empty` is no policy here.
     """
     check_policy(empty, policies=POLICIES if label_column is None else (STOP, SKIP))
+    if is_project(Path(path)):
+        return _take_project(Path(path), labeled=label_column is not None, max_rows=max_rows)
     file = read_user_file(Path(path), forms=TABLE_FORMS)
     reading = Reading(encoding, separator, sheet)
     rows = _read(file, reading, text_column, label_column, max_rows=max_rows)
@@ -125,6 +132,19 @@ def read_table(
     )
 
 
+def _take_project(folder: Path, *, labeled: bool, max_rows: int) -> LabeledTable:
+    setup, rows, cells = read_project(folder, labeled=labeled)
+    _check_count(folder, len(rows), max_rows)
+    return LabeledTable(
+        texts=tuple(row.text for row in rows),
+        labels=tuple(row.label or "" for row in rows) if labeled else None,
+        columns=tuple(setup["columns"]),
+        path=folder,
+        rows=tuple(cells),
+        lines=tuple(row.id for row in rows),
+    )
+
+
 def _read(
     file: UserFile, reading: Reading, text_column: str, label_column: str | None, *, max_rows: int
 ) -> Rows:
@@ -134,7 +154,7 @@ def _read(
         rows = _read_lines(file, reading, text_column, label_column)
     else:
         rows = read_rows_of(file, reading, known=known, most=max_rows)
-    _check_count(file, rows.count, max_rows)
+    _check_count(file.path, rows.count, max_rows)
     return rows
 
 
@@ -304,6 +324,14 @@ def render_rows(
         raise DataError(f"cannot write '{path}': {error}{needed}; {remedy}") from error
 
 
+def disarm(cell: Any) -> Any:
+    """A text that a spreadsheet would take for a formula, with an apostrophe before it."""
+    if not isinstance(cell, str) or len(cell.strip()) < 2 or write_number(cell.strip()):
+        return cell
+    begins = cell.lstrip(" ")[:1]
+    return f"'{cell}" if begins in "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20" else cell
+
+
 def table_entries(
     file: UserFile,
     rows: Rows,
@@ -339,15 +367,15 @@ def table_entries(
     ]
 
 
-def _check_count(file: UserFile, count: int, max_rows: int) -> None:
+def _check_count(path: Path, count: int, max_rows: int) -> None:
     if count == 0:
         raise DataError(
-            f"cannot use table {file.path}: it has no rows, at least one is needed; "
+            f"cannot use table {path}: it has no rows, at least one is needed; "
             "add rows or name another file"
         )
     if count > max_rows:
         raise DataError(
-            f"cannot use table {file.path}: it has {count} rows where at most {max_rows} are "
+            f"cannot use table {path}: it has {count} rows where at most {max_rows} are "
             "taken; give a sample of it or raise `max_rows`"
         )
 

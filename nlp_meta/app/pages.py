@@ -1,0 +1,502 @@
+"""The pages: what a person sees and does, from a dropped table to a model.
+
+A page is a function of the project. Texts of users are escaped, and each stands in its own
+direction. What changes a label answers when it is on the disk.
+"""
+
+import math
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, File, Form, Request, Response, UploadFile
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from nlp_meta.app.tables import (
+    check_names,
+    describe_columns,
+    read_dropped,
+    render_answers,
+    split_names,
+    take_rows,
+)
+from nlp_meta.errors import DataError, NlpMetaError
+from nlp_meta.escapes import visible
+from nlp_meta.files.projects import LABELED, OPEN, SKIPPED, UNSURE, Project, Row
+
+Order = Callable[[str], None]
+Word = Annotated[str, Form()]
+Number = Annotated[int, Form()]
+
+_KEYS = "1234567890qwertyopadfghjklzxcvbm"
+"""Of the labels; s, u and n stand for skip, undo and not sure."""
+_SHORT, _PAGE = 280, 40
+_ENOUGH = 0.01
+"""Gain in accuracy below which more labels hardly pay."""
+_FACTS = ("figures", "curve", "progress", "problem", "saved", "setup")
+_STATIC = {
+    "app.css": "text/css; charset=utf-8",
+    "app.js": "text/javascript; charset=utf-8",
+    "htmx.min.js": "text/javascript; charset=utf-8",
+}
+_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("nlp_meta.app"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "plain": lambda text: visible(text, keep="\n\t"),
+        "short": lambda text: visible(_shorten(text), keep=""),
+        "percent": lambda share: f"{100 * share:.0f} %",
+    }
+    return environment
+
+
+def _shorten(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHORT else line[: _SHORT - 1] + "…"
+
+
+class Pages:
+    """Pages of one project."""
+
+    def __init__(self, project: Project, order: Order) -> None:
+        self.project, self.order = project, order
+
+    def show(self, name: str, request: Request, **values: object) -> HTMLResponse:
+        """Fill a template; what htmx asks for is a part of a page."""
+        facts = {
+            "project": self.project.folder.resolve().name,
+            "step": name,
+            "is_set_up": bool(self.project.labels),
+            "problem": self.project.read_fact("problem"),
+            "note": "",
+        }
+        template = _environment().get_template(f"{name}.html.j2")
+        status = int(str(values.pop("status", 200)))
+        return HTMLResponse(template.render(**facts | values), status_code=status)
+
+    def begin(self, request: Request) -> Response:
+        """Show where to drop a table, or go on where the project stands."""
+        if self.project.labels:
+            return RedirectResponse("/label", status_code=303)
+        if self.project.read_fact("dropped"):
+            return RedirectResponse("/columns", status_code=303)
+        return self.show("drop", request)
+
+    def drop(self, name: str, content: bytes) -> Response:
+        """Keep a table in the project's folder, and read it once to see whether it is one."""
+        self._check_new()
+        ending = "".join(Path(re.sub(r"[^\w.-]", "_", name)).suffixes[-2:]).lower()
+        path = self.project.folder / f"table{ending[-16:]}"
+        path.write_bytes(content)
+        read_dropped(path)
+        self.project.write_fact("dropped", {"path": path.name, "name": name[-200:]})
+        return RedirectResponse("/columns", status_code=303)
+
+    def columns(self, request: Request) -> Response:
+        """Ask which column has the texts, and how the labels are called."""
+        dropped = self.project.read_fact("dropped")
+        if self.project.labels or not dropped:
+            return RedirectResponse("/", status_code=303)
+        rows = read_dropped(self.project.folder / dropped["path"])
+        return self.show(
+            "columns",
+            request,
+            columns=describe_columns(rows),
+            count=rows.count,
+            file=dropped["name"],
+        )
+
+    def set_up(self, text_column: str, label_column: str, names: str) -> Response:
+        """Take the rows of the table."""
+        self._check_new()
+        path = self.project.folder / (self.project.read_fact("dropped") or {"path": ""})["path"]
+        table = take_rows(path, text_column=text_column, label_column=label_column, names=names)
+        self.project.set_up(
+            table.texts,
+            table.cells,
+            text_column=text_column,
+            columns=table.columns,
+            labels=table.labels,
+            given=table.given,
+        )
+        self.order("work")
+        return RedirectResponse("/label", status_code=303)
+
+    def _check_new(self) -> None:
+        if self.project.labels:
+            raise DataError(
+                "cannot take another table: this project has its texts already and an empty one is "
+                "needed; start `nlp-meta app` with another folder"
+            )
+
+    def label(self, request: Request, **values: object) -> Response:
+        """Show the page of labeling."""
+        if not self.project.labels:
+            return RedirectResponse("/", status_code=303)
+        return self.show("label", request, **self._card(), **self.status(), **values)
+
+    def card(self, request: Request, row: Row | None = None, note: str = "") -> Response:
+        """Show the next text, or one that was taken back."""
+        if "hx-request" not in request.headers:
+            return RedirectResponse("/label", status_code=303)
+        return self.show("card", request, **{**self._card(row), "note": note})
+
+    def _card(self, row: Row | None = None) -> dict[str, Any]:
+        turn = (row, row.is_random) if row is not None else self.project.next_row()
+        states = self.project.count_states()
+        labels = self.project.labels
+        keys = {label: _KEYS[n : n + 1] for n, label in enumerate(labels)}
+        return {
+            "row": turn and turn[0],
+            "is_random": bool(turn and turn[1]),
+            "states": states,
+            "total": sum(states.values()),
+            "keys": keys,
+        }
+
+    def answer(
+        self, request: Request, row: int, version: int, do: str, is_random: bool
+    ) -> Response:
+        """Write what a person says of a text, and show the next one."""
+        if do == "undo":
+            back = self.project.undo()
+            self.order("work")
+            note = "" if back else "There is nothing to take back."
+            return self.card(request, back, note=note)
+        state, label = self._read_answer(do)
+        is_written = self.project.answer(
+            row, version, state=state, label=label, is_random=is_random
+        )
+        self.order("work")
+        if is_written:
+            return self.card(request)
+        now = self.project.find_row(row)
+        word = "" if now is None else f": it is {now.label or now.state} there"
+        return self.card(
+            request, note=f"That text was answered in another window{word}. Yours is not written."
+        )
+
+    def _read_answer(self, do: str) -> tuple[str, str | None]:
+        word, _, label = do.partition(":")
+        if word == "label" and label in self.project.labels:
+            return LABELED, label
+        if word in (SKIPPED, UNSURE, OPEN) and not label:
+            return word, None
+        raise DataError(
+            f"cannot take the answer {do[:80]!r}: one of the labels is needed; reload the page"
+        )
+
+    def correct(self, request: Request, row: int, version: int, do: str) -> Response:
+        """Write a label of the list of texts, and show its line anew."""
+        state, label = self._read_answer(do)
+        is_written = self.project.answer(row, version, state=state, label=label)
+        self.order("work")
+        now = self.project.find_row(row)
+        if now is None:
+            raise DataError(f"cannot find text {row}: one of the table is needed; reload the page")
+        if "hx-request" not in request.headers:
+            return RedirectResponse("/texts", status_code=303)
+        answers = self.project.read_fact("answers")
+        note = "" if is_written else "Changed in another window meanwhile."
+        line = _line(now, answers)
+        return self.show("line", request, line=line, labels=self.project.labels, note=note)
+
+    def add_label(self, name: str) -> Response:
+        """Name one label more."""
+        new = check_names(split_names(name), least=1)
+        check_names([*self.project.labels, *new])
+        for label in new:
+            self.project.add_label(label)
+        self.order("work")
+        return RedirectResponse("/label", status_code=303)
+
+    def status(self) -> dict[str, Any]:
+        """What there is to tell of the model so far."""
+        project = self.project
+        seen = [project.changes, *(project.fact_version(name) for name in _FACTS)]
+        figures, curve = project.read_fact("figures"), project.read_fact("curve")
+        return {
+            "figures": figures,
+            "curve": curve,
+            "progress": project.read_fact("progress"),
+            "counts": project.count_labels(),
+            "seen": "-".join(map(str, seen)),
+            "advice": _advise(project.count_labels(), figures, curve),
+        }
+
+    def show_status(self, request: Request, seen: str) -> Response:
+        """Tell it again where it changed since."""
+        status = self.status()
+        if status["seen"] == seen:
+            return Response(status_code=204)
+        return self.show("status", request, **status)
+
+    def results(self, request: Request) -> Response:
+        """Show how good the model is, and why."""
+        if not self.project.labels:
+            return RedirectResponse("/", status_code=303)
+        status = self.status()
+        kept = self.project.read_fact("kept") or {}
+        doubts = [
+            {**doubt, "row": row}
+            for doubt in (status["figures"] or {}).get("doubts", ())
+            if (row := self.project.find_row(doubt["row"])) is not None
+            and row.state == LABELED
+            and row.label != doubt["suggestion"]
+            and kept.get(str(row.id)) != row.version
+        ]
+        return self.show("results", request, **status, doubts=doubts, draw=_draw(status["curve"]))
+
+    def settle(self, row: int, version: int, do: str) -> Response:
+        """Keep a label that was doubted, or change it."""
+        if do == "keep":
+            kept = self.project.read_fact("kept") or {}
+            self.project.write_fact("kept", {**kept, str(row): version})
+        else:
+            state, label = self._read_answer(do)
+            self.project.answer(row, version, state=state, label=label)
+            self.order("work")
+        return RedirectResponse("/results", status_code=303)
+
+    def texts(self, request: Request, asked: Mapping[str, str]) -> Response:
+        """List all texts with their labels, as far as they are asked for."""
+        if not self.project.labels:
+            return RedirectResponse("/", status_code=303)
+        answers, labels = self.project.read_fact("answers"), self.project.labels
+        lines = [_line(row, answers) for row in self.project.list_rows()]
+        shown = [line for line in lines if _is_asked(line, asked)]
+        if asked["order"] != "table":
+            sign = 1 if asked["order"] == "unsure" else -1
+            shown.sort(key=lambda line: sign * line["confidence"])
+        pages = max(1, -(-len(shown) // _PAGE))
+        page = min(max(1, int(asked["page"] if asked["page"].isdecimal() else 1)), pages)
+        part = shown[(page - 1) * _PAGE : page * _PAGE]
+        values = {"lines": part, "found": len(shown), "total": len(lines), "page": page}
+        name = "list" if "hx-request" in request.headers else "texts"
+        return self.show(name, request, **values, pages=pages, labels=labels, asked=asked)
+
+    def download(self, form: str) -> Response:
+        """Give the table back with a label in each row."""
+        content = render_answers(self.project, form)
+        name = (
+            f"{re.sub(r'[^A-Za-z0-9_-]+', '_', self.project.folder.resolve().name)}_labeled.{form}"
+        )
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(content, media_type=_TYPES[form], headers=headers)
+
+    def use(self, request: Request) -> Response:
+        """Show how the model is saved and used."""
+        if not self.project.labels:
+            return RedirectResponse("/", status_code=303)
+        folder = self.project.folder
+        model = shlex.quote(str(folder / "model"))
+        report = folder / "report" / "report.html"
+        return self.show(
+            "use",
+            request,
+            saved=self.project.read_fact("saved"),
+            is_saving=self.project.read_fact("saving") or False,
+            changes=self.project.changes,
+            figures=self.project.read_fact("figures"),
+            has_report=report.is_file(),
+            model=model,
+            folder=shlex.quote(str(folder)),
+            start=shlex.quote(self.project.read_fact("start") or "builtin:reviews-en"),
+        )
+
+    def save(self) -> Response:
+        """Have the model saved."""
+        self.project.write_fact("saving", True)
+        self.order("save")
+        return RedirectResponse("/use", status_code=303)
+
+
+def _line(row: Row, answers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the list shows of a text: its label, who says so, and how sure."""
+    if row.state == LABELED:
+        return {"row": row, "label": row.label, "by": "you", "confidence": 1.0}
+    odds = (answers or {"answers": {}})["answers"].get(str(row.id))
+    if answers is None or odds is None:
+        return {"row": row, "label": None, "by": "", "confidence": 0.0}
+    best = max(range(len(odds)), key=odds.__getitem__)
+    label = answers["labels"][best]
+    return {"row": row, "label": label, "by": "model", "confidence": odds[best]}
+
+
+def _is_asked(line: Mapping[str, Any], asked: Mapping[str, str]) -> bool:
+    least = asked["least"]
+    bound = float(least) / 100 if least.isdecimal() else 0.0
+    return (
+        asked["label"] in ("", line["label"])
+        and asked["by"] in ("", line["by"])
+        and line["confidence"] >= bound
+        and asked["q"].casefold() in line["row"].text.casefold()
+    )
+
+
+def _advise(
+    counts: Mapping[str, int],
+    figures: Mapping[str, Any] | None,
+    curve: Mapping[str, Any] | None,
+) -> str:
+    """What to do next, in a sentence."""
+    if sum(count > 1 for count in counts.values()) < 2:
+        return "Label two texts of two labels, and the model begins to learn."
+    if figures is None:
+        return "The model is learning."
+    if "accuracy" not in figures:
+        return "Label on: how good the model is can be told from about 8 random texts on."
+    rare = [name for name, count in counts.items() if count < 4]
+    if curve is None or "gain" not in curve:
+        few = f" Of {', '.join(rare)} there are fewer than 4." if rare else ""
+        return f"Label on: soon it can be told what more labels would bring.{few}"
+    mean, low, high = (round(100 * part) for part in curve["gain"])
+    if curve["gain"][0] >= _ENOUGH:
+        return f"20 more labels should bring about {mean} points more ({low} to {high})."
+    most = f", {high} at most" if high > 1 else ""
+    return f"20 more labels are expected to bring less than 1 point{most}: these may be enough."
+
+
+def _draw(curve: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Places of the learning curve in a picture of 320 by 180."""
+    if not curve:
+        return None
+    points, line = curve["points"], curve["line"]
+    most, scores = line[-1][0], [score for _, score in [*points, *line]]
+    low, high = math.floor(10 * min(scores) - 0.5) / 10, math.ceil(10 * max(scores)) / 10
+    low = max(0.0, low)
+
+    def place(size: float, score: float) -> tuple[float, float]:
+        return round(44 + 262 * size / most, 1), round(150 - 136 * (score - low) / (high - low), 1)
+
+    return {
+        "points": [place(*point) for point in points],
+        "past": [place(*point) for point in line[:-1]],
+        "coming": [place(*point) for point in line[-2:]],
+        "ticks": [
+            (tenth / 10, place(0, tenth / 10)[1])
+            for tenth in range(round(10 * low), round(10 * high) + 1)
+        ],
+        "sizes": [(size, place(size, low)[0]) for size in (points[0][0], curve["labels"], most)],
+        "words": "; ".join(
+            f"{score:.0%} at {size} labels" for size, score in [*points, *line[-2:]]
+        ),
+    }
+
+
+def add_pages(app: FastAPI, project: Project, order: Order) -> None:
+    """Add all routes."""
+    pages = Pages(project, order)
+    _add_reading(app, pages)
+    _add_writing(app, pages)
+
+    @app.exception_handler(NlpMetaError)
+    def tell(request: Request, error: NlpMetaError) -> Response:
+        name = "problem" if "hx-request" in request.headers else "error"
+        return pages.show(name, request, message=str(error), status=422)
+
+
+def _add_reading(app: FastAPI, pages: Pages) -> None:
+    get = {"response_model": None}
+
+    @app.get("/", **get)
+    def begin(request: Request) -> Response:
+        return pages.begin(request)
+
+    @app.get("/drop", **get)
+    def drop(request: Request) -> Response:
+        return pages.show("drop", request)
+
+    @app.get("/columns", **get)
+    def columns(request: Request) -> Response:
+        return pages.columns(request)
+
+    @app.get("/label", **get)
+    def label(request: Request) -> Response:
+        return pages.label(request)
+
+    @app.get("/status", **get)
+    def status(request: Request, seen: str = "") -> Response:
+        return pages.show_status(request, seen)
+
+    @app.get("/results", **get)
+    def results(request: Request) -> Response:
+        return pages.results(request)
+
+    @app.get("/texts", **get)
+    def texts(request: Request) -> Response:
+        usual = {"label": "", "by": "", "least": "", "q": "", "order": "table", "page": "1"}
+        asked = {name: request.query_params.get(name, value) for name, value in usual.items()}
+        return pages.texts(request, asked)
+
+    @app.get("/use", **get)
+    def use(request: Request) -> Response:
+        return pages.use(request)
+
+    @app.get("/download.{form}", **get)
+    def download(form: str) -> Response:
+        if form not in _TYPES:
+            raise DataError(f"cannot write .{form[:10]}: csv or xlsx is needed; choose one of them")
+        return pages.download(form)
+
+    @app.get("/report", **get)
+    def report() -> Response:
+        return HTMLResponse((pages.project.folder / "report" / "report.html").read_bytes())
+
+    @app.get("/static/{name}", **get)
+    def static(name: str) -> Response:
+        if name not in _STATIC:
+            return Response(status_code=404)
+        content = (resources.files("nlp_meta.app") / "static" / name).read_bytes()
+        return Response(content, media_type=_STATIC[name])
+
+
+def _add_writing(app: FastAPI, pages: Pages) -> None:
+    post = {"response_model": None}
+
+    @app.post("/drop", **post)
+    def drop(table: Annotated[UploadFile, File()]) -> Response:
+        return pages.drop(table.filename or "table.csv", table.file.read())
+
+    @app.post("/columns", **post)
+    def set_up(text_column: Word, label_column: Word = "", names: Word = "") -> Response:
+        return pages.set_up(text_column, label_column, names)
+
+    @app.post("/label", **post)
+    def answer(
+        request: Request, do: Word, row: Number = 0, version: Number = 0, is_random: Number = 0
+    ) -> Response:
+        return pages.answer(request, row, version, do, bool(is_random))
+
+    @app.post("/texts", **post)
+    def correct(request: Request, do: Word, row: Number, version: Number) -> Response:
+        return pages.correct(request, row, version, do)
+
+    @app.post("/labels", **post)
+    def add_label(name: Word) -> Response:
+        return pages.add_label(name)
+
+    @app.post("/results", **post)
+    def settle(do: Word, row: Number, version: Number) -> Response:
+        return pages.settle(row, version, do)
+
+    @app.post("/use", **post)
+    def save() -> Response:
+        return pages.save()
