@@ -86,7 +86,7 @@ class Learner:
         self._start = start
         self._labels: list[str] = []
         self._seen: list[int] = []
-        self._views: Views | None = None
+        self._parts: list[Views] = []
         self._unseen: list[int] = []
         self._learned, self._learned_of, self._drawn, self._stuck = 0, 0, -1, -1
         self._told_at = 0.0
@@ -156,19 +156,17 @@ class Learner:
         )
         self._objective, self._trust = exact(objective), how.trust or NEW_LABELS
         self._names = match.spellings
-        self._seen, self._views, self._unseen = [], None, self.project.list_turns()
+        self._seen, self._parts, self._unseen = [], [], self.project.list_turns()
         self._learned = 0
 
     @plain_modes()
     def see(self, rows: Sequence[int]) -> None:
         """Look at texts by the start and by n-grams."""
-        texts = {
-            row.id: row.text.strip() for row in self.project.list_rows() if row.id in set(rows)
-        }
+        texts = {row.id: row.text.strip() for row in self.project.find_rows(rows)}
         _, views = see_texts(
             self._objective, self._weights, list(texts.values()), prior=self.start.companion
         )
-        self._views = views if self._views is None else _join(self._views, views)
+        self._parts.append(views)
         self._seen += texts
         self._unseen = [row for row in self._unseen if row not in texts]
 
@@ -207,14 +205,13 @@ class Learner:
 
     def _take(self, rows: Sequence[Row]) -> tuple[list[str], Views, Views, Targets]:
         """Labels that have examples, views of all texts by these, and the support set."""
-        if self._views is None:
-            raise RuntimeError("no text was seen")
+        self._parts = [_join(self._parts)]
         given = {self._names[row.label or ""] for row in rows}
         used = [place for place, label in enumerate(self._objective.labels) if label in given]
         labels = [self._objective.labels[place] for place in used]
-        logits = [part[:, used] for part in (self._views.start, self._views.prior)]
+        logits = [part[:, used] for part in (self._parts[0].start, self._parts[0].prior)]
         start, prior = (part - part.mean(1, keepdims=True) for part in logits)
-        views = replace(self._views, start=start, prior=prior)
+        views = replace(self._parts[0], start=start, prior=prior)
         places = {row: place for place, row in enumerate(self._seen)}
         targets = np.array([labels.index(self._names[row.label or ""]) for row in rows])
         return labels, views, views[[places[row.id] for row in rows]], targets
@@ -349,13 +346,12 @@ class Learner:
             self.project.write_fact("progress", {"seen": len(self._seen), "of": total})
 
 
-def _join(views: Views, more: Views) -> Views:
-    counts = None
-    if views.counts is not None and more.counts is not None:
-        counts = vstack([views.counts, more.counts], format="csr")
-    parts = ((getattr(views, name), getattr(more, name)) for name in ("features", "start", "prior"))
-    features, start, prior = (np.concatenate(pair) for pair in parts)
-    return Views(features, counts, start, prior)
+def _join(parts: Sequence[Views]) -> Views:
+    counts = [part.counts for part in parts if part.counts is not None]
+    names = ("features", "start", "prior")
+    dense = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    features, start, prior = dense
+    return Views(features, vstack(counts, format="csr") if counts else None, start, prior)
 
 
 def _examples(rows: Sequence[Row], labels: Sequence[str], targets: Targets) -> list[Example]:

@@ -56,7 +56,7 @@ class Row:
     version: int
 
 
-_COLUMNS = "id, text, state, label, is_random, version"
+_SELECT = "SELECT id, text, state, label, is_random, version FROM rows WHERE "
 
 
 class Project:
@@ -130,9 +130,8 @@ class Project:
             self._base.execute("ROLLBACK")
 
     def _rows(self, condition: str, *values: object) -> list[Row]:
-        query = f"SELECT {_COLUMNS} FROM rows WHERE {condition}"  # noqa: S608  no user's words
         with self._lock:
-            found = self._base.execute(query, values).fetchall()
+            found = self._base.execute(_SELECT + condition, values).fetchall()
         return [Row(*fields[:4], bool(fields[4]), fields[5]) for fields in found]
 
     def _number(self, query: str, *values: object) -> int:
@@ -239,6 +238,11 @@ class Project:
         """One row by its id."""
         return next(iter(self._rows("id = ?", row)), None)
 
+    def find_rows(self, rows: Sequence[int]) -> list[Row]:
+        """Some rows by their ids, in the order of the table."""
+        places = ",".join("?" * len(rows))
+        return self._rows(f"id IN ({places}) ORDER BY id", *rows)
+
     def list_rows(self, state: str | None = None) -> list[Row]:
         """All rows, or those of a state, in the order of the table."""
         return self._rows("? IS NULL OR state = ? ORDER BY id", state, state)
@@ -262,8 +266,7 @@ class Project:
         """
         suggested: Sequence[int] = self.read_fact("suggested") or ()
         if suggested and self.count_states()[LABELED] % 2:
-            places = ",".join("?" * len(suggested))
-            rows = self._rows(f"state = 'open' AND id IN ({places})", *suggested)
+            rows = [row for row in self.find_rows(suggested) if row.state == OPEN]
             if rows:
                 return min(rows, key=lambda row: suggested.index(row.id)), False
         for state in (OPEN, SKIPPED):
