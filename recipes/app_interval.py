@@ -18,27 +18,38 @@ from nlp_meta.files.projects import LABELED, Project
 from nlp_meta.models.meta_model import MetaModel
 
 
-def label_texts(rows, labels, start, *, count, every):
+def label_texts(
+    rows: list[dict[str, str]], labels: list[str], start: MetaModel, *, count: int, every: int
+) -> dict[str, float]:
     """One labeler: what the app shows after the last label, and the truth."""
     project = Project(Path(tempfile.mkdtemp()) / "project", create=True)
     texts = [row["text"] for row in rows]
-    given = {"text_column": "text", "columns": ["text"], "given": [None] * len(texts)}
-    project.set_up(texts, [{}] * len(texts), labels=labels, **given)
+    project.set_up(
+        texts,
+        [{}] * len(texts),
+        text_column="text",
+        columns=["text"],
+        labels=labels,
+        given=[None] * len(texts),
+    )
     learner = Learner(project, start=start)
     for done in range(count):
         if done % every == 0:
             while learner.has_work:
                 learner.work()
-        row, is_random = project.next_row()
+        turn = project.next_row()
+        assert turn is not None, "the texts are more than the labels"
+        row, is_random = turn
         label = str(rows[row.id - 1]["label"])
         project.answer(row.id, row.version, state=LABELED, label=label, is_random=is_random)
     while learner.has_work:
         learner.work()
     figures, shown = project.read_fact("figures"), project.read_fact("answers")
+    labeled = {row.id for row in project.list_rows(LABELED)}
     right = [
-        shown["labels"][max(range(len(odds)), key=odds.__getitem__)] == rows[int(row) - 1]["label"]
+        shown["labels"][odds.index(max(odds))] == rows[int(row) - 1]["label"]
         for row, odds in shown["answers"].items()
-        if project.find_row(int(row)).state != LABELED
+        if int(row) not in labeled
     ]
     return {
         "truth": statistics.fmean(right),
@@ -46,7 +57,7 @@ def label_texts(rows, labels, start, *, count, every):
     }
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of *.train.jsonl")
     parser.add_argument("--start", default="builtin:reviews-en")

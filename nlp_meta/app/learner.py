@@ -330,7 +330,9 @@ class Learner:
         """Adapt as `nlp-meta adapt` does, and save the model into the project's folder."""
         try:
             changes, rows = self.project.changes, self.labeled_rows()
-            adapted = self.start.adapt([row.text for row in rows], [row.label for row in rows])
+            adapted = self.start.adapt(
+                [row.text for row in rows], [row.label or "" for row in rows]
+            )
             adapted.save_pretrained(self.project.folder / MODEL)
             self.project.write_fact("saved", {"labels": len(rows), "changes": changes})
             self.project.write_fact("problem", None)

@@ -414,53 +414,51 @@ def add_pages(app: FastAPI, project: Project, order: Order) -> None:
 
 
 def _add_reading(app: FastAPI, pages: Pages) -> None:
-    get = {"response_model": None}
-
-    @app.get("/", **get)
+    @app.get("/")
     def begin(request: Request) -> Response:
         return pages.begin(request)
 
-    @app.get("/drop", **get)
+    @app.get("/drop")
     def drop(request: Request) -> Response:
         return pages.show("drop", request)
 
-    @app.get("/columns", **get)
+    @app.get("/columns")
     def columns(request: Request) -> Response:
         return pages.columns(request)
 
-    @app.get("/label", **get)
+    @app.get("/label")
     def label(request: Request) -> Response:
         return pages.label(request)
 
-    @app.get("/status", **get)
+    @app.get("/status")
     def status(request: Request, seen: str = "") -> Response:
         return pages.show_status(request, seen)
 
-    @app.get("/results", **get)
+    @app.get("/results")
     def results(request: Request) -> Response:
         return pages.results(request)
 
-    @app.get("/texts", **get)
+    @app.get("/texts")
     def texts(request: Request) -> Response:
         usual = {"label": "", "by": "", "least": "", "q": "", "order": "table", "page": "1"}
         asked = {name: request.query_params.get(name, value) for name, value in usual.items()}
         return pages.texts(request, asked)
 
-    @app.get("/use", **get)
+    @app.get("/use")
     def use(request: Request) -> Response:
         return pages.use(request)
 
-    @app.get("/download.{form}", **get)
+    @app.get("/download.{form}")
     def download(form: str) -> Response:
         if form not in _TYPES:
             raise DataError(f"cannot write .{form[:10]}: csv or xlsx is needed; choose one of them")
         return pages.download(form)
 
-    @app.get("/report", **get)
+    @app.get("/report")
     def report() -> Response:
         return HTMLResponse((pages.project.folder / "report" / "report.html").read_bytes())
 
-    @app.get("/static/{name}", **get)
+    @app.get("/static/{name}")
     def static(name: str) -> Response:
         if name not in _STATIC:
             return Response(status_code=404)
@@ -469,34 +467,32 @@ def _add_reading(app: FastAPI, pages: Pages) -> None:
 
 
 def _add_writing(app: FastAPI, pages: Pages) -> None:
-    post = {"response_model": None}
-
-    @app.post("/drop", **post)
+    @app.post("/drop")
     def drop(table: Annotated[UploadFile, File()]) -> Response:
         return pages.drop(table.filename or "table.csv", table.file.read())
 
-    @app.post("/columns", **post)
+    @app.post("/columns")
     def set_up(text_column: Word, label_column: Word = "", names: Word = "") -> Response:
         return pages.set_up(text_column, label_column, names)
 
-    @app.post("/label", **post)
+    @app.post("/label")
     def answer(
         request: Request, do: Word, row: Number = 0, version: Number = 0, is_random: Number = 0
     ) -> Response:
         return pages.answer(request, row, version, do, bool(is_random))
 
-    @app.post("/texts", **post)
+    @app.post("/texts")
     def correct(request: Request, do: Word, row: Number, version: Number) -> Response:
         return pages.correct(request, row, version, do)
 
-    @app.post("/labels", **post)
+    @app.post("/labels")
     def add_label(name: Word) -> Response:
         return pages.add_label(name)
 
-    @app.post("/results", **post)
+    @app.post("/results")
     def settle(do: Word, row: Number, version: Number) -> Response:
         return pages.settle(row, version, do)
 
-    @app.post("/use", **post)
+    @app.post("/use")
     def save() -> Response:
         return pages.save()
