@@ -38,7 +38,8 @@ def label_texts(
             while learner.has_work:
                 learner.work()
         turn = project.next_row()
-        assert turn is not None, "the texts are more than the labels"
+        if turn is None:
+            break
         row, is_random = turn
         label = str(rows[row.id - 1]["label"])
         project.answer(row.id, row.version, state=LABELED, label=label, is_random=is_random)
