@@ -132,7 +132,10 @@ class Project:
     def _rows(self, condition: str, *values: object) -> list[Row]:
         with self._lock:
             found = self._base.execute(_SELECT + condition, values).fetchall()
-        return [Row(*fields[:4], bool(fields[4]), fields[5]) for fields in found]
+        return [
+            Row(row, text, state, label, bool(is_random), version)
+            for row, text, state, label, is_random, version in found
+        ]
 
     def _number(self, query: str, *values: object) -> int:
         with self._lock:
