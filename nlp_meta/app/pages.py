@@ -405,6 +405,7 @@ def add_pages(app: FastAPI, project: Project, order: Order) -> None:
     """Add all routes."""
     pages = Pages(project, order)
     _add_reading(app, pages)
+    _add_files(app, pages)
     _add_writing(app, pages)
 
     @app.exception_handler(NlpMetaError)
@@ -448,6 +449,8 @@ def _add_reading(app: FastAPI, pages: Pages) -> None:
     def use(request: Request) -> Response:
         return pages.use(request)
 
+
+def _add_files(app: FastAPI, pages: Pages) -> None:
     @app.get("/download.{form}")
     def download(form: str) -> Response:
         if form not in _TYPES:

@@ -105,12 +105,11 @@ def read_table(
         return _take_project(Path(path), labeled=label_column is not None, max_rows=max_rows)
     file = read_user_file(Path(path), forms=TABLE_FORMS)
     reading = Reading(encoding, separator, sheet)
-    rows = _read(file, reading, text_column, label_column, max_rows=max_rows)
-    columns = rows.columns
-    rows = find_shape(rows, text_column=text_column, label_column=label_column)
+    read = _read(file, reading, text_column, label_column, max_rows=max_rows)
+    rows = find_shape(read, text_column=text_column, label_column=label_column)
     wanted = {"text_column": text_column}
     wanted |= {} if label_column is None else {"label_column": label_column}
-    added = set(wanted.values()) - set(columns)
+    added = set(wanted.values()) - set(read.columns)
     _check_columns(file, rows, wanted, written=[c for c in rows.columns if c not in added])
     texts = _texts(file, rows, text_column)
     labels = None if label_column is None else _labels(file, rows, label_column)
@@ -120,13 +119,12 @@ def read_table(
     used_texts = tuple(texts[place] for place in used)
     used_labels = None if labels is None else tuple(labels[place][0] for place in used)
     check_columns(used_texts, used_labels or (), arguments="`text_column` and `label_column`")
-    notes += note_missing_words(used_texts, argument="text_column")
     return LabeledTable(
         texts=used_texts,
         labels=used_labels,
-        columns=columns,
+        columns=read.columns,
         path=file.path,
-        notes=(*rows.notes, *notes),
+        notes=(*rows.notes, *notes, *note_missing_words(used_texts, argument="text_column")),
         rows=tuple(rows.cells[place] for place in used),
         lines=tuple(rows.lines[place] for place in used),
     )
