@@ -180,6 +180,7 @@ def test_the_whole_story_by_keyboard(app, page, table, axe, tmp_path):
     app.kill()
     app.open()
     page.goto(app.address)
+    page.faults.clear()  # while nobody answered, the page asked and said so
     assert "8 of 43 labeled" in page.inner_text("#card")
     label_by_keys(page, 12)
     text = page.inner_text("#text")
