@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from nlp_meta.cli.files import check_languages, check_output_folder, read_pairs, read_rows
+from nlp_meta.cli.files import Data, check_languages, check_output_folder, read_pairs, read_rows
 from nlp_meta.cli.options import (
     LABEL_OPTIONS,
     LANGUAGES,
@@ -28,6 +28,8 @@ from nlp_meta.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from nlp_meta.comparing.own_tables import OwnComparison
+    from nlp_meta.files.memories import Memory
+    from nlp_meta.files.tables import LabeledTable
 
 EXAMPLE = """\
 nlp-meta compare runs/quickstart/meta --data labeled.csv --output-dir report
@@ -60,8 +62,10 @@ def add_options(command: ArgumentParser) -> None:
         main,
         "--methods",
         default=("all",),
-        help=f"of {_STARTS}, {METHODS}; for translations of {_STARTS}, lora, frozen_retrieval, "
-        "ngram_overlap, zero_pairs, copied_source, prompting; or all (default: all)",
+        help=f"of {_STARTS}, {METHODS}, setfit_paper (slow), ready:NAME (a model from the Hub or "
+        f"a folder that tells these labels, as it is); for translations of {_STARTS}, lora, "
+        "frozen_retrieval, ngram_overlap, zero_pairs, copied_source, prompting; or all but slow "
+        "and ready ones (default: all)",
     )
     main.add_argument(
         "--labels",
@@ -102,9 +106,9 @@ def _add_protocol(command: ArgumentParser) -> None:
     comparison.add_argument(
         "--draws",
         type=positive,
-        default=10,
         metavar="N",
-        help="support sets of each number of labels (default: %(default)s)",
+        help="support sets of each number of labels (default: 10, or as many as a difference "
+        "between so many methods needs to be shown)",
     )
     comparison.add_argument(
         "--joint",
@@ -170,7 +174,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
         _check_folder(options)
         answer = compare_table(
-            _wanted(options, metric=metric),
+            _wanted(options, metric=metric, title=_name_data(options, table, test)),
             table,
             test,
             folder=options.output_dir,
@@ -196,7 +200,11 @@ def _compare_pairs(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
         _check_folder(options)
         answer = compare_pairs(
-            _wanted(options, metric=options.metric or ""),
+            _wanted(
+                options,
+                metric=options.metric or "",
+                title=_name_data(options, memories["data"], memories.get("test data")),
+            ),
             memories["data"],
             memories.get("test data"),
             languages=(options.source_lang, options.target_lang),
@@ -224,11 +232,27 @@ def _show_comparing(screen: Screen) -> Iterator[Callable[[int, int], None]]:
     with (
         show_work(screen, "comparing") as on_cell,
         show_remarks(screen, "nlp_meta.comparing.prompted"),
+        show_remarks(screen, "nlp_meta.comparing.own_tables"),
     ):
         yield on_cell
 
 
-def _wanted(options: Namespace, *, metric: str) -> "OwnComparison":
+def _name_data(
+    options: Namespace, data: "LabeledTable | Memory", test: "LabeledTable | Memory | None"
+) -> str:
+    """Name the files with the rows that they have."""
+    named = _name_file(options.data, data)
+    return named if test is None else f"{named}, judged by {_name_file(options.test_data, test)}"
+
+
+def _name_file(given: Data, table: "LabeledTable | Memory") -> str:
+    names = " and ".join(path.name for path in (given if isinstance(given, tuple) else (given,)))
+    pairs = getattr(table, "pairs", None)
+    count = len(getattr(table, "texts", ()) if pairs is None else pairs)
+    return f"{names}, {count:,} {'rows' if pairs is None else 'pairs'}"
+
+
+def _wanted(options: Namespace, *, metric: str, title: str) -> "OwnComparison":
     from nlp_meta.comparing.own_tables import PROMPTING, OwnComparison
 
     prompting = {
@@ -246,6 +270,7 @@ def _wanted(options: Namespace, *, metric: str) -> "OwnComparison":
         overlap=options.overlap,
         seed=options.seed,
         replace=options.replace,
+        title=title,
         prompting=replace(PROMPTING, **prompting),
     )
 

@@ -32,7 +32,8 @@ LANGUAGE_MODEL = "prompting"
 def fingerprint(settings: AnyComparison, name: str) -> str:
     """Hash of everything that decides a method's cells; draws and labels may be added to."""
     text = settings.comparison.methods[name]
-    row, start = find_method(text, skill_of(settings))
+    row, argument = find_method(text, skill_of(settings))
+    start, model = (argument, "") if row.folder else ("", argument)
     inputs, plan = row.skills[skill_of(settings)], settings.comparison
     values: dict[str, object] = {
         "method": text,
@@ -40,7 +41,8 @@ def fingerprint(settings: AnyComparison, name: str) -> str:
         "bases": [
             hash_base(str(base["model_name_or_path"]), revision=base.get("revision"))
             for base in find_bases(settings, inputs, start)
-        ],
+        ]
+        + ([hash_base(model, revision=None)] if model else []),
         "data": {**asdict(settings.data), "root": None},
         "query": [max(plan.labels), plan.max_query, plan.overlap, plan.overlap_threshold],
         "run": [settings.run.seed, settings.run.mixed_precision],
@@ -106,7 +108,8 @@ def check_unseen(
         SettingsError: It is; names method, model and task.
     """
     judged = [task.name for task in tasks]
-    for name, (row, start) in rows.items():
+    for name, (row, argument) in rows.items():
+        start = argument if row.folder else ""
         for model, meta_split, seen in _seen_by(settings, row, start, judged):
             for task in judged:
                 if task in seen:

@@ -1,7 +1,7 @@
 """The table of methods: for each its skills, what decides its answers, how it is built.
 
-A config writes a method as `name` or `name folder`; the folder holds its meta-model. Methods
-that adapt LoRA matrices or prompt have files of their own. The rivals that are built here move
+A config writes a method as `name` or `name folder`; the folder holds its meta-model, or the model
+that is asked as it is. Methods that adapt LoRA matrices or prompt have files of their own. The rivals that are built here move
 the whole encoder (full fine-tuning, SetFit), read the frozen encoder's features or characters
 alone, or copy. Each chooses inside the support set, by cross-validation or by leaving one out,
 unless it says otherwise.
@@ -9,6 +9,7 @@ unless it says otherwise.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from nlp_meta.comparing.bench import (
@@ -43,11 +44,14 @@ from nlp_meta.rivals.full_fine_tune import FullFineTuning, choose_full_fine_tuni
 from nlp_meta.rivals.linear_probe import linear_probe
 from nlp_meta.rivals.memory import memory
 from nlp_meta.rivals.prototypes import prototypes
-from nlp_meta.rivals.setfit import setfit
+from nlp_meta.rivals.ready import load_ready, ready
+from nlp_meta.rivals.setfit import PAPER_PAIRS, setfit
 from nlp_meta.settings import ComparisonSettings, RivalSettings
 
 Choice = Mapping[str, object]
 
+READY = "ready"
+"""The method that asks a model as it is."""
 HEAD_FACTOR = 30.0
 """The head begins at zero and learns so much faster than the encoder."""
 INSIDE_FOLDS = 2
@@ -105,15 +109,33 @@ def build_full(bench: Bench, _: str, choice: Choice) -> Method:
 
 def build_setfit(bench: Bench, _: str, choice: Choice) -> Method:
     """SetFit, by its own package, on the same encoder."""
-    backbone, pairs = _objective(bench).backbone, bench.settings.rivals.setfit_pairs
-    learn = setfit(
-        backbone,
-        pairs=pairs,
-        seed=bench.settings.run.seed,
-    )
+    return _build_setfit(bench, bench.settings.rivals.setfit_pairs, choice)
+
+
+def build_paper_setfit(bench: Bench, _: str, choice: Choice) -> Method:
+    """SetFit with as many pairs as its authors take."""
+    return _build_setfit(bench, PAPER_PAIRS, choice)
+
+
+def _build_setfit(bench: Bench, pairs: int, choice: Choice) -> Method:
+    backbone = _objective(bench).backbone
+    learn = setfit(backbone, pairs=pairs, seed=bench.settings.run.seed)
     examples: Callable[[int], int] = lambda labels: 2 * pairs * 2 * labels  # noqa: E731
     choices = {"chosen": "beforehand", "pairs_of_each_kind_an_example": pairs, **choice}
     return Method(learn, 2, examples, _facts(backbone, choices))
+
+
+def build_ready(bench: Bench, name: str, choice: Choice) -> Method:
+    """A model of text classification as it is."""
+    loaded = load_ready(name, labels=bench.labels, batch_tokens=bench.settings.run.batch_tokens)
+    title = f"{Path(name).name} as it is"
+    return Method(
+        ready(loaded, clock=bench.clock),
+        0,
+        lambda _labels: 0,
+        {**UNMOVED, "examples_before": None, "title": title, "model": Path(name).name},
+        without_labels=True,
+    )
 
 
 def _objective(bench: Bench) -> Any:
@@ -271,6 +293,8 @@ class MethodRow:
         skills: By skill that it has, what decides its answers.
         choose: What it has to choose before it meets a support set, JSON-able; slow.
         folder: Whether a meta-model's folder follows its name.
+        model: Whether the folder or the Hub's name of a model follows it, which is no meta-model.
+        costly: Whether it is compared only if it is named.
     """
 
     title: str
@@ -279,6 +303,8 @@ class MethodRow:
     choose: Choose
     build: Build
     folder: bool = False
+    model: bool = False
+    costly: bool = False
 
 
 def no_choice(bench: Bench, argument: str) -> dict[str, object]:
@@ -416,6 +442,22 @@ METHODS: Mapping[str, MethodRow] = {
         no_choice,
         build_setfit,
     ),
+    "setfit_paper": MethodRow(
+        "SetFit with its authors' settings",
+        "rival",
+        _labels(_ENCODER, "model"),
+        no_choice,
+        build_paper_setfit,
+        costly=True,
+    ),
+    READY: MethodRow(
+        "a ready model",
+        "rival",
+        _labels("a model of text classification"),
+        no_choice,
+        build_ready,
+        model=True,
+    ),
     "frozen_retrieval": MethodRow(
         "the frozen encoder",
         "rival",
@@ -478,15 +520,15 @@ def find_method(text: str, skill: str) -> tuple[MethodRow, str]:
             f"cannot compare the method '{text}': one of {', '.join(table)} is needed; change "
             "`comparison.methods`"
         )
-    if table[name].folder != bool(argument):
-        wanted = (
-            "the folder of a meta-model behind it" if table[name].folder else "nothing behind it"
-        )
+    row = table[name]
+    if (row.folder or row.model) != bool(argument):
+        wanted = "the folder of a meta-model behind it" if row.folder else "nothing behind it"
+        wanted = "the name of a model behind it" if row.model else wanted
         raise SettingsError(
             f"cannot compare the method '{text}': '{name}' and {wanted} are needed; change "
             "`comparison.methods`"
         )
-    return table[name], argument
+    return row, argument
 
 
 def group_of(plan: ComparisonSettings, name: str, row: MethodRow, argument: str) -> str:

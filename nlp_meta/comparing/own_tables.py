@@ -5,13 +5,15 @@ judges it, or the rows of a second table do. There are no meta-validation tasks 
 table, so every method chooses inside each support set.
 """
 
+import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nlp_meta.comparing.bench import AnyComparison, Bench
-from nlp_meta.comparing.methods import methods_of
+from nlp_meta.comparing.methods import READY, MethodRow, methods_of
 from nlp_meta.comparing.recommendation import Recommendation, recommend
 from nlp_meta.comparing.run import run_comparison, save_comparison
 from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
@@ -25,12 +27,14 @@ from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.seq2seq import direct
 from nlp_meta.errors import DataError, MetaModelError, SettingsError
 from nlp_meta.evaluation.answers import ANSWERS
+from nlp_meta.evaluation.statistics import count_needed_draws
 from nlp_meta.files.memories import Memory, describe_memory
 from nlp_meta.files.tables import LabeledTable
 from nlp_meta.hub.records import START, Record, find_model, read_settings
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.report.scores import join_names
 from nlp_meta.settings import (
     AdaptationSettings,
     Comparison,
@@ -48,6 +52,8 @@ from nlp_meta.settings import (
 )
 from nlp_meta.training.run import Share
 
+logger = logging.getLogger(__name__)
+
 LEAST_ROWS = 30
 JUDGED_SHARE = 3
 """A third of a table without test rows of its own is kept for judging, at least."""
@@ -55,6 +61,7 @@ LEAST_JUDGED = 2
 """Of one row no interval can be told."""
 OVERLAP_THRESHOLD = 0.7
 RESAMPLES = 2000
+DRAWS = 10
 QUICK = ("ngrams", "linear_probe", "prototypes", "memory")
 WITH_META = ("hybrid", "adapt", *QUICK)
 OURS: Mapping[str, Mapping[str, str]] = {
@@ -64,6 +71,7 @@ OURS: Mapping[str, Mapping[str, str]] = {
 }
 """By skill, names of methods that begin at the user's meta-model, and their rows in the table
 of methods. Where translations are written, n-grams have no say."""
+_TITLES = {CLASSIFICATION: "Your labels"}
 MAIN_METRICS: Mapping[str, str] = {RETRIEVAL: "precision_at_1", GENERATION: "chrf"}
 
 ENCODER = "builtin:minilm"
@@ -127,21 +135,24 @@ class OwnComparison:
         methods: Names, or `all`.
         labels: Support examples in all, as many budgets as wanted; those that the table
             cannot give are left out.
+        draws: None takes `DRAWS`, or as many as a difference needs to be shown.
         metric: Empty takes the one that suits how a meta-model answers with translations.
         overlap: `exclude` or `stop`, for texts of the test table that are in the first.
         replace: Results that are in the folder may be lost.
+        title: Of the page, such as the file's name with its rows.
     """
 
     meta: str | None
     joint: str | None
     methods: tuple[str, ...]
     labels: tuple[int, ...]
-    draws: int
+    draws: int | None
     metric: str
     overlap: str
     seed: int
     prompting: PromptingSettings
     replace: bool = False
+    title: str = ""
 
 
 def compare_table(
@@ -256,6 +267,7 @@ def _compare(
     notes: Sequence[str],
     on_cell: Callable[[int, int], None] | None,
 ) -> str:
+    _tell_draws(settings)
     bench, folder = Bench(settings, (), task.labels), Path(settings.run.output_dir)
     if isinstance(settings, GenerationComparison):
         # A language that the model does not know stops here, not in the first cell.
@@ -474,11 +486,11 @@ def _shared_sections(
 ) -> dict[str, Any]:
     """Sections that every comparison has: all rows that a draw leaves judge."""
     comparison = ComparisonSettings(
-        title="Your labels" if skill == CLASSIFICATION else "Your sentence pairs",
+        title=wanted.title or _TITLES.get(skill, "Your sentence pairs"),
         metric=wanted.metric,
         ours=next((name for name in ("hybrid", "adapt") if name in methods), None),
         labels=budgets,
-        draws=wanted.draws,
+        draws=wanted.draws or max(DRAWS, _count_needed(methods)),
         max_query=None,
         overlap=wanted.overlap,
         overlap_threshold=OVERLAP_THRESHOLD,
@@ -491,6 +503,25 @@ def _shared_sections(
         wanted.seed, folder, None, "auto", 2048, None, [], resume=False, replace=wanted.replace
     )
     return {"skills": [skill], "data": NO_CARDS, "comparison": comparison, "run": run}
+
+
+def _count_needed(methods: Mapping[str, str]) -> int:
+    return count_needed_draws(max(1, len(methods) - 1), tasks=1)
+
+
+def _tell_draws(settings: AnyComparison) -> None:
+    """Say before the work how much of it there is, and whether that can show a difference."""
+    plan = settings.comparison
+    needed = _count_needed(plan.methods)
+    enough = "enough" if plan.draws >= needed else f"too few, it takes {needed}"
+    logger.info(
+        "%d methods learn from %d draws of %s %s (%s to show a difference between methods)",
+        len(plan.methods),
+        plan.draws,
+        join_names([str(count) for count in plan.labels]),
+        "labels" if isinstance(settings, Comparison) else "pairs",
+        enough,
+    )
 
 
 def _plan_adaptation(
@@ -523,7 +554,7 @@ def name_methods(wanted: OwnComparison, skill: str, *, may_be_joint: bool = True
         SettingsError: One is unknown, or needs a start that was not given.
     """
     ours, table = OURS[skill], methods_of(skill)
-    lines = {name: name for name, row in table.items() if not row.folder}
+    lines = {name: name for name, row in table.items() if not (row.folder or row.model)}
     if wanted.meta is not None:
         lines = {**{name: f"{row} {wanted.meta}" for name, row in ours.items()}, **lines}
     # What a joint start is worth as ours is adapted; where that is fine-tuning alone, `joint` is.
@@ -532,7 +563,10 @@ def name_methods(wanted: OwnComparison, skill: str, *, may_be_joint: bool = True
     if wanted.joint is not None:
         lines |= {name: f"{row} {wanted.joint}" for name, row in joint.items()}
     if wanted.methods == ("all",):
-        return lines
+        return {name: line for name, line in lines.items() if not _is_costly(name, table)}
+    models = [name for name in wanted.methods if name.startswith(f"{READY}:")]
+    if READY in table:
+        lines |= {name: f"{READY} {name.removeprefix(f'{READY}:')}" for name in models}
     starts = {**dict.fromkeys(ours, "meta"), **dict.fromkeys(joint, "joint")}
     for name in wanted.methods:
         if name not in lines:
@@ -541,4 +575,10 @@ def name_methods(wanted: OwnComparison, skill: str, *, may_be_joint: bool = True
                 f"cannot compare the method '{name}'{missing}: one of {', '.join(lines)} is "
                 "needed; change `methods`"
             )
-    return {name: lines[name] for name in wanted.methods}
+    # A name is one of files too.
+    return {re.sub(r"[^\w.-]+", "_", name): lines[name] for name in wanted.methods}
+
+
+def _is_costly(name: str, table: Mapping[str, MethodRow]) -> bool:
+    return name in table and table[name].costly
+

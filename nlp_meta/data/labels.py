@@ -120,6 +120,18 @@ def match_labels(
     )
 
 
+def pair_names(names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Give each name of a label the one of `known` that means the same, where there is one.
+
+    Both may be other names of a sentiment: `POSITIVE` is `pos`.
+    """
+    meanings = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+    folded = {label: fold_label(label) for label in (*names, *known)}
+    by_meaning = {meanings.get(folded[label], folded[label]): label for label in known}
+    means = {name: by_meaning.get(meanings.get(folded[name], folded[name])) for name in names}
+    return {name: label for name, label in means.items() if label is not None}
+
+
 def drop_rows(
     labels: Sequence[Sequence[str]], drop_labels: Sequence[str] | str
 ) -> tuple[set[int], tuple[str, ...]]:

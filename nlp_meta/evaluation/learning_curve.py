@@ -34,7 +34,7 @@ from nlp_meta.evaluation.statistics import (
 _SLOWEST, _FASTEST = 0.01, 4.0
 # Rates tried at once; each search after the first looks between the neighbors of the best.
 _RATES, _SEARCHES = 32, 4
-_FEWEST_SIZES = 3
+FEWEST_SIZES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,12 @@ def scores_of_answers(
 
 
 def gain_of_doubling(scored: ScoresBySize, labels: int, *, level: float) -> Interval:
-    """Predict how much twice as many labels would add to the score.
+    """Predict how much twice as many labels would add to the score, as `gain_of_labels` does."""
+    return gain_of_labels(scored, labels, more=labels, level=level)
+
+
+def gain_of_labels(scored: ScoresBySize, labels: int, *, more: int, level: float) -> Interval:
+    """Predict how much so many more labels would add to the score.
 
     Never below 0, as no curve falls: where the interval begins at 0, more labels may not pay.
 
@@ -156,10 +161,10 @@ def _fit_line(powers: Numbers, scores: Numbers) -> tuple[Numbers, Numbers]:
 
 def _check_sizes(scores: Mapping[int, object]) -> tuple[int, ...]:
     sizes = tuple(sorted(scores))
-    if len(sizes) < _FEWEST_SIZES or sizes[0] < 1:
+    if len(sizes) < FEWEST_SIZES or sizes[0] < 1:
         raise DataError(
             f"cannot fit a learning curve to scores at {list(sizes)} labels: at least "
-            f"{_FEWEST_SIZES} numbers of labels, none below 1, are needed; add sizes"
+            f"{FEWEST_SIZES} numbers of labels, none below 1, are needed; add sizes"
         )
     return sizes
 

@@ -7,12 +7,21 @@ from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.evaluation.answers import ANSWERS, form_of, missing_for
 from nlp_meta.evaluation.judged import Judged, worst_task
-from nlp_meta.evaluation.learning_curve import break_even
-from nlp_meta.evaluation.metrics import signature_of
+from nlp_meta.evaluation.learning_curve import (
+    FEWEST_SIZES,
+    break_even,
+    gain_of_labels,
+    scores_of_answers,
+)
+from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, signature_of
 from nlp_meta.evaluation.protocol import CellKey, FinishedCell, flatten_cell, row_key
-from nlp_meta.evaluation.statistics import holm, paired_difference, resampled_interval
+from nlp_meta.evaluation.statistics import SHARES, holm, paired_difference, resampled_interval
 
 Rows = list[dict[str, object]]
+
+FEW_LABELS = 30
+"""A prediction of what more labels bring looks so far ahead, of more than twice as many half of
+them; of fewer there, as many again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,7 @@ def analyze(
         "by_task": list(_by_task(records)),
         "paired": _differences(judged, analysis),
         "break_even": list(_break_even(judged, analysis)),
+        "gains": list(_gains(judged, analysis)),
     }
     signatures = _signatures(judged)
     return {**rows, "signatures": signatures} if signatures else rows
@@ -208,6 +218,35 @@ def _break_even(
                 "at": at,
                 **asdict(even),
             }
+
+
+def _gains(
+    judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: Analysis
+) -> Iterator[dict[str, object]]:
+    """For each method: what more labels than it was given at most should bring."""
+    if analysis.metric not in SHARES - LOWER_IS_BETTER:
+        return
+    for method in dict.fromkeys(method for method, _ in judged):
+        curve = {n: cells for (name, n), cells in judged.items() if name == method and n}
+        shared = set.intersection(*(_places(cells) for cells in curve.values())) if curve else set()
+        if len(curve) < FEWEST_SIZES or not shared:
+            continue
+        scored = scores_of_answers(
+            {labels: _at(cells, shared) for labels, cells in curve.items()},
+            analysis.metric,
+            resamples=analysis.resamples,
+            seed=analysis.seed,
+        )
+        most = max(curve)
+        more = max(min(most, FEW_LABELS), most // 2)
+        gain = gain_of_labels(scored, most, more=more, level=analysis.level)
+        yield {
+            "method": method,
+            "labels": most,
+            "metric": analysis.metric,
+            "more": more,
+            **asdict(gain),
+        }
 
 
 def _places(cells: Sequence[Judged]) -> set[tuple[str, int]]:

@@ -413,6 +413,29 @@ def sign_flip(differences: Sequence[float] | Numbers, *, resamples: int, seed: i
     return _share_as_large(sums, total)
 
 
+def least_p(*, tasks: int, draws: int, over_tasks: bool) -> float:
+    """The smallest p that `paired_difference` can give, whatever the scores: 0 where none bounds it.
+
+    Of n units all signs are alike in 2 of 2^n patterns. Exchanged rows, which are added, take
+    such a pattern below the difference found in half of the cases at most. These tasks with one
+    draw each are tested by rows alone, of which there are many.
+    """
+    if over_tasks:
+        return 2.0 ** (1 - tasks)
+    return 0.0 if draws == 1 else 2.0 ** -(tasks * draws)
+
+
+def count_needed_draws(comparisons: int, *, tasks: int, level: float = 0.05) -> int:
+    """Fewest draws of each task with which `holm` can leave one of so many p below a level.
+
+    At least 2: of one draw the test says nothing of other support sets.
+    """
+    draws = 2
+    while comparisons * least_p(tasks=tasks, draws=draws, over_tasks=False) >= level:
+        draws += 1
+    return draws
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number, each in its place.
 

@@ -23,7 +23,6 @@ from nlp_meta.report.scores import (
     words_of,
 )
 from nlp_meta.report.tables import (
-    OUTCOMES,
     Field,
     ReportRow,
     ReportTable,
@@ -32,9 +31,10 @@ from nlp_meta.report.tables import (
     glance_table,
     measures_table,
     paired_table,
+    say_outcome,
     scores_table,
 )
-from nlp_meta.report.verdict import Verdict, answer_sentence
+from nlp_meta.report.verdict import Verdict, list_advice
 
 _SHOWN_LEAKS = 5
 _LEAKS = {
@@ -47,14 +47,14 @@ _LEAKS = {
 
 
 def say_break_even(results: Results, rival: str | None) -> list[str]:
-    """For each number of labels of ours a sentence: how many a rival needs to do as well."""
+    """For each number of labels of ours a sentence: how many another needs to do as well."""
     measure, words, sentences = measure_of(results), words_of(results), []
     for row in _break_even_rows(results):
         ours = score_of(results, results["ours"], row["at"])
         if row["rival"] == rival and ours is not None:
             need, title = _say_needed(results, row), title_of(results, row["rival"])
             sentences.append(
-                f"With {words.count(row['at'])} ours gives {measure.name} "
+                f"With {words.count(row['at'])} {title_of(results, results['ours'])} gives {measure.name} "
                 f"{ours.mean:.{measure.places}f}; {title} needs {need.text} {words.given}s"
                 f"{need.detail} for that."
             )
@@ -68,8 +68,9 @@ def break_even_table(results: Results) -> ReportTable:
         needs.setdefault(row["rival"], {})[row["at"]] = _say_needed(results, row)
     heads = sorted({at for of_rival in needs.values() for at in of_rival})
     return ReportTable(
-        f"{words_of(results).given.title()}s that each other method needs to do as well as ours",
-        ("method", *(f"ours with {at}" for at in heads)),
+        f"{words_of(results).given.title()}s that each other method needs to do as well as "
+        f"{title_of(results, results['ours']) if heads else 'the first'}",
+        ("method", *(f"as with {at}" for at in heads)),
         tuple(
             ReportRow(
                 Field(title_of(results, name)),
@@ -158,7 +159,6 @@ def choices_table(results: Results) -> ReportTable:
         ReportRow(
             Field(title_of(results, name)),
             _fields((facts.get("reads"), _choice(results, facts))),
-            name == results["ours"],
         )
         for name, facts in results["methods"].items()
         if name in measured(results)
@@ -281,18 +281,22 @@ def _text(value: object) -> str:
 
 def contents_of(results: Results, verdict: Verdict) -> dict[str, Any]:
     """Sentences and tables of the page by name: all that needs neither texts nor pictures."""
-    labels = verdict.labels
-    rival = title_of(results, verdict.rival) if verdict.rival else None
+    labels, ours = verdict.labels, results["ours"]
     words = words_of(results)
+    advice = list_advice(results, verdict)
     return {
         "title": results["title"],
+        "counts": _say_counts_of_rows(results),
         "made": results.get("made") or "",
-        "sentence": answer_sentence(results, labels=labels),
+        "sentence": " ".join(advice),
+        "advice": advice,
         "verdict": verdict,
-        "ours_title": title_of(results, results["ours"]) if results["ours"] else "",
+        "best_title": title_of(results, verdict.best) if verdict.best else "",
+        "other_title": title_of(results, verdict.other) if verdict.other else "",
+        "ours_title": title_of(results, ours) if ours else "",
+        "several": len(results["tasks"]) > 1,
         "intervals": say_interval_meaning(results),
-        "rival_title": rival,
-        "outcome_in_words": OUTCOMES[verdict.outcome],
+        "outcome_in_words": say_outcome(results, verdict),
         "skill": skill_of(results),
         "words": words,
         "given": words.count(labels),
@@ -303,7 +307,7 @@ def contents_of(results: Results, verdict: Verdict) -> dict[str, Any]:
         "domains": domains_table(results, labels),
         "cost": cost_table(results, labels),
         "paired": paired_table(results),
-        "break_even": say_break_even(results, verdict.rival),
+        "break_even": say_break_even(results, verdict.other if verdict.best == ours else verdict.best),
         "break_even_table": break_even_table(results),
         "leaks": say_leaks(results),
         "leaks_table": leaks_table(results),
@@ -317,18 +321,22 @@ def contents_of(results: Results, verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def _say_counts_of_rows(results: Results) -> str:
+    """How many texts there are to judge by, and what is learned from; of one task, all of it."""
+    words, tasks = words_of(results), results["tasks"]
+    judged = sum(task.get("query_rows") or 0 for task in tasks)
+    most = words.count(max(results["labels"]))
+    draws = f"{results['draws']} draw{'' if results['draws'] == 1 else 's'}"
+    where = f"of {len(tasks)} tasks " if len(tasks) > 1 else ""
+    each = f"{len(measured(results))} methods, each judged by {judged:,} {words.text}s {where}"
+    return f"{each}after learning from up to {most}, in {draws}."
+
+
 def _remark(results: Results, verdict: Verdict) -> list[str]:
     """What a reader must know before trusting a number."""
-    remarks = []
-    if results["draws"] == 1:
-        remarks.append(
-            "One support draw was judged: intervals and tests, where there are any, speak of other "
-            "test texts and not of other support sets; another draw may turn the order round."
-        )
-    if verdict.outcome == "absent" and results["ours"]:
-        remarks.append(f"Ours has no score at {words_of(results).count(verdict.labels)}.")
-    if verdict.outcome == "untested" and results["draws"] > 1:
-        remarks.append("The difference from the best rival was not tested.")
-    if not verdict.rival:
-        remarks.append(f"No rival has a score at {words_of(results).count(verdict.labels)}.")
-    return remarks
+    if results["draws"] > 1:
+        return []
+    return [
+        "One support draw was judged: intervals and tests, where there are any, speak of other "
+        "test texts and not of other support sets; another draw may turn the order round."
+    ]

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from nlp_meta.errors import DataError
@@ -27,6 +27,8 @@ from nlp_meta.report.plots import (
     NARROW,
     WIDE,
     drawable,
+    follow_screen,
+    list_drawn,
     plot_calibration,
     plot_confusion,
     plot_cost,
@@ -41,7 +43,9 @@ from nlp_meta.report.scores import (
     cost_of,
     headline_labels,
     join_names,
+    kind_of,
     measure_of,
+    rank_advised,
     rank_methods,
     say_interval,
     say_number,
@@ -63,12 +67,15 @@ from nlp_meta.report.texts import (
     rows_of,
     shorten_text,
 )
-from nlp_meta.report.verdict import Verdict, judge_ours
+from nlp_meta.report.verdict import Verdict, judge_methods
 
 FIGURES = "figures"
 
 _BINS = 10
 _BARS, _PANELS, _MATRICES = 4, 24, 4  # more of each would be no picture
+# The simple method that a picture shows: the first of these that was measured.
+_SIMPLE = ("ngrams", "linear_probe", "prototypes", "lora", "frozen_retrieval", "ngram_overlap")
+_SIMPLE += ("zero_pairs", "copied_source")
 _PIXELS = 98  # for an inch: the text of a picture is then about as large as the page's
 
 
@@ -111,54 +118,69 @@ def save_pictures(
         pictures[name] = Picture(
             alt=drawing.alt,
             caption=drawing.caption,
-            wide=_address(svg.read_text(encoding="utf-8")),
-            narrow=_address(to_svg(narrow, salt=f"{name}-narrow")),
+            wide=_address(follow_screen(svg.read_text(encoding="utf-8"))),
+            narrow=_address(follow_screen(to_svg(narrow, salt=f"{name}-narrow"))),
             pixels=round(wide.get_figwidth() * _PIXELS),
         )
     return pictures, paths
 
 
 def plan_drawings(
-    results: Results, verdict: Verdict, ours: Rows, rival: Rows
+    results: Results, verdict: Verdict, best: Rows, other: Rows
 ) -> dict[str, Drawing]:
     """Choose the pictures that these results allow.
 
     Args:
-        ours: Rows of our method at the verdict's number of labels; without any there is
+        best: Rows of the best method at the verdict's number of labels; without any there is
             no confusion matrix.
-        rival: Those of the best rival.
+        other: Those of the method that it is held against.
     """
-    names = rank_methods(results, verdict.labels)
-    here = scored_methods(results, verdict.labels)
-    drawings = {}
-    if any(score_of(results, name, n) for name in names for n in results["labels"]):
-        drawings["learning_curves"] = _curves(results, verdict)
+    here, drawn = scored_methods(results, verdict.labels), list_drawn(results)
+    first, drawings = _choose_curves(results, verdict), {}
+    if drawn:
+        drawings["learning_curves"] = _curves(results, verdict, first)
+    if len(first) < len(drawn):
+        drawings["all_curves"] = _curves(results, verdict, drawn)
     if here and results.get("cells"):
-        drawings["domains"] = _domains(results, verdict, here)
+        if len(results["tasks"]) > 1:
+            drawings["domains"] = _domains(results, verdict, here)
         drawings["cost"] = _cost(results, verdict, here)
-    if ours and skill_of(results) == "classification":
-        drawings["confusion"] = _confusion(results, verdict, ours)
-        drawings["calibration"] = _calibration(results, verdict, ours, rival)
+    if best and skill_of(results) == "classification":
+        drawings["confusion"] = _confusion(results, verdict, best)
+        drawings["calibration"] = _calibration(results, verdict, best, other)
     return drawings
 
 
-def _curves(results: Results, verdict: Verdict) -> Drawing:
+def _choose_curves(results: Results, verdict: Verdict) -> list[str]:
+    """The best method, the best of the others, a simple one and prompting."""
+    drawn, kinds = list_drawn(results), {n: kind_of(results, n) for n in results["methods"]}
+    ranked = [name for name in rank_advised(results, verdict.labels) if name in drawn] or drawn
+    simple = [name for kind in _SIMPLE for name in drawn if kinds[name] == kind]
+    prompted = [name for name in drawn if "prompt" in kinds[name]]
+    second = [verdict.other] if verdict.other else ranked[1:2]
+    return list(dict.fromkeys([*ranked[:1], *second, *simple[:1], *prompted[:1]]))
+
+
+def _curves(results: Results, verdict: Verdict, methods: Sequence[str]) -> Drawing:
     measure, given = measure_of(results), words_of(results).given
     ends = [
         f"{title_of(results, name)} {say_number(score.mean, measure.places - 1)}"
         for name in rank_methods(results, verdict.labels)
-        if (score := score_of(results, name, verdict.labels))
+        if name in methods and (score := score_of(results, name, verdict.labels))
     ]
     alt = f"{measure.name} against the number of {given}s. At {verdict.labels}: {join_names(ends)}."
     caption = (
-        f"Mean {measure.name} over tasks and support draws; shaded, its 95% interval. The "
+        f"Mean {measure.name} over {'tasks and ' if len(results['tasks']) > 1 else ''}support "
+        "draws; shaded, its 95% interval. The "
         f"upright axis need not begin at 0. A curve ends where a method takes no more {given}s."
     )
-    return Drawing(lambda width: plot_learning_curves(results, width=width), alt, caption)
+    return Drawing(
+        lambda width: plot_learning_curves(results, methods=methods, width=width), alt, caption
+    )
 
 
 def _domains(results: Results, verdict: Verdict, here: list[str]) -> Drawing:
-    first = [name for name in (results["ours"], verdict.rival) if name in here]
+    first = [name for name in (verdict.best, verdict.other) if name in here]
     most = _BARS if len(results["tasks"]) <= 12 else 2
     chosen = [*first, *(name for name in here if name not in first)][:most]
     shown = {**results, "tasks": results["tasks"][:_PANELS]}
@@ -197,8 +219,9 @@ def _cost(results: Results, verdict: Verdict, here: list[str]) -> Drawing:
     )
 
 
-def _confusion(results: Results, verdict: Verdict, ours: Rows) -> Drawing:
-    matrices = count_confusions(ours, tasks=results["tasks"])[:_MATRICES]
+def _confusion(results: Results, verdict: Verdict, best: Rows) -> Drawing:
+    title = title_of(results, verdict.best or "")
+    matrices = count_confusions(best, tasks=results["tasks"])[:_MATRICES]
     shares = [
         f"{int(matrix.counts.trace()):,} of {int(matrix.counts.sum()):,} answers right"
         for matrix in matrices
@@ -210,7 +233,7 @@ def _confusion(results: Results, verdict: Verdict, ours: Rows) -> Drawing:
         if new != old
     ]
     caption = (
-        f"Answers of {title_of(results, results['ours'])} at "
+        f"Answers of {title} at "
         f"{words_of(results).count(verdict.labels)}, over all support draws; shares are of the "
         "true label."
     )
@@ -221,15 +244,15 @@ def _confusion(results: Results, verdict: Verdict, ours: Rows) -> Drawing:
         )
     return Drawing(
         lambda width: plot_confusion(matrices, width=width),
-        f"Confusion matrix of ours: {'; '.join(shares)}.",
+        f"Confusion matrix of {title}: {'; '.join(shares)}.",
         caption,
     )
 
 
-def _calibration(results: Results, verdict: Verdict, ours: Rows, rival: Rows) -> Drawing:
-    bins = {results["ours"]: bin_probabilities(ours, bins=_BINS)}
-    if rival and verdict.rival:
-        bins[verdict.rival] = bin_probabilities(rival, bins=_BINS)
+def _calibration(results: Results, verdict: Verdict, best: Rows, other: Rows) -> Drawing:
+    bins = {verdict.best or "": bin_probabilities(best, bins=_BINS)}
+    if other and verdict.other:
+        bins[verdict.other] = bin_probabilities(other, bins=_BINS)
     errors = [
         f"{title_of(results, name)} {say_number(score.mean, 3)}"
         for name in bins
@@ -261,7 +284,7 @@ def write_report(
     predictions: pa.Table | None,
     *,
     labels: int | None = None,
-    texts: int = 6,
+    texts: int = 4,
 ) -> tuple[Path, ...]:
     """Write `report.html` and its pictures as `figures/*.png` and `figures/*.svg`.
 
@@ -269,7 +292,7 @@ def write_report(
         predictions: Columns method, task, labels, draw, row, text, true, predicted, and
             what the skill adds; without it the page says what it cannot show.
         labels: The number of labels that the page speaks of; the largest unless told.
-        texts: To show of those that ours does better, and as many of the rival's.
+        texts: To show of those that the best method does better, and as many of the other's.
 
     Returns:
         The page, then the pictures.
@@ -278,15 +301,15 @@ def write_report(
         DataError: Results of another format, or nothing was measured at `labels`.
     """
     check_results(results)
-    verdict = judge_ours(results, headline_labels(results, labels))
-    ours = rows_of(predictions, results["ours"], verdict.labels)
-    rival = rows_of(predictions, verdict.rival, verdict.labels)
-    pictures, paths = save_pictures(folder, plan_drawings(results, verdict, ours, rival))
+    verdict = judge_methods(results, headline_labels(results, labels))
+    best = rows_of(predictions, verdict.best, verdict.labels)
+    other = rows_of(predictions, verdict.other, verdict.labels)
+    pictures, paths = save_pictures(folder, plan_drawings(results, verdict, best, other))
     values = {
         **contents_of(results, verdict),
         "pictures": pictures,
-        "answered": bool(ours),
-        **_show_texts(results, ours, rival, most=texts),
+        "answered": bool(best),
+        **_show_texts(results, best, other, most=texts),
     }
     page = folder / PAGE
     html = _template().render(values).lstrip()
@@ -294,19 +317,19 @@ def write_report(
     return (page, *paths)
 
 
-def _show_texts(results: Results, ours: Rows, rival: Rows, *, most: int) -> dict[str, Any]:
+def _show_texts(results: Results, best: Rows, other: Rows, *, most: int) -> dict[str, Any]:
     """Texts that each side does better, with labels or with what was written or found."""
     skill = skill_of(results)
     if skill == "classification":
         return {
-            "one_label": one_label_tasks(ours),
-            "ours_alone": find_disagreements(ours, rival, most=most),
-            "rival_alone": find_disagreements(rival, ours, most=most),
+            "one_label": one_label_tasks(best),
+            "best_alone": find_disagreements(best, other, most=most),
+            "other_alone": find_disagreements(other, best, most=most),
         }
     return {
         "one_label": {},
-        "ours_alone": find_examples(ours, rival, skill=skill, most=most),
-        "rival_alone": find_examples(rival, ours, skill=skill, most=most),
+        "best_alone": find_examples(best, other, skill=skill, most=most),
+        "other_alone": find_examples(other, best, skill=skill, most=most),
     }
 
 
@@ -323,6 +346,7 @@ def _template() -> Template:
     environment.filters["short"] = shorten_text
     environment.globals.update(say_number=say_number, say_interval=say_interval)
     environment.filters["unbroken"] = _keep_together
+    environment.filters["prose"] = _write_prose
     return environment.from_string(source)
 
 
@@ -338,6 +362,12 @@ def _keep_together(text: str) -> str:
     """Let no line break fall inside an interval or between p and its value."""
     inside = re.sub(r"\[[^]]*\]", lambda match: match[0].replace(" ", "\u00a0"), text)
     return re.sub(r"p ([=<]) ", "p\u00a0\\1\u00a0", inside)
+
+
+def _write_prose(text: str) -> Markup:
+    """Write what stands in backticks as code, as titles have commands."""
+    shown = str(escape(str(_show_signs(_keep_together(text)))))
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", shown))  # noqa: S704
 
 
 _MARKED = re.compile(
@@ -413,7 +443,7 @@ def to_markdown(
         if missing := [value for value in asked or () if value not in known]:
             names = ", ".join(map(str, known))
             raise DataError(f"there is no {name} {missing[0]!r} of results; there are {names}")
-    verdict = judge_ours(results, headline_labels(results, labels))
+    verdict = judge_methods(results, headline_labels(results, labels))
     contents = contents_of(results, verdict)
     if methods is not None or columns is not None:
         contents["scores"] = scores_table(results, verdict.labels, methods=methods, columns=columns)

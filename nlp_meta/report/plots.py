@@ -1,8 +1,8 @@
 """Plots of a comparison, each a function from results or rows to a figure, and how they look.
 
 A method looks the same in all of them. Every picture can be drawn wide, for a desk or paper, and
-narrow, for a phone; its text has the same size in both. A table of the page holds the numbers of
-each picture. No state of matplotlib is left changed, no window is opened, and the defaults of a
+narrow, for a phone; its text has the same size in both. In a page it turns dark where the reader's
+screen does. A table of the page holds the numbers of each picture. No state of matplotlib is left changed, no window is opened, and the defaults of a
 user's own settings do not leak in.
 """
 
@@ -20,10 +20,10 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 
 from nlp_meta.files.outputs import write_file
 from nlp_meta.report.scores import (
@@ -31,6 +31,7 @@ from nlp_meta.report.scores import (
     Score,
     cost_of,
     measure_of,
+    rank_advised,
     rank_methods,
     score_of,
     scored_methods,
@@ -45,7 +46,7 @@ WIDE, NARROW = 8.8, 3.7
 LINE = 0.21
 """Inches that a line of text takes."""
 
-INK, SOFT, FAINT = "#1f2933", "#52606d", "#d9dfe5"
+INK, SOFT, FAINT, PAPER = "#1f2933", "#52606d", "#d9dfe5", "#ffffff"
 
 _STYLE = {
     "font.family": "DejaVu Sans",
@@ -63,11 +64,26 @@ _STYLE = {
     "svg.fonttype": "path",
 }
 _NAME = 44  # signs of a method's name in a picture
-# Ours is always the first. Okabe and Ito 2008 without yellow, then Tol's muted scheme.
+# The best is always the first. Okabe and Ito 2008 without yellow, then Tol's muted scheme.
 _COLORS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#5b3a99"),
     *("#7a5c3e", "#882255", "#999933", "#44aa99", "#661100", "#3b4754", "#aa4499", "#117733"),
 )
+# The same on a dark screen: lighter, each as far from the ground as its like on white.
+_DARK = {
+    **{INK: "#e4e9ee", SOFT: "#a3b1bf", FAINT: "#333c46", PAPER: "#15191e"},
+    **dict(
+        zip(
+            _COLORS,
+            (
+                *("#5ab4f0", "#ff8a3d", "#2fcf9f", "#e79ac4", "#f0b429", "#8fd0f7", "#a98bea"),
+                *("#c9a27a", "#d97fae", "#c3c35a", "#6fd3c3", "#e08a76", "#a9b7c6", "#d98fcd"),
+                "#4fbf75",
+            ),
+            strict=True,
+        )
+    ),
+}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "d", "8")
 _DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
 
@@ -83,14 +99,20 @@ class Look:
 
 
 def looks_of(results: Results) -> dict[str, Look]:
-    """Give each method its color, marker and dash; ours is solid, blue and thick."""
-    others = [name for name in results["methods"] if name != results["ours"]]
-    looks = {str(results["ours"]): Look(_COLORS[0], _MARKERS[0], "-", 2.8)}
+    """Give each method its color, marker and dash; the best is solid, blue and thick."""
+    best = best_of(results)
+    others = [name for name in results["methods"] if name != best]
+    looks = {str(best): Look(_COLORS[0], _MARKERS[0], "-", 2.8)}
     for place, name in enumerate(others, start=1):
         color = _COLORS[1 + (place - 1) % (len(_COLORS) - 1)]
         marker = _MARKERS[1 + (place - 1) % (len(_MARKERS) - 1)]
         looks[name] = Look(color, marker, _DASHES[1 + (place - 1) % (len(_DASHES) - 1)], 1.5)
     return looks
+
+
+def best_of(results: Results) -> str | None:
+    """Name the method that stands out in every picture: the best at the most labels."""
+    return next(iter(rank_advised(results, max(results["labels"]))), None)
 
 
 @contextmanager
@@ -171,7 +193,7 @@ def write_legend(
             transform=figure.transFigure,
         )
         figure.add_artist(line)
-        weight = "bold" if name == results["ours"] else "normal"
+        weight = "bold" if name == best_of(results) else "normal"
         text = short_title(results, name)
         figure.text((x + 0.42) / width, y, text, va="center", fontsize=8.5, fontweight=weight)
 
@@ -209,6 +231,24 @@ def to_svg(figure: Figure, *, salt: str) -> str:
     return buffer.getvalue()
 
 
+def follow_screen(svg: str) -> str:
+    """Let a picture take the colors of a dark screen where its reader has one, but not in print.
+
+    Only for pages: programs that are no browser may not know variables of a style sheet.
+    """
+    light, dark = [], []
+    for place, (color, other) in enumerate(_DARK.items()):
+        svg = svg.replace(color, f"var(--c{place})")
+        light.append(f"--c{place}:{color}")
+        dark.append(f"--c{place}:{other}")
+    sheet = (
+        f"<style>svg{{{';'.join(light)}}}@media screen and (prefers-color-scheme:dark)"
+        f"{{svg{{{';'.join(dark)}}}}}</style>"
+    )
+    begin, end, rest = svg.partition("<defs>")
+    return f"{begin}{sheet}{end}{rest}"
+
+
 def save_figure(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
     """Write `name.png`, 150 dots an inch, and `name.svg`, and return their paths."""
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
@@ -236,15 +276,22 @@ def _has_glyphs(text: str) -> bool:
     )
 
 
-def plot_learning_curves(results: Results, *, width: float = WIDE) -> Figure:
-    """Mean of the main metric against the number of labels, with intervals, for every method."""
-    looks, names = looks_of(results), _drawn(results)
+def plot_learning_curves(
+    results: Results, *, methods: Sequence[str] | None = None, width: float = WIDE
+) -> Figure:
+    """Mean of the main metric against the number of labels, with intervals.
+
+    Args:
+        methods: Those to draw; every one that has a score unless told.
+    """
+    looks, names = looks_of(results), list_drawn(results)
+    names = [name for name in names if methods is None or name in methods]
     # Where there is but one number of labels, methods stand side by side.
     apart = 0.3 if len(results["labels"]) == 1 else 0.0
     steps = np.linspace(-apart, apart, len(names)).tolist()
     shifts = dict(zip(names, steps, strict=True))
     beside = width >= WIDE
-    height = max(3.4, len(names) * LINE + 0.2)
+    height = max(2.9, len(names) * LINE + 0.2)
     below = 0 if beside else len(names) * LINE + 0.1
     with own_style():
         figure = new_figure(width, height + below + 1.0)
@@ -323,8 +370,8 @@ def plot_calibration(
     return figure
 
 
-def _drawn(results: Results) -> list[str]:
-    """Methods with any score, best first where the most labels were given."""
+def list_drawn(results: Results) -> list[str]:
+    """Name the methods with any score, best first where the most labels were given."""
     names = rank_methods(results, max(results["labels"]))
     return [name for name in names if any(score_of(results, name, n) for n in results["labels"])]
 
@@ -339,7 +386,7 @@ def _draw_curve(axes: Axes, results: Results, name: str, look: Look, *, shift: f
     scores = {n: score_of(results, name, n) for n in results["labels"]}
     points = [(_place(results, n) + shift, score) for n, score in scores.items() if score]
     across, means = [place for place, _ in points], [score.mean for _, score in points]
-    ours = name == results["ours"]
+    best = name == best_of(results)
     banded = [
         (place, score.low, score.high)
         for place, score in points
@@ -347,7 +394,7 @@ def _draw_curve(axes: Axes, results: Results, name: str, look: Look, *, shift: f
     ]
     where, low, high = zip(*banded, strict=True) if banded else ((), (), ())
     if len(banded) > 1:
-        axes.fill_between(where, low, high, color=look.color, alpha=0.2 if ours else 0.07, lw=0)
+        axes.fill_between(where, low, high, color=look.color, alpha=0.2 if best else 0.07, lw=0)
     elif banded:
         axes.vlines(where, low, high, color=look.color, linewidth=1.2)
     axes.plot(
@@ -355,13 +402,13 @@ def _draw_curve(axes: Axes, results: Results, name: str, look: Look, *, shift: f
         means,
         color=look.color,
         marker=look.marker,
-        markersize=7 if ours else 5.5,
+        markersize=7 if best else 5.5,
         markeredgecolor="white",
         markeredgewidth=0.6,
         linestyle=look.dash,
         linewidth=look.width,
         clip_on=False,
-        zorder=4 if ours else 3,
+        zorder=4 if best else 3,
     )
 
 
@@ -374,7 +421,7 @@ def _name_ends(
 ) -> None:
     """Write each method's name beside the end of its curve, moved apart where they meet."""
     last, places = max(results["labels"]), measure_of(results).places - 1
-    ends = []
+    best, ends = best_of(results), []
     for name in shifts:
         scores = {n: score_of(results, name, n) for n in results["labels"]}
         ends.append([(n, score.mean) for n, score in scores.items() if score][-1])
@@ -386,7 +433,7 @@ def _name_ends(
     edge = axes.get_xlim()[1]
     span = edge - axes.get_xlim()[0]
     for name, (labels, end), height in zip(shifts, ends, heights, strict=True):
-        look, weight = looks[name], "bold" if name == results["ours"] else "normal"
+        look, weight = looks[name], "bold" if name == best else "normal"
         axes.plot(
             [_place(results, labels) + shifts[name], edge, edge + 0.06 * span],
             [end, end, height],
@@ -537,13 +584,15 @@ def _reach(results: Results, labels: int) -> float:
 def _draw_confusion(axes: Axes, confusion: Confusion) -> None:
     counts, names = confusion.counts, drawable(confusion.labels)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    shades = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#0072b2"])
-    axes.imshow(share, cmap=shades, vmin=0, vmax=1)
+    axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5))
     size = 10 if len(names) <= 3 else 8
     for true, predicted in np.ndindex(*counts.shape):
         part, count = share[true, predicted], counts[true, predicted]
         text = f"{part:.0%}\n{count:,}" if len(names) <= 6 else f"{part:.0%}"
-        color = "white" if part > 0.55 else INK
+        # A shade is more or less of one color, so that it reads on dark paper too.
+        corner = (predicted - 0.5, true - 0.5)
+        axes.add_patch(Rectangle(corner, 1, 1, color=_COLORS[0], alpha=part, linewidth=0))
+        color = PAPER if part > 0.55 else INK
         axes.text(predicted, true, text, ha="center", va="center", color=color, fontsize=size)
     ticks = [shorten(name, 12) for name in names]
     axes.set_xticks(range(len(names)), ticks, rotation=0 if len(names) <= 3 else 90)

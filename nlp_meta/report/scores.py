@@ -213,17 +213,10 @@ def read_score(row: Mapping[str, Any], field: str = "mean") -> Score | None:
     return Score(mean, _finite(row.get("low")), _finite(row.get("high")))
 
 
-def scored_methods(results: Results, labels: int, groups: Sequence[str] | None = None) -> list[str]:
-    """Order the methods that have a score, by the main metric, best first.
-
-    Args:
-        groups: Only methods of these; None for all.
-    """
+def scored_methods(results: Results, labels: int) -> list[str]:
+    """Order the methods that have a score, by the main metric, best first."""
     scores = {
-        name: score.mean
-        for name in measured(results)
-        if (groups is None or results["methods"][name].get("group") in groups)
-        and (score := score_of(results, name, labels))
+        name: score.mean for name in measured(results) if (score := score_of(results, name, labels))
     }
     return sorted(scores, key=lambda name: -scores[name])
 
@@ -232,6 +225,35 @@ def rank_methods(results: Results, labels: int) -> list[str]:
     """Order the methods by the main metric, best first; those not measured there come last."""
     scored = scored_methods(results, labels)
     return [*scored, *(name for name in measured(results) if name not in scored)]
+
+
+def rank_advised(results: Results, labels: int) -> list[str]:
+    """Order the methods that could be advised, the best first; references are none.
+
+    What counts is how far a method is ahead of ours: as the two were paired, on draws that both
+    have, else by their means. Methods that were judged on fewer draws come last, unless they are
+    shown to be better. Of a tie ours comes first, then the order given.
+    """
+    ours = score_of(results, results["ours"], labels)
+    places: dict[str, tuple[bool, float, bool]] = {}
+    for name in scored_methods(results, labels):
+        score = score_of(results, name, labels)
+        if score is None or results["methods"][name].get("group") == "reference":
+            continue
+        pair = paired_with(results, name, labels) if ours else None
+        paired = read_score(pair, "difference") if pair else None
+        ahead = -paired.mean if paired else score.mean - (ours.mean if ours else 0)
+        few = 0 < judged_on(results, name) < results["draws"]
+        shown = pair is not None and ahead > 0 and is_significant(p_of(results, pair)[0])
+        places[name] = (few and not shown, -ahead, name != results["ours"])
+    given = [name for name in measured(results) if name in places]
+    return sorted(given, key=lambda name: places[name])
+
+
+def kind_of(results: Results, method: str) -> str:
+    """Say a method's name in the table of methods, as the settings have it."""
+    plan = (results.get("settings") or {}).get("comparison") or {}
+    return str((plan.get("methods") or {}).get(method, method)).partition(" ")[0]
 
 
 def paired_with(results: Results, rival: str, labels: int) -> Mapping[str, Any] | None:

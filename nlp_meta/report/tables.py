@@ -23,6 +23,7 @@ from nlp_meta.report.scores import (
     measures_of,
     p_of,
     paired_with,
+    rank_advised,
     rank_methods,
     say_bytes,
     say_count,
@@ -35,7 +36,7 @@ from nlp_meta.report.scores import (
     title_of,
     words_of,
 )
-from nlp_meta.report.verdict import judge_ours
+from nlp_meta.report.verdict import Verdict, judge_methods
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class ReportRow:
 
     head: Field
     fields: tuple[Field, ...]
-    ours: bool = False
+    advised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,37 +99,41 @@ def _mark(field: Field) -> str:
     return text + detail + signs.get(field.mark, "")
 
 
-OUTCOMES = {
-    "ahead": "ours is better",
-    "behind": "the rival is better",
-    "undecided": "no difference shown",
-    "untested": "not tested",
-    "alone": "no rival",
-    "absent": "ours not measured",
-}
-"""Outcomes in words."""
+def say_outcome(results: Results, verdict: Verdict) -> str:
+    """Say in a few words what the test of the best method shows."""
+    return {
+        "shown": f"{title_of(results, verdict.best or '')} is better",
+        "undecided": "no difference shown",
+        "untested": "not tested",
+        "alone": "no other method",
+        "absent": "nothing measured",
+    }[verdict.outcome]
 
 
 def glance_table(results: Results) -> ReportTable:
-    """Ours and the best rival at each number of labels."""
+    """The best method at each number of labels, and what it is held against."""
     rows, measure = [], measure_of(results)
     for labels in results["labels"]:
-        verdict = judge_ours(results, labels)
-        outcome, gap = verdict.outcome, verdict.difference
-        mark = outcome if outcome in ("ahead", "behind") else ""
+        verdict = judge_methods(results, labels)
+        best, other = verdict.best, verdict.other
         tested = f" ({say_p(verdict.p)})" if verdict.p is not None else ""
         fields = (
-            _score_field(verdict.ours, measure),
-            Field(title_of(results, verdict.rival) if verdict.rival else NONE),
-            _score_field(verdict.rival_score, measure),
-            _difference_field(gap, measure) if gap else Field(NONE),
-            Field(OUTCOMES[outcome], tested, mark),
+            Field(title_of(results, best) if best else NONE),
+            _score_field(verdict.score, measure),
+            Field(title_of(results, other) if other else NONE),
+            _score_field(verdict.other_score, measure),
+            _difference_field(verdict.difference, measure) if verdict.difference else Field(NONE),
+            Field(
+                "better" if verdict.outcome == "shown" else say_outcome(results, verdict),
+                tested,
+                "ahead" if verdict.outcome == "shown" else "",
+            ),
         )
         rows.append(ReportRow(Field(str(labels)), fields))
     given = f"{words_of(results).given}s"
     return ReportTable(
-        f"Ours and the best rival at each number of {given}, {measure.name}",
-        (given, "ours", "best rival", "its score", "difference", "in words"),
+        f"The best method at each number of {given}, {measure.name}",
+        (given, "best", "its score", "held against", "its score", "difference", "the best is"),
         tuple(rows),
     )
 
@@ -153,14 +158,14 @@ def scores_table(
         if methods is None or name in methods:
             scores = {n: score_of(results, name, n) for n in shown}
             fields = tuple(_score_field(score, measure, best[n]) for n, score in scores.items())
-            rows.append(_method_row(results, name, fields))
+            rows.append(_method_row(results, name, fields, labels=labels))
     heads = [words.count(n) for n in shown]
     caption = f"{measure.title} by number of {words.given}s"
     return ReportTable(caption, ("method", *heads), tuple(rows))
 
 
 def measures_table(results: Results, labels: int) -> ReportTable:
-    """Every metric at one number of labels, and the domain where a method is worst."""
+    """Every metric at one number of labels, and of several domains the one where each is worst."""
     names, measures = scored_methods(results, labels), measures_of(results)
     main, words = measure_of(results), words_of(results)
     worst = {
@@ -173,7 +178,10 @@ def measures_table(results: Results, labels: int) -> ReportTable:
         scores = [score_of(results, name, labels, metric) for name in names]
         best = _best(scores, smallest=metric in LOWER_IS_BETTER)
         columns.append([_score_field(score, measure, best) for score in scores])
-    columns.append([_worst_field(worst.get(name), main) for name in names])
+    heads = ["method", *(measure.name for measure in measures.values())]
+    if len(results["tasks"]) > 1:
+        columns.append([_worst_field(worst.get(name), main) for name in names])
+        heads.append(f"worst {words.task}")
     rows = zip(names, zip(*columns, strict=True), strict=True)
     less = "".join(
         f"; of the {measure.name} less is better"
@@ -182,8 +190,8 @@ def measures_table(results: Results, labels: int) -> ReportTable:
     )
     return ReportTable(
         f"Every measure at {words.count(labels)}{less}",
-        ("method", *(measure.name for measure in measures.values()), f"worst {words.task}"),
-        tuple(_method_row(results, name, fields) for name, fields in rows),
+        tuple(heads),
+        tuple(_method_row(results, name, fields, labels=labels) for name, fields in rows),
     )
 
 
@@ -225,7 +233,7 @@ def cost_table(results: Results, labels: int) -> ReportTable:
             Field(say_quantity(cost_of(results, name, at, "ms_per_prediction"))),
         )
         note = "" if at == labels else f"at {words.count(at)}"
-        rows.append(_method_row(results, name, fields, note=note))
+        rows.append(_method_row(results, name, fields, labels=labels, note=note))
     heads = (
         "method",
         "examples before",
@@ -240,20 +248,21 @@ def cost_table(results: Results, labels: int) -> ReportTable:
 
 
 def paired_table(results: Results) -> ReportTable:
-    """Ours minus every other method, paired, at each number of labels."""
+    """The method that every other is paired with minus each of them, at each number of labels."""
     rows = []
     for rival in rank_methods(results, max(results["labels"])):
         pairs = [paired_with(results, rival, n) for n in results["labels"]]
         if any(pairs):
             fields = tuple(_paired_field(results, pair) for pair in pairs)
-            rows.append(_method_row(results, rival, fields))
+            rows.append(_method_row(results, rival, fields, labels=max(results["labels"])))
     heads = [words_of(results).count(n) for n in results["labels"]]
-    caption = f"Ours minus each other method, {measure_of(results).name}"
-    return ReportTable(caption, ("ours minus …", *heads), tuple(rows))
+    ours = title_of(results, results["ours"]) if rows else ""
+    caption = f"{ours} minus each other method, {measure_of(results).name}"
+    return ReportTable(caption, ("minus", *heads), tuple(rows))
 
 
 def _method_row(
-    results: Results, name: str, fields: tuple[Field, ...], *, note: str = ""
+    results: Results, name: str, fields: tuple[Field, ...], *, labels: int, note: str = ""
 ) -> ReportRow:
     draws = judged_on(results, name)
     fewer = 0 < draws < results["draws"]
@@ -261,7 +270,8 @@ def _method_row(
     notes += [f"{draws} of {results['draws']} draws"] if fewer else []
     notes += [note] if note else []
     detail = f" ({', '.join(notes)})" if notes else ""
-    return ReportRow(Field(title_of(results, name), detail), fields, name == results["ours"])
+    advised = rank_advised(results, labels)[:1] == [name]
+    return ReportRow(Field(title_of(results, name), detail), fields, advised)
 
 
 def _score_field(score: Score | None, measure: Measure, best: Score | None = None) -> Field:

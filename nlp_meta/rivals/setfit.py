@@ -30,6 +30,9 @@ _PACKAGES = ("setfit", "sentence-transformers", "transformers")
 
 # The head's regression is fitted to the end; the package leaves it scikit-learn's 100 steps.
 _MAX_ITERATIONS = 5000
+PAPER_PAIRS = 20
+"""The `pairs` that the authors take: 20 rounds of a like and an unlike one for each example. Their
+batches and rate are the defaults of `setfit` (`scripts/setfit/run_fewshot.py` of the package)."""
 _KEEPS_NOTHING = {
     "report_to": "none",
     "save_strategy": "no",

@@ -95,6 +95,17 @@ def build_results() -> dict[str, Any]:
                 "lora": {"labels": None, "low": None, "high": None},
             }.items()
         ],
+        "gains": [
+            {
+                "method": "reptile",
+                "labels": 50,
+                "metric": "accuracy",
+                "more": 30,
+                "mean": 0.018,
+                "low": 0.002,
+                "high": 0.04,
+            }
+        ],
         "leaks": None,
         "notes": ["A note."],
     }
@@ -185,7 +196,7 @@ def without(results: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     def leave_out(*names: str) -> dict[str, Any]:
         less = copy.deepcopy(results)
         less["methods"] = {k: v for k, v in less["methods"].items() if k not in names}
-        for part in ("cells", "summary", "worst", "by_task", "paired", "break_even"):
+        for part in ("cells", "summary", "worst", "by_task", "paired", "break_even", "gains"):
             less[part] = [
                 row for row in less[part] if not {row["method"], row.get("rival")} & set(names)
             ]

@@ -59,7 +59,7 @@ def test_rows_are_ordered_by_score_and_name_what_is_missing(results):
         "zero labels",
         "prompting SmolLM2-135M",
     ]
-    assert [row.ours for row in table.rows] == [True, False, False, False, False]
+    assert [row.advised for row in table.rows] == [True, False, False, False, False]
     assert table.rows[3].head.detail == " (reference)"
     assert entries_of(table, "zero labels")[1:] == [("-", "", ""), ("-", "", "")]
 
@@ -89,8 +89,9 @@ def test_of_the_calibration_error_the_smallest_is_best(results):
 def test_the_glance_says_each_verdict_in_words(results):
     rows = {row.head.text: row.fields for row in glance_table(results).rows}
 
-    assert rows["50"][4] == Field("no difference shown", " (p = 0.41)")
-    assert rows["0"][4] == Field("not tested")
+    assert rows["50"][0] == Field("Reptile")
+    assert rows["50"][5] == Field("no difference shown", " (p = 0.41)")
+    assert rows["0"][5] == Field("not tested")
 
 
 def test_domains_stand_in_rows_and_methods_in_columns(results):
@@ -128,10 +129,10 @@ def test_break_even_says_over_where_a_rival_never_gets_there(results):
     """None is more than was measured: for plain LoRA 50 labels."""
     table = break_even_table(results)
 
-    assert table.columns == ("method", "ours with 8")
+    assert table.columns == ("method", "as with 8")
     assert entries_of(table, "plain LoRA") == [("over 50", "", "")]
     assert say_break_even(results, "joint") == [
-        "With 8 labels ours gives accuracy 0.820; joint training, then fine-tuning needs 12 labels "
+        "With 8 labels Reptile gives accuracy 0.820; joint training, then fine-tuning needs 12 labels "
         "[6, over 50] for that."
     ]
     assert break_even_table(results | {"break_even": None}).rows == ()
