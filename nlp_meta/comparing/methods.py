@@ -1,10 +1,10 @@
 """The table of methods: for each its skills, what decides its answers, how it is built.
 
 A config writes a method as `name` or `name folder`; the folder holds its meta-model, or the model
-that is asked as it is. Methods that adapt LoRA matrices or prompt have files of their own. The rivals that are built here move
-the whole encoder (full fine-tuning, SetFit), read the frozen encoder's features or characters
-alone, or copy. Each chooses inside the support set, by cross-validation or by leaving one out,
-unless it says otherwise.
+that is asked as it is. Methods that adapt LoRA matrices or prompt have files of their own. The
+rivals that are built here move the whole encoder (full fine-tuning, SetFit), read the frozen
+encoder's features or characters alone, or copy. Each chooses inside the support set, by
+cross-validation or by leaving one out, unless it says otherwise.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -581,4 +581,3 @@ def name_methods(wanted: OwnComparison, skill: str, *, may_be_joint: bool = True
 
 def _is_costly(name: str, table: Mapping[str, MethodRow]) -> bool:
     return name in table and table[name].costly
-

@@ -414,7 +414,7 @@ def sign_flip(differences: Sequence[float] | Numbers, *, resamples: int, seed: i
 
 
 def least_p(*, tasks: int, draws: int, over_tasks: bool) -> float:
-    """The smallest p that `paired_difference` can give, whatever the scores: 0 where none bounds it.
+    """The smallest p that `paired_difference` can give, whatever the scores; 0 is no bound.
 
     Of n units all signs are alike in 2 of 2^n patterns. Exchanged rows, which are added, take
     such a pattern below the difference found in half of the cases at most. These tasks with one

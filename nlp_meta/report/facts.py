@@ -31,7 +31,6 @@ from nlp_meta.report.tables import (
     glance_table,
     measures_table,
     paired_table,
-    say_outcome,
     scores_table,
 )
 from nlp_meta.report.verdict import Verdict, list_advice
@@ -49,12 +48,13 @@ _LEAKS = {
 def say_break_even(results: Results, rival: str | None) -> list[str]:
     """For each number of labels of ours a sentence: how many another needs to do as well."""
     measure, words, sentences = measure_of(results), words_of(results), []
+    title_of_ours = title_of(results, results["ours"])
     for row in _break_even_rows(results):
         ours = score_of(results, results["ours"], row["at"])
         if row["rival"] == rival and ours is not None:
             need, title = _say_needed(results, row), title_of(results, row["rival"])
             sentences.append(
-                f"With {words.count(row['at'])} {title_of(results, results['ours'])} gives {measure.name} "
+                f"With {words.count(row['at'])} {title_of_ours} gives {measure.name} "
                 f"{ours.mean:.{measure.places}f}; {title} needs {need.text} {words.given}s"
                 f"{need.detail} for that."
             )
@@ -284,6 +284,7 @@ def contents_of(results: Results, verdict: Verdict) -> dict[str, Any]:
     labels, ours = verdict.labels, results["ours"]
     words = words_of(results)
     advice = list_advice(results, verdict)
+    held = verdict.other if verdict.best == ours else verdict.best
     return {
         "title": results["title"],
         "counts": _say_counts_of_rows(results),
@@ -296,7 +297,6 @@ def contents_of(results: Results, verdict: Verdict) -> dict[str, Any]:
         "ours_title": title_of(results, ours) if ours else "",
         "several": len(results["tasks"]) > 1,
         "intervals": say_interval_meaning(results),
-        "outcome_in_words": say_outcome(results, verdict),
         "skill": skill_of(results),
         "words": words,
         "given": words.count(labels),
@@ -307,7 +307,7 @@ def contents_of(results: Results, verdict: Verdict) -> dict[str, Any]:
         "domains": domains_table(results, labels),
         "cost": cost_table(results, labels),
         "paired": paired_table(results),
-        "break_even": say_break_even(results, verdict.other if verdict.best == ours else verdict.best),
+        "break_even": say_break_even(results, held),
         "break_even_table": break_even_table(results),
         "leaks": say_leaks(results),
         "leaks_table": leaks_table(results),

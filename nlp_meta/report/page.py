@@ -47,7 +47,6 @@ from nlp_meta.report.scores import (
     measure_of,
     rank_advised,
     rank_methods,
-    say_interval,
     say_number,
     say_quantity,
     score_of,
@@ -344,7 +343,6 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["short"] = shorten_text
-    environment.globals.update(say_number=say_number, say_interval=say_interval)
     environment.filters["unbroken"] = _keep_together
     environment.filters["prose"] = _write_prose
     return environment.from_string(source)

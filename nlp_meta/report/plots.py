@@ -2,8 +2,8 @@
 
 A method looks the same in all of them. Every picture can be drawn wide, for a desk or paper, and
 narrow, for a phone; its text has the same size in both. In a page it turns dark where the reader's
-screen does. A table of the page holds the numbers of each picture. No state of matplotlib is left changed, no window is opened, and the defaults of a
-user's own settings do not leak in.
+screen does. A table of the page holds the numbers of each picture. No state of matplotlib is left
+changed, no window is opened, and the defaults of a user's own settings do not leak in.
 """
 
 import io
@@ -70,20 +70,12 @@ _COLORS = (
     *("#7a5c3e", "#882255", "#999933", "#44aa99", "#661100", "#3b4754", "#aa4499", "#117733"),
 )
 # The same on a dark screen: lighter, each as far from the ground as its like on white.
-_DARK = {
-    **{INK: "#e4e9ee", SOFT: "#a3b1bf", FAINT: "#333c46", PAPER: "#15191e"},
-    **dict(
-        zip(
-            _COLORS,
-            (
-                *("#5ab4f0", "#ff8a3d", "#2fcf9f", "#e79ac4", "#f0b429", "#8fd0f7", "#a98bea"),
-                *("#c9a27a", "#d97fae", "#c3c35a", "#6fd3c3", "#e08a76", "#a9b7c6", "#d98fcd"),
-                "#4fbf75",
-            ),
-            strict=True,
-        )
-    ),
-}
+_ON_DARK = (
+    *("#5ab4f0", "#ff8a3d", "#2fcf9f", "#e79ac4", "#f0b429", "#8fd0f7", "#a98bea"),
+    *("#c9a27a", "#d97fae", "#c3c35a", "#6fd3c3", "#e08a76", "#a9b7c6", "#d98fcd", "#4fbf75"),
+)
+_DARK = dict(zip(_COLORS, _ON_DARK, strict=True))
+_DARK |= {INK: "#e4e9ee", SOFT: "#a3b1bf", FAINT: "#333c46", PAPER: "#15191e"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "d", "8")
 _DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
 

@@ -36,7 +36,7 @@ from nlp_meta.report.scores import (
     title_of,
     words_of,
 )
-from nlp_meta.report.verdict import Verdict, judge_methods
+from nlp_meta.report.verdict import judge_methods
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +99,13 @@ def _mark(field: Field) -> str:
     return text + detail + signs.get(field.mark, "")
 
 
-def say_outcome(results: Results, verdict: Verdict) -> str:
-    """Say in a few words what the test of the best method shows."""
-    return {
-        "shown": f"{title_of(results, verdict.best or '')} is better",
-        "undecided": "no difference shown",
-        "untested": "not tested",
-        "alone": "no other method",
-        "absent": "nothing measured",
-    }[verdict.outcome]
+_OUTCOMES = {
+    "shown": "better",
+    "undecided": "no difference shown",
+    "untested": "not tested",
+    "alone": "no other method",
+    "absent": "nothing measured",
+}
 
 
 def glance_table(results: Results) -> ReportTable:
@@ -124,9 +122,7 @@ def glance_table(results: Results) -> ReportTable:
             _score_field(verdict.other_score, measure),
             _difference_field(verdict.difference, measure) if verdict.difference else Field(NONE),
             Field(
-                "better" if verdict.outcome == "shown" else say_outcome(results, verdict),
-                tested,
-                "ahead" if verdict.outcome == "shown" else "",
+                _OUTCOMES[verdict.outcome], tested, "ahead" if verdict.outcome == "shown" else ""
             ),
         )
         rows.append(ReportRow(Field(str(labels)), fields))

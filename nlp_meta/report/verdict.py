@@ -231,9 +231,7 @@ def _say_tests(results: Results, verdict: Verdict) -> list[str]:
     return sentences
 
 
-def _name_some(
-    results: Results, names: Sequence[str], told: Mapping[str, str], joint: str
-) -> str:
+def _name_some(results: Results, names: Sequence[str], told: Mapping[str, str], joint: str) -> str:
     """Name the first, with its numbers where there are any, and count the others."""
     first = " ".join(filter(None, (title_of(results, names[0]), told.get(names[0]))))
     rest = len(names) - 1

@@ -116,6 +116,19 @@ def test_a_method_that_cannot_answer_a_task_is_paired_on_the_others(tasks, tmp_p
     assert nothing["paired"] == nothing["break_even"] == []
 
 
+def test_what_more_labels_should_bring_is_told_of_methods_with_a_curve(tasks, tmp_path):
+    """By hand: from 16 labels as many more, and none where only two numbers were measured."""
+    ran = run(bench({"ngrams": "ngrams"}, labels=[4, 8, 16]), tasks, tmp_path)
+    analysis = Analysis("accuracy", None, over_tasks=False, resamples=50, seed=0)
+    few = {key: record for key, record in ran.records.items() if key.labels != 4}
+
+    (gain,) = analyze(ran.records, ran.episodes, analysis)["gains"]
+
+    assert (gain["method"], gain["labels"], gain["more"]) == ("ngrams", 16, 16)
+    assert 0 <= float(str(gain["low"])) <= float(str(gain["high"]))
+    assert analyze(few, ran.episodes, analysis)["gains"] == []
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(tasks, tmp_path, monkeypatch):
     """The third of four cells is interrupted; the next run makes the two that are missing."""
     whole = run(bench({"ngrams": "ngrams"}), tasks, tmp_path / "whole")

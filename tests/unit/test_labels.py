@@ -14,6 +14,7 @@ from nlp_meta.data.labels import (
     drop_rows,
     label_text,
     match_labels,
+    pair_names,
 )
 from nlp_meta.errors import LabelError
 
@@ -360,3 +361,10 @@ def test_a_slip_in_a_label_to_leave_out_stops():
         drop_rows(labels, "mixd")
     assert drop_rows(labels, "Mixed")[0] == {1}
     assert drop_rows(labels, "unclear")[0] == set()
+
+
+def test_names_of_one_meaning_are_paired_whichever_side_writes_them():
+    assert pair_names(("NEG", "Neutral", "5 stars"), ("negative", "positive")) == {
+        "NEG": "negative"
+    }
+    assert pair_names(("POSITIVE", "spam"), ("pos", "Spam")) == {"POSITIVE": "pos", "spam": "Spam"}

@@ -49,6 +49,18 @@ def test_no_rival_counts_as_ours(methods, ours):
     assert own_settings(*methods).comparison.ours == ours
 
 
+def test_draws_are_as_many_as_a_difference_needs_and_slow_methods_are_named():
+    """By hand: 9 comparisons need 8 draws, so 10 are enough; 2 draws show nothing."""
+    own = own_settings("all").comparison
+    assert own.draws == 2 and "setfit_paper" not in own.methods and "setfit" in own.methods
+    assert list(own_settings("setfit_paper").comparison.methods) == ["setfit_paper"]
+
+    _, model, how = read_start(None, encoder="none")
+    wanted = replace(WANTED, methods=("all",), draws=None, title="labeled.csv, 80 rows")
+    settings = build_settings(wanted, model, how, [8], folder="")
+    assert (settings.comparison.draws, settings.comparison.title) == (10, "labeled.csv, 80 rows")
+
+
 def test_a_single_row_judges_nothing():
     """By hand: a third of 3 rows is one, so 2 are kept and 1 label is left to learn from."""
     with pytest.raises(DataError, match="cannot judge by 1 row: at least 2"):

@@ -13,7 +13,14 @@ from nlp_meta.errors import DataError
 from nlp_meta.evaluation import statistics
 from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.metrics import LABEL_METRICS
-from nlp_meta.evaluation.statistics import Paired, holm, paired_difference, sign_flip
+from nlp_meta.evaluation.statistics import (
+    Paired,
+    count_needed_draws,
+    holm,
+    least_p,
+    paired_difference,
+    sign_flip,
+)
 
 LABELS = ("bad", "good")
 RIGHT = Prediction("good", {"bad": 0.2, "good": 0.8})
@@ -212,3 +219,25 @@ def test_methods_judged_on_other_draws_or_rows_are_not_paired():
     for message, rival in cases.items():
         with pytest.raises(DataError, match=message):
             paired_difference(ours, rival, "accuracy", over_tasks=False, **SETTINGS)
+
+
+@pytest.mark.parametrize("draws", [2, 3, 5])
+def test_no_difference_has_a_smaller_p_than_the_draws_allow(draws):
+    """Ours is right everywhere, the rival on nothing: of 40 rows, so that draws alone bound it."""
+    ours, rival = (judged_of([[right] * 40] * draws) for right in (True, False))
+
+    found = paired_difference(
+        ours, rival, "accuracy", over_tasks=False, level=0.95, resamples=20_000, seed=0
+    )
+
+    least = least_p(tasks=1, draws=draws, over_tasks=False)
+    assert 0.95 * least <= found.p <= 2.2 * least
+
+
+def test_the_draws_needed_are_the_fewest_that_could_show_a_difference():
+    """By hand: 9 comparisons take p below 0.05 / 9, 1/180: 2^-8, of two tasks in four draws."""
+    assert count_needed_draws(9, tasks=1) == 8
+    assert count_needed_draws(9, tasks=2) == 4
+    assert count_needed_draws(1, tasks=9) == 2
+    assert least_p(tasks=6, draws=1, over_tasks=True) == 2 / 64
+    assert least_p(tasks=6, draws=1, over_tasks=False) == 0

@@ -180,8 +180,9 @@ def test_a_page_of_one_task_repeats_no_table(tmp_path, results):
 
 def test_pictures_in_the_page_are_dark_on_a_dark_screen_and_those_written_are_plain(written):
     _, paths, _, page = written
-    pictures = [base64.b64decode(one["src"].partition(",")[2]).decode() for one in (
-        page.attributes("img"))]
+    pictures = [
+        base64.b64decode(one["src"].partition(",")[2]).decode() for one in (page.attributes("img"))
+    ]
 
     assert all("screen and (prefers-color-scheme:dark)" in one for one in pictures)
     assert not any("#1f2933" in one.partition("</style>")[2] for one in pictures)

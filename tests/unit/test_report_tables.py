@@ -132,8 +132,8 @@ def test_break_even_says_over_where_a_rival_never_gets_there(results):
     assert table.columns == ("method", "as with 8")
     assert entries_of(table, "plain LoRA") == [("over 50", "", "")]
     assert say_break_even(results, "joint") == [
-        "With 8 labels Reptile gives accuracy 0.820; joint training, then fine-tuning needs 12 labels "
-        "[6, over 50] for that."
+        "With 8 labels Reptile gives accuracy 0.820; joint training, then fine-tuning needs 12 "
+        "labels [6, over 50] for that."
     ]
     assert break_even_table(results | {"break_even": None}).rows == ()
 
