@@ -16,7 +16,7 @@ from nlp_meta.data.episodes import Episode, split_folds
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import DataError, MissingPackageError
 from nlp_meta.evaluation.judged import Judged
-from nlp_meta.evaluation.learning_curve import gain_of_doubling, scores_of_answers
+from nlp_meta.evaluation.learning_curve import PAYS, gain_of_doubling, scores_of_answers
 from nlp_meta.evaluation.metrics import METRICS
 from nlp_meta.evaluation.statistics import Interval, resampled_means
 from nlp_meta.progress import Outlook, Ticker
@@ -25,8 +25,6 @@ SHARES = (0.4, 0.6, 0.8)
 """Parts of a fold's training rows that the learning curve is fitted to, beside all of them."""
 RESAMPLES, LEVEL = 2000, 0.95
 LEAST_PER_LABEL = 4
-PAYS = 0.005
-"""Least lower end of the expected gain at which more labels are said to pay."""
 
 Answers = list[list[Prediction]]
 """One list a repeat: a prediction for each row of the table, by a model that had not seen it."""

@@ -35,6 +35,8 @@ _SLOWEST, _FASTEST = 0.01, 4.0
 # Rates tried at once; each search after the first looks between the neighbors of the best.
 _RATES, _SEARCHES = 32, 4
 FEWEST_SIZES = 3
+PAYS = 0.005
+"""Least lower end of the expected gain at which more labels are said to pay."""
 
 
 @dataclass(frozen=True, slots=True)

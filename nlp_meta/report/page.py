@@ -73,8 +73,10 @@ FIGURES = "figures"
 _BINS = 10
 _BARS, _PANELS, _MATRICES = 4, 24, 4  # more of each would be no picture
 # The simple method that a picture shows: the first of these that was measured.
-_SIMPLE = ("ngrams", "linear_probe", "prototypes", "lora", "frozen_retrieval", "ngram_overlap")
-_SIMPLE += ("zero_pairs", "copied_source")
+_SIMPLE = (
+    *("ngrams", "linear_probe", "prototypes", "lora", "frozen_retrieval", "ngram_overlap"),
+    *("zero_pairs", "copied_source"),
+)
 _PIXELS = 98  # for an inch: the text of a picture is then about as large as the page's
 
 

@@ -75,7 +75,8 @@ _ON_DARK = (
     *("#c9a27a", "#d97fae", "#c3c35a", "#6fd3c3", "#e08a76", "#a9b7c6", "#d98fcd", "#4fbf75"),
 )
 _DARK = dict(zip(_COLORS, _ON_DARK, strict=True))
-_DARK |= {INK: "#e4e9ee", SOFT: "#a3b1bf", FAINT: "#333c46", PAPER: "#15191e"}
+_SHADE, _ON_SHADE = "#0073b2", "#fffffe"  # the latter white on a dark screen too
+_DARK |= {_SHADE: "#2a78b5", INK: "#e4e9ee", SOFT: "#a3b1bf", FAINT: "#333c46", PAPER: "#15191e"}
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "d", "8")
 _DASHES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
 
@@ -150,7 +151,7 @@ def draw_grid(axes: Axes, axis: Literal["x", "y", "both"]) -> None:
 
 def short_title(results: Results, method: str) -> str:
     """Give a method's name as a picture has room and letters for it."""
-    title = title_of(results, method)
+    title = title_of(results, method).replace("`", "")
     return shorten(title if drawable([title]) == [title] else method, _NAME)
 
 
@@ -293,7 +294,8 @@ def plot_learning_curves(
             _draw_curve(axes, results, name, looks[name], shift=shifts[name])
         places = {labels: _place(results, labels) for labels in results["labels"]}
         axes.set_xticks(list(places.values()), [str(labels) for labels in places])
-        axes.set_xlabel(f"{words_of(results).given}s of each task")
+        each = " of each task" if len(results["tasks"]) > 1 else ""
+        axes.set_xlabel(f"{words_of(results).given}s{each}")
         axes.margins(x=0.08 if apart else 0.05)
         write_title(axes, measure_of(results).name)
         draw_grid(axes, "y")
@@ -583,8 +585,8 @@ def _draw_confusion(axes: Axes, confusion: Confusion) -> None:
         text = f"{part:.0%}\n{count:,}" if len(names) <= 6 else f"{part:.0%}"
         # A shade is more or less of one color, so that it reads on dark paper too.
         corner = (predicted - 0.5, true - 0.5)
-        axes.add_patch(Rectangle(corner, 1, 1, color=_COLORS[0], alpha=part, linewidth=0))
-        color = PAPER if part > 0.55 else INK
+        axes.add_patch(Rectangle(corner, 1, 1, color=_SHADE, alpha=part, linewidth=0))
+        color = _ON_SHADE if part > 0.85 else INK
         axes.text(predicted, true, text, ha="center", va="center", color=color, fontsize=size)
     ticks = [shorten(name, 12) for name in names]
     axes.set_xticks(range(len(names)), ticks, rotation=0 if len(names) <= 3 else 90)

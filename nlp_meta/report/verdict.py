@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nlp_meta.evaluation.learning_curve import PAYS
 from nlp_meta.evaluation.statistics import count_needed_draws, least_p
 from nlp_meta.report.scores import (
     Results,
@@ -33,8 +34,6 @@ from nlp_meta.report.scores import (
 )
 
 Outcome = Literal["shown", "undecided", "untested", "alone", "absent"]
-
-_PAYS = 0.005  # as in `comparing/recommendation.py`
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +194,7 @@ def _say_gain(results: Results, verdict: Verdict) -> str:
         if gain is None or where != (verdict.best, verdict.labels, results["metric"]):
             continue
         points = round(100 * gain.mean)
-        sure = "should" if gain.low is not None and gain.low > _PAYS else "may"
+        sure = "should" if gain.low is not None and gain.low > PAYS else "may"
         much = f"about +{points} point{'' if points == 1 else 's'}"
         number = f"{say_number(gain.mean, 2, sign=True)}{say_interval(gain, 2, sign=True)}"
         given = f"{words_of(results).given}s" if row["more"] > 1 else words_of(results).given

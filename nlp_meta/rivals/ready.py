@@ -73,7 +73,7 @@ def load_ready(name: str, *, labels: Sequence[str], batch_tokens: int) -> ReadyM
         tokenizer, config = load_tokenizer(name), load_config(name)
         model = load_network(AutoModelForSequenceClassification, name, config=config)
         check_vocabulary(model, tokenizer)
-    own = [str(config.id2label[place]) for place in range(config.num_labels)]
+    own = [str(name) for _, name in sorted(dict(config.id2label or {}).items())]
     meanings = pair_names(own, labels)
     missing = [label for label in labels if label not in meanings.values()]
     if missing or len({*meanings.values()}) < len(meanings):

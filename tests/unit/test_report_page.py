@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from nlp_meta.report.page import write_report
+
 pytestmark = pytest.mark.slow
 
 BROWSER = next(
@@ -37,13 +39,15 @@ MEASURE = """<!doctype html><body style="margin:0">
 <script>
 document.getElementById("page").addEventListener("load", (event) => {{
   const page = event.target.contentDocument, root = page.documentElement;
+  const height = Math.ceil(page.body.getBoundingClientRect().height);
+  page.querySelectorAll("details").forEach((one) => {{ one.open = true; }});
   const inside = (one) => one.closest(".scroll, .hidden") === null;
   const wide = [...page.body.querySelectorAll("*")].filter(
     (one) => inside(one) && one.getBoundingClientRect().right > {width} + 0.5);
   const shown = [...page.images].filter((one) => one.getBoundingClientRect().width > 0);
   const small = getComputedStyle(page.querySelector("td small")).fontSize;
   document.title = [root.clientWidth, root.scrollWidth, page.body.scrollWidth, wide.length,
-    shown.length, shown.every((one) => one.naturalWidth > 0), small].join(" ");
+    shown.length, shown.every((one) => one.naturalWidth > 0), small, height].join(" ");
 }});
 </script>"""
 
@@ -94,27 +98,50 @@ def test_page_is_drawn_without_a_complaint(careless_page, tmp_path, size):
 
 @pytest.mark.parametrize("width", [PHONE, 1280])
 def test_page_never_scrolls_sideways_and_shows_each_picture_once(careless_page, tmp_path, width):
-    """Tables scroll in their own boxes; of two pictures, wide and narrow, one is shown."""
-    client, root, body, wide, shown, loaded, small = measure(
+    """Tables scroll in their own boxes; of two pictures, wide and narrow, one is shown.
+
+    All that is folded away is opened first.
+    """
+    client, root, body, wide, shown, loaded, small, _ = measure(
         careless_page[1][0], tmp_path, width=width
     )
 
     assert client == str(width)
     assert int(root) <= width and int(body) <= width
     assert wide == "0"
-    assert (shown, loaded) == ("5", "true")
+    assert (shown, loaded) == ("6", "true")
     assert float(small.removesuffix("px")) >= 10
 
 
 @pytest.mark.parametrize("width", [PHONE, 1280])
 def test_translations_side_by_side_never_scroll_sideways(translated_page, tmp_path, width):
     """One word of a sentence is 300 signs long, in the source, the reference and the answers."""
-    client, root, body, wide, shown, loaded, _ = measure(translated_page, tmp_path, width=width)
+    client, root, body, wide, shown, loaded, *_ = measure(translated_page, tmp_path, width=width)
 
     assert (client, wide) == (str(width), "0")
     assert int(root) <= width and int(body) <= width
-    assert (shown, loaded) == ("3", "true")
+    assert (shown, loaded) == ("4", "true")
     assert complaints(browse(translated_page, "--dump-dom")) == []
+
+
+def test_the_page_of_one_table_is_below_five_thousand_pixels(results, predictions, tmp_path):
+    """Of twelve methods, more than `nlp-meta compare` has, each beside ours in every table."""
+    results["tasks"] = results["tasks"][:1]
+    first = results["tasks"][0]["name"]
+    for part in ("cells", "by_task"):
+        results[part] = [row for row in results[part] if row["task"] == first]
+    for number in range(7):
+        for part in ("cells", "summary", "by_task", "paired", "break_even"):
+            field = "rival" if part in ("paired", "break_even") else "method"
+            copied = [row for row in results[part] if row[field] == "lora"]
+            results[part] += [{**row, field: f"method {number}"} for row in copied]
+        facts = {**results["methods"]["lora"], "title": f"a method of a rather long name, {number}"}
+        results["methods"][f"method {number}"] = facts
+    page, *_ = write_report(tmp_path, results, predictions)
+
+    *_, height = measure(page, tmp_path, width=1280)
+
+    assert 2_000 < int(height) < 5_000
 
 
 def test_page_prints_on_several_sheets(careless_page, tmp_path):
