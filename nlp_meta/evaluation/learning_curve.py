@@ -81,11 +81,11 @@ def scores_of_answers(
 
 
 def gain_of_doubling(scored: ScoresBySize, labels: int, *, level: float) -> Interval:
-    """Predict how much twice as many labels would add to the score, as `gain_of_labels` does."""
-    return gain_of_labels(scored, labels, more=labels, level=level)
+    """Predict how much twice as many labels would add to the score, as `gain_of` does."""
+    return gain_of(scored, labels, more=labels, level=level)
 
 
-def gain_of_labels(scored: ScoresBySize, labels: int, *, more: int, level: float) -> Interval:
+def gain_of(scored: ScoresBySize, labels: int, *, more: int, level: float) -> Interval:
     """Predict how much so many more labels would add to the score.
 
     Never below 0, as no curve falls: where the interval begins at 0, more labels may not pay.
@@ -96,11 +96,6 @@ def gain_of_labels(scored: ScoresBySize, labels: int, *, more: int, level: float
     Raises:
         SettingsError: A level that is not between 0 and 1.
     """
-    return gain_of(scored, labels, more=labels, level=level)
-
-
-def gain_of(scored: ScoresBySize, labels: int, *, more: int, level: float) -> Interval:
-    """The same of `more` labels."""
     check_settings(level, len(scored.resampled))
     curves = _fit_all(scored)
     gains = _predict(curves, labels + more) - _predict(curves, labels)

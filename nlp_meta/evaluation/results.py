@@ -10,7 +10,7 @@ from nlp_meta.evaluation.judged import Judged, worst_task
 from nlp_meta.evaluation.learning_curve import (
     FEWEST_SIZES,
     break_even,
-    gain_of_labels,
+    gain_of,
     scores_of_answers,
 )
 from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, signature_of
@@ -239,7 +239,7 @@ def _gains(
         )
         most = max(curve)
         more = max(min(most, FEW_LABELS), most // 2)
-        gain = gain_of_labels(scored, most, more=more, level=analysis.level)
+        gain = gain_of(scored, most, more=more, level=analysis.level)
         yield {
             "method": method,
             "labels": most,

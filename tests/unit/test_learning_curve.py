@@ -10,8 +10,8 @@ from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.learning_curve import (
     ScoresBySize,
     fit_curves,
+    gain_of,
     gain_of_doubling,
-    gain_of_labels,
     scores_of_answers,
 )
 from nlp_meta.evaluation.statistics import Interval
@@ -111,7 +111,7 @@ def test_a_few_labels_more_gain_what_the_curve_rises_so_far():
     """By hand: 0.8 * (1/8 - 1/10) from 64 labels to 100."""
     curve = resampled(power_law(SIZES, 0.9, 0.8, 0.5))
 
-    found = gain_of_labels(curve, 64, more=36, level=0.95)
+    found = gain_of(curve, 64, more=36, level=0.95)
 
     assert found.mean == pytest.approx(0.02, abs=1e-4)
 
