@@ -3,7 +3,7 @@
 It learns nothing from a support set. Each of the task's labels must be one that it knows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +73,8 @@ def load_ready(name: str, *, labels: Sequence[str], batch_tokens: int) -> ReadyM
         tokenizer, config = load_tokenizer(name), load_config(name)
         model = load_network(AutoModelForSequenceClassification, name, config=config)
         check_vocabulary(model, tokenizer)
-    own = [str(name) for _, name in sorted(dict(config.id2label or {}).items())]
+    names: Mapping[Any, str] = config.id2label or {}
+    own = [names[place] for place in sorted(names)]
     meanings = pair_names(own, labels)
     missing = [label for label in labels if label not in meanings.values()]
     if missing or len({*meanings.values()}) < len(meanings):
