@@ -5,7 +5,8 @@ python recipes/inspect_labels.py recipes/configs/compare_reviews.yaml --start ru
 Labels of a support set become others at random. `found`: the share of flipped labels among as many
 rows as were flipped, the least likely first; `flagged`: rows that `nlp-meta inspect` calls likely
 wrong; `right`: the share of flipped ones among these.
-Scores: adapted to `clean` labels, to `flipped` ones, these with `--robust`, or `mended` if flagged.
+Scores: adapted to `clean` labels, to `flipped` ones, to these `mended` if flagged, and `robust` to
+what answers that have not seen a label say where they clearly contradict it.
 """
 
 import argparse

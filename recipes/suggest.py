@@ -44,7 +44,7 @@ def labels_needed(scores: Sequence[float], target: float) -> float:
     lasting = np.minimum.accumulate(np.asarray(scores)[::-1])[::-1]
     reached = np.flatnonzero(lasting >= target)
     if not len(reached) or not reached[0]:
-        return MOST if not len(reached) else ROUND
+        return ROUND * (1 if len(reached) else len(scores))
     last = reached[0] - 1
     return float(ROUND * np.interp(target, lasting[last : last + 2], [last + 1, last + 2]))
 
@@ -63,7 +63,8 @@ def main() -> None:
     saved: dict[str, dict[str, float]] = {"random": {}, "suggest": {}}
     curves: dict[str, dict[str, list[float]]] = {}
     for task in tasks:
-        pool = min(POOL, len(task.train))
+        # Without test rows a part of the train rows is asked.
+        pool = min(POOL, len(task.train) if task.test else len(task.train) * 2 // 3)
         episode = evaluation_episode(task, labels_total=pool, seed=7, draw=0, max_query=QUERIES)
         seen, places = look(model, task, [episode])
         pool_views, query = split_views(seen, places, episode)
@@ -72,7 +73,7 @@ def main() -> None:
         for way, draw in [(way, draw) for way in saved for draw in range(DRAWS)]:
             generator, known = np.random.default_rng(draw), list[int]()
             by_way[way].append([])
-            while len(known) < MOST:
+            while len(known) < min(MOST, len(targets)):
                 free = np.setdiff1d(np.arange(len(targets)), known)
                 rest = pool_views[free]
                 logits = answer_views(KNOWN_LABELS, pool_views[known], targets[known], rest)
@@ -83,7 +84,8 @@ def main() -> None:
                 by_way[way][-1].append(episode_scorer(metric)(episode, answers))
         curves[task.name] = {way: np.mean(rows, 0).tolist() for way, rows in by_way.items()}
         for way, curve in curves[task.name].items():
-            saved[way][task.name] = 1 - labels_needed(curve, curves[task.name]["random"][-1]) / MOST
+            needed = labels_needed(curve, curves[task.name]["random"][-1])
+            saved[way][task.name] = 1 - needed / (ROUND * len(curve))
         print(task.name, {way: round(saved[way][task.name], 3) for way in saved}, flush=True)
     for way, shares in ((way, list(by_task.values())) for way, by_task in saved.items()):
         print(f"{way}: {fmean(shares):.3f} saved, se {stdev(shares) / len(shares) ** 0.5:.3f}")

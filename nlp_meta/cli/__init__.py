@@ -36,6 +36,7 @@ COMMANDS = {
     "adapt": "Adapt a meta-model to your labels, or to translations.",
     "predict": "Label the texts of a table with an adapted model.",
     "evaluate": "Score an adapted model on labels, or on sentence pairs.",
+    "explain": "Tell which words decided, and which labeled texts are alike.",
     "suggest": "Choose the texts to label next from a table.",
     "translate": "Translate a file with a model adapted to sentence pairs.",
     "align": "Find sentences of two files that translate each other.",

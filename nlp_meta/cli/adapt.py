@@ -25,6 +25,7 @@ from nlp_meta.cli.options import (
     add_shared,
     positive,
 )
+from nlp_meta.cli.predict import read_label_set
 from nlp_meta.cli.push import add_push_after, check_push_after, push_saved
 from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_sentence
 from nlp_meta.errors import DataError
@@ -86,6 +87,13 @@ def add_options(command: ArgumentParser) -> None:
 def _add_adaptation(command: ArgumentParser) -> None:
     adaptation = command.add_argument_group("adaptation")
     adaptation.add_argument(
+        "--label-descriptions",
+        type=read_label_set,
+        metavar="FILE",
+        help="what labels mean, in two columns, label and description: for labels that the start "
+        "never saw, whose names it reads (default: the names alone)",
+    )
+    adaptation.add_argument(
         "--steps",
         type=positive,
         metavar="N",
@@ -104,12 +112,6 @@ def _add_adaptation(command: ArgumentParser) -> None:
         help="let character n-grams count beside the encoder, in predictions or in finding "
         "translations: where held-out answers to your texts say that it pays, always, or never "
         "(default: %(default)s)",
-    )
-    adaptation.add_argument(
-        "--robust",
-        action="store_true",
-        help="some labels may be wrong: where held-out answers clearly contradict one, theirs is "
-        "learned; not for sentence pairs",
     )
     add_shared(adaptation, "--seed")
 
@@ -143,7 +145,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
                 table.texts,
                 table.labels or (),
                 label_map=options.label_map,
-                robust=options.robust,
+                label_descriptions=options.label_descriptions,
                 on_step=on_step,
                 **_how(options),
             )
@@ -196,11 +198,6 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
 
 
 def _check_pairs(options: Namespace) -> None:
-    if options.robust:
-        raise DataError(
-            "cannot question the labels of sentence pairs: they have none and a table of labeled "
-            "texts is needed; leave out `--robust`"
-        )
     check_languages(options)
     if options.meta is None:
         raise DataError(

@@ -20,7 +20,7 @@ from nlp_meta.cli.options import (
     TakePaths,
     add_shared,
 )
-from nlp_meta.cli.predict import is_start, load_answering, predict_all
+from nlp_meta.cli.predict import add_labels, is_start, load_answering, predict_all
 from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_table
 from nlp_meta.cli.translate import translate_all
 from nlp_meta.errors import LabelError, NlpMetaError
@@ -85,6 +85,7 @@ def add_options(command: ArgumentParser) -> None:
         "and bleu of a model that writes translations; precision_at_1, mrr and xsim (error of "
         "mining) of one that finds them; each with a 95%% interval",
     )
+    add_labels(main)
     add_shared(main, "--replace")
     add_shared(command.add_argument_group("data"), *LABEL_OPTIONS, *PAIR_COLUMNS, *READING)
 
@@ -145,7 +146,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     with quiet_libraries():
         from nlp_meta.models.texts import note_unknown
 
-        model = load_answering(options)
+        model = load_answering(options, table.texts)
         match = match_test_labels(
             table.labels or (),
             model.labels,

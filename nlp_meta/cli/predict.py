@@ -4,6 +4,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nlp_meta.cli.files import Columns, check_ending, check_output_file, read_rows, write_columns
@@ -13,6 +14,8 @@ from nlp_meta.errors import DataError, NlpMetaError
 from nlp_meta.progress import quiet_libraries, show_count
 
 if TYPE_CHECKING:
+    from argparse import _ActionsContainer as Group
+
     from nlp_meta.data.answers import Prediction
     from nlp_meta.files.tables import LabeledTable
     from nlp_meta.models.classification import AdaptedModel
@@ -39,6 +42,7 @@ def add_options(command: ArgumentParser) -> None:
         help="table to write, .csv, .tsv, .jsonl, .json, .parquet or .xlsx: the columns of the "
         "data, then the label and one probability per label",
     )
+    add_labels(main)
     add_shared(main, "--replace", "--text-column")
     data = command.add_argument_group("data")
     add_shared(
@@ -76,9 +80,10 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     kept = find_kept(options.keep_columns, table)
     given, renamed = name_kept(kept, options.text_column, bound=options.min_confidence)
     with quiet_libraries():
+        from nlp_meta.data.cells import is_empty
         from nlp_meta.models.texts import note_unknown
 
-        model = load_answering(options)
+        model = load_answering(options, [text for text in table.texts if not is_empty(text)])
         tally = _Tally(options.min_confidence)
         blocks = _predict_blocks(model, table, options.text_column, given, tally, screen)
         write_columns(options, blocks)
@@ -128,13 +133,49 @@ def _describe_bound(
     return facts, {**record, "promised": None if promise is None else asdict(promise)}
 
 
-def load_answering(options: Namespace) -> "AdaptedModel":
-    """Load the adapted model that was named, or a start as the model of a domain without labels."""
+def add_labels(group: "Group") -> None:
+    """Add the option that names labels of which no text has one."""
+    group.add_argument(
+        "--labels",
+        type=read_label_set,
+        metavar="A,B or FILE",
+        help="answer with these labels by what they are called, where no text has one yet: names "
+        "behind commas, or a file of two columns, label and description; MODEL is then a start "
+        "(default: the labels that it learned)",
+    )
+
+
+def read_label_set(text: str) -> Mapping[str, str]:
+    """Read labels, with what each means where a file tells it."""
+    from nlp_meta.files.tables import LABEL_FILES, read_label_file
+
+    path = Path(text)
+    if path.suffix.removeprefix(".").lower() not in LABEL_FILES:
+        return dict.fromkeys(_names(text), "")
+    try:
+        return read_label_file(path)
+    except DataError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def load_answering(options: Namespace, texts: Sequence[str] = ()) -> "AdaptedModel":
+    """Load the adapted model that was named, or a start as the model of a domain without labels.
+
+    Args:
+        texts: Some that it will be asked, for labels that are named by an option.
+    """
     from nlp_meta.models.classification import AdaptedModel
     from nlp_meta.models.meta_model import MetaModel
 
+    labels = getattr(options, "labels", None)
     if is_start(options.model):
-        return MetaModel.from_pretrained(options.model, base=options.base).without_labels()
+        start = MetaModel.from_pretrained(options.model, base=options.base)
+        return start.for_labels(options.labels, texts) if labels else start.without_labels()
+    if labels:
+        raise DataError(
+            f"cannot answer with the labels {', '.join(labels)} by '{options.model}': it learned "
+            "labels of its own, and a start is needed; name one, or leave out `--labels`"
+        )
     return AdaptedModel.from_pretrained(options.model, base=options.base)
 
 

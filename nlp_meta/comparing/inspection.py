@@ -21,6 +21,7 @@ from nlp_meta.data.labels import check_columns, match_labels
 from nlp_meta.data.leaks import find_repeats
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
+from nlp_meta.errors import DataError
 from nlp_meta.hub.builtin_starts import choose_start
 from nlp_meta.models.adaptation import FOLDS
 from nlp_meta.models.classification import check_start, fit_start, see_texts
@@ -28,10 +29,10 @@ from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.texts import check_labeled, share_unknown
 from nlp_meta.models.views import (
     KNOWN_LABELS,
+    MOST_EXAMPLES,
     NEW_LABELS,
     PARTS,
     Array,
-    check_few,
     question_labels,
 )
 from nlp_meta.objectives.classification import Classification
@@ -124,7 +125,7 @@ def inspect_labels(
         MetaModelError: The start did not learn classification.
     """
     texts, labels, notes = check_labeled(texts, labels, drop_labels=drop_labels, empty=empty)
-    check_few(texts)
+    _check_few(texts)
     check_columns(texts, labels)
     start = start or MetaModel.from_pretrained(choose_start(texts))
     objective = start.objective_of(CLASSIFICATION, Classification)
@@ -150,6 +151,14 @@ def inspect_labels(
     findings.sort(key=lambda finding: FINDINGS.index(finding.what))
     chances = shares[np.arange(len(targets)), targets]
     return Inspection(len(texts), tuple(findings), tuple(chances.tolist()), notes)
+
+
+def _check_few(texts: Sequence[str]) -> None:
+    if len(texts) > MOST_EXAMPLES:
+        raise DataError(
+            f"cannot question the labels of {len(texts)} texts: each is compared with all others "
+            f"and at most {MOST_EXAMPLES} are needed; give parts of `data`"
+        )
 
 
 def _find_wrong(

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nlp_meta.data.answers import Prediction, only_predictions, share_interval
+from nlp_meta.data.answers import Prediction, share_interval
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.cells import LabelMap, answer_texts
 from nlp_meta.data.duplicates import first_places, text_key
-from nlp_meta.data.episodes import Episode, count_texts, split_folds
+from nlp_meta.data.episodes import Episode
 from nlp_meta.data.inputs import (
     Frame,
     Texts,
@@ -31,31 +31,34 @@ from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.heads import RIDGE
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.prefix import lean_network
-from nlp_meta.errors import DivergedError, LabelError
+from nlp_meta.errors import LabelError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import COMPANION_FACTS, Source
 from nlp_meta.hub.records import ADAPTATION, ADAPTED, Record, read_part, read_settings
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
 from nlp_meta.meta.inner_loop import STEP_SIZE, Weights, drop_step_sizes, repeat
-from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt, hold_out
+from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt
 from nlp_meta.models.builders import Encoder, build_classifier, load_encoder
 from nlp_meta.models.companion import FACTORS, Companion, CompanionReport, find_companion
+from nlp_meta.models.label_judge import LabelJudge
+from nlp_meta.models.label_names import (
+    NAMED_LABELS,
+    believe_names,
+    check_descriptions,
+    name_head,
+)
 from nlp_meta.models.texts import check_support, count_cut, count_unknown
 from nlp_meta.models.views import (
     MOST_EXAMPLES,
     NEW_LABELS,
-    PARTS,
     Views,
     judge_views,
     look_at,
     make_head,
-    question_labels,
 )
 from nlp_meta.objectives.classification import (
     FROM_SUPPORT,
     Classification,
-    fit_temperature,
-    log_probabilities,
     pair_answers,
 )
 from nlp_meta.objectives.ngrams import NgramModel, held_out_parts, narrow_ngrams
@@ -258,63 +261,6 @@ def read_adapted(saved: Saved, settings: ModelSettings, encoder: Encoder) -> Ada
     )
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOutLabels:
-    """What held-out examples said of an adaptation after some steps.
-
-    Attributes:
-        loss: In nats, at the temperature.
-        temperature: What the logits are best divided by.
-        accuracy: Of the support examples, each by an adaptation that had not seen it.
-        logs: Log-probabilities of the support examples at the temperature,
-            `(examples, labels)`.
-    """
-
-    loss: float
-    temperature: float
-    accuracy: float
-    logs: Tensor
-
-
-class LabelJudge:
-    """Judges by the answers to held-out examples, K folds with like shares of each label."""
-
-    def __init__(self, objective: Classification, support: Episode, *, seed: int) -> None:
-        names = [example.target for example in support.support]
-        fewest = min(count_texts(support.support).values())
-        self.objective = objective
-        self.parts = split_folds(support.support, folds=min(FOLDS, fewest), seed=seed)
-        self.folds = hold_out(support, self.parts)
-        self.targets = torch.tensor([support.labels.index(name) for name in names])
-        self.query = objective.query_batches(self.folds)
-
-    def __call__(self, fast: Weights, step: int) -> HeldOutLabels:
-        """Judge the stacked weights of all folds.
-
-        Raises:
-            DivergedError: The answers are not numbers.
-        """
-        answers = self.objective.answer(fast, self.query, self.folds)
-        by_place = {
-            place: answer
-            for part, row in zip(self.parts, answers, strict=True)
-            for place, answer in zip(part, row, strict=True)
-        }
-        in_order = [by_place[place] for place in range(len(self.targets))]
-        logs = log_probabilities(only_predictions(in_order), self.objective.labels)
-        # No support loss follows the last step, so the answers are what can tell.
-        if not bool(logs.isfinite().all()):
-            raise DivergedError(
-                f"cannot adapt: after {step} steps the answers to held-out examples are not "
-                "numbers and finite ones are needed; lower `learning_rate`"
-            )
-        temperature = fit_temperature(logs, self.targets)
-        cooled = (logs / temperature).log_softmax(-1)
-        loss = float(torch.nn.functional.nll_loss(cooled, self.targets))
-        accuracy = float((logs.argmax(-1) == self.targets).float().mean())
-        return HeldOutLabels(loss, temperature, accuracy, cooled)
-
-
 def adapt_to_labels(
     objective: Classification,
     start: Weights,
@@ -331,7 +277,7 @@ def adapt_to_labels(
     provenance: Mapping[str, Any],
     left_out: Sequence[str],
     on_step: Callable[[int, int], None] | None,
-    robust: bool,
+    descriptions: Mapping[str, str] | None,
 ) -> AdaptedModel:
     """Adapt a start to labeled texts; see `MetaModel.adapt` for arguments and errors.
 
@@ -343,6 +289,7 @@ def adapt_to_labels(
     Args:
         prior: N-grams of the start, from which those of the domain begin.
         left_out: Sentences on examples that are not among these.
+        descriptions: Of labels; None takes their names alone.
     """
     began = time.monotonic()
     how = how if len(texts) <= MOST_EXAMPLES else replace(how, trust=None)
@@ -350,7 +297,8 @@ def adapt_to_labels(
     match, support = _match(objective, start, texts, labels, label_map, left_out, fewest=fewest)
     cut = count_cut(objective.backbone, [e.source for e in support], long_texts=long_texts)
     objective, start, settings, how = fit_start(objective, start, match, settings=settings, how=how)
-    learn = _walk if how.trust is None else partial(_see, robust=robust)
+    check_descriptions(objective.labels, descriptions or {})
+    learn = _walk if how.trust is None else partial(_see, descriptions=descriptions or {})
     learned = learn(
         objective, start, support, how=how, prior=prior, when=companion, seed=seed, on_step=on_step
     )
@@ -430,20 +378,19 @@ def _see(
     when: str,
     seed: int,
     on_step: Callable[[int, int], None] | None,
-    robust: bool,
+    descriptions: Mapping[str, str],
 ) -> _Learned:
     """Adapt by a head over the start's features and n-grams, trusted as other tasks taught."""
     tick, trust, labels = Ticker(on_step, total=1), how.trust or {}, objective.labels
     texts = [example.source for example in support]
     targets = np.array([labels.index(example.target) for example in support])
     plain, views = see_texts(objective, start, texts, prior=prior, ngrams=when != "none")
-    learned = targets
-    if robust:
-        questioned = held_out_parts(support, folds=PARTS, seed=seed)
-        learned = question_labels(trust, views, targets, questioned).argmax(1)
-    head = make_head(
-        trust, views, learned, labels=labels, head=objective.own_head(plain), prior=prior
-    )
+    own = objective.own_head(plain)
+    if trust == NEW_LABELS:  # which the encoder as it was before the start has
+        named = name_head(exact(objective), plain, views.features, descriptions)
+        if (believed := believe_names(views, named, targets)) is not None:
+            trust, views, own = NAMED_LABELS, believed, named
+    head = make_head(trust, views, targets, labels=labels, head=own, prior=prior)
     last = objective.plan.head[-1]
     weights = {**plain, last + WEIGHT: head.weight, last + BIAS: head.bias}
     device = objective.backbone.device
@@ -466,7 +413,7 @@ def fit_start(
 ) -> tuple[Classification, dict[str, Tensor], ModelSettings, Adaptation]:
     """Fit a start to the labels of one domain: those it knows, or the encoder as it was before."""
     if how.trust is not None and objective.head == "shared" and not match.shared:
-        objective, start, settings = _pretrained(objective, settings)
+        objective, start, settings = pretrained(objective, settings)
         how = replace(how, trust=NEW_LABELS)
     narrowed = narrow_labels(objective, start, match.labels, shared=match.shared)
     return *narrowed, settings, how
@@ -485,7 +432,7 @@ def see_texts(
     return plain, look_at(exact(objective), plain, texts, prior=prior, ngrams=ngrams)
 
 
-def _pretrained(
+def pretrained(
     objective: Classification, settings: ModelSettings
 ) -> tuple[Classification, dict[str, Tensor], ModelSettings]:
     """The encoder as it was before the start, mean-pooled: for labels the start never saw."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -13,11 +13,12 @@ from nlp_meta.data.answers import Prediction
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.cells import STOP, LabelMap
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
-from nlp_meta.data.inputs import Labels, Texts, as_lines, check_word
+from nlp_meta.data.inputs import Labels, Texts, as_labels, as_lines, as_texts, check_word
 from nlp_meta.data.labels import LabelMatch
 from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.heads import RIDGE, RIDGE_START, ridge_numbers, ridge_parameters
+from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import ADAPTER, COMPANION_FACTS, Source, tell_source
@@ -34,13 +35,18 @@ from nlp_meta.models.classification import (
     AdaptedModel,
     adapt_to_labels,
     check_start,
+    exact,
+    narrow_labels,
+    pretrained,
+    see_texts,
 )
 from nlp_meta.models.companion import Companion
 from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_texts
+from nlp_meta.models.label_names import answer_by_names, name_head
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
 from nlp_meta.models.texts import check_labeled
-from nlp_meta.models.views import KNOWN_LABELS, NEW_LABELS, check_few, mix_unlabeled
+from nlp_meta.models.views import MOST_EXAMPLES, NEW_LABELS, mix_unlabeled
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.objectives.ngrams import NgramModel
@@ -163,6 +169,44 @@ class MetaModel(Model):
         )
 
     @plain_modes()
+    def for_labels(self, labels: Labels | Mapping[str, str], texts: Texts) -> AdaptedModel:
+        """The model of labels that no text has yet.
+
+        Labels that the start knows are answered as meta-training taught, among these alone. Others
+        are answered by the encoder as it was before the start, by their names and descriptions.
+
+        Args:
+            labels: At least 2 names, or what each means by its name.
+            texts: Some of those that it will be asked, the more the better up to 1000: what they
+                have in common tells nothing of labels.
+
+        Raises:
+            LabelError: Fewer than 2 labels.
+        """
+        described = labels if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
+        names = dict(zip(as_labels(list(described), "labels"), described.values(), strict=True))
+        if len(names) < 2:
+            raise LabelError(
+                f"cannot answer among {len(names)} labels: at least 2 different ones "
+                "are needed; change `labels`"
+            )
+        if set(names) <= set(self.labels):
+            return self.without_labels().among(names)
+        return self._read_names(names, [text.strip() for text in as_texts(texts, "texts")])
+
+    def _read_names(self, labels: Mapping[str, str], texts: Sequence[str]) -> AdaptedModel:
+        """The encoder as it was before the start, with a head made of what labels are called."""
+        known = self.objective_of(CLASSIFICATION, Classification)
+        plain, weights, settings = pretrained(known, self.encoder_settings)
+        plain, weights = narrow_labels(plain, weights, labels, shared=False)
+        weights, views = see_texts(plain, weights, texts[:MOST_EXAMPLES], prior=None, ngrams=False)
+        head = answer_by_names(name_head(exact(plain), weights, views.features, labels))
+        last, device = plain.plan.head[-1], plain.backbone.device
+        weights |= {last + WEIGHT: head[0], last + BIAS: head[1]}
+        weights = {name: value.detach().to(device, copy=True) for name, value in weights.items()}
+        return AdaptedModel(plain, weights, settings, provenance=self._origin())
+
+    @plain_modes()
     def check_meaning(self, texts: Sequence[str], match: LabelMatch) -> tuple[str, ...]:
         """Hold labels whose meaning was assumed against this start's own answers.
 
@@ -211,7 +255,7 @@ class MetaModel(Model):
         seed: int = 0,
         long_texts: str = "cut",
         companion: str = "auto",
-        robust: bool = False,
+        label_descriptions: Mapping[str, str] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> AdaptedModel:
         """Adapt to a new domain from a few dozen labeled texts.
@@ -232,12 +276,13 @@ class MetaModel(Model):
                 count them in the report, or `stop`.
             companion: Mix character n-grams into the predictions: `auto` where the held-out
                 folds of these texts say that it pays, `ngrams` always, `none` never.
-            robust: Some labels may be wrong: where held-out answers clearly contradict one, theirs
-                is learned. It makes a head over views, also of a start that takes steps.
+            label_descriptions: What labels mean, by their names; counts beside the names where
+                the start never saw the labels.
             on_step: Called with the steps done and their number.
 
         Raises:
-            LabelError: One label only, fewer than two examples of a label, ambiguous names.
+            LabelError: One label only, fewer than two examples of a label, ambiguous names, or a
+                description of none.
             DataError: Texts and labels differ in number, or a text is missing, empty, no text
                 or too long.
             DivergedError: A loss became infinite; nothing is returned.
@@ -249,8 +294,6 @@ class MetaModel(Model):
         kept = self.objective_of(CLASSIFICATION, Classification)
         objective = kept.over(kept.backbone)  # kept states would change the last digits
         how = self.adaptation[CLASSIFICATION].instead(steps=steps, learning_rate=learning_rate)
-        if robust:
-            how = self._make_robust(texts, how, walks=(steps, learning_rate) != (None, None))
         return adapt_to_labels(
             objective,
             self.start_of(CLASSIFICATION),
@@ -266,20 +309,8 @@ class MetaModel(Model):
             provenance=self._origin(),
             left_out=left_out,
             on_step=on_step,
-            robust=robust,
+            descriptions=label_descriptions,
         )
-
-    def _make_robust(self, texts: list[str], how: Adaptation, *, walks: bool) -> Adaptation:
-        """Make a head over views, also of a start that takes steps."""
-        if walks:
-            raise SettingsError(
-                "cannot question labels between inner steps: `robust` makes a head in one pass and "
-                "takes none; leave out `steps` and `learning_rate`, or `robust`"
-            )
-        check_few(texts)
-        objective = self.objective_of(CLASSIFICATION, Classification)
-        known = KNOWN_LABELS if objective.head == "shared" else NEW_LABELS
-        return replace(how, trust=how.trust or known)
 
     @plain_modes()
     def adapt_to_pairs(

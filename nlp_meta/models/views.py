@@ -18,7 +18,6 @@ from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
 from nlp_meta.encoders.heads import kernel_head
-from nlp_meta.errors import DataError
 from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.companion import Companion, CompanionReport
 from nlp_meta.objectives.classification import Classification, pair_answers
@@ -65,19 +64,6 @@ SLIPS, PARTS = 0.2, 5
 on meta-validation (`recipes/inspect_labels.py`)."""
 MOST_EXAMPLES = 1000
 """Beyond it the kernel grows too large, and an inner loop has enough to learn from."""
-
-
-def check_few(texts: Sequence[str]) -> None:
-    """Stop where there are more texts than a head over views compares with each other.
-
-    Raises:
-        DataError: Says how many.
-    """
-    if len(texts) > MOST_EXAMPLES:
-        raise DataError(
-            f"cannot question the labels of {len(texts)} texts: each is compared with all others "
-            f"and at most {MOST_EXAMPLES} are needed; give parts of `data`, or leave out `robust`"
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,11 +1,15 @@
-"""Diagnosis: what adaptation does to a start, tensor by tensor and step by step."""
+"""Diagnosis: how different tasks are, and what adaptation does to a start, step by step."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, pairwise
 from statistics import fmean
 
+import numpy as np
 import torch
+from scipy.sparse import diags_array
 from torch import Tensor
 
 from nlp_meta.data.episodes import Episode
@@ -21,10 +25,63 @@ from nlp_meta.meta.inner_loop import (
 )
 from nlp_meta.meta.objective import Metric, Objective, begin_episodes, in_stacks
 from nlp_meta.models.meta_model import MetaModel
+from nlp_meta.objectives.ngrams import FEATURES, count_ngrams, rarity_of
 from nlp_meta.settings import MetaTraining
 from nlp_meta.training.plan import find_metrics, judged_adaptation, validation_episodes
 
 _LAYER = re.compile(r"\.(\d+)\.")
+
+FEW_TASKS, FEW_DIFFERENT = 5, 2.0
+"""Fewer tasks, or tasks that count as fewer different ones, teach themselves more than adapting."""
+_TEXTS = 100  # of a task, which its n-grams are counted in
+
+logger = logging.getLogger(__name__)
+
+
+def count_different(tasks: Sequence[Task]) -> float:
+    """How many different tasks some count as: 1 where all are alike, all where none is.
+
+    Two tasks are as alike as the cosine of their mean n-grams, weighted by rarity over all texts.
+
+    Source:
+        Friedman and Dieng 2023, arXiv:2210.02410, definition 3.1.
+    """
+    texts = [[x.source for x in islice(task.train, _TEXTS)] for task in tasks]
+    rows = count_ngrams([text for part in texts for text in part], features=FEATURES)
+    rows = rows @ diags_array(rarity_of(rows))
+    ends = np.cumsum([0, *map(len, texts)])
+    means = np.stack(
+        [np.asarray(rows[a:b].mean(axis=0)).ravel() for a, b in pairwise(ends.tolist())]
+    )
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+    shares = np.linalg.eigvalsh(means @ means.T / len(tasks)).clip(1e-12)
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def tell_tasks(tasks: Sequence[Task]) -> None:
+    """Log how many tasks of each kind there are, and how many different ones they count as.
+
+    It is a warning where they are few, or too alike: a start then learns these tasks rather than
+    how to adapt to another.
+    """
+    for kind in dict.fromkeys(task.kind for task in tasks):
+        alike = [task for task in tasks if task.kind == kind and task.train]
+        if len(alike) < 2:
+            logger.warning("%d meta-train task of %s: at least 2 teach to adapt", len(alike), kind)
+            continue
+        different = count_different(alike)
+        few = len(alike) < FEW_TASKS or different < FEW_DIFFERENT
+        logger.log(
+            logging.WARNING if few else logging.INFO,
+            "%d meta-train tasks of %s count as %.1f different ones, by their n-grams%s",
+            len(alike),
+            kind,
+            different,
+            f": under {FEW_TASKS} tasks or {FEW_DIFFERENT:g} different ones a start learns these "
+            "rather than to adapt; add tasks, of other kinds of texts"
+            if few
+            else "",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ from nlp_meta.settings import (
     RunSettings,
     fingerprint,
 )
+from nlp_meta.training.diagnosis import tell_tasks
 from nlp_meta.training.plan import (
     Objectives,
     begin,
@@ -382,6 +383,7 @@ def _check_and_choose(
     train = choose_tasks(train, settings.skills)
     validation = choose_tasks(validation, settings.skills)
     check_labels_known(settings, labels or labels_of_head(settings.model, train), validation)
+    tell_tasks(train)
     return train, validation
 
 

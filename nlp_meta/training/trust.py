@@ -7,7 +7,7 @@ other starts left out. The encoder sees each text once; an episode costs millise
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.tasks import Task
 from nlp_meta.meta.inner_loop import Weights, drop_step_sizes
 from nlp_meta.models.classification import narrow_labels
+from nlp_meta.models.label_names import NAMED_LABELS, answer_names, name_head
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import KNOWN_LABELS, NEW_LABELS, Views, answer_views, look_at
 from nlp_meta.objectives.classification import Classification
@@ -41,11 +42,13 @@ class Pool:
     Attributes:
         targets: Places of the labels, `(texts,)`.
         knows: The start has a head of its own for these labels, and can answer without any.
+        named: Logits of the start are those of label names: what texts share says nothing there.
     """
 
     views: Views
     targets: NDArray[np.int64]
     knows: bool
+    named: bool = False
 
     def draw(
         self, generator: np.random.Generator, size: int
@@ -67,6 +70,7 @@ def look_at_tasks(
     *,
     prior: NgramModel | None,
     seed: int,
+    names: bool = False,
 ) -> list[Pool]:
     """See tasks as a start sees them, the encoder each text once.
 
@@ -74,6 +78,7 @@ def look_at_tasks(
         start: Meta-parameters, without the task dimension.
         tasks: Those that neither the start nor its n-grams were trained on.
         prior: N-grams of the start; None where it has none.
+        names: Of labels answer in place of the start.
     """
     generator = np.random.default_rng(seed)
     knows = objective.head == "shared"
@@ -86,12 +91,15 @@ def look_at_tasks(
         )
         views = look_at(narrowed, weights, [e.source for e in examples], prior=prior)
         targets = np.array([narrowed.labels.index(example.target) for example in examples])
-        pools.append(Pool(views, targets, knows))
+        if names:
+            head = name_head(narrowed, weights, views.features, {})
+            views = answer_names(views, head)
+        pools.append(Pool(views, targets, knows or names, names))
     return pools
 
 
 def look_at_unseen(
-    model: MetaModel, tasks: Sequence[Task], *, seed: int = 0
+    model: MetaModel, tasks: Sequence[Task], *, seed: int = 0, names: bool = False
 ) -> list[tuple[str, Pool]]:
     """See the tasks that a start was not trained on, by name; the others are left out."""
     earlier = model.provenance.get("init_from") or {}
@@ -99,7 +107,7 @@ def look_at_unseen(
     unseen = [t for t in tasks if t.kind == CLASSIFICATION and t.name not in trained]
     objective = model.objective_of(CLASSIFICATION, Classification)
     start, prior = model.start_of(CLASSIFICATION), model.companion
-    pools = look_at_tasks(objective, start, unseen, prior=prior, seed=seed)
+    pools = look_at_tasks(objective, start, unseen, prior=prior, seed=seed, names=names)
     return [(task.name, pool) for task, pool in zip(unseen, pools, strict=True)]
 
 
@@ -118,7 +126,8 @@ def learn_trust(
             starts learned, for labels that are known or new.
     """
     logger.info("learning how far to trust the views of a text, on %d tasks", len(pools))
-    begin = begin or (KNOWN_LABELS if pools[0].knows else NEW_LABELS)
+    known = NAMED_LABELS if pools[0].named else KNOWN_LABELS
+    begin = begin or (known if pools[0].knows else NEW_LABELS)
     generator = np.random.default_rng(seed)
     numbers = {
         name: torch.tensor(value, dtype=torch.float64, requires_grad=True)
@@ -144,5 +153,9 @@ def _episode_loss(
 ) -> Tensor:
     size = int(generator.choice(SIZES if pool.knows else SIZES[1:]))
     support, query = pool.draw(generator, min(size, len(pool.targets) * 2 // 3))
-    logits = answer_views(numbers, pool.views[support], pool.targets[support], pool.views[query])
+    seen, asked = pool.views[support], pool.views[query]
+    if pool.named:
+        shared = (seen if len(support) else asked).start.mean(0)
+        seen, asked = (replace(views, start=views.start - shared) for views in (seen, asked))
+    logits = answer_views(numbers, seen, pool.targets[support], asked)
     return torch.nn.functional.cross_entropy(logits, torch.from_numpy(pool.targets[query]))

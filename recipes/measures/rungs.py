@@ -10,18 +10,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nlp_meta.data.answers import Answer, Prediction
+from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import RETRIEVAL, Episode, evaluation_episode, split_folds
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.answers import episode_scorer
-from nlp_meta.meta.inner_loop import drop_step_sizes
-from nlp_meta.models.classification import narrow_labels
+from nlp_meta.meta.inner_loop import InnerLoop, drop_step_sizes
+from nlp_meta.models.adaptation import Adaptation
+from nlp_meta.models.builders import build_classifier
+from nlp_meta.models.classification import exact, narrow_labels
+from nlp_meta.models.label_names import NAMED_LABELS, answer_by_names, believe_names, name_head
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.retrieval import learn_matches
-from nlp_meta.models.views import Views, answer_each, answer_views, look_at
+from nlp_meta.models.views import NEW_LABELS, Views, answer_each, answer_views, look_at
 from nlp_meta.objectives.classification import Classification, to_predictions
 from nlp_meta.rivals.fine_tune import answer_by
+from nlp_meta.settings import ModelSettings
 from nlp_meta.training.trust import Pool
 
 SEED, QUERIES = 7, 200
@@ -53,6 +59,14 @@ def choose(
             for logits in each
         ]
     return grid[int(losses.argmin())]
+
+
+def plain_start(settings: ModelSettings) -> MetaModel:
+    """An encoder as it is, with a head made from each support set."""
+    objective = build_classifier(settings, labels=())
+    weights = objective.meta_parameters(torch.Generator().manual_seed(0))
+    how = Adaptation(InnerLoop(0, 1e-3, "adam"), None, early_stop=True)
+    return MetaModel({CLASSIFICATION: objective}, weights, settings, {CLASSIFICATION: how})
 
 
 def split_views(views: Views, places: Mapping[str, int], episode: Episode) -> list[Views]:
@@ -145,6 +159,41 @@ def look(model: MetaModel, task: Task, episodes: Sequence[Episode]) -> tuple[Vie
     order = [narrowed.labels.index(name) for name in task.labels]
     views = replace(views, start=views.start[:, order], prior=views.prior[:, order])
     return views, {text: place for place, text in enumerate(texts)}
+
+
+def name_rungs(
+    model: MetaModel, task: Task, episode: Episode, views: Sequence[Views]
+) -> Iterator[tuple[str, Tensor]]:
+    """Logits of the queries, `(queries, labels)`, by each way of `recipes/label_names.py`."""
+    support, query = views
+    generator, width = np.random.default_rng([SEED, episode.index]), len(task.labels)
+    targets = np.array([task.labels.index(e.target) for e in episode.support], dtype=np.int64)
+    plain, weights = narrow_labels(
+        model.objective_of("classification", Classification),
+        model.start_of("classification"),
+        task.labels,
+        shared=False,
+    )
+    seen = support.features if len(targets) else query.features
+    weights = {name: value for name, value in weights.items() if not name.startswith("ridge.")}
+    head = name_head(replace(exact(plain), labels=task.labels), weights, seen, {})
+    if not len(targets):
+        weight, bias = (part.double() for part in answer_by_names(head))
+        yield "names", torch.from_numpy(query.features) @ weight.T + bias
+        yield "chance", torch.from_numpy(generator.random((len(query.features), width)))
+        often = np.bincount([task.labels.index(e.target) for e in task.train], minlength=width)
+        yield "majority", torch.from_numpy(often).double().expand(len(query.features), width)
+        return
+    yield "adapt", answer_views(NEW_LABELS, support, targets, query)
+    order = np.roll(np.arange(width), 1)
+    for name, (weight, bias) in {"named": head, "mixed_up": tuple(p[order] for p in head)}.items():
+        believed = believe_names(support, (weight, bias), targets)
+        logits = torch.from_numpy(query.features) @ weight.T + bias
+        told = replace(query, start=(logits - logits.mean(1, keepdim=True)).numpy())
+        if believed is None:
+            yield name, answer_views(NEW_LABELS, support, targets, query)
+        else:
+            yield name, answer_views(NAMED_LABELS, believed, targets, told)
 
 
 def shuffle(pool: Pool) -> Pool:

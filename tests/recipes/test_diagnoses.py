@@ -1,4 +1,4 @@
-"""The recipe that looks into adaptation: diagnose.py."""
+"""The recipes that look into adaptation, labels that may be wrong, and what is labeled next."""
 
 import json
 import subprocess
@@ -63,3 +63,50 @@ def test_diagnose_needs_a_start(config, run_here):
 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: cannot diagnose the pretrained encoder")
+
+
+@pytest.fixture
+def measured(run_here: Run, config: Path) -> Callable[..., Any]:
+    """Run a recipe on the tasks of the config; what it writes."""
+    values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    tasks = config.with_name("tasks.yaml")
+    kept = {name: values[name] for name in ("data", "model")}
+    tasks.write_text(yaml.safe_dump({**kept, "comparison": {"metric": "accuracy"}}), "utf-8")
+
+    def run(recipe: str, *words: str) -> Any:
+        output = config.with_name(f"{recipe}.json")
+        done = run_here(config.parent, recipe, str(tasks), *words, "--output", str(output))
+        assert done.returncode == 0, done.stderr
+        return json.loads(output.read_text(encoding="utf-8"))
+
+    return run
+
+
+@pytest.mark.slow
+def test_flipped_labels_are_counted_and_cost_nothing_where_none_is(measured):
+    record = measured("inspect_labels", "--start", "joint")
+
+    assert list(record) == ["0.0", "0.1", "0.2"]
+    for share, by_task in record.items():
+        for measures in (one for draws in by_task.values() for one in draws):
+            assert ("found" in measures) == (share != "0.0")
+            if share == "0.0":
+                assert measures["clean"] == measures["flipped"] == measures["mended"]
+
+
+@pytest.mark.slow
+def test_labels_that_are_chosen_and_drawn_are_scored_on_the_same_rows(measured):
+    record = measured("suggest", "--start", "joint")
+
+    for ways in record["curves"].values():
+        assert {len(curve) for curve in ways.values()} == {8}  # 80 of 120 rows, 10 a round
+        assert all(0 <= score <= 1 for curve in ways.values() for score in curve)
+    assert record["saved"].keys() == {"random", "suggest"}
+
+
+@pytest.mark.slow
+def test_names_answer_without_labels_and_stand_beside_some(measured):
+    record = measured("label_names", "--labels", "0", "8", "--draws", "1")
+
+    assert record["0"].keys() == {"names", "chance", "majority"}
+    assert record["8"].keys() == {"adapt", "named", "mixed_up"}

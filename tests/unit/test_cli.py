@@ -115,7 +115,7 @@ class Meta:
         seed: int = 0,
         long_texts: str = "cut",
         companion: str = "auto",
-        robust: bool = False,
+        label_descriptions: Mapping[str, str] | None = None,
         on_step: Callable[[int, int], None] | None = None,
     ) -> Adapted:
         if learning_rate == 99:

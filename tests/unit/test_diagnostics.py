@@ -1,14 +1,14 @@
 """Diagnostics: on a parabola whose every step can be worked out by hand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.tasks import Example
+from nlp_meta.data.tasks import Example, Task
 from nlp_meta.meta.inner_loop import InnerLoop
-from nlp_meta.training.diagnosis import diagnose
+from nlp_meta.training.diagnosis import count_different, diagnose, tell_tasks
 
 
 @dataclass
@@ -63,3 +63,24 @@ def test_losses_and_lengths_are_those_of_the_steps_taken():
     assert found.query_loss == pytest.approx({0: 1.0, 1: 0.0, 2: 0.25})
     assert found.adaptation_size == pytest.approx({0: 0.0, 1: 2**0.5, 2: 1.5 * 2**0.5})
     assert found.relative_size == pytest.approx({"head": 1.5, "layer 5": 1.5})
+
+
+def shop(name: str, *texts: str) -> Task:
+    rows = tuple(Example(text, "good") for text in texts)
+    return Task(name, "classification", "eng", name, "meta-train", ("bad", "good"), rows, ())
+
+
+def test_tasks_count_as_many_as_they_are_different(caplog):
+    """By hand: two that share no n-gram count as two, a task and its copy as one."""
+    hats, cars = shop("shops/hats", "aaaa bbbb"), shop("shops/cars", "xxxx yyyy")
+
+    assert count_different([hats, cars]) == pytest.approx(2, abs=1e-6)
+    assert count_different([hats, replace(hats, name="shops/caps")]) == pytest.approx(1, abs=1e-6)
+    with caplog.at_level("INFO"):
+        tell_tasks([hats, cars])
+        tell_tasks([shop(f"shops/{sign}", sign * 8) for sign in "abcdefg"])
+        tell_tasks([hats])
+    few, enough, single = caplog.records
+    assert few.levelname == "WARNING" and "2 meta-train tasks" in few.getMessage()
+    assert enough.levelname == "INFO" and "count as 7.0 different ones" in enough.getMessage()
+    assert "at least 2" in single.getMessage()

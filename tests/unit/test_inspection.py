@@ -16,8 +16,7 @@ from nlp_meta.comparing.inspection import (
     Inspection,
     inspect_labels,
 )
-from nlp_meta.errors import DataError, SettingsError
-from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.errors import DataError
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import NEW_LABELS, Views, question_labels
 
@@ -104,16 +103,3 @@ def test_what_is_never_held_out_keeps_its_label():
     views, targets = line()
     shares = question_labels(NEW_LABELS, views, 1 - targets, [])
     np.testing.assert_array_equal(shares.argmax(1), 1 - targets)
-
-
-def test_a_robust_adaptation_makes_a_head_in_one_pass(tiny_start, tmp_path):
-    labels = ["negative" if place == 4 else label for place, label in enumerate(LABELS)]
-
-    adapted = tiny_start.adapt(TEXTS, labels, robust=True)
-
-    assert adapted.report.by_views
-    adapted.save_pretrained(tmp_path / "model")
-    read = AdaptedModel.from_pretrained(tmp_path / "model", device="cpu")
-    np.testing.assert_allclose(read.predict_proba(TEXTS), adapted.predict_proba(TEXTS), atol=1e-6)
-    with pytest.raises(SettingsError, match="`steps`"):
-        tiny_start.adapt(TEXTS, labels, robust=True, steps=2)

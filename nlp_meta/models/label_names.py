@@ -1,0 +1,117 @@
+"""What the names of labels say: a head before any text is labeled, and a prior for one that is.
+
+A label's name, "refund", or name and description, "refund: the customer wants money back", is a
+text that the encoder sees as it sees others. A text is likely to have the label that it is nearest
+to. Both sides are taken less their means: what all texts of a table share says nothing of labels.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nlp_meta.errors import LabelError
+from nlp_meta.meta.inner_loop import Weights
+from nlp_meta.models.views import Array, Views, trust_at
+from nlp_meta.objectives.classification import Classification
+
+NAMED_LABELS: Mapping[str, float] = {
+    "encoder": 0.25,
+    "encoder_growth": -0.82,
+    "encoder_labels": 0.38,
+    "ngrams": 0.75,
+    "ngrams_growth": -0.64,
+    "ngrams_labels": 0.32,
+    "bias": -0.94,
+    "start": 1.00,
+    "start_growth": -0.32,
+    "prior": 0.00,
+    "prior_growth": 0.00,
+    "temperature": -1.09,
+    "temperature_growth": -0.28,
+}
+"""Trust where label names answer in place of a start. Learned on one task each of 27 English
+corpora, over MiniLM as it is, as `recipes/learn_trust.py --anew --names` does."""
+
+Head = tuple[Tensor, Tensor]
+"""Weight `(labels, features)` and bias `(labels,)`."""
+
+
+def write_label(name: str, description: str = "") -> str:
+    """A label as the encoder reads it."""
+    words = " ".join(re.sub(r"[_\-/]", " ", name).split()).lower() or name
+    return f"{words}: {description.strip()}" if description.strip() else words
+
+
+def check_descriptions(labels: Sequence[str], descriptions: Mapping[str, str]) -> None:
+    """Refuse a description of no label.
+
+    Raises:
+        LabelError: Names it.
+    """
+    strange = sorted(set(descriptions) - set(labels))
+    if strange:
+        raise LabelError(
+            f"cannot describe the label {strange[0]!r}: it is none of the labels, which are "
+            f"{', '.join(map(repr, labels))}; correct `label_descriptions`"
+        )
+
+
+@torch.no_grad()
+def name_head(
+    objective: Classification, weights: Weights, features: Array, descriptions: Mapping[str, str]
+) -> Head:
+    """Make a linear layer of what labels are called, for texts like some.
+
+    Args:
+        objective: In float32; its labels are those of the logits.
+        weights: Meta-parameters, without the task dimension.
+        features: Of texts of the table, labeled or not, `(texts, features)`: their mean is what
+            they share, and the mean square of what is left is the unit of a logit.
+        descriptions: Of labels that have one.
+    """
+    written = [write_label(name, descriptions.get(name, "")) for name in objective.labels]
+    rows = objective.features(weights, written).double().numpy()
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+    rows -= rows.mean(0)
+    center = features.mean(0)
+    square = ((features - center) ** 2).sum(1).mean() * (rows**2).sum(1).mean()
+    rows /= max(float(square) ** 0.5, 1e-9)
+    return torch.from_numpy(rows), torch.from_numpy(-rows @ center)
+
+
+def answer_names(views: Views, head: Head) -> Views:
+    """Put the answers of label names in place of a start's."""
+    logits = torch.from_numpy(views.features) @ head[0].T + head[1]
+    return replace(views, start=(logits - logits.mean(1, keepdim=True)).numpy())
+
+
+def believe_names(views: Views, head: Head, targets: NDArray[np.int64]) -> Views | None:
+    """Let label names answer in place of a start; None where labels contradict them.
+
+    Names that are no words, or mean something else, say less than nothing: true labels are then
+    less likely by them than by chance.
+
+    Args:
+        targets: Places of the labels of the views' texts.
+    """
+    named, labels = answer_names(views, head), len(head[1])
+    sure = trust_at(NAMED_LABELS, examples=0, labels=labels)
+    logits = torch.from_numpy(named.start) * sure["start"] / sure["temperature"]
+    shares = logits.log_softmax(-1)
+    of_true = shares[torch.arange(len(targets)), torch.from_numpy(targets)]
+    if float(of_true.mean()) <= -math.log(labels):
+        return None
+    return named
+
+
+def answer_by_names(head: Head) -> Head:
+    """The layer that answers where no text is labeled, calibrated as other tasks taught."""
+    sure = trust_at(NAMED_LABELS, examples=0, labels=len(head[1]))
+    factor = sure["start"] / sure["temperature"]
+    return (factor * head[0]).float(), (factor * head[1]).float()
