@@ -2,8 +2,9 @@
 
 python recipes/build_starts.py --multilingual FOLDER    # a run below --runs is not repeated
 Each is trained by `recipes/configs/start_....yaml`, on corpora whose licenses allow to pass it on.
-It is scored once on tasks of other corpora, or held-out ones, five draws of labels each. In
-`nlp_meta/starts` go the adapter, its record, the heaviest n-grams, its card and these scores.
+It is scored once on tasks of other corpora, or held-out ones, five draws of labels each, two of
+pairs. In `nlp_meta/starts` go the adapter, its record, the heaviest n-grams, its card and these
+scores.
 """
 
 import argparse
@@ -36,7 +37,7 @@ STARTS = {
     "labels-multi": ("start_labels_multi", "compare_labels", "macro_f1", (16, 100)),
     "pairs-multi": ("start_pairs_multi", "compare_retrieval", "mrr", (0, 100)),
 }
-DRAWS, COLUMNS = 5, 2**14
+DRAWS, PAIR_DRAWS, COLUMNS = 5, 2, 2**14
 HUB = "intfloat/multilingual-e5-small"
 
 
@@ -44,9 +45,9 @@ def score(model: MetaModel, config: str, metric: str, sizes: Sequence[int]) -> d
     """Means over the tasks of a config's meta-test."""
     data = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text(encoding="utf-8"))["data"]
     (tasks,) = load_splits(DataSettings(**data), "meta-test")
-    scores = [score_by_default(model, t, metric=metric, sizes=sizes, draws=DRAWS) for t in tasks]
+    what, draws = ("labels", DRAWS) if CLASSIFICATION in model.skills else ("pairs", PAIR_DRAWS)
+    scores = [score_by_default(model, t, metric=metric, sizes=sizes, draws=draws) for t in tasks]
     means = [f"{fmean(by_size[n] for by_size in scores):.3f} with {n}" for n in sizes]
-    what = "labels" if CLASSIFICATION in model.skills else "pairs"
     corpora = dict.fromkeys(task.name.partition("/")[0] for task in tasks)
     suite = f"{metric} on {len(tasks)} tasks of {', '.join(corpora)}"
     return {suite: f"{', '.join(means)} {what}"}

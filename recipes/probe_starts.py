@@ -1,8 +1,8 @@
 """Which start gives the better features: logistic regression on those of each, nothing adapted.
 
 python recipes/probe_starts.py recipes/configs/compare_labels_english.yaml \
-  --starts joint=runs/joint ridge=runs/ridge --labels 16 100 --draws 2 --output probe.json
-The pretrained encoder is `frozen`. Tasks are those of the config; macro-F1.
+  --starts joint=runs/joint ridge=runs/ridge --output probe.json
+The pretrained encoder is `frozen`; macro-F1.
 """
 
 import argparse
@@ -77,18 +77,18 @@ def main() -> None:
     options = parser.parse_args()
     data = yaml.safe_load(options.config.read_text(encoding="utf-8"))["data"]
     (tasks,) = load_splits(DataSettings(**data), options.meta_split)
-    folders = dict(start.split("=", 1) for start in options.starts)
-    embeds = {name: embedder(folder, frozen=False) for name, folder in folders.items()}
-    embeds = {"frozen": embedder(next(iter(folders.values())), frozen=True), **embeds}
-    scores = dict[str, dict[str, dict[str, list[float]]]]()
+    named = [start.split("=", 1) for start in options.starts]
+    embeds = {"frozen": embedder(named[0][1], frozen=True)}
+    embeds |= {name: embedder(folder, frozen=False) for name, folder in named}
+    scores = {}
     for labels in options.labels:
         at = scores[str(labels)] = {
             name: {t.name: score(embed, t, labels=labels, draws=options.draws) for t in tasks}
             for name, embed in embeds.items()
         }
-        means = {name: {t: fmean(v) for t, v in by_task.items()} for name, by_task in at.items()}
-        for name, by_task in means.items():
-            print(f"{labels} labels, {name}: {fmean(by_task.values()):.3f}, {len(by_task)} tasks")
+        means = {name: {t: fmean(v) for t, v in of.items()} for name, of in at.items()}
+        for name, of in means.items():
+            print(f"{labels} labels, {name}: {fmean(of.values()):.3f}, {len(of)} tasks")
         for first, second in combinations(means, 2):
             gains = [means[second][task] - means[first][task] for task in means[first]]
             error, ahead = stdev(gains) / len(gains) ** 0.5, sum(gain > 0 for gain in gains)

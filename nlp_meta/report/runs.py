@@ -164,7 +164,7 @@ def write_runs(
     charts = [_chart("Score on unseen tasks", scores)]
     for skill in dict.fromkeys(skill for by_skill in losses for skill in by_skill):
         curves = [
-            (_name_curve(run, when, among=runs), place, when == "before", points)
+            (_name_curve(run, when, alone=len(runs) == 1), place, when == "before", points)
             for place, (run, by_skill) in enumerate(zip(runs, losses, strict=True))
             for when, points in by_skill.get(skill, {}).items()
         ]
@@ -182,9 +182,8 @@ def write_runs(
     write_file(path, page.encode(errors="replace"), replace=replace, argument="output")
 
 
-def _name_curve(run: Run, when: str, *, among: Sequence[Run]) -> str:
-    words = [run.name] * (len(among) > 1) + [f"{when} adaptation"]
-    return ", ".join(words)
+def _name_curve(run: Run, when: str, *, alone: bool) -> str:
+    return f"{when} adaptation" if alone else f"{run.name}, {when} adaptation"
 
 
 def say_time(seconds: float) -> str:

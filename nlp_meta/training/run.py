@@ -196,14 +196,17 @@ def with_trackers(
 class _Page(Callback):
     """The page of a run: written at judgements, at the end, and twice a minute between them."""
 
-    def __init__(self, settings: MetaTraining, seen: int, unseen: int) -> None:
+    def __init__(
+        self, settings: MetaTraining, accelerator: Accelerator, seen: int, unseen: int
+    ) -> None:
+        self._writes = accelerator.is_main_process
         self._folder, self._steps = Path(settings.run.output_dir), settings.outer.steps
         self._facts = {"tasks": f"{seen} seen, {unseen} unseen"}
         self._written = time.monotonic()
 
     def on_outer_step(self, record: StepRecord) -> None:
         due = time.monotonic() - self._written > PAGE_SECONDS
-        if due or record.score is not None or record.step >= self._steps:
+        if self._writes and (due or record.score is not None or record.step >= self._steps):
             run = replace(read_run(self._folder), steps=self._steps, facts=self._facts)
             live = record.step < self._steps
             write_runs(self._folder / RUN_PAGE, [run], live=live, replace=True)
@@ -334,7 +337,6 @@ def train_meta_model(
     judge = plan_validation(settings, judged := judged_objectives(objectives), validation)
     drafts = _drafts(settings, objectives, train, validation)
     pushes = with_pushes(settings, accelerator, drafts, on_step)
-    pages = [_Page(settings, len(train), len(validation))] * accelerator.is_main_process
     ended = meta_train(
         plan_training(settings, objectives, train, stream=stream),
         begin(objectives, settings),
@@ -346,7 +348,7 @@ def train_meta_model(
         resume=settings.run.resume,
         replace=settings.run.replace,
         on_step=with_trackers(accelerator, pushes),
-        callbacks=(*pages, *callbacks),
+        callbacks=(_Page(settings, accelerator, len(train), len(validation)), *callbacks),
     )
     if ended.interrupted:
         return None, ended

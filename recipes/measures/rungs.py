@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import product
 from statistics import fmean, stdev
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from nlp_meta.data.answers import Answer, Prediction
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import RETRIEVAL, Episode, evaluation_episode, split_folds
+from nlp_meta.data.pairs import evaluation_pairs
 from nlp_meta.data.tasks import Task
 from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.meta.inner_loop import InnerLoop, drop_step_sizes
@@ -109,10 +109,14 @@ def score_by_default(
     model: MetaModel, task: Task, *, metric: str, sizes: Sequence[int], draws: int
 ) -> dict[int, float]:
     """By number of labels, or of sentence pairs, what `adapt` scores on average."""
-    (skill,) = model.skills
-    draw_episode = partial(evaluation_episode, task, seed=SEED, max_query=QUERIES, skill=skill)
-    episodes = [draw_episode(labels_total=n, draw=at) for n, at in product(sizes, range(draws))]
-    answer: Any = answer_pairs if skill == RETRIEVAL else answer_by_default
+    finds, take = RETRIEVAL in model.skills, {"seed": SEED, "max_query": QUERIES}
+    episodes = [
+        evaluation_pairs(task, pairs=size, draw=draw, candidates=QUERIES, **take)
+        if finds
+        else evaluation_episode(task, labels_total=size, draw=draw, **take)
+        for size, draw in product(sizes, range(draws))
+    ]
+    answer: Any = answer_pairs if finds else answer_by_default
     scores: dict[int, list[float]] = {size: [] for size in sizes}
     for e, given in zip(episodes, answer(model, task, episodes), strict=True):
         scores[len(e.support)].append(episode_scorer(metric)(e, given))
