@@ -1,13 +1,13 @@
 """Which start gives the better features: logistic regression on those of each, nothing adapted.
 
 python recipes/probe_starts.py recipes/configs/compare_labels_english.yaml \
-  --starts joint=runs/joint ridge=runs/ridge --output probe.json
-The pretrained encoder is `frozen`; macro-F1.
+  --starts joint=runs/joint ridge=runs/ridge --output probe.json    # `frozen`: as pretrained
 """
 
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
@@ -82,10 +82,9 @@ def main() -> None:
     embeds |= {name: embedder(folder, frozen=False) for name, folder in named}
     scores = {}
     for labels in options.labels:
-        at = scores[str(labels)] = {
-            name: {t.name: score(embed, t, labels=labels, draws=options.draws) for t in tasks}
-            for name, embed in embeds.items()
-        }
+        judge = partial(score, labels=labels, draws=options.draws)
+        at = {name: {t.name: judge(embed, t) for t in tasks} for name, embed in embeds.items()}
+        scores[str(labels)] = at
         means = {name: {t: fmean(v) for t, v in of.items()} for name, of in at.items()}
         for name, of in means.items():
             print(f"{labels} labels, {name}: {fmean(of.values()):.3f}, {len(of)} tasks")
