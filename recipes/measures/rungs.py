@@ -109,7 +109,7 @@ def score_by_default(
     model: MetaModel, task: Task, *, metric: str, sizes: Sequence[int], draws: int
 ) -> dict[int, float]:
     """By number of labels, or of sentence pairs, what `adapt` scores on average."""
-    finds, take = RETRIEVAL in model.skills, {"seed": SEED, "max_query": QUERIES}
+    finds, take = RETRIEVAL in model.skills, dict[str, Any](seed=SEED, max_query=QUERIES)
     episodes = [
         evaluation_pairs(task, pairs=size, draw=draw, candidates=QUERIES, **take)
         if finds
