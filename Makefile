@@ -19,7 +19,7 @@ OFFLINE := HF_HUB_OFFLINE=1
 PYTEST = $(OFFLINE) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-fast starts benchmark faults fuzz lint check lock
+.PHONY: help quickstart test test-all test-fast starts benchmark faults fuzz lint check lock
 
 help:  ## Say what there is to make
 	@sed -n 's/^\([a-z-]*\):.*##/make \1:/p' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ quickstart: $(INSTALLED)  ## Set up, then meta-train, adapt and compare on the b
 
 test: lint  ## Set up, then check format, style and types and run the tests
 	$(PYTEST)
+
+test-all: lint  ## The same with the tests that launch many processes
+	$(PYTEST) -m ''
 
 test-fast: $(INSTALLED)  ## Set up, then run the tests that take no more than a moment
 	$(PYTEST) -m 'not slow'

@@ -25,7 +25,7 @@ from nlp_meta.training.config import read_settings
 CONFIG = Path(__file__).resolve().parents[2] / "recipes/configs/compare_reviews.yaml"
 LABELS = ("negative", "positive")
 STARTS = [name for name, row in METHODS.items() if row.folder]
-ELSEWHERE = {"prompting"}  # it needs a language model: tests/prompting
+ELSEWHERE = {"prompting", "ready"}  # they need models: tests/prompting, tests/unit/test_ready.py
 SETFIT = all(importlib.util.find_spec(name) for name in ("setfit", "sentence_transformers"))
 
 

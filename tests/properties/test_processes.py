@@ -126,6 +126,7 @@ def test_a_run_moves_the_meta_parameters(one):
     assert min(moved) > 1e-4
 
 
+@pytest.mark.long
 def test_four_processes_equal_one(launch, one):
     run = launch(torchrun(RECIPE, processes=4), "four", "--run.num_processes", "4")
 
@@ -134,7 +135,7 @@ def test_four_processes_equal_one(launch, one):
     assert len((launch.root / "four" / "log.jsonl").read_text("utf-8").splitlines()) == 6
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_the_command_trains_under_a_launcher_as_the_recipe_does(launch, one, processes):
     """One process by `accelerate launch`, which starts no more on a CPU; two by torchrun."""
     accelerate = python("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "-m")
@@ -184,6 +185,7 @@ def test_a_run_stopped_on_one_process_and_resumed_on_two_equals_one_never_stoppe
     assert_close(state_of(launch, resumed, "moved"), one)
 
 
+@pytest.mark.long
 def test_a_launch_that_starts_fewer_processes_than_asked_for_says_so(launch):
     """`accelerate launch --cpu` starts one; its own exit code is 1, it tells that of the recipe."""
     command = python("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", RECIPE)

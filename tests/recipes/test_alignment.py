@@ -395,7 +395,7 @@ def test_compare_judges_every_way_of_finding_pairs(train, alone, memory, tmp_pat
     assert len(results["cells"]) == 2 * (2 * len(names) - 1)
     assert told["answer"].startswith("With 8 pairs") or "pairs" in told["answer"]
     page = (folder / "report.html").read_text("utf-8")
-    assert "Your sentence pairs" in page
+    assert memory.name in page
     judged = {one["query_rows"] for one in results["tasks"]}
     assert judged == {30 - 8}
 

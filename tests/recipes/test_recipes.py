@@ -189,7 +189,7 @@ def comparison(trained: Trained) -> Path:
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     run = trained.run("compare", "--config", str(path))
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count("gives accuracy") == 1
+    assert run.stdout.count(": accuracy ") == 1
     return trained.root / "comparison"
 
 

@@ -140,6 +140,7 @@ def test_a_stopped_training_of_the_small_model_goes_on(root, run_recipe):
     assert "`outer.learning_rate` was 0.01 and is 0.5" in other.stderr
 
 
+@pytest.mark.long
 def test_two_processes_build_the_same_small_model(root, run_here):
     """Two batches a step: one process works through both, each of two through one."""
     config = small_config()

@@ -270,7 +270,8 @@ def test_a_card_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_does(t
     assert load_card(path).pretty_name == "Shops"
 
 
-SUITES = sorted((cards_folder().parent / "recipes/configs").glob("*_labels*.yaml"))
+SUITES = sorted((cards_folder().parent / "recipes/configs").glob("[!s]*_labels*.yaml"))
+"""Without those of starts in the box, which learn from some of these corpora alone."""
 SHIPPABLE = {"cc0-1.0", "mit", "apache-2.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-4.0"}
 
 
