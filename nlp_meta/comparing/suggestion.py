@@ -26,7 +26,7 @@ from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.heads import RIDGE
 from nlp_meta.errors import DataError
 from nlp_meta.evaluation.judged import Judged
-from nlp_meta.evaluation.learning_curve import gain_of_doubling, scores_of_answers
+from nlp_meta.evaluation.learning_curve import PAYS, gain_of_doubling, scores_of_answers
 from nlp_meta.evaluation.statistics import Interval
 from nlp_meta.meta.inner_loop import drop_step_sizes
 from nlp_meta.models.classification import AdaptedModel, exact, fit_start
@@ -43,8 +43,8 @@ ALIKE = 0.98
 SHARES = (0.4, 0.6, 0.8, 1.0)
 """Parts of a fold's training rows that the learning curve is fitted to."""
 FOLDS, REPEATS, LEAST_PER_LABEL, RESAMPLES, LEVEL = 4, 5, 4, 1000, 0.95
-PAYS, VAGUE = 0.005, 0.1
-"""Gain in accuracy that pays, and the width of an interval that says nothing."""
+VAGUE = 0.1
+"""Width of an interval of a gain in accuracy that says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

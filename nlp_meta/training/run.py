@@ -25,7 +25,7 @@ from nlp_meta.data.mapped_rows import MappedRows
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.heads import ridge_parameters
 from nlp_meta.errors import MissingPackageError, SettingsError
-from nlp_meta.files.outputs import RUN_LOG, RUN_PAGE, Layout, check_folder
+from nlp_meta.files.outputs import RUN_LOG, RUN_PAGE, Layout, check_file, check_folder
 from nlp_meta.hub.data_cards import describe_data
 from nlp_meta.hub.pull import source_of
 from nlp_meta.hub.records import START, find_model
@@ -148,7 +148,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def check_run_output(run: RunSettings, layout: Layout) -> None:
-    """Stop before the work where what a run saves at its end would replace what is not its own.
+    """Stop before the work where what a run writes would replace what is not its own.
 
     Raises:
         OutputError: Names what is in the way.
@@ -156,6 +156,9 @@ def check_run_output(run: RunSettings, layout: Layout) -> None:
     inputs = [] if run.init_from is None else [Path(run.init_from)]
     folder, replace = Path(run.output_dir), run.replace
     check_folder(folder, layout, inputs=inputs, replace=replace, argument="run.output_dir")
+    if RUN_PAGE in layout.run:
+        page, known = folder / RUN_PAGE, replace or run.resume
+        check_file(page, inputs=inputs, replace=known, argument="run.output_dir")
 
 
 def hash_rows(tasks: Sequence[Task]) -> dict[str, str]:

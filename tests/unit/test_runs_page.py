@@ -2,12 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from nlp_meta.cli import main
 from nlp_meta.errors import DataError, OutputError
+from nlp_meta.hub.storage import layout_of
 from nlp_meta.report.runs import Run, find_runs, read_run, say_time, write_runs
+from nlp_meta.settings import RunSettings
+from nlp_meta.training.run import check_run_output
 
 
 def line(step, *, before, after, score=None, moved=1.0):
@@ -105,6 +109,15 @@ def test_another_file_is_not_lost(runs):
     with pytest.raises(OutputError, match=r"runs\.html"):
         write_runs(runs / "runs.html", find_runs(runs))
     assert (runs / "runs.html").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_run_does_not_begin_where_its_page_would_replace_a_file(tmp_path):
+    (tmp_path / "run.html").write_text("mine", encoding="utf-8")
+    run = RunSettings(0, str(tmp_path), None, "no", 2048, None, [], resume=False)
+
+    with pytest.raises(OutputError, match=r"run\.html"):
+        check_run_output(run, layout_of("start", ["classification"]))
+    check_run_output(replace(run, replace=True), layout_of("start", ["classification"]))
 
 
 def test_what_is_no_run_is_told(tmp_path, runs):
