@@ -27,9 +27,11 @@ _ALIASES = {
 _BINARY_ALIASES = (
     {"0": "negative", "1": "positive"},
     {"false": "negative", "true": "positive"},
+    {"label_0": "negative", "label_1": "positive"},
 )
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
 _COLUMNS = "`texts` and `labels`"
+_NUMBERED = re.compile(r"label[_ ]?\d+", re.IGNORECASE)
 _JOINTS = re.compile(r"\s*[;|,/+&#]\s*")
 
 
@@ -408,6 +410,11 @@ def _note_slips(
             f"{label!r} ({counts[label]} of {sum(counts.values())} rows) looks like a slip of "
             f"{near!r}, and counts as a label of its own{lost}: join them with "
             f"{_say_map(label, near)}"
+        )
+    if all(map(_NUMBERED.fullmatch, counts)):
+        notes.append(
+            f"the labels are {_listed(counts)}, which transformers writes where a model's labels "
+            "have no names: say with `label_map` what they are called"
         )
     if all(map(write_number, counts)) and any(not label.isdecimal() for label in counts):
         notes.append(

@@ -14,7 +14,7 @@ from huggingface_hub import get_session
 PATIENCE = 60.0
 """Seconds without a byte, after which a connection is given up."""
 _LONGEST = 300.0
-"""Seconds that an answer may take which is no file of a stated size."""
+"""Seconds that the headers of an answer may take, and a body which is no file of a stated size."""
 _LARGEST = 2**26
 """Bytes of such an answer."""
 _LEAST_RATE = 1024
@@ -46,13 +46,34 @@ class _Bounds:
         request.headers["Accept-Encoding"] = "identity"
         given = request.extensions.get("timeout") or {}
         waits = {name: given.get(name) or PATIENCE for name in ("connect", "read", "write")}
-        request.extensions = {**request.extensions, "timeout": {**given, **waits}}
+        headers = {"read": _HeaderTime(waits["read"])}
+        request.extensions = {**request.extensions, "timeout": {**given, **waits, **headers}}
 
     def __call__(self, response: httpx2.Response) -> None:
+        times = response.request.extensions["timeout"]
+        times["read"] = getattr(times["read"], "patience", times["read"])
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise OSError("it sends an answer that is packed, unasked")
         if isinstance(response.stream, httpx2.SyncByteStream):
             response.stream = _Bounded(response, response.stream, self.stalls)
+
+
+class _HeaderTime:
+    """Seconds to wait for the next bytes of headers, as a socket takes them: fewer each time.
+
+    A server that sends a byte now and then would keep any fixed time from running out.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self._until: float | None = None
+
+    def __index__(self) -> int:
+        now = time.monotonic()
+        self._until = now + _LONGEST if self._until is None else self._until
+        if now > self._until:
+            raise RuntimeError(f"its headers do not end after {_LONGEST:.0f} seconds")
+        return math.ceil(min(self.patience, self._until - now)) or 1
 
 
 class _Bounded(httpx2.SyncByteStream):

@@ -37,6 +37,8 @@ _LOOSE = re.compile(
     r"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)(?:\w+;)?",
     re.DOTALL,
 )
+# The end of a unit, and what closes a file that is cut off after it.
+_CLOSING = {"tmx": ("</tu>", "</body></tmx>")}
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BLANKS = re.compile(r"[ \t\r\n]+")
 
@@ -168,6 +170,12 @@ def read_xml(file: UserFile, *, root: str) -> Document:
     text, count = _write_entities(text)
     if count:
         notes = (*notes, f"signs & that begin no entity of XML are read as in HTML: {count}")
+    unit, rest = _CLOSING.get(root, ("", ""))
+    if unit and unit in text and not re.search(rf"</{root}\s*>", text):
+        text = text[: text.rindex(unit) + len(unit)]
+        line = text.count("\n") + 1
+        notes = (*notes, f"its end is missing: it is read up to line {line}, where a unit ends")
+        text += rest
     seen = _scan(file, text)
     if seen.name != root:
         raise damaged(file, f"its root is <{shorten(seen.name)}> where <{root}> is needed")

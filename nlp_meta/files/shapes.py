@@ -26,6 +26,13 @@ _SENTENCE = re.compile(
     r"[.!?\u2026\u3002\uff01\uff1f\u0964\u061f]['\"\u201c\u201d\u00bb)]*\s*$|(\S+\s+){3}\S"
 )
 _ABOUT = re.compile(r"^[-+]?[\d.,:e-]*\d$|^https?://\S+$|^CC[ -]?(BY|0)\b|^\\N$")
+_INTENTS = (
+    *(("intent", "examples"), ("tag", "patterns"), ("intent", "utterances")),
+    *(("name", "utterances"), ("intent", "patterns")),
+)
+"""Keys under which files of chatbots have labels, and the texts of each."""
+_ENTITY = re.compile(r"\[([^\]]*)\](?:\([^)]*\)|\{[^}]*\})")
+"""As Rasa marks a part of a text: [Berlin](city)."""
 _ANSWERS = {"accept", "reject", "ignore"}
 _UNSENT = ("discarded", "draft")
 _SIDES = ("source", "target")
@@ -48,6 +55,8 @@ def find_shape(rows: Rows, *, text_column: str, label_column: str | None) -> Row
         list of the row's labels. The notes tell what was taken for what.
     """
     rows, notes = _drop_headers(rows)
+    rows, more_notes = _spread_intents(rows, text_column, label_column)
+    notes += more_notes
     first = rows.cells[0] if rows.cells else {}
     wanted = {"text": text_column, "label": label_column}
     for tool, (fits, read) in _TOOLS.items():
@@ -181,6 +190,27 @@ def _drop_headers(rows: Rows) -> tuple[Rows, list[str]]:
     return rows, []
 
 
+def _spread_intents(rows: Rows, text: str, label: str | None) -> tuple[Rows, list[str]]:
+    """Give each text of a chatbot's intents a row; synonyms of its entities are none."""
+    named = (keys for keys in _INTENTS if text not in rows.columns and {*keys} <= {*rows.columns})
+    name, texts = next(named, ("", ""))
+    cells, lines = [], []
+    for row, line in zip(rows.cells, rows.lines, strict=True):
+        items = row.get(texts) if name in row else None
+        if isinstance(items, str):
+            items = [_ENTITY.sub(r"\1", item) for item in items.splitlines() if item.strip()]
+        for item in items if isinstance(items, list) else ():
+            written = str(item.get("text") if isinstance(item, dict) else item).strip()
+            cells.append({text: written.removeprefix("- "), label or name: row[name]})
+            lines.append(line)
+    if not cells:
+        return rows, []
+    note = f"the texts are those under {texts!r} of each {name!r}; other entries are left out"
+    return Rows(tuple(cells[0]), tuple(cells), tuple(lines), len(cells), rows.notes, rows.unit), [
+        note
+    ]
+
+
 def _unpack(
     rows: Rows, pieces: Sequence[tuple[object, object]], wanted: Mapping[str, str | None]
 ) -> Rows:
@@ -259,6 +289,7 @@ def _find_labels(rows: Rows, text_column: str, label_column: str) -> tuple[Rows,
         (answered[0] if len(answered) == 1 else f"{label_column}.responses", "Argilla"),
         ("annotation", "Argilla"),
         ("annotations", "doccano"),
+        ("intent", "Rasa"),
     ):
         if name in rows.columns and "data" not in rows.columns:
             cells = [_sent(row, name) if _is_answered(row) else None for row in rows.cells]

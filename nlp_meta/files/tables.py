@@ -38,7 +38,7 @@ from nlp_meta.tables.delimited import has_header, split_lines
 from nlp_meta.tables.formats import TABLE_FORMS, parse_table, render_table
 from nlp_meta.tables.rows import LOOK, Cells, Reading, Rows, TableError
 
-PAIR_TABLES = tuple(form for form in TABLE_FORMS if form != "txt")
+PAIR_TABLES = tuple(form for form in TABLE_FORMS if form not in ("txt", "yaml", "yml"))
 WRITTEN_PAIR_TABLES = ("csv", "tsv", "jsonl", "xlsx")
 LABEL_FILES = ("csv", "tsv", "json", "jsonl", "yaml", "yml")
 """Endings of files that a label map is read from."""

@@ -12,6 +12,8 @@ from dataclasses import replace
 from io import BytesIO, StringIO
 from typing import Any
 
+import yaml
+
 from nlp_meta.errors import need_packages
 from nlp_meta.tables.contents import JSON, PARQUET, WORKBOOK, decode_bytes, find_kind
 from nlp_meta.tables.delimited import SEPARATORS, read_delimited
@@ -19,7 +21,9 @@ from nlp_meta.tables.json_tables import read_json
 from nlp_meta.tables.rows import LOOK, Cells, Reading, Rows, TableError
 from nlp_meta.tables.workbooks import read_workbook, render_workbook
 
-TABLE_FORMS = ("csv", "tsv", "txt", "jsonl", "ndjson", "json", "parquet", "xlsx", "xlsm")
+TABLE_FORMS = (
+    *("csv", "tsv", "txt", "jsonl", "ndjson", "json", "yaml", "yml", "parquet", "xlsx", "xlsm"),
+)
 WRITTEN_TABLES = ("csv", "tsv", "jsonl", "json", "parquet", "xlsx")
 """As endings of file names, without the point."""
 
@@ -28,6 +32,7 @@ GROWING_TABLES = ("csv", "tsv", "jsonl")
 
 _JSON_FORMS = ("jsonl", "ndjson", "json")
 _WORKBOOK_FORMS = ("xlsx", "xlsm")
+_YAML_FORMS = ("yaml", "yml")
 _NAMES = re.compile(r"\s*[^\W\d]\w*\s*[,;|\t]")
 """Of a text of cells."""
 _LARGEST = 2**33
@@ -70,7 +75,9 @@ def parse_table(
         raise TableError("it is no Parquet file")
     decoded = decode_bytes(content, encoding=reading.encoding)
     has_names = _NAMES.match(decoded.text) is not None
-    if kind.name == JSON or (form in _JSON_FORMS and not has_names):
+    if form in _YAML_FORMS and kind.name != JSON:
+        rows = read_json(_read_yaml(decoded.text), known=names, **wanted)
+    elif kind.name == JSON or (form in _JSON_FORMS and not has_names):
         rows = _tell(read_json(decoded.text, known=names, **wanted), form, _JSON_FORMS, "JSON")
     else:
         separator = reading.separator
@@ -115,6 +122,23 @@ def render_table(
         writer.writerow(columns)
     writer.writerows(zip(*cells.values(), strict=True))
     return out.getvalue().encode()
+
+
+def _read_yaml(text: str) -> str:
+    """Write YAML as JSON, with texts as they are written: `no` and 1.0 are texts."""
+    try:
+        has_references = any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text))
+        value = None if has_references else yaml.BaseLoader(text).get_single_data()
+        written = json.dumps(value, ensure_ascii=False)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise TableError(f"it is not YAML ({' '.join(str(error).split())[:200]})") from error
+    if has_references:
+        raise TableError(
+            "it has references (*), which may grow without bound",
+            needed="a file without them is needed",
+            remedy="write their values in their place",
+        )
+    return written
 
 
 def _write_cells(cells: Sequence[object], form: str) -> list[Any]:

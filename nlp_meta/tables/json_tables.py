@@ -168,11 +168,14 @@ def _find_lists(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str,
 
 
 def _choose(lists: Mapping[str, list[Any]], known: Collection[str]) -> str | None:
-    def has_names(rows: list[Any]) -> bool:
+    def fit(place: str) -> tuple[int, bool]:
+        rows = lists[place]
         row = rows[0].get("row", rows[0]) if isinstance(rows[0], dict) else rows[0]
-        return set(known) <= {name for name in row if isinstance(name, str)}
+        names = {name for name in row if isinstance(name, str)}
+        return len(set(known) & names), place == "intents"  # of a chatbot
 
-    fits = [place for place, rows in lists.items() if known and has_names(rows)] or list(lists)
+    best = max(map(fit, lists), default=None)
+    fits = [place for place in lists if fit(place) == best]
     if len(fits) > 1:
         shown = ", ".join(map(repr, fits[:_SHOWN])) + (", ..." if fits[_SHOWN:] else "")
         raise TableError(

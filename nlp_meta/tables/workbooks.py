@@ -188,6 +188,13 @@ def _choose_sheet(
     book: "Workbook", known: Collection[str], sheet: str | None
 ) -> tuple[str, list[_Row], list[str]]:
     names = [part.title for part in book.worksheets]
+    if not names and book.chartsheets:
+        charts = _list([chart.title for chart in book.chartsheets])
+        raise TableError(
+            f"it has charts only ({charts})",
+            needed="a sheet of rows is needed",
+            remedy="save the workbook that the charts were made of, or its table as .csv",
+        )
     if sheet is not None:
         if sheet not in names:
             raise TableError(

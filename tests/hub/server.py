@@ -58,6 +58,7 @@ class Reply:
     Attributes:
         chunk: Sent again and again, a chunk every `every` seconds, without end; None sends the
             body. An empty one sends nothing, not even a status.
+        is_header: The chunk is of a header.
     """
 
     status: int = 200
@@ -66,6 +67,7 @@ class Reply:
     cut: bool = False
     chunk: bytes | None = None
     every: float = 0.0
+    is_header: bool = False
 
 
 @dataclass(frozen=True)
@@ -436,10 +438,12 @@ def serve() -> Iterator[Hub]:
                 for name, value in reply.headers.items():
                     self.send_header(name, value)
                 self.send_header("Transfer-Encoding", "chunked")
-                self.end_headers()
+                self.flush_headers() if reply.is_header else self.end_headers()
             with contextlib.suppress(OSError):
                 while not hub.ending.wait(reply.every):
-                    if reply.chunk:
+                    if reply.is_header:
+                        self.wfile.write(b"X-More: %s\r\n" % reply.chunk)
+                    elif reply.chunk:
                         self.wfile.write(b"%x\r\n%s\r\n" % (len(reply.chunk), reply.chunk))
 
         def log_message(self, *_: object) -> None:

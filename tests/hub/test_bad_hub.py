@@ -454,6 +454,7 @@ ENDLESS = {
     "body": ({"chunk": b"x" * 65536}, "does not end after 1048576 bytes"),
     "trickle": ({"chunk": b"x", "every": 0.2}, "comes with less than 1024 bytes a second"),
     "slow": ({"chunk": b"x" * 1024, "every": 0.2}, "does not end after 3 seconds"),
+    "headers": ({"chunk": b"x", "every": 0.2, "is_header": True}, "headers do not end after 3 s"),
     "silence": ({"chunk": b"", "every": 0.2}, "the connection to the Hub failed"),
 }
 

@@ -275,6 +275,15 @@ def test_other_words_are_no_slips(other):
     assert match_labels(labels, TWO, label_map=None).notes == ()
 
 
+def test_labels_that_transformers_counts_are_told():
+    """Of two that are negative and positive the order is the usual one; others have no names."""
+    both = match_labels(["LABEL_0", "LABEL_1"], TWO, label_map=None)
+    new = match_labels(["LABEL_0", "LABEL_1"] * 2, ["a", "b"], label_map=None)
+
+    assert both.assumed == {"LABEL_0": "negative", "LABEL_1": "positive"}
+    assert "have no names: say with `label_map`" in new.notes[0]
+
+
 def test_what_only_custom_says_is_told_as_assumed():
     match = match_labels(["0", "1"], TWO, label_map=None)
 

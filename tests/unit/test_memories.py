@@ -1218,6 +1218,17 @@ def test_files_that_are_no_memories_are_named(tmp_path, name, content, reason):
         read_memory(put(tmp_path, name, content), source_lang="eng", target_lang="ind")
 
 
+@pytest.mark.parametrize("rest", ["<tu><tuv><seg>Op", "<t", ""])
+def test_a_memory_that_is_cut_off_is_read_up_to_there_and_that_is_told(tmp_path, rest):
+    whole = tmx(unit(en="Save", id="Simpan"))
+    path = put(tmp_path, "a.tmx", whole[: whole.index("</body>")] + rest)
+
+    memory = read_memory(path, source_lang="eng", target_lang="ind")
+
+    assert texts(memory) == (("Save", "Simpan"),)
+    assert "its end is missing: it is read up to line 4" in memory.notes[0]
+
+
 def test_what_nobody_sees_is_no_sentence(tmp_path):
     path = put(tmp_path, "a.csv", "source,target\n\u200b,Simpan\nOpen,Buka\nYes,\ufeff\n")
 

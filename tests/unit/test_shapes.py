@@ -134,6 +134,25 @@ SHAPES = {
     "pandas_index.json": json.dumps(
         {str(n): row for n, row in enumerate(each(lambda t, y: {"text": t, "label": y}))}
     ),
+    "rasa.yml": 'version: "3.1"\nnlu:\n'
+    + "".join(
+        f"- intent: {y}\n  examples: |\n    - {t.replace('lift', '[lift](thing)')}\n"
+        for t, y in zip(TEXTS, LABELS, strict=True)
+    )
+    + "- synonym: credit\n  examples: |\n    - credit card account\n",
+    "rasa.json": json.dumps(
+        {
+            "rasa_nlu_data": {
+                "common_examples": each(lambda t, y: {"text": t, "intent": y, "entities": []}),
+                "regex_features": [{"name": "zip", "pattern": "[0-9]{5}"}],
+                "entity_synonyms": [{"value": "lift", "synonyms": ["elevator"]}],
+            }
+        }
+    ),
+    "chatbot.json": json.dumps({"intents": each(lambda t, y: {"tag": y, "patterns": [t]})}),
+    "watson.json": json.dumps(
+        {"intents": each(lambda t, y: {"intent": y, "examples": [{"text": t}]}), "entities": [{}]}
+    ),
     "data.json": json.dumps({"data": each(lambda t, y: {"text": t, "label": y})}, indent=1),
 }
 
@@ -358,7 +377,7 @@ def test_questions_and_fields_of_an_export_are_columns(tmp_path):
 
 
 def test_a_shape_that_is_not_known_is_answered_with_a_row(tmp_path):
-    path = save(tmp_path, "a.json", json.dumps({"intents": [{"tag": "a", "patterns": ["b", "c"]}]}))
+    path = save(tmp_path, "a.json", json.dumps({"rooms": [{"tag": "a", "words": ["b", "c"]}]}))
 
     with pytest.raises(DataError, match=r'write rows such as \{"text": "...", "label": "..."\}'):
         read_table(path, max_rows=9)

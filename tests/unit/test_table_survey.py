@@ -7,6 +7,7 @@ import zipfile
 
 import openpyxl
 import pytest
+from openpyxl.chart import BarChart
 
 from nlp_meta.errors import DataError
 from nlp_meta.files.tables import read_table
@@ -209,6 +210,16 @@ def test_one_of_several_sheets_is_the_users_to_say(tmp_path):
         read(tmp_path, content, "table.xlsx", sheet="July")
 
 
+def test_a_workbook_of_charts_alone_is_named(tmp_path):
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    book.create_chartsheet("Sales").add_chart(BarChart())
+    book.save(tmp_path / "a.xlsx")
+
+    with pytest.raises(DataError, match=r"it has charts only \('Sales'\)"):
+        read(tmp_path, (tmp_path / "a.xlsx").read_bytes(), "a.xlsx")
+
+
 def test_a_formula_without_a_value_stops(tmp_path):
     with pytest.raises(DataError, match="row 2 has a formula without a value"):
         read(tmp_path, workbook(A=[HEADER, ["=1+1", "x"]]), "table.xlsx")
@@ -240,6 +251,7 @@ def test_text_that_was_read_twice_is_doubted(tmp_path):
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"),
             "it is a workbook with a password",
         ),
+        ("a.yml", "- &a [x]\n- *a\n", "it has references"),
         ("a.jsonl", '{"text": "a b", "label": "pos"}\n{"text": "c', "get the file anew"),
     ],
 )
