@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import vstack
 
+from nlp_meta.app.pairs import PairLearner
 from nlp_meta.comparing.suggestion import (
     LEAST_PER_LABEL,
     LEVEL,
@@ -37,7 +38,7 @@ from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.errors import NlpMetaError
 from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.learning_curve import curve_of, gain_of, scores_of_answers
-from nlp_meta.files.projects import LABELED, OPEN, Project, Row
+from nlp_meta.files.projects import LABELED, LEAST_RANDOM, MODEL, OPEN, Project, Row
 from nlp_meta.hub.builtin_starts import choose_start
 from nlp_meta.models.adaptation import FOLDS
 from nlp_meta.models.classification import exact, fit_start, see_texts
@@ -55,12 +56,8 @@ from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import count_ngrams, held_out_parts
 from nlp_meta.progress import quiet_libraries
 
-MODEL = "model"
-"""Folder of a project that the model is saved to."""
 MORE = 20
 """Labels more, whose gain is told."""
-LEAST_RANDOM = 8
-"""Random labels from which on an accuracy is told."""
 SAVE, WORK, END = "save", "work", "end"
 _EVERY = 5
 """Labels after which it learns anew while it still sees texts."""
@@ -369,7 +366,7 @@ def _only(judged: Judged, places: Sequence[int]) -> Judged:
     return replace(judged, rows=rows, true=true, predictions=predictions)
 
 
-def follow(learner: Learner, orders: "queue.Queue[str]") -> None:
+def follow(learner: Learner | PairLearner, orders: "queue.Queue[str]") -> None:
     """Work until the end is ordered, and rest while there is nothing to do."""
     while True:
         wait = 0.0 if learner.has_work else _PAUSE if learner.curve_is_old else None
@@ -399,8 +396,14 @@ def main(folder: str, start: str = "") -> None:
     threading.Thread(target=read_orders, daemon=True).start()
     os.nice(10)  # the page comes first
     torch.set_grad_enabled(False)
+    project = Project(Path(folder))
+    while not project.labels:
+        if orders.get() == END:
+            return
+    orders.put(WORK)
+    kind = PairLearner if project.has_pairs else Learner
     with quiet_libraries():
-        follow(Learner(Project(Path(folder)), start=start or None), orders)
+        follow(kind(project, start=start or None), orders)
 
 
 if __name__ == "__main__":

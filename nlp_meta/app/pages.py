@@ -7,7 +7,7 @@ direction. What changes a label answers when it is on the disk.
 import math
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -18,16 +18,32 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nlp_meta.app.tables import (
+    SURE,
+    check_languages,
     check_names,
     describe_columns,
+    guess_languages,
+    has_memory,
     read_dropped,
+    read_pairs,
+    read_sentences,
     render_answers,
+    render_checked,
     split_names,
     take_rows,
 )
 from nlp_meta.errors import DataError, NlpMetaError
 from nlp_meta.escapes import visible
-from nlp_meta.files.projects import LABELED, OPEN, SKIPPED, UNSURE, Project, Row
+from nlp_meta.files.projects import (
+    ACCEPTED,
+    LABELED,
+    OPEN,
+    REJECTED,
+    SKIPPED,
+    UNSURE,
+    Project,
+    Row,
+)
 
 Order = Callable[[str], None]
 Word = Annotated[str, Form()]
@@ -36,6 +52,8 @@ Number = Annotated[int, Form()]
 _KEYS = "1234567890qwertyopadfghjklzxcvbm"
 """Of the labels; s, u and n stand for skip, undo and not sure."""
 _SHORT, _PAGE = 280, 40
+_CLEAR = 0.2
+"""Width of an interval from which on it hardly pays to check more pairs."""
 _ENOUGH = 0.01
 """Gain in accuracy below which more labels hardly pay."""
 _FACTS = ("figures", "curve", "progress", "problem", "saved", "setup")
@@ -47,7 +65,9 @@ _STATIC = {
 _TYPES = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "tmx": "application/xml",
 }
+_PAIR_KEYS = {ACCEPTED: "a", REJECTED: "r"}
 
 
 @cache
@@ -84,6 +104,7 @@ class Pages:
             "project": self.project.folder.resolve().name,
             "step": name,
             "is_set_up": bool(self.project.labels),
+            "has_pairs": self.project.has_pairs,
             "problem": self.project.read_fact("problem"),
             "note": "",
         }
@@ -95,39 +116,82 @@ class Pages:
         """Show where to drop a table, or go on where the project stands."""
         if self.project.labels:
             return RedirectResponse("/label", status_code=303)
-        if self.project.read_fact("dropped"):
-            return RedirectResponse("/columns", status_code=303)
+        if dropped := self.project.read_fact("dropped"):
+            return RedirectResponse(dropped["next"], status_code=303)
         return self.show("drop", request)
 
-    def drop(self, name: str, content: bytes) -> Response:
-        """Keep a table in the project's folder, and read it once to see whether it is one."""
+    def drop(self, files: Sequence[tuple[str, bytes]]) -> Response:
+        """Keep what was dropped in the project's folder, and read it once to see what it is.
+
+        Raises:
+            DataError: It is no table, no memory, and no two texts.
+        """
         self._check_new()
-        ending = "".join(Path(re.sub(r"[^\w.-]", "_", name)).suffixes[-2:]).lower()
-        path = self.project.folder / f"table{ending[-16:]}"
-        path.write_bytes(content)
-        read_dropped(path)
-        self.project.write_fact("dropped", {"path": path.name, "name": name[-200:]})
-        return RedirectResponse("/columns", status_code=303)
+        if len(files) > 2:
+            raise DataError(
+                f"cannot take {len(files)} files: a table, a translation memory or two texts are "
+                "needed; drop one or two"
+            )
+        paths = []
+        for place, (name, content) in enumerate(files, start=1):
+            ending = "".join(Path(re.sub(r"[^\w.-]", "_", name)).suffixes[-2:]).lower()
+            paths.append(self.project.folder / f"dropped{place}{ending[-16:]}")
+            paths[-1].write_bytes(content)
+        if len(paths) > 1:
+            for path in paths:
+                read_sentences(path)
+        elif not has_memory(paths[0]):
+            read_dropped(paths[0])
+        page = "/pairs" if len(paths) > 1 or has_memory(paths[0]) else "/columns"
+        names = [name[-200:] for name, _ in files]
+        dropped = {"paths": [path.name for path in paths], "names": names, "next": page}
+        self.project.write_fact("dropped", dropped)
+        return RedirectResponse(page, status_code=303)
+
+    def _dropped(self) -> list[Path]:
+        """What was dropped into a project that is not set up yet."""
+        names = (self.project.read_fact("dropped") or {"paths": []})["paths"]
+        return [] if self.project.labels else [self.project.folder / name for name in names]
+
+    def pairs(self, request: Request) -> Response:
+        """Ask for the languages of pairs."""
+        if not (paths := self._dropped()):
+            return RedirectResponse("/", status_code=303)
+        guessed = guess_languages(paths[0]) if len(paths) == 1 else ("", "")
+        files = self.project.read_fact("dropped")["names"]
+        return self.show("pairs", request, files=files, languages=guessed)
+
+    def set_up_pairs(self, source_lang: str, target_lang: str) -> Response:
+        """Take the pairs of a memory, or have two texts paired."""
+        self._check_new()
+        paths, languages = self._dropped(), (source_lang.strip(), target_lang.strip())
+        check_languages(languages)
+        pairs = read_pairs(paths[0], languages) if len(paths) == 1 else []
+        self.project.set_up_pairs(pairs, languages=languages)
+        self.order("work")
+        return RedirectResponse("/label", status_code=303)
 
     def columns(self, request: Request) -> Response:
         """Ask which column has the texts, and how the labels are called."""
-        dropped = self.project.read_fact("dropped")
-        if self.project.labels or not dropped:
+        paths = self._dropped()
+        if len(paths) != 1:
             return RedirectResponse("/", status_code=303)
-        rows = read_dropped(self.project.folder / dropped["path"])
+        rows = read_dropped(paths[0])
         return self.show(
             "columns",
             request,
             columns=describe_columns(rows),
             count=rows.count,
-            file=dropped["name"],
+            file=self.project.read_fact("dropped")["names"][0],
+            may_be_memory={"source", "target"} <= set(rows.columns),
         )
 
     def set_up(self, text_column: str, label_column: str, names: str) -> Response:
         """Take the rows of the table."""
         self._check_new()
-        path = self.project.folder / (self.project.read_fact("dropped") or {"path": ""})["path"]
-        table = take_rows(path, text_column=text_column, label_column=label_column, names=names)
+        if not (paths := self._dropped()):
+            return RedirectResponse("/", status_code=303)
+        table = take_rows(paths[0], text_column=text_column, label_column=label_column, names=names)
         self.project.set_up(
             table.texts,
             table.cells,
@@ -150,7 +214,7 @@ class Pages:
         """Show the page of labeling."""
         if not self.project.labels:
             return RedirectResponse("/", status_code=303)
-        return self.show("label", request, **self._card(), **self.status(), **values)
+        return self.show("label", request, **self._card() | self.status() | values)
 
     def card(self, request: Request, row: Row | None = None, note: str = "") -> Response:
         """Show the next text, or one that was taken back."""
@@ -163,12 +227,16 @@ class Pages:
         states = self.project.count_states()
         labels = self.project.labels
         keys = {label: _KEYS[n : n + 1] for n, label in enumerate(labels)}
+        answers = self.project.read_fact("answers") if self.project.has_pairs else None
         return {
+            "is_ready": bool(answers) or not self.project.has_pairs,
+            "likeness": turn and (answers or {"alike": {}})["alike"].get(str(turn[0].id)),
+            "progress": self.project.read_fact("progress"),
             "row": turn and turn[0],
             "is_random": bool(turn and turn[1]),
             "states": states,
             "total": sum(states.values()),
-            "keys": keys,
+            "keys": _PAIR_KEYS if self.project.has_pairs else keys,
         }
 
     def answer(
@@ -238,7 +306,9 @@ class Pages:
             "progress": project.read_fact("progress"),
             "counts": project.count_labels(),
             "seen": "-".join(map(str, seen)),
-            "advice": _advise(project.count_labels(), figures, curve),
+            "advice": _advise_pairs(figures)
+            if project.has_pairs
+            else _advise(project.count_labels(), figures, curve),
         }
 
     def show_status(self, request: Request, seen: str) -> Response:
@@ -250,7 +320,7 @@ class Pages:
 
     def results(self, request: Request) -> Response:
         """Show how good the model is, and why."""
-        if not self.project.labels:
+        if not self.project.labels or self.project.has_pairs:
             return RedirectResponse("/", status_code=303)
         status = self.status()
         kept = self.project.read_fact("kept") or {}
@@ -292,12 +362,15 @@ class Pages:
         name = "list" if "hx-request" in request.headers else "texts"
         return self.show(name, request, **values, pages=pages, labels=labels, asked=asked)
 
-    def download(self, form: str) -> Response:
-        """Give the table back with a label in each row."""
-        content = render_answers(self.project, form)
-        name = (
-            f"{re.sub(r'[^A-Za-z0-9_-]+', '_', self.project.folder.resolve().name)}_labeled.{form}"
-        )
+    def download(self, form: str, least: str) -> Response:
+        """Give the table back with a label in each row, or the pairs that are right."""
+        if self.project.has_pairs:
+            bound = float(least) / 100 if least.isdecimal() else SURE
+            content, kind = render_checked(self.project, form, least=bound), "pairs"
+        else:
+            content, kind = render_answers(self.project, form), "labeled"
+        folder = re.sub(r"[^A-Za-z0-9_-]+", "_", self.project.folder.resolve().name)
+        name = f"{folder}_{kind}.{form}"
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type=_TYPES[form], headers=headers)
 
@@ -331,13 +404,16 @@ class Pages:
 def _line(row: Row, answers: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the list shows of a text: its label, who says so, and how sure."""
     if row.state == LABELED:
-        return {"row": row, "label": row.label, "by": "you", "confidence": 1.0}
+        confidence = float(row.target is None or row.label == ACCEPTED)
+        return {"row": row, "label": row.label, "by": "you", "confidence": confidence}
     odds = (answers or {"answers": {}})["answers"].get(str(row.id))
     if answers is None or odds is None:
         return {"row": row, "label": None, "by": "", "confidence": 0.0}
     best = max(range(len(odds)), key=odds.__getitem__)
     label = answers["labels"][best]
-    return {"row": row, "label": label, "by": "model", "confidence": odds[best]}
+    # Of a pair it is told how surely it is right, whatever its likelier label.
+    confidence = odds[best] if row.target is None else odds[0]
+    return {"row": row, "label": label, "by": "model", "confidence": confidence}
 
 
 def _is_asked(line: Mapping[str, Any], asked: Mapping[str, str]) -> bool:
@@ -347,8 +423,22 @@ def _is_asked(line: Mapping[str, Any], asked: Mapping[str, str]) -> bool:
         asked["label"] in ("", line["label"])
         and asked["by"] in ("", line["by"])
         and line["confidence"] >= bound
-        and asked["q"].casefold() in line["row"].text.casefold()
+        and asked["q"].casefold() in f"{line['row'].text}\n{line['row'].target or ''}".casefold()
     )
+
+
+def _advise_pairs(figures: Mapping[str, Any] | None) -> str:
+    """What to do next, in a sentence."""
+    if figures is None:
+        return "The sentences are being compared."
+    taken = f"{figures['taken']} pairs would be taken over now."
+    if "accuracy" not in figures:
+        return (
+            f"{taken} Check on: how many of these are right can be told from about 20 answers on."
+        )
+    if figures["high"] - figures["low"] > _CLEAR:
+        return f"{taken} Check on, and it becomes clearer how many of these are right."
+    return f"{taken} All pairs has them, to look through and to download."
 
 
 def _advise(
@@ -405,6 +495,7 @@ def add_pages(app: FastAPI, project: Project, order: Order) -> None:
     """Add all routes."""
     pages = Pages(project, order)
     _add_reading(app, pages)
+    _add_pairs(app, pages)
     _add_files(app, pages)
     _add_writing(app, pages)
 
@@ -441,7 +532,8 @@ def _add_reading(app: FastAPI, pages: Pages) -> None:
 
     @app.get("/texts")
     def texts(request: Request) -> Response:
-        usual = {"label": "", "by": "", "least": "", "q": "", "order": "table", "page": "1"}
+        least = f"{100 * SURE:.0f}" if pages.project.has_pairs else ""
+        usual = {"label": "", "by": "", "least": least, "q": "", "order": "table", "page": "1"}
         asked = {name: request.query_params.get(name, value) for name, value in usual.items()}
         return pages.texts(request, asked)
 
@@ -450,12 +542,26 @@ def _add_reading(app: FastAPI, pages: Pages) -> None:
         return pages.use(request)
 
 
+def _add_pairs(app: FastAPI, pages: Pages) -> None:
+    @app.get("/pairs")
+    def ask_languages(request: Request) -> Response:
+        return pages.pairs(request)
+
+    @app.get("/card")
+    def card(request: Request) -> Response:
+        return pages.card(request)
+
+    @app.post("/pairs")
+    def set_up_pairs(source_lang: Word, target_lang: Word) -> Response:
+        return pages.set_up_pairs(source_lang, target_lang)
+
+
 def _add_files(app: FastAPI, pages: Pages) -> None:
     @app.get("/download.{form}")
-    def download(form: str) -> Response:
-        if form not in _TYPES:
+    def download(form: str, least: str = "") -> Response:
+        if form not in _TYPES or (form == "tmx" and not pages.project.has_pairs):
             raise DataError(f"cannot write .{form[:10]}: csv or xlsx is needed; choose one of them")
-        return pages.download(form)
+        return pages.download(form, least)
 
     @app.get("/report")
     def report() -> Response:
@@ -471,8 +577,9 @@ def _add_files(app: FastAPI, pages: Pages) -> None:
 
 def _add_writing(app: FastAPI, pages: Pages) -> None:
     @app.post("/drop")
-    def drop(table: Annotated[UploadFile, File()]) -> Response:
-        return pages.drop(table.filename or "table.csv", table.file.read())
+    def drop(table: Annotated[list[UploadFile], File()]) -> Response:
+        files = [(file.filename or "table.csv", file.file.read()) for file in table]
+        return pages.drop(files)
 
     @app.post("/columns")
     def set_up(text_column: Word, label_column: Word = "", names: Word = "") -> Response:

@@ -3,19 +3,26 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.data.cells import fold_label, label_text
+from nlp_meta.data.cells import fold_label, is_empty, label_text
+from nlp_meta.data.duplicates import first_places
+from nlp_meta.data.languages import common_codes, name_language
 from nlp_meta.errors import DataError, LabelError
-from nlp_meta.files.entries import UserFile, read_user_file
-from nlp_meta.files.projects import LABELED, Project
+from nlp_meta.files.entries import UserFile, read_user_file, recognize
+from nlp_meta.files.memories import MEMORY_FORMS, read_lines, read_memory
+from nlp_meta.files.projects import ACCEPTED, LABELED, OPEN, SKIPPED, Project
 from nlp_meta.files.shapes import take_labels
 from nlp_meta.files.tables import disarm, read_rows_of, read_table
+from nlp_meta.files.tmx import render_tmx, tmx_entries
 from nlp_meta.tables.formats import TABLE_FORMS, render_table
 from nlp_meta.tables.rows import Cells, Rows
 
-MOST_ROWS = 20_000
+SURE = 0.8
+"""Chance from which on a pair is taken over, unless a person asks for another."""
+MOST_ROWS, _MOST_SENTENCES = 20_000, 10_000
 _MOST_LABELS, _LONGEST_LABEL, _EXAMPLES = 30, 60, 3
 _LIKELY = ("label", "labels", "class", "category", "sentiment", "topic", "intent", "rating")
 
@@ -67,6 +74,70 @@ def read_dropped(path: Path) -> Rows:
 def _read_lines(file: UserFile) -> Rows:
     table = read_table(file.path, label_column=None, max_rows=MOST_ROWS, empty="skip")
     return Rows(table.columns, table.rows, table.lines, len(table.rows))
+
+
+def has_memory(path: Path) -> bool:
+    """Whether a file is a translation memory, not a table."""
+    file = recognize(read_user_file(path), plain=TABLE_FORMS)
+    return file.form in MEMORY_FORMS and file.form not in TABLE_FORMS
+
+
+def read_sentences(path: Path) -> list[str]:
+    """Different sentences of a text.
+
+    Raises:
+        DataError: It is none, is empty, or has too many.
+    """
+    lines = [line for line in read_lines(path, known=MEMORY_FORMS) if not is_empty(line)]
+    sentences = [lines[place] for place in first_places(lines)]
+    if not 0 < len(sentences) <= _MOST_SENTENCES:
+        raise DataError(
+            f"cannot take this text: it has {len(sentences)} different lines and 1 to "
+            f"{_MOST_SENTENCES} are needed, a sentence in each; drop a text, or a part of it"
+        )
+    return sentences
+
+
+def read_pairs(path: Path, languages: tuple[str, str]) -> list[tuple[str, str]]:
+    """Read the pairs of a memory.
+
+    Raises:
+        DataError: It is none, is empty, has too many, or other languages.
+    """
+    memory = read_memory(path, source_lang=languages[0], target_lang=languages[1])
+    if len(memory.pairs) > _MOST_SENTENCES:
+        raise DataError(
+            f"cannot take this memory: it has {len(memory.pairs)} pairs and at most "
+            f"{_MOST_SENTENCES} are needed; drop a part of it"
+        )
+    return [(pair.source, pair.target) for pair in memory.pairs]
+
+
+def check_languages(languages: Sequence[str]) -> None:
+    """Refuse a word that is no code of a language.
+
+    Raises:
+        DataError: Names codes like it.
+    """
+    for code in languages:
+        if name_language(code) == code:
+            near = get_close_matches(code.lower(), common_codes(), n=3, cutoff=0.5)
+            raise DataError(
+                f"cannot use the language {code[:40]!r}: a code such as "
+                f"{', '.join(near) or 'en, de or pt-BR'} is needed; write one"
+            )
+
+
+def guess_languages(path: Path) -> tuple[str, str]:
+    """The languages of a TMX file that has two; else empty words."""
+    file = recognize(read_user_file(path), plain=TABLE_FORMS)
+    if file.form != "tmx":
+        return "", ""
+    try:
+        source, target = tmx_entries(file, source_lang=None, target_lang=None).languages[0]
+    except DataError:  # several languages: a person chooses
+        return "", ""
+    return source or "", target or ""
 
 
 def describe_columns(rows: Rows) -> list[Column]:
@@ -157,6 +228,29 @@ def _read_label(cell: Any) -> str | None:
     """The label of a cell that has exactly one."""
     labels = [label_text(part) for part in take_labels(cell)]
     return labels[0] if len(labels) == 1 else None
+
+
+def render_checked(project: Project, form: str, *, least: float) -> bytes:
+    """Write pairs that a person accepted, and those that are as surely right as is asked.
+
+    Args:
+        form: `csv`, `xlsx` or `tmx`.
+        least: From 0 to 1; above 1 for those of a person alone.
+    """
+    odds = (project.read_fact("answers") or {"answers": {}})["answers"]
+    rows = []
+    for row in project.list_rows():
+        chance = 1.0 if row.label == ACCEPTED else odds.get(str(row.id), [0.0])[0]
+        if row.label == ACCEPTED or (row.state in (OPEN, SKIPPED) and chance >= least):
+            by = "person" if row.label else "model"
+            rows.append({"source": row.text, "target": row.target, "chance": chance, "by": by})
+    if form == "tmx":
+        source, target = project.read_fact("setup")["languages"]
+        pairs = [(str(row["source"]), str(row["target"])) for row in rows]
+        return render_tmx(pairs, source_lang=source, target_lang=target)
+    if form == "csv":
+        rows = [{name: disarm(cell) for name, cell in row.items()} for row in rows]
+    return render_table(form, ["source", "target", "chance", "by"], rows)
 
 
 def render_answers(project: Project, form: str) -> bytes:

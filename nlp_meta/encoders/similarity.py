@@ -278,7 +278,7 @@ def mine_texts(
         embed_source(left, on_step=tick),
         embed_target(right, on_step=tick),
         neighbors=neighbors,
-        never=_find_copies(left, right),
+        never=find_copies(left, right),
         more=_weigh_overlap(left, right, overlap) if overlap else None,
     )
     return [
@@ -293,6 +293,7 @@ def embed_in_blocks(
     texts: Sequence[str],
     *,
     width: int,
+    at_once: int = EMBEDDED_AT_ONCE,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
     """Embed texts, of like length side by side, and give them in their own order.
@@ -301,12 +302,13 @@ def embed_in_blocks(
 
     Args:
         embed: Gives `(texts, width)`; texts come to it without white space around them.
+        at_once: Texts of a block.
         on_step: Called with the number of texts just embedded.
     """
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     blocks = [torch.zeros(0, width)] if not texts else []
-    for first in range(0, len(order), EMBEDDED_AT_ONCE):
-        places = order[first : first + EMBEDDED_AT_ONCE]
+    for first in range(0, len(order), at_once):
+        places = order[first : first + at_once]
         blocks.append(embed([texts[place].strip() for place in places]))
         if on_step:
             on_step(len(places))
@@ -363,7 +365,7 @@ def _weigh_overlap(sources: Sequence[str], targets: Sequence[str], share: float)
     return lambda rows, columns: share * counted.cosines(rows, columns)
 
 
-def _find_copies(sources: Sequence[str], targets: Sequence[str]) -> dict[int, list[int]]:
+def find_copies(sources: Sequence[str], targets: Sequence[str]) -> dict[int, list[int]]:
     """The targets that are each source's own copies, up to case and punctuation."""
     places: dict[str, list[int]] = {}
     for place, text in enumerate(targets):

@@ -35,6 +35,7 @@ from nlp_meta.files.entries import (
     shorten,
 )
 from nlp_meta.files.placeholders import PlaceholderLoss, describe_losses, find_losses, record_losses
+from nlp_meta.files.projects import Project, is_project
 from nlp_meta.files.shapes import find_pairs
 from nlp_meta.files.states import row_reason
 from nlp_meta.files.tables import (
@@ -272,7 +273,7 @@ def read_memory(
 
     XLIFF has many endings (`.xlf`, `.sdlxliff`, `.mqxliff`, `.mxliff`); it, TMX, `.ts` and `.po`
     are known by their content, whatever the name. Any file may be packed as `.gz`, or alone in
-    a `.zip`.
+    a `.zip`. Of a project of the app those are read that a person accepted.
 
     Args:
         path: Two paths name text files aligned line by line, the source's first unless their
@@ -295,6 +296,8 @@ def read_memory(
         entries = aligned_entries(*both, known=MEMORY_FORMS, encoding=encoding)
         return _sift(entries, f"{path[0]}' and '{path[1]}")
     path = Path(path)
+    if is_project(path):
+        return _sift(_accepted_entries(path), str(path))
     aligned = find_aligned(path, known=MEMORY_FORMS, **languages)
     if aligned is not None:
         return _sift(aligned_entries(*aligned, known=MEMORY_FORMS, encoding=encoding), str(path))
@@ -314,6 +317,15 @@ def read_memory(
     catalog = _READERS[file.form](file)
     entries = orient(file, catalog, source_lang=source_lang, target_lang=target_lang)
     return _sift(entries, str(path), notes=catalog.notes)
+
+
+def _accepted_entries(folder: Path) -> list[Entry]:
+    """Pairs that a person accepted in the app."""
+    project = Project(folder)
+    try:
+        return [Entry(row.text, row.target, row.id) for row in project.list_accepted()]
+    finally:
+        project.close()
 
 
 def _table_entries(

@@ -18,15 +18,23 @@ from nlp_meta.errors import DataError, OutputError
 from nlp_meta.tables.rows import Cells
 
 DATABASE = "project.sqlite"
+MODEL = "model"
+"""Folder of a project that its model is saved to."""
+LEAST_RANDOM = 8
+"""Random labels from which on an accuracy is told."""
 OPEN, LABELED, SKIPPED, UNSURE = "open", "labeled", "skipped", "unsure"
-_FORMAT = 1
+_GONE = "gone"
+"""State of a pair that a better model no longer finds; whoever sees it yet may answer it."""
+ACCEPTED, REJECTED = "accepted", "rejected"
+"""Labels of pairs of sentences."""
+_FORMAT = 2
 _WAIT = 10.0
 """Seconds that a write waits for another process to end its own."""
 _SCHEMA = """
 CREATE TABLE rows (
     id INTEGER PRIMARY KEY, text TEXT NOT NULL, cells TEXT NOT NULL, turn INTEGER NOT NULL,
     state TEXT NOT NULL DEFAULT 'open', label TEXT, is_random INTEGER NOT NULL DEFAULT 0,
-    version INTEGER NOT NULL DEFAULT 0
+    version INTEGER NOT NULL DEFAULT 0, target TEXT
 );
 CREATE INDEX rows_by_state ON rows (state, turn);
 CREATE TABLE changes (
@@ -46,6 +54,7 @@ class Row:
         state: `open`, `labeled`, `skipped` or `unsure`.
         is_random: It was drawn whatever a model says of it, so its label may judge one.
         version: Grows with each change.
+        target: The other sentence, where pairs are checked.
     """
 
     id: int
@@ -54,9 +63,10 @@ class Row:
     label: str | None
     is_random: bool
     version: int
+    target: str | None
 
 
-_SELECT = "SELECT id, text, state, label, is_random, version FROM rows WHERE "
+_SELECT = "SELECT id, text, state, label, is_random, version, target FROM rows WHERE "
 
 
 class Project:
@@ -87,9 +97,11 @@ class Project:
             self._base.execute("PRAGMA journal_mode = WAL")
             self._base.execute("PRAGMA synchronous = FULL")
             with self._writing():
-                if self._number("PRAGMA user_version") == 0:
-                    for statement in _SCHEMA.split(";"):
-                        self._base.execute(statement)
+                version = self._number("PRAGMA user_version")
+                older = {0: _SCHEMA, 1: "ALTER TABLE rows ADD COLUMN target TEXT"}
+                for statement in older.get(version, "").split(";"):
+                    self._base.execute(statement)
+                if version in older:
                     self._base.execute(f"PRAGMA user_version = {_FORMAT}")
         except (OSError, sqlite3.Error) as error:
             raise OutputError(
@@ -133,8 +145,8 @@ class Project:
         with self._lock:
             found = self._base.execute(_SELECT + condition, values).fetchall()
         return [
-            Row(row, text, state, label, bool(is_random), version)
-            for row, text, state, label, is_random, version in found
+            Row(row, text, state, label, bool(is_random), version, target)
+            for row, text, state, label, is_random, version, target in found
         ]
 
     def _number(self, query: str, *values: object) -> int:
@@ -170,6 +182,11 @@ class Project:
         """Names of the labels, in the order of their keys; none before the project is set up."""
         return list((self.read_fact("setup") or {}).get("labels", ()))
 
+    @property
+    def has_pairs(self) -> bool:
+        """Pairs of sentences are checked in it, not texts labeled."""
+        return "languages" in (self.read_fact("setup") or {})
+
     def set_up(
         self,
         texts: Sequence[str],
@@ -193,11 +210,7 @@ class Project:
         """
         turns = random.Random(seed).sample(range(len(texts)), len(texts))  # noqa: S311  no secret
         with self._writing():
-            if self._number("SELECT count(*) FROM rows"):
-                raise DataError(
-                    f"cannot set up the project '{self.folder}': it has texts already and an empty "
-                    "one is needed; name another folder"
-                )
+            self._check_new()
             self._base.executemany(
                 "INSERT INTO rows (text, cells, turn, state, label, is_random) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
@@ -210,6 +223,48 @@ class Project:
             )
             facts = {"text_column": text_column, "columns": list(columns), "labels": list(labels)}
             self._write_fact("setup", facts)
+
+    def _check_new(self) -> None:
+        if self.labels:
+            raise DataError(
+                f"cannot set up the project '{self.folder}': it has texts already and an empty "
+                "one is needed; name another folder"
+            )
+
+    def set_up_pairs(self, pairs: Sequence[tuple[str, str]], *, languages: tuple[str, str]) -> None:
+        """Begin to check pairs of sentences, once.
+
+        Args:
+            pairs: Those of a memory; of two texts there are none before they are paired.
+
+        Raises:
+            DataError: The project has rows.
+        """
+        with self._writing():
+            self._check_new()
+            setup = {"labels": [ACCEPTED, REJECTED], "languages": languages, "fixed": bool(pairs)}
+            self._write_fact("setup", setup)
+            self._place_pairs(pairs)
+
+    def place_pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Say which pairs there are now; those that have an answer stay as they are."""
+        with self._writing():
+            self._place_pairs(pairs)
+
+    def _place_pairs(self, pairs: Sequence[tuple[str, str]]) -> None:
+        before = {(row.text, row.target): row for row in self._rows("1")}
+        now = set(pairs)
+        draw = random.Random(len(before))  # noqa: S311  no secret
+        self._base.executemany(
+            "INSERT INTO rows (text, target, cells, turn) VALUES (?, ?, '{}', ?)",
+            [(*pair, draw.randrange(2**31)) for pair in pairs if pair not in before],
+        )
+        changed = [
+            (OPEN if pair in now else _GONE, row.id)
+            for pair, row in before.items()
+            if row.state == (_GONE if pair in now else OPEN)
+        ]
+        self._base.executemany("UPDATE rows SET state = ? WHERE id = ?", changed)
 
     def add_label(self, name: str) -> None:
         """Name one label more."""
@@ -248,7 +303,11 @@ class Project:
 
     def list_rows(self, state: str | None = None) -> list[Row]:
         """All rows, or those of a state, in the order of the table."""
-        return self._rows("? IS NULL OR state = ? ORDER BY id", state, state)
+        return self._rows("state = coalesce(?, state) AND state != ? ORDER BY id", state, _GONE)
+
+    def list_accepted(self) -> list[Row]:
+        """Pairs that a person accepted."""
+        return [row for row in self.list_rows(LABELED) if row.label == ACCEPTED]
 
     def list_turns(self) -> list[int]:
         """Ids of all rows in the order of the draw: what is labeled, then what is open."""
@@ -369,6 +428,12 @@ def read_project(
         setup, rows, cells = project.read_fact("setup"), project.list_rows(), project.read_cells()
     finally:
         project.close()
+    if "languages" in (setup or {}):
+        raise DataError(
+            f"cannot read the project '{folder}' as a table of labels: it has pairs of sentences "
+            "and labeled texts are needed; give `source_lang` and `target_lang`, or name "
+            "another folder"
+        )
     pairs = [pair for pair in zip(rows, cells, strict=True) if not labeled or pair[0].label]
     if not pairs:
         raise DataError(
