@@ -102,8 +102,8 @@ def show_steps(
     lines = _Lines(console, "outer step", first=first)
 
     def on_step(record: Step) -> None:
-        if record.loss_before is not None:
-            words["losses"] = f"loss {record.loss_before:.3f} > {record.loss_after:.3f}"
+        before = "" if record.loss_before is None else f"{record.loss_before:.3f} > "
+        words["losses"] = f"loss {before}{record.loss_after:.3f}"
         if record.best_score is not None:
             words["score"] = f"score {record.best_score:.3f}"
         bar.update(task, completed=record.step, **words)

@@ -2,12 +2,13 @@
 
 import logging
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from nlp_meta import progress
-from nlp_meta.progress import Outlook, say_duration, show_count
+from nlp_meta.progress import Outlook, say_duration, show_count, show_steps
 
 
 @pytest.fixture
@@ -30,6 +31,17 @@ def test_a_log_file_gets_a_line_every_half_minute(clock):
         "cell 10 of 100, about 5 min left",
         "cell 18 of 100, about 5 min left",
     ]
+
+
+def test_a_line_tells_the_loss_of_its_own_step(clock, capsys):
+    """The loss before adaptation is measured now and then; a step without it shows no older one."""
+    with show_steps(9) as on_step:
+        for step, before in ((1, 0.7), (2, None)):
+            clock[0] += 40.0
+            on_step(SimpleNamespace(step=step, loss_before=before, loss_after=0.5, best_score=None))
+
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(", ")[1] for line in lines] == ["loss 0.700 > 0.500", "loss 0.500"]
 
 
 def test_a_terminal_gets_a_bar_and_no_lines(clock):
