@@ -16,8 +16,11 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import RETRIEVAL, Episode, evaluation_episode, split_folds
 from nlp_meta.data.pairs import evaluation_pairs
 from nlp_meta.data.tasks import Task
+from nlp_meta.encoders.batches import Row, split_by_task, stack_batches
+from nlp_meta.encoders.lora import BIAS, WEIGHT
+from nlp_meta.encoders.prefix import Embed
 from nlp_meta.evaluation.answers import episode_scorer
-from nlp_meta.meta.inner_loop import InnerLoop, drop_step_sizes
+from nlp_meta.meta.inner_loop import InnerLoop, drop_step_sizes, repeat
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import exact, narrow_labels
@@ -198,6 +201,28 @@ def name_rungs(
             yield name, answer_views(NEW_LABELS, support, targets, query)
         else:
             yield name, answer_views(NAMED_LABELS, believed, targets, told)
+
+
+def embedder(folder: str, *, frozen: bool) -> Embed:
+    """Features of a start; `frozen` leaves its low-rank terms out."""
+    model = MetaModel.from_pretrained(folder)
+    objective = model.objective_of("classification", Classification)
+    last = {objective.plan.head[-1] + suffix for suffix in (WEIGHT, BIAS)}
+    kept = {n: v * 0 if frozen else v for n, v in model.weights.items() if n not in last}
+    network, device = objective.network, objective.backbone.device
+    features: dict[str, NDArray[np.float32]] = {}
+
+    @torch.no_grad()
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        new = [text for text in dict.fromkeys(texts) if text not in features]
+        rows = [Row(states, 0, [True]) for states in network.encode(new)]
+        if new:
+            batches = stack_batches([rows], padding=network.padding, tokens=4096, device=device)
+            parts = [objective.run(repeat(kept, tasks=1), batch).cpu() for batch in batches]
+            features.update(zip(new, split_by_task(parts, batches)[0].numpy(), strict=True))
+        return np.stack([features[text] for text in texts])
+
+    return embed
 
 
 def shuffle(pool: Pool) -> Pool:
