@@ -2,7 +2,7 @@
 
 python recipes/label_names.py recipes/configs/compare_labels_english.yaml \\
   --meta-split meta-validation --labels 0 8 16 50 --draws 2 --output label_names.json
-The encoder of the config as it is, mean-pooled. `chance` draws labels, `majority` gives the most
+The encoder of the config as it is, mean-pooled, or a start through a head. `chance` draws labels, `majority` gives the most
 frequent one, `names` answers by what labels are called, `adapt` makes a head over features and
 n-grams, `named` around what names say where labels do not contradict them; `mixed_up` is `named`
 with the names of other labels of the task. Macro-F1; standard errors over tasks.
@@ -22,6 +22,7 @@ from measures.rungs import SEED, look, name_rungs, plain_start, split_views
 from nlp_meta.data.episodes import evaluation_episode
 from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.files.outputs import check_file, write_file
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.classification import to_predictions
 from nlp_meta.settings import DataSettings, ModelSettings
 from nlp_meta.training.plan import load_splits
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--meta-split", default="meta-validation")
     parser.add_argument("--tasks", nargs="*", help="names of tasks (default: all of the split)")
     parser.add_argument("--base", help="folder of the encoder (default: as the config names it)")
+    parser.add_argument("--start", help="folder of a start whose features are taken")
     parser.add_argument("--labels", type=int, nargs="*", default=[0, 8, 16, 50])
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True, help="gets the scores as JSON")
@@ -43,9 +45,11 @@ def main() -> None:
     config = yaml.safe_load(options.config.read_text(encoding="utf-8"))
     (tasks,) = load_splits(DataSettings(**config["data"]), options.meta_split)
     settings = ModelSettings(**{**config["model"], "pooling": "mean", "head": "ridge"})
-    model = plain_start(
-        replace(settings, model_name_or_path=options.base or settings.model_name_or_path)
-    )
+    if options.start:
+        model = MetaModel.from_pretrained(options.start)
+    else:
+        base = options.base or settings.model_name_or_path
+        model = plain_start(replace(settings, model_name_or_path=base))
     scores: dict[str, dict[str, dict[str, list[float]]]] = {}
     for task in [task for task in tasks if not options.tasks or task.name in options.tasks]:
         draws = list(product(options.labels, range(options.draws)))

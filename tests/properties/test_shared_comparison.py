@@ -33,6 +33,7 @@ def compare(launch: list[str], folder: Path) -> dict[tuple[object, ...], object]
     }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_processes_make_the_cells_that_one_makes(tmp_path):
     """Another route: one process alone. Each of the two has written a file of its own."""

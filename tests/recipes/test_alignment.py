@@ -145,6 +145,7 @@ def test_translation_alone_has_neither_labels_nor_a_head(alone):
     assert not (alone / "head.safetensors").exists()
 
 
+@pytest.mark.long
 def test_two_processes_equal_one(train, mixed):
     """The recipe itself, launched."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
