@@ -386,7 +386,7 @@ def _see(
     targets = np.array([labels.index(example.target) for example in support])
     plain, views = see_texts(objective, start, texts, prior=prior, ngrams=when != "none")
     own = objective.own_head(plain)
-    if trust == NEW_LABELS:  # which the encoder as it was before the start has
+    if own is None:  # nothing answers before labels do, but for their names
         named = name_head(exact(objective), plain, views.features, descriptions)
         if (believed := believe_names(views, named, targets)) is not None:
             trust, views, own = NAMED_LABELS, believed, named

@@ -173,7 +173,8 @@ class MetaModel(Model):
         """The model of labels that no text has yet.
 
         Labels that the start knows are answered as meta-training taught, among these alone. Others
-        are answered by the encoder as it was before the start, by their names and descriptions.
+        are answered by their names and descriptions, as the encoder was before the start, or as it
+        is in a start that makes a head from each support set.
 
         Args:
             labels: At least 2 names, or what each means by its name.
@@ -195,9 +196,11 @@ class MetaModel(Model):
         return self._read_names(names, [text.strip() for text in as_texts(texts, "texts")])
 
     def _read_names(self, labels: Mapping[str, str], texts: Sequence[str]) -> AdaptedModel:
-        """The encoder as it was before the start, with a head made of what labels are called."""
-        known = self.objective_of(CLASSIFICATION, Classification)
-        plain, weights, settings = pretrained(known, self.encoder_settings)
+        """A head made of what labels are called, over the features that `adapt` would take."""
+        plain = self.objective_of(CLASSIFICATION, Classification)
+        weights, settings = self.start_of(CLASSIFICATION), self.encoder_settings
+        if plain.head == "shared":
+            plain, weights, settings = pretrained(plain, settings)
         plain, weights = narrow_labels(plain, weights, labels, shared=False)
         weights, views = see_texts(plain, weights, texts[:MOST_EXAMPLES], prior=None, ngrams=False)
         head = answer_by_names(name_head(exact(plain), weights, views.features, labels))

@@ -10,6 +10,7 @@ import torch
 
 from nlp_meta.cli import main
 from nlp_meta.errors import LabelError
+from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.label_names import (
     answer_by_names,
@@ -18,6 +19,7 @@ from nlp_meta.models.label_names import (
     name_head,
     write_label,
 )
+from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import KNOWN_LABELS, Views
 
 THINGS = ("room", "agent", "phone", "staff", "food", "house", "beach", "train")
@@ -83,6 +85,34 @@ def test_a_new_label_set_answers_without_a_labeled_text(start, tmp_path):
     assert not np.allclose(described.predict_proba(TEXTS), model.predict_proba(TEXTS))
     with pytest.raises(LabelError, match="at least 2 different ones"):
         start.for_labels(["room"], TEXTS)
+
+
+@pytest.fixture
+def moved_features(start):
+    """A start that makes a head from each support set, its low-rank terms away from zero."""
+    settings = replace(start.encoder_settings, head="ridge")
+    objective = build_classifier(settings, labels=(), device="cpu", precision="no")
+    weights = objective.meta_parameters(torch.Generator().manual_seed(0))
+    weights = {
+        name: start.weights.get(f"classification.{name}", value + 0.3)
+        for name, value in weights.items()
+    }
+    return MetaModel({"classification": objective}, weights, settings, start.adaptation)
+
+
+def test_a_start_that_makes_heads_reads_names_by_its_own_features(start, moved_features):
+    """With labels and without; the other start's features are the encoder's."""
+    names = ["room", "agent", "phone"]
+    plain, moved = (model.for_labels(names, TEXTS) for model in (start, moved_features))
+
+    assert not np.allclose(moved.predict_proba(TEXTS), plain.predict_proba(TEXTS), atol=1e-3)
+    texts = [f"{label} {label} {word}" for label in names for word in ("awful", "great", "old")]
+    labels = [text.split()[0] for text in texts]
+    described = moved_features.adapt(texts, labels, label_descriptions={"room": "small old room"})
+    undescribed = moved_features.adapt(texts, labels)
+    assert not np.allclose(
+        described.predict_proba(texts), undescribed.predict_proba(texts), atol=1e-6
+    )
 
 
 def test_labels_that_the_start_knows_are_answered_as_it_learned(start):
