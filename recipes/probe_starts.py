@@ -2,11 +2,13 @@
 
 python recipes/probe_starts.py recipes/configs/compare_labels_english.yaml \
   --starts joint=runs/joint ridge=runs/ridge --output probe.json    # `frozen`: as pretrained
-With `--adapt`: which start `nlp-meta adapt` makes the most of, from 0 labels on.
+With `--adapt`: which start `nlp-meta adapt` makes the most of, from 0 labels on; several folders,
+`NAME=FOLDER,FOLDER`, answer by the mean of their probabilities.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -14,9 +16,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 import yaml
-from measures.rungs import answer_by_default, embedder
+from measures.rungs import answer_by_default, average, embedder
 
-from nlp_meta.data.episodes import Queries, evaluation_episode
+from nlp_meta.data.episodes import Episode, Queries, evaluation_episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.encoders.prefix import Embed
 from nlp_meta.evaluation.answers import episode_scorer
@@ -29,22 +31,25 @@ from nlp_meta.training.plan import load_splits
 SEED, QUERIES, FOLDS, STRENGTHS = 7, 200, 4, (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
-def score(embed: Embed, task: Task, *, labels: int, draws: int) -> list[float]:
-    learn = linear_probe(embed, regularization=STRENGTHS, folds=FOLDS, seed=0)
-    metric, scores = episode_scorer("macro_f1"), []
-    for draw in range(draws):
-        e = evaluation_episode(task, labels_total=labels, seed=SEED, draw=draw, max_query=QUERIES)
-        answers = learn(e.support_set)(Queries(tuple(row.source for row in e.query)))
-        scores.append(metric(e, answers))
-    return scores
-
-
-def adapt_score(model: MetaModel, task: Task, *, labels: int, draws: int) -> list[float]:
-    """The same by what `nlp-meta adapt` makes of a start."""
+def draw_episodes(task: Task, *, labels: int, draws: int) -> list[Episode]:
     take = partial(evaluation_episode, task, labels_total=labels, seed=SEED, max_query=QUERIES)
-    episodes = [take(draw=draw) for draw in range(draws)]
-    answers = answer_by_default(model, task, episodes)
-    return list(map(episode_scorer("macro_f1"), episodes, answers))
+    return [take(draw=draw) for draw in range(draws)]
+
+
+def score(embed: Embed, task: Task, *, metric: str, labels: int, draws: int) -> list[float]:
+    learn = linear_probe(embed, regularization=STRENGTHS, folds=FOLDS, seed=0)
+    episodes = draw_episodes(task, labels=labels, draws=draws)
+    answers = [learn(e.support_set)(Queries(tuple(x.source for x in e.query))) for e in episodes]
+    return list(map(episode_scorer(metric), episodes, answers))
+
+
+def adapt_score(
+    models: Sequence[MetaModel], task: Task, *, metric: str, labels: int, draws: int
+) -> list[float]:
+    """The same by what `nlp-meta adapt` makes of starts, the mean of their probabilities."""
+    episodes = draw_episodes(task, labels=labels, draws=draws)
+    answers = zip(*(answer_by_default(model, task, episodes) for model in models), strict=True)
+    return list(map(episode_scorer(metric), episodes, map(average, answers)))
 
 
 def main() -> None:
@@ -54,6 +59,7 @@ def main() -> None:
     parser.add_argument("--meta-split", default="meta-test")
     parser.add_argument("--labels", nargs="+", type=int, default=[16, 100])
     parser.add_argument("--draws", type=int, default=2)
+    parser.add_argument("--metric", default="macro_f1")
     parser.add_argument("--adapt", action="store_true", help="judge what `adapt` makes of each")
     parser.add_argument("--output", type=Path, required=True, help="gets the scores as JSON")
     options = parser.parse_args()
@@ -61,15 +67,14 @@ def main() -> None:
     (tasks,) = load_splits(DataSettings(**data), options.meta_split)
     named = [start.split("=", 1) for start in options.starts]
     if options.adapt:
-        judges = {
-            name: partial(adapt_score, MetaModel.from_pretrained(folder)) for name, folder in named
-        }
+        load = MetaModel.from_pretrained
+        judges = {n: partial(adapt_score, [*map(load, f.split(","))]) for n, f in named}
     else:
         judges = {"frozen": partial(score, embedder(named[0][1], frozen=True))}
         judges |= {n: partial(score, embedder(folder, frozen=False)) for n, folder in named}
     scores = {}
     for labels in options.labels:
-        take: Any = {"labels": labels, "draws": options.draws}
+        take: Any = {"labels": labels, "draws": options.draws, "metric": options.metric}
         at = {name: {t.name: judge(t, **take) for t in tasks} for name, judge in judges.items()}
         scores[str(labels)] = at
         means = {name: {t: fmean(v) for t, v in of.items()} for name, of in at.items()}

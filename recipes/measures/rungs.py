@@ -91,6 +91,18 @@ def answer_by_default(
         yield to_predictions(logits.log_softmax(-1), episode.labels, episode.labels)
 
 
+def average(answers: Sequence[Sequence[Prediction]]) -> list[Prediction]:
+    """The mean of what several models answer to the same texts."""
+    means = [
+        {
+            label: fmean(p.probabilities[label] for p in of_text)
+            for label in of_text[0].probabilities
+        }
+        for of_text in zip(*answers, strict=True)
+    ]
+    return [Prediction(max(mean, key=lambda label: mean[label]), mean) for mean in means]
+
+
 def answer_pairs(
     model: MetaModel, _: Task, episodes: Sequence[Episode]
 ) -> Iterator[Sequence[Answer]]:
