@@ -42,6 +42,7 @@ from nlp_meta.files.projects import LABELED, LEAST_RANDOM, MODEL, OPEN, Project,
 from nlp_meta.hub.builtin_starts import choose_start
 from nlp_meta.models.adaptation import FOLDS
 from nlp_meta.models.classification import exact, fit_start, see_texts
+from nlp_meta.models.label_names import NAMED_LABELS, answer_names, begin_at_names
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import (
     KNOWN_LABELS,
@@ -151,7 +152,7 @@ class Learner:
             settings=start.encoder_settings,
             how=start.adaptation[CLASSIFICATION],
         )
-        self._objective, self._trust = exact(objective), how.trust or NEW_LABELS
+        self._objective, self._start_trust = exact(objective), how.trust or NEW_LABELS
         self._names = match.spellings
         self._seen, self._parts, self._unseen = [], [], self.project.list_turns()
         self._learned = 0
@@ -201,7 +202,10 @@ class Learner:
         return sorted(rows, key=lambda row: turns[row.id])[:MOST_EXAMPLES]
 
     def _take(self, rows: Sequence[Row]) -> tuple[list[str], Views, Views, Targets]:
-        """Labels that have examples, views of all texts by these, and the support set."""
+        """Labels that have examples, views of all texts by these, and the support set.
+
+        What they are called answers as well, where the start says nothing of them.
+        """
         self._parts = [_join(self._parts)]
         given = {self._names[row.label or ""] for row in rows}
         used = [place for place, label in enumerate(self._objective.labels) if label in given]
@@ -211,7 +215,15 @@ class Learner:
         views = replace(self._parts[0], start=start, prior=prior)
         places = {row: place for place, row in enumerate(self._seen)}
         targets = np.array([labels.index(self._names[row.label or ""]) for row in rows])
-        return labels, views, views[[places[row.id] for row in rows]], targets
+        support = views[[places[row.id] for row in rows]]
+        fitted = replace(self._objective, labels=tuple(labels))
+        self._trust, self._head = self._start_trust, None
+        if named := begin_at_names(fitted, self._weights, support, targets, {}):
+            self._trust, (support, self._head) = NAMED_LABELS, named
+            views = answer_names(views, self._head)
+        elif len(labels) == len(self._objective.labels):
+            self._head = self._objective.own_head(self._weights)
+        return labels, views, support, targets
 
     def _written(self, label: str) -> str:
         return next(written for written in self._labels if self._names[written] == label)
@@ -267,9 +279,7 @@ class Learner:
             support,
             targets,
             labels=labels,
-            head=self._objective.own_head(self._weights)
-            if len(labels) == len(self._objective.labels)
-            else None,
+            head=self._head,
             prior=self.start.companion,
         )
         having = Counter(word for row in rows for word in set(_WORD.findall(row.text.lower())))

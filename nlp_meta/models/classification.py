@@ -43,9 +43,8 @@ from nlp_meta.models.companion import FACTORS, Companion, CompanionReport, find_
 from nlp_meta.models.label_judge import LabelJudge
 from nlp_meta.models.label_names import (
     NAMED_LABELS,
-    believe_names,
+    begin_at_names,
     check_descriptions,
-    name_head,
 )
 from nlp_meta.models.texts import check_support, count_cut, count_unknown
 from nlp_meta.models.views import (
@@ -386,10 +385,8 @@ def _see(
     targets = np.array([labels.index(example.target) for example in support])
     plain, views = see_texts(objective, start, texts, prior=prior, ngrams=when != "none")
     own = objective.own_head(plain)
-    if own is None:  # nothing answers before labels do, but for their names
-        named = name_head(exact(objective), plain, views.features, descriptions)
-        if (believed := believe_names(views, named, targets)) is not None:
-            trust, views, own = NAMED_LABELS, believed, named
+    if named := begin_at_names(exact(objective), plain, views, targets, descriptions):
+        trust, (views, own) = NAMED_LABELS, named
     head = make_head(trust, views, targets, labels=labels, head=own, prior=prior)
     last = objective.plan.head[-1]
     weights = {**plain, last + WEIGHT: head.weight, last + BIAS: head.bias}

@@ -110,6 +110,32 @@ def believe_names(views: Views, head: Head, targets: NDArray[np.int64]) -> Views
     return named
 
 
+def begin_at_names(
+    objective: Classification,
+    weights: Weights,
+    views: Views,
+    targets: NDArray[np.int64],
+    descriptions: Mapping[str, str],
+) -> tuple[Views, Head] | None:
+    """Let the names of its labels answer where nothing else does before labels do.
+
+    Args:
+        objective: In float32; its labels are those of the targets.
+        weights: Meta-parameters, without the task dimension.
+        views: Of the labeled texts; `targets` are the places of their labels.
+        descriptions: Of labels that have one.
+
+    Returns:
+        The views with the answers of names, and their layer; None where the start has a head of
+        its own, or where labels contradict their names.
+    """
+    if objective.own_head(weights) is not None:
+        return None
+    head = name_head(objective, weights, views.features, descriptions)
+    believed = believe_names(views, head, targets)
+    return None if believed is None else (believed, head)
+
+
 def answer_by_names(head: Head) -> Head:
     """The layer that answers where no text is labeled, calibrated as other tasks taught."""
     sure = trust_at(NAMED_LABELS, examples=0, labels=len(head[1]))

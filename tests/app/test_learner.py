@@ -19,20 +19,20 @@ TEXTS = [
 ]
 
 
-@pytest.fixture
-def project(tmp_path):
+@pytest.fixture(params=[list(WORDS)])
+def project(tmp_path, request):
     project = Project(tmp_path / "p", create=True)
     texts = [text for text, _ in TEXTS]
     cells = [{"text": text} for text in texts]
     given = {"text_column": "text", "columns": ["text"], "given": [None] * len(texts)}
-    project.set_up(texts, cells, labels=list(WORDS), **given)
+    project.set_up(texts, cells, labels=request.param, **given)
     return project
 
 
 def give(project, count):
     for _ in range(count):
         row, is_random = project.next_row()
-        label = TEXTS[row.id - 1][1]
+        label = dict(zip(WORDS, project.labels, strict=True))[TEXTS[row.id - 1][1]]
         project.answer(row.id, row.version, state=LABELED, label=label, is_random=is_random)
 
 
@@ -41,7 +41,9 @@ def finish(learner):
         learner.work()
 
 
+@pytest.mark.parametrize("project", [list(WORDS), ["shop", "office"]], indirect=True)
 def test_answers_of_the_page_are_those_of_the_saved_model(project, tiny_start):
+    """Of labels that the start knows, and of new ones, whose names are read."""
     learner = Learner(project, start=tiny_start)
     give(project, 20)
     finish(learner)
