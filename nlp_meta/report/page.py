@@ -9,18 +9,15 @@ import base64
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from nlp_meta.errors import DataError
-from nlp_meta.escapes import escape_markdown, visible
+from nlp_meta.escapes import escape_markdown
 from nlp_meta.files.outputs import write_file
 from nlp_meta.report.facts import contents_of
 from nlp_meta.report.plots import (
@@ -37,6 +34,7 @@ from nlp_meta.report.plots import (
     save_figure,
     to_svg,
 )
+from nlp_meta.report.runs import load_template, show_signs
 from nlp_meta.report.scores import (
     Results,
     check_results,
@@ -276,7 +274,6 @@ def _address(svg: str) -> Markup:
 PAGE = "report.html"
 
 _TEMPLATE = "report.html.j2"
-_LONGEST = 5_000  # signs of one value on the page; prompts are the longest
 
 
 def write_report(
@@ -313,7 +310,8 @@ def write_report(
         **_show_texts(results, best, other, most=texts),
     }
     page = folder / PAGE
-    html = _template().render(values).lstrip()
+    filters = {"short": shorten_text, "unbroken": _keep_together, "prose": _write_prose}
+    html = load_template(_TEMPLATE, **filters).render(values).lstrip()
     write_file(page, html.encode(errors="replace"), argument="folder")
     return (page, *paths)
 
@@ -334,30 +332,6 @@ def _show_texts(results: Results, best: Rows, other: Rows, *, most: int) -> dict
     }
 
 
-@cache
-def _template() -> Template:
-    source = resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True,
-        finalize=_show_signs,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["short"] = shorten_text
-    environment.filters["unbroken"] = _keep_together
-    environment.filters["prose"] = _write_prose
-    return environment.from_string(source)
-
-
-def _show_signs(value: object) -> object:
-    """Let no value turn the page around or fill it; what the template wrote stays as it is."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    shown = visible(value, keep="\n\t")
-    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"
-
-
 def _keep_together(text: str) -> str:
     """Let no line break fall inside an interval or between p and its value."""
     inside = re.sub(r"\[[^]]*\]", lambda match: match[0].replace(" ", "\u00a0"), text)
@@ -366,7 +340,7 @@ def _keep_together(text: str) -> str:
 
 def _write_prose(text: str) -> Markup:
     """Write what stands in backticks as code, as titles have commands."""
-    shown = str(escape(str(_show_signs(_keep_together(text)))))
+    shown = str(escape(str(show_signs(_keep_together(text)))))
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", shown))  # noqa: S704
 
 

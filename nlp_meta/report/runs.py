@@ -6,7 +6,7 @@ or dark; nothing is fetched and no script is in it. While a run goes, the page l
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 
 from nlp_meta.errors import DataError
 from nlp_meta.escapes import visible
@@ -25,6 +26,8 @@ PAGE_SECONDS = 30
 """After which the page of a run that goes is written, and loads itself, anew."""
 
 _TEMPLATE = "runs.html.j2"
+_LONGEST = 5_000
+"""Signs of one value on a page; prompts are the longest."""
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _BELOW, _ABOVE = 640, 230, 46, 18, 26, 10
 _COLORS, _FEW = 6, 12
 _WINDOW = 10
@@ -178,7 +181,7 @@ def write_runs(
         "size": (_WIDTH, _HEIGHT, _LEFT, _RIGHT, _BELOW),
         "few": _FEW,
     }
-    page = _template().render(values)
+    page = load_template(_TEMPLATE).render(values)
     write_file(path, page.encode(errors="replace"), replace=replace, argument="output")
 
 
@@ -241,13 +244,23 @@ def _ticks(low: float, high: float) -> Iterator[float]:
 
 
 @cache
-def _template() -> Template:
-    source = resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
+def load_template(name: str, **filters: Callable[[str], str]) -> Template:
+    """Load a template of this folder, which escapes every value and shows what is not seen."""
+    source = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True,
+        finalize=show_signs,
         undefined=StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= filters
     return environment.from_string(source)
+
+
+def show_signs(value: object) -> object:
+    """Let no value turn the page around or fill it; what the template wrote stays as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    shown = visible(value, keep="\n\t")
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"

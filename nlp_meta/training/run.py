@@ -44,7 +44,7 @@ from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.skills import AnySettings
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.ngrams import NgramModel, fit_prior
-from nlp_meta.report.runs import PAGE_SECONDS, read_run, write_runs
+from nlp_meta.report.runs import PAGE_SECONDS, Run, read_run, write_runs
 from nlp_meta.settings import (
     AdaptationSettings,
     MetaTraining,
@@ -205,12 +205,16 @@ class _Page(Callback):
         self._writes = accelerator.is_main_process
         self._folder, self._steps = Path(settings.run.output_dir), settings.outer.steps
         self._facts = {"tasks": f"{seen} seen, {unseen} unseen"}
-        self._written = time.monotonic()
+        self._written, self._records = time.monotonic(), list[Mapping[str, Any]]()
 
     def on_outer_step(self, record: StepRecord) -> None:
+        if not self._writes:
+            return
+        # The log of a run that goes on has what came before.
+        self._records += [asdict(record)] if self._records else read_run(self._folder).records
         due = time.monotonic() - self._written > PAGE_SECONDS
-        if self._writes and (due or record.score is not None or record.step >= self._steps):
-            run = replace(read_run(self._folder), steps=self._steps, facts=self._facts)
+        if due or record.score is not None or record.step >= self._steps:
+            run = Run(self._folder.name, self._records, steps=self._steps, facts=self._facts)
             live = record.step < self._steps
             write_runs(self._folder / RUN_PAGE, [run], live=live, replace=True)
             self._written = time.monotonic()

@@ -3,15 +3,17 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from nlp_meta.cli import main
 from nlp_meta.errors import DataError, OutputError
 from nlp_meta.hub.storage import layout_of
+from nlp_meta.meta.state import StepRecord, write_log
 from nlp_meta.report.runs import Run, find_runs, read_run, say_time, write_runs
 from nlp_meta.settings import RunSettings
-from nlp_meta.training.run import check_run_output
+from nlp_meta.training.run import _Page, check_run_output
 
 
 def line(step, *, before, after, score=None, moved=1.0):
@@ -134,3 +136,24 @@ def test_what_is_no_run_is_told(tmp_path, runs):
 @pytest.mark.parametrize(("seconds", "words"), [(5, "5 s"), (600, "10 min"), (7200, "2.0 h")])
 def test_times_are_said(seconds, words):
     assert say_time(seconds) == words
+
+
+def test_the_page_of_a_run_that_goes_on_has_what_came_before(tmp_path):
+    """As if its whole log were read again."""
+    run, outer = SimpleNamespace(output_dir=tmp_path), SimpleNamespace(steps=3)
+    settings, process = SimpleNamespace(run=run, outer=outer), SimpleNamespace(is_main_process=True)
+    records = [
+        StepRecord(**each, learning_rate=0.1, loss_before=1, loss_after=1, gradient_norm=1)
+        for each in LINES
+    ]
+    write_log(tmp_path, records[0])
+    page = _Page(settings, process, 5, 2)
+
+    for record in records[1:]:
+        write_log(tmp_path, record)
+        page.on_outer_step(record)
+
+    again = replace(read_run(tmp_path), steps=3, facts={"tasks": "5 seen, 2 unseen"})
+    write_runs(tmp_path / "again.html", [again])
+    written = [(tmp_path / name).read_text(encoding="utf-8") for name in ("run.html", "again.html")]
+    assert written[0] == written[1]
