@@ -6,6 +6,8 @@ What methods of labels, of translations found and of translations written compet
 
 import itertools
 import json
+import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -36,6 +38,7 @@ from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.skills import SKILLS, AnySettings, build_objectives
 from nlp_meta.objectives.classification import Classification
+from nlp_meta.progress import say_duration
 from nlp_meta.report.scores import join_names
 from nlp_meta.settings import (
     Comparison,
@@ -47,9 +50,13 @@ from nlp_meta.training.plan import load_splits, union_of_labels, validation_epis
 AnyComparison = Comparison | RetrievalComparison | GenerationComparison
 Tasks = Sequence[Task]
 
+logger = logging.getLogger(__name__)
+
 BYTES_A_NUMBER = 4
 UNMOVED: Mapping[str, object] = {"examples_before": 0, "parameters": 0, "bytes": 0}
 """Facts of a method that neither was trained before nor moves a number of its own."""
+_SAMPLE = 16
+"""Texts whose time is taken."""
 _ALGORITHMS = {
     "reptile": "Reptile",
     "fomaml": "FOMAML",
@@ -176,6 +183,36 @@ class Bench:
                 backbone, batch_tokens=tokens, storage=self.storage
             )
         return self._embedders[key]
+
+
+def foretell(
+    bench: Bench, methods: Mapping[str, Method], cells: Sequence[tuple[str, Episode]]
+) -> None:
+    """Log about how long cells will take, by the time that the encoder takes for a few texts.
+
+    Every text is read once. An example that is learned from is read once more; where the whole
+    encoder moves three times, as there is a way back, and queries are read anew.
+    """
+    encoders = [loaded.backbone for loaded in bench._loaded.values()]
+    texts = {text for _, e in cells for text in (*e.support_set.texts, *e.queries.texts)}
+    texts |= {text for _, e in cells for text in e.candidates}
+    sample = sorted(texts)[:: len(texts) // _SAMPLE or 1][: _SAMPLE + 1]
+    if bench.skill == GENERATION or not encoders or len(sample) < 2:
+        return
+    embed = mean_pooled_embedder(encoders[0], batch_tokens=bench.settings.run.batch_tokens)
+    embed(sample[:1])
+    began = time.perf_counter()
+    embed(sample[1:])
+    look = (time.perf_counter() - began) / len(sample[1:])
+    size, looks = sum(value.numel() for value in encoders[0].encoder.parameters()), len(texts)
+    for method, episode in ((methods[name], episode) for name, episode in cells):
+        learned = method.examples(len(episode.support))
+        if int(str(method.facts.get("parameters") or 0)) >= size:
+            looks += 3 * learned + len(episode.query)
+        elif learned > len(episode.support):
+            looks += learned
+    shown = say_duration(look * looks)
+    logger.info("the %d methods will take about %s", len(methods), shown)
 
 
 @dataclass(frozen=True, slots=True)

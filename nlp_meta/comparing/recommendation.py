@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nlp_meta.comparing.bench import Bench, Method
+from nlp_meta.comparing.bench import Bench, Method, foretell
 from nlp_meta.comparing.methods import find_method
 from nlp_meta.data.answers import Prediction, only_predictions
 from nlp_meta.data.episodes import Episode, split_folds
@@ -92,6 +92,8 @@ def recommend(
     methods, skipped = _build(bench)
     rounds = [fold_task(task, folds=folds, seed=seed + repeat) for repeat in range(repeats)]
     trainings = (len(methods) + len(SHARES)) * repeats * folds
+    cells = [(name, episode) for part in rounds for episode in part for name in methods]
+    foretell(bench, methods, cells)
     tick = Ticker(on_step, total=trainings)
     outlook = Outlook({(name, 0): trainings / len(methods) for name in methods})
     answers = _answer(methods, task, rounds, tick, outlook)

@@ -23,6 +23,7 @@ from nlp_meta.comparing.bench import (
     Bench,
     Method,
     draw_episodes,
+    foretell,
     skill_of,
 )
 from nlp_meta.comparing.fingerprints import check_unseen, fingerprint, hash_adapter
@@ -331,6 +332,7 @@ def _make_cells(
     for name, method in methods.items():
         if method.announce is not None:
             method.announce([episode for other, episode in missing if other == name])
+    foretell(bench, methods, missing)
     outlook = Outlook(Counter((name, len(episode.support)) for name, episode in missing))
     for number, (name, episode) in enumerate(missing, start=len(cells) - len(missing)):
         if on_cell:
