@@ -176,14 +176,20 @@ def say_duration(seconds: float) -> str:
 
 
 class Outlook:
-    """Logs how long a work of several methods takes, as soon as each has worked once.
+    """Logs how long a work of several methods takes: roughly at first, again when each worked once.
 
     Args:
         turns: How often each method works, by its name and a size that its time depends on.
+        expected: Seconds that a rough look says; None for no such look.
     """
 
-    def __init__(self, turns: Mapping[tuple[str, int], float]) -> None:
+    def __init__(
+        self, turns: Mapping[tuple[str, int], float], *, expected: float | None = None
+    ) -> None:
         self.turns = turns
+        if expected is not None:
+            methods = len({name for name, _ in turns})
+            logger.info("%d methods, about %s by a first look", methods, say_duration(expected))
         self.seconds: dict[tuple[str, int], float] = {}
         self.began = time.monotonic()
 

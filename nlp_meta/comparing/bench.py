@@ -6,7 +6,6 @@ What methods of labels, of translations found and of translations written compet
 
 import itertools
 import json
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +37,6 @@ from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.skills import SKILLS, AnySettings, build_objectives
 from nlp_meta.objectives.classification import Classification
-from nlp_meta.progress import say_duration
 from nlp_meta.report.scores import join_names
 from nlp_meta.settings import (
     Comparison,
@@ -49,8 +47,6 @@ from nlp_meta.training.plan import load_splits, union_of_labels, validation_epis
 
 AnyComparison = Comparison | RetrievalComparison | GenerationComparison
 Tasks = Sequence[Task]
-
-logger = logging.getLogger(__name__)
 
 BYTES_A_NUMBER = 4
 UNMOVED: Mapping[str, object] = {"examples_before": 0, "parameters": 0, "bytes": 0}
@@ -187,18 +183,21 @@ class Bench:
 
 def foretell(
     bench: Bench, methods: Mapping[str, Method], cells: Sequence[tuple[str, Episode]]
-) -> None:
-    """Log about how long cells will take, by the time that the encoder takes for a few texts.
+) -> float | None:
+    """Seconds that cells will take, roughly, by those that the encoder takes for a few texts.
 
     Every text is read once. An example that is learned from is read once more; where the whole
     encoder moves three times, as there is a way back, and queries are read anew.
+
+    Returns:
+        None where translations are written, or no method has an encoder.
     """
     encoders = [loaded.backbone for loaded in bench._loaded.values()]
     texts = {text for _, e in cells for text in (*e.support_set.texts, *e.queries.texts)}
     texts |= {text for _, e in cells for text in e.candidates}
     sample = sorted(texts)[:: len(texts) // _SAMPLE or 1][: _SAMPLE + 1]
     if bench.skill == GENERATION or not encoders or len(sample) < 2:
-        return
+        return None
     embed = mean_pooled_embedder(encoders[0], batch_tokens=bench.settings.run.batch_tokens)
     embed(sample[:1])
     began = time.perf_counter()
@@ -211,8 +210,7 @@ def foretell(
             looks += 3 * learned + len(episode.query)
         elif learned > len(episode.support):
             looks += learned
-    shown = say_duration(look * looks)
-    logger.info("the %d methods will take about %s", len(methods), shown)
+    return look * looks
 
 
 @dataclass(frozen=True, slots=True)

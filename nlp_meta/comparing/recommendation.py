@@ -93,9 +93,9 @@ def recommend(
     rounds = [fold_task(task, folds=folds, seed=seed + repeat) for repeat in range(repeats)]
     trainings = (len(methods) + len(SHARES)) * repeats * folds
     cells = [(name, episode) for part in rounds for episode in part for name in methods]
-    foretell(bench, methods, cells)
     tick = Ticker(on_step, total=trainings)
-    outlook = Outlook({(name, 0): trainings / len(methods) for name in methods})
+    turns = {(name, 0): trainings / len(methods) for name in methods}
+    outlook = Outlook(turns, expected=foretell(bench, methods, cells))
     answers = _answer(methods, task, rounds, tick, outlook)
     metric = bench.settings.comparison.metric
     scored = {name: _score(task, by_repeat, metric) for name, by_repeat in answers.items()}

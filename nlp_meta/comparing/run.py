@@ -332,8 +332,8 @@ def _make_cells(
     for name, method in methods.items():
         if method.announce is not None:
             method.announce([episode for other, episode in missing if other == name])
-    foretell(bench, methods, missing)
-    outlook = Outlook(Counter((name, len(episode.support)) for name, episode in missing))
+    works = Counter((name, len(episode.support)) for name, episode in missing)
+    outlook = Outlook(works, expected=foretell(bench, methods, missing))
     for number, (name, episode) in enumerate(missing, start=len(cells) - len(missing)):
         if on_cell:
             on_cell(number, len(cells))

@@ -57,12 +57,15 @@ def test_a_terminal_gets_a_bar_and_no_lines(clock):
 def test_the_first_round_tells_how_long_all_rounds_take(clock, caplog):
     """Nine more of 10 and of 20 seconds are 270."""
     with caplog.at_level(logging.INFO):
-        outlook = Outlook({("quick", 8): 10, ("slow", 8): 10})
+        outlook = Outlook({("quick", 8): 10, ("slow", 8): 10}, expected=290.0)
         for method, seconds in (("quick", 10.0), ("slow", 30.0), ("quick", 40.0)):
             clock[0] = seconds
             outlook(method, 8)
 
-    assert caplog.messages == ["20 trainings of 2 methods, about 4 min more, most of it for slow"]
+    assert caplog.messages[0] == "2 methods, about 5 min by a first look"
+    assert caplog.messages[1:] == [
+        "20 trainings of 2 methods, about 4 min more, most of it for slow"
+    ]
 
 
 def test_a_single_round_is_not_foretold(clock, caplog):
