@@ -144,6 +144,7 @@ class Origin:
         separator: Between cells; None where the ending says it.
         pattern: Of files that are no table: a regular expression that a row matches, with
             groups named as the columns.
+        mask_users: Write names of users, such as @ann, as @user.
     """
 
     address: Text
@@ -153,6 +154,7 @@ class Origin:
     header: Names | None = None
     separator: str | None = None
     pattern: Text | None = None
+    mask_users: bool = False
     files: Annotated[tuple[OriginFile, ...], Field(min_length=1)]
 
     def __post_init__(self) -> None:

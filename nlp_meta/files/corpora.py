@@ -27,6 +27,7 @@ from nlp_meta.tables.rows import Cells, Reading, TableError
 PARTED = "70/30"
 """The split of a file whose rows are parted into `train` and `test`, by a hash of each text."""
 UNKNOWN = "unknown"
+_USER = re.compile(r"(?<![\w@])@\w+")
 _TRAIN_SHARE = 0.7
 _LARGEST = 2**28
 
@@ -183,6 +184,7 @@ def _read_rows(card: DataCard, origin: Origin, file: OriginFile, content: bytes)
         if any(str(cells[column]) != value for column, value in wanted.items()):
             continue
         text = normalize_text(str(cells[origin.text] or ""))
+        text = _USER.sub("@user", text) if origin.mask_users else text
         label = _agree([_name_label(card, file, labels, cells[name]) for name in names])
         if text and label is not None:
             rows.append((text, label))

@@ -19,7 +19,7 @@ from nlp_meta.files.corpora import fetch_corpus
 FILES = {
     "shops/a b.csv": 'text,sort,stars\n"slow, sad",shop,1\nquick,shop,5\nneat,bank,4\n,shop,5\n',
     "more.csv": "text,sort,stars\nlate again,shop,2\nso so,shop,3\n",
-    "lines.txt": "".join(f"{n % 2}\tword{n} is {n}\n" for n in range(200)),
+    "lines.txt": "".join(f"{n % 2}\tword{n} @ann is {n}\n" for n in range(200)),
 }
 CARD = """---
 language: en
@@ -59,6 +59,7 @@ LINES = """\
       label: mark
       pattern: "^(?P<mark>[01])\\\\t(?P<words>.*)$"
       labels: {{"0": bad, "1": good}}
+      mask_users: true
       files:
       - {{task: shop, split: 70/30, path: lines.txt, sha256: {2}}}"""
 
@@ -119,6 +120,7 @@ def test_lines_are_parted_by_their_texts_alone(address, tmp_path):
 
     assert rows[0] == rows[1] and sum(rows[0].values()) == 200
     assert 120 <= rows[0]["shops/shop.train.jsonl"] <= 160
+    assert "@ann" not in (tmp_path / "one/shops/shop.train.jsonl").read_text(encoding="utf-8")
 
 
 def test_a_file_that_is_not_what_it_was_is_no_corpus(address, tmp_path, monkeypatch):
