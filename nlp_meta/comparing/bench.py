@@ -190,7 +190,7 @@ def foretell(
     encoder moves three times, as there is a way back, and queries are read anew.
 
     Returns:
-        None where translations are written, or no method has an encoder.
+        None where translations are written, or no method trains an encoder or on one.
     """
     encoders = [loaded.backbone for loaded in bench._loaded.values()]
     texts = {text for _, e in cells for text in (*e.support_set.texts, *e.queries.texts)}
@@ -198,11 +198,6 @@ def foretell(
     sample = sorted(texts)[:: len(texts) // _SAMPLE or 1][: _SAMPLE + 1]
     if bench.skill == GENERATION or not encoders or len(sample) < 2:
         return None
-    embed = mean_pooled_embedder(encoders[0], batch_tokens=bench.settings.run.batch_tokens)
-    embed(sample[:1])
-    began = time.perf_counter()
-    embed(sample[1:])
-    look = (time.perf_counter() - began) / len(sample[1:])
     size, looks = sum(value.numel() for value in encoders[0].encoder.parameters()), len(texts)
     for method, episode in ((methods[name], episode) for name, episode in cells):
         learned = method.examples(len(episode.support))
@@ -210,7 +205,13 @@ def foretell(
             looks += 3 * learned + len(episode.query)
         elif learned > len(episode.support):
             looks += learned
-    return look * looks
+    if looks == len(texts):
+        return None
+    embed = mean_pooled_embedder(encoders[0], batch_tokens=bench.settings.run.batch_tokens)
+    embed(sample[:1])
+    began = time.perf_counter()
+    embed(sample[1:])
+    return (time.perf_counter() - began) / len(sample[1:]) * looks
 
 
 @dataclass(frozen=True, slots=True)

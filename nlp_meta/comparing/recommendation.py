@@ -6,6 +6,7 @@ turn, several times over, and every method answers the same held-out rows.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, product
 
 import numpy as np
 
@@ -91,11 +92,9 @@ def recommend(
     _check_rows(task)
     methods, skipped = _build(bench)
     rounds = [fold_task(task, folds=folds, seed=seed + repeat) for repeat in range(repeats)]
-    trainings = (len(methods) + len(SHARES)) * repeats * folds
-    cells = [(name, episode) for part in rounds for episode in part for name in methods]
-    tick = Ticker(on_step, total=trainings)
-    turns = {(name, 0): trainings / len(methods) for name in methods}
-    outlook = Outlook(turns, expected=foretell(bench, methods, cells))
+    tick = Ticker(on_step, total=(len(methods) + len(SHARES)) * repeats * folds)
+    turns = {(name, 0): tick.total / len(methods) for name in methods}
+    outlook = Outlook(turns, expected=foretell(bench, methods, [*product(methods, chain(*rounds))]))
     answers = _answer(methods, task, rounds, tick, outlook)
     metric = bench.settings.comparison.metric
     scored = {name: _score(task, by_repeat, metric) for name, by_repeat in answers.items()}

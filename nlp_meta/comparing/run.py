@@ -326,9 +326,7 @@ def _make_cells(
         for name, episode in _plan(bench.settings, methods, episodes)
         if turns[key_of_episode("", episode)] % share.processes == share.rank
     ]
-    missing = [
-        (name, episode) for name, episode in cells if key_of_episode(name, episode) not in done
-    ]
+    missing = [cell for cell in cells if key_of_episode(*cell) not in done]
     for name, method in methods.items():
         if method.announce is not None:
             method.announce([episode for other, episode in missing if other == name])
