@@ -83,6 +83,7 @@ def _environment() -> Environment:
         "plain": lambda text: visible(text, keep="\n\t"),
         "short": lambda text: visible(_shorten(text), keep=""),
         "percent": lambda share: f"{100 * share:.0f} %",
+        "chance": lambda share: f"{min(100 * share, 99):.0f} %",
     }
     return environment
 
@@ -409,11 +410,11 @@ def _line(row: Row, answers: Mapping[str, Any] | None) -> dict[str, Any]:
     odds = (answers or {"answers": {}})["answers"].get(str(row.id))
     if answers is None or odds is None:
         return {"row": row, "label": None, "by": "", "confidence": 0.0}
+    if row.target is not None:  # only a person accepts
+        return {"row": row, "label": None, "by": "model", "confidence": odds[0]}
     best = max(range(len(odds)), key=odds.__getitem__)
     label = answers["labels"][best]
-    # Of a pair it is told how surely it is right, whatever its likelier label.
-    confidence = odds[best] if row.target is None else odds[0]
-    return {"row": row, "label": label, "by": "model", "confidence": confidence}
+    return {"row": row, "label": label, "by": "model", "confidence": odds[best]}
 
 
 def _is_asked(line: Mapping[str, Any], asked: Mapping[str, str]) -> bool:
@@ -431,14 +432,14 @@ def _advise_pairs(figures: Mapping[str, Any] | None) -> str:
     """What to do next, in a sentence."""
     if figures is None:
         return "The sentences are being compared."
-    taken = f"{figures['taken']} pairs would be taken over now."
+    taken = f"{figures['taken']} pairs look right so far."
     if "accuracy" not in figures:
         return (
             f"{taken} Check on: how many of these are right can be told from about 20 answers on."
         )
     if figures["high"] - figures["low"] > _CLEAR:
-        return f"{taken} Check on, and it becomes clearer how many of these are right."
-    return f"{taken} All pairs has them, to look through and to download."
+        return f"{taken} Check on, and it becomes clearer how many of them are right."
+    return f"{taken} Look them through and download them under All pairs."
 
 
 def _advise(

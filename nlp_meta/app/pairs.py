@@ -56,7 +56,7 @@ _STANDS_OUT = 1.0
 _EVERY, _SUGGESTED, _AT_ONCE = 8, 20, 64
 _STRENGTH = 10.0
 """Of the prior of how much a margin says."""
-_PLAIN = Adaptation(InnerLoop(20, 5e-4, "adam"), minibatch=16, early_stop=True)
+_PLAIN, _LAYERS = Adaptation(InnerLoop(6, 1e-3, "adam"), minibatch=16, early_stop=True), 2
 """How an encoder adapts that learned no start for pairs: held-out pairs stop it early."""
 
 Array = NDArray[np.float64]
@@ -193,6 +193,7 @@ class PairLearner:
         margins = raised / means.clamp(min=SMALLEST)
         return cosines.double().numpy(), margins.double().numpy()
 
+    @plain_modes()
     def _adapt(self, accepted: Sequence[Row]) -> None:
         """Adapt to accepted pairs that do not judge, and pair the sentences anew."""
         adapted = learn_matches(
@@ -292,7 +293,7 @@ def take_examples(rows: Sequence[Row]) -> list[Example]:
 
 def begin_pairs(start: MetaModel) -> MetaModel:
     """The encoder of a start that learned no pairs, as it was before."""
-    settings = replace(start.encoder_settings, pooling="mean")
+    settings = replace(start.encoder_settings, pooling="mean", lora_layers=_LAYERS)
     objective = build_retriever(settings)
     weights = objective.meta_parameters(torch.Generator().manual_seed(0))
     return MetaModel({RETRIEVAL: objective}, weights, settings, {RETRIEVAL: _PLAIN})
