@@ -4,6 +4,7 @@ It reads the project's labels and writes what comes out into the same file. Each
 the encoder once; learning from some labels is then a matter of milliseconds.
 """
 
+import importlib.util
 import os
 import queue
 import re
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.sparse import vstack
 
 from nlp_meta.app.pairs import PairLearner
+from nlp_meta.comparing.explanation import Explanation, explain
 from nlp_meta.comparing.suggestion import (
     LEAST_PER_LABEL,
     LEVEL,
@@ -35,13 +37,13 @@ from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.data.labels import match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
-from nlp_meta.errors import NlpMetaError
+from nlp_meta.errors import NlpMetaError, need_packages
 from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.learning_curve import curve_of, gain_of, scores_of_answers
 from nlp_meta.files.projects import LABELED, LEAST_RANDOM, MODEL, OPEN, Project, Row
 from nlp_meta.hub.builtin_starts import choose_start
 from nlp_meta.models.adaptation import FOLDS
-from nlp_meta.models.classification import exact, fit_start, see_texts
+from nlp_meta.models.classification import AdaptedModel, exact, fit_start, see_texts
 from nlp_meta.models.label_names import NAMED_LABELS, answer_names, begin_at_names
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import (
@@ -59,11 +61,17 @@ from nlp_meta.progress import quiet_libraries
 
 MORE = 20
 """Labels more, whose gain is told."""
-SAVE, WORK, END = "save", "work", "end"
+EXPORTED = "exported"
+"""Folder of a project with files of its model that run without this package."""
+SAVE, EXPORT, WHY, WORK, END = "save", "export", "why", "work", "end"
 _EVERY = 5
 """Labels after which it learns anew while it still sees texts."""
 _AT_ONCE, _SUGGESTED, _POOL = 32, 20, 4000
-_DOUBTS, _WORDS = 12, 8
+_DOUBTS, _WORDS, _COMPARED = 12, 8, 50
+_DECIDING, _LEAST_SHARE = 8, 0.2
+"""Words that are marked in a text, and how much of the strongest one's weight they have."""
+_SMALL = 150_000_000
+"""Parameters of an encoder whose part of an answer is told while a person waits."""
 _PAUSE = 1.5
 """Seconds without a label after which the learning curve is drawn."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -88,6 +96,7 @@ class Learner:
         self._unseen: list[int] = []
         self._learned, self._learned_of, self._drawn, self._stuck = 0, 0, -1, -1
         self._told_at = 0.0
+        self._adapted: tuple[int, AdaptedModel] | None = None
 
     @property
     def has_work(self) -> bool:
@@ -333,19 +342,53 @@ class Learner:
             },
         )
 
-    def save(self) -> None:
-        """Adapt as `nlp-meta adapt` does, and save the model into the project's folder."""
+    def obey(self, order: str) -> None:
+        """Save or export the model, or tell why a text has its label."""
         try:
-            changes, rows = self.project.changes, self.labeled_rows()
-            adapted = self.start.adapt(
-                [row.text for row in rows], [row.label or "" for row in rows]
-            )
-            adapted.save_pretrained(self.project.folder / MODEL)
-            self.project.write_fact("saved", {"labels": len(rows), "changes": changes})
+            {SAVE: self.save, EXPORT: self.export, WHY: self.explain}[order]()
             self.project.write_fact("problem", None)
         except NlpMetaError as error:
             self.project.write_fact("problem", str(error))
         self.project.write_fact("saving", False)
+
+    def _adapt(self) -> AdaptedModel:
+        """The model of all labels, as `nlp-meta adapt` makes it."""
+        changes, rows = self.project.changes, self.labeled_rows()
+        if self._adapted is None or self._adapted[0] != changes:
+            texts, labels = [row.text for row in rows], [row.label or "" for row in rows]
+            self._adapted = changes, self.start.adapt(texts, labels)
+        return self._adapted[1]
+
+    def save(self) -> None:
+        """Save the model into the project's folder."""
+        changes, labels = self.project.changes, len(self.labeled_rows())
+        self._adapt().save_pretrained(self.project.folder / MODEL)
+        self.project.write_fact("saved", {"labels": labels, "changes": changes})
+
+    def export(self) -> None:
+        """Save the model, and write it as ONNX beside that, as `nlp-meta export` does."""
+        need_packages("export to ONNX", "onnx", "onnxruntime", "onnxscript", extra="onnx")
+        from nlp_meta.exporting.onnx_export import export_onnx
+
+        self.save()
+        texts = [row.text for row in self.project.list_rows()[:_COMPARED]]
+        folder = self.project.folder / EXPORTED
+        export_onnx(self._adapt(), folder, quantization="none", texts=texts)
+        self.project.write_fact("exported", self.project.read_fact("saved"))
+
+    def explain(self) -> None:
+        """Tell which words of the text that is asked for speak for its label, and against it."""
+        ticket, asked = self.project.fact_version("asked"), self.project.read_fact("asked")
+        row, model = self.project.find_row(asked), self._adapt()
+        if row is None:
+            return
+        size = sum(part.numel() for part in model.objective.backbone.model.parameters())
+        plain = size > _SMALL or importlib.util.find_spec("captum") is None
+        answer = explain(model, [row.text], ngrams_only=plain)[0]
+        pieces = _mark(answer)
+        by = "groups of letters alone" if plain else "the whole model"
+        why = {"ticket": ticket, "label": answer.label, "pieces": pieces, "by": by}
+        self.project.write_fact("why", why)
 
     def _tell_progress(self, *, at_once: bool = False) -> None:
         """Say how many texts were seen, once in a second: each write waits for the disk."""
@@ -369,6 +412,19 @@ def _examples(rows: Sequence[Row], labels: Sequence[str], targets: Targets) -> l
     ]
 
 
+def _mark(answer: Explanation) -> list[tuple[str, str]]:
+    """A text in pieces: words `for` its label, words `against` it, and what is between them."""
+    strong = sorted(answer.words, key=lambda word: -abs(word.weight))[:_DECIDING]
+    least = _LEAST_SHARE * abs(strong[0].weight) if strong else 0.0
+    marked = [word for word in strong if abs(word.weight) >= least and word.weight]
+    pieces, end = [], 0
+    for word in sorted(marked, key=lambda word: word.start):
+        side = "for" if word.weight > 0 else "against"
+        pieces += [(answer.text[end : word.start], ""), (word.text, side)]
+        end = word.end
+    return [*pieces, (answer.text[end:], "")]
+
+
 def _only(judged: Judged, places: Sequence[int]) -> Judged:
     """The same of some rows."""
     parts = ((getattr(judged, name)) for name in ("rows", "true", "predictions"))
@@ -386,8 +442,8 @@ def follow(learner: Learner | PairLearner, orders: "queue.Queue[str]") -> None:
             order = WORK if wait == 0 else ""
         if order == END:
             return
-        if order == SAVE:
-            learner.save()
+        if order in (SAVE, EXPORT, WHY):
+            learner.obey(order)
         elif order == WORK:
             learner.work()
         elif learner.curve_is_old:

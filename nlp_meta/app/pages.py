@@ -386,20 +386,35 @@ class Pages:
             "use",
             request,
             saved=self.project.read_fact("saved"),
+            exported=self.project.read_fact("exported"),
             is_saving=self.project.read_fact("saving") or False,
             changes=self.project.changes,
             figures=self.project.read_fact("figures"),
             has_report=report.is_file(),
             model=model,
+            exported_to=str(folder / "exported"),
             folder=shlex.quote(str(folder)),
             start=shlex.quote(self.project.read_fact("start") or "builtin:reviews-en"),
         )
 
-    def save(self) -> Response:
-        """Have the model saved."""
-        self.project.write_fact("saving", True)
-        self.order("save")
+    def save(self, do: str) -> Response:
+        """Have the model saved, or exported too."""
+        order = "export" if do == "export" and not self.project.has_pairs else "save"
+        self.project.write_fact("saving", order)
+        self.order(order)
         return RedirectResponse("/use", status_code=303)
+
+    def ask_why(self, request: Request, row: int) -> Response:
+        """Have it told which words decided the label of a text."""
+        self.project.write_fact("asked", row)
+        self.order("why")
+        return self.show_why(request, row, self.project.fact_version("asked"))
+
+    def show_why(self, request: Request, row: int, ticket: int) -> Response:
+        """Show the words when they are there."""
+        why, problem = self.project.read_fact("why"), self.project.read_fact("problem")
+        why = why if why and why["ticket"] >= ticket else None
+        return self.show("why", request, why=why, row=row, ticket=ticket, problem=problem)
 
 
 def _line(row: Row, answers: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -538,6 +553,10 @@ def _add_reading(app: FastAPI, pages: Pages) -> None:
         asked = {name: request.query_params.get(name, value) for name, value in usual.items()}
         return pages.texts(request, asked)
 
+    @app.get("/why")
+    def why(request: Request, row: int, ticket: int) -> Response:
+        return pages.show_why(request, row, ticket)
+
     @app.get("/use")
     def use(request: Request) -> Response:
         return pages.use(request)
@@ -605,5 +624,9 @@ def _add_writing(app: FastAPI, pages: Pages) -> None:
         return pages.settle(row, version, do)
 
     @app.post("/use")
-    def save() -> Response:
-        return pages.save()
+    def save(do: Word = "save") -> Response:
+        return pages.save(do)
+
+    @app.post("/why")
+    def ask_why(request: Request, row: Number) -> Response:
+        return pages.ask_why(request, row)

@@ -244,7 +244,7 @@ class PairLearner:
         if self.project.read_fact("problem"):
             self.project.write_fact("problem", None)
 
-    def save(self) -> None:
+    def obey(self, _order: str) -> None:
         """Adapt to all accepted pairs, and save the model into the project's folder."""
         changes, rows = self.project.changes, self.project.list_accepted()
         try:

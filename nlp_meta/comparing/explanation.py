@@ -118,6 +118,7 @@ def explain(
     against: str | None = None,
     support: Sequence[tuple[str, str]] = (),
     neighbors: int = NEIGHBORS,
+    ngrams_only: bool = False,
 ) -> list[Explanation]:
     """Tell for each text which words decided, and which labeled texts are like it.
 
@@ -126,6 +127,7 @@ def explain(
         against: To hold it against; None takes the most likely of the others.
         support: Labeled texts and their labels: a saved model keeps none of those it learned from.
         neighbors: Of them, so many are named.
+        ngrams_only: Leave the encoder's part out, which takes seconds and captum.
 
     Raises:
         BackboneError: The encoder is of a kind whose layers cannot be entered.
@@ -139,7 +141,8 @@ def explain(
     check_whole(neighbors, "neighbors")
     asked = [unicodedata.normalize("NFC", text).strip() for text in as_texts(texts, "texts")]
     _check_labels(model.labels, label, against)
-    encoder, near = _Encoder(model), _find_neighbors(model, asked, support, number=neighbors)
+    encoder = None if ngrams_only else _Encoder(model)
+    near = _find_neighbors(model, asked, support, number=neighbors)
     explanations = []
     for text, answer, nearest in zip(asked, model.predict(asked), near, strict=True):
         odds = sorted(model.labels, key=lambda name: -answer.probabilities[name])
@@ -151,11 +154,13 @@ def explain(
 
 
 def _explain(
-    model: AdaptedModel, encoder: "_Encoder", text: str, label: str, against: str
+    model: AdaptedModel, encoder: "_Encoder | None", text: str, label: str, against: str
 ) -> Explanation:
     """Put both parts together; the answer and the neighbors are left out."""
     pair = (model.labels.index(label), model.labels.index(against))
-    seen, grams = encoder.explain(text, *pair), _explain_ngrams(model, text, *pair)
+    nothing = _Seen(0.0, 0.0, np.zeros(len(text)), (), is_cut=False)
+    seen = nothing if encoder is None else encoder.explain(text, *pair)
+    grams = _explain_ngrams(model, text, *pair)
     words = _join_words(text, seen.characters, grams.characters, seen.tokens)
     score = seen.score + grams.without_words + float(grams.characters.sum())
     without = seen.without_words + grams.without_words

@@ -4,8 +4,8 @@ import queue
 
 import pytest
 
-from nlp_meta.app.learner import END, LEAST_RANDOM, MODEL, SAVE, Learner, follow
-from nlp_meta.files.projects import LABELED, Project
+from nlp_meta.app.learner import END, EXPORT, EXPORTED, SAVE, WHY, Learner, follow
+from nlp_meta.files.projects import LABELED, LEAST_RANDOM, MODEL, Project
 from nlp_meta.models.classification import AdaptedModel
 
 pytestmark = pytest.mark.slow
@@ -107,6 +107,40 @@ def test_words_that_decide_are_those_of_the_label(project, tiny_start):
     words = project.read_fact("figures")["words"]
     for label, those in WORDS.items():
         assert set(words[label][:2]) <= set(those.split())
+
+
+@pytest.mark.parametrize("has_captum", [True, False])
+def test_a_text_tells_the_words_of_its_label(project, tiny_start, monkeypatch, has_captum):
+    if has_captum:
+        pytest.importorskip("captum")
+    else:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    learner = Learner(project, start=tiny_start)
+    give(project, 40)
+    finish(learner)
+    row = next(row for row in project.list_rows() if row.state != LABELED)
+    project.write_fact("asked", row.id)
+    learner.obey(WHY)
+
+    why = project.read_fact("why")
+    answers = project.read_fact("answers")
+    odds = answers["answers"][str(row.id)]
+    assert why["label"] == answers["labels"][odds.index(max(odds))]
+    assert "".join(text for text, _ in why["pieces"]) == row.text
+    assert row.text.split()[1] in [text for text, side in why["pieces"] if side == "for"]
+    assert why["by"] == ("the whole model" if has_captum else "groups of letters alone")
+
+
+def test_the_model_is_exported_beside_the_project(project, tiny_start):
+    pytest.importorskip("onnxscript")
+    learner = Learner(project, start=tiny_start)
+    give(project, 12)
+    project.write_fact("saving", EXPORT)
+    learner.obey(EXPORT)
+
+    assert project.read_fact("problem") is None and project.read_fact("saving") is False
+    assert (project.folder / EXPORTED / "run.py").is_file()
+    assert project.read_fact("exported")["labels"] == 12
 
 
 def test_a_new_label_is_learned_too(project, tiny_start):

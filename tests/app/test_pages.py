@@ -226,3 +226,17 @@ def test_a_label_more_has_a_key(client, project):
     assert project.labels == ["good", "bad", "mixed"]
     assert re.search(r'value="label:mixed" data-key="3"', page)
     assert client.post("/labels", data={"name": "MIXED "}).status_code == 422
+
+
+def test_why_waits_for_the_words_and_marks_them(client, project, orders):
+    odds = {str(row.id): [0.95, 0.05] for row in project.list_rows()}
+    project.write_fact("answers", {"labels": ["good", "bad"], "answers": odds})
+    assert client.get("/texts").text.count("Why?") == 10
+    page = client.post("/why", data={"row": 1}, headers=HTMX).text
+    again = re.search(r'hx-get="(/why[^"]+)"', page)[1].replace("&amp;", "&")
+    assert orders[-1] == "why" and "being weighed" in client.get(again).text
+
+    pieces = [["<b>", "for"], [" phone", ""], ["slow", "against"]]
+    project.write_fact("why", {"ticket": 1, "label": "good", "pieces": pieces, "by": "all of it"})
+    page = client.get(again).text
+    assert "<mark>&lt;b&gt;</mark> phone<del>slow</del>" in page and "hx-get" not in page

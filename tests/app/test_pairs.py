@@ -235,7 +235,7 @@ def test_two_texts_are_paired_learned_from_and_saved(client, tmp_path, tiny_star
     open_pairs = project.list_rows(OPEN)
     taken = {row.text for row in project.list_accepted()}
     assert not taken & {row.text for row in open_pairs}
-    learner.save()
+    learner.obey("save")
     model = RetrievalModel.from_pretrained(project.folder / MODEL)
     assert model.languages == ("en", "de")
     assert project.read_fact("saved")["labels"] == len(project.list_accepted())
@@ -251,5 +251,5 @@ def test_a_start_without_pairs_lends_its_encoder(tmp_path, tiny_start):
     finish(learner)
 
     assert len(project.list_rows(OPEN)) == 2  # a memory's pairs stay
-    learner.save()
+    learner.obey("save")
     assert project.read_fact("problem") is None and project.read_fact("saved")["labels"] == 6
