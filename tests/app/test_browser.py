@@ -194,6 +194,12 @@ def test_the_whole_story_by_keyboard(app, page, table, axe, tmp_path):
     for view in ("results", "texts", "use"):
         page.goto(app.root + view)
         found += look(page, axe)
+    page.goto(app.root + "texts?by=model")
+    page.locator("text=Why?").first.focus()
+    page.keyboard.press("Enter")
+    wait_until(page, "Words that speak for")
+    found += look(page, axe)
+    page.goto(app.root + "use")
     page.keyboard.press("Tab")
     page.click("text=Save the model")
     wait_until(page, "of 20 labels is saved")
@@ -206,6 +212,55 @@ def test_the_whole_story_by_keyboard(app, page, table, axe, tmp_path):
     assert len(answers) == 43 and all(row["final_label"] for row in answers)
     assert answers[2]["text"] == HOSTILE[2]
     assert found == [] and page.faults == [] and page.title().startswith("All texts")
+
+
+def test_translations_are_checked_by_keyboard(app, page, axe, tmp_path):
+    """The texts share their words; one sentence is written from the right, one is very long."""
+    left = [
+        f"the {word} {thing}"
+        for words in WORDS.values()
+        for word in words.split()[:3]
+        for thing in ("phone", "food", "room", "staff")
+    ]
+    right = [" ".join(sentence.split()[::-1]) for sentence in left]
+    (tmp_path / "a.en").write_text("\n".join([*left, HOSTILE[0], "y" * 3000]), encoding="utf-8")
+    (tmp_path / "b.ar").write_text("\n".join([*right, *HOSTILE[1:]]), encoding="utf-8")
+    page.goto(app.address)
+    page.set_input_files("#table", [tmp_path / "a.en", tmp_path / "b.ar"])
+    page.wait_for_url("**/pairs")
+    found = look(page, axe)
+    page.focus("#source_lang")
+    page.keyboard.type("en")
+    page.keyboard.press("Tab")
+    page.keyboard.type("ar")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/label")
+    found += look(page, axe)
+    page.wait_for_selector("#text blockquote", timeout=90_000)
+    for count in range(12):
+        first, second = page.locator("#text blockquote").all_inner_texts()
+        page.keyboard.press("a" if sorted(first.split()) == sorted(second.split()) else "r")
+        wait_until(page, f"{count + 1} of", seconds=20)
+        if count == 5:
+            found += look(page, axe)
+            app.kill()
+            app.open()
+            page.goto(app.address)
+            page.faults.clear()
+            assert "6 of" in page.inner_text("#card")
+        if not page.locator("#text blockquote").count():
+            break
+    for view in ("label", "texts?least=0", "use"):
+        page.goto(app.root + view)
+        found += look(page, axe)
+    page.click("text=Save the model")
+    wait_until(page, "accepted pairs is saved")
+    page.goto(app.root + "texts?least=0")
+    with page.expect_download() as download:
+        page.click("text=TMX")
+    content = Path(download.value.path()).read_text(encoding="utf-8")
+    assert content.count("<tu>") >= 4 and 'xml:lang="ar"' in content
+    assert found == [] and page.faults == []
 
 
 def test_the_next_text_comes_at_once_while_the_model_learns(app, page, table):
