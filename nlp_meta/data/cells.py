@@ -24,7 +24,8 @@ _BLANK_LETTERS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 _MISSING = frozenset(
     "nan n/a na n.a. n.a #n/a #na <na> nat none null nil undefined - -- ? ?? missing <missing> "
     "(missing) (blank) blank (empty) empty <empty> <null> (null) [null] <none> <nan> \\n #null! "
-    "#ref! #value! #name? #div/0! #num! unlabeled unlabelled".split()
+    "#ref! #value! #name? #div/0! #num! unlabeled unlabelled . n/d #n/d #nv #wert! #bezug! "
+    "#valeur! #valore! #¡valor! #valor!".split()
 )
 _LISTED = 10
 
@@ -64,7 +65,7 @@ def is_empty(text: str | None) -> bool:
 
 def is_missing_word(text: str) -> bool:
     """Whether programs write a word where something is missing, such as `nan` or `#N/A`."""
-    return text.strip().casefold() in _MISSING
+    return text.strip().casefold().translate(_ALIKE) in _MISSING
 
 
 def check_policy(empty: str, *, policies: Collection[str] = POLICIES) -> None:

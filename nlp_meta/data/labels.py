@@ -26,7 +26,14 @@ _ALIASES = {
 }
 _BINARY_ALIASES = (
     {"0": "negative", "1": "positive"},
-    {"false": "negative", "true": "positive"},
+    *(
+        {no: "negative", yes: "positive"}
+        for no, yes in zip(
+            "false falsch faux falso falso onwaar falskt".split(),
+            "true wahr vrai verdadero vero waar sant".split(),
+            strict=True,
+        )
+    ),
     {"label_0": "negative", "label_1": "positive"},
 )
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
@@ -105,7 +112,7 @@ def match_labels(
         names = meanings
     else:
         check_kind(written)
-        _check_joined(counts, others)
+        _check_joined(counts, others, known)
         names = {label: renamed.get(label, label) for label in counts}
         _check_distinct(names, renamed)
     assumed = {name: assumed[name] for name in assumed if shared and name in others}
@@ -332,7 +339,8 @@ def _check_missing_words(counts: Mapping[str, int], doubted: Collection[str]) ->
     words = [
         name
         for name in doubted
-        if is_missing_word(name) and not ("-" in name and name.replace("-", "+") in counts)
+        if is_missing_word(name)
+        and not ("-" in fold_label(name) and fold_label(name).replace("-", "+") in counts)
     ]
     if not words:
         return
@@ -347,19 +355,21 @@ def _check_missing_words(counts: Mapping[str, int], doubted: Collection[str]) ->
     )
 
 
-def _check_joined(counts: Mapping[str, int], doubted: Collection[str]) -> None:
+def _check_joined(
+    counts: Mapping[str, int], doubted: Collection[str], known: Sequence[str]
+) -> None:
     """Refuse a label that joins others: it is several labels of one text."""
     parts = {label: [fold_label(part) for part in _JOINTS.split(label)] for label in doubted}
-    alone = {fold_label(label) for label in counts}
+    alone = {fold_label(label) for label in (*counts, *known)}
     joined = Counter(part for label in parts if len(parts[label]) > 1 for part in parts[label])
     for label, pieces in parts.items():
-        known = [piece in alone or joined[piece] > 1 for piece in pieces]
-        if len(pieces) > 1 and all(known) and any(piece in alone for piece in pieces):
+        repeated = [piece in alone or joined[piece] > 1 for piece in pieces]
+        if len(pieces) > 1 and all(repeated) and any(piece in alone for piece in pieces):
             raise LabelError(
                 f"cannot learn the label {label!r} ({counts[label]} of {sum(counts.values())} "
-                "rows): it joins labels that other rows have, and one label a text is what is "
-                f"learned; keep one of them, leave these rows out with {_say_drop(label)}, or say "
-                f"with {_say_map(label, pieces[0])} what they count as"
+                "rows): it joins labels that other rows have or the model knows, and one label a "
+                "text is what is learned; keep one of them, leave these rows out with "
+                f"{_say_drop(label)}, or say with {_say_map(label, pieces[0])} what they count as"
             )
 
 

@@ -4,8 +4,10 @@ A translator's file is what is in it: endings are lost, renamed or of one tool a
 says itself which of its entries are no finished translations.
 """
 
+import bz2
 import codecs
 import gzip
+import lzma
 import os
 import re
 import zipfile
@@ -41,7 +43,15 @@ _ONE_LANGUAGE = {
     "yml": "a YAML file",
 }
 """By their endings."""
-_PACKED = (".gz", ".zip")
+_COMPRESSED = {
+    ".gz": (b"\x1f\x8b", gzip.open),
+    ".bz2": (b"BZh", bz2.open),
+    ".xz": (b"\xfd7zXZ", lzma.open),
+}
+"""By ending what such a file begins with, and what opens it."""
+_PACKED = (*_COMPRESSED, ".zip")
+_ANY_TABLE = ("xls", "tab", "psv", "dat", "train", "valid", "test")
+"""Endings that tables of many kinds have; what is in such a file says which."""
 # A packed file that grows beyond this is a mistake or an attack.
 _LARGEST = 2**30
 _BOMS = {
@@ -105,7 +115,7 @@ class UserFile:
 
 
 def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str = "") -> UserFile:
-    """Read a file, or the one file in an archive `.gz` or `.zip`.
+    """Read a file, or the one file in an archive `.gz`, `.bz2`, `.xz` or `.zip`.
 
     Args:
         forms: Endings that are known, without the point; None takes any.
@@ -130,7 +140,15 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
         )
     try:
         name, content = _unpack(PurePath(path.name), path.read_bytes(), path)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, ValueError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        zipfile.BadZipFile,
+        lzma.LZMAError,
+        RuntimeError,
+        ValueError,
+    ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"cannot read '{path}': {reason}, an unbroken "
@@ -291,10 +309,11 @@ def damaged(file: UserFile, reason: object, *, line: int | None = None) -> DataE
 def _unpack(name: PurePath, content: bytes, path: Path) -> tuple[PurePath, bytes]:
     """The name and content of a file in an archive, whatever the archive's ending says."""
     ending = name.suffix.lower()
-    if content.startswith(b"\x1f\x8b") or ending == ".gz":
-        with gzip.open(BytesIO(content)) as file:
-            inner = _check_size(path, file.read(_LARGEST + 1))
-        return PurePath(name.stem if ending == ".gz" else name), inner
+    for packed, (magic, unpack) in _COMPRESSED.items():
+        if content.startswith(magic) or ending == packed:
+            with unpack(BytesIO(content)) as file:
+                inner = _check_size(path, file.read(_LARGEST + 1))
+            return PurePath(name.stem if ending == packed else name), inner
     if ending != ".zip" and find_kind(content).name != ARCHIVE:
         return name, content
     with zipfile.ZipFile(BytesIO(content)) as archive:
@@ -333,6 +352,8 @@ def check_form(
     if forms is None or form in forms:
         return
     kind = find_kind(content)
+    if kind.is_read and content and form in _ANY_TABLE and "txt" in forms:
+        return
     if not kind.is_read and form not in _ONE_LANGUAGE:
         raise DataError(
             f"cannot read '{path}': it is {kind.name}, one of "
@@ -346,8 +367,8 @@ def check_form(
         )
     raise DataError(
         f"cannot read '{path}': its ending '{form and '.' + form}' is unknown, one of "
-        f"{', '.join('.' + known for known in forms)}, or such a file in an archive .gz or "
-        f".zip{also}, is needed; save it as one of these"
+        f"{', '.join('.' + known for known in forms)}, or such a file in an archive "
+        f"{', '.join(_PACKED[:-1])} or .zip{also}, is needed; save it as one of these"
     )
 
 

@@ -37,8 +37,7 @@ _LOOSE = re.compile(
     r"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)(?:\w+;)?",
     re.DOTALL,
 )
-# The end of a unit, and what closes a file that is cut off after it.
-_CLOSING = {"tmx": ("</tu>", "</body></tmx>")}
+_UNIT = re.compile(r"<tu[\s>].*?</tu>", re.DOTALL)
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BLANKS = re.compile(r"[ \t\r\n]+")
 
@@ -170,13 +169,13 @@ def read_xml(file: UserFile, *, root: str) -> Document:
     text, count = _write_entities(text)
     if count:
         notes = (*notes, f"signs & that begin no entity of XML are read as in HTML: {count}")
-    unit, rest = _CLOSING.get(root, ("", ""))
-    if unit and unit in text and not re.search(rf"</{root}\s*>", text):
-        text = text[: text.rindex(unit) + len(unit)]
-        line = text.count("\n") + 1
-        notes = (*notes, f"its end is missing: it is read up to line {line}, where a unit ends")
-        text += rest
-    seen = _scan(file, text)
+    try:
+        seen = _scan(file, text)
+    except DataError:
+        mended, more = _leave_out_broken(text)
+        if root != "tmx" or mended == text:
+            raise
+        text, notes, seen = mended, (*notes, *more), _scan(file, mended)
     if seen.name != root:
         raise damaged(file, f"its root is <{shorten(seen.name)}> where <{root}> is needed")
     parser = etree.XMLParser(
@@ -186,6 +185,32 @@ def read_xml(file: UserFile, *, root: str) -> Document:
         return Document(etree.fromstring(text.encode(), parser), encoding, notes)
     except (etree.XMLSyntaxError, ValueError) as error:
         raise damaged(file, error) from error
+
+
+def _leave_out_broken(text: str) -> tuple[str, list[str]]:
+    """Leave out units of a TMX file that are no XML by themselves, and half a unit at its end."""
+    from defusedxml.ElementTree import fromstring
+
+    notes: list[str] = []
+    lines: list[int] = []
+    end = text.rfind("</tu>") + len("</tu>")
+    if end >= len("</tu>") and not re.search(r"</tmx\s*>", text):
+        line = text.count("\n", 0, end) + 1
+        notes.append(f"its end is missing: it is read up to line {line}, where a unit ends")
+        text = f"{text[:end]}</body></tmx>"
+
+    def keep(match: re.Match[str]) -> str:
+        try:
+            fromstring(match[0])
+        except ParseError:
+            lines.append(text.count("\n", 0, match.start()) + 1)
+            return "\n" * match[0].count("\n")
+        return match[0]
+
+    text = _UNIT.sub(keep, text)
+    if lines:
+        notes.append(f"units that are no XML are left out: {len(lines)} (line {lines[0]})")
+    return text, notes
 
 
 def _write_entities(text: str) -> tuple[str, int]:

@@ -33,16 +33,23 @@ _INTENTS = (
 """Keys under which files of chatbots have labels, and the texts of each."""
 _ENTITY = re.compile(r"\[([^\]]*)\](?:\([^)]*\)|\{[^}]*\})")
 """As Rasa marks a part of a text: [Berlin](city)."""
+_CHATS, _ANSWERERS = ("messages", "conversations", "contents"), ("assistant", "gpt", "model")
+"""Keys of chats as OpenAI, ShareGPT and Gemini write them, and who answers there."""
 _ANSWERS = {"accept", "reject", "ignore"}
 _UNSENT = ("discarded", "draft")
 _SIDES = ("source", "target")
+_OTHERS = {
+    "source": ("src", "source_text", "source_sentence", "source_phrase", "original"),
+    "target": ("tgt", "trg", "target_text", "target_sentence", "translation"),
+}
+"""What other tools call the columns of sentences."""
 _DEEPEST = 3
 """Keys on the way to a cell of an object."""
 
 
 _CHOSEN = (
     *("choices", "label", "labels", "value", "name", "rating"),
-    *("displayName", "classname", "class-name"),
+    *("displayName", "classname", "class-name", "taxonomy"),
 )
 """Keys of objects under which tools write the label."""
 
@@ -114,6 +121,9 @@ def find_pairs(
         named = [name for name in looked_at if _is_language(name, str(language))]
         named = [name for name in named if name not in (row.get(name) for row in rows.cells)]
         near = named[0] if len(named) == 1 else _find_near(rows, column)
+        near = near or next(
+            filter(None, (_find_near(rows, n) for n in _OTHERS.get(column, ()))), None
+        )
         if near is not None:
             rows = _add(rows, column, [_cell_at(row, near) for row in rows.cells])
             note = f"column {near!r} is taken for the {side} sentences"
@@ -153,7 +163,8 @@ def _choices(value: Mapping[object, object]) -> list[object]:
 
 def _parse(cell: object) -> object:
     """A list or an object that a cell holds as text, as Python or JSON writes them."""
-    if not isinstance(cell, str) or not re.fullmatch(r"\s*(\[.*\]|\{.*\})\s*", cell, re.DOTALL):
+    brackets = r"\s*(\[.*\]|\{.*\}|\(.*,.*\))\s*"
+    if not isinstance(cell, str) or not re.fullmatch(brackets, cell, re.DOTALL):
         return cell
     if len(cell) > 10_000:
         return cell
@@ -165,6 +176,8 @@ def _parse(cell: object) -> object:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
         return value
+    if re.fullmatch(r"\s*\{[^{}:\n]+\}\s*", cell):  # an array of PostgreSQL
+        return [item.strip(' "') for item in cell.strip()[1:-1].split(",")]
     return cell
 
 
@@ -300,7 +313,9 @@ def _find_labels(rows: Rows, text_column: str, label_column: str) -> tuple[Rows,
     hot = [name for name in rows.columns if name != text_column and _is_hot(rows, name)]
     if len(hot) < 2 or text_column not in rows.columns:
         return rows, []
-    cells = [[name for name in hot if _is_true(row.get(name))] for row in rows.cells]
+    common = f"{label_column}_"  # as pandas names them
+    cut = len(common) if all(name.startswith(common) for name in hot) else 0
+    cells = [[name[cut:] for name in hot if _is_true(row.get(name))] for row in rows.cells]
     return _add(rows, label_column, cells), [
         f"the columns {', '.join(map(repr, hot[:10]))} hold 0 or 1 and are taken for labels"
     ]
@@ -410,7 +425,12 @@ def _object(cell: object) -> Mapping[str, object]:
 def _is_language(name: str, language: str) -> bool:
     """Whether a column is named by a language: its code, or its name in English."""
     plain = name.strip()
-    return same_language(language, plain) or plain.casefold() == name_language(language).casefold()
+    last = plain.partition("_")[2]  # text_de; but row_id is not Indonesian
+    return (
+        same_language(language, plain)
+        or (last not in ("", "id") and same_language(language, last))
+        or plain.casefold() == name_language(language).casefold()
+    )
 
 
 def _is_answered(row: Cells) -> bool:
@@ -420,14 +440,12 @@ def _is_answered(row: Cells) -> bool:
 
 def _is_hot(rows: Rows, name: str) -> bool:
     cells = [row.get(name) for row in rows.cells]
-    known = (None, "", "0", "1", "0.0", "1.0", 0, 1, "False", "True", "false", "true")
-    return all(
-        isinstance(cell, str | int | float | None) and cell in known for cell in cells
-    ) and any(map(_is_true, cells))
+    known = ("none", "", "0", "1", "0.0", "1.0", "false", "true", "x")
+    return all(str(cell).casefold() in known for cell in cells) and any(map(_is_true, cells))
 
 
 def _is_true(cell: object) -> bool:
-    return str(cell).casefold() in ("1", "1.0", "true")
+    return str(cell).casefold() in ("1", "1.0", "true", "x")
 
 
 def _are_numbers(cells: Sequence[object]) -> bool:
@@ -487,12 +505,14 @@ def _choose(questions: Mapping[str, object], label: str) -> object:
 
 def _read_messages(row: Cells, _: str) -> tuple[object, object]:
     """The last text of the user, and what is to be answered."""
-    last = {
-        item.get("role"): item.get("content")
-        for item in row["messages"]  # type: ignore[attr-defined]
-        if isinstance(item, dict)
-    }
-    return last.get("user"), last.get("assistant")
+    last: dict[object, object] = {}
+    for item in next(cell for name in _CHATS if isinstance(cell := row.get(name), list)):
+        said = {} if not isinstance(item, dict) else item
+        text = said.get("content", said.get("value", said.get("parts")))
+        if isinstance(text, list):
+            text = " ".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+        last[said.get("role", said.get("from"))] = text
+    return last.get("user", last.get("human")), next(filter(None, map(last.get, _ANSWERERS)), None)
 
 
 def _read_jobs(row: Cells, _: str) -> tuple[object, object]:
@@ -533,7 +553,7 @@ _TOOLS: Mapping[
         lambda row: isinstance(row.get("data"), str) and bool({"label", "labels"} & row.keys()),
         lambda row, label: (row["data"], row.get(label, row.get("labels"))),
     ),
-    "OpenAI's chats": (lambda row: isinstance(row.get("messages"), list), _read_messages),
+    "chats": (lambda row: any(isinstance(row.get(name), list) for name in _CHATS), _read_messages),
     "OpenAI's prompts": (_has("prompt", "completion"), _take("prompt", "completion")),
     "LightTag": (_has("content", "classifications"), _take("content", "classifications")),
     "Vertex AI": (

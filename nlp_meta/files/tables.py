@@ -1,6 +1,7 @@
 """Users' tables: texts and their labels, or sentences and their translations, by columns."""
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from nlp_meta.files.entries import (
 from nlp_meta.files.projects import is_project, read_project
 from nlp_meta.files.shapes import find_shape, take_labels
 from nlp_meta.tables.contents import Decoded, decode_bytes
-from nlp_meta.tables.delimited import has_header, split_lines
+from nlp_meta.tables.delimited import has_header, has_tabs, split_lines
 from nlp_meta.tables.formats import TABLE_FORMS, parse_table, render_table
 from nlp_meta.tables.rows import LOOK, Cells, Reading, Rows, TableError
 
@@ -148,6 +149,8 @@ def _read(
 ) -> Rows:
     known = [text_column] if label_column is None else [text_column, label_column]
     lines = file.form == "txt" or file.content.startswith(b"__label__")
+    if lines and label_column and b"__label__" not in file.content and has_tabs(file.content):
+        lines = False
     if lines and not has_header(_decode(file, reading.encoding).text, known):
         rows = _read_lines(file, reading, text_column, label_column)
     else:
@@ -215,7 +218,7 @@ def _read_lines(
     cells, lines = [], []
     decoded = _decode(file, reading.encoding)
     for line, text in enumerate(split_lines(decoded.text), start=1):
-        words = text.split(" ")
+        words = re.split("[ \t]", text)
         labels = [word for word in words if word.startswith("__label__")]
         if label_column is not None and not labels and not is_empty(text):
             raise DataError(
@@ -224,7 +227,7 @@ def _read_lines(
                 f"{label_column!r} is needed; write it so"
             )
         if text.strip():
-            row = {text_column: " ".join(word for word in words if word not in labels)}
+            row = {text_column: re.sub(r"(?<!\S)__label__\S*[ \t]?", "", text).strip()}
             cells.append(row if label_column is None else {**row, label_column: labels})
             lines.append(line)
     columns = (text_column,) if label_column is None else (text_column, label_column)
@@ -411,7 +414,7 @@ def _advise(file: UserFile, columns: Sequence[str], wanted: Mapping[str, str]) -
     line = f"a line {','.join(wanted.values())!r}"
     if len(columns) != len(wanted):
         line = f"a line of {len(columns)} names, {' and '.join(wanted.values())} among them,"
-    return f"; the first line looks like a row, not like names of columns: put {line} above it"
+    return f"; or, if the first line is a row and no names of columns, put {line} above it"
 
 
 def _cells(

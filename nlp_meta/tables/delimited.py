@@ -19,6 +19,8 @@ SEPARATORS = {"csv": ",", "tsv": "\t"}
 _CANDIDATES = (",", ";", "\t", "|")
 _NAMES = {"\t": "a tabulator", " ": "a blank"}
 _QUOTES = ('""', "''", "“”", "„“", "„”", "«»", "\u2018\u2019")
+_AS_TEXT = re.compile(r'\A="(.*)"\Z', re.DOTALL)
+"""A text that a spreadsheet is to take for no number: ="007"."""
 _SAMPLE = 1000
 """Lines that are looked at."""
 _HEADER_LINES = 50
@@ -171,7 +173,8 @@ def read_delimited(
     Raises:
         TableError: Quotes can be read in two ways, or in none; a row is wider than the header.
     """
-    survey = _survey(_join_header(split_lines(text)), form, known=known, separator=separator)
+    written = _unwrap(_join_header(split_lines(text)), known)
+    survey = _survey(written, form, known=known, separator=separator)
     reader, header = _RowReader(survey), list(survey.columns)
     is_named = bool(known) and set(known) <= set(header)
     cells: list[Cells] = []
@@ -184,19 +187,20 @@ def read_delimited(
             if any(map(str.strip, row)):
                 count = number
             if most is None or number <= most:
+                row = [_AS_TEXT.sub(r"\1", cell) for cell in row]
                 cells.append(pick_cells(dict(zip(header, row, strict=False)), columns))
                 lines.append(line)
     notes = [*survey.notes, *reader.notes()]
     if repeated:
         notes.append(f"rows that repeat the header are left out: {repeated}")
-    written = survey.lines[survey.header : survey.header + 1]
+    first = survey.lines[survey.header : survey.header + 1]
     return Rows(
         tuple(header),
         tuple(cells[:count]),
         tuple(lines[:count]),
         count,
         tuple(notes),
-        header=tuple(survey.dialect.split(written[0].rstrip("\r"))[0] if written else ()),
+        header=tuple(survey.dialect.split(first[0].rstrip("\r"))[0] if first else ()),
     )
 
 
@@ -394,6 +398,24 @@ def _join_header(lines: list[str]) -> list[str]:
     return lines
 
 
+def _unwrap(lines: list[str], known: Collection[str]) -> list[str]:
+    """Take off the quotes around whole lines, as a spreadsheet of one column writes lines."""
+    first = next((line.rstrip("\r") for line in lines if line.strip()), "")
+    if (
+        not known
+        or not re.fullmatch('"[^"].*[^"]"|""".*"""', first)
+        or set(known)
+        <= {
+            _clean_name(name)
+            for separator in _CANDIDATES
+            for name in Dialect(separator).split(first)[0]
+        }
+    ):
+        return lines
+    bare = [Dialect("\0").split(line.rstrip("\r"))[0][0] for line in lines]
+    return bare if _find_names({0: bare[lines.index(first)]}, _CANDIDATES, known) else lines
+
+
 def _survey(
     lines: Sequence[str], form: str, *, known: Collection[str], separator: str | None
 ) -> Survey:
@@ -517,7 +539,8 @@ def _find_quotes(
             other = Dialect(separator, quotes)
             if _gain(other, plain, rows, width) > 0:
                 return other
-    return Dialect(separator, "''") if _encloses(plain, rows, width) else plain
+    around = (quotes for quotes in _QUOTES[1:] if _encloses(plain, rows, width, quotes))
+    return Dialect(separator, next(around, '""'))
 
 
 def _gain(other: Dialect, plain: Dialect, rows: Sequence[str], width: int) -> int:
@@ -534,11 +557,14 @@ def _gain(other: Dialect, plain: Dialect, rows: Sequence[str], width: int) -> in
     return gain
 
 
-def _encloses(plain: Dialect, rows: Sequence[str], width: int) -> bool:
-    """Whether every cell of a column stands between single quotes."""
+def _encloses(plain: Dialect, rows: Sequence[str], width: int, quotes: str) -> bool:
+    """Whether every cell of a column stands between such quotes."""
     columns = zip_longest(*(plain.split(row)[0][:width] for row in rows), fillvalue="")
     return len(rows) > 1 and any(
-        all(len(cell.strip()) > 1 and cell.strip()[0] == cell.strip()[-1] == "'" for cell in column)
+        all(
+            len(cell.strip()) > 1 and cell.strip()[0] + cell.strip()[-1] == quotes
+            for cell in column
+        )
         for column in columns
     )
 

@@ -243,7 +243,9 @@ def test_python_gives_a_label_map_as_a_mapping_or_as_text():
         read_label_map(["bad=negative"])
 
 
-@pytest.mark.parametrize("word", ["nan", "NaN", "None", "NULL", "#N/A", "<NA>", "NaT", "?", "-"])
+@pytest.mark.parametrize(
+    "word", ["nan", "NaN", "None", "NULL", "#N/A", "<NA>", "NaT", "?", "-", "—", ".", "#WERT!"]
+)
 def test_a_word_for_a_missing_label_is_doubted_beside_labels(word):
     labels = ["positive", "negative", "positive", "negative", word]
 
@@ -273,6 +275,12 @@ def test_other_words_are_no_slips(other):
     labels = ["positive"] * 40 + ["polite"] * 40 + ["refund1"] * 40 + ["cat"] * 40 + [other] * 2
 
     assert match_labels(labels, TWO, label_map=None).notes == ()
+
+
+def test_truth_values_of_a_spreadsheet_in_another_language_are_truth_values():
+    match = match_labels(["WAHR", "FALSCH"], TWO, label_map=None)
+
+    assert match.labels == ("positive", "negative")
 
 
 def test_labels_that_transformers_counts_are_told():
@@ -333,6 +341,8 @@ def test_labels_that_join_others_are_several():
 
     with pytest.raises(LabelError, match=r"'positive;urgent' \(1 of 5 rows\): it joins labels"):
         match_labels(labels, TWO, label_map=None)
+    with pytest.raises(LabelError, match="or the model knows"):
+        match_labels(["positive;urgent", "negative;urgent"], TWO, label_map=None)
     assert match_labels(["a/b", "c"], (), label_map=None).labels == ("a/b", "c")
 
 

@@ -1,7 +1,9 @@
 """Translation memories: the same pairs from every format, and one sentence for every bad file."""
 
+import bz2
 import gzip
 import json
+import lzma
 import zipfile
 from pathlib import Path
 
@@ -144,11 +146,12 @@ def test_pairs_know_their_lines(tmp_path, form, lines):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("packing", ["gz", "zip"])
+@pytest.mark.parametrize("packing", ["gz", "bz2", "xz", "zip"])
 def test_packed_files_read_like_plain_ones(tmp_path, form, packing):
     plain = write(tmp_path, form)
-    if packing == "gz":
-        path = put(tmp_path, f"{plain.name}.gz", gzip.compress(plain.read_bytes()))
+    if packing != "zip":
+        packed = {"gz": gzip, "bz2": bz2, "xz": lzma}[packing].compress(plain.read_bytes())
+        path = put(tmp_path, f"{plain.name}.{packing}", packed)
     else:
         path = tmp_path / "memory.zip"
         with zipfile.ZipFile(path, "w") as archive:
@@ -1227,6 +1230,16 @@ def test_a_memory_that_is_cut_off_is_read_up_to_there_and_that_is_told(tmp_path,
 
     assert texts(memory) == (("Save", "Simpan"),)
     assert "its end is missing: it is read up to line 4" in memory.notes[0]
+
+
+def test_a_unit_that_is_no_xml_costs_itself(tmp_path):
+    units = unit(en="Save", id="Simpan"), unit(en="Late", id="x")[:-9], unit(en="Open", id="Buka")
+    path = put(tmp_path, "a.tmx", tmx(units[0], units[1] + "</tu>", units[2]))
+
+    memory = read_memory(path, source_lang="eng", target_lang="ind")
+
+    assert texts(memory) == (("Save", "Simpan"), ("Open", "Buka"))
+    assert "units that are no XML are left out: 1 (line 5)" in memory.notes
 
 
 def test_what_nobody_sees_is_no_sentence(tmp_path):

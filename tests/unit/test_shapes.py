@@ -153,6 +153,35 @@ SHAPES = {
     "watson.json": json.dumps(
         {"intents": each(lambda t, y: {"intent": y, "examples": [{"text": t}]}), "entities": [{}]}
     ),
+    "sharegpt.jsonl": lines(
+        each(
+            lambda t, y: {
+                "conversations": [{"from": "human", "value": t}, {"from": "gpt", "value": y}]
+            }
+        )
+    ),
+    "gemini.jsonl": lines(
+        each(
+            lambda t, y: {
+                "contents": [
+                    {"role": "user", "parts": [{"text": t}]},
+                    {"role": "model", "parts": [{"text": y}]},
+                ]
+            }
+        )
+    ),
+    "postgres.csv": "text,label\n" + "".join(each(lambda t, y: f"{t},{{{y}}}\n")),
+    "tuples.csv": "text,label\n" + "".join(each(lambda t, y: f"{t},\"('{y}',)\"\n")),
+    "dummies.csv": "text,label_bad,label_good\n"
+    + "".join(each(lambda t, y: f"{t},{y == 'bad'},{str(y == 'good').upper()}\n")),
+    "crosses.csv": "text,good,bad\n"
+    + "".join(each(lambda t, y: f"{t},{'x' * (y == 'good')},{'x' * (y == 'bad')}\n")),
+    "fasttext.train": "".join(each(lambda t, y: f"__label__{y}\t{t}\n")),
+    "formulas.csv": "text,label\n" + "".join(each(lambda t, y: f'="{t}","=""{y}"""\n')),
+    "curly.csv": "“text”,“label”\n" + "".join(each(lambda t, y: f"“{t}”,“{y}”\n")),
+    "whole_lines.csv": '"text,label"\n' + "".join(each(lambda t, y: f'"{t},""{y}"""\n')),
+    "tabs.xls": "text\tlabel\n" + "".join(each(lambda t, y: f"{t}\t{y}\n")),
+    "no_header.txt": "".join(each(lambda t, y: f"{t}\t{y}\n") * 2),
     "data.json": json.dumps({"data": each(lambda t, y: {"text": t, "label": y})}, indent=1),
 }
 
@@ -232,6 +261,8 @@ def test_a_label_map_is_read_from_a_file(tmp_path, name, content):
         ("rows.jsonl", lines([{"translation": {"en": "late", "de": "spät"}}])),
         ("rows.csv", "translation\n\"{'en': 'late', 'de': 'spät'}\"\n"),
         ("codes.csv", "de,en,id\nspät,late,7\n"),
+        ("short.jsonl", lines([{"src": "late", "tgt": "spät", "score": 1}])),
+        ("flores.jsonl", lines([{"sentence_eng_Latn": "late", "sentence_deu_Latn": "spät"}])),
         ("names.tsv", "English\tGerman\nlate\tspät\n"),
     ],
 )
