@@ -12,10 +12,11 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path, PurePath, PurePosixPath
+from typing import Any
 
 from nlp_meta.errors import DataError
 from nlp_meta.tables.contents import ARCHIVE, JSON, TEXT, WORKBOOK, find_kind
@@ -43,7 +44,7 @@ _ONE_LANGUAGE = {
     "yml": "a YAML file",
 }
 """By their endings."""
-_COMPRESSED = {
+_COMPRESSED: Mapping[str, tuple[bytes, Callable[[BytesIO], Any]]] = {
     ".gz": (b"\x1f\x8b", gzip.open),
     ".bz2": (b"BZh", bz2.open),
     ".xz": (b"\xfd7zXZ", lzma.open),

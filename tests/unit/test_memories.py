@@ -495,7 +495,7 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
         ("a.csv", "source,target\n", r"no pair of sentences \(no entries\)"),
         ("a.csv", "source,target\na,\n", r"no pair of sentences \(1 one-sided\)"),
         ("a.csv", "source,target\na,a\n", r"no pair of sentences \(1 identical\)"),
-        ("a.csv", "src,target\na,b\n", r"are 'src', 'target' \(nearest: 'src'\).*`source_col"),
+        ("a.csv", "sorce,target\na,b\n", r"are 'sorce', 'target' \(nearest: 'sorce'\).*`source_c"),
         ("a.jsonl", '{"source":"a"}\n', r"column 'target' .*are 'source'.*`target_column`"),
         ("a.csv", "source,source,target\na,b,c\n", r"2 have that name"),
         ("a.csv", "source,target\na,b\nno, no,c\n", r"line 3: it has 3 cells where the header has"),
