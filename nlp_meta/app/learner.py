@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ EXPORTED = "exported"
 SAVE, EXPORT, WHY, WORK, END = "save", "export", "why", "work", "end"
 _EVERY = 5
 """Labels after which it learns anew while it still sees texts."""
-_AT_ONCE, _SUGGESTED, _POOL = 32, 20, 4000
+_AT_ONCE, _THREADS, _SUGGESTED, _POOL = 64, 2, 20, 4000
 _DOUBTS, _WORDS, _COMPARED = 12, 8, 50
 _DECIDING, _LEAST_SHARE = 8, 0.2
 """Words that are marked in a text, and how much of the strongest one's weight they have."""
@@ -170,12 +171,18 @@ class Learner:
     def see(self, rows: Sequence[int]) -> None:
         """Look at texts by the start and by n-grams."""
         texts = {row.id: row.text.strip() for row in self.project.find_rows(rows)}
-        _, views = see_texts(
-            self._objective, self._weights, list(texts.values()), prior=self.start.companion
-        )
-        self._parts.append(views)
+        # Two threads that share no product wait for each other nowhere, whatever else runs.
+        each = -(-len(texts) // _THREADS)
+        shares = [list(texts.values())[at : at + each] for at in range(0, len(texts), each)]
+        with ThreadPoolExecutor(_THREADS) as pool:
+            self._parts += pool.map(self._see, shares)
         self._seen += texts
         self._unseen = [row for row in self._unseen if row not in texts]
+
+    @plain_modes()
+    def _see(self, texts: Sequence[str]) -> Views:
+        prior = self.start.companion
+        return see_texts(self._objective, self._weights, list(texts), prior=prior)[1]
 
     @plain_modes()
     def learn(self) -> None:

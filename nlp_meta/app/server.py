@@ -7,6 +7,7 @@ the token in a cookie that no other page can read or send.
 import hashlib
 import hmac
 import importlib.util
+import os
 import subprocess  # nosec B404  the one command is our own
 import sys
 import threading
@@ -27,6 +28,8 @@ from nlp_meta.serving.limits import Limits
 _LARGEST = 8_000_000
 """Characters of a table that is dropped; its bytes may be twelve times as many."""
 _MOST_STARTS = 3
+_HALF = str(max(1, (os.cpu_count() or 1) // 2))
+"""Threads of one product: two are computed at once, or a person works beside one."""
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -111,7 +114,11 @@ class LearnerProcess:
                 return
             self._starts += 1
             self._process = subprocess.Popen(  # noqa: S603  # nosec B603  our own module
-                self._command, stdin=subprocess.PIPE, stdout=sys.stderr, text=True
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=sys.stderr,
+                text=True,
+                env={"OMP_NUM_THREADS": _HALF, **os.environ},
             )
         stream = self._process.stdin
         if stream is not None:
