@@ -392,7 +392,7 @@ class Pages:
             figures=self.project.read_fact("figures"),
             has_report=report.is_file(),
             model=model,
-            exported_to=str(folder / "exported"),
+            exported_to=shlex.quote(str(folder / "exported")),
             folder=shlex.quote(str(folder)),
             start=shlex.quote(self.project.read_fact("start") or "builtin:reviews-en"),
         )
