@@ -277,6 +277,8 @@ def fit_chances(margins: Array, judged: Array, is_right: NDArray[np.bool_]) -> A
     Two made-up pairs stand beside those that were judged, a clear one and its opposite, so that
     there is an opinion before the first answer and never too sure a one.
     """
+    if not len(margins):
+        return margins
     center, scale = margins.mean(), max(float(margins.std()), 1e-6)
     rows = np.concatenate([(judged - center) / scale, [2.0, -2.0]])[:, None]
     targets = np.concatenate([~is_right, [False, True]]).astype(np.int64)

@@ -203,6 +203,7 @@ def test_chances_grow_with_the_margin_and_follow_the_answers():
     judged = np.array([1.0, 1.05, 1.1, 1.15, 1.2, 1.25])
     careful = fit_chances(margins, judged, judged > 1.18)
 
+    assert fit_chances(margins[:0], margins[:0], np.zeros(0, dtype=bool)).size == 0
     assert before[10] == pytest.approx(0.5, abs=0.01)
     for chances in (before, careful):
         assert (np.diff(chances) > 0).all() and 0 < chances[0] < chances[-1] < 1
