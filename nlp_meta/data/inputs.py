@@ -10,6 +10,7 @@ import os
 import reprlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from enum import Enum
 from numbers import Real
 from typing import Any, TypeVar
@@ -331,6 +332,8 @@ def _plain(value: Any) -> object:
     """A value of an array, a tensor, an Arrow column or an enumeration as Python's own."""
     if isinstance(value, Enum):
         return _plain(value.value)
+    if isinstance(value, Decimal):  # as databases give numbers
+        return float(value)
     if value is None or isinstance(value, str | bool | int | float):
         return value
     # A time in nanoseconds would become a number.

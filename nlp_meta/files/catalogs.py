@@ -28,6 +28,7 @@ from nlp_meta.files.entries import (
     shorten,
 )
 from nlp_meta.files.markup import Document, fill, load_lxml, read_xml, write_xml
+from nlp_meta.tables.rows import TableError
 
 if TYPE_CHECKING:
     import polib
@@ -43,6 +44,7 @@ _COMMENT = re.compile(r"(#[,.:|]|#~\|?|#)(?=[^\s#,.:|~])")
 _MOST_FORMS = 10
 # Stands for "many" in the rules of every language that has a form of its own for it.
 _MANY = 100
+_MOST_BROKEN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +56,20 @@ class _Slot:
     forms: tuple[int, ...] = ()
 
 
-def po_entries(file: UserFile) -> Catalog:
+def po_entries(file: UserFile, *, leave_out: bool = False) -> Catalog:
     """Read a `.po` or `.pot` file.
 
     An entry with plural forms gives two: its singular, and its plural with the form that
     many things take; where a language has one form alone, that of the plural. Other forms that
     are translated are counted. The languages are those of `X-Source-Language` and `Language`.
 
+    Args:
+        leave_out: Leave out and tell entries that are not well-formed, 20 at most.
+
     Raises:
         DataError: It does not keep to its format; names the line.
     """
-    catalog, notes = _parse(file)
+    catalog, notes = _parse(file, leave_out=leave_out)
     languages = (_language(catalog, "X-Source-Language"), _language(catalog, "Language"))
     if _plural_rule(catalog) is None and catalog.metadata.get("Plural-Forms"):
         shown = shorten(catalog.metadata["Plural-Forms"])
@@ -127,7 +132,7 @@ def _render(catalog: "polib.POFile") -> bytes:
     return (str(catalog).rstrip("\n") + "\n").encode()
 
 
-def _parse(file: UserFile) -> "tuple[polib.POFile, tuple[str, ...]]":
+def _parse(file: UserFile, *, leave_out: bool = False) -> "tuple[polib.POFile, tuple[str, ...]]":
     declared = _CHARSET.search(_header(file.content))
     named = None if declared is None else declared[1].decode("ascii", errors="replace")
     # A template names no encoding yet.
@@ -135,19 +140,59 @@ def _parse(file: UserFile) -> "tuple[polib.POFile, tuple[str, ...]]":
     # Carriage returns belong to the line ends; polib splits a text in memory at more than those.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     lines = [_COMMENT.sub(r"\1 ", line, count=1) if line[:1] == "#" else line for line in lines]
-    for number, line in enumerate(lines, start=1):
-        _check_quotes(file, line.strip(), number)
-    text = "\n".join(lines)
+    broken: list[TableError] = []
+    while True:
+        try:
+            catalog = _read_lines(lines)
+            break
+        except TableError as error:
+            broken.append(error)
+            can_go = leave_out and len(broken) <= _MOST_BROKEN
+            if not can_go or not _blank_entry(lines, error.line):
+                raise damaged(file, error, line=error.line) from error
+    if broken and not len(catalog):
+        raise damaged(file, broken[0], line=broken[0].line)
+    if broken:
+        count = f"{len(broken)} (line {', '.join(str(error.line) for error in broken)})"
+        notes = (*notes, f"entries that are not well-formed are left out: {count}")
+    return catalog, notes
+
+
+def _read_lines(lines: Sequence[str]) -> "polib.POFile":
+    """Read the lines of a catalog.
+
+    Raises:
+        TableError: One is not well-formed.
+    """
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if _STARTS_TEXT.match(line) and not _TEXT.fullmatch(line):
+            reason = "a text in double quotes is missing or does not end, or has a quote without \\"
+            raise TableError(reason, number)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "entries.po"
-        path.write_text(text, encoding="utf-8", newline="")
+        path.write_text("\n".join(lines), encoding="utf-8", newline="")
         try:
-            return _load_polib().pofile(str(path), encoding="utf-8"), notes
+            return _load_polib().pofile(str(path), encoding="utf-8")
         except (OSError, ValueError, LookupError) as error:
             match = re.search(r"\(line (\d+)\):?\s*(.*)", str(error))
             place = int(match[1]) if match else None
-            reason = (match and match[2]) or "it is out of place"
-            raise damaged(file, reason, line=place) from error
+            raise TableError((match and match[2]) or "it is out of place", place) from error
+
+
+def _blank_entry(lines: list[str], line: int | None) -> bool:
+    """Take out the lines between blank ones around a line; False where they are not one entry."""
+    if line is None or not lines[line - 1].strip():
+        return False
+    first = last = line - 1
+    while first and lines[first - 1].strip():
+        first -= 1
+    while last + 1 < len(lines) and lines[last + 1].strip():
+        last += 1
+    entry = lines[first : last + 1]
+    if sum(text.startswith("msgid ") for text in entry) != 1:
+        return False
+    lines[first : last + 1] = [""] * len(entry)
+    return True
 
 
 def _language(catalog: "polib.POFile", name: str) -> str | None:
@@ -160,12 +205,6 @@ def _header(content: bytes) -> bytes:
     place = content.find(b"msgid")
     end = content.find(b"msgid", place + 5)
     return content[: end if end > 0 else len(content)]
-
-
-def _check_quotes(file: UserFile, line: str, number: int) -> None:
-    if _STARTS_TEXT.match(line) and not _TEXT.fullmatch(line):
-        reason = "a text in double quotes is missing or does not end, or has a quote without \\"
-        raise damaged(file, reason, line=number)
 
 
 def _slots(catalog: "polib.POFile") -> Iterator[_Slot]:

@@ -7,6 +7,7 @@ and placeholders stay.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from nlp_meta.data.cells import is_empty
@@ -211,7 +212,8 @@ def check_written_form(
 
 
 MEMORY_FORMS = (*PAIR_TABLES, "po", "pot", "tmx", *XLIFF_ENDINGS, "ts")
-_READERS = {"po": po_entries, "pot": po_entries, "xliff": xliff_entries, "ts": ts_entries}
+_PO = partial(po_entries, leave_out=True)
+_READERS = {"po": _PO, "pot": _PO, "xliff": xliff_entries, "ts": ts_entries}
 _ALIGNED = (
     ", or two aligned texts, both given or named by `source_lang` and `target_lang` (x.ind, "
     "x.jav or x.ind.txt, x.jav.txt)"

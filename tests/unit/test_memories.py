@@ -1232,6 +1232,16 @@ def test_a_memory_that_is_cut_off_is_read_up_to_there_and_that_is_told(tmp_path,
     assert "its end is missing: it is read up to line 4" in memory.notes[0]
 
 
+def test_an_entry_that_is_not_well_formed_costs_itself(tmp_path):
+    entries = 'msgid "Save"\nmsgstr "Simpan"\n', 'msgid "a "b""\nmsgstr "x"\n', 'msgid "Op'
+    path = put(tmp_path, "a.po", "\n".join(entries))
+
+    memory = read_memory(path, source_lang="eng", target_lang="ind")
+
+    assert texts(memory) == (("Save", "Simpan"),)
+    assert "entries that are not well-formed are left out: 2 (line 4, 7)" in memory.notes
+
+
 def test_a_unit_that_is_no_xml_costs_itself(tmp_path):
     units = unit(en="Save", id="Simpan"), unit(en="Late", id="x")[:-9], unit(en="Open", id="Buka")
     path = put(tmp_path, "a.tmx", tmx(units[0], units[1] + "</tu>", units[2]))
