@@ -5,7 +5,7 @@ read into entries, which are sifted here alike. A text is what the file says: bl
 and placeholders stay.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -213,7 +213,12 @@ def check_written_form(
 
 MEMORY_FORMS = (*PAIR_TABLES, "po", "pot", "tmx", *XLIFF_ENDINGS, "ts")
 _PO = partial(po_entries, leave_out=True)
-_READERS = {"po": _PO, "pot": _PO, "xliff": xliff_entries, "ts": ts_entries}
+_READERS: Mapping[str, Callable[[UserFile], Catalog]] = {
+    "po": _PO,
+    "pot": _PO,
+    "xliff": xliff_entries,
+    "ts": ts_entries,
+}
 _ALIGNED = (
     ", or two aligned texts, both given or named by `source_lang` and `target_lang` (x.ind, "
     "x.jav or x.ind.txt, x.jav.txt)"
