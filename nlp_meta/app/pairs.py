@@ -41,7 +41,7 @@ from nlp_meta.files.projects import (
     Project,
     Row,
 )
-from nlp_meta.hub.builtin_starts import MULTILINGUAL, choose_start
+from nlp_meta.hub.builtin_starts import ENGLISH, PAIRS, choose_start
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes, repeat
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_retriever
@@ -302,6 +302,6 @@ def begin_pairs(start: MetaModel) -> MetaModel:
 
 
 def choose_pair_start(sides: Sequence[Sequence[str]]) -> str:
-    """The start whose encoder reads both sides: that of English reads no other language."""
+    """The start of pairs, or where both sides are English the one of English."""
     names = {choose_start(side[:500]) for side in sides}
-    return names.pop() if len(names) == 1 else BUILTIN + MULTILINGUAL
+    return BUILTIN + ENGLISH if names == {BUILTIN + ENGLISH} else PAIRS

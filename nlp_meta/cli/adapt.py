@@ -54,7 +54,7 @@ def add_options(command: ArgumentParser) -> None:
         "meta",
         nargs="?",
         help="meta-model: a folder, a name on the Hub, or builtin:NAME (default: the start that "
-        "comes with the package and suits the language of the texts; see `nlp-meta starts`)",
+        "comes with the package and suits the texts, or pairs; see `nlp-meta starts`)",
     )
     add_shared(main, "--base")
     add_shared(
@@ -166,8 +166,10 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
 
 def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     from nlp_meta.files.memories import describe_memory, record_memory
+    from nlp_meta.hub.builtin_starts import PAIRS
 
-    _check_pairs(options)
+    check_languages(options)
+    meta = options.meta or PAIRS
     languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
     memory = read_pairs(options, options.data, screen, **languages)
     if len(memory.pairs) > options.max_rows:
@@ -176,11 +178,11 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
             f"cannot adapt to {shown}: {len(memory.pairs)} pairs are there and at most "
             f"{options.max_rows} are taken; give a part of them, or raise `--max-rows`"
         )
-    _check_outputs(options, _find_pair_skill(options.meta, options.base))
+    _check_outputs(options, _find_pair_skill(meta, options.base))
     with quiet_libraries():
         from nlp_meta.models.meta_model import MetaModel
 
-        start = MetaModel.from_pretrained(options.meta, base=options.base)
+        start = MetaModel.from_pretrained(meta, base=options.base)
         with show_count("adapting", console=screen.notes) as on_step:
             adapted = start.adapt_to_pairs(
                 [pair.source for pair in memory.pairs],
@@ -194,16 +196,9 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     record = {"languages": list(languages.values()), **record_memory(memory)}
     if (report := adapted.report) is not None:
         record |= {name: value for name, value in asdict(report).items() if name != "pairs"}
-    return {**describe_memory(memory), **_describe_pairs(adapted, options)}, record
-
-
-def _check_pairs(options: Namespace) -> None:
-    check_languages(options)
-    if options.meta is None:
-        raise DataError(
-            "cannot adapt to sentence pairs: no start that comes with the package learned them and "
-            "one that did is needed; name it as META"
-        )
+    chosen = {} if options.meta else {"start": meta}
+    facts = {**chosen, **describe_memory(memory), **_describe_pairs(adapted, options)}
+    return facts, {**chosen, **record}
 
 
 def _check_outputs(options: Namespace, skill: str) -> None:

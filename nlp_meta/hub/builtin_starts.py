@@ -18,6 +18,8 @@ FOLDER = Path(__file__).parents[1] / "starts"
 SCORES = "scores.json"
 """Beside the files of a start: what it scored on tasks that nothing of it was chosen by."""
 ENGLISH, MULTILINGUAL = "reviews-en", "sentiment-multi"
+PAIRS = BUILTIN + "pairs-multi"
+"""For sentence pairs of any languages."""
 
 _WORDS = frozenset(
     "the of and to in is it that was for you with on this not are be have as at but they my we so "

@@ -214,7 +214,7 @@ def test_the_encoder_is_that_of_both_languages():
     english = ["the house is old and it was a very good one", "we had all of it"]
 
     assert choose_pair_start([english, english]) == "builtin:reviews-en"
-    assert choose_pair_start([english, ["das Haus ist alt"]]) == "builtin:sentiment-multi"
+    assert choose_pair_start([english, ["das Haus ist alt"]]) == "builtin:pairs-multi"
 
 
 @pytest.mark.slow
