@@ -27,7 +27,8 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         learned = [f"{corpus} ({license_id})" for corpus, license_id in start.corpora.items()]
         facts = {
             "start": start.name,
-            "labels": ", ".join(start.labels) or "any",
+            "skills": ", ".join(start.skills),
+            **({"labels": ", ".join(start.labels)} if start.labels else {}),
             "encoder": start.base,
             "learned from": ", ".join(learned),
             **start.scores,
