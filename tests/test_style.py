@@ -241,7 +241,7 @@ def test_the_house_grows_no_larger():
         if name.partition("/")[0] in CORE and name not in NOT_CORE
     ]
 
-    assert len(places) <= 198
-    assert sum(map(count_lines, LIBRARY)) <= 52_900
+    assert len(places) <= 199
+    assert sum(map(count_lines, LIBRARY)) <= 54_000
     assert sum(map(count_lines, core)) <= 13_750
     assert len([name for name in places if "/" not in name]) <= 8
