@@ -12,9 +12,8 @@ import subprocess  # nosec B404  the one command is our own
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http.cookies import CookieError, SimpleCookie
-from pathlib import Path
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI
@@ -28,6 +27,10 @@ from nlp_meta.serving.limits import Limits
 _LARGEST = 8_000_000
 """Characters of a table that is dropped; its bytes may be twelve times as many."""
 _MOST_STARTS = 3
+_GIVEN_UP = (
+    f"what learns beside this page ended {_MOST_STARTS} times, and the terminal says why: end the "
+    "app, mend that, and open it again; your labels are kept"
+)
 _HALF = str(max(1, (os.cpu_count() or 1) // 2))
 """Threads of one product: two are computed at once, or a person works beside one."""
 _POLICY = (
@@ -93,8 +96,10 @@ async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], b
 class LearnerProcess:
     """The process that learns; it ends with this one, however that ends."""
 
-    def __init__(self, folder: Path, *, start: str | None) -> None:
-        self._command = [sys.executable, "-m", "nlp_meta.app.learner", str(folder), start or ""]
+    def __init__(self, project: Project, *, start: str | None) -> None:
+        folder = str(project.folder)
+        self._project = project
+        self._command = [sys.executable, "-m", "nlp_meta.app.learner", folder, start or ""]
         self._process: subprocess.Popen[str] | None = None
         self._starts = 0
         self._lock = threading.Lock()
@@ -104,13 +109,16 @@ class LearnerProcess:
         with self._lock:
             try:
                 self._write(order)
-            except (BrokenPipeError, OSError):
-                self._process = None
+            except OSError:
+                self._forget()
                 self._write(order)
 
     def _write(self, order: str) -> None:
         if self._process is None or self._process.poll() is not None:
+            self._forget()
             if self._starts == _MOST_STARTS:
+                self._project.write_fact("problem", _GIVEN_UP)
+                self._project.write_fact("saving", False)
                 return
             self._starts += 1
             self._process = subprocess.Popen(  # noqa: S603  # nosec B603  our own module
@@ -124,6 +132,13 @@ class LearnerProcess:
         if stream is not None:
             stream.write(f"{order}\n")
             stream.flush()
+
+    def _forget(self) -> None:
+        """Let go of a process that has ended, with the orders that it did not read."""
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+        self._process = None
 
     def stop(self) -> None:
         """End it; all that it writes is whole or not there."""

@@ -55,7 +55,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     token = secrets.token_urlsafe(24)
     with quiet_libraries(), listen("127.0.0.1", options.port) as listening:
         project = Project(options.folder, create=True)
-        learner = LearnerProcess(options.folder, start=options.start)
+        learner = LearnerProcess(project, start=options.start)
         app = build_app(project, token=token, order=learner.order, stop=learner.stop)
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/?token={token}"
         screen.notes.print(

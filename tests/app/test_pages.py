@@ -3,11 +3,12 @@
 import csv
 import io
 import re
+import sys
 
 import pytest
 from fastapi.testclient import TestClient
 
-from nlp_meta.app.server import build_app
+from nlp_meta.app.server import LearnerProcess, build_app
 from nlp_meta.files.projects import LABELED, Project
 
 TOKEN = "a-word-that-lets-in"
@@ -240,3 +241,17 @@ def test_why_waits_for_the_words_and_marks_them(client, project, orders):
     project.write_fact("why", {"ticket": 1, "label": "good", "pieces": pieces, "by": "all of it"})
     page = client.get(again).text
     assert "<mark>&lt;b&gt;</mark> phone<del>slow</del>" in page and "hx-get" not in page
+
+
+def test_a_process_that_keeps_ending_is_told_and_no_save_waits_for_it(project, monkeypatch):
+    learner = LearnerProcess(project, start=None)
+    monkeypatch.setattr(learner, "_command", [sys.executable, "-c", "raise SystemExit(1)"])
+    project.write_fact("saving", "save")
+
+    for _ in range(4):
+        learner.order("save")
+        if learner._process:
+            learner._process.wait()
+
+    assert "ended 3 times" in project.read_fact("problem")
+    assert project.read_fact("saving") is False
