@@ -30,7 +30,7 @@ quickstart: $(INSTALLED)  ## Set up, then meta-train, adapt and compare on the b
 test: lint  ## Set up, then check format, style and types and run the tests
 	$(PYTEST)
 
-test-all: lint  ## The same with the tests that launch many processes
+test-all: lint  ## The same with the tests that take longest
 	$(PYTEST) -m ''
 
 test-fast: $(INSTALLED)  ## Set up, then run the tests that take no more than a moment

@@ -154,7 +154,7 @@ def wait_for(page, condition: str, arg: object = None) -> None:
         time.sleep(0.005)
 
 
-def wait_until(page, words: str, seconds: int = 90) -> None:
+def wait_until(page, words: str, seconds: int = 240) -> None:
     page.wait_for_selector(f"text={words}", timeout=1000 * seconds)
 
 
@@ -214,6 +214,7 @@ def test_the_whole_story_by_keyboard(app, page, table, axe, tmp_path):
     assert found == [] and page.faults == [] and page.title().startswith("All texts")
 
 
+@pytest.mark.long
 def test_translations_are_checked_by_keyboard(app, page, axe, tmp_path):
     """The texts share their words; one sentence is written from the right, one is very long."""
     left = [
@@ -236,7 +237,7 @@ def test_translations_are_checked_by_keyboard(app, page, axe, tmp_path):
     page.keyboard.press("Enter")
     page.wait_for_url("**/label")
     found += look(page, axe)
-    page.wait_for_selector("#text blockquote", timeout=90_000)
+    page.wait_for_selector("#text blockquote", timeout=240_000)
     for count in range(12):
         first, second = page.locator("#text blockquote").all_inner_texts()
         page.keyboard.press("a" if sorted(first.split()) == sorted(second.split()) else "r")

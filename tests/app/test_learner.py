@@ -131,6 +131,7 @@ def test_a_text_tells_the_words_of_its_label(project, tiny_start, monkeypatch, h
     assert why["by"] == ("the whole model" if has_captum else "groups of letters alone")
 
 
+@pytest.mark.long
 def test_the_model_is_exported_beside_the_project(project, tiny_start):
     pytest.importorskip("onnxscript")
     learner = Learner(project, start=tiny_start)

@@ -147,6 +147,7 @@ def test_a_table_passes_through_these_files_to_become_an_adapted_model(ways: Pat
         check_list("adapt", follow(adapt, begin="files/tables.py", until="save_pretrained"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_card_passes_through_these_files_to_become_an_outer_step(ways: Path) -> None:
     """As far as the move of the outer optimizer."""

@@ -135,7 +135,8 @@ def test_four_processes_equal_one(launch, one):
     assert len((launch.root / "four" / "log.jsonl").read_text("utf-8").splitlines()) == 6
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("processes", [1, 2])
 def test_the_command_trains_under_a_launcher_as_the_recipe_does(launch, one, processes):
     """One process by `accelerate launch`, which starts no more on a CPU; two by torchrun."""
     accelerate = python("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "-m")

@@ -268,6 +268,7 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_processes_use_a_model_as_the_page_says(adapted, tmp_path):
     """A worker of joblib, and one that is spawned, load it; a model itself is not sent."""
