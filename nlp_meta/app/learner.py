@@ -356,7 +356,8 @@ class Learner:
             self.project.write_fact("problem", None)
         except NlpMetaError as error:
             self.project.write_fact("problem", str(error))
-        self.project.write_fact("saving", False)
+        if order != WHY:  # a save may wait behind it
+            self.project.write_fact("saving", False)
 
     def _adapt(self) -> AdaptedModel:
         """The model of all labels, as `nlp-meta adapt` makes it."""

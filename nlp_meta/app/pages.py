@@ -580,7 +580,7 @@ def _add_files(app: FastAPI, pages: Pages) -> None:
     @app.get("/download.{form}")
     def download(form: str, least: str = "") -> Response:
         if form not in _TYPES or (form == "tmx" and not pages.project.has_pairs):
-            raise DataError(f"cannot write .{form[:10]}: csv or xlsx is needed; choose one of them")
+            raise DataError(f"cannot write .{form[:10]}: csv, xlsx or, of pairs, tmx is needed")
         return pages.download(form, least)
 
     @app.get("/report")
