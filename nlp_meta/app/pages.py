@@ -360,6 +360,7 @@ class Pages:
         page = min(max(1, int(asked["page"] if asked["page"].isdecimal() else 1)), pages)
         part = shown[(page - 1) * _PAGE : page * _PAGE]
         values = {"lines": part, "found": len(shown), "total": len(lines), "page": page}
+        values |= {"progress": self.project.read_fact("progress")}
         name = "list" if "hx-request" in request.headers else "texts"
         return self.show(name, request, **values, pages=pages, labels=labels, asked=asked)
 

@@ -158,6 +158,16 @@ def wait_until(page, words: str, seconds: int = 240) -> None:
     page.wait_for_selector(f"text={words}", timeout=1000 * seconds)
 
 
+def until_there(page, address: str, words: str, seconds: int = 240) -> None:
+    """Open a view that does not renew itself, again and again until it has the words."""
+    until = time.monotonic() + seconds
+    page.goto(address)
+    while not page.locator(f"text={words}").count():
+        assert time.monotonic() < until, f"{words!r} is not on {address}"
+        time.sleep(1)
+        page.goto(address)
+
+
 def test_the_whole_story_by_keyboard(app, page, table, axe, tmp_path):
     found = []
     page.goto(app.address)
@@ -194,7 +204,7 @@ def test_the_whole_story_by_keyboard(app, page, table, axe, tmp_path):
     for view in ("results", "texts", "use"):
         page.goto(app.root + view)
         found += look(page, axe)
-    page.goto(app.root + "texts?by=model")
+    until_there(page, app.root + "texts?by=model", "Why?")
     page.locator("text=Why?").first.focus()
     page.keyboard.press("Enter")
     wait_until(page, "Words that speak for")
