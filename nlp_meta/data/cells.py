@@ -22,10 +22,12 @@ POLICIES = (STOP, SKIP, KEEP)
 # Letters by their category that fonts draw as nothing.
 _BLANK_LETTERS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 _MISSING = frozenset(
-    "nan n/a na n.a. n.a #n/a #na <na> nat none null nil undefined - -- ? ?? missing <missing> "
+    "nan n/a na n.a. n.a #n/a #na <na> nat none null nil undefined missing <missing> nodata "
     "(missing) (blank) blank (empty) empty <empty> <null> (null) [null] <none> <nan> \\n #null! "
-    "#ref! #value! #name? #div/0! #num! unlabeled unlabelled . n/d #n/d #nv #wert! #bezug! "
-    "#valeur! #valore! #¡valor! #valor!".split()
+    "#ref! #value! #name? #div/0! #num! unlabeled unlabelled n/d #n/d #nv #wert! #bezug! "
+    "#valeur! #valore! #¡valor! #valor! noanswer noresponse n/r k.a. k.a keineangabe s/d sindatos "
+    "nonrenseigné n.v.t. brakdanych b/d tbd todo notlabeled unspecified notavailable "
+    "notapplicable".split()
 )
 _LISTED = 10
 
@@ -65,7 +67,8 @@ def is_empty(text: str | None) -> bool:
 
 def is_missing_word(text: str) -> bool:
     """Whether programs write a word where something is missing, such as `nan` or `#N/A`."""
-    return text.strip().casefold().translate(_ALIKE) in _MISSING
+    word = "".join(text.split()).casefold().translate(_ALIKE)
+    return word in _MISSING or bool(re.fullmatch(r"[-?._\u2026]+", word))
 
 
 def check_policy(empty: str, *, policies: Collection[str] = POLICIES) -> None:
@@ -188,6 +191,8 @@ _ALIKE |= dict(
     )
 )
 """Dashes, quotes, and letters of Cyrillic and Greek that look Latin."""
+_SKINS = "[\U0001f3fb-\U0001f3ff]"
+"""Colors of emoji."""
 _IN_QUOTES = re.compile("[\"'](.+)[\"']")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?[01]?\d)?", re.IGNORECASE)
@@ -229,7 +234,8 @@ def fold_label(label: str) -> str:
     They differ in case, blanks, quotes around them, leading zeros, commas of thousands or signs
     that look alike.
     """
-    text = "".join(sign for sign in clean_text(label) if sign == " " or not is_unseen(sign))
+    signs = clean_text(label)[:1] + re.sub(_SKINS, "", clean_text(label)[1:])
+    text = "".join(sign for sign in signs if sign == " " or not is_unseen(sign))
     text = unicodedata.normalize("NFC", text.casefold())
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("i\u0307", "i").translate(_ALIKE)

@@ -37,6 +37,14 @@ _BINARY_ALIASES = (
     {"label_0": "negative", "label_1": "positive"},
 )
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
+_DAY = re.compile(
+    r"\d{1,2}[-. /]+(MONTH)|(MONTH)[-. /]*\d{1,2}".replace(
+        "MONTH",
+        "jan|feb|m[aä]r|mrz|apr|avr|ma[iyj]|jun|jul|juin|juil|aug|ago|ao[uû]t|sep|o[ck]t|nov|de[cz]",
+    ),
+    re.IGNORECASE,
+)
+"""What a spreadsheet makes of 1-3."""
 _COLUMNS = "`texts` and `labels`"
 _NUMBERED = re.compile(r"label[_ ]?\d+", re.IGNORECASE)
 _JOINTS = re.compile(r"\s*[;|,/+&#]\s*")
@@ -420,6 +428,14 @@ def _note_slips(
             f"{label!r} ({counts[label]} of {sum(counts.values())} rows) looks like a slip of "
             f"{near!r}, and counts as a label of its own{lost}: join them with "
             f"{_say_map(label, near)}"
+        )
+    days = [
+        label for label in counts if _DAY.fullmatch(label.rstrip(".")) or _DATE.fullmatch(label)
+    ]
+    if days:
+        notes.append(
+            f"{_listed(dict.fromkeys(days, 0))} may be dates, as spreadsheets make of labels such "
+            "as 1-3: say with `label_map` what they were"
         )
     if all(map(_NUMBERED.fullmatch, counts)):
         notes.append(

@@ -109,6 +109,17 @@ def name_language(tag: str) -> str:
     return f"{name} in {_language_class().make(script=script).script_name('en')} script"
 
 
+def find_language(name: str) -> str:
+    """The code of a language by its name in any language: `Deutsch`; else the name itself."""
+    _language_class()
+    import langcodes
+
+    try:
+        return langcodes.find(name).to_tag()
+    except LookupError:
+        return name
+
+
 def same_language(wanted: str, tag: str) -> bool:
     """Whether a tag may stand for the wanted one: no part of the two contradicts.
 

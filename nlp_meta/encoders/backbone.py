@@ -166,11 +166,7 @@ def load_network(
     if find_adapter_config_file(path, **hub) is not None:
         raise ValueError("it holds an adapter, which stands on another base")
     model, info = kind.from_pretrained(
-        path,
-        use_safetensors=True,
-        output_loading_info=True,
-        trust_remote_code=False,
-        **options,
+        path, use_safetensors=True, output_loading_info=True, trust_remote_code=False, **options
     )
     lacking = [name for name in info["missing_keys"] if not (may_lack and may_lack(model, name))]
     if lacking:
@@ -322,11 +318,7 @@ def load_backbone(
     device = torch.device(device)
     hub_options = {"revision": revision or "main", "token": token}
     attention = "eager" if device.type == "cpu" else "sdpa"
-    options: dict[str, object] = {
-        "dtype": dtype,
-        "attn_implementation": attention,
-        **hub_options,
-    }
+    options: dict[str, object] = {"dtype": dtype, "attn_implementation": attention, **hub_options}
     setting = "`model.model_name_or_path` or, of a saved model, give its place with `base`"
     with reading(f"the model '{name}'", setting=setting):
         tokenizer = load_tokenizer(path, **hub_options)

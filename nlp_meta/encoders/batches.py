@@ -194,8 +194,7 @@ def _stack(
         states=block.to(device),
         mask=mask.to(device),
         owners=Owners(
-            torch.tensor(owners, device=device),
-            tuple(owners.count(w) for w in range(len(tasks))),
+            torch.tensor(owners, device=device), tuple(owners.count(w) for w in range(len(tasks)))
         ),
         targets=torch.tensor([row.target for row in rows], device=device),
         allowed=torch.tensor([row.allowed for row in rows], device=device),
@@ -298,8 +297,7 @@ def _pad(
         labels=labels.to(device),
         starts=torch.tensor([row.start for row in rows], device=device),
         owners=Owners(
-            torch.tensor(owners, device=device),
-            tuple(owners.count(w) for w in range(len(tasks))),
+            torch.tensor(owners, device=device), tuple(owners.count(w) for w in range(len(tasks)))
         ),
         shares=torch.tensor([1 / tokens[w] for w in owners], dtype=torch.float32, device=device),
         positions=torch.tensor([i for _, i in places], device=device),

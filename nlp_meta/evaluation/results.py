@@ -7,12 +7,7 @@ from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.tasks import Example
 from nlp_meta.evaluation.answers import ANSWERS, form_of, missing_for
 from nlp_meta.evaluation.judged import Judged, worst_task
-from nlp_meta.evaluation.learning_curve import (
-    FEWEST_SIZES,
-    break_even,
-    gain_of,
-    scores_of_answers,
-)
+from nlp_meta.evaluation.learning_curve import FEWEST_SIZES, break_even, gain_of, scores_of_answers
 from nlp_meta.evaluation.metrics import LOWER_IS_BETTER, signature_of
 from nlp_meta.evaluation.protocol import CellKey, FinishedCell, flatten_cell, row_key
 from nlp_meta.evaluation.statistics import SHARES, holm, paired_difference, resampled_interval
@@ -123,13 +118,7 @@ def _worst(judged: Mapping[tuple[str, int], Sequence[Judged]]) -> Iterator[dict[
             if missing_for(metric):
                 continue
             task, mean = worst_task(cells, metric)
-            yield {
-                "method": method,
-                "labels": labels,
-                "metric": metric,
-                "task": task,
-                "mean": mean,
-            }
+            yield {"method": method, "labels": labels, "metric": metric, "task": task, "mean": mean}
 
 
 def _by_task(records: Mapping[CellKey, FinishedCell]) -> Iterator[dict[str, object]]:

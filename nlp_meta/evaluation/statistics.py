@@ -217,12 +217,7 @@ def resampled_interval(
 
 
 def resampled_means(
-    methods: Sequence[Sequence[Judged]],
-    metric: str,
-    *,
-    over_tasks: bool,
-    resamples: int,
-    seed: int,
+    methods: Sequence[Sequence[Judged]], metric: str, *, over_tasks: bool, resamples: int, seed: int
 ) -> Numbers:
     """Means over tasks, draws and rows of several methods, in the same resamples.
 

@@ -17,12 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast, pipeline
 from nlp_meta.encoders.backbone import Backbone, loading
 from nlp_meta.errors import ExportError
 from nlp_meta.exporting.graph import merge
-from nlp_meta.exporting.onnx_export import (
-    RECORD,
-    adapted_logits,
-    check_tokenizer,
-    sample_texts,
-)
+from nlp_meta.exporting.onnx_export import RECORD, adapted_logits, check_tokenizer, sample_texts
 from nlp_meta.files.outputs import Layout, check_folder, write_folder
 from nlp_meta.models.classification import AdaptedModel
 

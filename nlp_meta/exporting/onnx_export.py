@@ -397,11 +397,7 @@ def sample_texts() -> tuple[str, ...]:
 
 
 def _write_graphs(
-    folder: Path,
-    model: AdaptedModel,
-    names: Sequence[str],
-    opset: int | None,
-    texts: Sequence[str],
+    folder: Path, model: AdaptedModel, names: Sequence[str], opset: int | None, texts: Sequence[str]
 ) -> tuple[int, Measured]:
     """Write graphs and their runner, and measure them; return the opset too."""
     network = merge(model)

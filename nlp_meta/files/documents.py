@@ -27,12 +27,7 @@ from nlp_meta.files.entries import (
     recognize,
     shorten,
 )
-from nlp_meta.files.memories import (
-    WRITTEN_MEMORIES,
-    check_written_form,
-    orient,
-    render_pairs,
-)
+from nlp_meta.files.memories import WRITTEN_MEMORIES, check_written_form, orient, render_pairs
 from nlp_meta.files.outputs import write_file
 from nlp_meta.files.tables import WRITTEN_PAIR_TABLES, read_rows_of, render_rows, table_entries
 from nlp_meta.files.xliff import fill_xliff, xliff_entries

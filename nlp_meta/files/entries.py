@@ -63,7 +63,10 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 _CHANCE = 10
-_KEY = re.compile(r"(?=.*[._:])[A-Za-z][\w$]*(?:[.:/\-][\w$\[\]]+)*")
+# home.title, /home/title, home/title/0, {{home.title}}, 1001
+_KEY = re.compile(
+    r"[$%#/{@]*(?=.*[._:#\[\\]|.*/(?:.*/|\d)|(?<=/).*/)[A-Za-z][\w$]*(?:(?:::|[.:/\-#\\])?[\w$\[\]]+)*}*|\d+"
+)
 # saveButton, save-button
 _JOINED = re.compile(r"[a-z]+[0-9]*(?:[A-Z][a-z0-9]+)+|[a-z][a-z0-9]*(?:-[a-z0-9]+)+")
 

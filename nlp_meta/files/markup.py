@@ -8,6 +8,7 @@ as the text.
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -37,7 +38,7 @@ _LOOSE = re.compile(
     r"&(?!(?:amp|lt|gt|quot|apos|#[0-9]+|#x[0-9a-fA-F]+);)(?:\w+;)?",
     re.DOTALL,
 )
-_UNIT = re.compile(r"<tu[\s>].*?</tu>", re.DOTALL)
+_UNIT = re.compile(r"<(tu|trans-unit|unit|message)(?=[\s>]).*?</\1\s*>", re.DOTALL)
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BLANKS = re.compile(r"[ \t\r\n]+")
 
@@ -172,8 +173,8 @@ def read_xml(file: UserFile, *, root: str) -> Document:
     try:
         seen = _scan(file, text)
     except DataError:
-        mended, more = _leave_out_broken(text)
-        if root != "tmx" or mended == text:
+        mended, more = _leave_out_broken(text, root)
+        if mended == text:
             raise
         text, notes, seen = mended, (*notes, *more), _scan(file, mended)
     if seen.name != root:
@@ -187,29 +188,38 @@ def read_xml(file: UserFile, *, root: str) -> Document:
         raise damaged(file, error) from error
 
 
-def _leave_out_broken(text: str) -> tuple[str, list[str]]:
-    """Leave out units of a TMX file that are no XML by themselves, and half a unit at its end."""
-    from defusedxml.ElementTree import fromstring
+def _leave_out_broken(text: str, root: str) -> tuple[str, list[str]]:
+    """Read joined files as one, without units that are no XML and half a unit at the end."""
+    from defusedxml.ElementTree import DefusedXMLParser, fromstring
 
     notes: list[str] = []
     lines: list[int] = []
-    end = text.rfind("</tu>") + len("</tu>")
-    if end >= len("</tu>") and not re.search(r"</tmx\s*>", text):
-        line = text.count("\n", 0, end) + 1
-        notes.append(f"its end is missing: it is read up to line {line}, where a unit ends")
-        text = f"{text[:end]}</body></tmx>"
 
     def keep(match: re.Match[str]) -> str:
         try:
-            fromstring(match[0])
+            fromstring(re.sub(r"(</?|\s)(\w+):(?=[\w-]+[\s=/>])", r"\1\2-", match[0]))
         except ParseError:
             lines.append(text.count("\n", 0, match.start()) + 1)
             return "\n" * match[0].count("\n")
         return match[0]
 
+    begin = re.search(rf"<{root}\b[^>]*>", text)
+    if begin:
+        between = rf"</{root}\s*>[\s\ufeff]*(<[?!][^>]*>\s*)*{re.escape(begin[0])}"
+        text, count = re.subn(between, lambda match: "\n" * match[0].count("\n"), text)
+        notes += (
+            [f"{count + 1} files follow one another in it and are read as one"] if count else []
+        )
     text = _UNIT.sub(keep, text)
     if lines:
         notes.append(f"units that are no XML are left out: {len(lines)} (line {lines[0]})")
+    end = max((match.end() for match in _UNIT.finditer(text)), default=0)
+    if end and not re.search(rf"</{root}\s*>", text):
+        line = text.count("\n", 0, end) + 1
+        notes.append(f"its end is missing: it is read up to line {line}, where a unit ends")
+        with suppress(ParseError, ValueError):  # told by the parser that reads it next
+            DefusedXMLParser(target=(seen := _Root())).feed(text[:end].encode())
+        text = text[:end] + "".join(f"</{name}>" for name in reversed(seen.opened))
     return text, notes
 
 
@@ -264,16 +274,18 @@ class _Root:
     """A target of the parser that keeps the name of the root and bounds the depth."""
 
     name = ""
-    depth = 0
+
+    def __init__(self) -> None:
+        self.opened: list[str] = []
 
     def start(self, tag: str, _: Mapping[str, str]) -> None:
-        self.name = self.name or tag.rpartition("}")[2]
-        self.depth += 1
-        if self.depth > _DEEPEST:
+        self.opened.append(tag.rpartition("}")[2])
+        self.name = self.name or self.opened[0]
+        if len(self.opened) > _DEEPEST:
             raise ValueError(f"its elements are nested more than {_DEEPEST} deep")
 
     def end(self, _: str) -> None:
-        self.depth -= 1
+        self.opened.pop()
 
     def close(self) -> "_Root":
         return self
@@ -294,6 +306,8 @@ def _scan(file: UserFile, text: str, *, forbid_dtd: bool = True) -> _Root:
             reason = "it is no XML" if text.strip() else "it is empty"
         elif reason in (errors.XML_ERROR_NO_ELEMENTS, errors.XML_ERROR_UNCLOSED_TOKEN):
             reason = "its end is missing"
+        elif reason == errors.XML_ERROR_JUNK_AFTER_DOC_ELEMENT:
+            reason = "something else follows its end"
         raise damaged(file, reason, line=error.position[0]) from error
     except DefusedXmlException as error:
         if isinstance(error, DTDForbidden) and error.name in ("tmx", "TS"):

@@ -486,7 +486,10 @@ def _find_keys(entries: Sequence[Entry]) -> tuple[frozenset[str], tuple[str, ...
     ]
     keys = [source for source in sources if is_key(source)]
     if len(keys) * 2 >= len(sources):
-        return frozenset(keys), ()
+        alike = (text for text in sources if text in (text.lower(), text.upper()))
+        return frozenset(
+            [*keys, *(text for text in alike if text.isascii() and " " not in text)]
+        ), ()
     if len(keys) * 10 < len(sources):
         return frozenset(), ()
     note = (

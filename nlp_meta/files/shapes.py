@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 
-from nlp_meta.data.languages import name_language, same_language
+from nlp_meta.data.languages import find_language, name_language, same_language
 from nlp_meta.errors import LabelError
 from nlp_meta.tables.rows import Cells, Rows
 
@@ -90,9 +90,7 @@ def find_shape(rows: Rows, *, text_column: str, label_column: str | None) -> Row
 
 
 def find_pairs(
-    rows: Rows,
-    columns: tuple[str, str],
-    languages: tuple[str | None, str | None],
+    rows: Rows, columns: tuple[str, str], languages: tuple[str | None, str | None]
 ) -> Rows:
     """Give rows the columns of sentences that are asked for, wherever they hold them.
 
@@ -105,6 +103,7 @@ def find_pairs(
     """
     if set(columns) <= set(rows.columns) or not rows.cells:
         return rows
+    rows = _spread_languages(rows)
     inner = [name for name in rows.columns if _object(rows.cells[0].get(name))]
     inner = [name for name in inner if name == "translation"] or inner
     if len(inner) == 1:
@@ -119,6 +118,7 @@ def find_pairs(
             continue
         looked_at = rows.columns[:_MOST_NAMES] if language else ()
         named = [name for name in looked_at if _is_language(name, str(language))]
+        named = named or [name for name in looked_at if _names_language(name, str(language))]
         named = [name for name in named if name not in (row.get(name) for row in rows.cells)]
         near = named[0] if len(named) == 1 else _find_near(rows, column)
         near = near or next(
@@ -129,6 +129,29 @@ def find_pairs(
             note = f"column {near!r} is taken for the {side} sentences"
             rows = replace(rows, notes=(*rows.notes, note))
     return rows
+
+
+def _spread_languages(rows: Rows) -> Rows:
+    """Write lists of languages and of their sentences as objects, as `datasets` has them.
+
+    Another sentence of a language makes another row.
+    """
+    cells, lines = [], []
+    for row, line in zip(rows.cells, rows.lines, strict=True):
+        both = _object(row.get("translation")) or row
+        tags, texts = _parse(both.get("language")), _parse(both.get("translation"))
+        if not isinstance(tags, list) or not isinstance(texts, list):
+            return rows
+        by_tag: dict[str, list[object]] = {}
+        for tag, text in zip(tags, texts, strict=False):
+            by_tag.setdefault(str(tag), []).append(text)
+        for place in range(max(map(len, by_tag.values()), default=0)):
+            named = {tag: items[min(place, len(items) - 1)] for tag, items in by_tag.items()}
+            cells.append({**row, "translation": named})
+            lines.append(line)
+    return (
+        replace(rows, cells=tuple(cells), lines=tuple(lines), count=len(cells)) if cells else rows
+    )
 
 
 def take_labels(cell: object) -> list[object]:
@@ -146,6 +169,8 @@ def take_labels(cell: object) -> list[object]:
         return [] if value is None else [value]
     if any(isinstance(item, list | tuple) and len(item) == 3 for item in value):
         raise LabelError(f"it labels parts of the text ({_shown(value)}), as for finding names")
+    if len(value) > 1 and 0 in value and all(item in (0, 1) for item in value):
+        raise LabelError(f"it is a list of 0 and 1 ({_shown(value)}), whose places name no label")
     labels = [label for item in value for label in take_labels(item)]
     return list({json.dumps(label, default=str): label for label in labels}.values())
 
@@ -423,14 +448,21 @@ def _object(cell: object) -> Mapping[str, object]:
 
 
 def _is_language(name: str, language: str) -> bool:
-    """Whether a column is named by a language: its code, or its name in English."""
+    """Whether a column is named by a language: its code, or its name in some language."""
     plain = name.strip()
     last = plain.partition("_")[2]  # text_de; but row_id is not Indonesian
     return (
         same_language(language, plain)
         or (last not in ("", "id") and same_language(language, last))
         or plain.casefold() == name_language(language).casefold()
+        or same_language(language, find_language(plain))
     )
+
+
+def _names_language(name: str, language: str) -> bool:
+    """Whether a word of a name does: `Original (English)`, `EN text`."""
+    words = re.findall(r"[^\W\d_]{4,}|\b[A-Z]{2,3}\b|(?<=\()[a-z]{2,3}(?=[)_-])", name)
+    return any(word != "ID" and _is_language(word, language) for word in words)
 
 
 def _is_answered(row: Cells) -> bool:
@@ -440,12 +472,12 @@ def _is_answered(row: Cells) -> bool:
 
 def _is_hot(rows: Rows, name: str) -> bool:
     cells = [row.get(name) for row in rows.cells]
-    known = ("none", "", "0", "1", "0.0", "1.0", "false", "true", "x")
+    known = ("none", "", "0", "1", "0.0", "1.0", "false", "true", "x", "yes", "no", "y", "n")
     return all(str(cell).casefold() in known for cell in cells) and any(map(_is_true, cells))
 
 
 def _is_true(cell: object) -> bool:
-    return str(cell).casefold() in ("1", "1.0", "true", "x")
+    return str(cell).casefold() in ("1", "1.0", "true", "x", "yes", "y")
 
 
 def _are_numbers(cells: Sequence[object]) -> bool:
@@ -536,8 +568,7 @@ def _take(text: str, label: str) -> Callable[[Cells, str], tuple[object, object]
 
 
 _TOOLS: Mapping[
-    str,
-    tuple[Callable[[Cells], bool], Callable[[Cells, str], tuple[object, object]]],
+    str, tuple[Callable[[Cells], bool], Callable[[Cells, str], tuple[object, object]]]
 ] = {
     "Label Studio": (
         lambda row: (
@@ -545,10 +576,7 @@ _TOOLS: Mapping[
         ),
         _read_label_studio,
     ),
-    "Argilla": (
-        lambda row: isinstance(row.get("fields", row.get("inputs")), dict),
-        _read_argilla,
-    ),
+    "Argilla": (lambda row: isinstance(row.get("fields", row.get("inputs")), dict), _read_argilla),
     "doccano": (
         lambda row: isinstance(row.get("data"), str) and bool({"label", "labels"} & row.keys()),
         lambda row, label: (row["data"], row.get(label, row.get("labels"))),

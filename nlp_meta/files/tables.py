@@ -24,17 +24,10 @@ from nlp_meta.data.cells import (
 )
 from nlp_meta.data.labels import check_columns, drop_rows, label_text
 from nlp_meta.errors import DataError, LabelError
-from nlp_meta.files.entries import (
-    Entry,
-    UserFile,
-    damaged,
-    decode_text,
-    ending_of,
-    read_user_file,
-)
+from nlp_meta.files.entries import Entry, UserFile, damaged, decode_text, ending_of, read_user_file
 from nlp_meta.files.projects import is_project, read_project
 from nlp_meta.files.shapes import find_shape, take_labels
-from nlp_meta.tables.contents import Decoded, decode_bytes
+from nlp_meta.tables.contents import Decoded, decode_bytes, find_kind
 from nlp_meta.tables.delimited import has_header, has_tabs, split_lines
 from nlp_meta.tables.formats import TABLE_FORMS, parse_table, render_table
 from nlp_meta.tables.rows import LOOK, Cells, Reading, Rows, TableError
@@ -151,6 +144,7 @@ def _read(
     lines = file.form == "txt" or file.content.startswith(b"__label__")
     if lines and label_column and b"__label__" not in file.content and has_tabs(file.content):
         lines = False
+    lines = lines and find_kind(file.content).is_read
     if lines and not has_header(_decode(file, reading.encoding).text, known):
         rows = _read_lines(file, reading, text_column, label_column)
     else:
@@ -193,10 +187,7 @@ def _find_used(
 
 
 def _check_single(
-    file: UserFile,
-    rows: Rows,
-    labels: Sequence[Sequence[str]],
-    dropped: Collection[int],
+    file: UserFile, rows: Rows, labels: Sequence[Sequence[str]], dropped: Collection[int]
 ) -> None:
     several = [n for n, names in enumerate(labels) if len(names) > 1 and n not in dropped]
     if several:

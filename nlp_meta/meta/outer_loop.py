@@ -204,12 +204,7 @@ def add_stack(
         return starts[-1]
 
     meta_gradient = training.algorithm(
-        objective.loss,
-        stack,
-        support,
-        query,
-        inner=training.inner,
-        start=begin,
+        objective.loss, stack, support, query, inner=training.inner, start=begin
     )
     for name, total in sums.items():
         total += training.weights[skill] * meta_gradient.gradient[name].sum(0)
@@ -232,9 +227,7 @@ def count_seen(episodes: Sequence[Episode], *, passes: float) -> int:
 
 
 def sum_processes(
-    sums: Mapping[str, Tensor],
-    measured: Tensor,
-    reduce: Callable[[Tensor], Tensor] | None,
+    sums: Mapping[str, Tensor], measured: Tensor, reduce: Callable[[Tensor], Tensor] | None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Add up over all processes, in one exchange.
 

@@ -151,11 +151,7 @@ class GenerationModel(Model):
         )
 
     def count_cut(
-        self,
-        texts: Texts,
-        *,
-        long_texts: str = "cut",
-        lines: Sequence[int] | None = None,
+        self, texts: Texts, *, long_texts: str = "cut", lines: Sequence[int] | None = None
     ) -> int:
         """Number of texts longer than the model takes.
 
@@ -395,10 +391,7 @@ def _mine_held_out(
     """What mining by the adapted encoder makes of the held-out pairs, among all targets."""
     weights = {name: value[0] for name, value in drop_step_sizes(fast).items()}
     source, target = split_pair(fold.language)
-    sides = (
-        ([pair.source for pair in pairs], source),
-        ([pair.target for pair in pairs], target),
-    )
+    sides = (([pair.source for pair in pairs], source), ([pair.target for pair in pairs], target))
     left, right = (
         embed_texts(objective, weights, texts, language=join_pair(code, target))
         for texts, code in sides

@@ -10,11 +10,7 @@ from nlp_meta.data.episodes import Episode, count_texts, split_folds
 from nlp_meta.errors import DivergedError
 from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.adaptation import FOLDS, hold_out
-from nlp_meta.objectives.classification import (
-    Classification,
-    fit_temperature,
-    log_probabilities,
-)
+from nlp_meta.objectives.classification import Classification, fit_temperature, log_probabilities
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,11 +205,7 @@ class RetrievalModel(Model):
         values = {**done, "threshold": advice.threshold, "overlap": advice.overlap}
         report = read_part(RetrievalReport, values, what=ADAPTATION) if done else None
         weights = load_weights(
-            saved.folder,
-            record,
-            backbone=objective.backbone,
-            plan=objective.plan,
-            with_head=False,
+            saved.folder, record, backbone=objective.backbone, plan=objective.plan, with_head=False
         )
         return cls(
             replace(objective, overlap=advice.overlap),
@@ -289,11 +285,7 @@ class MatchJudge:
         return HeldOutMatches(losses[best], best, choose_threshold(*torch.cat(margins).unbind(1)))
 
     def _loss(
-        self,
-        fast: Weights,
-        cosines: Sequence[Tensor],
-        held_out: Sequence[Tensor],
-        share: float,
+        self, fast: Weights, cosines: Sequence[Tensor], held_out: Sequence[Tensor], share: float
     ) -> float:
         size = len(self.sources)
         compared = self.apart | torch.eye(size, dtype=torch.bool, device=self.apart.device)

@@ -31,12 +31,7 @@ from nlp_meta.encoders.batches import (
     split_minibatches,
     stack_batches,
 )
-from nlp_meta.encoders.heads import (
-    prototype_head,
-    ridge_head,
-    ridge_numbers,
-    ridge_parameters,
-)
+from nlp_meta.encoders.heads import prototype_head, ridge_head, ridge_numbers, ridge_parameters
 from nlp_meta.encoders.lora import (
     BIAS,
     WEIGHT,

@@ -152,10 +152,7 @@ def _read_reply(reply: Reply, question: Question) -> Record | None:
         text = read_text(reply.body)
         return None if text is None else {"text": text, "finished": read_finished(reply.body)}
     score = read_likelihood(
-        reply.body,
-        text=question.text,
-        answer=question.answer,
-        generated=question.way.generated,
+        reply.body, text=question.text, answer=question.answer, generated=question.way.generated
     )
     if score is None:
         return None

@@ -418,12 +418,7 @@ def try_prompts(
 
 
 def score_orders(
-    prompter: Prompter,
-    plan: PromptPlan,
-    episode: Episode,
-    *,
-    orders: int,
-    metric: Metric,
+    prompter: Prompter, plan: PromptPlan, episode: Episode, *, orders: int, metric: Metric
 ) -> list[float]:
     """Score one episode under several orders of the same balanced demonstrations.
 

@@ -321,12 +321,7 @@ TRANSLATION_TEMPLATES: Mapping[str, Template] = {
             "{source}: {text}",
             "{target}: {label}",
         ),
-        Template(
-            "translation",
-            "",
-            "{source} sentence: {text}",
-            "{target} translation: {label}",
-        ),
+        Template("translation", "", "{source} sentence: {text}", "{target} translation: {label}"),
         Template(
             "ask",
             "Translate the text from {source} to {target}. Answer with the translation alone.",

@@ -14,21 +14,12 @@ from nlp_meta.data.answers import Learned, Prediction, Ranking, Rival, Translati
 from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap
 from nlp_meta.errors import SettingsError
-from nlp_meta.objectives.ngrams import (
-    Array,
-    NgramModel,
-    fit_ngrams,
-    held_out_parts,
-)
+from nlp_meta.objectives.ngrams import Array, NgramModel, fit_ngrams, held_out_parts
 from nlp_meta.objectives.retrieval import rank_candidates
 
 
 def ngrams(
-    *,
-    regularization: Sequence[float],
-    folds: int,
-    seed: int,
-    prior: NgramModel | None = None,
+    *, regularization: Sequence[float], folds: int, seed: int, prior: NgramModel | None = None
 ) -> Rival:
     """Make a method that fits logistic regression on the n-grams of the support set.
 

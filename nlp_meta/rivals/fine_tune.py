@@ -14,21 +14,12 @@ import numpy as np
 from nlp_meta.data.answers import Answer, Learned, LearnedWithFacts, Rival, only_predictions
 from nlp_meta.data.episodes import Episode, Queries, SupportSet, split_folds
 from nlp_meta.errors import DivergedError
-from nlp_meta.meta.inner_loop import (
-    InnerLoop,
-    Weights,
-    adaptation_path,
-    repeat,
-)
+from nlp_meta.meta.inner_loop import InnerLoop, Weights, adaptation_path, repeat
 from nlp_meta.meta.objective import Objective, adapt_episodes, begin_episodes
 
 
 def fine_tune(
-    objective: Objective,
-    meta_parameters: Weights,
-    *,
-    inner: InnerLoop,
-    minibatch: int | None,
+    objective: Objective, meta_parameters: Weights, *, inner: InnerLoop, minibatch: int | None
 ) -> Rival:
     """Make a method that adapts to each support set, as long and as fast as `inner` says."""
 

@@ -108,11 +108,7 @@ class _Network:
 
 
 def full_fine_tune(
-    backbone: Backbone,
-    *,
-    tuning: FullFineTuning,
-    batch_tokens: int,
-    autocast: torch.dtype | None,
+    backbone: Backbone, *, tuning: FullFineTuning, batch_tokens: int, autocast: torch.dtype | None
 ) -> Rival:
     """Make a method that fine-tunes a copy of the whole encoder on each support set.
 

@@ -79,8 +79,7 @@ def choose_temperature(
     others = cosines.clone().fill_diagonal_(-torch.inf)
     losses = [
         torch.nn.functional.cross_entropy(
-            _mean_attention(others / temperature, targets, labels=labels)[several],
-            targets[several],
+            _mean_attention(others / temperature, targets, labels=labels)[several], targets[several]
         )
         for temperature in temperatures
     ]

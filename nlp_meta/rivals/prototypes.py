@@ -122,11 +122,7 @@ def _class_means(
     """Make the function from features to logits `(examples, labels)`, -inf for absent labels."""
     scale = SCALINGS[scaling]
     weight, bias = prototype_head(
-        scale(support, support),
-        targets,
-        torch.zeros_like(targets),
-        tasks=1,
-        num_labels=labels,
+        scale(support, support), targets, torch.zeros_like(targets), tasks=1, num_labels=labels
     )
     absent = torch.bincount(targets, minlength=labels) == 0
 

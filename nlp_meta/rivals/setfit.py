@@ -155,12 +155,7 @@ def import_setfit() -> Any:
         ) from error
 
 
-def _train(
-    package: Any,
-    backbone: Backbone,
-    support_set: SupportSet,
-    arguments: Any,
-) -> Any:
+def _train(package: Any, backbone: Backbone, support_set: SupportSet, arguments: Any) -> Any:
     from sklearn.linear_model import LogisticRegression
     from transformers import PrinterCallback, ProgressCallback
 

@@ -21,6 +21,7 @@ ARCHIVE = "an archive (.zip)"
 _SAVE = "open it in its program and save it as .xlsx or .csv"
 _EXPORT = "write its rows into a .csv, .jsonl or .parquet file"
 _UNFORMAT = "make a .po file of it by msgunfmt"
+_WHOLE = "write each whole text and its label as a row of a .csv or .jsonl file"
 _UNPACK = "unpack it and name the file in it"
 
 _MAGIC = {
@@ -50,6 +51,10 @@ _MAGIC = {
     b"\x80\x03": ("a pickle of Python, which is not read", _EXPORT),
     b"\x80\x04": ("a pickle of Python, which is not read", _EXPORT),
     b"\x80\x05": ("a pickle of Python, which is not read", _EXPORT),
+    b"#FORMAT=WebAnno": ("a file of INCEpTION or WebAnno, which labels parts of texts", _WHOLE),
+    b"-DOCSTART-": ("a CoNLL file, which labels words", _WHOLE),
+    b"# sent_id": ("a CoNLL file, which labels words", _WHOLE),
+    b"# newdoc": ("a CoNLL file, which labels words", _WHOLE),
     b"\x89PNG": ("a picture", "name the table itself"),
     b"\xff\xd8\xff": ("a picture", "name the table itself"),
     b"GIF8": ("a picture", "name the table itself"),

@@ -21,6 +21,10 @@ _NAMES = {"\t": "a tabulator", " ": "a blank"}
 _QUOTES = ('""', "''", "“”", "„“", "„”", "«»", "\u2018\u2019")
 _AS_TEXT = re.compile(r'\A="(.*)"\Z', re.DOTALL)
 """A text that a spreadsheet is to take for no number: ="007"."""
+_RULE = re.compile(r"\s*[+|├┌└╞╔╠╚]?(?=.*[+┼┬┴╪╬╦╩])[-=─═+┼┬┴╪╬╦╩]{5,}[+|┤┐┘╡╗╣╝]?\s*")
+_BARS = str.maketrans("│║", "||")
+_COUNTED = re.compile(r"\s*(\(\d+ \w+\)|\d+ rows? in set.*)\s*")
+"""What programs of databases draw around tables, and write below them."""
 _SAMPLE = 1000
 """Lines that are looked at."""
 _HEADER_LINES = 50
@@ -173,7 +177,7 @@ def read_delimited(
     Raises:
         TableError: Quotes can be read in two ways, or in none; a row is wider than the header.
     """
-    written = _unwrap(_join_header(split_lines(text)), known)
+    written = _unwrap(_join_header(_unbox(split_lines(text))), known)
     survey = _survey(written, form, known=known, separator=separator)
     reader, header = _RowReader(survey), list(survey.columns)
     is_named = bool(known) and set(known) <= set(header)
@@ -213,8 +217,9 @@ def _is_ruler(row: Sequence[str], separator: str) -> bool:
 
 def has_header(text: str, known: Collection[str]) -> bool:
     """Whether the first line of a text has these names of columns."""
-    lines = (line for line in split_lines(text[:_START]) if line.strip())
-    return _find_names(dict(enumerate(islice(lines, 1))), _CANDIDATES, known) is not None
+    lines = (line.translate(_BARS) for line in split_lines(text[:_START]) if line.strip())
+    first = islice((line for line in lines if not _RULE.fullmatch(line)), 1)
+    return _find_names(dict(enumerate(first)), _CANDIDATES, known) is not None
 
 
 def has_tabs(content: bytes) -> bool:
@@ -258,7 +263,7 @@ class _RowReader:
 
     def notes(self) -> list[str]:
         """What was taken for granted."""
-        notes = ["it is a table of Markdown"] if self._is_markdown else []
+        notes = ["it is a table drawn with bars, as in Markdown"] if self._is_markdown else []
         if self._stray:
             lines = _list_lines(self._stray)
             notes.append(f"a quote that encloses no cell is part of the text ({lines})")
@@ -382,6 +387,27 @@ def split_lines(text: str) -> list[str]:
     if text.count("\r") - text.count("\r\n") > text.count("\n"):
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.replace("\n\ufeff", "\n").split("\n")
+
+
+def _unbox(lines: list[str]) -> list[str]:
+    """Write a table that a database's program draws with rules as Markdown: | a | b |."""
+    rules = [place for place, line in enumerate(lines) if _RULE.fullmatch(line)]
+    before = [line for line in lines[: rules[0]] if line.strip()] if rules else lines
+    if not rules or len(before) > 2:
+        return lines
+    rule = rules[0] if (before and "|" in before[-1]) or not rules[1:] else rules[1]
+    drawn = [line.translate(_BARS) for line in lines]
+    for place in range(len(drawn)):
+        if place in rules or _COUNTED.fullmatch(drawn[place]):
+            drawn[place] = "|--|" if place == rule else ""
+        elif re.search(r"\+(\||\s*\Z)", drawn[place]):
+            raise TableError(
+                "a text goes on in the line after it (+)",
+                place + 1,
+                needed="a text in one line is needed",
+                remedy="export the table as CSV, in psql with --csv",
+            )
+    return drawn
 
 
 def _join_header(lines: list[str]) -> list[str]:

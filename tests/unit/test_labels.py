@@ -244,7 +244,11 @@ def test_python_gives_a_label_map_as_a_mapping_or_as_text():
 
 
 @pytest.mark.parametrize(
-    "word", ["nan", "NaN", "None", "NULL", "#N/A", "<NA>", "NaT", "?", "-", "—", ".", "#WERT!"]
+    "word",
+    [
+        *("nan", "NaN", "None", "NULL", "#N/A", "<NA>", "NaT", "?", "-", "—", ".", "#WERT!"),
+        *("k. A.", "keine Angabe", "no data", "N/R", "sin datos", "...", "TBD", "not available"),
+    ],
 )
 def test_a_word_for_a_missing_label_is_doubted_beside_labels(word):
     labels = ["positive", "negative", "positive", "negative", word]
@@ -275,6 +279,19 @@ def test_other_words_are_no_slips(other):
     labels = ["positive"] * 40 + ["polite"] * 40 + ["refund1"] * 40 + ["cat"] * 40 + [other] * 2
 
     assert match_labels(labels, TWO, label_map=None).notes == ()
+
+
+@pytest.mark.parametrize("day", ["01-Mar", "Mar-01", "3. Mrz", "2024-03-01 00:00:00", "05.06.2024"])
+def test_a_label_that_a_spreadsheet_made_a_date_of_is_doubted(day):
+    notes = match_labels([day, "10+"] * 4, TWO, label_map=None).notes
+
+    assert "as spreadsheets make of labels such as 1-3: say with `label_map`" in notes[0]
+    assert match_labels(["May", "June", "1-3", "45"] * 4, TWO, label_map=None).notes == ()
+
+
+def test_emoji_that_differ_in_color_are_no_two_labels():
+    with pytest.raises(LabelError, match=r"cannot tell labels .* apart"):
+        match_labels(["\U0001f44d\U0001f3fd", "\U0001f44d"] * 4, TWO, label_map=None)
 
 
 def test_truth_values_of_a_spreadsheet_in_another_language_are_truth_values():

@@ -1095,6 +1095,22 @@ def test_comments_of_gettext_need_no_blank(tmp_path):
 KEYS = "form.save.button,Simpan formulir\nmenu_open,Buka\nerrorLate,Terlambat\nlist-empty,Kosong\n"
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["home/title/0", "/home/title", "{{home.title}}", "home[0].title", "app::save", "$a.b", "1001"],
+)
+def test_a_path_to_a_text_is_no_sentence(tmp_path, key):
+    """A word beside keys, in small letters or in capitals, is one too."""
+    content = f"source,target\n{key},Judul\n{key},Isi\nintro,Awal\nThe lift is late.,Telat.\n"
+
+    memory = read_memory(put(tmp_path, "a.csv", content))
+
+    assert texts(memory) == (("The lift is late.", "Telat."),)
+    assert memory.left_out == {"key": 3}
+    words = "source,target\nand/or,dan atau\nSave,Simpan\n24/7,selalu\n"
+    assert len(read_memory(put(tmp_path, "b.csv", words)).pairs) == 3
+
+
 def test_sources_that_are_keys_are_no_sentences(tmp_path):
     with pytest.raises(DataError, match=r"\(4 key\).* sources look like keys, such as 'errorLate'"):
         read_memory(put(tmp_path, "a.csv", f"source,target\n{KEYS}"))
@@ -1221,10 +1237,31 @@ def test_files_that_are_no_memories_are_named(tmp_path, name, content, reason):
         read_memory(put(tmp_path, name, content), source_lang="eng", target_lang="ind")
 
 
+XLF = xliff('<trans-unit id="1"><source>Save</source><target>Simpan</target></trans-unit>')
+XLF_2 = (
+    '<xliff version="2.0" xmlns="urn:oasis:names:tc:xliff:document:2.0" srcLang="en" trgLang="id">'
+    '\n<file id="a">\n<group id="g">\n<unit id="1"><segment><source>Save</source>'
+    "<target>Simpan</target></segment></unit>\n</group></body></file></xliff>"
+)
+CUT_TS = (
+    '<TS version="2.1" language="id" sourcelanguage="en">\n<context>\n<name>a</name>\n<message>'
+    "<source>Save</source><translation>Simpan</translation></message>\n</context></body></TS>"
+)
+
+
 @pytest.mark.parametrize("rest", ["<tu><tuv><seg>Op", "<t", ""])
-def test_a_memory_that_is_cut_off_is_read_up_to_there_and_that_is_told(tmp_path, rest):
-    whole = tmx(unit(en="Save", id="Simpan"))
-    path = put(tmp_path, "a.tmx", whole[: whole.index("</body>")] + rest)
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [
+        ("a.tmx", tmx(unit(en="Save", id="Simpan"))),
+        ("a.xlf", XLF),
+        ("a.sdlxliff", XLF),
+        ("b.xlf", XLF_2),
+        ("a.ts", CUT_TS),
+    ],
+)
+def test_a_memory_that_is_cut_off_is_read_up_to_there_and_that_is_told(tmp_path, name, whole, rest):
+    path = put(tmp_path, name, whole[: whole.index("</body>")] + rest)
 
     memory = read_memory(path, source_lang="eng", target_lang="ind")
 
@@ -1240,6 +1277,31 @@ def test_an_entry_that_is_not_well_formed_costs_itself(tmp_path):
 
     assert texts(memory) == (("Save", "Simpan"),)
     assert "entries that are not well-formed are left out: 2 (line 4, 7)" in memory.notes
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"), [("a.tmx", tmx(unit(en="Save", id="Simpan"))), ("a.xlf", XLF)]
+)
+def test_files_that_were_joined_are_read_as_one(tmp_path, name, whole):
+    path = put(tmp_path, name, whole + "\ufeff" + whole.replace("Sa", "Wa").replace("Si", "Ti"))
+
+    memory = read_memory(path, source_lang="eng", target_lang="ind")
+
+    assert texts(memory) == (("Save", "Simpan"), ("Wave", "Timpan"))
+    assert "2 files follow one another in it and are read as one" in memory.notes
+
+
+def test_a_unit_of_xliff_that_is_no_xml_costs_itself(tmp_path):
+    broken = XLF.replace("<source>", "<source><b ").replace('id="1"', 'id="2" x:lock="a"')
+    start = XLF.index("<trans-unit"), XLF.index("</body>")
+    units = (
+        XLF[slice(*start)] + "\n" + broken[broken.index("<trans-unit") : broken.index("</body>")]
+    )
+
+    memory = read_memory(put(tmp_path, "a.xlf", XLF[: start[0]] + units + XLF[start[1] :]))
+
+    assert texts(memory) == (("Save", "Simpan"),)
+    assert "units that are no XML are left out: 1 (line 6)" in memory.notes
 
 
 def test_a_unit_that_is_no_xml_costs_itself(tmp_path):

@@ -176,6 +176,8 @@ SHAPES = {
     + "".join(each(lambda t, y: f"{t},{y == 'bad'},{str(y == 'good').upper()}\n")),
     "crosses.csv": "text,good,bad\n"
     + "".join(each(lambda t, y: f"{t},{'x' * (y == 'good')},{'x' * (y == 'bad')}\n")),
+    "answers.csv": "text,good,bad\n"
+    + "".join(each(lambda t, y: f"{t},{'yes' if y == 'good' else 'no'},{'Y' * (y == 'bad')}\n")),
     "fasttext.train": "".join(each(lambda t, y: f"__label__{y}\t{t}\n")),
     "formulas.csv": "text,label\n" + "".join(each(lambda t, y: f'="{t}","=""{y}"""\n')),
     "curly.csv": "“text”,“label”\n" + "".join(each(lambda t, y: f"“{t}”,“{y}”\n")),
@@ -205,10 +207,14 @@ def test_several_labels_of_a_text_are_said_to_be_beyond_what_is_learned(tmp_path
     assert read_table(path, max_rows=9, drop_labels="urgent").labels == ("bad",)
 
 
-def test_labels_of_parts_of_a_text_are_named(tmp_path):
-    path = save(tmp_path, "spans.jsonl", lines([{"text": "a b", "label": [[0, 1, "NAME"]]}]))
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [([[0, 1, "NAME"]], "it labels parts of the text"), ([0, 1, 0], "whose places name no label")],
+)
+def test_labels_of_another_kind_are_named(tmp_path, label, says):
+    path = save(tmp_path, "spans.jsonl", lines([{"text": "a b", "label": label}]))
 
-    with pytest.raises(LabelError, match=r"line 1 .*it labels parts of the text"):
+    with pytest.raises(LabelError, match=rf"line 1 .*{says}"):
         read_table(path, max_rows=9)
 
 
@@ -264,6 +270,14 @@ def test_a_label_map_is_read_from_a_file(tmp_path, name, content):
         ("short.jsonl", lines([{"src": "late", "tgt": "spät", "score": 1}])),
         ("flores.jsonl", lines([{"sentence_eng_Latn": "late", "sentence_deu_Latn": "spät"}])),
         ("names.tsv", "English\tGerman\nlate\tspät\n"),
+        ("own.csv", "no,English,Deutsch,Français\n1,late,spät,tard\n"),
+        ("words.csv", "Original (English),notes,Übersetzung (de)\nlate,x,spät\n"),
+        ("asked.csv", "Englisch,text DE\nlate,spät\n"),
+        (
+            "lists.jsonl",
+            lines([{"translation": {"language": ["de", "en"], "translation": ["spät", "late"]}}]),
+        ),
+        ("flat.jsonl", lines([{"language": ["de", "en"], "translation": ["spät", "late"]}] * 2)),
     ],
 )
 def test_sentences_are_found_by_their_languages(tmp_path, name, content):
@@ -273,6 +287,18 @@ def test_sentences_are_found_by_their_languages(tmp_path, name, content):
 
     assert [(pair.source, pair.target) for pair in memory.pairs] == [("late", "spät")]
     assert memory.notes
+
+
+def test_every_sentence_of_a_language_makes_a_pair(tmp_path):
+    row = {"language": ["en", "de", "fr", "de"], "translation": ["red", "rot", "rouge", "rötlich"]}
+    path = save(tmp_path, "lists.jsonl", lines([{"translation": row}]))
+
+    memory = read_memory(path, source_lang="eng", target_lang="deu")
+
+    assert [(pair.source, pair.target) for pair in memory.pairs] == [
+        ("red", "rot"),
+        ("red", "rötlich"),
+    ]
 
 
 HEADERLESS = {

@@ -19,6 +19,11 @@ RECORDS = [{"text": text, "label": label} for text, label in ROWS]
 LISTS = [[text, label] for text, label in ROWS]
 
 
+RULE = "+" + ("-" * 22 + "+") * 2
+BARS = ["|" + "|".join(f" {cell:<20} " for cell in row) + "|" for row in (("text", "label"), *ROWS)]
+DRAWN = [RULE, BARS[0], RULE, *BARS[1:], RULE, "12 rows in set (0.00 sec)"]
+
+
 def read(folder, content, name="table.csv", **arguments):
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -49,6 +54,10 @@ def read(folder, content, name="table.csv", **arguments):
             + "".join(f"| {text} | {label} |\n" for text, label in ROWS),
             "the separator is '|'",
         ),
+        ("\n".join(DRAWN), "it is a table drawn with bars"),
+        ("\n".join(DRAWN[:-1]).replace("--", "=="), "it is a table drawn with bars"),
+        ("\n".join(DRAWN[:-1]).translate({43: "┼", 45: "─", 124: "│"}), "it is a table drawn"),
+        ("\n".join(row.strip("|+") for row in DRAWN[1:-2]) + "\n(12 rows)\n", "drawn with bars"),
         (CSV.encode("utf-16"), "the encoding is UTF-16, by its byte order mark"),
         (CSV.encode("utf-16-be"), "the encoding is UTF-16-BE"),
         (json.dumps(RECORDS), "it is read as JSON"),
@@ -89,6 +98,10 @@ def test_json_values_are_rows_whatever_stands_between_them(tmp_path, joint):
     ("name", "content", "message"),
     [
         ("a.csv", "%PDF-1.7", "it is a PDF, .*copy its table"),
+        ("a.txt", "%PDF-1.7", "it is a PDF, .*copy its table"),
+        ("a.tsv", "#FORMAT=WebAnno TSV 3.3\n", "labels parts of texts.*write each whole text"),
+        ("a.txt", "# sent_id = 1\n1\tThe\tthe\n", "a CoNLL file.*write each whole text"),
+        ("a.txt", " text | label\n------+----\n a   +| good\n b    | \n", "line 3: a text goes on"),
         ("a.csv", "<!doctype html><p>Sign in", "it is a web page.*load it anew"),
         ("a.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel 97-2003.*save it as .xlsx"),
         ("a.csv", "text,label\n" + "a,pos\nb,neg\n" * 3 + '"c,pos\nd",neg\n', "line 8: its quote"),
