@@ -216,7 +216,7 @@ class RunSettings:
 
     Attributes:
         seed: Of all that is drawn.
-        output_dir: Folder of the meta-model, the log and the checkpoints.
+        output_dir: Folder of the start, the log and the checkpoints.
         init_from: Start that a run goes on from; null begins at the pretrained model.
         mixed_precision: `auto` takes bf16 where the processor multiplies it; or `bf16`, `no`.
         batch_tokens: Most tokens of one padded batch.
@@ -242,10 +242,10 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True)
 class HubSettings:
-    """Pushing a run's meta-model, by the Hub's own names; short: --push-to-hub, --hub-model-id.
+    """Pushing a run's start, by the Hub's own names; short: --push-to-hub, --hub-model-id.
 
     Attributes:
-        push_to_hub: Push the finished meta-model.
+        push_to_hub: Push the finished start.
         hub_model_id: Name on the Hub, such as me/name.
         hub_token_env: Environment variable with the token; null takes HF_TOKEN or the login.
         hub_private_repo: Of a new repository; null takes the Hub's default.

@@ -1,4 +1,4 @@
-"""Follow the adaptation of a meta-model on the meta-validation tasks of a config.
+"""Follow the adaptation of a start on the meta-validation tasks of a config.
 
 The score of each episode and the losses on support and query sets after each number of steps,
 how far the weights went, and how far in each layer against where they began: why a start

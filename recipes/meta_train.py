@@ -32,7 +32,7 @@ def main(settings: MetaTraining) -> int:
         return 130
     if accelerator.is_main_process:
         model.save_pretrained(settings.run.output_dir)
-        print(f"meta-model: {settings.run.output_dir}")
+        print(f"start: {settings.run.output_dir}")
         print(f"best judged: {ended.best_score} after outer step {ended.best_step} of {ended.step}")
         for skill, how in model.adaptation.items():
             inner = how.inner

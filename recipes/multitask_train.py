@@ -2,7 +2,7 @@
 
 This is ordinary multi-task training: the start that meta-training begins from
 (`run.init_from`, or `model.model_name_or_path`), and the rival that it has to beat.
-Over a pretrained model it is the outer loop with no inner step, so it saves a meta-model
+Over a pretrained model it is the outer loop with no inner step, so it saves a start
 like any other, which adapts, resumes and compares alike.
 
 accelerate launch recipes/multitask_train.py --config recipes/configs/multitask_reviews.yaml

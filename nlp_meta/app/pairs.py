@@ -19,7 +19,7 @@ from nlp_meta.data.answers import share_interval
 from nlp_meta.data.cards import TRANSLATION
 from nlp_meta.data.episodes import RETRIEVAL, join_units
 from nlp_meta.data.tasks import Example
-from nlp_meta.encoders.backbone import BUILTIN, plain_modes
+from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.similarity import (
     NEIGHBORS,
     SMALLEST,
@@ -41,7 +41,7 @@ from nlp_meta.files.projects import (
     Project,
     Row,
 )
-from nlp_meta.hub.builtin_starts import ENGLISH, PAIRS, choose_start
+from nlp_meta.hub.builtin_starts import BUILTIN, ENGLISH, PAIRS, choose_start
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes, repeat
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_retriever

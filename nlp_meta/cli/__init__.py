@@ -33,7 +33,7 @@ from nlp_meta.escapes import one_line
 COMMANDS = {
     "app": "Label a table in the browser, and get a model of it.",
     "inspect": "Find wrong labels and other doubtful rows of a table.",
-    "adapt": "Adapt a meta-model to your labels, or to translations.",
+    "adapt": "Adapt a start to your labels, or to translations.",
     "predict": "Label the texts of a table with an adapted model.",
     "evaluate": "Score an adapted model on labels, or on sentence pairs.",
     "explain": "Tell which words decided, and which labeled texts are alike.",
@@ -188,7 +188,7 @@ class _PrintCompletion(Action):
             )
         whole = build_parser(list(COMMANDS))
         places = {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY}
-        places |= dict.fromkeys(("META", "MODEL", "MODEL_OR_START", "FOLDER", "PATH"), shtab.FILE)
+        places |= dict.fromkeys(("START", "MODEL", "FOLDER", "CARD", "PLACE"), shtab.FILE)
         for part in list_parsers(whole):
             for action in part._actions:
                 if action.metavar in places and not action.choices:

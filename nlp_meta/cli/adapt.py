@@ -1,4 +1,4 @@
-"""`nlp-meta adapt`: from a meta-model and labels, or sentence pairs, to an adapted model."""
+"""`nlp-meta adapt`: from a start and labels, or sentence pairs, to an adapted model."""
 
 import shlex
 from argparse import ArgumentParser, Namespace
@@ -51,10 +51,10 @@ def add_options(command: ArgumentParser) -> None:
     main = command.add_argument_group("main options")
     add_shared(
         main,
-        "meta",
+        "start",
         nargs="?",
-        help="meta-model: a folder, a name on the Hub, or builtin:NAME (default: the start that "
-        "comes with the package and suits the texts, or pairs; see `nlp-meta starts`)",
+        help="start: a folder, a name on the Hub, or builtin:NAME (default: the one that comes "
+        "with the package and suits the texts, or pairs; see `nlp-meta starts`)",
     )
     add_shared(main, "--base")
     add_shared(
@@ -97,27 +97,29 @@ def _add_adaptation(command: ArgumentParser) -> None:
         "--steps",
         type=positive,
         metavar="N",
-        help="gradient steps (default: what the meta-model found best)",
+        help="gradient steps (default: none where the start makes a head over views, else as many "
+        "as it found best)",
     )
     adaptation.add_argument(
         "--learning-rate",
         type=above_zero,
         metavar="RATE",
-        help="size of a step (default: what the meta-model found best)",
+        help="size of a step, which asks for steps (default: what the start found best)",
     )
     adaptation.add_argument(
         "--companion",
         choices=("auto", "ngrams", "none"),
         default="auto",
         help="let character n-grams count beside the encoder, in predictions or in finding "
-        "translations: where held-out answers to your texts say that it pays, always, or never "
-        "(default: %(default)s)",
+        "translations: where the start or held-out answers to your texts say that it pays, always, "
+        "or never (default: %(default)s)",
     )
     add_shared(adaptation, "--seed")
 
 
 def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     """Adapt, save, and tell what was done; nothing is saved unless all of it went well."""
+    check_push_after(options)
     run_on = _run_on_pairs if options.source_lang or options.target_lang else _run_on_labels
     facts, record = run_on(options, screen)
     show_facts(screen, {"saved to": str(options.output_dir), **facts})
@@ -130,15 +132,15 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     from nlp_meta.cli.evaluate import doubt_accuracy
     from nlp_meta.data.labels import describe_match
-    from nlp_meta.models.texts import note_unknown
 
     table = read_rows(options, options.data, screen, max_rows=options.max_rows)
     _check_outputs(options, "classification")
     with quiet_libraries():
         from nlp_meta.hub.builtin_starts import choose_start
         from nlp_meta.models.meta_model import MetaModel
+        from nlp_meta.models.texts import note_unknown
 
-        meta = options.meta or choose_start(table.texts)
+        meta = options.start or choose_start(table.texts)
         start = MetaModel.from_pretrained(meta, base=options.base)
         with show_count("adapting", console=screen.notes) as on_step:
             adapted = start.adapt(
@@ -160,7 +162,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
             counts = Counter(adapted.match.labels)
             show_notes(screen, doubt_accuracy(counts, adapted.report.held_out_accuracy))
     facts, record = _describe_labels(adapted, options)
-    chosen = {} if options.meta else {"start": meta}
+    chosen = {} if options.start else {"start": meta}
     return {**chosen, **facts}, {**chosen, **record}
 
 
@@ -169,7 +171,7 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     from nlp_meta.hub.builtin_starts import PAIRS
 
     check_languages(options)
-    meta = options.meta or PAIRS
+    meta = options.start or PAIRS
     languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
     memory = read_pairs(options, options.data, screen, **languages)
     if len(memory.pairs) > options.max_rows:
@@ -196,7 +198,7 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     record = {"languages": list(languages.values()), **record_memory(memory)}
     if (report := adapted.report) is not None:
         record |= {name: value for name, value in asdict(report).items() if name != "pairs"}
-    chosen = {} if options.meta else {"start": meta}
+    chosen = {} if options.start else {"start": meta}
     facts = {**chosen, **describe_memory(memory), **_describe_pairs(adapted, options)}
     return facts, {**chosen, **record}
 
@@ -206,7 +208,6 @@ def _check_outputs(options: Namespace, skill: str) -> None:
     from nlp_meta.hub.storage import layout_of
 
     check_output_folder(options, layout_of(ADAPTED, [skill]))
-    check_push_after(options)
 
 
 def _find_pair_skill(meta: str, base: str | None) -> str:

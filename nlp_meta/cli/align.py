@@ -27,8 +27,7 @@ _SHOWN = 3
 def add_options(command: ArgumentParser) -> None:
     """Add the options of `align`."""
     main = command.add_argument_group("main options")
-    add_shared(main, "model", help="model adapted to sentence pairs: a folder, or a Hub name")
-    add_shared(main, "--base")
+    add_shared(main, "model", "--base")
     for side in ("source", "target"):
         main.add_argument(
             f"--{side}",

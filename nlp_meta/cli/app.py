@@ -29,7 +29,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     main.add_argument(
         "--start",
-        metavar="META",
+        metavar="START",
         help="start to learn from: a folder, a name on the Hub, or builtin:NAME (default: the one "
         "that comes with the package and suits the language of the texts)",
     )

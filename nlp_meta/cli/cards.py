@@ -4,10 +4,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nlp_meta.cli.options import add_common_options, add_shared
+from nlp_meta.cli.options import add_common_options, add_shared, read_path
 from nlp_meta.cli.push import add_destination, read_destination, show_pushed
 from nlp_meta.cli.screen import Screen, show_facts, show_table
 from nlp_meta.errors import CardError
@@ -38,7 +37,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     main = check.add_argument_group("main options")
     main.add_argument(
-        "paths", nargs="*", metavar="PATH", help="card, by path or name (default: all shipped)"
+        "paths", nargs="*", metavar="CARD", help="card, by path or name (default: all shipped)"
     )
     push = actions.add_parser(
         "push",
@@ -65,7 +64,7 @@ def _add_get(actions: Any) -> ArgumentParser:
     main.add_argument("names", nargs="+", metavar="CARD", help="card, by path or name")
     main.add_argument(
         "--root",
-        type=Path,
+        type=read_path,
         required=True,
         metavar="DIR",
         help="data root, which `data.root` of a config or NLP_META_DATA then names",

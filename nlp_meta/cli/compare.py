@@ -43,7 +43,7 @@ PAIR_METRICS = ("precision_at_1", "mrr", "chrf", "bleu", "spbleu")
 def add_options(command: ArgumentParser) -> None:
     """Add the options of `compare`."""
     main = command.add_argument_group("main options")
-    add_shared(main, "meta")
+    add_shared(main, "start")
     add_shared(
         main,
         "--data",
@@ -261,7 +261,7 @@ def _wanted(options: Namespace, *, metric: str, title: str) -> "OwnComparison":
         if name.startswith("prompting_") and value is not None
     }
     return OwnComparison(
-        meta=options.meta,
+        meta=options.start,
         joint=options.joint,
         methods=options.methods,
         labels=options.labels,

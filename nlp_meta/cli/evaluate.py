@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nlp_meta.cli.files import check_output_file, read_pairs, read_rows, write_scores
+from nlp_meta.cli.files import check_output_file, read_pairs, read_rows, write_record
 from nlp_meta.cli.options import (
     ANSWERING,
     LABEL_OPTIONS,
@@ -99,7 +99,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     record = {**evaluation.scores, **evaluation.record}
     if screen.noted:
         record["notes"] = screen.noted
-    write_scores(options, record)
+    write_record(options, record)
     keys = ("value", "low", "high")
     rows = [
         (

@@ -1,12 +1,11 @@
 """`nlp-meta explain`: the words that decided an answer, labeled texts like it, moved layers."""
 
-import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from nlp_meta.cli.files import check_output_file, read_rows
+from nlp_meta.cli.files import check_output_file, read_rows, write_record
 from nlp_meta.cli.options import ANSWERING, READING, TABLES, add_shared, positive, read_path
 from nlp_meta.cli.predict import load_answering
 from nlp_meta.cli.screen import Screen, show_facts, show_notes, show_sentence, show_table, show_work
@@ -44,7 +43,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     main.add_argument(
         "--start",
-        metavar="META",
+        metavar="START",
         help="start that the model was adapted from: layers are measured from there (default: from "
         "the pretrained encoder)",
     )
@@ -74,7 +73,8 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         from nlp_meta.models.meta_model import MetaModel
 
         model = load_answering(options)
-        start = MetaModel.from_pretrained(options.start) if options.start else None
+        named = options.start
+        start = MetaModel.from_pretrained(named, base=options.base) if named else None
         explanations = explain(
             model, texts, label=options.label, against=options.against, support=support
         )
@@ -88,9 +88,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         show_notes(screen, ["texts are cut to the length that the encoder takes; n-grams go on"])
     record = {"explanations": [asdict(one) for one in explanations], "layers": layers}
     if options.output is not None:
-        from nlp_meta.files.outputs import write_file
-
-        write_file(options.output, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+        write_record(options, record)
         show_facts(screen, {"written to": str(options.output)})
     return record
 

@@ -164,7 +164,7 @@ def _join(blocks: Iterable[Columns]) -> Columns:
     return joined
 
 
-def write_scores(options: Namespace, record: Mapping[str, object]) -> None:
+def write_record(options: Namespace, record: Mapping[str, object]) -> None:
     """Write a record whole, as JSON."""
     from nlp_meta.files.outputs import write_file
 

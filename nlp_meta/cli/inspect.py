@@ -26,10 +26,10 @@ def add_options(command: ArgumentParser) -> None:
     add_shared(main, "--data", help=f"table of labeled texts, 1000 rows at most; {TABLES}")
     main.add_argument(
         "--start",
-        metavar="META",
-        help="meta-model that reads the texts, a folder or a name on the Hub; one that learned "
-        "these labels finds more (default: the start that comes with the package and suits the "
-        "language of the texts)",
+        metavar="START",
+        help="start that reads the texts: a folder, a name on the Hub, or builtin:NAME; one that "
+        "learned these labels finds more (default: the one that comes with the package and "
+        "suits the language of the texts)",
     )
     add_shared(main, "--base")
     add_shared(

@@ -45,7 +45,7 @@ ANSWERING = (
 METHODS = "lora, full, setfit, linear_probe, prototypes, memory, ngrams, prompting"
 """Those that need no start."""
 
-_PLACES = {"folder": ("output_dir",), "name_or_path": ("model", "meta")}
+_PLACES = {"folder": ("output_dir",), "name_or_path": ("model", "start")}
 """Arguments of Python that have other names here."""
 
 # Their data may be two aligned texts.
@@ -237,7 +237,7 @@ def positive(text: str) -> int:
 
 def whole(text: str, *, least: int, most: int = sys.maxsize) -> int:
     """Read a whole number, or say in half a sentence what is wrong."""
-    if not text.isdecimal() or not least <= int(text) <= sys.maxsize:
+    if not text.isdecimal() or int(text) < least:
         raise ArgumentTypeError(f"{text!r} is not a whole number, one of {least} or more is needed")
     if int(text) > most:
         raise ArgumentTypeError(f"{text!r} is too large, a number up to {most} is needed")
@@ -302,7 +302,10 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 _SHARED: Mapping[str, Mapping[str, Any]] = {
-    "meta": {"metavar": "META", "help": "meta-model: a folder, or a name on the Hub"},
+    "start": {
+        "metavar": "START",
+        "help": "start: a folder, a name on the Hub, or builtin:NAME (`nlp-meta starts`)",
+    },
     "model": {"metavar": "MODEL", "help": "adapted model: a folder, or a name on the Hub"},
     "--data": {"required": True, "type": read_path, "metavar": "FILE"},
     "--output": {"required": True, "type": read_path, "metavar": "FILE"},

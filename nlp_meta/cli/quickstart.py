@@ -44,7 +44,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     show_table(screen, ("method", "mean", "low", "high"), rows)
     meta = shlex.quote(str(result.meta_dir))
     facts = {
-        "meta-model": str(result.meta_dir),
+        "start": str(result.meta_dir),
         "adapted model": str(result.adapted_dir),
         "time": f"{result.seconds:.0f} s",
         "next": f"nlp-meta adapt {meta} --data labeled.csv --output-dir adapted",

@@ -30,9 +30,9 @@ def add_options(command: ArgumentParser) -> None:
         help=f"table of labeled texts, 30 or more; near-duplicates are left out; {TABLES}",
     )
     main.add_argument(
-        "--meta",
-        metavar="META",
-        help="meta-model, a folder or a name on the Hub, to be tried too (default: none)",
+        "--start",
+        metavar="START",
+        help="start to be tried too: a folder, a name on the Hub, or builtin:NAME (default: none)",
     )
     add_shared(
         main,
@@ -55,7 +55,7 @@ def _add_validation(command: ArgumentParser) -> None:
         "--encoder",
         default="builtin:minilm",
         metavar="NAME",
-        help="what methods read where there is no --meta (default: %(default)s)",
+        help="what methods read where there is no --start (default: %(default)s)",
     )
     validation.add_argument(
         "--folds",
@@ -87,9 +87,9 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         )
 
         wanted = OwnComparison(
-            meta=options.meta,
+            meta=options.start,
             joint=None,
-            methods=options.methods or (WITH_META if options.meta else QUICK),
+            methods=options.methods or (WITH_META if options.start else QUICK),
             labels=(0,),
             draws=1,
             metric=options.metric,

@@ -37,9 +37,9 @@ def add_options(command: ArgumentParser) -> None:
     _add_access(command)
     adaptation = command.add_argument_group("adaptation")
     adaptation.add_argument(
-        "--meta",
-        metavar="META",
-        help="meta-model over the same encoder, from which POST /adapt makes new domains "
+        "--start",
+        metavar="START",
+        help="start over the same encoder, from which POST /adapt makes new domains "
         "(default: /adapt is refused)",
     )
     adaptation.add_argument(
@@ -112,10 +112,10 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
     token = read_token(os.environ, token=options.token, token_env=options.token_env)
     check_reach(options.host, token)
-    if options.adapted_dir is not None and options.meta is None:
+    if options.adapted_dir is not None and options.start is None:
         raise SettingsError(
-            f"cannot save to '{options.adapted_dir}': nothing is adapted without a meta-model and "
-            "one is needed; name it with `--meta`, or leave out `--adapted-dir`"
+            f"cannot save to '{options.adapted_dir}': nothing is adapted without a start and "
+            "one is needed; name it with `--start`, or leave out `--adapted-dir`"
         )
     # The address is taken first: loading takes longer than being told that it is in use.
     with quiet_libraries(), listen(options.host, options.port) as listening:
@@ -149,10 +149,10 @@ def _load(
     with show_count("loading", console=screen.notes) as on_step:
         pack = DomainPack.from_pretrained(domains, base=options.base, on_step=on_step)
     adapting = None
-    if options.meta is not None:
+    if options.start is not None:
         adapting = Adapting(
-            MetaModel.from_pretrained(options.meta, base=options.base),
-            options.meta,
+            MetaModel.from_pretrained(options.start, base=options.base),
+            options.start,
             options.adapted_dir,
         )
     app = build_app(pack, limits=limits, token=token, adapting=adapting, sources=sources)

@@ -29,7 +29,7 @@ def add_options(command: ArgumentParser) -> None:
         main,
         "model",
         nargs="?",
-        metavar="MODEL_OR_START",
+        metavar="MODEL",
         help="adapted model, or a start, which adapts to the labels of --labeled: a folder, a name "
         "on the Hub, or builtin:NAME (default: the start that comes with the package and suits the "
         "language of the texts)",

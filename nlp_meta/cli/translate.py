@@ -21,8 +21,7 @@ _BLOCK = 128
 def add_options(command: ArgumentParser) -> None:
     """Add the options of `translate`."""
     main = command.add_argument_group("main options")
-    add_shared(main, "model", help="model adapted to sentence pairs: a folder, or a Hub name")
-    add_shared(main, "--base")
+    add_shared(main, "model", "--base")
     add_shared(
         main,
         "--data",

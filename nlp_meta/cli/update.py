@@ -1,4 +1,4 @@
-"""`nlp-meta update`: a meta-model goes on with new domains, and what it forgot is measured."""
+"""`nlp-meta update`: a start goes on with new domains, and what it forgot is measured."""
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ nlp-meta update runs/quickstart/meta --add-domain hotels=hotels.csv \\
 def add_options(command: ArgumentParser) -> None:
     """Add the options of `update`."""
     main = command.add_argument_group("main options")
-    add_shared(main, "meta")
+    add_shared(main, "start")
     add_shared(main, "--base")
     main.add_argument(
         "--add-domain",
@@ -37,7 +37,7 @@ def add_options(command: ArgumentParser) -> None:
         metavar="NAME=FILE",
         help="a new domain and its table of labeled texts; may be given several times",
     )
-    add_shared(main, "--output-dir", help="new or empty folder for the new meta-model")
+    add_shared(main, "--output-dir", help="new or empty folder for the new start")
     add_shared(main, "--replace")
     main.add_argument(
         "--steps",
@@ -68,7 +68,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     from nlp_meta.files.outputs import Layout
 
     # An update never takes the place of another model without being told.
-    check_output_folder(options, Layout("a meta-model", record=""))
+    check_output_folder(options, Layout("a start", record=""))
     with quiet_libraries(), show_work(screen, "outer steps") as on_step:
         from nlp_meta.training.update import update_meta_model
 
@@ -80,7 +80,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
             on_step(done, max(done, options.steps or 0))
 
         model, report = update_meta_model(
-            options.meta,
+            options.start,
             {name: (table.texts, table.labels or ()) for name, table in tables.items()},
             steps=options.steps,
             replay=options.replay,

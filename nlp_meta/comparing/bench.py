@@ -102,7 +102,7 @@ class Bench:
             any, a method chooses inside each support set.
         labels: Of all tasks that methods will meet; none of translations.
         others: Tasks whose sentences may stand in the pools that translations are found in.
-        adapted: The last adaptation of a meta-model with its seconds, by start and support
+        adapted: The last adaptation of a start with its seconds, by start and support
             set, for methods that read it in two ways.
         clock: Charged for what methods find ready, kept from earlier episodes.
         storage: Where that is kept; by a comparison, for all its processes.
@@ -145,7 +145,7 @@ class Bench:
         return self._loaded[key]
 
     def start(self, folder: str) -> MetaModel:
-        """Load a meta-model; those of one pretrained model and label set share it."""
+        """Load a start; those of one pretrained model and label set share it."""
         model = MetaModel.from_pretrained(folder)
         plan = model.objectives[self.skill].plan if self.skill in model.skills else None
         if plan is None:
@@ -164,7 +164,7 @@ class Bench:
         return objective, objective.meta_parameters(generator)
 
     def knows(self, model: MetaModel) -> bool:
-        """Whether a meta-model's own head has every label that methods will meet."""
+        """Whether a start's own head has every label that methods will meet."""
         objective = model.objective_of(CLASSIFICATION, Classification)
         return objective.head == "shared" and set(self.labels) <= set(model.labels)
 
@@ -388,7 +388,7 @@ def name_training(provenance: Mapping[str, Any]) -> str:
 def trained_by(provenance: Mapping[str, Any]) -> str:
     """The algorithm of a start, by its name in the config."""
     settings = provenance.get("settings", {})
-    return str(settings.get("outer", {}).get("algorithm", "a meta-model"))
+    return str(settings.get("outer", {}).get("algorithm", "a start"))
 
 
 def fold_episodes(episode: Episode, *, folds: int, seed: int) -> list[Episode]:

@@ -1,6 +1,6 @@
 """The table of methods: for each its skills, what decides its answers, how it is built.
 
-A config writes a method as `name` or `name folder`; the folder holds its meta-model, or the model
+A config writes a method as `name` or `name folder`; the folder holds its start, or the model
 that is asked as it is. Methods that adapt LoRA matrices or prompt have files of their own. The
 rivals that are built here move the whole encoder (full fine-tuning, SetFit), read the frozen
 encoder's features or characters alone, or copy. Each chooses inside the support set, by
@@ -292,8 +292,8 @@ class MethodRow:
         group: `ours` or `rival`.
         skills: By skill that it has, what decides its answers.
         choose: What it has to choose before it meets a support set, JSON-able; slow.
-        folder: Whether a meta-model's folder follows its name.
-        model: Whether the folder or the Hub's name of a model follows it, which is no meta-model.
+        folder: Whether a start's folder follows its name.
+        model: Whether the folder or the Hub's name of a model follows it, which is no start.
         costly: Whether it is compared only if it is named.
     """
 
@@ -370,13 +370,13 @@ def _labels(reads: str, *settings: str) -> Mapping[str, Inputs]:
 
 METHODS: Mapping[str, MethodRow] = {
     "start": MethodRow(
-        "a meta-model, fine-tuned", "ours", _TUNED, choose_start, build_start, folder=True
+        "a start, fine-tuned", "ours", _TUNED, choose_start, build_start, folder=True
     ),
     "joint": MethodRow(
         "joint training, then fine-tuning", "rival", _TUNED, choose_start, build_start, folder=True
     ),
     "adapt": MethodRow(
-        "a meta-model as `nlp-meta adapt` adapts it, without n-grams",
+        "a start as `nlp-meta adapt` adapts it, without n-grams",
         "ours",
         {
             CLASSIFICATION: Inputs(_ENCODER, (), _PRODUCT),
@@ -387,7 +387,7 @@ METHODS: Mapping[str, MethodRow] = {
         folder=True,
     ),
     "hybrid": MethodRow(
-        "a meta-model as `nlp-meta adapt` adapts it, with n-grams",
+        "a start as `nlp-meta adapt` adapts it, with n-grams",
         "ours",
         {
             CLASSIFICATION: Inputs(f"{_ENCODER} and {_TEXT}", (), _PRODUCT),
@@ -522,7 +522,7 @@ def find_method(text: str, skill: str) -> tuple[MethodRow, str]:
         )
     row = table[name]
     if (row.folder or row.model) != bool(argument):
-        wanted = "the folder of a meta-model behind it" if row.folder else "nothing behind it"
+        wanted = "the folder of a start behind it" if row.folder else "nothing behind it"
         wanted = "the name of a model behind it" if row.model else wanted
         raise SettingsError(
             f"cannot compare the method '{text}': '{name}' and {wanted} are needed; change "

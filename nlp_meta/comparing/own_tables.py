@@ -69,7 +69,7 @@ OURS: Mapping[str, Mapping[str, str]] = {
     RETRIEVAL: {"hybrid": "hybrid", "adapt": "adapt"},
     GENERATION: {"adapt": "start"},
 }
-"""By skill, names of methods that begin at the user's meta-model, and their rows in the table
+"""By skill, names of methods that begin at the user's start, and their rows in the table
 of methods. Where translations are written, n-grams have no say."""
 _TITLES = {CLASSIFICATION: "Your labels"}
 MAIN_METRICS: Mapping[str, str] = {RETRIEVAL: "precision_at_1", GENERATION: "chrf"}
@@ -130,13 +130,13 @@ class OwnComparison:
     """What a user asks for.
 
     Attributes:
-        meta: Folder or name of the meta-model.
+        meta: Folder or name of the start.
         joint: Folder of a jointly trained start, the rival at equal compute; None leaves it out.
         methods: Names, or `all`.
         labels: Support examples in all, as many budgets as wanted; those that the table
             cannot give are left out.
         draws: None takes `DRAWS`, or as many as a difference needs to be shown.
-        metric: Empty takes the one that suits how a meta-model answers with translations.
+        metric: Empty takes the one that suits how a start answers with translations.
         overlap: `exclude` or `stop`, for texts of the test table that are in the first.
         replace: Results that are in the folder may be lost.
         title: Of the page, such as the file's name with its rows.
@@ -170,7 +170,7 @@ def compare_table(
         The sentence with the answer.
 
     Raises:
-        DataError: Too few rows, or labels that are not those of the meta-model.
+        DataError: Too few rows, or labels that are not those of the start.
         SettingsError: An unknown method, or a budget that no draw can give.
     """
     known, model, how = read_start(wanted.meta, encoder=ENCODER)
@@ -194,7 +194,7 @@ def compare_pairs(
     """Judge every method on draws of a user's sentence pairs and write the report.
 
     Args:
-        wanted: Its meta-model decides whether translations are found or written, and what is
+        wanted: Its start decides whether translations are found or written, and what is
             measured where `metric` is empty.
         languages: Codes of the languages translated from and into.
 
@@ -204,7 +204,7 @@ def compare_pairs(
     Raises:
         BackboneError: A model that writes does not know a language; lists the near ones.
         DataError: Too few pairs, or one language.
-        MetaModelError: The meta-model learned no translation.
+        MetaModelError: The start learned no translation.
         SettingsError: An unknown method or metric, or a budget that no draw can give.
     """
     record = _find_start(str(wanted.meta))
@@ -235,7 +235,7 @@ def recommend_for_table(
     """Cross-validate methods on a user's table, without rows that nearly repeat another.
 
     Args:
-        encoder: What methods read where there is no meta-model.
+        encoder: What methods read where there is no start.
 
     Raises:
         DataError: Too few rows.
@@ -285,7 +285,7 @@ def build_task(
     label_map: LabelMap | None,
     check: Check = lambda _texts, _match: (),
 ) -> Task:
-    """Make a task of one or two tables, with the meta-model's names for labels that it knows.
+    """Make a task of one or two tables, with the start's names for labels that it knows.
 
     Args:
         check: Called with the texts that are learned from, and what their labels mean.
@@ -396,7 +396,7 @@ def _tell_memory(whose: str, memory: Memory) -> tuple[str, ...]:
 def read_start(
     meta: str | None, *, encoder: str
 ) -> tuple[tuple[str, ...], ModelSettings, Adaptation]:
-    """Labels, backbone and adaptation of a meta-model, or of plain LoRA on an encoder."""
+    """Labels, backbone and adaptation of a start, or of plain LoRA on an encoder."""
     if meta is None:
         inner = InnerLoop(max(STEPS), LEARNING_RATES[0], "adam")
         return (), replace(PLAIN, model_name_or_path=encoder), Adaptation(inner, 16, True)
@@ -410,7 +410,7 @@ def _find_start(meta: str) -> Record:
     _, record = find_model(meta, role=START)
     if record.skills == (CLASSIFICATION,):
         raise MetaModelError(
-            f"cannot compare translations from '{meta}': it learned labels alone and a meta-model "
+            f"cannot compare translations from '{meta}': it learned labels alone and a start "
             "that learned from sentence pairs is needed; leave out `source_lang` and "
             "`target_lang`, or name another"
         )
@@ -421,7 +421,7 @@ def _check_metric(metric: str, skill: str) -> None:
     fitting: Sequence[str] = ANSWERS[skill].main_metrics
     if metric not in fitting:
         raise SettingsError(
-            f"cannot compare translations by '{metric}': of this meta-model one of "
+            f"cannot compare translations by '{metric}': of this start one of "
             f"{', '.join(fitting)} is needed; change `metric`"
         )
 
@@ -466,7 +466,7 @@ def _writing_settings(
     wanted: OwnComparison, record: Record, budgets: list[int], *, folder: str
 ) -> GenerationComparison:
     methods, how = name_methods(wanted, GENERATION), Adaptation.of(record.adaptation[GENERATION])
-    # Plain LoRA may take as many steps as the meta-model was found to need, at its rate.
+    # Plain LoRA may take as many steps as the start was found to need, at its rate.
     adaptation = replace(
         _plan_adaptation(wanted, how, budgets),
         steps=[how.inner.steps],

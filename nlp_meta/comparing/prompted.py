@@ -17,9 +17,10 @@ from nlp_meta.data.answers import Answer, LearnedWithFacts
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.clock import Clock
 from nlp_meta.data.episodes import Episode, Queries, SupportSet
-from nlp_meta.encoders.backbone import BUILTIN, choose_autocast, choose_device
+from nlp_meta.encoders.backbone import choose_autocast, choose_device
 from nlp_meta.errors import SettingsError
 from nlp_meta.evaluation.answers import episode_scorer
+from nlp_meta.hub.builtin_starts import BUILTIN
 from nlp_meta.prompting.demonstrations import PromptPlan, shuffle_balanced
 from nlp_meta.prompting.endpoint import EndpointScorer, connect_endpoint
 from nlp_meta.prompting.in_context import (

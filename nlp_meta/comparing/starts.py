@@ -50,13 +50,13 @@ INSIDE: Mapping[str, Mapping[str, object]] = {
 
 
 def choose_start(bench: Bench, folder: str) -> dict[str, object]:
-    """Steps and rate of a meta-model."""
+    """Steps and rate of a start."""
     _, objective, weights = _begin(bench, folder)
     return _choose(bench, objective, weights)
 
 
 def build_start(bench: Bench, folder: str, choice: Choice) -> Method:
-    """A meta-model that is fine-tuned; without examples it answers as it is, if it can."""
+    """A start that is fine-tuned; without examples it answers as it is, if it can."""
     model, objective, weights = _begin(bench, folder)
     facts = _tell_start(bench, model, folder, how="then fine-tuning")
     alone = bench.skill != CLASSIFICATION or bench.knows(model)
@@ -90,14 +90,14 @@ def build_pretrained(bench: Bench, _: str, choice: Choice) -> Method:
 
 
 def build_adapt(bench: Bench, folder: str, choice: Choice) -> Method:
-    """A meta-model as users adapt it, without n-grams."""
+    """A start as users adapt it, without n-grams."""
     if bench.skill == CLASSIFICATION:
         return _build_product(bench, folder, mixed=False)
     return _build_pair_product(bench, folder, companion="none")
 
 
 def build_hybrid(bench: Bench, folder: str, choice: Choice) -> Method:
-    """A meta-model as users adapt it, with n-grams where that pays."""
+    """A start as users adapt it, with n-grams where that pays."""
     if bench.skill == CLASSIFICATION:
         return _build_product(bench, folder, mixed=True)
     return _build_pair_product(bench, folder, companion="auto")

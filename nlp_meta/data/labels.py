@@ -423,7 +423,7 @@ def _note_slips(
         near = _find_near(label, [*often, *(name for name in known if name not in often)])
         if label in meanings or near is None:
             continue
-        lost = " and the meta-model's head is not used" if len(counts) - 1 == len(meanings) else ""
+        lost = " and the start's head is not used" if len(counts) - 1 == len(meanings) else ""
         notes.append(
             f"{label!r} ({counts[label]} of {sum(counts.values())} rows) looks like a slip of "
             f"{near!r}, and counts as a label of its own{lost}: join them with "

@@ -201,8 +201,6 @@ def _describe(error: BaseException) -> str:
 
 
 POOLINGS = ("native", "mean")
-BUILTIN = "builtin:"
-"""What names of encoders that come as packages begin with."""
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 """The name of `builtin:minilm` on the Hub."""
 

@@ -139,8 +139,7 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
         if not packed:
             check_form(path, ending_of(path), forms, also)
         raise DataError(
-            f"cannot read '{path}': there is no such file, one with sentences is needed; check the "
-            "path"
+            f"cannot read '{path}': there is no such file, one with texts is needed; check the path"
         )
     try:
         name, content = _unpack(PurePath(path.name), path.read_bytes(), path)

@@ -20,9 +20,10 @@ from huggingface_hub.hf_api import ModelInfo
 from safetensors import safe_open
 
 from nlp_meta.data.schema import read_object
-from nlp_meta.encoders.backbone import BUILTIN, MINILM, resolve_name
+from nlp_meta.encoders.backbone import MINILM, resolve_name
 from nlp_meta.errors import BackboneError, HubError, MetaModelError
 from nlp_meta.files.outputs import hash_file
+from nlp_meta.hub.builtin_starts import BUILTIN
 from nlp_meta.hub.refusals import FAILURES, explain
 
 _WEIGHTS, _SHARDS, _CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlp_meta.data.schema import read_object
-from nlp_meta.encoders.backbone import BUILTIN
 from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.pull import RECORD
 
+BUILTIN = "builtin:"
+"""What names of starts and encoders that come as packages begin with."""
 FOLDER = Path(__file__).parents[1] / "starts"
 SCORES = "scores.json"
 """Beside the files of a start: what it scored on tasks that nothing of it was chosen by."""

@@ -192,14 +192,12 @@ def _name_base(to: Path, base: BaseFacts) -> dict[str, Any]:
     record["model"] |= {"model_name_or_path": base.id, "revision": base.revision}
     record["base"] |= {"name": base.id, "revision": base.revision}
     config |= {"base_model_name_or_path": base.id, "revision": base.revision}
-    text = json.dumps(config, indent=2, ensure_ascii=False)
-    (to / ADAPTER_CONFIG).write_text(text + "\n", encoding="utf-8")
+    _write_json(to / ADAPTER_CONFIG, config, indent=2)
     if FILES in record:
         record[FILES] |= describe_files(to, [ADAPTER_CONFIG])
         # The card that is pushed is another one.
         record = seal({name: value for name, value in record.items() if name != CARD_ENTRY})
-    text = json.dumps(record, indent=1, ensure_ascii=False)
-    (to / RECORD).write_text(text + "\n", encoding="utf-8")
+    _write_json(to / RECORD, record, indent=1)
     return record
 
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.schema import parse_object, read_object, read_strict
-from nlp_meta.encoders.backbone import BUILTIN, resolve_name
+from nlp_meta.encoders.backbone import resolve_name
 from nlp_meta.errors import MetaModelError
 from nlp_meta.files.outputs import CARD_ENTRY, SEAL, seal
 from nlp_meta.hub.bases import BaseWeights, is_local, place_base, public_name
-from nlp_meta.hub.builtin_starts import place_start
+from nlp_meta.hub.builtin_starts import BUILTIN, place_start
 from nlp_meta.hub.pull import (
     ADAPTER,
     ADAPTER_CONFIG,

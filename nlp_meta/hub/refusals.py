@@ -100,9 +100,9 @@ def _without_answer(error: BaseException) -> _Refusal:
     chain = list(_chain(error))
     if any(isinstance(cause, OfflineModeIsEnabled) for cause in chain) or "offline" in str(error):
         return _Refusal(
-            "the Hub may not be asked (HF_HUB_OFFLINE) and no copy is in the cache",
-            "a copy in the cache, or the Hub,",
-            "unset HF_HUB_OFFLINE",
+            "HF_HUB_OFFLINE is set, the cache has no copy,",
+            "a folder, a copy in the cache, or the Hub,",
+            "correct the name, or unset HF_HUB_OFFLINE",
         )
     if any(isinstance(cause, httpx2.HTTPError) for cause in chain):
         return _Refusal(

@@ -44,7 +44,7 @@ from nlp_meta.hub.pull import (
 from nlp_meta.hub.records import ADAPTED, FORMAT, START, Record, check_tensors, read_header
 from nlp_meta.objectives.ngrams import CHARACTERS, ORDERS, NgramModel
 
-"""What a run of the outer loop leaves in the folder that its meta-model is saved to."""
+"""What a run of the outer loop leaves in the folder that its start is saved to."""
 _NGRAMS_FORMAT = 1
 _PEFT_PREFIX = "base_model.model."
 _MOST_FEATURES, _MOST_NUMBERS = 2**20, 2**28
@@ -60,7 +60,7 @@ class StoredCompanion:
 
     Attributes:
         factors: What the log-probabilities of the `encoder` and of the `ngrams` are
-            multiplied by; none beside a meta-model, where nothing is mixed yet.
+            multiplied by; none beside a start, where nothing is mixed yet.
     """
 
     model: NgramModel
@@ -183,7 +183,7 @@ def save_model(
 def layout_of(role: str, skills: Sequence[str]) -> Layout:
     """What a folder of such a model holds; a start may lie beside the log and page of its run."""
     return Layout(
-        what="the meta-model" if role == START else "the adapted model",
+        what="the start" if role == START else "the adapted model",
         record=RECORD,
         names=MODEL_FILES,
         same={"role": role, "skills": list(skills)},

@@ -170,7 +170,7 @@ def adaptation_path(
             whole support set at every step.
 
     Raises:
-        DivergedError: A support loss is infinite or not a number; names the task's place.
+        DivergedError: A support loss is infinite or not a number; names the step.
 
     Source:
         Finn et al. 2017, arXiv:1703.03400, sections 2.2 and 5.2; learned step sizes:
@@ -256,9 +256,8 @@ def _factors(sizes: Weights, moving: Weights) -> Tensor | float:
 
 def _check_finite(losses: Tensor, step: int) -> None:
     if not bool(losses.isfinite().all()):
-        task = int((~losses.isfinite()).nonzero()[0])
+        loss = losses[~losses.isfinite()][0].item()
         raise DivergedError(
-            f"cannot adapt episode {task} of the stack: its support loss at inner step {step} is "
-            f"{losses[task].item()}; a finite loss is needed; lower the learning rate "
-            "(`learning_rate`; in a run `inner.learning_rate`)"
+            f"cannot adapt: a support loss at inner step {step} is {loss} and a finite one is "
+            "needed; lower the `learning_rate` of inner steps"
         )

@@ -157,7 +157,7 @@ class MetaModel(Model):
         objective = self.objective_of(CLASSIFICATION, Classification)
         if objective.head != "shared":
             raise LabelError(
-                "cannot predict with zero labels: this meta-model builds its head from labeled "
+                "cannot predict with zero labels: this start builds its head from labeled "
                 "examples and some are needed; call `adapt` first"
             )
         return AdaptedModel(
@@ -269,7 +269,7 @@ class MetaModel(Model):
         Args:
             texts, labels: Lists, arrays, columns, or whatever else can be walked through; a
                 label is text, a number or a truth value.
-            label_map: From labels as written to the meta-model's, or text such as
+            label_map: From labels as written to the start's, or text such as
                 `bad=negative`; wins over matching.
             drop_labels: Labels whose examples are left out, or one of them.
             empty: Examples without a text or a label `stop`, or `skip` leaves them out and

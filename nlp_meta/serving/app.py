@@ -161,7 +161,7 @@ class Adapting:
     """What `/adapt` needs.
 
     Attributes:
-        name: Of the meta-model, as the user typed it.
+        name: Of the start, as the user typed it.
         folder: For results that a request asks to save; None refuses to save.
     """
 
@@ -293,7 +293,7 @@ class Service:
     def jobs(self) -> Jobs:
         if self._jobs is None:
             raise RequestError(
-                "cannot adapt: this server has no meta-model and one is needed; ask for a server "
+                "cannot adapt: this server has no start and one is needed; ask for a server "
                 "that was started with one",
                 status=409,
             )
@@ -336,7 +336,7 @@ def build_app(
         sources: None loads nothing that a request names.
 
     Raises:
-        BackboneError: The meta-model is of another encoder.
+        BackboneError: The start is of another encoder.
     """
     service = Service(pack, limits, adapting, sources or Sources())
     app = FastAPI(

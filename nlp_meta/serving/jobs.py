@@ -80,10 +80,10 @@ class Jobs:
     def __init__(
         self, pack: DomainPack, meta: MetaModel, *, name: str, on_end: Callable[[str], None]
     ) -> None:
-        """Share the pack's encoder with a meta-model.
+        """Share the pack's encoder with a start.
 
         Args:
-            name: Of the meta-model, as the user typed it.
+            name: Of the start, as the user typed it.
             on_end: Called with the last status of each job.
 
         Raises:

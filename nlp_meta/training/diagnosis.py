@@ -184,7 +184,7 @@ def _length(start: Weights | None, end: Weights, names: Sequence[str]) -> Tensor
 
 
 def load_start(settings: MetaTraining) -> MetaModel:
-    """The meta-model that `run.init_from` names.
+    """The start that `run.init_from` names.
 
     Raises:
         SettingsError: It names none.
@@ -192,7 +192,7 @@ def load_start(settings: MetaTraining) -> MetaModel:
     """
     if settings.run.init_from is None:
         raise SettingsError(
-            "cannot diagnose the pretrained encoder: a meta-model is needed; set `run.init_from`"
+            "cannot diagnose the pretrained encoder: a start is needed; set `run.init_from`"
         )
     return MetaModel.from_pretrained(settings.run.init_from)
 

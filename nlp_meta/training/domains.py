@@ -1,4 +1,4 @@
-"""The domains that a meta-model knows: by their names, by their tables and by their texts."""
+"""The domains that a start knows: by their names, by their tables and by their texts."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ def check_new(record: Record, hashes: Mapping[str, str]) -> None:
         hashes: Of the texts of each domain, by its name, as `hash_texts` gives them.
 
     Raises:
-        SettingsError: A name, or a table, is one that the meta-model knows or comes twice.
+        SettingsError: A name, or a table, is one that the start knows or comes twice.
     """
     provenance = record.provenance
     earlier = provenance.get("init_from") or {}
@@ -35,7 +35,7 @@ def check_new(record: Record, hashes: Mapping[str, str]) -> None:
         there = known.get(_plain(name)) or tables.get(sha256)
         if there:
             raise SettingsError(
-                f"cannot add the domain '{name}': the meta-model knows it already, as '{there}', "
+                f"cannot add the domain '{name}': the start knows it already, as '{there}', "
                 "and a new one is needed; give another name to other texts of that domain, or "
                 "leave it out of `added`"
             )
@@ -54,7 +54,7 @@ def _plain(name: str) -> str:
 
 
 def check_texts(new: Task, known: Iterable[Task]) -> None:
-    """Stop where most texts of a domain are those of one that the meta-model knows.
+    """Stop where most texts of a domain are those of one that the start knows.
 
     Raises:
         SettingsError: Names both.
@@ -66,6 +66,6 @@ def check_texts(new: Task, known: Iterable[Task]) -> None:
         if 2 * len(shared) > len(texts):
             raise SettingsError(
                 f"cannot add the domain '{new.domain}': {len(shared)} of its {len(texts)} texts "
-                f"are those of '{task.name}', which the meta-model knows, and others are needed; "
+                f"are those of '{task.name}', which the start knows, and others are needed; "
                 "leave it out of `added`"
             )

@@ -1,6 +1,6 @@
 """Pushing what a run makes, as the section `hub` of its config says.
 
-A run's checkpoints lie beside its meta-model on the Hub, for another machine to resume from.
+A run's checkpoints lie beside its start on the Hub, for another machine to resume from.
 """
 
 import logging
@@ -58,7 +58,7 @@ def destination_of(hub: HubSettings) -> Destination | None:
         return None
     if hub.hub_model_id is None:
         raise SettingsError(
-            "cannot push the meta-model: `hub.push_to_hub` is set and a name on the Hub is needed; "
+            "cannot push the start: `hub.push_to_hub` is set and a name on the Hub is needed; "
             "give it as `hub.hub_model_id`"
         )
     if hub.hub_strategy not in _STRATEGIES:
@@ -69,7 +69,7 @@ def destination_of(hub: HubSettings) -> Destination | None:
     token = os.environ.get(hub.hub_token_env) if hub.hub_token_env else None
     if hub.hub_token_env and not token:
         raise SettingsError(
-            f"cannot push the meta-model: the environment variable '{hub.hub_token_env}' is not "
+            f"cannot push the start: the environment variable '{hub.hub_token_env}' is not "
             "set and one with a token is needed; set it, or change `hub.hub_token_env`"
         )
     return Destination(
@@ -97,7 +97,7 @@ def check_push(settings: MetaTraining) -> None:
 
 
 def push_finished(settings: MetaTraining) -> Pushed | None:
-    """Push the meta-model that a run has saved; None where the run does not push.
+    """Push the start that a run has saved; None where the run does not push.
 
     Raises:
         HubError: The Hub refuses; the model stays where it is saved.
@@ -121,7 +121,7 @@ def with_pushes(
     that resumes where no checkpoint is gets the newest one from the Hub first.
 
     Args:
-        save_draft: Writes what a checkpoint holds as a meta-model into a folder.
+        save_draft: Writes what a checkpoint holds as a start into a folder.
 
     Raises:
         HubError: A checkpoint is needed, and the Hub, the connection or the disk fails.

@@ -1,7 +1,7 @@
-"""A whole meta-training run: from settings and tasks to a meta-model that tells of its training.
+"""A whole meta-training run: from settings and tasks to a start that tells of its training.
 
 A run begins under Accelerate, as many processes as were asked for, with its trackers. What
-the meta-model tells of it is free of machine paths; its card reads it.
+the start tells of it is free of machine paths; its card reads it.
 """
 
 import hashlib
@@ -335,7 +335,7 @@ def train_meta_model(
         stream: Episodes to train on, in place of those that `train` and the settings give.
 
     Returns:
-        The meta-model, None where a signal ended the run; and how the run ended.
+        The start, None where a signal ended the run; and how the run ended.
     """
     train, validation = _check_and_choose(settings, train, validation, labels)
     objectives = plan_objectives(
@@ -475,7 +475,7 @@ def _drafts(
     train: Sequence[Task],
     validation: Sequence[Task],
 ) -> Callable[[Checkpoint, Path], None]:
-    """Give a function that saves what a checkpoint holds as a meta-model, to be looked at.
+    """Give a function that saves what a checkpoint holds as a start, to be looked at.
 
     Its adaptation is the one that the run is judged by: the best is found at the end only.
     """

@@ -1,8 +1,8 @@
-"""Continual meta-training: a meta-model goes on with new domains, and old ones are replayed.
+"""Continual meta-training: a start goes on with new domains, and old ones are replayed.
 
 The meta-train tasks that a record names are read from their cards again, with the settings
 of the first training. Each domain, old or new, keeps rows apart that the training does not
-see: the test part of its corpus, else a quarter of its rows. Both meta-models, before and
+see: the test part of its corpus, else a quarter of its rows. Both starts, before and
 after, adapt to the same support sets and answer the same held-out rows, so that what was
 forgotten, and what was gained, has an interval. Of old domains without a test part the
 first training saw those rows too, so before is judged kindly there, and what is forgotten
@@ -120,8 +120,8 @@ def make_task(
     """A new domain from a user's labeled texts; of a repeated text the first is kept.
 
     Args:
-        match: Labels of the texts, by the names that the meta-model knows.
-        known: Labels of the meta-model.
+        match: Labels of the texts, by the names that the start knows.
+        known: Labels of the start.
         shared: Its head answers with these and no other.
 
     Raises:
@@ -131,7 +131,7 @@ def make_task(
         strange = sorted(set(match.labels).difference(known))
         raise LabelError(
             f"cannot add the domain '{name}': {', '.join(map(repr, strange))} is none of the "
-            f"meta-model's labels, {', '.join(map(repr, known))}, and its head has no other; say "
+            f"start's labels, {', '.join(map(repr, known))}, and its head has no other; say "
             "what it means with `label_map`, or leave these rows out"
         )
     kept: dict[str, Example] = {}
@@ -313,7 +313,7 @@ def measure_forgetting(
     new: Sequence[Task],
     adaptation: AdaptationSettings,
 ) -> Forgetting:
-    """Judge two meta-models on the test rows of each task with labels.
+    """Judge two starts on the test rows of each task with labels.
 
     Args:
         adaptation: Draws, labels and metric; tasks with fewer rows are given fewer labels.
@@ -361,7 +361,7 @@ def _judge(model: MetaModel, task: Task, adaptation: AdaptationSettings) -> list
             task.labels,
             tuple(row_key(example.source) for example in episode.query),
             tuple(example.target for example in episode.query),
-            judge(rival, episode, method="meta-model").answers,
+            judge(rival, episode, method="start").answers,
         )
         for episode in validation_episodes(
             [task], replace(adaptation, labels=labels), (CLASSIFICATION,)
@@ -426,7 +426,7 @@ def update_meta_model(
     base: str | Path | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> tuple[MetaModel, UpdateReport]:
-    """Go on with the meta-training of a saved meta-model.
+    """Go on with the meta-training of a saved start.
 
     Args:
         added: Texts and labels of each new domain, by its name.
@@ -436,10 +436,10 @@ def update_meta_model(
         base: Where the base model is now; see `MetaModel.from_pretrained`.
 
     Returns:
-        The new meta-model, whose record holds the report, and the report.
+        The new start, whose record holds the report, and the report.
 
     Raises:
-        MetaModelError: There is no meta-model, or its record does not say how it was trained.
+        MetaModelError: There is no start, or its record does not say how it was trained.
         SettingsError: Nothing is left to replay, `replay` is not from 0 to below 1, or a domain
             is known already.
         LabelError: A new domain has labels that the head does not know, or clearly contradicts.

@@ -1,6 +1,6 @@
 """A server at its limit, with hostile clients: what it answered, lost and held, and how it ended.
 
-    python tests/faults/serving_soak.py MODEL... --meta META --seconds 600 --output soak.json
+    python tests/faults/serving_soak.py MODEL... --start START --seconds 600 --output soak.json
 
 Each answer is held against that of the model alone. Beside those who ask in earnest there are
 clients of each kind below; domains come and go, adaptations are begun and canceled. At the end
@@ -42,7 +42,7 @@ MOST_GROWTH, MOST_STOP, MOST_HEALTH = 1.10, 10.0, 5.0
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--meta", type=Path)
+    parser.add_argument("--start", type=Path)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--clients", type=int, default=8, help="that ask in earnest")
     parser.add_argument("--output", type=Path)
@@ -55,7 +55,7 @@ def main() -> int:
     }
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(models, texts, expected, Path(folder))
-        result = soak.run(options.meta, options.seconds, options.clients)
+        result = soak.run(options.start, options.seconds, options.clients)
     print(json.dumps(result, indent=1))
     if options.output:
         options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -131,7 +131,7 @@ class Soak:
         root = os.path.commonpath([path.parent for path in self.models.values()])
         given = ["--port", "0", "--models-dir", root, "--max-batch", "16"]
         if meta:
-            given += ["--meta", str(meta), "--adapted-dir", str(self.folder / "adapted")]
+            given += ["--start", str(meta), "--adapted-dir", str(self.folder / "adapted")]
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", "nlp_meta", "serve", *served, *given], stderr=file

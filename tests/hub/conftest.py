@@ -147,7 +147,7 @@ def client(running_hub: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def make_meta_model(encoder: Path, *, pooling: str = "native", **provenance: Any) -> MetaModel:
-    """Build a meta-model whose tensors are moved a little from where training begins."""
+    """Build a start whose tensors are moved a little from where training begins."""
     settings = ModelSettings(
         model_name_or_path=str(encoder),
         revision=None,
@@ -200,7 +200,7 @@ def meta(tiny_encoder: Path) -> MetaModel:
 
 @pytest.fixture(scope="session")
 def saved(meta: MetaModel, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of a meta-model and of a model adapted from it."""
+    """Folders of a start and of a model adapted from it."""
     root = tmp_path_factory.mktemp("saved")
     folders = {"meta": root / "meta", "adapted": root / "adapted"}
     meta.save_pretrained(folders["meta"])

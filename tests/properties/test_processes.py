@@ -131,7 +131,7 @@ def test_four_processes_equal_one(launch, one):
     run = launch(torchrun(RECIPE, processes=4), "four", "--run.num_processes", "4")
 
     assert_close(state_of(launch, run, "four"), one)
-    assert run.stdout.count("meta-model:") == 1
+    assert run.stdout.count("start:") == 1
     assert len((launch.root / "four" / "log.jsonl").read_text("utf-8").splitlines()) == 6
 
 

@@ -127,7 +127,7 @@ def read_log(folder: str) -> list[dict[str, Any]]:
 
 def test_multitask_train_saves_a_meta_model(trained):
     assert trained.joint.returncode == 0, trained.joint.stderr
-    assert "meta-model: joint\n" in trained.joint.stdout
+    assert "start: joint\n" in trained.joint.stdout
     log = read_log(trained["joint"])
     assert [line["step"] for line in log] == [1, 2, 3, 4]
     assert [line["loss_before"] is None for line in log] == [False, False, True, False]
@@ -302,7 +302,7 @@ def test_compare_says_in_one_sentence_what_it_cannot_do(trained, words, message)
 
 
 def test_recommend_names_the_best_method_and_how_sure_it_is(trained):
-    words = ["recommend", "--data", "test.csv", "--meta", "runs/meta", "--json"]
+    words = ["recommend", "--data", "test.csv", "--start", "runs/meta", "--json"]
     words += ["--methods", "adapt,ngrams,linear_probe", "--folds", "2", "--repeats", "2"]
     found = one_object(trained.run("nlp-meta", *words))
 

@@ -164,7 +164,7 @@ def test_two_processes_build_the_same_small_model(root, run_here):
 
 
 def test_meta_training_judges_and_saves_a_start(root, meta):
-    assert "meta-model: translation_generation" in meta.stdout
+    assert "start: translation_generation" in meta.stdout
     record = json.loads((root / "translation_generation" / "nlp_meta.json").read_text())
     assert (record["role"], record["skills"]) == ("start", ["generation"])
     assert record["provenance"]["meta_train"] == ["nlp_meta_phrases/eng-deu"]

@@ -41,7 +41,7 @@ def folders(
 
 @pytest.fixture
 def make_meta(tiny_encoder: Path) -> Callable[..., MetaModel]:
-    """Build a meta-model over the same encoder that takes as many steps as asked."""
+    """Build a start over the same encoder that takes as many steps as asked."""
 
     def make(*, steps: int = 4, pooling: str = "native") -> MetaModel:
         shape = domains.Shape(max_tokens=16)

@@ -157,10 +157,10 @@ PREDICT = ("POST", "/predict")
             ("POST", "/adapt"),
             {"domain": "new", "texts": ["a"], "labels": ["b"]},
             409,
-            "no meta-model",
+            "no start",
         ),
-        (("GET", "/adapt/1"), None, 409, "no meta-model"),
-        (("DELETE", "/adapt/1"), None, 409, "no meta-model"),
+        (("GET", "/adapt/1"), None, 409, "no start"),
+        (("DELETE", "/adapt/1"), None, 409, "no start"),
         (("GET", "/predict"), None, 405, "another method"),
         (("GET", "/nothing"), None, 404, "a route of this server is needed"),
     ],
@@ -607,7 +607,7 @@ def test_an_adaptation_that_diverges_leaves_the_domains_as_they_were(pack, make_
         failed = wait_for(client, client.post("/adapt", json=body).json()["job"])
 
         assert failed["status"] == "failed" and failed["report"] is None
-        assert "lower the learning rate" in failed["error"]
+        assert "lower the `learning_rate`" in failed["error"]
         after = client.post("/predict", json={"domain": "plain", "texts": ["good"]}).json()
         assert json.dumps(after) == json.dumps(before)
 

@@ -35,7 +35,7 @@ def server(folders, saved_meta, tmp_path) -> Iterator[tuple[subprocess.Popen[str
         "--port": "0",
         "--token-env": "SERVE_TOKEN",
         "--max-batch": "16",
-        "--meta": str(saved_meta),
+        "--start": str(saved_meta),
         "--adapted-dir": str(tmp_path / "adapted"),
         "--models-dir": str(folders["plain"].parent),
     }
@@ -149,7 +149,7 @@ def ask_while_domains_change(client, threads, models, folders) -> None:
         (["nowhere"], "cannot find the model 'nowhere'|cannot load|cannot pull"),
         (["a", "b/a"], "both as 'a'"),
         (["a", "--token-env", "NLP_META_NO_SUCH"], "'NLP_META_NO_SUCH'"),
-        (["a", "--adapted-dir", "out"], "--meta"),
+        (["a", "--adapted-dir", "out"], "--start"),
         (["a", "--host", "203.0.113.7", "--token", "word"], "host`"),
         (["a", "--host", "0.0.0.0"], "NLP_META_SERVE_TOKEN"),
         (["a", "--token", "two words"], "--token`"),

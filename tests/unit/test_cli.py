@@ -99,9 +99,7 @@ class Meta:
     ) -> "Meta":
         print("a library that talks")
         if name_or_path != "meta":
-            raise MetaModelError(
-                f"cannot load '{name_or_path}': a meta-model is needed; correct it"
-            )
+            raise MetaModelError(f"cannot load '{name_or_path}': a start is needed; correct it")
         return cls()
 
     def adapt(
@@ -710,9 +708,9 @@ def test_front_help_fits_a_narrow_terminal(
         ("adapt meta", 'with `long_texts="cut"`', "with `--long-texts cut`"),
         ("adapt meta", "change `run.output_dir`", "change `--output-dir`"),
         ("adapt meta", "or give `token`", "or give `--token`"),
-        ("adapt meta", "name another `meta`", "name another `META`"),
+        ("adapt meta", "name another `start`", "name another `START`"),
         ("adapt meta", "name another `folder`", "name another `--output-dir`"),
-        ("adapt meta", "change `name_or_path`", "change `META`"),
+        ("adapt meta", "change `name_or_path`", "change `START`"),
         ("push folder", "name another `folder`", "name another `FOLDER`"),
         ("push folder", "or give `token`", "or give `--token`"),
         ("push folder", "over it with `exist_ok=True`", "over it with `--exist-ok`"),

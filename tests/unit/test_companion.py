@@ -42,7 +42,7 @@ def prior() -> NgramModel:
 
 @pytest.fixture(scope="module")
 def make_model(tiny_encoder: Path) -> Callable[..., MetaModel]:
-    """Build a meta-model of a random encoder, which knows nothing of these texts."""
+    """Build a start of a random encoder, which knows nothing of these texts."""
 
     def make(companion: NgramModel | None = None) -> MetaModel:
         settings = ModelSettings(

@@ -342,7 +342,7 @@ def test_smaller_support_sets_are_part_of_larger_ones_and_queries_stay(tasks):
     ("text", "message"),
     [
         ("nothing", "one of start"),
-        ("start", "the folder of a meta-model"),
+        ("start", "the folder of a start"),
         ("lora runs/x", "nothing behind it"),
     ],
 )

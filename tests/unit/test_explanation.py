@@ -123,6 +123,13 @@ def test_the_command_shows_words_and_writes_all(model, tmp_path: Path, monkeypat
     assert one["words"][0]["text"] == again.words[0].text
     assert one["score"] == pytest.approx(asdict(again)["score"], abs=1e-4)
     assert record["layers"].keys() == {"layer 2", "layer 3"}
-    assert main(["explain", "model", "--data", "labels.csv", "--rows", "2"]) == 0
+    mine = Path("mine.json")
+    mine.write_text("mine", encoding="utf-8")
+    words = ["explain", "model", "--data", "labels.csv", "--rows", "2", "--output", "mine.json"]
+    assert main(words) == 2
+    assert mine.read_text(encoding="utf-8") == "mine"
+    capsys.readouterr()
+    assert main([*words, "--replace"]) == 0
+    assert len(json.loads(mine.read_text(encoding="utf-8"))["explanations"]) == 2
     shown = capsys.readouterr().out
     assert "great" in shown and "room" in shown

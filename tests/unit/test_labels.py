@@ -269,7 +269,7 @@ def test_a_slip_is_told_with_what_it_costs(slip):
 
     assert len(match.notes) == 1
     assert "looks like a slip of 'positive'" in match.notes[0]
-    assert "the meta-model's head is not used" in match.notes[0]
+    assert "the start's head is not used" in match.notes[0]
     with pytest.raises(LabelError, match="from 1 example, and it looks like a slip of 'positive'"):
         check_labels(match.labels)
 

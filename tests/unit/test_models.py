@@ -44,7 +44,7 @@ STEPS = 4
 
 @pytest.fixture(scope="module")
 def make_model(tiny_encoder: Path) -> Callable[..., MetaModel]:
-    """Build a meta-model whose tensors are all moved a little from where training begins."""
+    """Build a start whose tensors are all moved a little from where training begins."""
 
     def make(
         *,
@@ -184,7 +184,7 @@ def test_a_label_map_goes_before_matching(meta, adapted):
 
 @pytest.mark.parametrize("head", ["shared", "prototype", "ridge"])
 def test_a_label_set_never_seen_gets_a_head_made_from_it(make_model, tmp_path, head):
-    """Whatever head the meta-model has; what is saved loads as any other."""
+    """Whatever head the start has; what is saved loads as any other."""
     names = ("praise", "refund", "question")
     labels = [names[i % 3] for i in range(len(TEXTS))]
     known = () if head == "ridge" else ("negative", "positive")

@@ -1,4 +1,4 @@
-"""A meta-model goes on with new domains: what is replayed, held out, forgotten and recorded."""
+"""A start goes on with new domains: what is replayed, held out, forgotten and recorded."""
 
 import json
 import logging
@@ -304,7 +304,7 @@ def test_data_that_are_gone_are_named_or_stop_the_update(
 
 def test_labels_that_the_head_does_not_know_are_refused():
     texts, labels = table(rows=9)
-    with pytest.raises(LabelError, match="'angry' is none of the meta-model's labels"):
+    with pytest.raises(LabelError, match="'angry' is none of the start's labels"):
         task_of([*texts, "x"], [*labels, "angry"])
     with pytest.raises(LabelError, match="at least 8 of each label"):
         task_of(*table(rows=7))
