@@ -129,7 +129,6 @@ class InnerSettings:
         optimizer: `sgd` or `adam`.
         batch_size: Support examples of one inner step; null takes all.
         anchor: Pull back to the start, 0 for none.
-        learned_step_sizes: Learn a factor on the rate of each tensor; needs fomaml or maml.
     """
 
     steps: int
@@ -137,7 +136,6 @@ class InnerSettings:
     optimizer: str
     batch_size: int | None
     anchor: float
-    learned_step_sizes: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ from nlp_meta.files.projects import (
     Row,
 )
 from nlp_meta.hub.builtin_starts import BUILTIN, ENGLISH, PAIRS, choose_start
-from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes, repeat
+from nlp_meta.meta.inner_loop import InnerLoop, Weights, repeat
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_retriever
 from nlp_meta.models.meta_model import MetaModel
@@ -129,7 +129,7 @@ class PairLearner:
 
     def _embed(self, weights: Weights, texts: Sequence[str], tick: Ticker) -> Tensor:
         objective = self.start.objective_of(RETRIEVAL, Retrieval)
-        stacked = repeat(drop_step_sizes(weights), tasks=1)
+        stacked = repeat(weights, tasks=1)
         width = int(objective.backbone.config.hidden_size)
         return embed_in_blocks(
             lambda block: objective.embed(stacked, [block])[0],

@@ -18,7 +18,7 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Queries, SupportSet
 from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.evaluation.protocol import hash_support
-from nlp_meta.meta.inner_loop import InnerLoop, Weights, drop_step_sizes
+from nlp_meta.meta.inner_loop import InnerLoop, Weights
 from nlp_meta.models.adaptation import Adaptation, Adapted
 from nlp_meta.models.classification import AdaptedModel, narrow_labels
 from nlp_meta.models.companion import Companion
@@ -341,7 +341,7 @@ def _tell_adapted(adapted: AdaptedModel, *, mixed: bool) -> dict[str, object]:
 
 
 def _count_moved(weights: Weights, *, beside: int = 0) -> dict[str, object]:
-    moved = beside + sum(value.numel() for value in drop_step_sizes(weights).values())
+    moved = beside + sum(value.numel() for value in weights.values())
     return {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
 
 

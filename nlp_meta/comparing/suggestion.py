@@ -28,7 +28,6 @@ from nlp_meta.errors import DataError
 from nlp_meta.evaluation.judged import Judged
 from nlp_meta.evaluation.learning_curve import PAYS, gain_of_doubling, scores_of_answers
 from nlp_meta.evaluation.statistics import Interval
-from nlp_meta.meta.inner_loop import drop_step_sizes
 from nlp_meta.models.classification import AdaptedModel, exact, fit_start
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import MOST_EXAMPLES, Views, answer_views, look_at
@@ -193,7 +192,7 @@ def _look(
         objective, weights = model.objective, dict(model.weights)
     else:
         objective = model.objective_of(CLASSIFICATION, Classification)
-        weights = drop_step_sizes(model.start_of(CLASSIFICATION))
+        weights = model.start_of(CLASSIFICATION)
     knows = isinstance(model, AdaptedModel) or objective.head == "shared"
     with torch.no_grad():
         features = exact(objective).features(weights, [text.strip() for text in texts])
@@ -235,7 +234,7 @@ def value_more(
         settings=start.encoder_settings,
         how=how,
     )
-    plain = {n: v for n, v in drop_step_sizes(weights).items() if not n.startswith(RIDGE)}
+    plain = {n: v for n, v in weights.items() if not n.startswith(RIDGE)}
     rows = [text.strip() for text in texts]
     views = look_at(exact(objective), plain, rows, prior=start.companion)
     support = [Example(*pair) for pair in zip(rows, match.labels, strict=True)]

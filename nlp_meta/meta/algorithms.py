@@ -14,13 +14,11 @@ import torch
 from torch import Tensor
 
 from nlp_meta.meta.inner_loop import (
-    STEP_SIZE,
     InnerLoop,
     Loss,
     Minibatch,
     Weights,
     adapt,
-    drop_step_sizes,
     mean_gradient,
 )
 
@@ -90,7 +88,6 @@ def fomaml(
     before = start(leaves)
     fast = adapt(loss, before, support, inner=inner)
     loss_after, gradient = mean_gradient(loss, fast, query)
-    gradient.update(_step_size_gradient(gradient, before, fast))
     through = _through_start(gradient, before, leaves)
     return _describe(through, before, fast, loss_after)
 
@@ -181,20 +178,6 @@ def _through_start(gradient: Weights, before: Weights, leaves: Weights) -> Weigh
     return {name: gradient[name] + slope for name, slope in zip(leaves, back, strict=True)}
 
 
-@torch.no_grad()
-def _step_size_gradient(gradient: Weights, before: Weights, fast: Weights) -> Weights:
-    """First-order slope of the query loss along the logarithm of each step size.
-
-    A tensor's whole way is its step size times a sum of slopes that first order holds
-    fixed, so the way itself is the derivative of the fast weights.
-    """
-    return {
-        STEP_SIZE + name: _rows((fast[name] - before[name]) * gradient[name]).sum(1)
-        for name in fast
-        if STEP_SIZE + name in before
-    }
-
-
 def _rows(stacked: Tensor) -> Tensor:
     """Numbers of each task side by side, `(tasks, numbers)`; a stacked scalar has one."""
     return stacked.reshape(len(stacked), -1)
@@ -210,6 +193,5 @@ def query_loss(loss: Loss, weights: Weights, query: Minibatch) -> Tensor:
 def _describe(
     gradient: Weights, before: Weights, fast: Weights, loss_after: Tensor
 ) -> MetaGradient:
-    moving = drop_step_sizes(fast)
-    ways = [_rows(fast[name] - before[name]).square().sum(1) for name in moving]
+    ways = [_rows(fast[name] - before[name]).square().sum(1) for name in fast]
     return MetaGradient(gradient, loss_after, torch.stack(ways).sum(0).sqrt())

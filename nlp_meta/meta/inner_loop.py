@@ -3,13 +3,6 @@
 Values go in and values come out. The model's own parameters, the outer optimizer and
 the random state are never touched, so the same `adapt` serves meta-training,
 evaluation and export.
-
-Step sizes may be learned: meta-parameters that say how fast other tensors adapt. Each is
-named for the tensor whose rate it scales and holds the logarithm of a factor on the inner
-learning rate. They travel with the weights and never adapt themselves.
-
-Source:
-    Learned step sizes: Li et al. 2017, arXiv:1707.09835.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,39 +15,6 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nlp_meta.errors import DivergedError, SettingsError
-
-STEP_SIZE = "step_size."
-"""Prefix of their names."""
-
-
-def learned_step_sizes(meta_parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """One step size for each tensor, of factor 1."""
-    return {
-        STEP_SIZE + name: torch.zeros((), device=value.device)
-        for name, value in meta_parameters.items()
-    }
-
-
-def drop_step_sizes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keep what adapts."""
-    return {name: value for name, value in weights.items() if not name.startswith(STEP_SIZE)}
-
-
-def describe_step_sizes(weights: Mapping[str, Tensor]) -> dict[str, float]:
-    """Give the step sizes among some weights as numbers, by the names of their tensors."""
-    return {
-        name.removeprefix(STEP_SIZE): float(value)
-        for name, value in weights.items()
-        if name.startswith(STEP_SIZE)
-    }
-
-
-def restore_step_sizes(described: Mapping[str, float], device: torch.device) -> dict[str, Tensor]:
-    """Take back what `describe_step_sizes` gave."""
-    return {
-        STEP_SIZE + name: torch.tensor(value, device=device) for name, value in described.items()
-    }
-
 
 Weights = Mapping[str, Tensor]
 Batch = Any
@@ -161,8 +121,7 @@ def adaptation_path(
     """Yield the fast weights, or their average, before the first inner step and after each one.
 
     With `first_order` the graph is cut at every step: memory does not grow with the
-    number of steps and no gradient flows back to `start`. Learned step sizes among the
-    weights scale the rate of the tensor that they are named for and do not move.
+    number of steps and no gradient flows back to `start`.
 
     Args:
         start: Stacked starting point, `(tasks, ...)` each; read, never written.
@@ -173,18 +132,15 @@ def adaptation_path(
         DivergedError: A support loss is infinite or not a number; names the step.
 
     Source:
-        Finn et al. 2017, arXiv:1703.03400, sections 2.2 and 5.2; learned step sizes:
-        Li et al. 2017, arXiv:1707.09835; Adam: Kingma and Ba 2015, arXiv:1412.6980; averages:
-        Polyak and Juditsky 1992, doi:10.1137/0330046.
+        Finn et al. 2017, arXiv:1703.03400, sections 2.2 and 5.2; Adam: Kingma and Ba
+        2015, arXiv:1412.6980; averages: Polyak and Juditsky 1992, doi:10.1137/0330046.
     """
-    sizes = {name: value for name, value in start.items() if name.startswith(STEP_SIZE)}
-    moving = drop_step_sizes(start)
-    shapes = {name: value.shape for name, value in moving.items()}
+    shapes = {name: value.shape for name, value in start.items()}
     # All numbers of a task in one row: an update is a few operations, not as many a tensor.
-    fast = _flatten({n: v.detach() for n, v in moving.items()} if first_order else moving)
-    factors, anchor, shown = _factors(sizes, moving), fast, fast
+    fast = _flatten({n: v.detach() for n, v in start.items()} if first_order else start)
+    anchor, shown = fast, fast
     first = second = torch.zeros_like(fast)
-    yield {**_unflatten(fast, shapes), **sizes}
+    yield _unflatten(fast, shapes)
     for step in range(1, inner.steps + 1):
         minibatch = support[(step - 1) % len(support)]
         losses, gradients = mean_gradient(
@@ -200,9 +156,9 @@ def adaptation_path(
             mean = first / (1 - BETA_1**step)
             # Inside the root: the slope of a root at 0 is infinite, exact MAML needs it.
             slope = mean / (second / (1 - BETA_2**step) + EPSILON**2).sqrt()
-        fast = fast - inner.learning_rate * factors * slope
+        fast = fast - inner.learning_rate * slope
         shown = inner.average * shown + (1 - inner.average) * fast if inner.average else fast
-        yield {**_unflatten(shown, shapes), **sizes}
+        yield _unflatten(shown, shapes)
 
 
 def adapt(
@@ -239,19 +195,6 @@ def _unflatten(flat: Tensor, shapes: Mapping[str, torch.Size]) -> dict[str, Tens
     return {
         name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
     }
-
-
-def _factors(sizes: Weights, moving: Weights) -> Tensor | float:
-    """Learned factor on the rate of each number, `(tasks, numbers)`; 1 where none is learned."""
-    if not sizes:
-        return 1.0
-    logs = {
-        name: sizes.get(STEP_SIZE + name, value.new_zeros(len(value)))
-        .view(-1, *[1] * (value.dim() - 1))
-        .expand_as(value)
-        for name, value in moving.items()
-    }
-    return _flatten(logs).exp()
 
 
 def _check_finite(losses: Tensor, step: int) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.inputs import check_callback, check_choice, check_number, check_whole
 from nlp_meta.hub.records import ADAPTATION, read_part
-from nlp_meta.meta.inner_loop import InnerLoop, Weights, adaptation_path, drop_step_sizes
+from nlp_meta.meta.inner_loop import InnerLoop, Weights, adaptation_path
 from nlp_meta.meta.objective import Objective, begin_episodes
 from nlp_meta.progress import Ticker
 
@@ -208,4 +208,4 @@ def _path(
 
 
 def _unstack(fast: Weights) -> dict[str, Tensor]:
-    return {name: value[0].detach().clone() for name, value in drop_step_sizes(fast).items()}
+    return {name: value[0].detach().clone() for name, value in fast.items()}

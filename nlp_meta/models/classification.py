@@ -36,7 +36,7 @@ from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import COMPANION_FACTS, Source
 from nlp_meta.hub.records import ADAPTATION, ADAPTED, Record, read_part, read_settings
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
-from nlp_meta.meta.inner_loop import STEP_SIZE, Weights, drop_step_sizes, repeat
+from nlp_meta.meta.inner_loop import Weights, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt
 from nlp_meta.models.builders import Encoder, build_classifier, load_encoder
 from nlp_meta.models.companion import FACTORS, Companion, CompanionReport, find_companion
@@ -425,7 +425,7 @@ def see_texts(
     ngrams: bool = True,
 ) -> tuple[dict[str, Tensor], Views]:
     """See texts in float32, as predictions are computed; with the weights that see them."""
-    plain = {n: v for n, v in drop_step_sizes(start).items() if not n.startswith(RIDGE)}
+    plain = {n: v for n, v in start.items() if not n.startswith(RIDGE)}
     return plain, look_at(exact(objective), plain, texts, prior=prior, ngrams=ngrams)
 
 
@@ -549,8 +549,7 @@ def narrow_labels(
     rows_of = {last + WEIGHT, last + BIAS}
     if not shared:
         names = tuple(sorted(used))
-        dropped = rows_of | {STEP_SIZE + name for name in rows_of}
-        kept = {name: v for name, v in meta_parameters.items() if name not in dropped}
+        kept = {name: v for name, v in meta_parameters.items() if name not in rows_of}
         head = objective.head if objective.head in FROM_SUPPORT else "prototype"
         return replace(objective, labels=names, head=head), kept
     rows = [place for place, name in enumerate(objective.labels) if name in used]

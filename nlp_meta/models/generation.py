@@ -36,7 +36,7 @@ from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import Source
 from nlp_meta.hub.records import ADAPTATION, ADAPTED, Record, read_part, read_settings
 from nlp_meta.hub.storage import load_weights
-from nlp_meta.meta.inner_loop import Weights, drop_step_sizes, repeat
+from nlp_meta.meta.inner_loop import Weights, repeat
 from nlp_meta.models.adaptation import FOLDS, LONG_TEXTS, Adaptation, Adapted, adapt, hold_out
 from nlp_meta.models.builders import build_generator
 from nlp_meta.models.retrieval import fold_pairs
@@ -389,7 +389,7 @@ def _mine_held_out(
     objective: Generation, fast: Weights, pairs: Sequence[Example], fold: Episode
 ) -> MinedPairs:
     """What mining by the adapted encoder makes of the held-out pairs, among all targets."""
-    weights = {name: value[0] for name, value in drop_step_sizes(fast).items()}
+    weights = {name: value[0] for name, value in fast.items()}
     source, target = split_pair(fold.language)
     sides = (([pair.source for pair in pairs], source), ([pair.target for pair in pairs], target))
     left, right = (

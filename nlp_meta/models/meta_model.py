@@ -24,12 +24,6 @@ from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import ADAPTER, COMPANION_FACTS, Source, tell_source
 from nlp_meta.hub.records import START, Record, read_settings
 from nlp_meta.hub.storage import StoredCompanion, load_companion, load_weights
-from nlp_meta.meta.inner_loop import (
-    STEP_SIZE,
-    describe_step_sizes,
-    drop_step_sizes,
-    restore_step_sizes,
-)
 from nlp_meta.models.adaptation import Adaptation, check_options
 from nlp_meta.models.classification import (
     AdaptedModel,
@@ -124,16 +118,15 @@ class MetaModel(Model):
         return self.settings
 
     def start_of(self, skill: str) -> dict[str, Tensor]:
-        """The meta-parameters that a skill moves, with their step sizes."""
+        """The meta-parameters that a skill moves."""
         foreign = {TEMPERATURE} if skill != RETRIEVAL else set()
         foreign |= set(ridge_parameters()) if skill != CLASSIFICATION else set()
         head = () if skill == CLASSIFICATION else self.objectives[skill].plan.head
         layers = tuple(f"{layer}." for layer in head)
-        plain = {name: name.removeprefix(STEP_SIZE) for name in self.weights}
         return {
             name: value
             for name, value in self.weights.items()
-            if plain[name] not in foreign and not (layers and plain[name].startswith(layers))
+            if name not in foreign and not (layers and name.startswith(layers))
         }
 
     @property
@@ -162,7 +155,7 @@ class MetaModel(Model):
             )
         return AdaptedModel(
             objective,
-            drop_step_sizes(self.start_of(CLASSIFICATION)),
+            self.start_of(CLASSIFICATION),
             self.encoder_settings,
             companion=self.unlabeled_mixture,
             provenance=self._origin(),
@@ -240,9 +233,8 @@ class MetaModel(Model):
         objective = self.objective_of(GENERATION, Generation)
         _check_languages(source_lang, target_lang, needed=True)
         check_pair(source_lang, target_lang)
-        weights = drop_step_sizes(self.weights)
         language = join_pair(source_lang, target_lang)
-        return write_texts(objective, weights, texts, language=language, num_beams=num_beams)
+        return write_texts(objective, self.weights, texts, language=language, num_beams=num_beams)
 
     @plain_modes()
     def adapt(
@@ -426,11 +418,10 @@ class MetaModel(Model):
             asdict(self.settings),
             self.labels,
             adaptation,
-            describe_step_sizes(self.weights),
             self.provenance,
         )
         beside = {TEMPERATURE, *ridge}
-        weights = {n: v for n, v in drop_step_sizes(self.weights).items() if n not in beside}
+        weights = {n: v for n, v in self.weights.items() if n not in beside}
         shared = next(iter(self.objectives.values()))
         stored = None if self.companion is None else StoredCompanion(self.companion)
         return Parts(record, weights, shared.backbone, shared.plan, stored)
@@ -474,14 +465,6 @@ def load_meta_parameters(
     weights = load_weights(
         folder, record, backbone=backbone, plan=objective.plan, with_head=with_head
     )
-    unknown = sorted(record.step_sizes.keys() - weights.keys())
-    if unknown and with_head:
-        raise MetaModelError(
-            f"cannot load the weights in '{folder}': its record has a step size for "
-            f"'{unknown[0][:200]}', which is none of them, and those of one model are needed; save "
-            "or download the model again"
-        )
-    weights |= restore_step_sizes(record.step_sizes, backbone.device)
     stored = record.adaptation.get(CLASSIFICATION, {})
     ridge = {n: stored[f"ridge_{n}"] for n in RIDGE_START if f"ridge_{n}" in stored}
     if len(ridge) == len(RIDGE_START):

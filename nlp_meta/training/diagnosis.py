@@ -21,7 +21,6 @@ from nlp_meta.meta.inner_loop import (
     Minibatch,
     Weights,
     adaptation_path,
-    drop_step_sizes,
 )
 from nlp_meta.meta.objective import Metric, Objective, begin_episodes, in_stacks
 from nlp_meta.models.meta_model import MetaModel
@@ -136,7 +135,7 @@ def diagnose(
                 query_loss[step] += _loss(objective.loss, fast, query)
                 answers = objective.answer(fast, query, stacked)
                 scores[step] += [metric(e, a) for e, a in zip(stacked, answers, strict=True)]
-                sizes[step] += _length(start, fast, list(_moving(start))).tolist()
+                sizes[step] += _length(start, fast, list(start)).tolist()
         for group, names in _group(start).items():
             way, begun = _length(start, fast, names), _length(None, start, names)
             relative.setdefault(group, []).extend((way / begun.clamp(min=1e-12)).tolist())
@@ -160,14 +159,10 @@ def _loss(loss: Loss, weights: Weights, batches: Minibatch) -> list[float]:
     return losses
 
 
-def _moving(weights: Weights) -> list[str]:
-    return list(drop_step_sizes(weights))
-
-
 def _group(weights: Weights) -> dict[str, list[str]]:
     """Tensors by layer; those of no layer are the head's."""
     groups: dict[str, list[str]] = {}
-    for name in _moving(weights):
+    for name in weights:
         layer = _LAYER.search(name)
         groups.setdefault(f"layer {layer[1]}" if layer else "head", []).append(name)
     return groups

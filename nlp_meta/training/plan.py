@@ -20,13 +20,11 @@ from nlp_meta.data.episodes import (
 )
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.cache import Storage
-from nlp_meta.encoders.heads import RIDGE
-from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.errors import MetaModelError, SettingsError
 from nlp_meta.evaluation.answers import ANSWERS, episode_scorer, skill_of_metric
 from nlp_meta.hub.records import START, find_model
 from nlp_meta.meta.algorithms import ALGORITHMS
-from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes
+from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.meta.objective import Metric, Objective, Trial, Validation, choose_adaptation
 from nlp_meta.meta.outer_loop import OuterLoop, Training
 from nlp_meta.models.adaptation import Adaptation
@@ -333,11 +331,6 @@ def _check_algorithm(settings: MetaTraining) -> None:
             f"cannot train jointly with {inner.steps} inner steps: joint training takes none; set "
             "`inner.steps` to 0"
         )
-    if inner.learned_step_sizes and algorithm not in ("fomaml", "maml"):
-        raise SettingsError(
-            f"cannot learn step sizes with '{algorithm}': an algorithm with a query gradient is "
-            "needed; set `outer.algorithm` to fomaml or maml"
-        )
 
 
 def _check_sizes(settings: MetaTraining) -> None:
@@ -381,7 +374,6 @@ def begin(objectives: Objectives, settings: MetaTraining) -> dict[str, Tensor]:
     """
     generator = torch.Generator().manual_seed(settings.run.seed)
     fresh = draw_meta_parameters(objectives, generator)
-    saved: dict[str, Tensor] = {}
     if settings.run.init_from is not None:
         saved = _load_start(settings.run.init_from, objectives)
         for name, value in fresh.items():
@@ -392,9 +384,6 @@ def begin(objectives: Objectives, settings: MetaTraining) -> dict[str, Tensor]:
                     "`run.init_from`, or set it to null"
                 )
         fresh = {name: saved[name].clone() for name in fresh}
-    if settings.inner.learned_step_sizes:
-        sizes = learned_step_sizes(_adapted(objectives, fresh))
-        fresh |= {name: saved.get(name, value) for name, value in sizes.items()}
     return fresh
 
 
@@ -412,12 +401,3 @@ def _load_start(init_from: str, objectives: Objectives) -> dict[str, Tensor]:
     objective = next(iter(objectives.values()))
     with_head = CLASSIFICATION in objectives and bool(record.labels)
     return load_meta_parameters(folder, record, objective, with_head=with_head)
-
-
-def _adapted(objectives: Objectives, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every tensor that adapts, a head that is made from a support set included."""
-    if CLASSIFICATION not in objectives:
-        return fresh
-    last = objectives[CLASSIFICATION].plan.head[-1]
-    moving = {name: value for name, value in fresh.items() if not name.startswith(RIDGE)}
-    return {**{last + suffix: fresh[next(iter(fresh))] for suffix in (WEIGHT, BIAS)}, **moving}

@@ -206,7 +206,7 @@ def _settings(
         data=DataSettings([CARD], None, "files", {}, []),
         episode=EPISODE if jointly else dataclasses.replace(EPISODE, shot=16, query_shot=4),
         model=MODEL,
-        inner=InnerSettings(0 if jointly else 6, 3e-4, "adam", 16, 0.0, learned_step_sizes=False),
+        inner=InnerSettings(0 if jointly else 6, 3e-4, "adam", 16, 0.0),
         outer=outer,
         adaptation=adaptation,
         run=RunSettings(seed, str(folder), init_from, "auto", 2048, None, [], False, replace=over),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.tasks import Task
-from nlp_meta.meta.inner_loop import Weights, drop_step_sizes
+from nlp_meta.meta.inner_loop import Weights
 from nlp_meta.models.classification import narrow_labels
 from nlp_meta.models.label_names import NAMED_LABELS, answer_names, name_head
 from nlp_meta.models.meta_model import MetaModel
@@ -86,9 +86,7 @@ def look_at_tasks(
     for task in tasks:
         order = generator.permutation(len(task.train))[:EXAMPLES]
         examples = [task.train[place] for place in order.tolist()]
-        narrowed, weights = narrow_labels(
-            objective, drop_step_sizes(start), task.labels, shared=knows
-        )
+        narrowed, weights = narrow_labels(objective, start, task.labels, shared=knows)
         views = look_at(narrowed, weights, [e.source for e in examples], prior=prior)
         targets = np.array([narrowed.labels.index(example.target) for example in examples])
         if names:

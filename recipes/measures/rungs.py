@@ -20,7 +20,7 @@ from nlp_meta.encoders.batches import Row, split_by_task, stack_batches
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.encoders.prefix import Embed
 from nlp_meta.evaluation.answers import episode_scorer
-from nlp_meta.meta.inner_loop import InnerLoop, drop_step_sizes, repeat
+from nlp_meta.meta.inner_loop import InnerLoop, repeat
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import exact, narrow_labels
@@ -170,7 +170,7 @@ def walk(model: MetaModel, episode: Episode) -> Sequence[Prediction]:
 def look(model: MetaModel, task: Task, episodes: Sequence[Episode]) -> tuple[Views, dict[str, int]]:
     """Views of all texts of a task's episodes, and the place of each text."""
     objective = model.objective_of("classification", Classification)
-    start = drop_step_sizes(model.start_of("classification"))
+    start = model.start_of("classification")
     shared = objective.head == "shared"
     narrowed, weights = narrow_labels(objective, start, task.labels, shared=shared)
     texts = list(dict.fromkeys(x.source for e in episodes for x in (*e.support, *e.query)))

@@ -277,7 +277,7 @@ def test_a_card_edited_by_hand_is_pushed_as_it_is(hub, client, copies):
 
 def record(**values):
     made = {"role": "adapted", "skills": ["classification"], "labels": ["a", "b"], "format": 2}
-    rest = {"adaptation": {}, "model": {}, "step_sizes": {}, "provenance": {}}
+    rest = {"adaptation": {}, "model": {}, "provenance": {}}
     return json.dumps({**made, **rest, **values}).encode()
 
 

@@ -15,7 +15,7 @@ from nlp_meta.encoders.batches import Owners, pad_rows
 from nlp_meta.encoders.lora import Adapter, LoraPlan, lowest_adapted_layer, plan_lora
 from nlp_meta.encoders.prefix import build_network, whole_network
 from nlp_meta.meta.algorithms import ALGORITHMS, fomaml, maml, reptile
-from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes, repeat
+from nlp_meta.meta.inner_loop import InnerLoop, repeat
 from nlp_meta.objectives.classification import Classification
 
 LABELS = ("negative", "positive")
@@ -165,8 +165,8 @@ def test_one_step_reptile_is_the_rate_times_the_gradient(tiny_encoder):
 def test_exact_maml_agrees_with_finite_differences(tiny_encoder, optimizer):
     """Another route: central differences of the query loss after two steps, in float64.
 
-    Along one random direction at once, through the whole model, the stacked adapters and
-    the learned step sizes. The loss is written here: the package's own ends in float32.
+    Along one random direction at once, through the whole model and the stacked
+    adapters. The loss is written here: the package's own ends in float32.
     """
     backbone = load_backbone(
         str(tiny_encoder), pooling="native", max_tokens=24, dtype=torch.float64
@@ -174,7 +174,7 @@ def test_exact_maml_agrees_with_finite_differences(tiny_encoder, optimizer):
     plan = plan_lora(backbone, lora_r=2, lora_alpha=4, lora_layers=1, lora_target_modules=None)
     network = whole_network(backbone)
     meta = begin(Classification(backbone, network, plan, LABELS, "shared", 60))
-    meta = repeat({n: v.double() for n, v in {**meta, **learned_step_sizes(meta)}.items()}, tasks=1)
+    meta = repeat({n: v.double() for n, v in meta.items()}, tasks=1)
 
     def batch(examples):
         block, mask = pad_rows(network.encode([e.source for e in examples]), padding=0)
@@ -213,7 +213,6 @@ def test_nothing_that_goes_in_is_changed(tiny_encoder, name):
     """The meta-parameters, the frozen weights, the batches and the random state stay."""
     objective = build(tiny_encoder)
     meta = begin(objective)
-    meta |= learned_step_sizes(meta)
     episodes = [make_episode()]
     support = objective.support_batches(episodes, minibatch=2)
     query = objective.query_batches(episodes)

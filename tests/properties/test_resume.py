@@ -15,7 +15,7 @@ from nlp_meta.data.episodes import EpisodeStream, evaluation_episode
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import CheckpointError, DivergedError, OutputError
 from nlp_meta.meta.algorithms import ALGORITHMS
-from nlp_meta.meta.inner_loop import InnerLoop, learned_step_sizes
+from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.meta.objective import Validation
 from nlp_meta.meta.outer_loop import Callback, MetaTrained, OuterLoop, Training, meta_train
 from nlp_meta.meta.state import MEAN, META, StepRecord, load_checkpoint
@@ -105,8 +105,6 @@ def run(objective, tmp_path) -> Run:
         algorithm, optimizer, further, rate = CASES[case]
         inner = InnerLoop(0 if algorithm == "joint" else 2, 0.005, "adam")
         meta_parameters = objective.meta_parameters(torch.Generator().manual_seed(0))
-        if algorithm == "fomaml":
-            meta_parameters |= learned_step_sizes(meta_parameters)
         outer = OuterLoop(
             steps=STEPS,
             meta_batch_size=2,
@@ -289,7 +287,7 @@ def test_a_run_that_diverges_stops_and_keeps_its_checkpoints(run, tmp_path):
     run("killed")
     before = last_state(tmp_path / "killed")
 
-    with pytest.raises(DivergedError, match=r"`(outer|inner)\.learning_rate`"):
+    with pytest.raises(DivergedError, match="learning_rate`"):
         run("killed", "joint with adam", learning_rate=1e30, replace=True)
 
     assert last_state(tmp_path / "killed") == before

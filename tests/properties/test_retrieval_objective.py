@@ -15,7 +15,7 @@ from nlp_meta.encoders.backbone import load_backbone
 from nlp_meta.encoders.lora import lowest_adapted_layer, plan_lora
 from nlp_meta.encoders.prefix import build_network, mean_pooled_embedder, whole_network
 from nlp_meta.meta.algorithms import ALGORITHMS
-from nlp_meta.meta.inner_loop import InnerLoop, adapt, learned_step_sizes, mean_gradient, repeat
+from nlp_meta.meta.inner_loop import InnerLoop, adapt, mean_gradient, repeat
 from nlp_meta.objectives.retrieval import TEMPERATURE, Retrieval, rank_candidates
 
 WORDS = "the staff was not good and we loved a small house but hated slow cold food".split()
@@ -155,10 +155,9 @@ def test_stacked_episodes_adapt_as_each_does_alone(tiny_encoder, batch_tokens, m
 
 @pytest.mark.parametrize("algorithm", ["fomaml", "reptile", "maml", "joint"])
 def test_meta_gradients_of_a_stack_are_those_of_single_episodes(tiny_encoder, algorithm):
-    """Another route: one episode at a time; learned step sizes among the meta-parameters."""
+    """Another route: one episode at a time."""
     objective = build(tiny_encoder)
     meta = begin(objective)
-    meta |= learned_step_sizes(meta) if algorithm in ("fomaml", "maml") else {}
 
     def direction(episodes):
         return ALGORITHMS[algorithm](

@@ -11,7 +11,7 @@ from nlp_meta.encoders.batches import Owners
 from nlp_meta.encoders.lora import by_task, lowest_adapted_layer, plan_lora
 from nlp_meta.encoders.prefix import build_network, whole_network
 from nlp_meta.meta.algorithms import fomaml, maml, reptile
-from nlp_meta.meta.inner_loop import InnerLoop, adapt, learned_step_sizes, repeat
+from nlp_meta.meta.inner_loop import InnerLoop, adapt, repeat
 from nlp_meta.objectives.classification import Classification
 
 LABELS = ("negative", "neutral", "positive")
@@ -55,12 +55,11 @@ def build(folder, *, pooling, head="shared", prefix=True, batch_tokens=150, targ
     return Classification(backbone, network, plan, LABELS, head, batch_tokens)
 
 
-def begin(objective, *, step_sizes=False):
+def begin(objective):
     """Meta-parameters away from their beginning, where every tensor has a gradient."""
     generator = torch.Generator().manual_seed(0)
     meta = objective.meta_parameters(generator)
-    meta = {n: v + 0.1 * torch.randn(v.shape, generator=generator) for n, v in meta.items()}
-    return {**meta, **learned_step_sizes(meta)} if step_sizes else meta
+    return {n: v + 0.1 * torch.randn(v.shape, generator=generator) for n, v in meta.items()}
 
 
 def fast_weights(objective, meta, episodes, *, inner, minibatch=None):
@@ -142,9 +141,9 @@ def test_minibatches_of_a_stack_are_those_of_single_episodes(tiny_encoder):
 @pytest.mark.parametrize("algorithm", [fomaml, reptile])
 @pytest.mark.parametrize("head", ["shared", "prototype"])
 def test_meta_gradients_of_a_stack_are_those_of_single_episodes(tiny_encoder, algorithm, head):
-    """Another route: one episode at a time; learned step sizes among the meta-parameters."""
+    """Another route: one episode at a time."""
     objective = build(tiny_encoder, pooling="native", head=head)
-    meta = begin(objective, step_sizes=True)
+    meta = begin(objective)
 
     def direction(episodes):
         support = objective.support_batches(episodes, minibatch=None)

@@ -43,7 +43,6 @@ def test_losses_and_lengths_are_those_of_the_steps_taken():
     start = {
         "classifier.weight": torch.tensor(1.0),
         "encoder.layer.5.lora_A": torch.tensor(1.0),
-        "step_size.classifier.weight": torch.tensor(0.0),
     }
 
     found = diagnose(

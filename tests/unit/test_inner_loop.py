@@ -7,7 +7,6 @@ import torch
 
 from nlp_meta.errors import DivergedError, SettingsError
 from nlp_meta.meta.inner_loop import (
-    STEP_SIZE,
     InnerLoop,
     adapt,
     adaptation_path,
@@ -154,32 +153,6 @@ def test_pieces_of_a_minibatch_add_up():
 
     torch.testing.assert_close(losses, torch.tensor([2.5], dtype=torch.float64))
     torch.testing.assert_close(gradient["w"], numbers(-3.0))
-
-
-def test_learned_step_size_scales_the_rate_of_its_own_tensor_and_stays():
-    """By hand: a factor of 3 on 0.1 lands on 0.6 where a factor of 1 lands on 0.2."""
-    sizes = torch.tensor([math.log(3.0), 0.0], dtype=torch.float64)
-    start = {"w": numbers(0.0, 0.0), STEP_SIZE + "w": sizes}
-
-    fast = move(numbers(2.0, 2.0), start=start)
-
-    torch.testing.assert_close(fast["w"], numbers(0.6, 0.2))
-    assert torch.equal(fast[STEP_SIZE + "w"], sizes)
-
-
-def test_a_tensor_without_a_step_size_keeps_the_plain_rate():
-    """By hand: 0.1 * 2 for `v`, 3 * 0.1 * 2 for `w`."""
-
-    def both(weights, targets):
-        return half_square(weights, targets) + half_square({"w": weights["v"]}, targets)
-
-    size = torch.tensor([math.log(3.0)], dtype=torch.float64)
-    start = {"w": numbers(0.0), "v": numbers(0.0), STEP_SIZE + "w": size}
-
-    fast = adapt(both, start, [[numbers(2.0)]], inner=InnerLoop(1, 0.1, "sgd"))
-
-    torch.testing.assert_close(fast["w"], numbers(0.6))
-    torch.testing.assert_close(fast["v"], numbers(0.2))
 
 
 def test_first_order_cuts_the_graph_and_exact_keeps_it():

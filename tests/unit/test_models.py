@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from nlp_meta.data.answers import Prediction, share_interval
-from nlp_meta.encoders.heads import RIDGE
 from nlp_meta.errors import DataError, DivergedError, LabelError, MetaModelError, OutputError
 from nlp_meta.hub import storage as packaging
-from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
+from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
@@ -51,7 +50,6 @@ def make_model(tiny_encoder: Path) -> Callable[..., MetaModel]:
         head: str = "shared",
         pooling: str = "native",
         labels: tuple[str, ...] = ("negative", "positive"),
-        learned_step_sizes: bool = False,
         early_stop: bool = True,
     ) -> MetaModel:
         settings = ModelSettings(
@@ -72,9 +70,6 @@ def make_model(tiny_encoder: Path) -> Callable[..., MetaModel]:
             name: value + 0.1 * torch.randn(value.shape, generator=generator)
             for name, value in objective.meta_parameters(generator).items()
         }
-        if learned_step_sizes:
-            moving = [name for name in weights if not name.startswith(RIDGE)]
-            weights |= {STEP_SIZE + name: torch.tensor(-0.5) for name in moving}
         inner = InnerLoop(STEPS, 0.01, "adam")
         provenance = {"outer_steps": 3}
         return MetaModel(
@@ -374,7 +369,7 @@ def test_a_saved_model_predicts_the_same(make_model, tmp_path, pooling):
 @pytest.mark.parametrize("head", ["shared", "prototype", "ridge"])
 def test_a_saved_meta_model_adapts_the_same(make_model, tmp_path, head, pooling):
     known = () if head == "ridge" else ("negative", "positive")
-    model = make_model(head=head, labels=known, pooling=pooling, learned_step_sizes=True)
+    model = make_model(head=head, labels=known, pooling=pooling)
     model.save_pretrained(tmp_path / "meta")
 
     loaded = MetaModel.from_pretrained(tmp_path / "meta")
@@ -391,23 +386,6 @@ def test_a_saved_meta_model_adapts_the_same(make_model, tmp_path, head, pooling)
     loaded = replace(loaded, objectives={"classification": exact})
     first, second = (each.adapt(TEXTS, LABELS) for each in (model, loaded))
     torch.testing.assert_close(table(first), table(second), rtol=0, atol=1e-6)
-
-
-def test_learned_step_sizes_decide_how_far_a_tensor_moves(make_model):
-    """With all factors at exp(-100) nothing moves, and the start itself is the result."""
-    model = make_model(learned_step_sizes=True)
-    still = {
-        name: torch.tensor(-100.0) if name.startswith(STEP_SIZE) else value
-        for name, value in model.weights.items()
-    }
-
-    adapted = replace(model, weights=still).adapt(TEXTS, LABELS, steps=STEPS)
-
-    temperature = adapted.report.temperature
-    last = model.objectives["classification"].plan.head[-1]
-    for name, value in adapted.weights.items():
-        shared = 1 / temperature if name.startswith(last) else 1.0
-        torch.testing.assert_close(value, model.weights[name] * shared)
 
 
 @pytest.mark.parametrize("content", ["file", "folder"])

@@ -16,7 +16,7 @@ import torch
 from nlp_meta.cli import main
 from nlp_meta.encoders.similarity import Overlap, ratio_margin
 from nlp_meta.errors import DataError, MetaModelError
-from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
+from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_classifier, build_retriever
 from nlp_meta.models.classification import AdaptedModel
@@ -69,7 +69,6 @@ def start(settings) -> MetaModel:
     """A start of translation alone, all its tensors moved a little."""
     objective = build_retriever(settings, device="cpu")
     weights = move(objective.meta_parameters(torch.Generator().manual_seed(0)))
-    weights |= {STEP_SIZE + name: torch.tensor(-0.5) for name in list(weights)}
     return MetaModel(
         {"retrieval": objective},
         weights,
@@ -266,7 +265,6 @@ def test_the_report_tells_what_was_done(start):
     assert steps[-1] == (10, 10)
     assert report.temperature == pytest.approx(math.exp(-float(model.weights[TEMPERATURE])))
     assert model.threshold == report.threshold
-    assert not any(name.startswith(STEP_SIZE) for name in model.weights)
 
 
 @pytest.mark.parametrize(

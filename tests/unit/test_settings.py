@@ -164,7 +164,6 @@ def test_such_a_number_is_found_in_the_options_too(write):
         ("inner", {"steps": "many"}),
         ("inner", {"steps": 2.5}),
         ("inner", {"learning_rate": None}),
-        ("inner", {"learned_step_sizes": "perhaps"}),
         ("data", {"cards": "fdu_mtl"}),
         ("data", {"cards": [["fdu_mtl"]]}),
         ("adaptation", {"steps": 5}),

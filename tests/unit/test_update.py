@@ -20,7 +20,7 @@ from nlp_meta.data.labels import LabelMatch, match_labels
 from nlp_meta.data.tasks import Example, Task, load_tasks
 from nlp_meta.errors import LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.data_cards import describe_data
-from nlp_meta.meta.inner_loop import STEP_SIZE, InnerLoop
+from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.meta_model import MetaModel
@@ -34,7 +34,6 @@ from nlp_meta.settings import (
     OuterSettings,
 )
 from nlp_meta.training import update as updating
-from nlp_meta.training.plan import begin
 from nlp_meta.training.update import (
     drop_judged,
     hold_out,
@@ -51,7 +50,7 @@ WORDS = {"negative": "bad awful hated slow".split(), "positive": "good great lov
 THINGS = "house agent phone battery food staff room plot brake service money".split()
 DATA = DataSettings([CARD], None, "files", {"meta-validation": [JUDGING]}, [f"{CARD}/travel"])
 EPISODE = EpisodeSettings(4, 2, 0, 0, "uniform", None, None, None, None)
-INNER = InnerSettings(1, 0.01, "sgd", None, 0.0, learned_step_sizes=False)
+INNER = InnerSettings(1, 0.01, "sgd", None, 0.0)
 OUTER = OuterSettings(
     "reptile", 8, 4, 4, "SGD", 0.5, {}, 0, "constant", None, 8, None, 8, 0
 )  # fmt: skip
@@ -94,7 +93,7 @@ def match(labels: list[str], known: Sequence[str] = LABELS) -> LabelMatch:
 
 @pytest.fixture(scope="module")
 def make_meta(tiny_encoder: Path) -> Callable[..., MetaModel]:
-    def make(*, head: str = "shared", data: DataSettings = DATA, sizes: bool = False) -> MetaModel:
+    def make(*, head: str = "shared", data: DataSettings = DATA) -> MetaModel:
         model = ModelSettings(
             str(tiny_encoder), None, "native", head, "", 12, 2, 4.0, 2, ["query", "value"]
         )
@@ -104,8 +103,6 @@ def make_meta(tiny_encoder: Path) -> Callable[..., MetaModel]:
             name: value + 0.1 * torch.randn(value.shape, generator=generator)
             for name, value in objective.meta_parameters(generator).items()
         }
-        if sizes:
-            weights |= {STEP_SIZE + name: torch.tensor(-0.5) for name in list(weights)}
         settings = {
             "data": data, "episode": EPISODE, "inner": INNER, "outer": OUTER,
             "adaptation": ADAPTATION,
@@ -395,23 +392,6 @@ def test_what_turns_its_answers_round_has_forgotten(make_meta: Callable[..., Met
     assert old.forgotten and not new.forgotten and new.difference.difference == -1
     assert same.old is not None and same.old.difference == same.old.high == 0
     assert not same.domains[0].forgotten
-
-
-def test_learned_step_sizes_go_on(make_meta: Callable[..., MetaModel], tmp_path: Path):
-    model = make_meta(sizes=True)
-    model.save_pretrained(tmp_path / "meta")
-    _, record = updating.find_model(str(tmp_path / "meta"), role="start")
-    settings = updating._read_settings(record, tmp_path / "meta", data_root=None, steps=1, seed=0)
-    settings = replace(
-        settings,
-        inner=replace(INNER, learned_step_sizes=True),
-        outer=replace(OUTER, algorithm="fomaml"),
-    )
-
-    fresh = begin(model.objectives, settings)
-
-    sizes = [value for name, value in fresh.items() if name.startswith(STEP_SIZE)]
-    assert len(sizes) > 4 and all(float(value) == -0.5 for value in sizes)
 
 
 def test_a_record_without_its_settings_is_refused(
