@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from nlp_meta.app.learner import Learner
+from nlp_meta.files.outputs import check_file, write_file
 from nlp_meta.files.projects import LABELED, Project
 from nlp_meta.models.meta_model import MetaModel
 
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=5, help="labels between two adaptations")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
+    check_file(options.output)
     start = MetaModel.from_pretrained(options.start)
     files = sorted(options.data.glob("*.train.jsonl"))
     results = []
@@ -81,7 +83,7 @@ def main() -> None:
         covered = sum(one["low"] <= one["truth"] <= one["high"] for one in results)
         print(json.dumps(results[-1]), f"covered {covered} of {len(results)}", flush=True)
         record = {"covered": covered, "labelers": len(results), "results": results}
-        options.output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_file(options.output, json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -86,10 +86,12 @@ class Ran:
     notes: tuple[str, ...] = ()
 
 
+_DRAWN = ("learning_curves", "all_curves", "domains", "cost", "confusion", "calibration")
+_PICTURES = tuple(f"figures/{name}.{form}" for name in _DRAWN for form in ("png", "svg"))
 RESULTS = Layout(
     what="a comparison",
     record="results.json",
-    names=("report.html", "predictions.parquet"),
+    names=("report.html", "predictions.parquet", *_PICTURES),
     among=True,
 )
 
@@ -109,9 +111,9 @@ def check_results_folder(
     """
     check_folder(folder, RESULTS, replace=replace, argument="run.output_dir")
     if replace:
-        for name in (CHOICES, CELLS):
+        for name, ours in {CHOICES: r".+\.[0-9a-f]{16}\.json", CELLS: r".+\.\d+\.jsonl"}.items():
             if (folder / name).is_dir():
-                remove_folder(folder / name)
+                remove_folder(folder / name, ours=ours)
     path, plan = folder / RESULTS.record, settings.comparison
     if replace or not path.is_file():
         return
@@ -413,7 +415,7 @@ def save_comparison(
         _write_page(draft.path, results, columns)
         draft.record = results
     if settings.run.states_dir is None and (folder / STATES).is_dir():
-        remove_folder(folder / STATES)
+        remove_folder(folder / STATES, ours=r"[0-9a-f]{16}\.states")
     return answer_sentence(results)
 
 

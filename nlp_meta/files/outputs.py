@@ -180,7 +180,7 @@ def check_folder(
                 f"to is needed; name another folder with `{argument}`"
             )
         for given in inputs:
-            read = [name for name in layout.names if _is_same(place / name, given)]
+            read = [n for n in (layout.record, *layout.names) if _is_same(place / n, given)]
             if read or (given.is_dir() and _is_same(place, given)):
                 raise OutputError(
                     f"cannot save {layout.what} to '{folder}': '{given}' is read by this command "
@@ -253,12 +253,19 @@ def append_text(path: Path, text: str, *, argument: str = "output_dir") -> None:
                 raise
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder of ours; a process that is killed meanwhile leaves nothing of its name."""
+def remove_folder(folder: Path, *, ours: str) -> None:
+    """Remove the files of a folder whose names fit a pattern; with it where it holds no others.
+
+    A process that is killed meanwhile leaves nothing of its name.
+    """
     beside = folder.with_name(_BESIDE + secrets.token_hex(8))
     with _telling(folder, "output_dir"):
-        folder.rename(beside)
-    shutil.rmtree(beside, ignore_errors=True)
+        own = [path for path in folder.iterdir() if re.fullmatch(ours, path.name)]
+        if len(own) == len(list(folder.iterdir())):
+            folder.rename(beside)
+            shutil.rmtree(beside, ignore_errors=True)
+        for path in own if folder.exists() else ():
+            path.unlink()
 
 
 def read_folder(folder: Path, layout: Layout) -> dict[str, Any]:
@@ -391,9 +398,10 @@ def _find_reason(place: Path, layout: Layout, names: Iterable[str]) -> str | Non
             f"cannot save {layout.what} to '{place}': '{blocked[0]}' is a folder there and a file "
             "of that name is needed; move it away"
         )
+    there = [name for name in dict.fromkeys(names) if os.path.lexists(place / name)]
     if layout.record not in present:
         if layout.among or any(name in layout.run for name in present):
-            return _tell("holds", [name for name in dict.fromkeys(names) if name in present])
+            return _tell("holds", there)
         return _tell("holds other things:", present)
     try:
         record = _read_record(place / layout.record)
@@ -403,16 +411,15 @@ def _find_reason(place: Path, layout: Layout, names: Iterable[str]) -> str | Non
         if record.get(key) != value:
             return f"it holds another kind of thing, {key} {record.get(key)!r}"
     known = {layout.record, *record[FILES], *([CARD] if CARD_ENTRY in record else ())}
-    strange = [name for name in dict.fromkeys(names) if name not in known]
-    strange = [name for name in strange if os.path.lexists(place / name)]
+    strange = [name for name in there if name not in known]
     return _tell("was changed since it was written:", _find_changed(place, layout, record)) or (
         _tell("holds files that nlp-meta did not write:", strange)
     )
 
 
 def _tell(what: str, names: Sequence[str]) -> str | None:
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-    return f"it {what} {shown}" if names else None
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"it {what} {', '.join(names[:3])}{more}" if names else None
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -491,18 +498,16 @@ def _put(beside: Path, place: Path, layout: Layout) -> None:
 
 def _is_stood_in(place: Path) -> bool:
     """Whether this process, and so the shell that began it, stands in a folder: it must stay."""
-    try:
+    with suppress(OSError):
         return Path.cwd().is_relative_to(place)
-    except OSError:
-        return False
+    return False
 
 
 def _names_of_record(place: Path, layout: Layout) -> set[str]:
     """Files of a folder that do not outlive a new record."""
-    try:
+    listed: set[str] = set()
+    with suppress(OSError, ValueError):
         listed = set(_read_record(place / layout.record)[FILES])
-    except (OSError, ValueError):
-        listed = set()
     return {name for name in {*listed, *layout.names, layout.record} if (place / name).is_file()}
 
 
@@ -631,18 +636,14 @@ def _mark(path: Path, place: Path) -> None:
 
 def _is_marked(place: Path) -> bool:
     """Whether a file is as this package wrote it there."""
-    if not hasattr(os, "getxattr"):
-        return False
-    try:
-        return os.getxattr(place, _MARK) == _seal_of(place, place)
-    except OSError:
-        return False
+    if hasattr(os, "getxattr"):
+        with suppress(OSError):
+            return os.getxattr(place, _MARK) == _seal_of(place, place)
+    return False
 
 
 def _seal_of(place: Path, path: Path) -> bytes:
     """A hash of a file's content and of the place that it is for."""
-    seal = hashlib.sha256(os.fsencode(place) + b"\0")
     with path.open("rb") as file:
-        while piece := file.read(2**20):
-            seal.update(piece)
+        seal = hashlib.file_digest(file, lambda: hashlib.sha256(os.fsencode(place) + b"\0"))
     return seal.hexdigest().encode()

@@ -72,7 +72,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, first: bool = False
     kept = checkpoints[newest - 1 if first else max(newest - KEPT, 0) : newest]
     for other in checkpoints:
         if other not in kept:
-            remove_folder(other)
+            remove_folder(other, ours=f"{TENSORS}|{RECORD}")
     return target
 
 
@@ -118,7 +118,8 @@ def restore_optimizer(
 
 
 def _complete(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step_*")) if folder.is_dir() else []
+    # A copy that a person made, such as step_00000100_best, is none.
+    return sorted(path for path in folder.glob("step_*") if path.name[5:].isdecimal())
 
 
 def _newest(folder: Path) -> Path:

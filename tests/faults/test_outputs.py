@@ -16,6 +16,7 @@ from nlp_meta.files.outputs import (
     check_file,
     check_folder,
     read_folder,
+    remove_folder,
     write_file,
     write_folder,
 )
@@ -182,13 +183,43 @@ def test_an_input_is_never_replaced_whatever_it_is_called(path: str, tmp_path: P
         check_folder(tmp_path / path, MODEL, inputs=[tmp_path / "m"], replace=True)
 
 
-def test_an_input_of_one_of_our_names_is_never_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["weights", "record.json"])
+def test_an_input_of_one_of_our_names_is_never_replaced(name: str, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "data.csv").write_text("a,b", encoding="utf-8")
-    os.link(tmp_path / "data.csv", tmp_path / "m" / "weights")
+    os.link(tmp_path / "data.csv", tmp_path / "m" / name)
 
     with pytest.raises(OutputError, match="read by this command"):
         check_folder(tmp_path / "m", MODEL, inputs=[tmp_path / "data.csv"], replace=True)
+
+
+def test_a_persons_file_in_a_folder_below_is_not_replaced(tmp_path: Path) -> None:
+    """Where ours lie among other files too."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "figure.svg").write_text("mine", encoding="utf-8")
+    layout = Layout(MODEL.what, MODEL.record, MODEL.names, among=True)
+
+    with (
+        pytest.raises(OutputError, match=r"it holds deep/figure\.svg, and it is not replaced"),
+        write_folder(tmp_path, layout) as draft,
+    ):
+        (draft.path / "deep").mkdir()
+        (draft.path / "deep" / "figure.svg").write_text("new", encoding="utf-8")
+
+    assert contents(tmp_path) == {"deep/figure.svg": b"mine"}
+
+
+@pytest.mark.parametrize(("others", "left"), [((), set()), (("notes.txt",), {"notes.txt"})])
+def test_only_our_files_are_removed_with_a_folder(
+    others: tuple[str, ...], left: set[str], tmp_path: Path
+) -> None:
+    (tmp_path / "cells").mkdir()
+    for name in ("a.0.jsonl", "b.1.jsonl", *others):
+        (tmp_path / "cells" / name).write_text("x", encoding="utf-8")
+
+    remove_folder(tmp_path / "cells", ours=r".+\.\d\.jsonl")
+
+    assert {path.name for path in tmp_path.rglob("*")} == {*left, *(["cells"] if left else [])}
 
 
 def test_a_folder_that_is_a_link_keeps_being_one(tmp_path: Path) -> None:

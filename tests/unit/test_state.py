@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,19 @@ def test_the_newest_two_are_kept_and_the_newest_is_read(tmp_path):
 
     assert names(tmp_path) == ["step_00000010", "step_00000011"]
     assert load_checkpoint(tmp_path).step == 11
+
+
+def test_what_a_person_keeps_among_checkpoints_stays(tmp_path):
+    first = save_checkpoint(tmp_path, make(8))
+    shutil.copytree(first, tmp_path / "step_00000008_best")
+    (first / "notes.txt").write_text("mine", encoding="utf-8")
+    for step in (9, 10):
+        save_checkpoint(tmp_path, make(step))
+
+    kept = ["step_00000008", "step_00000008_best", "step_00000009", "step_00000010"]
+    assert names(tmp_path) == kept
+    assert names(first) == ["notes.txt"]
+    assert load_checkpoint(tmp_path).step == 10
 
 
 def test_a_run_that_starts_anew_is_not_outlived_by_the_one_before(tmp_path):
