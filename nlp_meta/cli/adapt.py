@@ -130,7 +130,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
-    from nlp_meta.cli.evaluate import doubt_accuracy
+    from nlp_meta.cli.evaluate import doubt_accuracy, doubt_count
     from nlp_meta.data.labels import describe_match
 
     table = read_rows(options, options.data, screen, max_rows=options.max_rows)
@@ -160,7 +160,8 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
         show_notes(screen, note_unknown(unknown, examples))
         if adapted.match is not None:
             counts = Counter(adapted.match.labels)
-            show_notes(screen, doubt_accuracy(counts, adapted.report.held_out_accuracy))
+            few = doubt_count(adapted.report.different_texts, "texts")
+            show_notes(screen, few + doubt_accuracy(counts, adapted.report.held_out_accuracy))
     facts, record = _describe_labels(adapted, options)
     chosen = {} if options.start else {"start": meta}
     return {**chosen, **facts}, {**chosen, **record}
@@ -296,7 +297,7 @@ def _describe_labels(adapted: "AdaptedModel", options: Namespace) -> tuple[Facts
             "n-grams": _describe_companion(report.companion),
             "time": f"{report.seconds:.1f} s",
         }
-        record |= asdict(report)
+        record |= {name: value for name, value in asdict(report).items() if name != "text_hashes"}
     words = ["--data", "new.csv"]
     if options.text_column != "text":
         words += ["--text-column", options.text_column]

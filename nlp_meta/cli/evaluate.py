@@ -140,6 +140,7 @@ def find_skill(model: str) -> str:
 
 def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     from nlp_meta.data.answers import risk_curve
+    from nlp_meta.data.duplicates import hash_texts, number_texts
     from nlp_meta.evaluation.metrics import LABEL_METRICS
 
     table = read_rows(options, options.data, screen)
@@ -159,7 +160,15 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     unknown = model.count_unknown(table.texts)
     right = sum(answer.label == label for answer, label in zip(predictions, true, strict=True))
     counts = Counter(true)
-    doubts = doubt_scores(counts, right / len(true))
+    groups = number_texts(table.texts)
+    doubts = doubt_scores(counts, right / len(true), different=max(groups) + 1)
+    learned = set(model.report.text_hashes if model.report else ())
+    known = sum(name in learned for name in hash_texts(table.texts))
+    if known:
+        doubts.append(
+            f"{known} of {len(true)} rows have a text that the model learned from: they tell how "
+            "well it remembers, not how well it answers new texts; leave them out"
+        )
     labels = {label: counts[label] for label in model.labels}
     shown = ", ".join(f"{label} {count}" for label, count in labels.items())
     # Macro-F1 is a mean over the labels that are true or predicted somewhere, as in scikit-learn.
@@ -171,9 +180,9 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     ]
     curve = risk_curve(pairs)
     return Evaluation(
-        {metric: _score(true, predictions, metric, present) for metric in LABEL_METRICS},
+        {m: _score(true, predictions, m, present, groups) for m in LABEL_METRICS},
         {"rows": len(true), "labels": labels, "risk_coverage": [asdict(part) for part in curve]},
-        {"rows": f"{len(true)} ({shown}); 95% intervals over rows"},
+        {"rows": f"{len(true)} ({shown}); 95% intervals over different texts"},
         notes=[*match.notes, *narrowed, *note_unknown(unknown, len(true)), *doubts],
         curve=curve,
     )
@@ -215,7 +224,8 @@ def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:
     }
     facts = _describe(memory, cut, f"{len(texts)}; 95% intervals over pairs")
     facts |= {f"{metric} signature": signature for metric, signature in signatures.items()}
-    return Evaluation(scores, _record(memory, cut, languages), facts, digits=1)
+    notes = doubt_count(len(texts), "pairs")
+    return Evaluation(scores, _record(memory, cut, languages), facts, digits=1, notes=notes)
 
 
 def _evaluate_retrieval(options: Namespace, screen: Screen) -> Evaluation:
@@ -246,7 +256,7 @@ def _evaluate_retrieval(options: Namespace, screen: Screen) -> Evaluation:
     facts["n-grams"] = f"their overlap counts for {overlap:g}" if overlap else "take no part"
     placed, targets = place_rankings(episode, rankings), [pair.target for pair in episode.query]
     scores = {metric: _score(targets, placed, metric, ()) for metric in RANKING_METRICS}
-    return Evaluation(scores, record, facts)
+    return Evaluation(scores, record, facts, notes=doubt_count(len(sources), "pairs"))
 
 
 _EVALUATIONS = {
@@ -256,24 +266,29 @@ _EVALUATIONS = {
 }
 
 
-def doubt_scores(counts: Mapping[str, int], accuracy: float) -> list[str]:
+def doubt_scores(counts: Mapping[str, int], accuracy: float, *, different: int) -> list[str]:
     """Say what scores over few rows, or mostly over rows of one label, cannot tell.
 
     Args:
         counts: Rows of each label.
         accuracy: Share of the rows whose label was found.
+        different: Texts, without those that stand there already.
     """
-    notes, rows = [], sum(counts.values())
-    if rows == 1:
-        notes.append("one row says almost nothing of a model; an interval needs more")
-    elif rows < FEW_ROWS:
-        notes.append(f"{rows} rows are few: another {rows} may give other scores")
+    notes = doubt_count(different, "texts" if different < sum(counts.values()) else "rows")
     if len(counts) == 1:
         notes.append(
             f"all rows are labeled {next(iter(counts))!r}: accuracy is the share of them that is "
             "found, and no score says how often another label is right"
         )
     return notes + doubt_accuracy(counts, accuracy)
+
+
+def doubt_count(count: int, what: str) -> list[str]:
+    """Say that scores over few rows, texts or pairs say little."""
+    if count == 1:
+        return [f"one {what[:-1]} says almost nothing of a model; an interval needs more"]
+    few = f"{count} {what} are few: another {count} may give other scores"
+    return [few] if count < FEW_ROWS else []
 
 
 def doubt_accuracy(counts: Mapping[str, int], accuracy: float) -> list[str]:
@@ -343,15 +358,21 @@ def pool_pairs(memory: "Memory") -> "Episode":
 
 
 def _score(
-    true: Sequence[str], answers: Any, metric: str, labels: Sequence[str]
+    true: Sequence[str],
+    answers: Any,
+    metric: str,
+    labels: Sequence[str],
+    groups: Sequence[int] | None = None,
 ) -> dict[str, object]:
-    """A metric with its 95% interval over rows, or pairs; one row has none."""
+    """A metric with its 95% interval over rows, or pairs; one text has none."""
     from nlp_meta.evaluation.metrics import score
     from nlp_meta.evaluation.statistics import interval_of_metric
 
-    if len(true) == 1:
+    if len(set(range(len(true)) if groups is None else groups)) == 1:
         return {"value": score(metric, true, answers, labels), "low": None, "high": None}
-    interval = interval_of_metric(true, answers, metric, labels=labels, resamples=RESAMPLES, seed=0)
+    interval = interval_of_metric(
+        true, answers, metric, labels=labels, groups=groups, resamples=RESAMPLES, seed=0
+    )
     return {"value": interval.mean, "low": interval.low, "high": interval.high}
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 Data = Path | tuple[Path, Path]
 """What is given as `--data`: a file, or two aligned texts."""
 
+ALIKE, MOST_COMPARED = 0.8, 10_000
+"""How like each other texts must be to be told as near repeats, and among how many rows."""
+
 Columns = Mapping[str, Sequence[str | int | float]]
 """The cells of a table, by the names of its columns."""
 
@@ -47,8 +50,24 @@ def read_rows(
         **reading_of(options),
     )
     repeats = [] if table.labels is None else describe_repeats(table.texts, table.labels)
-    show_notes(screen, [*table.notes, *repeats])
+    near = [] if table.labels is None else _describe_near(table)
+    show_notes(screen, [*table.notes, *repeats, *near])
     return table
+
+
+def _describe_near(table: "LabeledTable") -> list[str]:
+    """Say that many rows nearly repeat others, which folds and test rows then share."""
+    from nlp_meta.data.leaks import find_repeats
+
+    texts = table.texts[:MOST_COMPARED]
+    near = [match for match in find_repeats(texts, threshold=ALIKE) if match.similarity < 1]
+    if 20 * len(near) < len(texts):
+        return []
+    first, second = table.lines[near[0].right], table.lines[near[0].left]
+    return [
+        f"{len(near)} of {len(texts)} rows nearly repeat another's text, such as those of lines "
+        f"{first} and {second}: a figure over them says less of other texts than it seems"
+    ]
 
 
 def read_pairs(

@@ -1,5 +1,6 @@
 """When two texts count as the same: the keys that duplicates are found by."""
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -41,6 +42,17 @@ def first_places(texts: Sequence[str], *, key: Callable[[str], str] = sentence_k
     for place, text in enumerate(texts):
         firsts.setdefault(key(text), place)
     return list(firsts.values())
+
+
+def number_texts(texts: Sequence[str]) -> list[int]:
+    """The number of each text among the different ones, from 0."""
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(text_key(text), len(numbers)) for text in texts]
+
+
+def hash_texts(texts: Sequence[str]) -> list[str]:
+    """Tell texts again without keeping them; of four billion others one has the same hash."""
+    return [hashlib.sha256(text_key(text).encode()).hexdigest()[:8] for text in texts]
 
 
 def describe_repeats(texts: Sequence[str], labels: Sequence[str]) -> list[str]:

@@ -56,6 +56,7 @@ def interval_of_metric(
     metric: str,
     *,
     labels: Sequence[str],
+    groups: Sequence[int] | None = None,
     level: float = 0.95,
     resamples: int,
     seed: int,
@@ -70,20 +71,23 @@ def interval_of_metric(
         metric: Of any skill: `accuracy`, `macro_f1`, `ece`, `chrf`, ...
         labels: Those of the task, macro-F1 is a mean over them; or whatever else must be known
             of it, such as the target language.
+        groups: Of each row a number from 0: rows of one text are resampled together.
 
     Raises:
         DataError: No row, or as many predictions as rows were not given.
         SettingsError: An unknown metric, no resample, or a level not between 0 and 1.
     """
-    sums, rows = find_metric(metric), len(true)
+    sums = find_metric(metric)
     check_rows(true, predictions)
     check_settings(level, resamples)
     terms = sums.row_terms(true, predictions, labels)
-    generator = np.random.default_rng(seed)
-    replicates = [
-        sums.finish(count_rows(chosen) @ terms, rows)
-        for chosen in resampled_rows(rows, resamples, generator)
-    ]
+    members = np.arange(len(true)) if groups is None else np.asarray(groups)
+    rows = int(members.max()) + 1
+    grouped = np.zeros((rows, terms.shape[-1]))
+    np.add.at(grouped, members, terms)
+    sizes, generator = np.bincount(members).astype(float), np.random.default_rng(seed)
+    counts = map(count_rows, resampled_rows(rows, resamples, generator))
+    replicates = [sums.finish(count @ grouped, count @ sizes) for count in counts]
     value = score(metric, true, predictions, labels)
     drawn = np.concatenate(replicates)
     if metric in SHARES and np.ptp(drawn) == 0:

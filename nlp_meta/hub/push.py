@@ -189,6 +189,7 @@ def _name_base(to: Path, base: BaseFacts) -> dict[str, Any]:
             f"cannot push: {RECORD} or {ADAPTER_CONFIG} is damaged and the files as they were "
             "saved are needed; save the model again"
         ) from error
+    record.get("adaptation", {}).pop("text_hashes", None)  # by which texts could be guessed
     record["model"] |= {"model_name_or_path": base.id, "revision": base.revision}
     record["base"] |= {"name": base.id, "revision": base.revision}
     config |= {"base_model_name_or_path": base.id, "revision": base.revision}

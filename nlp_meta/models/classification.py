@@ -15,7 +15,7 @@ from torch import Tensor
 from nlp_meta.data.answers import Prediction, share_interval
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.cells import LabelMap, answer_texts
-from nlp_meta.data.duplicates import first_places, text_key
+from nlp_meta.data.duplicates import first_places, hash_texts, text_key
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.inputs import (
     Frame,
@@ -90,6 +90,7 @@ class AdaptationReport:
         held_out: How sure each answer to a held-out example was, and whether it was right; what
             a bound on confidence promises is read off them.
         companion: What the same folds said of character n-grams; None where none were asked.
+        text_hashes: Of the texts of the examples; what is pushed has none.
     """
 
     examples: int
@@ -107,6 +108,7 @@ class AdaptationReport:
     spellings: Mapping[str, str] = field(default_factory=dict)
     by_views: bool = False
     held_out: tuple[tuple[float, bool], ...] = ()
+    text_hashes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, stored: Mapping[str, Any]) -> "AdaptationReport | None":
@@ -533,6 +535,7 @@ def _report(
         companion=learned.mixture,
         by_views=learned.by_views,
         held_out=learned.pairs,
+        text_hashes=tuple(sorted(set(hash_texts(texts)))),
     )
 
 

@@ -273,7 +273,7 @@ def _over(meta: MetaModel, backbone: Backbone) -> MetaModel:
 def _describe(adapted: AdaptedModel, order: Order) -> dict[str, Any]:
     return {
         "labels": adapted.labels,
-        "report": asdict(adapted.report) if adapted.report else None,
+        "report": asdict(replace(adapted.report, text_hashes=())) if adapted.report else None,
         "notes": adapted.match.notes if adapted.match else (),
         "saved_to": None if order.folder is None else order.folder.name,
     }

@@ -25,9 +25,14 @@ MODEL = Layout("a model", "record.json", names=("weights", "README.md"), same={"
 
 
 def save(
-    folder: Path, *, content: str = "new", replace: bool = False, role: str = "adapted"
+    folder: Path,
+    *,
+    content: str = "new",
+    replace: bool = False,
+    role: str = "adapted",
+    among: bool = False,
 ) -> None:
-    layout = Layout(MODEL.what, MODEL.record, MODEL.names, same={"role": role})
+    layout = Layout(MODEL.what, MODEL.record, MODEL.names, same={"role": role}, among=among)
     with write_folder(folder, layout, replace=replace) as draft:
         (draft.path / "weights").write_text(content, encoding="utf-8")
         (draft.path / "README.md").write_text(f"card of {content}", encoding="utf-8")
@@ -197,14 +202,9 @@ def test_a_persons_file_in_a_folder_below_is_not_replaced(tmp_path: Path) -> Non
     """Where ours lie among other files too."""
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "figure.svg").write_text("mine", encoding="utf-8")
-    layout = Layout(MODEL.what, MODEL.record, MODEL.names, among=True)
 
-    with (
-        pytest.raises(OutputError, match=r"it holds deep/figure\.svg, and it is not replaced"),
-        write_folder(tmp_path, layout) as draft,
-    ):
-        (draft.path / "deep").mkdir()
-        (draft.path / "deep" / "figure.svg").write_text("new", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"it holds deep/figure\.svg, and it is not replaced"):
+        save(tmp_path, among=True)
 
     assert contents(tmp_path) == {"deep/figure.svg": b"mine"}
 

@@ -112,6 +112,8 @@ def test_no_file_names_a_place_of_this_machine(hub, client, saved, tiny_encoder)
     assert (config["base_model_name_or_path"], config["revision"]) == ("base/tiny", revision)
     assert record["model"]["model_name_or_path"] == "base/tiny"
     assert record["model"]["revision"] == revision
+    kept = json.loads((saved["adapted"] / "nlp_meta.json").read_text(encoding="utf-8"))
+    assert kept["adaptation"]["text_hashes"] and "text_hashes" not in record["adaptation"]
     for name, content in hub.files(PLACE).items():
         assert str(tiny_encoder).encode() not in content, name
         assert str(saved["adapted"].parent).encode() not in content, name

@@ -16,7 +16,7 @@ import pytest
 
 from nlp_meta import __version__
 from nlp_meta.cli import COMMANDS, bound_threads, main, read_options
-from nlp_meta.cli.evaluate import doubt_accuracy
+from nlp_meta.cli.evaluate import doubt_accuracy, doubt_scores
 from nlp_meta.cli.options import name_options, read_path, repeat_data
 from nlp_meta.cli.predict import name_columns
 from nlp_meta.data.answers import Prediction
@@ -522,6 +522,7 @@ def test_adapt_replaces_an_adapted_model_that_is_as_it_was_saved(
     assert main(command) == 0
     assert Path("old/labels.json").is_file()
 
+    capsys.readouterr()
     record = json.loads(Path("old/nlp_meta.json").read_text(encoding="utf-8"))
     Path("old/nlp_meta.json").write_text(json.dumps(record | {"note": 1}), encoding="utf-8")
     assert_stops(capsys, command, "nlp_meta.json", "--replace")
@@ -835,6 +836,32 @@ def test_an_accuracy_that_one_answer_to_all_rows_has_too_is_doubted():
 
     assert "answering 'positive' to every row, 0.973" in doubt_accuracy(counts, 72 / 74)[0]
     assert doubt_accuracy(counts, 73 / 74) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "different", "says"),
+    [
+        ({"a": 4, "b": 4}, 8, "8 rows are few: another 8 may"),
+        ({"a": 20, "b": 20}, 2, "2 texts are few: another 2 may"),
+        ({"a": 20, "b": 20}, 1, "one text says almost nothing"),
+        ({"a": 1}, 1, "one row says almost nothing"),
+    ],
+)
+def test_scores_over_few_texts_are_doubted_however_many_rows_repeat_them(labels, different, says):
+    assert says in doubt_scores(labels, 1.0, different=different)[0]
+    assert doubt_scores({"a": 20, "b": 20}, 1.0, different=40) == []
+
+
+def test_rows_that_nearly_repeat_others_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [(f"The lift was late on day {day}.", "neg") for day in range(5)]
+    rows += [(f"{word} was a joy to use and to look at", "pos") for word in ("It", "She", "Tea")]
+    data = write("near.csv", *rows, ("Nothing works here at all, never again.", "neg"))
+
+    assert main(["adapt", "meta", "--data", data, "--output-dir", "near"]) == 0
+
+    assert "4 of 9 rows nearly repeat another's text, such as those of lines 2 and 3" in (
+        capsys.readouterr().err
+    )
 
 
 def test_a_path_may_begin_with_the_users_own_folder(monkeypatch, tmp_path):

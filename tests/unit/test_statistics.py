@@ -94,6 +94,20 @@ def test_a_metrics_interval_equals_scoring_each_resample_by_itself(metric):
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(one_by_one, [0.025, 0.975])))
 
 
+def test_rows_of_one_text_are_resampled_together():
+    """Ten rows of each of 40 texts say as much as the 40; ten of one that is right, as one row."""
+    right = (np.random.default_rng(1).random(40) < 0.7).tolist()
+    groups = [place // 10 for place in range(400)]
+
+    repeated = interval_of_right(
+        [one for one in right for _ in range(10)], groups=groups, resamples=90
+    )
+
+    assert repeated == interval_of_right(right, resamples=90)
+    alone = interval_of_right([True] * 10, groups=[0] * 10, resamples=90)
+    assert alone == interval_of_right([True], resamples=90)
+
+
 def test_ten_thousand_rows_and_a_thousand_resamples_take_under_two_seconds():
     true, answers = random_rows(10_000)
 
