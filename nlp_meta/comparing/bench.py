@@ -38,11 +38,7 @@ from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.skills import SKILLS, AnySettings, build_objectives
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.report.scores import join_names
-from nlp_meta.settings import (
-    Comparison,
-    GenerationComparison,
-    RetrievalComparison,
-)
+from nlp_meta.settings import Comparison, GenerationComparison, RetrievalComparison
 from nlp_meta.training.plan import load_splits, union_of_labels, validation_episodes
 
 AnyComparison = Comparison | RetrievalComparison | GenerationComparison
@@ -357,21 +353,9 @@ def _tell_pools(settings: RetrievalComparison) -> tuple[str, ...]:
 
 
 CONTESTS: Mapping[str, Contest] = {
-    CLASSIFICATION: Contest(
-        settings=Comparison,
-        draw=_draw_labels,
-        notes=lambda _: (),
-    ),
-    RETRIEVAL: Contest(
-        settings=RetrievalComparison,
-        draw=_draw_pairs,
-        notes=_tell_pools,
-    ),
-    GENERATION: Contest(
-        settings=GenerationComparison,
-        draw=_draw_pairs,
-        notes=lambda _: (),
-    ),
+    CLASSIFICATION: Contest(settings=Comparison, draw=_draw_labels, notes=lambda _: ()),
+    RETRIEVAL: Contest(settings=RetrievalComparison, draw=_draw_pairs, notes=_tell_pools),
+    GENERATION: Contest(settings=GenerationComparison, draw=_draw_pairs, notes=lambda _: ()),
 }
 FORMS: Mapping[str, type[AnyComparison]] = {
     skill: contest.settings for skill, contest in CONTESTS.items()

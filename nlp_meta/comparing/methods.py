@@ -204,20 +204,13 @@ def build_probe(bench: Bench, _: str, choice: Choice) -> Method:
 def build_prototypes(bench: Bench, _: str, choice: Choice) -> Method:
     """The nearest class mean of the support set."""
     rivals = bench.settings.rivals
-    learn = prototypes(
-        bench.embed(),
-        scalings=rivals.scalings,
-        temperatures=rivals.temperatures,
-    )
+    learn = prototypes(bench.embed(), scalings=rivals.scalings, temperatures=rivals.temperatures)
     return _on_features(learn, numbers=_width(bench) * len(bench.labels))
 
 
 def build_memory(bench: Bench, _: str, choice: Choice) -> Method:
     """The support set itself, read by attention."""
-    learn = memory(
-        bench.embed(),
-        temperatures=bench.settings.rivals.temperatures,
-    )
+    learn = memory(bench.embed(), temperatures=bench.settings.rivals.temperatures)
     return _on_features(learn, numbers=_width(bench) * max(bench.settings.comparison.labels))
 
 
@@ -225,9 +218,7 @@ def build_ngrams(bench: Bench, _: str, choice: Choice) -> Method:
     """Logistic regression on TF-IDF of character n-grams."""
     rivals = bench.settings.rivals
     learn = ngrams(
-        regularization=rivals.regularization,
-        folds=rivals.folds,
-        seed=bench.settings.run.seed,
+        regularization=rivals.regularization, folds=rivals.folds, seed=bench.settings.run.seed
     )
     numbers = FEATURES * len(bench.labels)
     facts = {"examples_before": 0, "parameters": numbers, "bytes": BYTES_A_NUMBER * numbers}

@@ -243,11 +243,7 @@ def _read_done(
 
 
 def _make_choices(
-    bench: Bench,
-    rows: Rows,
-    folder: Path,
-    prints: Mapping[str, str],
-    share: Share,
+    bench: Bench, rows: Rows, folder: Path, prints: Mapping[str, str], share: Share
 ) -> None:
     """Each process makes its part of the choices; files carry them to the others."""
     for number, (name, (row, argument)) in enumerate(rows.items()):
@@ -283,10 +279,7 @@ def save_choice(path: Path, choice: Mapping[str, object]) -> None:
 
 
 def _build_methods(
-    bench: Bench,
-    rows: Rows,
-    folder: Path,
-    prints: Mapping[str, str],
+    bench: Bench, rows: Rows, folder: Path, prints: Mapping[str, str]
 ) -> tuple[dict[str, Method], dict[str, dict[str, object]]]:
     methods: dict[str, Method] = {}
     facts: dict[str, dict[str, object]] = {}

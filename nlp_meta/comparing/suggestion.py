@@ -228,11 +228,7 @@ def value_more(
     if reason:
         return Worth(len(texts), None, f"how many more would pay cannot be told: {reason}")
     objective, weights, _, how = fit_start(
-        objective,
-        start.start_of(CLASSIFICATION),
-        match,
-        settings=start.encoder_settings,
-        how=how,
+        objective, start.start_of(CLASSIFICATION), match, settings=start.encoder_settings, how=how
     )
     plain = {n: v for n, v in weights.items() if not n.startswith(RIDGE)}
     rows = [text.strip() for text in texts]

@@ -17,14 +17,7 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.cells import LabelMap, answer_texts
 from nlp_meta.data.duplicates import first_places, hash_texts, text_key
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.inputs import (
-    Frame,
-    Texts,
-    add_columns,
-    as_texts,
-    check_number,
-    read_column,
-)
+from nlp_meta.data.inputs import Frame, Texts, add_columns, as_texts, check_number, read_column
 from nlp_meta.data.labels import LabelMatch, check_columns, logger, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
@@ -41,25 +34,10 @@ from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt
 from nlp_meta.models.builders import Encoder, build_classifier, load_encoder
 from nlp_meta.models.companion import FACTORS, Companion, CompanionReport, find_companion
 from nlp_meta.models.label_judge import LabelJudge
-from nlp_meta.models.label_names import (
-    NAMED_LABELS,
-    begin_at_names,
-    check_descriptions,
-)
+from nlp_meta.models.label_names import NAMED_LABELS, begin_at_names, check_descriptions
 from nlp_meta.models.texts import check_support, count_cut, count_unknown
-from nlp_meta.models.views import (
-    MOST_EXAMPLES,
-    NEW_LABELS,
-    Views,
-    judge_views,
-    look_at,
-    make_head,
-)
-from nlp_meta.objectives.classification import (
-    FROM_SUPPORT,
-    Classification,
-    pair_answers,
-)
+from nlp_meta.models.views import MOST_EXAMPLES, NEW_LABELS, Views, judge_views, look_at, make_head
+from nlp_meta.objectives.classification import FROM_SUPPORT, Classification, pair_answers
 from nlp_meta.objectives.ngrams import NgramModel, held_out_parts, narrow_ngrams
 from nlp_meta.progress import Ticker
 from nlp_meta.settings import ModelSettings
@@ -343,13 +321,7 @@ def _walk(
     episode = Episode("support", objective.labels, tuple(support), (), 0)
     judge = LabelJudge(objective, episode, seed=seed)
     adapted = adapt(
-        objective,
-        start,
-        episode,
-        judge=judge,
-        stops=_stops(objective),
-        how=how,
-        on_step=on_step,
+        objective, start, episode, judge=judge, stops=_stops(objective), how=how, on_step=on_step
     )
     judged, names = adapted.judgement, objective.labels
     companion, mixture, logs = find_companion(

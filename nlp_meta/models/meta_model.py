@@ -217,12 +217,7 @@ class MetaModel(Model):
 
     @plain_modes()
     def translate(
-        self,
-        texts: Texts,
-        *,
-        source_lang: str,
-        target_lang: str,
-        num_beams: int | None = None,
+        self, texts: Texts, *, source_lang: str, target_lang: str, num_beams: int | None = None
     ) -> list[str]:
         """Translate without any pair of the new languages.
 
@@ -413,12 +408,7 @@ class MetaModel(Model):
             numbers = {f"ridge_{n}": float(v) for n, v in ridge_numbers(ridge).items()}
             adaptation[CLASSIFICATION] = {**adaptation[CLASSIFICATION], **numbers}
         record = Record(
-            START,
-            self.skills,
-            asdict(self.settings),
-            self.labels,
-            adaptation,
-            self.provenance,
+            START, self.skills, asdict(self.settings), self.labels, adaptation, self.provenance
         )
         beside = {TEMPERATURE, *ridge}
         weights = {n: v for n, v in self.weights.items() if n not in beside}

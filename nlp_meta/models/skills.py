@@ -20,24 +20,14 @@ from nlp_meta.data.episodes import (
 from nlp_meta.data.pairs import PairStream, evaluation_pairs
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
-from nlp_meta.models.builders import (
-    LoadOptions,
-    build_classifier,
-    build_generator,
-    build_retriever,
-)
+from nlp_meta.models.builders import LoadOptions, build_classifier, build_generator, build_retriever
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.generation import GenerationModel
 from nlp_meta.models.retrieval import RetrievalModel
 from nlp_meta.objectives.classification import Classification
 from nlp_meta.objectives.generation import Generation
 from nlp_meta.objectives.retrieval import Retrieval
-from nlp_meta.settings import (
-    AdaptationSettings,
-    EpisodeSettings,
-    ModelSettings,
-    Seq2SeqSettings,
-)
+from nlp_meta.settings import AdaptationSettings, EpisodeSettings, ModelSettings, Seq2SeqSettings
 
 AnyObjective = Classification | Retrieval | Generation
 AnySettings = ModelSettings | Seq2SeqSettings

@@ -5,14 +5,7 @@ from dataclasses import replace
 
 from nlp_meta.data.cells import SKIP, STOP, is_empty
 from nlp_meta.data.episodes import count_texts
-from nlp_meta.data.inputs import (
-    Labels,
-    Texts,
-    as_labels,
-    as_texts,
-    check_choice,
-    leave_out_empty,
-)
+from nlp_meta.data.inputs import Labels, Texts, as_labels, as_texts, check_choice, leave_out_empty
 from nlp_meta.data.labels import check_labels, drop_rows
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import Backbone

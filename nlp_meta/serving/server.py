@@ -231,12 +231,7 @@ def make_server(app: Any, *, limits: Limits, on_stop: Callable[[], None]) -> Ser
     return Server(config, limits=limits, on_stop=on_stop)
 
 
-LOGGERS = (
-    "asyncio",
-    "uvicorn.error",
-    "nlp_meta.serving.gate",
-    "nlp_meta.serving.jobs",
-)
+LOGGERS = ("asyncio", "uvicorn.error", "nlp_meta.serving.gate", "nlp_meta.serving.jobs")
 MOST, SECONDS = 10, 60.0
 """Lines of one logger in so many seconds; the others are counted."""
 
