@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nlp_meta.cli.files import (
     check_languages,
     check_output_folder,
+    describe_near,
     paths_of,
     read_pairs,
     read_rows,
@@ -133,7 +134,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
     from nlp_meta.cli.evaluate import doubt_accuracy, doubt_count
     from nlp_meta.data.labels import describe_match
 
-    table = read_rows(options, options.data, screen, max_rows=options.max_rows)
+    table = read_rows(options, options.data, screen, max_rows=options.max_rows, near=False)
     _check_outputs(options, "classification")
     with quiet_libraries():
         from nlp_meta.hub.builtin_starts import choose_start
@@ -161,7 +162,8 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
         if adapted.match is not None:
             counts = Counter(adapted.match.labels)
             few = doubt_count(adapted.report.different_texts, "texts")
-            show_notes(screen, few + doubt_accuracy(counts, adapted.report.held_out_accuracy))
+            doubts = few + doubt_accuracy(counts, adapted.report.held_out_accuracy)
+            show_notes(screen, [*describe_near(table), *doubts])
     facts, record = _describe_labels(adapted, options)
     chosen = {} if options.start else {"start": meta}
     return {**chosen, **facts}, {**chosen, **record}

@@ -140,7 +140,7 @@ def find_skill(model: str) -> str:
 
 def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     from nlp_meta.data.answers import risk_curve
-    from nlp_meta.data.duplicates import hash_texts, number_texts
+    from nlp_meta.data.duplicates import number_texts
     from nlp_meta.evaluation.metrics import LABEL_METRICS
 
     table = read_rows(options, options.data, screen)
@@ -158,17 +158,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
         model, narrowed = _narrow(model, true) if is_start(options.model) else (model, ())
         predictions = predict_all(model, table.texts, screen)
     unknown = model.count_unknown(table.texts)
-    right = sum(answer.label == label for answer, label in zip(predictions, true, strict=True))
-    counts = Counter(true)
-    groups = number_texts(table.texts)
-    doubts = doubt_scores(counts, right / len(true), different=max(groups) + 1)
-    learned = set(model.report.text_hashes if model.report else ())
-    known = sum(name in learned for name in hash_texts(table.texts))
-    if known:
-        doubts.append(
-            f"{known} of {len(true)} rows have a text that the model learned from: they tell how "
-            "well it remembers, not how well it answers new texts; leave them out"
-        )
+    counts, groups = Counter(true), number_texts(table.texts)
     labels = {label: counts[label] for label in model.labels}
     shown = ", ".join(f"{label} {count}" for label, count in labels.items())
     # Macro-F1 is a mean over the labels that are true or predicted somewhere, as in scikit-learn.
@@ -178,7 +168,9 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
         (answer.probabilities[answer.label], answer.label == label)
         for answer, label in zip(predictions, true, strict=True)
     ]
-    curve = risk_curve(pairs)
+    curve, right = risk_curve(pairs), sum(is_right for _, is_right in pairs)
+    doubts = doubt_scores(counts, right / len(true), different=max(groups) + 1)
+    doubts += _doubt_learned(model, table.texts)
     return Evaluation(
         {m: _score(true, predictions, m, present, groups) for m in LABEL_METRICS},
         {"rows": len(true), "labels": labels, "risk_coverage": [asdict(part) for part in curve]},
@@ -186,6 +178,19 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
         notes=[*match.notes, *narrowed, *note_unknown(unknown, len(true)), *doubts],
         curve=curve,
     )
+
+
+def _doubt_learned(model: "AdaptedModel", texts: Sequence[str]) -> list[str]:
+    """Say how many texts the model has seen with their labels."""
+    from nlp_meta.data.duplicates import hash_texts
+
+    learned = set(model.report.text_hashes if model.report else ())
+    known = sum(name in learned for name in hash_texts(texts))
+    note = (
+        f"{known} of {len(texts)} rows have a text that the model learned from: they tell how well "
+        "it remembers, not how well it answers new texts; leave them out"
+    )
+    return [note] if known else []
 
 
 def _narrow(start: "AdaptedModel", labels: Sequence[str]) -> "tuple[AdaptedModel, tuple[str, ...]]":

@@ -28,9 +28,18 @@ Columns = Mapping[str, Sequence[str | int | float]]
 
 
 def read_rows(
-    options: Namespace, data: Data, screen: Screen, *, max_rows: int = sys.maxsize
+    options: Namespace,
+    data: Data,
+    screen: Screen,
+    *,
+    max_rows: int = sys.maxsize,
+    near: bool = True,
 ) -> "LabeledTable":
-    """Read texts, and labels where the command has an option for their column."""
+    """Read texts, and labels where the command has an option for their column.
+
+    Args:
+        near: Tell of rows that nearly repeat others; else `describe_near` does.
+    """
     from nlp_meta.data.duplicates import describe_repeats
     from nlp_meta.files.tables import read_table
 
@@ -50,12 +59,12 @@ def read_rows(
         **reading_of(options),
     )
     repeats = [] if table.labels is None else describe_repeats(table.texts, table.labels)
-    near = [] if table.labels is None else _describe_near(table)
-    show_notes(screen, [*table.notes, *repeats, *near])
+    alike = describe_near(table) if near and table.labels is not None else []
+    show_notes(screen, [*table.notes, *repeats, *alike])
     return table
 
 
-def _describe_near(table: "LabeledTable") -> list[str]:
+def describe_near(table: "LabeledTable") -> list[str]:
     """Say that many rows nearly repeat others, which folds and test rows then share."""
     from nlp_meta.data.leaks import find_repeats
 
