@@ -99,7 +99,7 @@ class Pages:
     def __init__(self, project: Project, order: Order) -> None:
         self.project, self.order = project, order
 
-    def show(self, name: str, request: Request, **values: object) -> HTMLResponse:
+    def show(self, name: str, **values: object) -> HTMLResponse:
         """Fill a template; what htmx asks for is a part of a page."""
         facts = {
             "project": self.project.folder.resolve().name,
@@ -113,13 +113,13 @@ class Pages:
         status = int(str(values.pop("status", 200)))
         return HTMLResponse(template.render(**facts | values), status_code=status)
 
-    def begin(self, request: Request) -> Response:
+    def begin(self) -> Response:
         """Show where to drop a table, or go on where the project stands."""
         if self.project.labels:
             return RedirectResponse("/label", status_code=303)
         if dropped := self.project.read_fact("dropped"):
             return RedirectResponse(dropped["next"], status_code=303)
-        return self.show("drop", request)
+        return self.show("drop")
 
     def drop(self, files: Sequence[tuple[str, bytes]]) -> Response:
         """Keep what was dropped in the project's folder, and read it once to see what it is.
@@ -154,13 +154,13 @@ class Pages:
         names = (self.project.read_fact("dropped") or {"paths": []})["paths"]
         return [] if self.project.labels else [self.project.folder / name for name in names]
 
-    def pairs(self, request: Request) -> Response:
+    def pairs(self) -> Response:
         """Ask for the languages of pairs."""
         if not (paths := self._dropped()):
             return RedirectResponse("/", status_code=303)
         guessed = guess_languages(paths[0]) if len(paths) == 1 else ("", "")
         files = self.project.read_fact("dropped")["names"]
-        return self.show("pairs", request, files=files, languages=guessed)
+        return self.show("pairs", files=files, languages=guessed)
 
     def set_up_pairs(self, source_lang: str, target_lang: str) -> Response:
         """Take the pairs of a memory, or have two texts paired."""
@@ -172,7 +172,7 @@ class Pages:
         self.order("work")
         return RedirectResponse("/label", status_code=303)
 
-    def columns(self, request: Request) -> Response:
+    def columns(self) -> Response:
         """Ask which column has the texts, and how the labels are called."""
         paths = self._dropped()
         if len(paths) != 1:
@@ -180,7 +180,6 @@ class Pages:
         rows = read_dropped(paths[0])
         return self.show(
             "columns",
-            request,
             columns=describe_columns(rows),
             count=rows.count,
             file=self.project.read_fact("dropped")["names"][0],
@@ -211,17 +210,17 @@ class Pages:
                 "needed; start `nlp-meta app` with another folder"
             )
 
-    def label(self, request: Request, **values: object) -> Response:
+    def label(self) -> Response:
         """Show the page of labeling."""
         if not self.project.labels:
             return RedirectResponse("/", status_code=303)
-        return self.show("label", request, **self._card() | self.status() | values)
+        return self.show("label", **self._card() | self.status())
 
     def card(self, request: Request, row: Row | None = None, note: str = "") -> Response:
         """Show the next text, or one that was taken back."""
         if "hx-request" not in request.headers:
             return RedirectResponse("/label", status_code=303)
-        return self.show("card", request, **{**self._card(row), "note": note})
+        return self.show("card", **{**self._card(row), "note": note})
 
     def _card(self, row: Row | None = None) -> dict[str, Any]:
         turn = (row, row.is_random) if row is not None else self.project.next_row()
@@ -285,7 +284,7 @@ class Pages:
         answers = self.project.read_fact("answers")
         note = "" if is_written else "Changed in another window meanwhile."
         line = _line(now, answers)
-        return self.show("line", request, line=line, labels=self.project.labels, note=note)
+        return self.show("line", line=line, labels=self.project.labels, note=note)
 
     def add_label(self, name: str) -> Response:
         """Name one label more."""
@@ -312,14 +311,14 @@ class Pages:
             else _advise(project.count_labels(), figures, curve),
         }
 
-    def show_status(self, request: Request, seen: str) -> Response:
+    def show_status(self, seen: str) -> Response:
         """Tell it again where it changed since."""
         status = self.status()
         if status["seen"] == seen:
             return Response(status_code=204)
-        return self.show("status", request, **status)
+        return self.show("status", **status)
 
-    def results(self, request: Request) -> Response:
+    def results(self) -> Response:
         """Show how good the model is, and why."""
         if not self.project.labels or self.project.has_pairs:
             return RedirectResponse("/", status_code=303)
@@ -333,7 +332,7 @@ class Pages:
             and row.label != doubt["suggestion"]
             and kept.get(str(row.id)) != row.version
         ]
-        return self.show("results", request, **status, doubts=doubts, draw=_draw(status["curve"]))
+        return self.show("results", **status, doubts=doubts, draw=_draw(status["curve"]))
 
     def settle(self, row: int, version: int, do: str) -> Response:
         """Keep a label that was doubted, or change it."""
@@ -362,7 +361,7 @@ class Pages:
         values = {"lines": part, "found": len(shown), "total": len(lines), "page": page}
         values |= {"progress": self.project.read_fact("progress")}
         name = "list" if "hx-request" in request.headers else "texts"
-        return self.show(name, request, **values, pages=pages, labels=labels, asked=asked)
+        return self.show(name, **values, pages=pages, labels=labels, asked=asked)
 
     def download(self, form: str, least: str) -> Response:
         """Give the table back with a label in each row, or the pairs that are right."""
@@ -376,7 +375,7 @@ class Pages:
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(content, media_type=_TYPES[form], headers=headers)
 
-    def use(self, request: Request) -> Response:
+    def use(self) -> Response:
         """Show how the model is saved and used."""
         if not self.project.labels:
             return RedirectResponse("/", status_code=303)
@@ -385,7 +384,6 @@ class Pages:
         report = folder / "report" / "report.html"
         return self.show(
             "use",
-            request,
             saved=self.project.read_fact("saved"),
             exported=self.project.read_fact("exported"),
             is_saving=self.project.read_fact("saving") or False,
@@ -405,17 +403,17 @@ class Pages:
         self.order(order)
         return RedirectResponse("/use", status_code=303)
 
-    def ask_why(self, request: Request, row: int) -> Response:
+    def ask_why(self, row: int) -> Response:
         """Have it told which words decided the label of a text."""
         self.project.write_fact("asked", row)
         self.order("why")
-        return self.show_why(request, row, self.project.fact_version("asked"))
+        return self.show_why(row, self.project.fact_version("asked"))
 
-    def show_why(self, request: Request, row: int, ticket: int) -> Response:
+    def show_why(self, row: int, ticket: int) -> Response:
         """Show the words when they are there."""
         why, problem = self.project.read_fact("why"), self.project.read_fact("problem")
         why = why if why and why["ticket"] >= ticket else None
-        return self.show("why", request, why=why, row=row, ticket=ticket, problem=problem)
+        return self.show("why", why=why, row=row, ticket=ticket, problem=problem)
 
 
 def _line(row: Row, answers: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -519,33 +517,23 @@ def add_pages(app: FastAPI, project: Project, order: Order) -> None:
     @app.exception_handler(NlpMetaError)
     def tell(request: Request, error: NlpMetaError) -> Response:
         name = "problem" if "hx-request" in request.headers else "error"
-        return pages.show(name, request, message=str(error), status=422)
+        return pages.show(name, message=str(error), status=422)
 
 
 def _add_reading(app: FastAPI, pages: Pages) -> None:
-    @app.get("/")
-    def begin(request: Request) -> Response:
-        return pages.begin(request)
+    app.get("/")(pages.begin)
+    app.get("/columns")(pages.columns)
+    app.get("/label")(pages.label)
+    app.get("/results")(pages.results)
+    app.get("/use")(pages.use)
 
     @app.get("/drop")
-    def drop(request: Request) -> Response:
-        return pages.show("drop", request)
-
-    @app.get("/columns")
-    def columns(request: Request) -> Response:
-        return pages.columns(request)
-
-    @app.get("/label")
-    def label(request: Request) -> Response:
-        return pages.label(request)
+    def drop() -> Response:
+        return pages.show("drop")
 
     @app.get("/status")
-    def status(request: Request, seen: str = "") -> Response:
-        return pages.show_status(request, seen)
-
-    @app.get("/results")
-    def results(request: Request) -> Response:
-        return pages.results(request)
+    def status(seen: str = "") -> Response:
+        return pages.show_status(seen)
 
     @app.get("/texts")
     def texts(request: Request) -> Response:
@@ -555,18 +543,12 @@ def _add_reading(app: FastAPI, pages: Pages) -> None:
         return pages.texts(request, asked)
 
     @app.get("/why")
-    def why(request: Request, row: int, ticket: int) -> Response:
-        return pages.show_why(request, row, ticket)
-
-    @app.get("/use")
-    def use(request: Request) -> Response:
-        return pages.use(request)
+    def why(row: int, ticket: int) -> Response:
+        return pages.show_why(row, ticket)
 
 
 def _add_pairs(app: FastAPI, pages: Pages) -> None:
-    @app.get("/pairs")
-    def ask_languages(request: Request) -> Response:
-        return pages.pairs(request)
+    app.get("/pairs")(pages.pairs)
 
     @app.get("/card")
     def card(request: Request) -> Response:
@@ -586,7 +568,10 @@ def _add_files(app: FastAPI, pages: Pages) -> None:
 
     @app.get("/report")
     def report() -> Response:
-        return HTMLResponse((pages.project.folder / "report" / "report.html").read_bytes())
+        page = pages.project.folder / "report" / "report.html"
+        if not page.is_file():
+            return RedirectResponse("/use", status_code=303)
+        return HTMLResponse(page.read_bytes())
 
     @app.get("/static/{name}")
     def static(name: str) -> Response:
@@ -629,5 +614,5 @@ def _add_writing(app: FastAPI, pages: Pages) -> None:
         return pages.save(do)
 
     @app.post("/why")
-    def ask_why(request: Request, row: Number) -> Response:
-        return pages.ask_why(request, row)
+    def ask_why(row: Number) -> Response:
+        return pages.ask_why(row)

@@ -226,6 +226,15 @@ class MeanPooled(nn.Module):
         return logits
 
 
+def copy_apart(loaded: Any, memo: dict[int, Any]) -> Any:
+    """Copy between passes, whose hooks would be copied; the copy takes turns of its own."""
+    names = ("model", "tokenizer", "clock", "running", "reading")
+    with loaded.running(), loaded.reading():
+        return replace(
+            loaded, **{name: copy.deepcopy(getattr(loaded, name), memo) for name in names}
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Backbone:
     """A frozen model and what is needed to feed and to adapt it.
@@ -254,14 +263,7 @@ class Backbone:
     running: Turn = field(default_factory=Turn, compare=False, repr=False)
     reading: Turn = field(default_factory=Turn, compare=False, repr=False)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Backbone":
-        """Copy between passes, whose hooks would be copied; the copy takes turns of its own."""
-        with self.running(), self.reading():
-            copied = {
-                name: copy.deepcopy(getattr(self, name), memo)
-                for name in ("model", "tokenizer", "clock", "running", "reading")
-            }
-        return replace(self, **copied)
+    __deepcopy__ = copy_apart
 
     @property
     def config(self) -> PretrainedConfig:

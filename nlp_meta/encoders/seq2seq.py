@@ -10,10 +10,9 @@ read a tag of the target language, where their vocabulary has such tags. A code 
 model's own (`jav_Latn`) or any that `parse_tag` reads (`jav`, `jv`, `sin_Sinh`).
 """
 
-import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -31,6 +30,7 @@ from nlp_meta.data.languages import LanguageTag, common_codes, name_language, pa
 from nlp_meta.encoders.backbone import (
     Turn,
     check_vocabulary,
+    copy_apart,
     load_config,
     load_network,
     load_tokenizer,
@@ -250,14 +250,7 @@ class Seq2Seq:
     running: Turn = field(default_factory=Turn, compare=False, repr=False)
     reading: Turn = field(default_factory=Turn, compare=False, repr=False)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Seq2Seq":
-        """Copy between passes, whose hooks would be copied; the copy takes turns of its own."""
-        with self.running(), self.reading():
-            copied = {
-                name: copy.deepcopy(getattr(self, name), memo)
-                for name in ("model", "tokenizer", "clock", "running", "reading")
-            }
-        return replace(self, **copied)
+    __deepcopy__ = copy_apart
 
     @property
     def config(self) -> PretrainedConfig:

@@ -135,8 +135,18 @@ class AdaptedModel(Model):
         return count_unknown(self.objective.backbone, texts)
 
     def among(self, labels: Iterable[str]) -> "AdaptedModel":
-        """The same model, which gives no other of its labels than these, at least 2."""
-        objective, weights = narrow_labels(self.objective, self.weights, labels, shared=True)
+        """The same model, which gives no other of its labels than these.
+
+        Raises:
+            LabelError: They are fewer than 2, or not its own.
+        """
+        names = set(labels)
+        if len(names) < 2 or not names <= set(self.labels):
+            raise LabelError(
+                f"cannot answer among {', '.join(map(repr, sorted(names)))}: at least 2 of "
+                f"{', '.join(map(repr, self.labels))} are needed; change `labels`"
+            )
+        objective, weights = narrow_labels(self.objective, self.weights, names, shared=True)
         kept = self.companion and narrow_ngrams(self.companion.model, objective.labels)
         companion = replace(self.companion, model=kept) if self.companion and kept else None
         return replace(self, objective=objective, weights=weights, companion=companion)

@@ -49,7 +49,7 @@ def write_label(name: str, description: str = "") -> str:
 
 
 def check_descriptions(labels: Sequence[str], descriptions: Mapping[str, str]) -> None:
-    """Refuse a description of no label.
+    """Refuse a description of no label, and one that is no text.
 
     Raises:
         LabelError: Names it.
@@ -60,6 +60,11 @@ def check_descriptions(labels: Sequence[str], descriptions: Mapping[str, str]) -
             f"cannot describe the label {strange[0]!r}: it is none of the labels, which are "
             f"{', '.join(map(repr, labels))}; correct `label_descriptions`"
         )
+    for label, words in descriptions.items():
+        if not isinstance(words, str):
+            raise LabelError(
+                f"cannot describe the label {label!r} by {words!r}: a text is needed; correct it"
+            )
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from nlp_meta.data.languages import check_pair, join_pair
 from nlp_meta.encoders.backbone import plain_modes
 from nlp_meta.encoders.heads import RIDGE, RIDGE_START, ridge_numbers, ridge_parameters
 from nlp_meta.encoders.lora import BIAS, WEIGHT
-from nlp_meta.errors import LabelError, MetaModelError, SettingsError
+from nlp_meta.errors import DataError, LabelError, MetaModelError, SettingsError
 from nlp_meta.hub.model import Model, Parts, Saved
 from nlp_meta.hub.pull import ADAPTER, COMPANION_FACTS, Source, tell_source
 from nlp_meta.hub.records import START, Record, read_settings
@@ -36,7 +36,7 @@ from nlp_meta.models.classification import (
 )
 from nlp_meta.models.companion import Companion
 from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_texts
-from nlp_meta.models.label_names import answer_by_names, name_head
+from nlp_meta.models.label_names import answer_by_names, check_descriptions, name_head
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
 from nlp_meta.models.texts import check_labeled
@@ -97,8 +97,8 @@ class MetaModel(Model):
         objective = self.objectives.get(skill)
         if not isinstance(objective, form):
             raise MetaModelError(
-                f"cannot adapt to {skill}: this start learned {' and '.join(self.skills)} and one "
-                f"that learned {skill} is needed; name another start"
+                f"cannot take this start for {skill}: this start learned "
+                f"{' and '.join(self.skills)} and one that learned {skill} is needed; name another"
             )
         return objective
 
@@ -175,18 +175,24 @@ class MetaModel(Model):
                 have in common tells nothing of labels.
 
         Raises:
-            LabelError: Fewer than 2 labels.
+            LabelError: Fewer than 2 labels, or a description is no text.
+            DataError: There is no text.
         """
-        described = labels if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
-        names = dict(zip(as_labels(list(described), "labels"), described.values(), strict=True))
+        described = dict(labels) if isinstance(labels, Mapping) else {}
+        given = as_labels(list(described) or labels, "labels")
+        names = dict(zip(given, described.values() or [""] * len(given), strict=True))
         if len(names) < 2:
             raise LabelError(
                 f"cannot answer among {len(names)} labels: at least 2 different ones "
                 "are needed; change `labels`"
             )
         if set(names) <= set(self.labels):
-            return self.without_labels().among(names)
-        return self._read_names(names, [text.strip() for text in as_texts(texts, "texts")])
+            return self.without_labels().among(list(names))
+        check_descriptions(list(names), names)
+        asked = [text.strip() for text in as_texts(texts, "texts")]
+        if not asked:
+            raise DataError("cannot read labels beside 0 texts: at least 1 is needed; give `texts`")
+        return self._read_names(names, asked)
 
     def _read_names(self, labels: Mapping[str, str], texts: Sequence[str]) -> AdaptedModel:
         """A head made of what labels are called, over the features that `adapt` would take."""

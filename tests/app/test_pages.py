@@ -51,6 +51,13 @@ def test_another_host_and_another_origin_are_refused(client):
     assert answer.status_code == 403
 
 
+def test_a_report_that_was_not_made_leads_to_the_command_that_makes_it(client, project):
+    assert client.get("/report").url.path == "/use"
+    (project.folder / "report").mkdir()
+    (project.folder / "report" / "report.html").write_text("made", encoding="utf-8")
+    assert client.get("/report").text == "made"
+
+
 def test_pages_load_nothing_from_elsewhere_and_weigh_little(client):
     """200 kB is the bound for a page with its scripts; the largest page lists 40 texts."""
     page = client.get("/texts")

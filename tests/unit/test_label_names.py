@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nlp_meta.cli import main
-from nlp_meta.errors import LabelError
+from nlp_meta.errors import LabelError, NlpMetaError
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.label_names import (
@@ -83,8 +83,20 @@ def test_a_new_label_set_answers_without_a_labeled_text(start, tmp_path):
     np.testing.assert_allclose(again.predict_proba(TEXTS), model.predict_proba(TEXTS), atol=1e-6)
     described = start.for_labels({"room": "a bed", "agent": "", "phone": ""}, TEXTS)
     assert not np.allclose(described.predict_proba(TEXTS), model.predict_proba(TEXTS))
-    with pytest.raises(LabelError, match="at least 2 different ones"):
-        start.for_labels(["room"], TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("labels", "texts", "message"),
+    [
+        (["room"], TEXTS, "at least 2 different ones"),
+        ("room", TEXTS, "put it in brackets"),
+        ({"room": "a bed", "agent": 3}, TEXTS, "'agent' by 3: a text is needed"),
+        (["room", "agent"], [], "beside 0 texts"),
+    ],
+)
+def test_what_says_nothing_of_labels_is_refused(start, labels, texts, message):
+    with pytest.raises(NlpMetaError, match=message):
+        start.for_labels(labels, texts)
 
 
 @pytest.fixture
@@ -121,6 +133,9 @@ def test_labels_that_the_start_knows_are_answered_as_it_learned(start):
     np.testing.assert_array_equal(
         model.predict_proba(TEXTS), start.without_labels().predict_proba(TEXTS)
     )
+    for labels in (["positive"], ["positive", "great"]):
+        with pytest.raises(LabelError, match="at least 2 of 'negative', 'positive' are needed"):
+            model.among(labels)
 
 
 def test_descriptions_count_where_names_agree_with_labels_and_nowhere_else(start):
