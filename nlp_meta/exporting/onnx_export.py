@@ -241,7 +241,9 @@ from pathlib import Path
 try:
     import numpy, onnxruntime, tokenizers{imports}
 except ImportError as error:
-    sys.exit(f"cannot label texts: {{error}}; pip install onnxruntime tokenizers numpy")
+    install = "pip install onnxruntime tokenizers numpy"
+    remedy = "copy the whole folder that was exported" if error.name == "ngrams" else install
+    sys.exit(f"cannot label texts: {{error}}; {{remedy}}")
 
 HERE = Path(__file__).resolve().parent
 
@@ -275,7 +277,11 @@ def read_texts(words):
 
 
 def main(words):
-    graph = words[1] if words[:1] == ["--graph"] and len(words) > 1 else None
+    if words in (["-h"], ["--help"]):
+        return print(__doc__)
+    if words == ["--graph"]:
+        raise ValueError("--graph needs the name of a graph in this folder after it")
+    graph = words[1] if words[:1] == ["--graph"] else None
     parts = load(graph)
     for text in read_texts(words[2:] if graph else words):
         line = " ".join(text.encode("utf-8", "replace").decode("utf-8").split())

@@ -224,20 +224,36 @@ def test_runner_gives_one_line_for_each_text(exported: tuple[Path, ExportReport]
     assert [row[0] in LABELS for row in rows[:5]] == [True, False, False, True, True]
     assert [row.split(b"\t")[2] for row in named.stdout.splitlines()] == [b"good", b"", b"a b"]
     assert small.stdout.startswith(tuple(label.encode() for label in LABELS))
+    usage = subprocess.run([*run, "--help"], capture_output=True, check=True)
+    assert usage.stdout.startswith(b"Label texts: python run.py")
+
+
+@pytest.mark.slow
+def test_runner_without_its_folder_says_what_is_missing(
+    exported: tuple[Path, ExportReport], tmp_path: Path
+):
+    shutil.copy(exported[0] / "run.py", tmp_path)
+
+    run = [sys.executable, str(tmp_path / "run.py"), "good"]
+    done = subprocess.run(run, capture_output=True, check=False)
+
+    assert done.returncode == 1
+    assert b"copy the whole folder" in done.stderr and b"Traceback" not in done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("lines", "graph", "sentence"),
+    ("lines", "words", "sentence"),
     [
-        (b"good\nna\xefve\n", FLOAT32, b"line 2 is not UTF-8"),
-        (b"good\n", "none.onnx", b"cannot label texts: "),
+        (b"good\nna\xefve\n", ["--graph", FLOAT32], b"line 2 is not UTF-8"),
+        (b"good\n", ["--graph", "none.onnx"], b"cannot label texts: "),
+        (b"good\n", ["--graph"], b"--graph needs the name of a graph"),
     ],
 )
 def test_runner_says_in_a_sentence_what_it_cannot_read(
-    exported: tuple[Path, ExportReport], lines: bytes, graph: str, sentence: bytes
+    exported: tuple[Path, ExportReport], lines: bytes, words: list[str], sentence: bytes
 ):
-    run = [sys.executable, str(exported[0] / "run.py"), "--graph", graph]
+    run = [sys.executable, str(exported[0] / "run.py"), *words]
     done = subprocess.run(run, input=lines, capture_output=True, check=False)
 
     assert done.returncode == 1
