@@ -27,7 +27,7 @@ _MISSING = frozenset(
     "#ref! #value! #name? #div/0! #num! unlabeled unlabelled n/d #n/d #nv #wert! #bezug! "
     "#valeur! #valore! #¡valor! #valor! noanswer noresponse n/r k.a. k.a keineangabe s/d sindatos "
     "nonrenseigné n.v.t. brakdanych b/d tbd todo notlabeled unspecified notavailable "
-    "notapplicable".split()
+    "notapplicable [deleted] [removed]".split()
 )
 _LISTED = 10
 
@@ -231,15 +231,16 @@ def clean_text(text: str) -> str:
 def fold_label(label: str) -> str:
     """Write a label so that spellings which a person would call the same are equal.
 
-    They differ in case, blanks, quotes around them, leading zeros, commas of thousands or signs
-    that look alike.
+    They differ in case, blanks, hyphens between words, quotes around them, leading zeros, commas of
+    thousands or signs that look alike.
     """
     signs = clean_text(label)[:1] + re.sub(_SKINS, "", clean_text(label)[1:])
     text = "".join(sign for sign in signs if sign == " " or not is_unseen(sign))
     text = unicodedata.normalize("NFC", text.casefold())
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("i\u0307", "i").translate(_ALIKE)
-    text = " ".join(_IN_QUOTES.sub(r"\1", text).split())
+    text = re.sub(r"(?<=[^\W\d])[-_]+(?=[^\W\d])", " ", _IN_QUOTES.sub(r"\1", text))
+    text = " ".join(text.split())
     plain = text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
     return write_number(re.sub(r"^([-+]?)0+(?=\d)", r"\1", plain)) or text
 

@@ -45,6 +45,7 @@ _DAY = re.compile(
     re.IGNORECASE,
 )
 """What a spreadsheet makes of 1-3."""
+_NO_ANSWER = ("-1", "-9", "99", "-99", "999", "-999", "9999")
 _COLUMNS = "`texts` and `labels`"
 _NUMBERED = re.compile(r"label[_ ]?\d+", re.IGNORECASE)
 _JOINTS = re.compile(r"\s*[;|,/+&#]\s*")
@@ -395,8 +396,8 @@ def _check_distinct(names: Mapping[str, str], renamed: Mapping[str, str]) -> Non
         first, second = (names[w] if w in renamed else w for w in (other, written))
         raise LabelError(
             f"cannot tell labels {first!r} and {second!r} apart: they differ in nothing "
-            "but case, blanks, quotes, leading zeros or signs that look alike, one spelling for "
-            "each label is needed; write them alike or join them by `label_map`"
+            "but case, blanks, hyphens, quotes, leading zeros or signs that look alike, one "
+            "spelling for each label is needed; write them alike or join them by `label_map`"
         )
 
 
@@ -421,7 +422,7 @@ def _note_slips(
     for label in doubted:
         often = [other for other in counts if other != label and counts[label] * 5 <= counts[other]]
         near = _find_near(label, [*often, *(name for name in known if name not in often)])
-        if label in meanings or near is None:
+        if label in meanings or near is None or write_number(label):
             continue
         lost = " and the start's head is not used" if len(counts) - 1 == len(meanings) else ""
         notes.append(
@@ -441,6 +442,13 @@ def _note_slips(
         notes.append(
             f"the labels are {_listed(counts)}, which transformers writes where a model's labels "
             "have no names: say with `label_map` what they are called"
+        )
+    most = max(counts.values())
+    codes = [label for label in counts if label in _NO_ANSWER and 5 * counts[label] <= most]
+    if all(map(write_number, counts)) and codes:
+        notes.append(
+            f"{_listed(dict.fromkeys(codes, 0))} may stand for a missing label, as programs of "
+            f"statistics write it: leave such rows out with {_say_drop(codes[0])} if it does"
         )
     if all(map(write_number, counts)) and any(not label.isdecimal() for label in counts):
         notes.append(

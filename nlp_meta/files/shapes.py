@@ -49,7 +49,7 @@ _DEEPEST = 3
 
 _CHOSEN = (
     *("choices", "label", "labels", "value", "name", "rating"),
-    *("displayName", "classname", "class-name", "taxonomy"),
+    *("displayName", "classname", "class-name", "taxonomy", "labelName", "$numberInt"),
 )
 """Keys of objects under which tools write the label."""
 
@@ -583,6 +583,11 @@ _TOOLS: Mapping[
     ),
     "chats": (lambda row: any(isinstance(row.get(name), list) for name in _CHATS), _read_messages),
     "OpenAI's prompts": (_has("prompt", "completion"), _take("prompt", "completion")),
+    "Alpaca": (
+        _has("instruction", "output"),
+        lambda row, _: (row.get("input") or row["instruction"], row["output"]),
+    ),
+    "T5's tasks": (_has("inputs", "targets"), _take("inputs", "targets")),
     "LightTag": (_has("content", "classifications"), _take("content", "classifications")),
     "Vertex AI": (
         _has("textContent", "classificationAnnotation"),

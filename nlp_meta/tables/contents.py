@@ -21,6 +21,7 @@ ARCHIVE = "an archive (.zip)"
 _SAVE = "open it in its program and save it as .xlsx or .csv"
 _EXPORT = "write its rows into a .csv, .jsonl or .parquet file"
 _UNFORMAT = "make a .po file of it by msgunfmt"
+_SQL = "load it into its database and export the table as .csv"
 _WHOLE = "write each whole text and its label as a row of a .csv or .jsonl file"
 _UNPACK = "unpack it and name the file in it"
 
@@ -52,6 +53,12 @@ _MAGIC = {
     b"\x80\x04": ("a pickle of Python, which is not read", _EXPORT),
     b"\x80\x05": ("a pickle of Python, which is not read", _EXPORT),
     b"#FORMAT=WebAnno": ("a file of INCEpTION or WebAnno, which labels parts of texts", _WHOLE),
+    b"INSERT INTO": ("a list of SQL statements", _SQL),
+    b"CREATE TABLE": ("a list of SQL statements", _SQL),
+    b"-- MySQL dump": ("a dump of a database", _SQL),
+    b"--\n-- PostgreSQL": ("a dump of a database", _SQL),
+    b"@RELATION": ("a file of Weka (.arff)", "save it in Weka as .csv"),
+    b"@relation": ("a file of Weka (.arff)", "save it in Weka as .csv"),
     b"-DOCSTART-": ("a CoNLL file, which labels words", _WHOLE),
     b"# sent_id": ("a CoNLL file, which labels words", _WHOLE),
     b"# newdoc": ("a CoNLL file, which labels words", _WHOLE),

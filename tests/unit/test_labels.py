@@ -289,6 +289,23 @@ def test_a_label_that_a_spreadsheet_made_a_date_of_is_doubted(day):
     assert match_labels(["May", "June", "1-3", "45"] * 4, TWO, label_map=None).notes == ()
 
 
+@pytest.mark.parametrize("code", ["-1", "99", "-999"])
+def test_a_number_for_a_missing_answer_is_doubted_and_no_slip(code):
+    (note, *_) = match_labels([*("1", "0") * 10, code, code], TWO, label_map=None).notes
+
+    assert f"{code!r} may stand for a missing label" in note
+    assert f'`drop_labels="{code}"`' in note
+    many = match_labels(["1", "0", "-1"] * 10, TWO, label_map=None).notes
+    assert not any("missing label" in note for note in many)
+
+
+@pytest.mark.parametrize("other", ["very_bad", "very-bad", "Very  Bad"])
+def test_words_of_a_label_may_be_joined_in_one_way_alone(other):
+    with pytest.raises(LabelError, match=r"nothing but case, blanks, hyphens"):
+        match_labels(["very bad", "good", other] * 4, (), label_map=None)
+    assert match_labels([other, "good"], ("good", "very bad"), label_map=None).shared
+
+
 def test_emoji_that_differ_in_color_are_no_two_labels():
     with pytest.raises(LabelError, match=r"cannot tell labels .* apart"):
         match_labels(["\U0001f44d\U0001f3fd", "\U0001f44d"] * 4, TWO, label_map=None)

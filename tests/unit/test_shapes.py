@@ -84,6 +84,13 @@ SHAPES = {
     "sagemaker.jsonl": lines(
         each(lambda t, y: {"source": t, "job": 1, "job-metadata": {"class-name": y}})
     ),
+    "alpaca.json": json.dumps(
+        each(lambda t, y: {"instruction": "Good or bad?", "input": t, "output": y})
+    ),
+    "tasks.jsonl": lines(each(lambda t, y: {"inputs": t, "targets": y})),
+    "datasaur.json": json.dumps(
+        each(lambda t, y: {"text": t, "labels": [{"labelSetName": "tone", "labelName": y}]})
+    ),
     "objects.jsonl": lines(each(lambda t, y: {"document": {"text": t}, "label": {"name": y}})),
     "no_header.json": json.dumps(
         [list(row) for row in zip(TEXTS * 2, LABELS * 2, strict=True)][:8]

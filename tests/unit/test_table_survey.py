@@ -99,6 +99,8 @@ def test_json_values_are_rows_whatever_stands_between_them(tmp_path, joint):
     [
         ("a.csv", "%PDF-1.7", "it is a PDF, .*copy its table"),
         ("a.txt", "%PDF-1.7", "it is a PDF, .*copy its table"),
+        ("a.csv", "INSERT INTO t (text,label) VALUES\n('a','b')", "SQL.*export the table as .csv"),
+        ("a.csv", "@RELATION x\n@DATA\n'a',b\n", "a file of Weka.*save it in Weka"),
         ("a.tsv", "#FORMAT=WebAnno TSV 3.3\n", "labels parts of texts.*write each whole text"),
         ("a.txt", "# sent_id = 1\n1\tThe\tthe\n", "a CoNLL file.*write each whole text"),
         ("a.txt", " text | label\n------+----\n a   +| good\n b    | \n", "line 3: a text goes on"),
