@@ -176,7 +176,9 @@ def _read_lines(lines: Sequence[str]) -> "polib.POFile":
         except (OSError, ValueError, LookupError) as error:
             match = re.search(r"\(line (\d+)\):?\s*(.*)", str(error))
             place = int(match[1]) if match else None
-            raise TableError((match and match[2]) or "it is out of place", place) from error
+            torn = any(line.startswith("<<<<<<< ") for line in lines)
+            reason = "a merge of Git was not finished in it" * torn or (match and match[2])
+            raise TableError(reason or "it is out of place", place) from error
 
 
 def _blank_entry(lines: list[str], line: int | None) -> bool:

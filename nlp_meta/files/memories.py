@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from nlp_meta.data.cells import is_empty
+from nlp_meta.data.cells import is_empty, is_missing_word
 from nlp_meta.data.languages import match_tags, same_language
 from nlp_meta.errors import DataError
 from nlp_meta.files.catalogs import po_entries, render_po, ts_entries
@@ -513,6 +513,8 @@ def _nothing(shown: str, left_out: Mapping[str, int], keys: Iterable[str]) -> Da
 
 
 def _flaw(source: str, target: str) -> str | None:
+    if target.lstrip().startswith("#") and is_missing_word(target):  # #N/A of a spreadsheet
+        return ONE_SIDED
     if is_empty(source) or is_empty(target):
         return EMPTY if is_empty(source) and is_empty(target) else ONE_SIDED
     return IDENTICAL if source.strip() == target.strip() else None

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from nlp_meta.data.languages import match_tags, same_language
+from nlp_meta.data.languages import find_language, match_tags, same_language
 from nlp_meta.errors import DataError
 from nlp_meta.files.entries import (
     NO_LANGUAGE,
@@ -101,8 +101,9 @@ def _check_units(file: UserFile, units: Sequence[tuple[Any, Variants]]) -> None:
 def _variants(unit: Any) -> dict[str, list[Any]]:
     variants: dict[str, list[Any]] = {}
     for variant in unit.iterchildren("{*}tuv"):
-        tag = variant.get(_LANG) or variant.get("lang") or ""  # `lang` before TMX 1.4
-        variants.setdefault(tag.strip(), []).append(variant)
+        tag = (variant.get(_LANG) or variant.get("lang") or "").strip()  # `lang` before TMX 1.4
+        tag = find_language(tag) if tag[3:] and tag.isalpha() else tag  # some write English
+        variants.setdefault(tag, []).append(variant)
     return variants
 
 

@@ -1229,6 +1229,7 @@ def test_blank_lines_at_the_end_of_one_text_shift_nothing(tmp_path):
         ("a.strings", '"Save" = "Simpan";', "holds one language"),
         ("app_id.arb", '{"save": "Simpan"}', "holds one language"),
         ("a.ts", "export const save = 1;", "it is no XML"),
+        ("a.po", '<<<<<<< HEAD\nmsgid "a"\nmsgstr "b"\n=======\n', "a merge of Git was not"),
         ("a.tmx", tmx(unit(en="Save", id="Simpan"))[:-30], "its end is missing"),
     ],
 )
@@ -1312,6 +1313,24 @@ def test_a_unit_that_is_no_xml_costs_itself(tmp_path):
 
     assert texts(memory) == (("Save", "Simpan"), ("Open", "Buka"))
     assert "units that are no XML are left out: 1 (line 5)" in memory.notes
+
+
+def test_languages_of_a_memory_may_be_written_in_full(tmp_path):
+    path = put(tmp_path, "a.tmx", tmx(unit(English="Save", Deutsch="Sichern"), header=""))
+
+    memory = read_memory(path, source_lang="eng", target_lang="deu")
+
+    assert texts(memory) == (("Save", "Sichern"),)
+
+
+@pytest.mark.parametrize("error", ["#N/A", "#REF!", "#WERT!"])
+def test_an_error_of_a_spreadsheet_is_no_translation(tmp_path, error):
+    path = put(tmp_path, "a.csv", f"source,target\nSave,Simpan\nOpen,{error}\nKosong,None\n")
+
+    memory = read_memory(path)
+
+    assert texts(memory) == (("Save", "Simpan"), ("Kosong", "None"))
+    assert dict(memory.left_out) == {"one-sided": 1}
 
 
 def test_what_nobody_sees_is_no_sentence(tmp_path):
