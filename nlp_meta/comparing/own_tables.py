@@ -57,7 +57,7 @@ logger = logging.getLogger(__name__)
 LEAST_ROWS = 30
 JUDGED_SHARE = 3
 """A third of a table without test rows of its own is kept for judging, at least."""
-LEAST_JUDGED = 2
+LEAST_JUDGED, _FEW_JUDGED = 2, 30
 """Of one row no interval can be told."""
 OVERLAP_THRESHOLD = 0.7
 RESAMPLES = 2000
@@ -268,12 +268,15 @@ def _compare(
     on_cell: Callable[[int, int], None] | None,
 ) -> str:
     _tell_draws(settings)
+    doubts = doubt_judges(task, leaks)
+    for doubt in doubts:
+        logger.info("%s", doubt)
     bench, folder = Bench(settings, (), task.labels), Path(settings.run.output_dir)
     if isinstance(settings, GenerationComparison):
         # A language that the model does not know stops here, not in the first cell.
         direct(bench.objective(settings.model).backbone, task.language)
     ran = run_comparison(bench, (task,), folder=folder, share=Share(), on_cell=on_cell)
-    ran = replace(ran, notes=(*ran.notes, *notes))
+    ran = replace(ran, notes=(*ran.notes, *notes, *doubts))
     return save_comparison(ran, bench, (task,), leaks, folder=folder)
 
 
@@ -522,6 +525,25 @@ def _tell_draws(settings: AnyComparison) -> None:
         "labels" if isinstance(settings, Comparison) else "pairs",
         enough,
     )
+
+
+def doubt_judges(task: Task, leaks: LeakReport) -> list[str]:
+    """Say what was left out for the rows that judge, and what these cannot tell."""
+    left_out, count = leaks.excluded.get(task.name, {}).get("train", 0), len(task.test)
+    labels = {example.target for example in task.test}
+    doubts = []
+    if left_out:
+        doubts.append(
+            f"{left_out} rows to learn from nearly repeat a row that judges, and are left out."
+        )
+    if 0 < count < _FEW_JUDGED:
+        doubts.append(f"Only {count} rows judge: another {count} may give other scores.")
+    if task.kind == CLASSIFICATION and len(labels) == 1:
+        doubts.append(
+            f"All rows that judge are labeled {min(labels)!r}: no score says how often another "
+            "label is right."
+        )
+    return doubts
 
 
 def _plan_adaptation(

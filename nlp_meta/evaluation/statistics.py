@@ -207,7 +207,8 @@ def resampled_interval(
     with 5 draws of one task where draws are what varies most; over tasks of which that is
     true in 86 % with 3 of them, 88 % with 5 and 92 % with 8. Resampling moves macro-F1 of a
     rare label down, and the interval with it. It moves a small calibration error up so far
-    that the interval would miss it: there the resamples are moved back by their mean.
+    that the interval would miss it: there the resamples are moved back by their mean. Where all
+    rows answer alike, it is Wilson's interval of a share, of 95%.
 
     Raises:
         DataError: What `tabulate` refuses; fewer than 2 test rows in a task or, over
@@ -217,6 +218,10 @@ def resampled_interval(
     check_settings(level, resamples)
     mean = float(np.mean(list(task_means(judged, metric).values())))
     means = resampled_means([judged], metric, over_tasks=over_tasks, resamples=resamples, seed=seed)
+    if metric in SHARES and np.ptp(means[0]) == 0:  # no row answered otherwise
+        return Interval(
+            mean, *share_interval(mean, len({row for one in judged for row in one.rows}))
+        )
     return percentile_interval(mean, center_errors(metric, means[0], mean), level)
 
 

@@ -12,9 +12,11 @@ from nlp_meta.comparing.own_tables import (
     build_settings,
     check_budgets,
     compare_table,
+    doubt_judges,
     read_start,
 )
 from nlp_meta.data.answers import Prediction
+from nlp_meta.data.leaks import check_leaks
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.errors import DataError, LabelError, SettingsError
 from nlp_meta.files.tables import LabeledTable
@@ -59,6 +61,21 @@ def test_draws_are_as_many_as_a_difference_needs_and_slow_methods_are_named():
     wanted = replace(WANTED, methods=("all",), draws=None, title="labeled.csv, 80 rows")
     settings = build_settings(wanted, model, how, [8], folder="")
     assert (settings.comparison.draws, settings.comparison.title) == (10, "labeled.csv, 80 rows")
+
+
+def test_what_rows_that_judge_cannot_tell_is_told():
+    """By hand: 2 of the 40 rows to learn from are among those that judge."""
+    task = table(40, test=40)
+    few = replace(task, test=tuple(e for e in table(0, test=6).test if e.target == "bad"))
+    leaking = replace(task, test=(*task.test, *task.train[:2]))
+    told = {}
+    for name, given in {"whole": task, "few": few, "leaking": leaking}.items():
+        (kept,), leaks = check_leaks((), (given,), overlap="exclude", threshold=1.0)
+        told[name] = doubt_judges(kept, leaks)
+
+    assert told["whole"] == []
+    assert "Only 3 rows judge" in told["few"][0] and "labeled 'bad'" in told["few"][1]
+    assert told["leaking"][0].startswith("2 rows to learn from nearly repeat a row that judges")
 
 
 def test_a_single_row_judges_nothing():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nlp_meta.data.answers import Prediction
+from nlp_meta.data.answers import Prediction, share_interval
 from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.evaluation import statistics
 from nlp_meta.evaluation.judged import Judged
@@ -45,6 +45,14 @@ def random_judged(tasks: int, draws: int, rows: int, *, seed: int = 0) -> list[J
     return [
         one for task in range(tasks) for one in judged_of(right[task].tolist(), task=f"t{task:02}")
     ]
+
+
+def test_rows_that_all_answer_alike_have_the_interval_of_a_share():
+    found = resampled_interval(
+        judged_of([[1, 1, 1]] * 2), "accuracy", over_tasks=False, level=0.95, resamples=50, seed=0
+    )
+
+    assert (found.low, found.high) == share_interval(1.0, 3)
 
 
 def test_a_row_is_resampled_once_for_all_draws():
