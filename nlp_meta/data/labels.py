@@ -430,6 +430,12 @@ def _note_slips(
             f"{near!r}, and counts as a label of its own{lost}: join them with "
             f"{_say_map(label, near)}"
         )
+    return (*notes, *_note_kinds(counts))
+
+
+def _note_kinds(counts: Mapping[str, int]) -> list[str]:
+    """Labels that programs have made: dates, names without a meaning, numbers."""
+    notes = []
     days = [
         label for label in counts if _DAY.fullmatch(label.rstrip(".")) or _DATE.fullmatch(label)
     ]
@@ -455,7 +461,7 @@ def _note_slips(
             f"the labels are {len(counts)} numbers such as {_listed(counts)}: they are learned as "
             "names, of which none is more than another"
         )
-    return tuple(notes)
+    return notes
 
 
 def _find_near(label: str, others: Sequence[str]) -> str | None:

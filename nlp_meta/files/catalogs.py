@@ -177,8 +177,9 @@ def _read_lines(lines: Sequence[str]) -> "polib.POFile":
             match = re.search(r"\(line (\d+)\):?\s*(.*)", str(error))
             place = int(match[1]) if match else None
             torn = any(line.startswith("<<<<<<< ") for line in lines)
-            reason = "a merge of Git was not finished in it" * torn or (match and match[2])
-            raise TableError(reason or "it is out of place", place) from error
+            reason = (match and match[2]) or "it is out of place"
+            reason = "a merge of Git was not finished in it" if torn else reason
+            raise TableError(reason, place) from error
 
 
 def _blank_entry(lines: list[str], line: int | None) -> bool:
