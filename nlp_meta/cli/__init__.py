@@ -119,7 +119,10 @@ def read_options(words: Sequence[str]) -> Namespace:
         Beside the options of the command: `command`, `json`, `parser`, its own, and `inputs`.
     """
     chosen = next((word for word in words if not word.startswith("-")), None)
-    options = build_parser([chosen] if chosen in COMMANDS else []).parse_args(repeat_data(words))
+    parser = build_parser([chosen] if chosen in COMMANDS else [])
+    options, unknown = parser.parse_known_args(repeat_data(words))
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     options.inputs = find_inputs(words)
     return options
 

@@ -368,7 +368,7 @@ def find_card(name_or_path: str | os.PathLike[str]) -> Path:
     """Resolve a shipped card's name, or the path of a card of one's own.
 
     Raises:
-        CardError: It is neither; lists the cards there are.
+        CardError: It is neither; names one that is spelled alike.
     """
     written = os.fspath(name_or_path)
     if written.endswith(".md") and Path(written).is_file():
@@ -377,10 +377,10 @@ def find_card(name_or_path: str | os.PathLike[str]) -> Path:
     if written in known:
         return cards_folder() / f"{written}.md"
     nearest = get_close_matches(written, known, n=1)
-    hint = f"did you mean '{nearest[0]}'? Else write" if nearest else "write"
+    hint = f"did you mean '{nearest[0]}'?" if nearest else "correct it"
     raise CardError(
-        f"cannot find card '{written}': a path ending in .md or one of the shipped cards is "
-        f"needed ({', '.join(known)}); {hint} one of them in `data.cards`"
+        f"cannot find card '{written}': a path ending in .md, or a name that `nlp-meta cards` "
+        f"lists, is needed; {hint}"
     )
 
 

@@ -59,7 +59,7 @@ def choose_form(forms: Forms, arguments: Sequence[str]) -> type[Any]:
             return form
     raise SettingsError(
         f"cannot tell what to run from '{path}': `skills` with one of {', '.join(forms)} is "
-        "needed; start from a file in recipes/configs"
+        "needed; start from one that `nlp-meta train --list` shows"
     )
 
 
@@ -150,8 +150,8 @@ def _split(arguments: Sequence[str]) -> tuple[Path, list[tuple[str, str]]]:
             overrides.append((_in_full(name.removeprefix("--")), value))
     if path is None:
         raise SettingsError(
-            "cannot tell what to run: a config is needed; name one of recipes/configs with "
-            "`--config`"
+            "cannot tell what to run: a config is needed; name a file, or one that `nlp-meta train "
+            "--list` shows, with `--config`"
         )
     return path, overrides
 
@@ -169,13 +169,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     except (OSError, YamlError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(
-            f"cannot read the config '{path}' ({reason}): a YAML file, or the name of a config of "
-            "the recipes, is needed; change `--config`"
+            f"cannot read the config '{path}' ({reason}): a YAML file, or a name that `nlp-meta "
+            "train --list` shows, is needed; change `--config`"
         ) from error
     if not isinstance(values, dict):
         raise SettingsError(
             f"cannot read the config '{path}': sections with keys are needed; "
-            "start from a file in recipes/configs"
+            "start from one that `nlp-meta train --list` shows"
         )
     return values
 

@@ -149,7 +149,9 @@ def test_the_command_trains_the_start_that_the_recipe_trains(trained):
     one, other = [(folder / "adapter_model.safetensors").read_bytes() for folder in folders]
     assert one == other
     unknown = trained.run("nlp-meta", "train", "--config", "no_such")
-    assert unknown.returncode == 2 and "or the name of a config of the recipes" in unknown.stderr
+    assert (
+        unknown.returncode == 2 and "or a name that `nlp-meta train --list` shows" in unknown.stderr
+    )
 
 
 def test_trackers_get_every_outer_step(trained):

@@ -740,7 +740,7 @@ def test_errors_of_the_library_name_options_of_the_command(
         ("push folder --repo-id me/x --privat", "did you mean `--private`?"),
         ("cards psh", "did you mean `push`?"),
         ("train --config x --outer.step 5", "did you mean `--outer.steps`?"),
-        ("push folder --repo-id me/x --strange", "unrecognized arguments: --strange; see "),
+        ("push folder --repo-id me/x --strange", "--strange; see `nlp-meta push --help`"),
     ],
 )
 def test_a_word_that_is_almost_one_of_ours_is_answered_with_it(
