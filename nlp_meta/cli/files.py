@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Data = Path | tuple[Path, Path]
 """What is given as `--data`: a file, or two aligned texts."""
 
-ALIKE, MOST_COMPARED = 0.8, 10_000
-"""How like each other texts must be to be told as near repeats, and among how many rows."""
+ALIKE, MOST_ROWS, MOST_SIGNS = 0.8, 2_000, 300
+"""Near repeats are as like each other as this, sought among so many rows and signs of each."""
 
 Columns = Mapping[str, Sequence[str | int | float]]
 """The cells of a table, by the names of its columns."""
@@ -68,7 +68,7 @@ def describe_near(table: "LabeledTable") -> list[str]:
     """Say that many rows nearly repeat others, which folds and test rows then share."""
     from nlp_meta.data.leaks import find_repeats
 
-    texts = table.texts[:MOST_COMPARED]
+    texts = [text[:MOST_SIGNS] for text in table.texts[:MOST_ROWS]]
     near = [match for match in find_repeats(texts, threshold=ALIKE) if match.similarity < 1]
     if 20 * len(near) < len(texts):
         return []
