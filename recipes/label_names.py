@@ -5,8 +5,8 @@ python recipes/label_names.py recipes/configs/compare_labels_english.yaml \\
 The encoder of the config as it is, mean-pooled, or a start through a head. `chance` draws labels,
 `majority` gives the most frequent one, `names` answers by what labels are called, `adapt` makes a
 head over features and n-grams, `named` around what names say where labels do not contradict them;
-`mixed_up` is `named` with the names of other labels of the task. Macro-F1; standard errors over
-tasks.
+`mixed_up` is `named` with the names of other labels of the task; `stepped`, from 32 labels on, is
+what `nlp-meta adapt` gives: `named`, then inner steps. Macro-F1; standard errors over tasks.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from measures.rungs import SEED, look, name_rungs, plain_start, split_views
 from nlp_meta.data.episodes import evaluation_episode
 from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.files.outputs import check_file, write_file
+from nlp_meta.models.label_judge import LEAST
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.classification import to_predictions
 from nlp_meta.settings import DataSettings, ModelSettings
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", help="names of tasks (default: all of the split)")
     parser.add_argument("--base", help="folder of the encoder (default: as the config names it)")
     parser.add_argument("--start", help="folder of a start whose features are taken")
+    parser.add_argument("--product", default="builtin:reviews-en", help="what `stepped` adapts")
     parser.add_argument("--labels", type=int, nargs="*", default=[0, 8, 16, 50])
     parser.add_argument("--draws", type=int, default=2)
     parser.add_argument("--output", type=Path, required=True, help="gets the scores as JSON")
@@ -51,6 +53,7 @@ def main() -> None:
     else:
         base = options.base or settings.model_name_or_path
         model = plain_start(replace(settings, model_name_or_path=base))
+    product_start = MetaModel.from_pretrained(options.product)
     scores: dict[str, dict[str, dict[str, list[float]]]] = {}
     for task in [task for task in tasks if not options.tasks or task.name in options.tasks]:
         draws = list(product(options.labels, range(options.draws)))
@@ -61,8 +64,15 @@ def main() -> None:
         seen, places = look(model, task, episodes)
         for (labels, _), episode in zip(draws, episodes, strict=True):
             views = split_views(seen, places, episode)
-            for way, logits in name_rungs(model, task, episode, views):
-                answers = to_predictions(logits.log_softmax(-1), task.labels, task.labels)
+            answered = {
+                way: to_predictions(logits.log_softmax(-1), task.labels, task.labels)
+                for way, logits in name_rungs(model, task, episode, views)
+            }
+            if labels >= LEAST:
+                texts, targets = zip(*((e.source, e.target) for e in episode.support), strict=True)
+                adapted = product_start.adapt(texts, targets)
+                answered["stepped"] = adapted.predict([e.source for e in episode.query])
+            for way, answers in answered.items():
                 at = scores.setdefault(str(labels), {}).setdefault(way, {})
                 at.setdefault(task.name, []).append(episode_scorer("macro_f1")(episode, answers))
         print(task.name, flush=True)

@@ -33,7 +33,7 @@ from nlp_meta.errors import DataError
 from nlp_meta.progress import quiet_libraries, show_count
 
 if TYPE_CHECKING:
-    from nlp_meta.models.classification import AdaptedModel
+    from nlp_meta.models.classification import AdaptationReport, AdaptedModel
     from nlp_meta.models.companion import CompanionReport
     from nlp_meta.models.generation import GenerationModel
     from nlp_meta.models.retrieval import RetrievalModel, RetrievalReport
@@ -288,11 +288,9 @@ def _describe_labels(adapted: "AdaptedModel", options: Namespace) -> tuple[Facts
         facts = {
             "examples": f"{report.examples}, of which {report.examples_cut} cut to the length "
             "that the encoder takes",
-            "steps": "none: a head over features and n-grams was made"
-            if report.by_views
-            else f"{report.steps} at learning rate {report.learning_rate:g}",
+            "steps": _describe_steps(report),
             "temperature": "learned on other tasks"
-            if report.by_views
+            if report.by_views and not report.steps
             else f"{report.temperature:.3f}",
             "held-out accuracy": f"{report.held_out_accuracy:.3f} "
             f"[{report.held_out_low:.3f}, {report.held_out_high:.3f}]",
@@ -305,6 +303,14 @@ def _describe_labels(adapted: "AdaptedModel", options: Namespace) -> tuple[Facts
         words += ["--text-column", options.text_column]
     facts["next"] = _next("predict", options, *words, "--output", "predictions.csv")
     return facts, record
+
+
+def _describe_steps(report: "AdaptationReport") -> str:
+    taken = f"{report.steps} at learning rate {report.learning_rate:g}"
+    if not report.by_views:
+        return taken
+    head = "a head over features and n-grams"
+    return f"{taken}, behind {head}" if report.steps else f"none: {head} was made"
 
 
 def _describe_companion(report: "CompanionReport | None") -> str:

@@ -23,6 +23,7 @@ from nlp_meta.models.adaptation import Adaptation, Adapted
 from nlp_meta.models.classification import AdaptedModel, narrow_labels
 from nlp_meta.models.companion import Companion
 from nlp_meta.models.generation import learn_writing
+from nlp_meta.models.label_judge import count_passed
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.retrieval import learn_matches
 from nlp_meta.objectives.classification import Classification
@@ -276,7 +277,7 @@ def _build_product(bench: Bench, folder: str, *, mixed: bool) -> Method:
     passed: Callable[[int], int] = partial(count_examples, PASSES * how.inner.steps, how.minibatch)
     if how.trust is not None:
         facts["choice"] = {"chosen": "on other tasks"}
-        least, passed = 1, int
+        least, passed = 1, int if bench.knows(model) else count_passed
     return Method(
         learn,
         max(least * len(bench.labels), len(bench.labels) + 1),

@@ -195,9 +195,11 @@ def _adaptation(facts: CardFacts) -> str:
         name, commit = map(escape_markdown_code, (str(start["name"]), str(start["commit"])))
         origin = f"{name} at commit {commit}"
     if "examples_cut" in done:
-        way = f"in {done['steps']} steps at learning rate {done['learning_rate']:g}"
-        if done.get("by_views"):
-            way = "by a head over its features and n-grams, trusted as other tasks taught"
+        steps = f"in {done['steps']} steps at learning rate {done['learning_rate']:g}"
+        head = "by a head over its features and n-grams, trusted as other tasks taught"
+        way = steps if not done.get("by_views") else head
+        if done.get("by_views") and done["steps"]:
+            way = f"{head}, and behind it {steps}"
         how = (
             f" to {done['examples']} labeled texts of its owner's {way}; {done['examples_cut']} "
             "texts were cut to the length that the encoder takes"
@@ -281,8 +283,9 @@ def _calibration(facts: CardFacts) -> str:
         ]
         if errors:
             sentences.append(f"Expected calibration error: {', '.join(errors)}.")
-    temperature = facts.record["adaptation"].get("temperature")
-    if facts.record["adaptation"].get("by_views"):
+    done = facts.record["adaptation"]
+    temperature = done.get("temperature")
+    if done.get("by_views") and not done["steps"]:
         sentences.append("How sure its answers are was learned on other tasks.")
     elif temperature is not None:
         sentences.append(f"Temperature {temperature:.3f}, fitted on held-out folds and folded in.")

@@ -33,10 +33,18 @@ from nlp_meta.meta.inner_loop import Weights, repeat
 from nlp_meta.models.adaptation import FOLDS, Adaptation, adapt
 from nlp_meta.models.builders import Encoder, build_classifier, load_encoder
 from nlp_meta.models.companion import FACTORS, Companion, CompanionReport, find_companion
-from nlp_meta.models.label_judge import LabelJudge
+from nlp_meta.models.label_judge import BEHIND, LEAST, LabelJudge, SteppedHead, step_behind
 from nlp_meta.models.label_names import NAMED_LABELS, begin_at_names, check_descriptions
 from nlp_meta.models.texts import check_support, count_cut, count_unknown
-from nlp_meta.models.views import MOST_EXAMPLES, NEW_LABELS, Views, judge_views, look_at, make_head
+from nlp_meta.models.views import (
+    MOST_EXAMPLES,
+    NEW_LABELS,
+    ViewHead,
+    Views,
+    judge_views,
+    look_at,
+    make_head,
+)
 from nlp_meta.objectives.classification import FROM_SUPPORT, Classification, pair_answers
 from nlp_meta.objectives.ngrams import NgramModel, held_out_parts, narrow_ngrams
 from nlp_meta.progress import Ticker
@@ -63,8 +71,8 @@ class AdaptationReport:
         examples_cut: Texts longer than the encoder takes.
         examples_unknown: Texts of which the encoder knows nothing.
         spellings: Labels as they were written -> their names.
-        by_views: A head over views was made, with trust that other tasks taught, and no step was
-            taken.
+        by_views: A head over views was made, with trust that other tasks taught; `steps` were taken
+            behind it.
         held_out: How sure each answer to a held-out example was, and whether it was right; what
             a bound on confidence promises is read off them.
         companion: What the same folds said of character n-grams; None where none were asked.
@@ -363,25 +371,67 @@ def _see(
     on_step: Callable[[int, int], None] | None,
     descriptions: Mapping[str, str],
 ) -> _Learned:
-    """Adapt by a head over the start's features and n-grams, trusted as other tasks taught."""
-    tick, trust, labels = Ticker(on_step, total=1), how.trust or {}, objective.labels
+    """Adapt by a head over the start's features and n-grams, trusted as other tasks taught.
+
+    Where the start does not know the labels, inner steps follow behind that head.
+    """
+    labels, trust = objective.labels, how.trust or {}
     texts = [example.source for example in support]
     targets = np.array([labels.index(example.target) for example in support])
     plain, views = see_texts(objective, start, texts, prior=prior, ngrams=when != "none")
     own = objective.own_head(plain)
+    is_new = own is None
     if named := begin_at_names(exact(objective), plain, views, targets, descriptions):
         trust, (views, own) = NAMED_LABELS, named
-    head = make_head(trust, views, targets, labels=labels, head=own, prior=prior)
-    last = objective.plan.head[-1]
-    weights = {**plain, last + WEIGHT: head.weight, last + BIAS: head.bias}
-    device = objective.backbone.device
-    weights = {name: value.detach().to(device, copy=True) for name, value in weights.items()}
-    parts = held_out_parts(support, folds=FOLDS, seed=seed)
+    make = partial(make_head, trust, labels=labels, head=own, prior=prior)
+    head = make(views, targets)
+    parts = [sorted(part) for part in held_out_parts(support, folds=FOLDS, seed=seed)]
     right, report, pairs = judge_views(trust, views, targets, parts, head=head)
-    companion = None if head.ngrams is None else Companion(head.ngrams, 1.0, 1.0)
-    tick()
     judged = sorted(place for part in parts for place in part)
+    if is_new and parts and len(support) >= LEAST:
+        rest = [np.setdiff1d(np.arange(len(targets)), part) for part in parts]
+        heads = [*(make(views[kept], targets[kept]) for kept in rest), head]
+        tick = Ticker(on_step, total=1 + BEHIND.steps)
+        episode = Episode("support", labels, tuple(support), (), 0)
+        stepped = step_behind(objective, plain, heads, episode, views.counts, parts, on_step=tick)
+        return _learn_stepped(objective, stepped, head, report, judged)
+    last, device = objective.plan.head[-1], objective.backbone.device
+    weights = {**plain, last + WEIGHT: head.weight, last + BIAS: head.bias}
+    weights = {name: value.detach().to(device, copy=True) for name, value in weights.items()}
+    companion = None if head.ngrams is None else Companion(head.ngrams, 1.0, 1.0)
+    Ticker(on_step, total=1)()
     return _Learned(weights, companion, report, 0, 1.0, right, judged, by_views=True, pairs=pairs)
+
+
+def _learn_stepped(
+    objective: Classification,
+    stepped: SteppedHead,
+    head: ViewHead,
+    report: CompanionReport | None,
+    judged: Sequence[int],
+) -> _Learned:
+    """The same of inner steps behind a head; what held-out parts say is of these."""
+    alone, both, companion = stepped.encoder, stepped.both, None
+    if head.ngrams is not None and report is not None:
+        companion = Companion(head.ngrams, 1.0, 1 / both.temperature)
+        report = replace(
+            report,
+            encoder_accuracy=alone.accuracy,
+            encoder_loss=alone.loss,
+            mixed_accuracy=both.accuracy,
+            mixed_loss=both.loss,
+        )
+    return _Learned(
+        _cool(objective, stepped.weights, both.temperature),
+        companion,
+        report,
+        BEHIND.steps,
+        both.temperature,
+        both.accuracy,
+        judged,
+        by_views=True,
+        pairs=pair_answers(both.logs, stepped.targets),
+    )
 
 
 def fit_start(
@@ -503,10 +553,11 @@ def _report(
     texts = [example.source for example in support]
     judged = [texts[place] for place in learned.held_out]
     low, high = share_interval(learned.accuracy, len(first_places(judged, key=text_key)))
+    inner = BEHIND if learned.by_views and learned.steps else how.inner
     return AdaptationReport(
         examples=len(support),
         steps=learned.steps,
-        learning_rate=how.inner.learning_rate,
+        learning_rate=inner.learning_rate,
         temperature=learned.temperature,
         held_out_accuracy=learned.accuracy,
         held_out_low=low,

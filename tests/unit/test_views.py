@@ -14,6 +14,7 @@ from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.heads import kernel_head
 from nlp_meta.errors import DivergedError, LabelError, MetaModelError
 from nlp_meta.meta.inner_loop import InnerLoop
+from nlp_meta.models import classification, label_judge
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import AdaptedModel
@@ -268,6 +269,45 @@ def test_labels_that_a_start_never_saw_are_read_from_the_encoder_as_it_was(make_
     model.save_pretrained(tmp_path / "model")
     loaded = AdaptedModel.from_pretrained(tmp_path / "model")
     np.testing.assert_allclose(table(loaded.predict(NEW)), table(model.predict(NEW)), atol=1e-6)
+
+
+MANY = [*TEXTS, *(f"{text} again" for text in TEXTS)]
+NAMES = [{"negative": "refund", "positive": "thanks"}[name] for name in TARGETS * 2]
+
+
+def test_steps_follow_behind_the_head_of_labels_that_a_start_never_saw(make_model, tmp_path):
+    done = []
+    start = make_model()
+    model = start.adapt(MANY, NAMES, on_step=lambda *at: done.append(at))
+
+    report = model.report
+    assert (report.by_views, report.steps, report.learning_rate) == (True, 10, 1e-3)
+    assert done[-1] == (11, 11)
+    assert len(report.held_out) == len(MANY)
+    right = [good for _, good in report.held_out]
+    assert sum(right) / len(right) == pytest.approx(report.held_out_accuracy)
+    assert report.companion.mixed_accuracy == report.held_out_accuracy
+    model.save_pretrained(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "and behind it in 10 steps at learning rate 0.001" in card
+    assert f"Temperature {report.temperature:.3f}, fitted on held-out folds" in card
+    loaded = AdaptedModel.from_pretrained(tmp_path / "model")
+    np.testing.assert_allclose(table(loaded.predict(NEW)), table(model.predict(NEW)), atol=1e-6)
+    assert start.adapt(MANY[:31], NAMES[:31]).report.steps == 0
+    assert start.adapt(MANY, TARGETS * 2).report.steps == 0
+
+
+@pytest.mark.parametrize("companion", ["auto", "none"])
+def test_without_a_step_the_head_and_what_is_held_out_stay(make_model, monkeypatch, companion):
+    """Another route: parts are judged by `judge_views`; only the temperature is new."""
+    monkeypatch.setattr(label_judge, "BEHIND", InnerLoop(0, 1e-3, "adam"))
+    stepped = make_model(head="ridge").adapt(MANY, NAMES, companion=companion)
+    monkeypatch.setattr(classification, "LEAST", 1000)
+    plain = make_model(head="ridge").adapt(MANY, NAMES, companion=companion)
+
+    assert stepped.report.held_out_accuracy == pytest.approx(plain.report.held_out_accuracy)
+    first, second = (np.diff(np.log(table(model.predict(NEW)))) for model in (stepped, plain))
+    np.testing.assert_allclose(first * stepped.report.temperature, second, atol=1e-4)
 
 
 def test_numbers_of_another_version_are_refused(make_model, tmp_path):
