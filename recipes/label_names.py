@@ -70,14 +70,15 @@ def main() -> None:
             }
             if labels >= LEAST:
                 texts, targets = zip(*((e.source, e.target) for e in episode.support), strict=True)
-                adapted = product_start.adapt(texts, targets)
+                same = {label: label for label in targets}
+                adapted = product_start.adapt(texts, targets, label_map=same)
                 answered["stepped"] = adapted.predict([e.source for e in episode.query])
             for way, answers in answered.items():
                 at = scores.setdefault(str(labels), {}).setdefault(way, {})
                 at.setdefault(task.name, []).append(episode_scorer("macro_f1")(episode, answers))
         print(task.name, flush=True)
+        write_file(options.output, json.dumps(scores, indent=1) + "\n")
     show(scores)
-    write_file(options.output, json.dumps(scores, indent=1) + "\n")
 
 
 def show(scores: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> None:

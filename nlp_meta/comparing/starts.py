@@ -15,6 +15,7 @@ from typing import Any
 from nlp_meta.comparing.bench import BYTES_A_NUMBER, UNMOVED, Bench, Method, name_training
 from nlp_meta.data.answers import Learned, LearnedWithFacts, Prediction
 from nlp_meta.data.cards import CLASSIFICATION
+from nlp_meta.data.cells import is_missing_word
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Queries, SupportSet
 from nlp_meta.evaluation.answers import episode_scorer
 from nlp_meta.evaluation.protocol import hash_support
@@ -319,9 +320,11 @@ def _adapt(
         bench.clock.charge(seconds)
         return adapted
     began = bench.clock.read()
+    labels = [example.target for example in support_set.examples]
     adapted = model.adapt(
         support_set.texts,
-        [example.target for example in support_set.examples],
+        labels,
+        label_map={label: label for label in labels if is_missing_word(label)},
         seed=bench.settings.run.seed,
         companion="none" if apart else "auto",
     )
