@@ -278,7 +278,7 @@ def save_start() -> Callable[..., Path]:
         skills = ("classification",)
         how: dict[str, Any] = {"classification": {}}
         weights = BaseWeights(str(base), None, "")
-        record = Record(START, skills, asdict(model), ("bad", "good"), how, {}, provenance, weights)
+        record = Record(START, skills, asdict(model), ("bad", "good"), how, provenance, weights)
         with write_folder(folder, layout_of(START, skills)) as draft:
             save_file({"lora": torch.zeros(2)}, draft.path / ADAPTER)
             config = LoraConfig(r=2, lora_alpha=4, base_model_name_or_path=str(base))
