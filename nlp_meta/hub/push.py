@@ -105,7 +105,7 @@ def push_folder(
             to,
             there,
             sent,
-            message=f"Push a model ({record.title}) with nlp-meta",
+            message=f"Push {record.title} with nlp-meta",
             gone=sorted(there.files.intersection(MODEL_FILES) - sent.keys()),
             left_out=staged.left_out,
             notes=notes,

@@ -356,8 +356,8 @@ class Record:
 
     @property
     def title(self) -> str:
-        """Its role and skills in words, such as `start of classification and retrieval`."""
-        words = {START: "start", ADAPTED: "adapted model"}
+        """Its role and skills in words, such as `a start of classification and retrieval`."""
+        words = {START: "a start", ADAPTED: "an adapted model"}
         return f"{words.get(self.role, self.role)} of {' and '.join(self.skills)}"
 
 
@@ -427,8 +427,8 @@ def find_model(
     if role not in (None, record.role) or (skill is not None and skill not in record.skills):
         wanted = Record(role or record.role, (skill,) if skill else record.skills, {}, (), {})
         raise MetaModelError(
-            f"cannot use '{name_or_path}': it is the {record.title} and one that is the "
-            f"{wanted.title} is needed; {_advise(record, role=role, skill=skill)}"
+            f"cannot use '{name_or_path}': it is {record.title} and {wanted.title} is "
+            f"needed; {_advise(record, role=role, skill=skill)}"
         )
     if role is None:
         return folder, record

@@ -353,7 +353,7 @@ def test_what_adapt_cannot_do_with_pairs_is_one_sentence(train, adapted, mixed, 
     good = ["--data", str(memory), "--output-dir", str(train.root / "never")]
     cases = [
         ([str(mixed), *good, "--source-lang", "eng"], "without `--target-lang`"),
-        ([str(adapted), *good, *ADAPT], "it is the adapted model of retrieval"),
+        ([str(adapted), *good, *ADAPT], "it is an adapted model of retrieval"),
         ([str(mixed), *good, *ADAPT, "--max-rows", "20"], "at most 20 are taken"),
         ([str(mixed), "--data", str(few), *good[2:], *ADAPT], "at least 4 are needed"),
         ([str(mixed), *good, *ADAPT, "--source-column", "x"], "'x'"),

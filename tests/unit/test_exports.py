@@ -399,7 +399,7 @@ def test_command_refuses_what_it_cannot_export(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("mine")
     words = {
-        "it is the start of classification and one that is the adapted model of classification": [
+        "it is a start of classification and an adapted model of classification": [
             str(meta),
             "--output-dir",
             str(tmp_path / "new"),
