@@ -316,7 +316,7 @@ def _describe_steps(report: "AdaptationReport") -> str:
 def _describe_companion(report: "CompanionReport | None") -> str:
     if report is None:
         return "not asked for"
-    mixed = f"weight {report.weight:g}"
+    mixed = f"weight {report.weight:.2g}"
     accuracies = (
         f"held-out accuracy {report.encoder_accuracy:.3f} without them, "
         f"{report.ngram_accuracy:.3f} alone, {report.mixed_accuracy:.3f} mixed"

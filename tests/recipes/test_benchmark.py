@@ -73,7 +73,8 @@ def test_the_benchmark_runs_and_keeps_rows_of_earlier_runs(
 
     assert done.returncode == 0, done.stderr
     rows = json.loads(output.read_text(encoding="utf-8"))["rows"]
-    plain = next(row for row in rows if row["name"].endswith("plain loop, float32"))
+    # In the precision that the processor multiplies fastest; beside another the row has no target.
+    plain = next(row for row in rows if "plain loop, " in row["name"] and row["target"])
     assert plain["low"] == plain["ratio"] == plain["high"]
     assert plain["met"] == (plain["ratio"] >= plain["target"])
 
