@@ -410,14 +410,14 @@ def _learn_stepped(
     report: CompanionReport | None,
     judged: Sequence[int],
 ) -> _Learned:
-    """The same of inner steps behind a head; what held-out parts say is of these."""
-    alone, both, companion = stepped.encoder, stepped.both, None
+    """What the steps behind a head gave, with what held-out parts said after them."""
+    encoder, both, companion = stepped.encoder, stepped.both, None
     if head.ngrams is not None and report is not None:
         companion = Companion(head.ngrams, 1.0, 1 / both.temperature)
         report = replace(
             report,
-            encoder_accuracy=alone.accuracy,
-            encoder_loss=alone.loss,
+            encoder_accuracy=encoder.accuracy,
+            encoder_loss=encoder.loss,
             mixed_accuracy=both.accuracy,
             mixed_loss=both.loss,
         )

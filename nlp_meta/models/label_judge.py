@@ -22,7 +22,7 @@ from nlp_meta.objectives.classification import Classification, fit_temperature, 
 
 BEHIND = InnerLoop(10, 1e-3, "adam")
 """Inner steps behind a head over views, for labels that a start never saw: number and rate were
-chosen on 25 English tasks of meta-train and meta-validation (`recipes/RESULTS.md`)."""
+chosen on 27 English tasks of meta-train and meta-validation (`recipes/RESULTS.md`)."""
 MINIBATCH, LEAST = 16, 32
 """Examples of one such step, and of the smallest support set that takes them."""
 
@@ -160,10 +160,11 @@ def step_behind(
     encoder = torch.cat(plain.predict(of_folds, plain.query_batches(folds))).double()
     logs, places = encoder, [place for part in parts for place in part]
     if counts is not None:
-        said = [h.ngrams.scores(counts[p]) for h, p in zip(heads, parts, strict=False) if h.ngrams]
-        logs = encoder + torch.from_numpy(np.concatenate(said))
+        pairs = zip(heads[:-1], parts, strict=True)
+        scores = [head.ngrams.scores(counts[part]) for head, part in pairs if head.ngrams]
+        logs = encoder + torch.from_numpy(np.concatenate(scores))
     targets = torch.tensor([support.labels.index(support.support[p].target) for p in places])
     both = judge_logs(logs, targets)
-    alone = judge_logs(encoder, targets, temperature=both.temperature)
-    ended = {name: value[-1].detach().clone() for name, value in fast.items()}
-    return SteppedHead(ended, alone, both, targets)
+    without = judge_logs(encoder, targets, temperature=both.temperature)
+    of_whole = {name: value[-1].detach().clone() for name, value in fast.items()}
+    return SteppedHead(of_whole, without, both, targets)

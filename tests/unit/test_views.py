@@ -1,5 +1,6 @@
 """The head over views: its mode, the linear models it becomes, and how its trust is learned."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.heads import kernel_head
 from nlp_meta.errors import DivergedError, LabelError, MetaModelError
+from nlp_meta.files.outputs import seal
 from nlp_meta.meta.inner_loop import InnerLoop
 from nlp_meta.models import classification, label_judge
 from nlp_meta.models.adaptation import Adaptation
@@ -317,6 +319,18 @@ def test_numbers_of_another_version_are_refused(make_model, tmp_path):
     })  # fmt: skip
     start.save_pretrained(tmp_path / "start")
     with pytest.raises(MetaModelError, match="install the version that saved it"):
+        MetaModel.from_pretrained(tmp_path / "start")
+
+
+def test_a_start_of_before_loads_where_it_learned_no_rates(make_model, tmp_path):
+    make_model().save_pretrained(tmp_path / "start")
+    record = tmp_path / "start" / "nlp_meta.json"
+    values = json.loads(record.read_text(encoding="utf-8"))
+
+    record.write_text(json.dumps(seal({**values, "step_sizes": {}})), encoding="utf-8")
+    assert MetaModel.from_pretrained(tmp_path / "start").labels == LABELS
+    record.write_text(json.dumps(seal({**values, "step_sizes": {"a": 0.5}})), encoding="utf-8")
+    with pytest.raises(MetaModelError, match="step_sizes"):
         MetaModel.from_pretrained(tmp_path / "start")
 
 
