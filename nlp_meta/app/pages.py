@@ -138,13 +138,14 @@ class Pages:
             ending = "".join(Path(re.sub(r"[^\w.-]", "_", name)).suffixes[-2:]).lower()
             paths.append(self.project.folder / f"dropped{place}{ending[-16:]}")
             paths[-1].write_bytes(content)
+        names = [name[-200:] for name, _ in files]
+        self.project.write_fact("names", [[path.name for path in paths], names])
         if len(paths) > 1:
             for path in paths:
                 read_sentences(path)
         elif not has_memory(paths[0]):
             read_dropped(paths[0])
         page = "/pairs" if len(paths) > 1 or has_memory(paths[0]) else "/columns"
-        names = [name[-200:] for name, _ in files]
         dropped = {"paths": [path.name for path in paths], "names": names, "next": page}
         self.project.write_fact("dropped", dropped)
         return RedirectResponse(page, status_code=303)
@@ -516,8 +517,11 @@ def add_pages(app: FastAPI, project: Project, order: Order) -> None:
 
     @app.exception_handler(NlpMetaError)
     def tell(request: Request, error: NlpMetaError) -> Response:
-        name = "problem" if "hx-request" in request.headers else "error"
-        return pages.show(name, message=str(error), status=422)
+        page = "problem" if "hx-request" in request.headers else "error"
+        message = str(error)
+        for kept, name in zip(*(project.read_fact("names") or ((), ())), strict=True):
+            message = message.replace(str(project.folder / kept), name)
+        return pages.show(page, message=message, status=422)
 
 
 def _add_reading(app: FastAPI, pages: Pages) -> None:

@@ -135,7 +135,8 @@ def _train_start(settings: "MetaTraining", screen: Screen) -> Mapping[str, objec
     for skill, how in model.adaptation.items():
         inner = how.inner
         facts[skill] = f"{inner.steps} steps of {inner.optimizer} at {inner.learning_rate}"
-    show_facts(screen, facts | {"next": _name_next(folder)})
+    command = f"nlp-meta adapt {shlex.quote(folder)} --data labeled.csv --output-dir adapted"
+    show_facts(screen, facts | {"next": command})
     pushed = push_finished(settings)
     record = {"output_dir": folder, **_plain(ended), "pushed": None}
     return record if pushed is None else {**record, "pushed": show_pushed(pushed, screen)}
@@ -183,7 +184,3 @@ def _leave(accelerator: Any, screen: Screen, *, stopped_at: int | None) -> None:
 
 def _plain(ended: Any) -> dict[str, object]:
     return {name: getattr(ended, name) for name in ("step", "best_step", "best_score")}
-
-
-def _name_next(folder: str) -> str:
-    return f"nlp-meta adapt {shlex.quote(folder)} --data labeled.csv --output-dir adapted"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nlp_meta.comparing.bench import AnyComparison, Bench
-from nlp_meta.comparing.methods import READY, MethodRow, methods_of
+from nlp_meta.comparing.methods import READY, methods_of
 from nlp_meta.comparing.recommendation import Recommendation, recommend
 from nlp_meta.comparing.run import run_comparison, save_comparison
 from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
@@ -585,7 +585,8 @@ def name_methods(wanted: OwnComparison, skill: str, *, may_be_joint: bool = True
     if wanted.joint is not None:
         lines |= {name: f"{row} {wanted.joint}" for name, row in joint.items()}
     if wanted.methods == ("all",):
-        return {name: line for name, line in lines.items() if not _is_costly(name, table)}
+        costly = {name for name, row in table.items() if row.costly}
+        return {name: line for name, line in lines.items() if name not in costly}
     models = [name for name in wanted.methods if name.startswith(f"{READY}:")]
     if READY in table:
         lines |= {name: f"{READY} {name.removeprefix(f'{READY}:')}" for name in models}
@@ -599,7 +600,3 @@ def name_methods(wanted: OwnComparison, skill: str, *, may_be_joint: bool = True
             )
     # A name is one of files too.
     return {re.sub(r"[^\w.-]+", "_", name): lines[name] for name in wanted.methods}
-
-
-def _is_costly(name: str, table: Mapping[str, MethodRow]) -> bool:
-    return name in table and table[name].costly

@@ -165,7 +165,10 @@ def run_comparison(
     path = folder / f".{share.rank}.lock"
     append_text(path, "", argument="run.output_dir")
     with hold(path, argument="run.output_dir"):
-        return _run(bench, tasks, rows, folder=folder, share=share, on_cell=on_cell)
+        try:
+            return _run(bench, tasks, rows, folder=folder, share=share, on_cell=on_cell)
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _run(

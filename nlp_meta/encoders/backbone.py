@@ -325,7 +325,7 @@ def load_backbone(
         config = load_config(path, **hub_options)
         model = _load_model(path, config, pooling=pooling, options=options)
         check_vocabulary(getattr(model, "encoder", model), tokenizer)
-    _check_length(name, config, tokenizer, max_tokens)
+    check_length(name, config, tokenizer, max_tokens)
     model.requires_grad_(False).eval().to(device)
     head = _head_layers(model)
     return Backbone(model, tokenizer, name, pooling, head, prefix_text, max_tokens)
@@ -394,9 +394,10 @@ def _load_model(
 POOLER_FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
 
 
-def _check_length(
+def check_length(
     name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> None:
+    """Refuse to cut texts at more tokens than an encoder has places for."""
     positions = int(getattr(config, "max_position_embeddings", max_tokens))
     # These number positions from the padding index on, so two of them are never used.
     numbered = "roberta" in config.model_type or config.model_type in ("camembert", "mpnet")

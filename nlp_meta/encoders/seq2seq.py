@@ -29,6 +29,7 @@ from nlp_meta.data.clock import Clock
 from nlp_meta.data.languages import LanguageTag, common_codes, name_language, parse_tag, split_pair
 from nlp_meta.encoders.backbone import (
     Turn,
+    check_length,
     check_vocabulary,
     copy_apart,
     load_config,
@@ -304,7 +305,7 @@ def load_seq2seq(
             **hub_options,
         )
         check_vocabulary(model, tokenizer)
-    _check_length(name, config, tokenizer, max_tokens)
+    check_length(name, config, tokenizer, max_tokens)
     model.requires_grad_(False).eval().to(device)
     languages = read_languages(config, tokenizer, name=name, begin=_begin(name, model))
     return Seq2Seq(model, tokenizer, name, languages, max_tokens)
@@ -364,15 +365,3 @@ def _begin(name: str, model: PreTrainedModel) -> int:
             "encoder-decoder needs; change `model.model_name_or_path`"
         )
     return known[0]
-
-
-def _check_length(
-    name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> None:
-    longest = int(getattr(config, "max_position_embeddings", max_tokens))
-    longest = min(longest, int(tokenizer.model_max_length))
-    if not 3 <= max_tokens <= longest:
-        raise BackboneError(
-            f"cannot cut texts at {max_tokens} tokens for '{name}': 3 to {longest} are needed; "
-            "change `model.max_tokens`"
-        )

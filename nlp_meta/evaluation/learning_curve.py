@@ -97,7 +97,7 @@ def gain_of(scored: ScoresBySize, labels: int, *, more: int, level: float) -> In
         SettingsError: A level that is not between 0 and 1.
     """
     check_settings(level, len(scored.resampled))
-    curves = _fit_all(scored)
+    curves = fit_curves(scored.sizes, np.vstack([scored.scores, scored.resampled]))
     gains = _predict(curves, labels + more) - _predict(curves, labels)
     return percentile_interval(float(gains[0]), gains[1:], level)
 
@@ -106,11 +106,6 @@ def curve_of(scored: ScoresBySize, sizes: Sequence[int]) -> Numbers:
     """Scores of the fitted curve at some numbers of labels, `(sizes,)`."""
     curve = fit_curves(scored.sizes, scored.scores[None])
     return np.array([_predict(curve, size)[0] for size in sizes])
-
-
-def _fit_all(scored: ScoresBySize) -> Numbers:
-    """Curves of the scores, first, and of each resample."""
-    return fit_curves(scored.sizes, np.vstack([scored.scores, scored.resampled]))
 
 
 def _predict(curves: Numbers, labels: float) -> Numbers:
@@ -221,7 +216,8 @@ def break_even(
     # Of order statistics, as nothing lies between a number and infinity.
     low = ordered[math.floor((1 - level) / 2 * (resamples - 1))]
     high = ordered[math.ceil((1 + level) / 2 * (resamples - 1))]
-    return BreakEven(*(_or_none(value) for value in (crossings[0], low, high)))
+    ends = (crossings[0], low, high)
+    return BreakEven(*(float(value) if math.isfinite(value) else None for value in ends))
 
 
 def first_crossings(labels: Numbers, curves: Numbers, scores: Numbers) -> Numbers:
@@ -244,10 +240,6 @@ def first_crossings(labels: Numbers, curves: Numbers, scores: Numbers) -> Number
     between = np.expm1(places[left] + share * (places[right] - places[left]))
     crossings = np.where(share == 1, labels[right], between)
     return np.where(reached.any(1), crossings, np.inf)
-
-
-def _or_none(labels: float) -> float | None:
-    return float(labels) if math.isfinite(labels) else None
 
 
 def _check_labels(curve: Mapping[int, object]) -> list[int]:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from nlp_meta.errors import DataError
-from nlp_meta.tables.contents import ARCHIVE, JSON, TEXT, WORKBOOK, find_kind
+from nlp_meta.tables.contents import ARCHIVE, JSON, TEXT, WORKBOOK, find_kind, find_mark
 
 # Why an entry is not used as a pair of sentences.
 HEADER, OBSOLETE, LOCKED = "header", "obsolete", "locked"
@@ -55,13 +55,6 @@ _ANY_TABLE = ("xls", "tab", "psv", "dat", "train", "valid", "test")
 """Endings that tables of many kinds have; what is in such a file says which."""
 # A packed file that grows beyond this is a mistake or an attack.
 _LARGEST = 2**30
-_BOMS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 _CHANCE = 10
 # home.title, /home/title, home/title/0, {{home.title}}, 1001
 _KEY = re.compile(
@@ -201,8 +194,7 @@ def decode_declared(file: UserFile, declared: str | None) -> tuple[str, str, tup
                 "one such as utf-8 or windows-1252 is needed; correct `encoding`"
             )
         return decode_text(file, encoding=encoding).removeprefix("\ufeff"), encoding, ()
-    marked = next((name for mark, name in _BOMS.items() if content.startswith(mark)), None)
-    marked = marked or looks_like_utf16(content)
+    marked = find_mark(content) or looks_like_utf16(content)
     if marked is not None:
         return decode_text(file, encoding=marked).removeprefix("\ufeff"), marked, ()
     named = _text_encoding(declared or "utf-8")

@@ -144,7 +144,7 @@ def _read(
     lines = file.form == "txt" or file.content.startswith(b"__label__")
     if lines and label_column and b"__label__" not in file.content and has_tabs(file.content):
         lines = False
-    lines = lines and find_kind(file.content).is_read
+    lines = lines and find_kind(file.content).is_read and reading.sheet is None
     if lines and not has_header(_decode(file, reading.encoding).text, known):
         rows = _read_lines(file, reading, text_column, label_column)
     else:

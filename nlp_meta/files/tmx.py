@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from locale import windows_locale
 from typing import Any
 
 from nlp_meta.data.languages import find_language, match_tags, same_language
@@ -46,7 +47,7 @@ def tmx_entries(file: UserFile, *, source_lang: str | None, target_lang: str | N
     _check_units(file, units)
     tags = tuple(dict.fromkeys(tag for _, variants in units for tag in variants if tag))
     header = document.root.find("{*}header")
-    named = "" if header is None else header.get("srclang") or ""
+    named = "" if header is None else _read_tag(header.get("srclang") or "")
     source = _choose(file, source_lang, tags, likely=named, taken=target_lang, option="source")
     target = _choose(file, target_lang, tags, likely="", taken=source, option="target")
     if set(match_tags(source, tags)) == set(match_tags(target, tags)):
@@ -101,10 +102,19 @@ def _check_units(file: UserFile, units: Sequence[tuple[Any, Variants]]) -> None:
 def _variants(unit: Any) -> dict[str, list[Any]]:
     variants: dict[str, list[Any]] = {}
     for variant in unit.iterchildren("{*}tuv"):
-        tag = (variant.get(_LANG) or variant.get("lang") or "").strip()  # `lang` before TMX 1.4
-        tag = find_language(tag) if tag[3:] and tag.isalpha() else tag  # some write English
-        variants.setdefault(tag, []).append(variant)
+        tag = variant.get(_LANG) or variant.get("lang") or ""  # `lang` before TMX 1.4
+        variants.setdefault(_read_tag(tag), []).append(variant)
     return variants
+
+
+def _read_tag(written: str) -> str:
+    """A tag as it is; some tools write a name of the language, or its number of Windows."""
+    tag = written.strip()
+    if number := int(tag) if tag.isdecimal() and len(tag) < 6 else 0:
+        # Below 1024 it says no region: 9 is English.
+        language = windows_locale.get(number + 0x400, tag).partition("_")[0]
+        return windows_locale.get(number, tag) if number > 0x3FF else language
+    return find_language(tag) if tag[3:] and tag.isalpha() else tag
 
 
 def _entries(unit: Any, variants: Variants, source: str, target: str) -> Iterator[Entry]:

@@ -416,8 +416,9 @@ def find_model(
     folder = place_start(name_or_path) if shipped else Path(name_or_path)
     pulled = not folder.is_dir()
     if pulled and (is_local(name_or_path) or folder.exists()):
+        there = "it is a file" if folder.exists() else "there is no such folder here"
         raise MetaModelError(
-            f"cannot load '{name_or_path}': {_describe_place(folder)} and the folder of a saved "
+            f"cannot load '{name_or_path}': {there} and the folder of a saved "
             "model, or its name on the Hub such as me/real-estate-sentiment, is needed; correct "
             "the path"
         )
@@ -439,11 +440,6 @@ def find_model(
     weights = record.base or BaseWeights(record.model["model_name_or_path"], None, "")
     place = place_base(record.model, weights, name=name_or_path, base=base, pulled=pulled)
     return folder, replace(record, model={**record.model, **place})
-
-
-def _describe_place(path: Path) -> str:
-    """What is in the place of a folder."""
-    return "it is a file" if path.exists() else "there is no such folder here"
 
 
 def _advise(record: Record, *, role: str | None, skill: str | None) -> str:

@@ -96,15 +96,6 @@ class AdaptationReport:
     held_out: tuple[tuple[float, bool], ...] = ()
     text_hashes: tuple[str, ...] = ()
 
-    @classmethod
-    def read(cls, stored: Mapping[str, Any]) -> "AdaptationReport | None":
-        """Read what was saved; None where nothing was.
-
-        Raises:
-            MetaModelError: Keys are missing, or values are of another type.
-        """
-        return read_part(cls, stored, what=ADAPTATION) if stored else None
-
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AdaptedModel(Model):
@@ -240,7 +231,8 @@ def read_adapted(saved: Saved, settings: ModelSettings, encoder: Encoder) -> Ada
         MetaModelError: Its files do not hold what its record promises.
     """
     folder, record = saved.folder, saved.record
-    report = AdaptationReport.read(record.adaptation)
+    done = record.adaptation
+    report = read_part(AdaptationReport, done, what=ADAPTATION) if done else None
     objective = build_classifier(settings, labels=record.labels, beside=encoder)
     weights = load_weights(folder, record, backbone=objective.backbone, plan=objective.plan)
     companion = None

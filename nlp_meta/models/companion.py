@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from nlp_meta.data.answers import Prediction
-from nlp_meta.data.inputs import check_choice
 from nlp_meta.data.tasks import Example
-from nlp_meta.models.adaptation import FOLDS, WHEN
+from nlp_meta.models.adaptation import FOLDS
 from nlp_meta.objectives.classification import fit_temperature, log_probabilities, to_predictions
 from nlp_meta.objectives.ngrams import NgramModel, fit_ngrams, held_out_parts
 
@@ -127,11 +126,6 @@ def find_companion(
     report = CompanionReport(on, weight, fitted.prior_scale, *right, *losses)
     companion = Companion(fitted.model, 1 - weight, weight / cold) if on else None
     return companion, report, mixed if on else encoder
-
-
-def check_when(when: object) -> None:
-    """Refuse a word that is none of `WHEN`."""
-    check_choice(when, WHEN, "companion")
 
 
 def _weigh(encoder: Tensor, ngrams: Tensor, targets: Tensor) -> tuple[float, Tensor]:

@@ -86,15 +86,6 @@ class GenerationReport:
     is_new: bool
     seconds: float
 
-    @classmethod
-    def read(cls, stored: Mapping[str, Any]) -> "GenerationReport | None":
-        """Read what was saved; None where nothing was.
-
-        Raises:
-            MetaModelError: Keys are missing, or values are of another type.
-        """
-        return read_part(cls, stored, what=ADAPTATION) if stored else None
-
 
 @dataclass(frozen=True, slots=True)
 class _Languages:
@@ -221,7 +212,7 @@ class GenerationModel(Model):
         done = dict(record.adaptation)
         parts = {key: done.pop(key) for key in _Languages.__slots__ if key in done}
         languages = read_part(_Languages, parts, what=ADAPTATION)
-        report = GenerationReport.read(done)
+        report = read_part(GenerationReport, done, what=ADAPTATION) if done else None
         weights = load_weights(
             saved.folder, record, backbone=objective.backbone, plan=objective.plan
         )

@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix, diags_array, vstack
 from nlp_meta.data.episodes import count_texts, split_folds
 from nlp_meta.data.tasks import Example, Task
 from nlp_meta.encoders.plain_ngrams import hash_ngrams
+from nlp_meta.errors import SettingsError
 
 Array = NDArray[np.float64]
 
@@ -229,6 +230,16 @@ def log_softmax(logits: Array) -> Array:
     shifted = logits - logits.max(axis=1, keepdims=True)
     logs: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return logs
+
+
+def check_folds(regularization: Sequence[float], folds: int) -> None:
+    """Refuse values of `C`, or a number of folds, that nothing can be chosen by."""
+    if not regularization or min(regularization) <= 0 or folds < 2:
+        raise SettingsError(
+            f"cannot cross-validate regularization {list(regularization)} in {folds} folds: at "
+            "least one value, all above 0, and at least 2 folds are needed; change "
+            "`regularization` or `folds`"
+        )
 
 
 def held_out_parts(examples: Sequence[Example], *, folds: int, seed: int) -> list[list[int]]:

@@ -14,7 +14,13 @@ from nlp_meta.data.answers import Learned, Prediction, Ranking, Rival, Translati
 from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap
 from nlp_meta.errors import SettingsError
-from nlp_meta.objectives.ngrams import Array, NgramModel, fit_ngrams, held_out_parts
+from nlp_meta.objectives.ngrams import (
+    Array,
+    NgramModel,
+    check_folds,
+    fit_ngrams,
+    held_out_parts,
+)
 from nlp_meta.objectives.retrieval import rank_candidates
 
 
@@ -37,12 +43,7 @@ def ngrams(
         SettingsError: No value of `C`, one that is not above 0, or fewer than 2 folds.
             Learning raises EpisodeError for a support set of fewer than 2 labels.
     """
-    if not regularization or min(regularization) <= 0 or folds < 2:
-        raise SettingsError(
-            f"cannot cross-validate regularization {list(regularization)} in {folds} folds: at "
-            "least one value, all above 0, and at least 2 folds are needed; change "
-            "`regularization` or `folds`"
-        )
+    check_folds(regularization, folds)
 
     def learn(support_set: SupportSet) -> Learned:
         present = _present_labels(support_set)

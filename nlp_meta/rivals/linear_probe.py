@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from nlp_meta.data.answers import Learned, Prediction, Rival
 from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.encoders.prefix import Embed
-from nlp_meta.errors import SettingsError, need_packages
+from nlp_meta.errors import need_packages
+from nlp_meta.objectives.ngrams import check_folds
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -37,12 +38,7 @@ def linear_probe(embed: Embed, *, regularization: Sequence[float], folds: int, s
         SettingsError: No value of `C`, one that is not above 0, or fewer than 2 folds.
             Learning raises EpisodeError for a support set of fewer than 2 labels.
     """
-    if not regularization or min(regularization) <= 0 or folds < 2:
-        raise SettingsError(
-            f"cannot cross-validate regularization {list(regularization)} in {folds} folds: at "
-            "least one value, all above 0, and at least 2 folds are needed; change "
-            "`regularization` or `folds`"
-        )
+    check_folds(regularization, folds)
     need_packages("compare `linear_probe`", "sklearn", extra="compare")
     strengths = sorted(regularization)
 

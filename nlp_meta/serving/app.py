@@ -37,7 +37,7 @@ from nlp_meta.errors import MetaModelError, NlpMetaError, OutputError, RequestEr
 from nlp_meta.files.outputs import check_folder
 from nlp_meta.hub.records import ADAPTED
 from nlp_meta.hub.storage import layout_of
-from nlp_meta.models.companion import check_when
+from nlp_meta.models.adaptation import WHEN
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.serving.batches import Batcher
 from nlp_meta.serving.bodies import (
@@ -274,7 +274,7 @@ class Service:
 
     async def adapt(self, body: AdaptBody) -> dict[str, object]:
         check_name(body.domain)
-        check_when(body.companion)
+        check_choice(body.companion, WHEN, "companion")
         check_request(body.texts, self.limits, labels=body.labels)
         if not body.replace and body.domain in self.pack.domains:
             raise RequestError(

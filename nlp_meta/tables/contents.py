@@ -57,6 +57,8 @@ _MAGIC = {
     b"CREATE TABLE": ("a list of SQL statements", _SQL),
     b"-- MySQL dump": ("a dump of a database", _SQL),
     b"--\n-- PostgreSQL": ("a dump of a database", _SQL),
+    b"-[ RECORD": ("a listing of a database, a cell in each line", _SQL),
+    b"*" * 27: ("a listing of a database, a cell in each line", _SQL),
     b"@RELATION": ("a file of Weka (.arff)", "save it in Weka as .csv"),
     b"@relation": ("a file of Weka (.arff)", "save it in Weka as .csv"),
     b"-DOCSTART-": ("a CoNLL file, which labels words", _WHOLE),
@@ -238,7 +240,7 @@ def decode_bytes(content: bytes, *, encoding: str | None = None) -> Decoded:
 
 
 def _decode(content: bytes, encoding: str | None) -> Decoded:
-    marked = _find_mark(content)
+    marked = find_mark(content)
     if encoding is not None:
         text = _decode_as(content, _check_name(encoding, marked), marked)
         is_doubtful = not codecs.lookup(encoding).name.startswith("utf") and _is_mostly_utf8(
@@ -266,7 +268,8 @@ def line_of(content: bytes, place: int) -> int:
     return max(before.count(b"\n"), before.count(b"\r")) + 1
 
 
-def _find_mark(content: bytes) -> str | None:
+def find_mark(content: bytes) -> str | None:
+    """The encoding whose byte order mark a file begins with."""
     return next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
 
 

@@ -23,8 +23,10 @@ _AS_TEXT = re.compile(r'\A="(.*)"\Z', re.DOTALL)
 """A text that a spreadsheet is to take for no number: ="007"."""
 _RULE = re.compile(r"\s*[+|├┌└╞╔╠╚]?(?=.*[+┼┬┴╪╬╦╩])[-=─═+┼┬┴╪╬╦╩]{5,}[+|┤┐┘╡╗╣╝]?\s*")
 _BARS = str.maketrans("│║", "||")
-_COUNTED = re.compile(r"\s*(\(\d+ \w+\)|\d+ rows? in set.*)\s*")
+_COUNTED = re.compile(r"\s*(\(\d+ \w+\)|\d+ rows? in set.*|Time: .*)\s*")
 """What programs of databases draw around tables, and write below them."""
+_GOES_ON = re.compile(r"[+\u21b5](\||\s*\Z)|\u2026\||(\A|\|)[.\u2026]")
+"""Where psql breaks a text: the marks stand beside a bar, where else a blank does."""
 _SAMPLE = 1000
 """Lines that are looked at."""
 _HEADER_LINES = 50
@@ -397,15 +399,21 @@ def _unbox(lines: list[str]) -> list[str]:
         return lines
     rule = rules[0] if (before and "|" in before[-1]) or not rules[1:] else rules[1]
     drawn = [line.translate(_BARS) for line in lines]
-    for place in range(len(drawn)):
-        if place in rules or _COUNTED.fullmatch(drawn[place]):
+    bars = next(line for line in drawn[rule - 1 :: -1] if line.strip()).count("|")
+    is_grid = "=" in drawn[rule] and len([place for place in rules if place > rule]) > 1
+    for place, line in enumerate(drawn):
+        if place in rules or _COUNTED.fullmatch(line):
             drawn[place] = "|--|" if place == rule else ""
-        elif re.search(r"\+(\||\s*\Z)", drawn[place]):
+        elif (
+            _GOES_ON.search(line)
+            or (place > rule and line.strip() and line.count("|") < bars)
+            or (is_grid and place > rule + 1 and line.strip() and place - 1 not in rules)
+        ):
             raise TableError(
-                "a text goes on in the line after it (+)",
+                "it is part of a text of several lines",
                 place + 1,
                 needed="a text in one line is needed",
-                remedy="export the table as CSV, in psql with --csv",
+                remedy="export the table as CSV, in psql with --csv, in MySQL with --batch",
             )
     return drawn
 
@@ -530,14 +538,12 @@ def _find_names(
         for place in islice(sample, _HEADER_LINES):
             names = [_clean_name(cell) for cell in Dialect(separator).split(sample[place])[0]]
             # One word alone stands in a sentence too.
-            is_sure = len(known) > 1 or place == min(sample) or _are_names(names)
+            is_sure = (
+                len(known) > 1 or place == min(sample) or not re.search(r"[^\w.-]", "".join(names))
+            )
             if is_sure and set(known) <= set(names):
                 return separator, place
     return None
-
-
-def _are_names(cells: Sequence[str]) -> bool:
-    return all(re.fullmatch(r"[\w.-]*", cell) for cell in cells)
 
 
 def _clean_name(name: str) -> str:

@@ -71,6 +71,12 @@ def parse_table(
     if kind.name == WORKBOOK:
         rows = read_workbook(content, known=names, sheet=reading.sheet, **wanted)
         return _tell(rows, form, _WORKBOOK_FORMS, "a workbook")
+    if reading.sheet is not None:
+        raise TableError(
+            f"it is no workbook and has no sheet {reading.sheet!r}",
+            needed="a workbook is needed to take a sheet of",
+            remedy="leave `sheet` out, or name the workbook",
+        )
     if form == PARQUET:
         raise TableError("it is no Parquet file")
     decoded = decode_bytes(content, encoding=reading.encoding)

@@ -121,7 +121,9 @@ def diagnose(
     Args:
         at_steps: Numbers of steps that losses are taken after; the last is the longest.
     """
-    scores, support_loss, query_loss, sizes = (_by_step(at_steps) for _ in range(4))
+    scores, support_loss, query_loss, sizes = (
+        {step: list[float]() for step in at_steps} for _ in range(4)
+    )
     relative: dict[str, list[float]] = {}
     for stacked in in_stacks(episodes, size=stack):
         support, start = begin_episodes(objective, meta_parameters, stacked, minibatch=minibatch)
@@ -147,10 +149,6 @@ def diagnose(
         {step: fmean(values) for step, values in sizes.items()},
         {group: fmean(values) for group, values in relative.items()},
     )
-
-
-def _by_step(at_steps: Sequence[int]) -> dict[int, list[float]]:
-    return {step: [] for step in at_steps}
 
 
 @torch.no_grad()

@@ -108,6 +108,7 @@ def test_what_is_no_table_is_refused_in_a_sentence(tmp_path, name, content):
         page = client.post("/drop", files={"table": (name, content)})
 
     assert page.status_code == 422 and "cannot" in page.text
+    assert (name in page.text or "this table" in page.text) and "dropped" not in page.text
     assert {path.parent.name for path in tmp_path.rglob("*") if path.is_file()} == {"p"}
 
 

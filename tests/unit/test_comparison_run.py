@@ -160,6 +160,7 @@ def test_more_draws_and_methods_add_to_what_is_there(tasks, tmp_path):
     first = run(bench({"ngrams": "ngrams"}, draws=1), tasks, tmp_path)
     more = run(bench({"ngrams": "ngrams", "again": "ngrams"}), tasks, tmp_path)
 
+    assert not list(tmp_path.glob(".*.lock"))
     both = {key: more.records[key] for key in first.records}
     assert both == dict(first.records)
     assert {key.method for key in more.records} == {"ngrams", "again"}

@@ -435,6 +435,20 @@ def test_two_languages_of_many_are_chosen(tmp_path, source, target, pairs):
     assert memory.left_out == ({"one-sided": 1} if len(pairs) == 1 else {})
 
 
+@pytest.mark.parametrize(
+    "tags", [("1033", "1057"), ("9", "33"), ("EN-US", "ID-ID"), ("en_us", "IND")]
+)
+def test_tags_are_read_as_tools_write_them(tmp_path, tags):
+    """In Windows 1033 and 1057 are American English and Indonesian, 9 and 33 the languages."""
+    content = tmx(unit(aa="one", bb="satu"), header='srclang="aa"')
+    content = content.replace('"aa"', f'"{tags[0]}"').replace('"bb"', f'"{tags[1]}"')
+    path = put(tmp_path, "a.tmx", content)
+
+    for source, target in (("eng", "ind"), ("en-US", "id-ID"), (None, None)):
+        memory = read_memory(path, source_lang=source, target_lang=target)
+        assert texts(memory) == (("one", "satu"),)
+
+
 def test_an_equal_region_is_taken_before_another(tmp_path):
     path = put(tmp_path, "a.tmx", tmx(unit(en="one", pt_BR="um", pt_PT="um (PT)")))
 

@@ -103,7 +103,22 @@ def test_json_values_are_rows_whatever_stands_between_them(tmp_path, joint):
         ("a.csv", "@RELATION x\n@DATA\n'a',b\n", "a file of Weka.*save it in Weka"),
         ("a.tsv", "#FORMAT=WebAnno TSV 3.3\n", "labels parts of texts.*write each whole text"),
         ("a.txt", "# sent_id = 1\n1\tThe\tthe\n", "a CoNLL file.*write each whole text"),
-        ("a.txt", " text | label\n------+----\n a   +| good\n b    | \n", "line 3: a text goes on"),
+        *(
+            ("a.txt", drawn, f"line {line}: it is part of a text of several lines")
+            for line, drawn in (
+                (3, " text | label\n------+----\n a   +| good\n b    | \n"),
+                (3, " text | label\n──────┼────\n a   ↵│ good\n b    │ \n"),
+                (4, " text | label\n------+----\n a    | good\n.b    | \n"),
+                (4, " text | label\n------+----\n a    | good\n b    : \n"),
+                (4, f"{RULE}\n| text | label |\n{RULE}\n| a\nb | good |\n{RULE}\n"),
+                (
+                    5,
+                    "+---+---+\n| text | label |\n+===+===+\n| a | good |\n| b |  |\n+---+---+\n"
+                    "| c | bad |\n+---+---+\n",
+                ),
+            )
+        ),
+        ("a.txt", "-[ RECORD 1 ]\ntext | a\nlabel | good\n", "a listing of a database.*as .csv"),
         ("a.csv", "<!doctype html><p>Sign in", "it is a web page.*load it anew"),
         ("a.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel 97-2003.*save it as .xlsx"),
         ("a.csv", "text,label\n" + "a,pos\nb,neg\n" * 3 + '"c,pos\nd",neg\n', "line 8: its quote"),
@@ -223,6 +238,9 @@ def test_one_of_several_sheets_is_the_users_to_say(tmp_path):
     assert read(tmp_path, content, "table.xlsx", sheet="June").texts == ("b",)
     with pytest.raises(DataError, match=r"no sheet 'July'.*'May', 'June'"):
         read(tmp_path, content, "table.xlsx", sheet="July")
+    for name in ("table.csv", "table.txt"):
+        with pytest.raises(DataError, match=r"no workbook.*leave `sheet` out"):
+            read(tmp_path, b"text,label\na,good\nb,bad\n", name, sheet="July")
 
 
 def test_a_workbook_of_charts_alone_is_named(tmp_path):
