@@ -125,12 +125,7 @@ def show_count(
         console: Where; None takes standard error.
     """
     console = console or Console(stderr=True)
-    columns = (
-        TextColumn(title),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     disabled = not (enabled and console.is_terminal)
     bar = Progress(*columns, console=console, transient=True, disable=disabled)
     task, lines = bar.add_task("", total=None), _Lines(console, title)

@@ -25,13 +25,7 @@ from scipy.sparse import vstack
 
 from nlp_meta.app.pairs import PairLearner
 from nlp_meta.comparing.explanation import Explanation, explain
-from nlp_meta.comparing.suggestion import (
-    LEAST_PER_LABEL,
-    LEVEL,
-    RESAMPLES,
-    choose,
-    judge_sizes,
-)
+from nlp_meta.comparing.suggestion import LEAST_PER_LABEL, LEVEL, RESAMPLES, choose, judge_sizes
 from nlp_meta.data.answers import share_interval
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.duplicates import first_places, text_key

@@ -34,16 +34,7 @@ from nlp_meta.app.tables import (
 )
 from nlp_meta.errors import DataError, NlpMetaError
 from nlp_meta.escapes import visible
-from nlp_meta.files.projects import (
-    ACCEPTED,
-    LABELED,
-    OPEN,
-    REJECTED,
-    SKIPPED,
-    UNSURE,
-    Project,
-    Row,
-)
+from nlp_meta.files.projects import ACCEPTED, LABELED, OPEN, REJECTED, SKIPPED, UNSURE, Project, Row
 
 Order = Callable[[str], None]
 Word = Annotated[str, Form()]
@@ -458,9 +449,7 @@ def _advise_pairs(figures: Mapping[str, Any] | None) -> str:
 
 
 def _advise(
-    counts: Mapping[str, int],
-    figures: Mapping[str, Any] | None,
-    curve: Mapping[str, Any] | None,
+    counts: Mapping[str, int], figures: Mapping[str, Any] | None, curve: Mapping[str, Any] | None
 ) -> str:
     """What to do next, in a sentence."""
     if sum(count > 1 for count in counts.values()) < 2:

@@ -276,12 +276,7 @@ def _wanted(options: Namespace, *, metric: str, title: str) -> "OwnComparison":
 
 
 def _show(
-    answer: str,
-    options: Namespace,
-    screen: Screen,
-    *,
-    counted: str,
-    facts: Mapping[str, str],
+    answer: str, options: Namespace, screen: Screen, *, counted: str, facts: Mapping[str, str]
 ) -> Mapping[str, object]:
     """Show the scores of a finished comparison, for people, and give them for machines.
 

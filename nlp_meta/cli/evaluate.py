@@ -149,10 +149,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
 
         model = load_answering(options, table.texts)
         match = match_test_labels(
-            table.labels or (),
-            model.labels,
-            label_map=options.label_map,
-            spellings=model.spellings,
+            table.labels or (), model.labels, label_map=options.label_map, spellings=model.spellings
         )
         true = match.labels
         model, narrowed = _narrow(model, true) if is_start(options.model) else (model, ())
@@ -221,10 +218,7 @@ def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:
     targets, answers = [pair.target for pair in memory.pairs], list(map(Translation, texts))
     signatures = {metric: signature_of(metric, model.target_lang) for metric in metrics}
     scores = {
-        metric: {
-            **_score(targets, answers, metric, (model.target_lang,)),
-            "signature": signature,
-        }
+        metric: {**_score(targets, answers, metric, (model.target_lang,)), "signature": signature}
         for metric, signature in signatures.items()
     }
     facts = _describe(memory, cut, f"{len(texts)}; 95% intervals over pairs")

@@ -125,10 +125,7 @@ def _describe_bound(
             f"{promise.answered:.0%} of {len(held_out)} held-out answers that are as sure"
         )
     rest = f"{rows - unsure} of {rows} rows, {answered:.1%}"
-    facts = {
-        "answered": f"{rest}, at confidence {bound:g} or more",
-        "promised accuracy": words,
-    }
+    facts = {"answered": f"{rest}, at confidence {bound:g} or more", "promised accuracy": words}
     record = {"unsure": unsure, "answered": answered, "min_confidence": bound}
     return facts, {**record, "promised": None if promise is None else asdict(promise)}
 

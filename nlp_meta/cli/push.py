@@ -20,15 +20,8 @@ EXAMPLE = "nlp-meta push adapted --repo-id me/real-estate-sentiment --private"
 
 
 _SHARED: Mapping[str, Mapping[str, Any]] = {
-    "token": {
-        "metavar": "TOKEN",
-        "help": "access token (default: HF_TOKEN, or `hf auth login`)",
-    },
-    "private": {
-        "action": "store_true",
-        "default": None,
-        "help": "make a new repository private",
-    },
+    "token": {"metavar": "TOKEN", "help": "access token (default: HF_TOKEN, or `hf auth login`)"},
+    "private": {"action": "store_true", "default": None, "help": "make a new repository private"},
     "revision": {"metavar": "BRANCH", "help": "branch to push to (default: main)"},
     "hub_base_model": {
         "metavar": "NAME[@REVISION]",
@@ -65,9 +58,7 @@ def add_destination(main: "Group", hub: "Group") -> None:
     hub.add_argument("--create-pr", action="store_true", help="propose the push as a pull request")
     hub.add_argument("--tag", metavar="TAG", help="name for the commit, such as v1.0")
     hub.add_argument(
-        "--commit-message",
-        metavar="TEXT",
-        help="summary of the commit (default: role and skills)",
+        "--commit-message", metavar="TEXT", help="summary of the commit (default: role and skills)"
     )
     hub.add_argument(
         "--exist-ok",

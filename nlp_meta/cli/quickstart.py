@@ -32,10 +32,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         from nlp_meta.training.quickstart import run_quickstart
 
         result = run_quickstart(
-            output_dir=options.output_dir,
-            seed=options.seed,
-            progress=True,
-            replace=options.replace,
+            output_dir=options.output_dir, seed=options.seed, progress=True, replace=options.replace
         )
     methods = {name: asdict(score) for name, score in result.methods.items()}
     rows = [

@@ -40,10 +40,7 @@ def add_options(command: ArgumentParser) -> None:
         help=f"of hybrid, adapt, {METHODS}; or all (default: those that take seconds)",
     )
     main.add_argument(
-        "--metric",
-        choices=METRICS,
-        default="accuracy",
-        help="what decides (default: %(default)s)",
+        "--metric", choices=METRICS, default="accuracy", help="what decides (default: %(default)s)"
     )
     add_shared(command.add_argument_group("data"), *LABEL_OPTIONS, *READING)
     _add_validation(command)

@@ -17,10 +17,7 @@ def add_options(command: ArgumentParser) -> None:
         "folder", type=Path, metavar="DIR", help="a training run, or a folder with several"
     )
     main.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="the page (default: runs.html in DIR)",
+        "--output", type=Path, metavar="FILE", help="the page (default: runs.html in DIR)"
     )
     add_shared(main, "--replace")
 

@@ -146,11 +146,7 @@ def _train_small_model(settings: "SmallTraining", screen: Screen) -> Mapping[str
     """The steps of `recipes/multitask_train.py` that build an encoder-decoder."""
     from nlp_meta.training.plan import load_splits
     from nlp_meta.training.run import start_accelerator
-    from nlp_meta.training.small_model import (
-        save_small_model,
-        score_small_model,
-        train_small_model,
-    )
+    from nlp_meta.training.small_model import save_small_model, score_small_model, train_small_model
 
     accelerator = start_accelerator(settings.run)
     train, validation = load_splits(settings.data, "meta-train", "meta-validation")

@@ -212,12 +212,7 @@ def _read_hub(card: DataCard, task: TaskCard, split: str) -> tuple[Row, ...]:
     records = _load_hub(card.hub, task.hub, split, card=card)
     kept = [row for row in records if _passes(card, row, task.hub.filter or {}, place=place)]
     return _normalize(
-        kept,
-        card=card,
-        task=task,
-        columns=card.hub.columns,
-        labels=card.hub.labels,
-        place=place,
+        kept, card=card, task=task, columns=card.hub.columns, labels=card.hub.labels, place=place
     )
 
 

@@ -13,14 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nlp_meta.meta.inner_loop import (
-    InnerLoop,
-    Loss,
-    Minibatch,
-    Weights,
-    adapt,
-    mean_gradient,
-)
+from nlp_meta.meta.inner_loop import InnerLoop, Loss, Minibatch, Weights, adapt, mean_gradient
 
 Start = Callable[[Weights], Weights]
 """Completes stacked meta-parameters to the weights that adaptation starts from."""

@@ -157,8 +157,7 @@ def choices_table(results: Results) -> ReportTable:
     """What each method reads and what was chosen for it."""
     rows = tuple(
         ReportRow(
-            Field(title_of(results, name)),
-            _fields((facts.get("reads"), _choice(results, facts))),
+            Field(title_of(results, name)), _fields((facts.get("reads"), _choice(results, facts)))
         )
         for name, facts in results["methods"].items()
         if name in measured(results)

@@ -127,12 +127,7 @@ def place_axes(figure: Figure, *, left: float, top: float, width: float, height:
     whole_width, whole_height = figure.get_size_inches()
     bottom = whole_height - top - height
     return figure.add_axes(
-        (
-            left / whole_width,
-            bottom / whole_height,
-            width / whole_width,
-            height / whole_height,
-        )
+        (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
     )
 
 

@@ -15,13 +15,7 @@ from torch import Tensor
 from nlp_meta.data.episodes import Episode
 from nlp_meta.data.tasks import Task
 from nlp_meta.errors import SettingsError
-from nlp_meta.meta.inner_loop import (
-    InnerLoop,
-    Loss,
-    Minibatch,
-    Weights,
-    adaptation_path,
-)
+from nlp_meta.meta.inner_loop import InnerLoop, Loss, Minibatch, Weights, adaptation_path
 from nlp_meta.meta.objective import Metric, Objective, begin_episodes, in_stacks
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.objectives.ngrams import FEATURES, count_ngrams, rarity_of
@@ -191,9 +185,7 @@ def load_start(settings: MetaTraining) -> MetaModel:
 
 
 def diagnose_start(
-    settings: MetaTraining,
-    model: MetaModel,
-    validation: Sequence[Task],
+    settings: MetaTraining, model: MetaModel, validation: Sequence[Task]
 ) -> Diagnosis:
     """Follow the adaptation of `settings.adaptation` on fixed support draws of each task."""
     adaptation = settings.adaptation

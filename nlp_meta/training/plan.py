@@ -13,11 +13,7 @@ import torch
 from torch import Tensor
 
 from nlp_meta.data.cards import CLASSIFICATION
-from nlp_meta.data.episodes import (
-    Episode,
-    MixedStream,
-    Stream,
-)
+from nlp_meta.data.episodes import Episode, MixedStream, Stream
 from nlp_meta.data.tasks import Task, load_tasks
 from nlp_meta.encoders.cache import Storage
 from nlp_meta.errors import MetaModelError, SettingsError

@@ -110,10 +110,7 @@ def push_finished(settings: MetaTraining) -> Pushed | None:
 
 
 def with_pushes(
-    settings: MetaTraining,
-    accelerator: Accelerator,
-    save_draft: SaveDraft,
-    on_step: OnStep | None,
+    settings: MetaTraining, accelerator: Accelerator, save_draft: SaveDraft, on_step: OnStep | None
 ) -> OnStep | None:
     """Push each checkpoint that a run saves, if its strategy says so, then call `on_step`.
 

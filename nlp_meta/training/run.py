@@ -32,13 +32,7 @@ from nlp_meta.hub.records import START, find_model
 from nlp_meta.hub.storage import layout_of
 from nlp_meta.meta.objective import Trial, Validation, by_skill
 from nlp_meta.meta.outer_loop import Callback, MetaTrained, meta_train
-from nlp_meta.meta.state import (
-    ROWS,
-    Checkpoint,
-    StepRecord,
-    best_parameters,
-    check_run_folder,
-)
+from nlp_meta.meta.state import ROWS, Checkpoint, StepRecord, best_parameters, check_run_folder
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.skills import AnySettings

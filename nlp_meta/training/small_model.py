@@ -16,11 +16,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from transformers import (
-    AutoModelForSeq2SeqLM,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from nlp_meta.data.answers import Translation
 from nlp_meta.data.cards import find_card, load_card
@@ -85,11 +81,7 @@ def save_vocabulary(
     small = settings.small_model
     if small.encoder_init is None:
         save_marian_vocabulary(
-            folder,
-            texts,
-            languages=languages,
-            size=small.vocabulary,
-            max_tokens=small.max_tokens,
+            folder, texts, languages=languages, size=small.vocabulary, max_tokens=small.max_tokens
         )
     else:
         save_trimmed_vocabulary(
@@ -297,10 +289,7 @@ def _begin(
 
 def _stack(settings: SmallTraining, backbone: Seq2Seq, rows: Sequence[PairRow]) -> list[PairBatch]:
     return stack_pairs(
-        [rows],
-        padding=backbone.padding,
-        tokens=settings.run.batch_tokens,
-        device=backbone.device,
+        [rows], padding=backbone.padding, tokens=settings.run.batch_tokens, device=backbone.device
     )
 
 

@@ -133,11 +133,7 @@ def build_around_encoder(
 
 
 def _bart_config(
-    config: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    layers: tuple[int, int],
-    *,
-    dropout: float,
+    config: Any, tokenizer: PreTrainedTokenizerBase, layers: tuple[int, int], *, dropout: float
 ) -> BartConfig:
     return BartConfig(
         vocab_size=len(tokenizer),

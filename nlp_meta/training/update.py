@@ -110,12 +110,7 @@ def recall(data: DataSettings, names: Sequence[str], *, fewest: int) -> Recalled
 
 
 def make_task(
-    name: str,
-    texts: Sequence[str],
-    match: LabelMatch,
-    *,
-    known: Sequence[str],
-    shared: bool,
+    name: str, texts: Sequence[str], match: LabelMatch, *, known: Sequence[str], shared: bool
 ) -> Task:
     """A new domain from a user's labeled texts; of a repeated text the first is kept.
 
@@ -224,11 +219,7 @@ def _load(data: DataSettings, names: Sequence[str]) -> dict[str, Task]:
     if not names:
         return {}
     place, left_out = _place(data, names)
-    options: dict[str, Any] = {
-        "data_root": data.root,
-        "source": data.source,
-        "exclude": left_out,
-    }
+    options: dict[str, Any] = {"data_root": data.root, "source": data.source, "exclude": left_out}
     train, judged = (
         load_tasks(
             data.cards,
