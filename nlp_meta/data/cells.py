@@ -231,8 +231,8 @@ def clean_text(text: str) -> str:
 def fold_label(label: str) -> str:
     """Write a label so that spellings which a person would call the same are equal.
 
-    They differ in case, blanks, hyphens between words, quotes around them, leading zeros, commas of
-    thousands or signs that look alike.
+    They differ in case, blanks, hyphens between words, quotes around them, a point at the end,
+    leading zeros, commas of thousands or signs that look alike.
     """
     signs = clean_text(label)[:1] + re.sub(_SKINS, "", clean_text(label)[1:])
     text = "".join(sign for sign in signs if sign == " " or not is_unseen(sign))
@@ -240,6 +240,7 @@ def fold_label(label: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("i\u0307", "i").translate(_ALIKE)
     text = re.sub(r"(?<=[^\W\d])[-_]+(?=[^\W\d])", " ", _IN_QUOTES.sub(r"\1", text))
+    text = re.sub(r"(?<=[^\W\d])[.,:;]+$", "", text)
     text = " ".join(text.split())
     plain = text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
     return write_number(re.sub(r"^([-+]?)0+(?=\d)", r"\1", plain)) or text

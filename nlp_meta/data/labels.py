@@ -24,18 +24,10 @@ _ALIASES = {
     "neutral": ("neu", "netral", "neutre", "neutro", "neutra", "neutraal", "nötr"),
     "positive": ("pos", "+", "positif", "positiv", "positivo", "positiva", "positief", "pozitif"),
 }
-_BINARY_ALIASES = (
-    {"0": "negative", "1": "positive"},
-    *(
-        {no: "negative", yes: "positive"}
-        for no, yes in zip(
-            "false falsch faux falso falso onwaar falskt".split(),
-            "true wahr vrai verdadero vero waar sant".split(),
-            strict=True,
-        )
-    ),
-    {"label_0": "negative", "label_1": "positive"},
-)
+_BINARY_ALIASES = {
+    **dict.fromkeys("0 label_0 false falsch faux falso onwaar falskt".split(), "negative"),
+    **dict.fromkeys("1 label_1 true wahr vrai verdadero vero waar sant".split(), "positive"),
+}
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
 _DAY = re.compile(
     r"\d{1,2}[-. /]+(MONTH)|(MONTH)[-. /]*\d{1,2}".replace(
@@ -335,10 +327,11 @@ def _meanings(
     }
     names |= {fold_label(name): name for name in known}
     folded = {written: fold_label(written) for written in counts}
-    guesses: Mapping[str, str] = {}
-    if set(known) == {"negative", "positive"}:
-        # One of the two alone means what it means beside the other.
-        guesses = next((both for both in _BINARY_ALIASES if both.keys() >= {*folded.values()}), {})
+    # One of the two alone means what it means beside the other.
+    is_binary = set(known) == {"negative", "positive"} and _BINARY_ALIASES.keys() >= {
+        *folded.values()
+    }
+    guesses = _BINARY_ALIASES if is_binary else {}
     assumed = {written: guesses[fold] for written, fold in folded.items() if fold in guesses}
     usual = {written: names[fold] for written, fold in folded.items() if fold in names}
     return usual | assumed, assumed

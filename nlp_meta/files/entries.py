@@ -19,7 +19,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from nlp_meta.errors import DataError
-from nlp_meta.tables.contents import ARCHIVE, JSON, TEXT, WORKBOOK, find_kind, find_mark
+from nlp_meta.tables.contents import ARCHIVE, JSON, TEXT, WORKBOOK, find_kind, find_wide
 
 # Why an entry is not used as a pair of sentences.
 HEADER, OBSOLETE, LOCKED = "header", "obsolete", "locked"
@@ -194,7 +194,7 @@ def decode_declared(file: UserFile, declared: str | None) -> tuple[str, str, tup
                 "one such as utf-8 or windows-1252 is needed; correct `encoding`"
             )
         return decode_text(file, encoding=encoding).removeprefix("\ufeff"), encoding, ()
-    marked = find_mark(content) or looks_like_utf16(content)
+    marked = find_wide(content)
     if marked is not None:
         return decode_text(file, encoding=marked).removeprefix("\ufeff"), marked, ()
     named = _text_encoding(declared or "utf-8")
@@ -220,18 +220,6 @@ def decode_declared(file: UserFile, declared: str | None) -> tuple[str, str, tup
         "and it is read as UTF-8"
     )
     return text, "utf-8", () if text.isascii() else (note,)
-
-
-def looks_like_utf16(content: bytes) -> str | None:
-    """The encoding of a file that begins with an ASCII character in UTF-16, mark or not."""
-    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        return "utf-16" if content[:4] != codecs.BOM_UTF32_LE else None
-    if len(content) % 2 or len(content) < 4 or 0 not in content[:2]:
-        return None
-    first, second, third, fourth = (bool(byte) for byte in content[:4])
-    if (first, second, third, fourth) == (True, False, True, False):
-        return "utf-16-le"
-    return "utf-16-be" if (first, second, third, fourth) == (False, True, False, True) else None
 
 
 def _text_encoding(name: str) -> str | None:
@@ -305,6 +293,8 @@ def _unpack(name: PurePath, content: bytes, path: Path) -> tuple[PurePath, bytes
     """The name and content of a file in an archive, whatever the archive's ending says."""
     ending = name.suffix.lower()
     for packed, (magic, unpack) in _COMPRESSED.items():
+        if ending == packed and content and find_kind(content).is_read:
+            return PurePath(name.stem), content  # a browser has unpacked it
         if content.startswith(magic) or ending == packed:
             with unpack(BytesIO(content)) as file:
                 inner = _check_size(path, file.read(_LARGEST + 1))
@@ -315,9 +305,9 @@ def _unpack(name: PurePath, content: bytes, path: Path) -> tuple[PurePath, bytes
         names = [
             member.filename
             for member in archive.infolist()
-            if member.filename
-            and not member.filename.endswith("/")
-            and not member.filename.startswith("__MACOSX/")
+            if not member.filename.startswith("__MACOSX/")
+            and PurePosixPath(f"/{member.filename}").name[:1] not in ("", ".")
+            and not member.is_dir()
         ]
         if len(names) != 1 and ending != ".zip":
             return name, content  # a package of some tool
@@ -377,6 +367,8 @@ _OTHER_ROOTS = {
     "martif": ("a termbase (TBX)", "name a translation memory; terms are no sentences"),
     "tbx": ("a termbase (TBX)", "name a translation memory; terms are no sentences"),
     "txml": ("a document of Wordfast Pro (TXML)", _EXPORT),
+    "TrU": ("a memory of Trados Workbench", _EXPORT),
+    "RTF": ("a memory of Trados Workbench", _EXPORT),
     "TRADOStag": ("a document of TagEditor (TTX)", _EXPORT),
     "resources": (
         "a file of Android strings, which holds one language",
@@ -408,7 +400,7 @@ def recognize(file: UserFile, *, plain: tuple[str, ...] = ()) -> UserFile:
         DataError: It is a file of translators that has no pairs to read; says what it is.
     """
     head = file.content[:_HEAD]
-    text = head.decode(looks_like_utf16(head) or "utf-8-sig", errors="replace").lstrip("\ufeff")
+    text = head.decode(find_wide(head) or "utf-8-sig", errors="replace").lstrip("\ufeff")
     if text.lstrip().startswith("<"):
         root = _find_root(text)
         if root in _ROOTS:

@@ -309,8 +309,8 @@ def read_memory(
     if aligned is not None:
         return _sift(aligned_entries(*aligned, known=MEMORY_FORMS, encoding=encoding), str(path))
     file = replace(recognize(read_user_file(path), plain=PAIR_TABLES), encoding=encoding)
-    if file.form == "txt" and has_tabs(file.content):
-        file = replace(file, form="tsv")
+    if file.form == "txt" and has_tabs(tabbed := file.content.replace(b" ||| ", b"\t")):
+        file = replace(file, form="tsv", content=tabbed)  # the bars are those of Moses
     check_form(path, file.form, MEMORY_FORMS, _ALIGNED, content=file.content)
     if file.form in PAIR_TABLES:
         columns = {"source_column": source_column, "target_column": target_column}

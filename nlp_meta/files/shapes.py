@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
+from unicodedata import normalize
 
 from nlp_meta.data.languages import find_language, name_language, same_language
 from nlp_meta.errors import LabelError
@@ -37,6 +38,8 @@ _CHATS, _ANSWERERS = ("messages", "conversations", "contents"), ("assistant", "g
 """Keys of chats as OpenAI, ShareGPT and Gemini write them, and who answers there."""
 _ANSWERS = {"accept", "reject", "ignore"}
 _UNSENT = ("discarded", "draft")
+_GUESSES = ("suggestions.", "predictions.", "prediction.")
+"""Where tools keep what a model has answered and no person has looked at."""
 _SIDES = ("source", "target")
 _OTHERS = {
     "source": ("src", "source_text", "source_sentence", "source_phrase", "original"),
@@ -48,7 +51,7 @@ _DEEPEST = 3
 
 
 _CHOSEN = (
-    *("choices", "label", "labels", "value", "name", "rating"),
+    *("choices", "label", "labels", "value", "name", "rating", "number"),
     *("displayName", "classname", "class-name", "taxonomy", "labelName", "$numberInt"),
 )
 """Keys of objects under which tools write the label."""
@@ -169,8 +172,9 @@ def take_labels(cell: object) -> list[object]:
         return [] if value is None else [value]
     if any(isinstance(item, list | tuple) and len(item) == 3 for item in value):
         raise LabelError(f"it labels parts of the text ({_shown(value)}), as for finding names")
-    if len(value) > 1 and 0 in value and all(item in (0, 1) for item in value):
-        raise LabelError(f"it is a list of 0 and 1 ({_shown(value)}), whose places name no label")
+    if len(value) > 1 and all(map(_is_share, value)):
+        numbers = "0 and 1" if {*value} <= {0, 1} else "numbers from 0 to 1"
+        raise LabelError(f"it is a list of {numbers} ({_shown(value)}), whose places name no label")
     labels = [label for item in value for label in take_labels(item)]
     return list({json.dumps(label, default=str): label for label in labels}.values())
 
@@ -181,9 +185,13 @@ def _choices(value: Mapping[object, object]) -> list[object]:
     for name in _CHOSEN:
         if name in value:
             return take_labels(value[name])
-    if value and all(isinstance(weight, bool | int | float) for weight in value.values()):
+    if value and all(map(_is_share, value.values())):
         return [name for name, weight in value.items() if float(weight) > 0.5]  # type: ignore[arg-type]
     raise LabelError(f"it is an object of a kind that is not known ({_shown(value)})")
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def _parse(cell: object) -> object:
@@ -215,12 +223,15 @@ def _add(rows: Rows, name: str, cells: Sequence[object]) -> Rows:
 def _drop_headers(rows: Rows) -> tuple[Rows, list[str]]:
     """Leave out the lines of a header that survey tools write below the names of columns."""
     firsts = [list(map(str, row.values())) for row in rows.cells[:2]]
-    for place, tool, is_header in (
-        (1, "Qualtrics", lambda cell: cell.startswith('{"ImportId"')),
-        (0, "SurveyMonkey", lambda cell: cell == "Open-Ended Response"),
+    for tool, is_header in (
+        ("Qualtrics", lambda cell: cell.startswith('{"ImportId"')),
+        ("SurveyMonkey", lambda cell: cell == "Open-Ended Response"),
     ):
-        if place < len(firsts) and any(map(is_header, firsts[place])):
-            count = place + 1
+        headers = [
+            place for place, cells in enumerate(firsts, start=1) if any(map(is_header, cells))
+        ]
+        if headers:
+            count = headers[-1]
             note = f"more lines of the header, as {tool} writes them, are left out: {count}"
             return replace(
                 rows, cells=rows.cells[count:], lines=rows.lines[count:], count=rows.count - count
@@ -272,7 +283,10 @@ def _find_near(rows: Rows, name: str) -> str | None:
     if not near and rows.cells:
         paths = list(_paths(rows.cells[0]))
         near = [path for path in paths if path == name] or [
-            path for path in paths if _plain_name(path.rpartition(".")[2]) == _plain_name(name)
+            path
+            for path in paths
+            if _plain_name(path.rpartition(".")[2]) == _plain_name(name)
+            and not path.startswith(_GUESSES)
         ]
     return near[0] if len(near) == 1 else None
 
@@ -315,7 +329,7 @@ def _read_answers(rows: Rows, label_column: str) -> tuple[Rows, list[str]]:
 
 
 def _plain_name(name: str) -> str:
-    return re.sub(r"[\W_]", "", name).casefold().removesuffix("s")
+    return re.sub(r"[\W_]", "", normalize("NFC", name)).casefold().removesuffix("s")
 
 
 def _find_labels(rows: Rows, text_column: str, label_column: str) -> tuple[Rows, list[str]]:
@@ -490,6 +504,11 @@ def _are_numbers(cells: Sequence[object]) -> bool:
 def _sent(row: Cells, name: str) -> object:
     """Answers of a cell without those that were discarded, whose states stand beside them."""
     answers, states = _parse(row.get(name)), _parse(row.get(f"{name}.status"))
+    options = _parse(row.get("options"))
+    if name == "accept" and isinstance(options, list) and isinstance(answers, list):
+        # Of a number of Prodigy's the text says what it stands for.
+        texts = {item.get("id"): item.get("text") for item in options if isinstance(item, dict)}
+        answers = [texts.get(a, a) if isinstance(a, int) else a for a in answers]
     if not isinstance(answers, list) or not isinstance(states, list):
         return answers
     pairs = zip_longest(answers, states[: len(answers)])

@@ -150,9 +150,11 @@ def row_reason(row: Mapping[str, object]) -> str | None:
     if words.get("fuzzy", "") not in ("", *_NO):
         return FUZZY
     words.pop("review", None)  # of a table that is a text of its own
-    if any(_UNFINISHED.fullmatch(words.get(name, "")) for name in _STATE_PROPERTIES):
+    states = [words[name] for name in (*_STATE_PROPERTIES, "origin", "match") if name in words]
+    if any(map(_UNFINISHED.fullmatch, states)):
         return FUZZY
-    return MACHINE if any(words.get(n, "") not in ("", *_NO) for n in _MACHINE_PROPERTIES) else None
+    is_machine = any(words.get(name, "") not in ("", *_NO) for name in _MACHINE_PROPERTIES)
+    return MACHINE if is_machine or _MACHINE_WORDS.intersection(states) else None
 
 
 def _marks(node: Any) -> list[tuple[str, str]]:

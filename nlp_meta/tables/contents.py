@@ -25,12 +25,14 @@ _SQL = "load it into its database and export the table as .csv"
 _WHOLE = "write each whole text and its label as a row of a .csv or .jsonl file"
 _UNPACK = "unpack it and name the file in it"
 
+_SHEET = "copy its table into a spreadsheet and save it as .csv"
+_WORDS = "a CoNLL file, which labels words"
 _MAGIC = {
     b"PAR1": (PARQUET, ""),
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("a workbook of Excel 97-2003 (.xls)", _SAVE),
     b"\x09\x08": ("a workbook of an early Excel (.xls)", _SAVE),
-    b"%PDF": ("a PDF", "copy its table into a spreadsheet and save it as .csv"),
-    b"{\\rtf": ("a text document (.rtf)", "copy its table into a spreadsheet and save it as .csv"),
+    b"%PDF": ("a PDF", _SHEET),
+    b"{\\rtf": ("a text document (.rtf)", _SHEET),
     b"\x1f\x8b": ("an archive (.gz)", _UNPACK),
     b"BZh": ("an archive (.bz2)", _UNPACK),
     b"\xfd7zXZ": ("an archive (.xz)", _UNPACK),
@@ -43,35 +45,39 @@ _MAGIC = {
     b"Obj\x01": ("an Avro file", _EXPORT),
     b"\x89HDF": ("an HDF5 file", _EXPORT),
     b"SQLite format 3\0": ("an SQLite database, as Trados Studio's .sdltm", _EXPORT),
-    b"\xde\x12\x04\x95": ("a compiled gettext file (.mo)", _UNFORMAT),
-    b"\x95\x04\x12\xde": ("a compiled gettext file (.mo)", _UNFORMAT),
+    **dict.fromkeys(
+        (b"\xde\x12\x04\x95", b"\x95\x04\x12\xde"), ("a compiled gettext file (.mo)", _UNFORMAT)
+    ),
     b"$FL2": ("an SPSS file", _EXPORT),
     b"<stata_dta>": ("a Stata file", _EXPORT),
+    b"HEADER RECORD****": ("a transport file of SAS (.xpt)", _EXPORT),
+    b"RDX": ("a file of R (.RData)", "write its table by write.csv in R"),
     b"\x93NUMPY": ("a NumPy array", _EXPORT),
-    b"\x80\x02": ("a pickle of Python, which is not read", _EXPORT),
-    b"\x80\x03": ("a pickle of Python, which is not read", _EXPORT),
-    b"\x80\x04": ("a pickle of Python, which is not read", _EXPORT),
-    b"\x80\x05": ("a pickle of Python, which is not read", _EXPORT),
+    **dict.fromkeys(
+        (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+        ("a pickle of Python, which is not read", _EXPORT),
+    ),
     b"#FORMAT=WebAnno": ("a file of INCEpTION or WebAnno, which labels parts of texts", _WHOLE),
-    b"INSERT INTO": ("a list of SQL statements", _SQL),
-    b"CREATE TABLE": ("a list of SQL statements", _SQL),
-    b"-- MySQL dump": ("a dump of a database", _SQL),
-    b"--\n-- PostgreSQL": ("a dump of a database", _SQL),
-    b"-[ RECORD": ("a listing of a database, a cell in each line", _SQL),
-    b"*" * 27: ("a listing of a database, a cell in each line", _SQL),
-    b"@RELATION": ("a file of Weka (.arff)", "save it in Weka as .csv"),
-    b"@relation": ("a file of Weka (.arff)", "save it in Weka as .csv"),
-    b"-DOCSTART-": ("a CoNLL file, which labels words", _WHOLE),
-    b"# sent_id": ("a CoNLL file, which labels words", _WHOLE),
-    b"# newdoc": ("a CoNLL file, which labels words", _WHOLE),
-    b"\x89PNG": ("a picture", "name the table itself"),
-    b"\xff\xd8\xff": ("a picture", "name the table itself"),
-    b"GIF8": ("a picture", "name the table itself"),
+    **dict.fromkeys((b"INSERT INTO", b"CREATE TABLE"), ("a list of SQL statements", _SQL)),
+    **dict.fromkeys((b"-- MySQL dump", b"--\n-- PostgreSQL"), ("a dump of a database", _SQL)),
+    **dict.fromkeys(
+        (b"-[ RECORD", b"*" * 27), ("a listing of a database, a cell in each line", _SQL)
+    ),
+    **dict.fromkeys(
+        (b"@RELATION", b"@relation"), ("a file of Weka (.arff)", "save it in Weka as .csv")
+    ),
+    **dict.fromkeys((b"-DOCSTART-", b"# sent_id", b"# newdoc"), (_WORDS, _WHOLE)),
+    **dict.fromkeys((b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), ("a picture", "name the table itself")),
     b"version https://git-lfs": (
         "a pointer of Git LFS, not the file itself",
         "run `git lfs pull` in its repository",
     ),
+    b'{"url": "https://docs.google': (
+        "a link to a Google document, not the table itself",
+        "download the table in Google Sheets as .csv or .xlsx",
+    ),
 }
+_BINARY = "a binary file of a program, no table of texts"
 
 _IN_ARCHIVES = {
     "xl/workbook.xml": (WORKBOOK, ""),
@@ -120,10 +126,21 @@ def find_kind(content: bytes) -> FileKind:
     for magic, kind in _MAGIC.items():
         if content.startswith(magic):
             return FileKind(*kind)
+    if content[257:262] == b"ustar":
+        return FileKind("an archive (.tar)", _UNPACK)
+    if _is_binary(content[:_SAMPLE]):
+        return FileKind(_BINARY, f"open it in its program, or {_EXPORT}")
     start = content[:1024].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
     if start.startswith(b"<"):
         return _name_markup(content[:4096].replace(b"\0", b"").lower())
     return FileKind(JSON if re.match(rb"[\[{]\s*([\[{\"\]}]|\Z)", start) else TEXT)
+
+
+def _is_binary(sample: bytes) -> bool:
+    """Whether more bytes are controls than in a text of any encoding."""
+    sample = sample.rstrip(b"\0") or sample  # a broken copy
+    controls = sample.translate(None, _TEXT_BYTES)
+    return not find_wide(sample) and 16 * len(controls) > len(sample)
 
 
 def _name_markup(start: bytes) -> FileKind:
@@ -190,6 +207,7 @@ _ALPHABETS = (
 )
 """Letters of languages beside those of ASCII: a text has those of one of them."""
 
+_TEXT_BYTES = bytes({*b"\1\t\n\v\f\r", *range(26, 256)})
 _SAMPLE = 2**16
 """Characters that are looked at, in lines that have others than ASCII."""
 _SHOWN = 3
@@ -240,7 +258,7 @@ def decode_bytes(content: bytes, *, encoding: str | None = None) -> Decoded:
 
 
 def _decode(content: bytes, encoding: str | None) -> Decoded:
-    marked = find_mark(content)
+    marked = _find_mark(content)
     if encoding is not None:
         text = _decode_as(content, _check_name(encoding, marked), marked)
         is_doubtful = not codecs.lookup(encoding).name.startswith("utf") and _is_mostly_utf8(
@@ -268,8 +286,12 @@ def line_of(content: bytes, place: int) -> int:
     return max(before.count(b"\n"), before.count(b"\r")) + 1
 
 
-def find_mark(content: bytes) -> str | None:
-    """The encoding whose byte order mark a file begins with."""
+def find_wide(content: bytes) -> str | None:
+    """The encoding that a byte order mark says, or of which two bytes and more make a sign."""
+    return _find_mark(content) or _find_wide(content)
+
+
+def _find_mark(content: bytes) -> str | None:
     return next((name for mark, name in _MARKS.items() if content.startswith(mark)), None)
 
 
@@ -315,7 +337,7 @@ def _show_byte(content: bytes, error: UnicodeDecodeError) -> str:
 def _find_wide(content: bytes) -> str | None:
     """UTF-16 or UTF-32 without a mark: every second byte of Latin text is zero."""
     sample = content[: _SAMPLE - _SAMPLE % 4]
-    if len(sample) < 4 or len(content) % 2 or b"\0" not in sample:
+    if len(sample) < 4 or len(content) % 2 or b"\0" not in sample or not any(sample):
         return None
     zeros = [sample[place::4].count(0) * 4 / len(sample) for place in range(4)]
     for name, high in (("utf-32-le", zeros[2:]), ("utf-32-be", zeros[:2])):

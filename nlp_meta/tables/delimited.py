@@ -534,7 +534,8 @@ def _find_odd_separator(sample: Mapping[int, str], known: Collection[str]) -> st
 def _find_names(
     sample: Mapping[int, str], candidates: Sequence[str], known: Collection[str]
 ) -> tuple[str, int] | None:
-    for separator in candidates if known else ():
+    is_quoted = next(iter(sample.values()), "").startswith('"')  # as R writes a table
+    for separator in (*candidates, *" " * is_quoted) if known else ():
         for place in islice(sample, _HEADER_LINES):
             names = [_clean_name(cell) for cell in Dialect(separator).split(sample[place])[0]]
             # One word alone stands in a sentence too.
@@ -605,8 +606,8 @@ def _name_columns(sample: Mapping[int, str], dialect: Dialect, header: int) -> l
     """Names of the columns; those without a name are counted, or left out where they are empty."""
     names = [_clean_name(cell) for cell in Dialect(dialect.separator).split(sample[header])[0]]
     rows = [dialect.split(line)[0] for place, line in sample.items() if place > header]
-    numbers = [row[0] for row in rows if len(row) == len(names) + 1]
-    if numbers == [str(number) for number in range(1, len(rows) + 1)] and len(rows) > 1:
+    numbers = {row[0] for row in rows if len(row) == len(names) + 1 and row[0].isdecimal()}
+    if len(numbers) == len(rows) > 1:  # names of rows, as R writes them
         names = ["", *names]
     while (
         names and not names[-1] and not any("".join(row[len(names) - 1 :]).strip() for row in rows)

@@ -59,7 +59,9 @@ def read_workbook(
     place, names = _find_header(rows, known)
     if place:
         notes.append(f"the header is row {rows[place][0]}; what stands before it is left out")
-    others = rows[place + 1 :]
+    others = [row for row in rows[place + 1 :] if not known or _name_columns(row[1]) != names]
+    if left := len(rows) - place - 1 - len(others):
+        notes.append(f"rows that repeat the header are left out: {left}")
     wanted = [at for at, column in enumerate(names) if columns is None or column in columns]
     _check_formulas(content, name, others, wanted)
     errors = [number for number, row in others for cell in row if _is_error(cell)]
@@ -147,7 +149,9 @@ def _open(content: bytes, *, stored: bool) -> Iterator["Workbook"]:
     try:
         with catch_warnings():
             simplefilter("ignore")  # of parts that hold no cells
-            book = openpyxl.load_workbook(BytesIO(content), read_only=True, data_only=stored)
+            # Only a workbook that is loaded as a whole tells what is merged and hidden.
+            plain = not _has_merged(content)
+            book = openpyxl.load_workbook(BytesIO(content), read_only=plain, data_only=stored)
             try:
                 yield book
             finally:
@@ -184,6 +188,14 @@ def _check_parts(content: bytes) -> None:
                     raise TableError(f"its part {part.filename!r} defines entities of XML")
 
 
+def _has_merged(content: bytes) -> bool:
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        parts = [part for part in archive.infolist() if "worksheets/" in part.filename]
+        small = sum(part.file_size for part in parts) < _LARGEST // 16
+        marks = re.compile(b'<mergeCell |<row [^>]*hidden="(?:1|true)"')
+        return small and any(marks.search(archive.read(part)) for part in parts)
+
+
 def _choose_sheet(
     book: "Workbook", known: Collection[str], sheet: str | None
 ) -> tuple[str, list[_Row], list[str]]:
@@ -203,14 +215,12 @@ def _choose_sheet(
                 remedy="name it with `sheet`",
             )
         return sheet, list(_read_rows(book[sheet])), []
-    visible = [part for part in book.worksheets if part.sheet_state == "visible"]
-    tables = {
-        part.title: rows for part in visible or book.worksheets if (rows := list(_read_rows(part)))
-    }
+    tables = {part.title: rows for part in book.worksheets if (rows := list(_read_rows(part)))}
     if not tables:
         return names[0] if names else "", [], []
     fits = [name for name, rows in tables.items() if known and _has_header(rows, known)]
-    chosen = fits or list(tables)
+    visible = [name for name in tables if book[name].sheet_state == "visible"]
+    chosen = [name for name in fits if name in visible] or [*visible, *fits] or list(tables)
     if len(chosen) > 1:
         raise TableError(
             f"it has {len(chosen)} sheets that may be meant, {_list(chosen)}",
@@ -218,16 +228,36 @@ def _choose_sheet(
             remedy="name it with `sheet`",
         )
     notes = [f"the sheet is {chosen[0]!r}, of {_list(names)}"] if len(names) > 1 else []
+    if count := _fill_merged(book[chosen[0]], dict(tables[chosen[0]])):
+        notes.append(f"merged cells count for each of their rows: {count} are filled in")
+    sizes = getattr(book[chosen[0]], "row_dimensions", {})
+    if hidden := [
+        number for number, _ in tables[chosen[0]] if number in sizes and sizes[number].hidden
+    ]:
+        notes.append(f"rows that are hidden, as by a filter, are read too: {len(hidden)}")
     return chosen[0], tables[chosen[0]], notes
 
 
 def _read_rows(sheet: Any) -> Iterator[_Row]:
     """Rows that have something in a cell, with their numbers."""
-    sheet.reset_dimensions()  # some programs write them wrong
+    if hasattr(sheet, "reset_dimensions"):
+        sheet.reset_dimensions()  # some programs write them wrong
     for number, row in enumerate(sheet.iter_rows(), start=1):
         cells = [_value_of(cell) for cell in row]
         if any(cell is not None and cell != "" for cell in cells):
             yield number, cells
+
+
+def _fill_merged(sheet: Any, rows: Mapping[int, list[object]]) -> int:
+    """Write what stands in a cell over several rows into each of them; count these."""
+    count = 0
+    for area in getattr(sheet, "merged_cells", ()):
+        first, at = rows.get(area.min_row, []), area.min_col - 1
+        for number in range(area.min_row + 1, area.max_row + 1) if at < len(first) else ():
+            if number in rows:
+                rows[number][at] = first[at]
+                count += 1
+    return count
 
 
 def _value_of(cell: Any) -> object:

@@ -538,6 +538,11 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
             "<html/>",
             r"it is a web page, a TMX, XLIFF, Qt or .po file, or a table, is needed",
         ),
+        (
+            "a.txt",
+            "<TrU>\n<Seg L=EN_US>a",
+            r"a memory of Trados Workbench.*export its pairs as TMX",
+        ),
         ("a.tmx", "<tm/>", r"its root is <tm> where <tmx> is needed"),
         ("a.tmx", tmx(unit(en="a"), unit(en="b")), r"cannot tell the target language .* are en"),
         ("a.tmx", tmx(unit(en="a"), unit(id="b")), r"no pair of sentences \(2 one-sided\)"),
@@ -550,7 +555,7 @@ OUTSIDE = '<!DOCTYPE {0} [<!ENTITY a SYSTEM "file:///etc/hostname">]>\n<{0} vers
         ("a.docx", "x", r"ending '.docx' is unknown, one of .csv, .tsv, .*\.parquet, .*\.po"),
         ("a", "x", r"ending '' is unknown"),
         ("a.csv.gz", b"\x1f\x8b\x08\x00", r"an unbroken archive of one file is needed"),
-        ("a.csv.gz", "source,target", r"an unbroken archive of one file is needed"),
+        ("a.csv.gz", "source,target", r"no pair of sentences"),
         (
             "a.csv.gz",
             gzip.compress(b"source,target\n" * 99, mtime=0)[:-9],
@@ -1195,6 +1200,7 @@ def test_an_encoding_that_the_user_names_is_taken(tmp_path):
     [
         ("fuzzy", ("True", "False"), {"fuzzy": 1}),
         ("Status", ("needs-review", "translated"), {"fuzzy": 1}),
+        ("Match", ("MT", "100%"), {"machine-translated": 1}),
         ("approved", ("no", "yes"), {"fuzzy": 1}),
         ("is_mt", ("1", "0"), {"machine-translated": 1}),
         ("status", ("", "open"), {}),

@@ -98,6 +98,11 @@ SHAPES = {
     "qualtrics.csv": "text,label\nHow was it?,Kind\n"
     + '"{""ImportId"":""Q1""}","{""ImportId"":""Q2""}"\n'
     + "".join(f"{t},{y}\n" for t, y in zip(TEXTS, LABELS, strict=True)),
+    "qualtrics_questions.csv": "Q1,Q2\ntext,label\n"
+    + '"{""ImportId"":""Q1""}","{""ImportId"":""Q2""}"\n'
+    + "".join(each(lambda t, y: f"{t},{y}\n")),
+    "r.txt": '"text" "label"\n'
+    + "".join(each(lambda t, y: f'"{7 + TEXTS.index(t)}" "{t}" "{y}"\n')),
     "surveymonkey.csv": "text,label\nOpen-Ended Response,Response\n"
     + "".join(f"{t},{y}\n" for t, y in zip(TEXTS, LABELS, strict=True)),
     "argilla_columns.jsonl": lines(
@@ -106,6 +111,15 @@ SHAPES = {
                 "text": t,
                 "kind.responses": [y, "other"],
                 "kind.responses.status": ["submitted", "discarded"],
+            }
+        )
+    ),
+    "prodigy_numbers.jsonl": lines(
+        each(
+            lambda t, y: {
+                "text": t,
+                "options": [{"id": 0, "text": "good"}, {"id": 1, "text": "bad"}],
+                "accept": [int(y == "bad")],
             }
         )
     ),
@@ -216,7 +230,12 @@ def test_several_labels_of_a_text_are_said_to_be_beyond_what_is_learned(tmp_path
 
 @pytest.mark.parametrize(
     ("label", "says"),
-    [([[0, 1, "NAME"]], "it labels parts of the text"), ([0, 1, 0], "whose places name no label")],
+    [
+        ([[0, 1, "NAME"]], "it labels parts of the text"),
+        ([0, 1, 0], "whose places name no label"),
+        ([0.3, 0.7], "numbers from 0 to 1"),
+        ({"x": 3}, "not known"),
+    ],
 )
 def test_labels_of_another_kind_are_named(tmp_path, label, says):
     path = save(tmp_path, "spans.jsonl", lines([{"text": "a b", "label": label}]))
@@ -314,6 +333,7 @@ HEADERLESS = {
     "mined": ("1.2501\tLet's try!\tVersuchen wir es!\n", (2, 3)),
     "two": ("Let's try!\tVersuchen wir es!\n", (1, 2)),
     "five": ("1\teng\tLet's try!\tdeu\tVersuchen wir es!\n", (3, 5)),
+    "moses": ("Let's try! ||| Versuchen wir es!\n", (1, 2)),
     "turned": ("1\tdeu\tVersuchen wir es!\teng\tLet's try!\n", (5, 3)),
 }
 
@@ -323,7 +343,7 @@ def test_pairs_without_names_of_columns_are_read(tmp_path, shape):
     """The first line is a pair like the others, with its quotes."""
     line, (source, target) = HEADERLESS[shape]
     lines = [line, line.replace("!", "?"), line.replace("Let's", "\u201cDo\u201d")]
-    name = "deu.txt" if shape == "anki" else "pairs.tsv"
+    name = "deu.txt" if shape in ("anki", "moses") else "pairs.tsv"
     (tmp_path / name).write_text("".join(reversed(lines)), encoding="utf-8")
 
     memory = read_memory(tmp_path / name, source_lang="eng", target_lang="deu")
@@ -414,6 +434,11 @@ def test_answers_that_were_discarded_are_none(tmp_path):
     table = read_table(save(tmp_path, "a.json", json.dumps(rows)), max_rows=9)
 
     assert table.labels == LABELS
+    guesses = each(lambda t, y: {"fields": {"text": t}, "suggestions": {"label": y}})
+    path = save(tmp_path, "guesses.json", json.dumps(guesses))
+    with pytest.raises(DataError, match="cannot find column 'label'"):
+        read_table(path, max_rows=9)
+    assert read_table(path, max_rows=9, label_column="suggestions.label").labels == LABELS
 
 
 def test_questions_and_fields_of_an_export_are_columns(tmp_path):

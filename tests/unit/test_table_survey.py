@@ -1,5 +1,6 @@
 """Tables as people's programs write them: each is read and told, or named with a way out."""
 
+import gzip
 import io
 import json
 import time
@@ -128,6 +129,15 @@ def test_json_values_are_rows_whatever_stands_between_them(tmp_path, joint):
         ("a.jsonl", '{"text": "a", "text": "b"}', "line 1: its key 'text' is there twice"),
         ("a.csv", b"text,label\nwell,a\ncaf\xc3\xa9,b\ntr\xe8s,c\n", "line 4 .*most"),
         ("a.csv", b"PAR1....PAR1", "it is a Parquet file that is damaged"),
+        (
+            "a.sas7bdat",
+            b"\0" * 12 + b"\xc2\xea\x81\x60" + b"\0" * 99 + b"a",
+            "a binary file .*open it",
+        ),
+        ("a.csv", b"\0" * 99, "a binary file of a program"),
+        ("a.csv", "HEADER RECORD*******LIBRARY", "a transport file of SAS"),
+        ("a.tgz", gzip.compress(b"a.csv".ljust(257, b"\0") + b"ustar"), "an archive .*unpack it"),
+        ("a.gsheet", '{"url": "https://docs.google.com/a"}', "a link .*download the table"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path, name, content, message):
@@ -243,6 +253,29 @@ def test_one_of_several_sheets_is_the_users_to_say(tmp_path):
             read(tmp_path, b"text,label\na,good\nb,bad\n", name, sheet="July")
 
 
+def test_a_workbook_tells_of_merged_hidden_and_repeated_rows(tmp_path):
+    """By hand: one label stands beside two texts, a filter hides the third, a page has a header."""
+    book = openpyxl.Workbook()
+    sheet = book.active
+    for row in (HEADER, ["a", "x"], ["b"], HEADER, ["c", "y"]):
+        sheet.append(row)
+    sheet.merge_cells("B2:B3")
+    sheet.row_dimensions[5].hidden = True
+    book.create_sheet("About").append(["by hand"])
+    book.save(tmp_path / "a.xlsx")
+
+    table = read(tmp_path, (tmp_path / "a.xlsx").read_bytes(), "a.xlsx")
+
+    assert (table.texts, table.labels) == (("a", "b", "c"), ("x", "x", "y"))
+    told = ("merged cells count", "rows that are hidden", "repeat the header are left out: 1")
+    assert all(words in " ".join(table.notes) for words in told)
+    sheet.sheet_state = "hidden"
+    book.active = 1
+    book.save(tmp_path / "a.xlsx")
+    with pytest.raises(DataError, match=r"may be meant, 'About', 'Sheet'"):
+        read(tmp_path, (tmp_path / "a.xlsx").read_bytes(), "a.xlsx")
+
+
 def test_a_workbook_of_charts_alone_is_named(tmp_path):
     book = openpyxl.Workbook()
     book.remove(book.active)
@@ -355,4 +388,5 @@ def test_a_member_without_a_name_is_none_of_an_archive(tmp_path):
         nameless.filename = ""
         with archive.open(nameless, "w") as member:
             member.write(b"nothing")
+        archive.writestr(".DS_Store", "of a Mac")
     assert read(tmp_path, content.getvalue(), "table.zip").texts == TEXTS
