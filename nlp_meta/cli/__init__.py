@@ -116,10 +116,12 @@ def read_options(words: Sequence[str]) -> Namespace:
     """Read the options of a command.
 
     Returns:
-        Beside the options of the command: `command`, `json`, `parser`, its own, and `inputs`.
+        Beside the options of the command: `command`, `json`, `parser`, its own, `typed`, `inputs`.
     """
     chosen = next((word for word in words if not word.startswith("-")), None)
     parser = build_parser([chosen] if chosen in COMMANDS else [])
+    for part in list_parsers(parser):
+        part.set_defaults(typed=words)  # an error looks there for what was meant
     options, unknown = parser.parse_known_args(repeat_data(words))
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")

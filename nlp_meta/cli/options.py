@@ -107,11 +107,11 @@ class CommandParser(ArgumentParser):
 
 
 def _find_near(message: str, parser: ArgumentParser) -> list[str]:
-    """Options and choices that are written like those that a message of argparse refuses."""
+    """Options and choices written like those that argparse refuses, or that were typed in vain."""
     refused = re.findall(r"invalid choice: '([^']*)'", message)
-    _, _, unknown = message.partition("unrecognized arguments: ")
-    refused += [word.partition("=")[0] for word in unknown.split() if word.startswith("-")]
     known = [word for part in list_parsers(parser) for word in _words_of(part)]
+    typed = [word.partition("=")[0] for word in parser.get_default("typed") or ()]
+    refused += [word for word in typed if word.startswith("-") and word not in known]
     near = [get_close_matches(word, known, n=1, cutoff=0.75) for word in refused]
     return list(dict.fromkeys(word for words in near for word in words))
 

@@ -60,9 +60,10 @@ def add_options(command: ArgumentParser) -> None:
     for form in (MetaTraining, SmallTraining):
         for name, summary, explained in explain_sections(form):
             keys = {f"{name}.{key}".lstrip("."): about for key, about in explained.items()}
-            title = name or "skills"
-            group = command.add_argument_group(title, textwrap.fill(summary, 70) if name else None)
-            for key in sorted(keys.keys() - known, key=list(keys).index):
+            new = sorted(keys.keys() - known, key=list(keys).index)
+            about_it = textwrap.fill(summary, 70) if name else None
+            group = command.add_argument_group(name or "skills", about_it) if new else command
+            for key in new:
                 group.add_argument(
                     f"--{key}",
                     *_short_names(key),
@@ -100,14 +101,16 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 def _list(screen: Screen) -> Mapping[str, object]:
     from nlp_meta.training.config import shipped_configs
 
-    texts = {name: path.read_text(encoding="utf-8") for name, path in shipped_configs().items()}
+    paths = shipped_configs()
+    texts = {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
     rows = {
         name: text.splitlines()[0].removeprefix("# ")
         for name, text in texts.items()
         if "\nouter:" in text
     }
-    show_facts(screen, rows)
-    return {"configs": rows}
+    folder = str(next(iter(paths.values())).parent)
+    show_facts(screen, rows | {"folder to copy from": folder})
+    return {"configs": rows, "folder": folder}
 
 
 def _train_start(settings: "MetaTraining", screen: Screen) -> Mapping[str, object]:

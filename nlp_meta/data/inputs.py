@@ -216,22 +216,27 @@ def check_whole(value: object, argument: str, *, least: int = 0, most: int = sys
     return number
 
 
-def check_number(value: object, argument: str, *, above: float = -math.inf) -> float:
+def check_number(
+    value: object, argument: str, *, above: float = -math.inf, share: bool = False
+) -> float:
     """Refuse what is no finite number above a bound; those of arrays and tensors will do.
+
+    Args:
+        share: It must lie from 0 to 1.
 
     Raises:
         SettingsError: Tells the bound.
     """
-    needed = "a number" if above == -math.inf else f"a number above {above:g}"
+    bound = f" above {above:g}" if above > -math.inf else " from 0 to 1" if share else ""
     plain = _plain(value)
     if isinstance(plain, bool) or not isinstance(plain, Real):
-        raise _refuse(value, argument, needed)
+        raise _refuse(value, argument, f"a number{bound}")
     try:
         number = float(plain)
     except OverflowError:
-        raise _refuse(value, argument, needed) from None
-    if not math.isfinite(number) or number <= above:
-        raise _refuse(value, argument, needed)
+        raise _refuse(value, argument, f"a number{bound}") from None
+    if not math.isfinite(number) or number <= above or (share and not 0 <= number <= 1):
+        raise _refuse(value, argument, f"a number{bound}")
     return number
 
 

@@ -9,7 +9,7 @@ import difflib
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nlp_meta.data.cells import LabelMap, fold_label, is_missing_word, read_label_map, write_number
@@ -81,8 +81,8 @@ def match_labels(
 
     Case, blanks and common other names (`pos`, `negatif`, `+`) do not matter;
     0 and 1, or false and true, are negative and positive where `known` is just
-    these two. If a single label means none of `known`, the set is new: then only
-    `label_map` renames.
+    these two; beside `neutral` a note tells how to say so. If a single label means
+    none of `known`, the set is new: then only `label_map` renames.
 
     Args:
         labels: As written, one for each example.
@@ -326,15 +326,17 @@ def _meanings(
         alias: name for name, aliases in _ALIASES.items() if name in known for alias in aliases
     }
     names |= {fold_label(name): name for name in known}
+    assumed = _guess_meanings(counts) if set(known) == {"negative", "positive"} else {}
     folded = {written: fold_label(written) for written in counts}
-    # One of the two alone means what it means beside the other.
-    is_binary = set(known) == {"negative", "positive"} and _BINARY_ALIASES.keys() >= {
-        *folded.values()
-    }
-    guesses = _BINARY_ALIASES if is_binary else {}
-    assumed = {written: guesses[fold] for written, fold in folded.items() if fold in guesses}
     usual = {written: names[fold] for written, fold in folded.items() if fold in names}
     return usual | assumed, assumed
+
+
+def _guess_meanings(labels: Iterable[str]) -> dict[str, str]:
+    """By custom; one of the two alone means what it means beside the other."""
+    folded = {written: fold_label(written) for written in labels}
+    known = _BINARY_ALIASES.keys() >= {*folded.values()}
+    return {written: _BINARY_ALIASES[fold] for written, fold in folded.items() if known}
 
 
 def _check_missing_words(counts: Mapping[str, int], doubted: Collection[str]) -> None:
@@ -422,6 +424,12 @@ def _note_slips(
             f"{label!r} ({counts[label]} of {sum(counts.values())} rows) looks like a slip of "
             f"{near!r}, and counts as a label of its own{lost}: join them with "
             f"{_say_map(label, near)}"
+        )
+    if set(known) == SENTIMENTS and (usual := _guess_meanings(counts)):
+        pairs = ",".join(f"{written}={name}" for written, name in usual.items())
+        notes.append(
+            f"{_listed(dict.fromkeys(usual, 0))} are learned as new labels, as the start knows "
+            f'neutral too: if they are negative and positive, say `label_map="{pairs}"`'
         )
     return (*notes, *_note_kinds(counts))
 

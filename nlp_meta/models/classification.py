@@ -189,9 +189,9 @@ class AdaptedModel(Model):
 
         Raises:
             DataError: It is no such table, has no such column, or a cell is no text.
-            SettingsError: `min_confidence` is no number.
+            SettingsError: `min_confidence` is no number from 0 to 1.
         """
-        least = check_number(min_confidence, "min_confidence")
+        least = check_number(min_confidence, "min_confidence", share=True)
         texts = read_column(frame, column)
         answers = answer_texts(texts, lambda some: self.predict(some) if some else [])
         names = [a and (a.label if a.probabilities[a.label] >= least else None) for a in answers]

@@ -85,8 +85,10 @@ def name_head(
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
     rows -= rows.mean(0)
     center = features.mean(0)
-    square = ((features - center) ** 2).sum(1).mean() * (rows**2).sum(1).mean()
-    rows /= max(float(square) ** 0.5, 1e-9)
+    spread = ((features - center) ** 2).sum(1).mean()
+    if spread < 1e-6 * (center**2).sum():  # all that equal texts hold is what they share
+        center, spread = np.zeros_like(center), (center**2).sum()
+    rows /= max(float(spread * (rows**2).sum(1).mean()) ** 0.5, 1e-9)
     return torch.from_numpy(rows), torch.from_numpy(-rows @ center)
 
 

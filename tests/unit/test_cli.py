@@ -737,6 +737,7 @@ def test_errors_of_the_library_name_options_of_the_command(
     ("words", "near"),
     [
         ("adpat meta", "did you mean `adapt`? see `nlp-meta --help`"),
+        ("adapt --dta=labeled.csv --output-dir x", "required: --data; did you mean `--data`?"),
         ("push folder --repo-id me/x --privat", "did you mean `--private`?"),
         ("cards psh", "did you mean `push`?"),
         ("train --config x --outer.step 5", "did you mean `--outer.steps`?"),
@@ -758,12 +759,15 @@ def test_train_explains_every_key_and_lists_the_configs(
     with pytest.raises(SystemExit, match="0"):
         main(["train", "--help"])
     out = capsys.readouterr().out
+    assert out.count("\nrun:\n") == 1
     for form in (MetaTraining, SmallTraining):
         for name, _, explained in explain_sections(form):
             keys = [f"--{name}.{key}" if name else f"--{key}" for key in explained]
             assert [key for key in keys if f"{key} VALUE" not in out] == []
     assert main(["train", "--list", "--json"]) == 0
-    configs = json.loads(capsys.readouterr().out)["configs"]
+    listed = json.loads(capsys.readouterr().out)
+    configs = listed["configs"]
+    assert (Path(listed["folder"]) / "reptile_reviews.yaml").is_file()
     assert "Reptile" in configs["reptile_reviews"] and "compare_reviews" not in configs
 
 

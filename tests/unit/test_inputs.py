@@ -437,7 +437,7 @@ def test_a_table_gets_its_answers_as_columns(adapted, make, read):
         for name, values in read(answered).items()
     }
     assert found == expected and type(answered) is type(frame)
-    unsure = read(adapted.predict_frame(frame, column="review", min_confidence=1.1))
+    unsure = read(adapted.predict_frame(frame, column="review", min_confidence=1))
     assert all(value is None or value != value for value in unsure["predicted_label"])
     assert list(read(frame)) == list(columns)
 
@@ -455,6 +455,8 @@ def test_a_table_gets_its_answers_as_columns(adapted, make, read):
 def test_what_is_no_table_of_texts_is_refused(adapted, frame, column, said):
     with pytest.raises(DataError, match=said):
         adapted.predict_frame(frame, column=column)
+    with pytest.raises(SettingsError, match=r"cannot take 80 as `min_confidence`: .* from 0 to 1"):
+        adapted.predict_frame({"a": ["x"]}, column="a", min_confidence=80)
 
 
 def test_a_model_is_called_for_its_answers_and_shown_in_a_line(tiny_start, adapted, finder):

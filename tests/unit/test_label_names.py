@@ -52,6 +52,14 @@ def test_a_text_is_nearest_to_its_label_and_what_all_share_does_not_count():
     assert (cold / weight).unique().numel() >= 1 and bool((cold[weight > 0] > 0).all())
 
 
+def test_one_text_alone_has_nothing_apart_from_what_it_shares():
+    """By hand: (8, 6) is 10 long, a label 1/sqrt(2) from their mean; 1 / (10 / sqrt(2)) is left."""
+    weight, bias = name_head(Directions(), {}, np.array([[8.0, 6.0]] * 2), {"refund": "money back"})
+
+    logits = torch.tensor([8.0, 6.0]).double() @ weight.T + bias
+    torch.testing.assert_close(logits, torch.tensor([1.0, -1.0]).double() / 50**0.5)
+
+
 def test_names_that_true_labels_contradict_are_left_out():
     features = np.array([[1.0, -1.0], [-1.0, 1.0]])
     nothing = np.zeros((2, 2))

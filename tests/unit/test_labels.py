@@ -333,6 +333,9 @@ def test_what_only_custom_says_is_told_as_assumed():
     assert match.assumed == {"0": "negative", "1": "positive"}
     assert "0 as negative and 1 as positive: that is assumed" in match.notes[0]
     assert match_labels(["0", "1"], TWO, label_map={"0": "positive", "1": "negative"}).notes == ()
+    beside_neutral = match_labels(["0", "1"], THREE, label_map=None)
+    assert beside_neutral.labels == ("0", "1")
+    assert 'say `label_map="0=negative,1=positive"`' in beside_neutral.notes[0]
 
 
 def test_labels_mean_what_they_meant_when_the_model_was_adapted():
