@@ -12,7 +12,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from nlp_meta.data.cells import label_text
-from nlp_meta.data.inputs import Texts
+from nlp_meta.data.inputs import Texts, as_texts
+from nlp_meta.hub.builtin_starts import choose_start
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
 
@@ -25,7 +26,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         start: A start: its folder, its name on the Hub, or a loaded `MetaModel`, which clones
-            share and no pickle can hold.
+            share and no pickle can hold. None takes the one in the box for the texts' language.
         steps, learning_rate: In place of the start's own.
         companion: Mix character n-grams in: `auto`, `ngrams` or `none`.
         device: Where to compute; None takes a GPU where there is one.
@@ -38,7 +39,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        start: str | Path | MetaModel,
+        start: str | Path | MetaModel | None = None,
         *,
         steps: int | None = None,
         learning_rate: float | None = None,
@@ -59,6 +60,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         labels = column_or_1d(y, warn=True)
         start = self.start
         if not isinstance(start, MetaModel):
+            start = choose_start(as_texts(X, "X")) if start is None else start
             start = MetaModel.from_pretrained(start, device=self.device)
         self.classes_ = np.unique(labels)
         self.adapted_ = start.adapt(

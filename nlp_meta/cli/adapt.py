@@ -200,7 +200,7 @@ def _run_on_pairs(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
         adapted.save_pretrained(options.output_dir, replace=options.replace)
     record = {"languages": list(languages.values()), **record_memory(memory)}
     if (report := adapted.report) is not None:
-        record |= {name: value for name, value in asdict(report).items() if name != "pairs"}
+        record |= {n: v for n, v in asdict(report).items() if n not in ("pairs", "text_hashes")}
     chosen = {} if options.start else {"start": meta}
     facts = {**chosen, **describe_memory(memory), **_describe_pairs(adapted, options)}
     return facts, {**chosen, **record}

@@ -5,6 +5,7 @@ import shlex
 import webbrowser
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from functools import partial
 
 from nlp_meta.cli.options import read_path, whole
 from nlp_meta.cli.screen import Screen
@@ -35,7 +36,7 @@ def add_options(command: ArgumentParser) -> None:
     )
     main.add_argument(
         "--port",
-        type=_port,
+        type=partial(whole, least=0, most=65535),
         default=0,
         help="port of this machine's loopback, 0 takes any free one (default: %(default)s)",
     )
@@ -67,7 +68,3 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
             webbrowser.open(address)
         run_server(app, listening)
     return {"folder": str(options.folder)}
-
-
-def _port(text: str) -> int:
-    return whole(text, least=0, most=65535)

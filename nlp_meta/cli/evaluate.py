@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from nlp_meta.data.labels import LabelMatch
     from nlp_meta.files.memories import Memory
     from nlp_meta.models.classification import AdaptedModel
+    from nlp_meta.models.generation import GenerationModel
+    from nlp_meta.models.retrieval import RetrievalModel
 
 EXAMPLE = "nlp-meta evaluate adapted --data test.csv --output scores.json"
 CLASSIFICATION, RETRIEVAL, GENERATION = "classification", "retrieval", "generation"
@@ -167,7 +169,7 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     ]
     curve, right = risk_curve(pairs), sum(is_right for _, is_right in pairs)
     doubts = doubt_scores(counts, right / len(true), different=max(groups) + 1)
-    doubts += _doubt_learned(model, table.texts)
+    doubts += _doubt_learned(model, table.texts, "rows have a text")
     return Evaluation(
         {m: _score(true, predictions, m, present, groups) for m in LABEL_METRICS},
         {"rows": len(true), "labels": labels, "risk_coverage": [asdict(part) for part in curve]},
@@ -177,14 +179,16 @@ def _evaluate_labels(options: Namespace, screen: Screen) -> Evaluation:
     )
 
 
-def _doubt_learned(model: "AdaptedModel", texts: Sequence[str]) -> list[str]:
-    """Say how many texts the model has seen with their labels."""
+def _doubt_learned(
+    model: "AdaptedModel | RetrievalModel | GenerationModel", texts: Sequence[str], what: str
+) -> list[str]:
+    """Say how many texts the model has seen with their labels, or translations."""
     from nlp_meta.data.duplicates import hash_texts
 
     learned = set(model.report.text_hashes if model.report else ())
     known = sum(name in learned for name in hash_texts(texts))
     note = (
-        f"{known} of {len(texts)} rows have a text that the model learned from: they tell how well "
+        f"{known} of {len(texts)} {what} that the model learned from: they tell how well "
         "it remembers, not how well it answers new texts; leave them out"
     )
     return [note] if known else []
@@ -223,7 +227,7 @@ def _evaluate_generation(options: Namespace, screen: Screen) -> Evaluation:
     }
     facts = _describe(memory, cut, f"{len(texts)}; 95% intervals over pairs")
     facts |= {f"{metric} signature": signature for metric, signature in signatures.items()}
-    notes = doubt_count(len(texts), "pairs")
+    notes = doubt_count(len(texts), "pairs") + _doubt_learned(model, sources, "pairs have a source")
     return Evaluation(scores, _record(memory, cut, languages), facts, digits=1, notes=notes)
 
 
@@ -255,7 +259,10 @@ def _evaluate_retrieval(options: Namespace, screen: Screen) -> Evaluation:
     facts["n-grams"] = f"their overlap counts for {overlap:g}" if overlap else "take no part"
     placed, targets = place_rankings(episode, rankings), [pair.target for pair in episode.query]
     scores = {metric: _score(targets, placed, metric, ()) for metric in RANKING_METRICS}
-    return Evaluation(scores, record, facts, notes=doubt_count(len(sources), "pairs"))
+    notes = doubt_count(len(sources), "pairs") + _doubt_learned(
+        model, sources, "pairs have a source"
+    )
+    return Evaluation(scores, record, facts, notes=notes)
 
 
 _EVALUATIONS = {

@@ -17,6 +17,7 @@ from argparse import (
 )
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -268,10 +269,6 @@ def read_float(text: str) -> float:
         return math.nan
 
 
-def _seed(text: str) -> int:
-    return whole(text, least=0)
-
-
 def _label_map(text: str) -> Mapping[str, str]:
     from nlp_meta.data.cells import parse_label_map
     from nlp_meta.files.tables import LABEL_FILES, read_label_file
@@ -400,7 +397,7 @@ _SHARED: Mapping[str, Mapping[str, Any]] = {
         "NLP_META_MODELS)",
     },
     "--seed": {
-        "type": _seed,
+        "type": partial(whole, least=0),
         "default": 0,
         "metavar": "N",
         "help": "seed of all random draws (default: %(default)s)",

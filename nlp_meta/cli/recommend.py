@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 
 from nlp_meta.cli.compare import METRICS
 from nlp_meta.cli.files import read_rows
@@ -56,7 +57,7 @@ def _add_validation(command: ArgumentParser) -> None:
     )
     validation.add_argument(
         "--folds",
-        type=_folds,
+        type=partial(whole, least=2),
         default=5,
         metavar="N",
         help="parts of the table, each held out in turn (default: %(default)s)",
@@ -111,7 +112,3 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     left_out = {f"left out: {name}": reason for name, reason in recommendation.skipped.items()}
     show_facts(screen, {"answer": recommendation.sentence(), **left_out})
     return {"answer": recommendation.sentence(), **asdict(recommendation)}
-
-
-def _folds(text: str) -> int:
-    return whole(text, least=2)

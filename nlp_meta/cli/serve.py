@@ -3,6 +3,7 @@
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nlp_meta.cli.options import add_shared, positive, read_path, whole
@@ -32,7 +33,10 @@ def add_options(command: ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
     main.add_argument(
-        "--port", type=_port, default=8000, help="port, 0 takes any free one (default: %(default)s)"
+        "--port",
+        type=partial(whole, least=0, most=65535),
+        default=8000,
+        help="port, 0 takes any free one (default: %(default)s)",
     )
     _add_access(command)
     adaptation = command.add_argument_group("adaptation")
@@ -89,14 +93,14 @@ def _add_limits(command: ArgumentParser) -> None:
         )
     limits.add_argument(
         "--max-wait-ms",
-        type=_wait,
+        type=partial(whole, least=0, most=10_000),
         default=5,
         metavar="MS",
         help="milliseconds that a text waits for others to share a batch (default: %(default)s)",
     )
     limits.add_argument(
         "--stop-within",
-        type=_stop,
+        type=partial(whole, least=1, most=3600),
         default=6,
         metavar="SECONDS",
         help="seconds in which the server ends once it is told to, whatever is under way; a second "
@@ -157,15 +161,3 @@ def _load(
         )
     app = build_app(pack, limits=limits, token=token, adapting=adapting, sources=sources)
     return app, domains
-
-
-def _port(text: str) -> int:
-    return whole(text, least=0, most=65535)
-
-
-def _wait(text: str) -> int:
-    return whole(text, least=0, most=10_000)
-
-
-def _stop(text: str) -> int:
-    return whole(text, least=1, most=3600)

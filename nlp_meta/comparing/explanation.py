@@ -138,6 +138,7 @@ def explain(
     Source:
         Sundararajan et al. 2017, arXiv:1703.01365, section 3, for integrated gradients.
     """
+    model = AdaptedModel.of(model, "model")
     check_whole(neighbors, "neighbors")
     asked = [unicodedata.normalize("NFC", text).strip() for text in as_texts(texts, "texts")]
     _check_labels(model.labels, label, against)
@@ -425,6 +426,8 @@ def measure_layers(model: AdaptedModel, start: MetaModel | None = None) -> dict[
     Raises:
         LabelError: The start's layers are others than the model's.
     """
+    model = AdaptedModel.of(model, "model")
+    start = None if start is None else MetaModel.of(start, "start")
     plan, moved, frozen = model.objective.plan, dict[str, float](), dict[str, float]()
     if start is not None and any(name + LORA_A not in start.weights for name in plan.scales):
         raise LabelError(

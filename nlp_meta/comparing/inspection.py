@@ -105,7 +105,7 @@ def inspect_labels(
     texts: Texts,
     labels: Labels,
     *,
-    start: MetaModel | None = None,
+    start: MetaModel | str | None = None,
     label_map: LabelMap | None = None,
     drop_labels: Labels = (),
     empty: str = STOP,
@@ -115,8 +115,8 @@ def inspect_labels(
 
     Args:
         texts, labels, label_map, drop_labels, empty: See `MetaModel.adapt`.
-        start: Reads the texts; where it learned these labels, its own answers count too. None
-            takes the one in the box that suits the language of the texts.
+        start: Reads the texts, or its name; where it learned these labels, its own answers count
+            too. None takes the one in the box that suits the language of the texts.
         seed: Of the parts that are held out.
 
     Raises:
@@ -127,7 +127,7 @@ def inspect_labels(
     texts, labels, notes = check_labeled(texts, labels, drop_labels=drop_labels, empty=empty)
     _check_few(texts)
     check_columns(texts, labels)
-    start = start or MetaModel.from_pretrained(choose_start(texts))
+    start = MetaModel.of(start or choose_start(texts), "start")
     objective = start.objective_of(CLASSIFICATION, Classification)
     weights, how = start.start_of(CLASSIFICATION), start.adaptation[CLASSIFICATION]
     match = match_labels(labels, objective.labels, label_map=label_map)

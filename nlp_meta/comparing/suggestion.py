@@ -96,6 +96,8 @@ def suggest(
         DataError: No text is left to choose.
         SettingsError: `number` or `seed` is no such number.
     """
+    if not isinstance(model, AdaptedModel):
+        model = MetaModel.of(model, "model")
     number, seed = check_whole(number, "number", least=1), check_whole(seed, "seed")
     known = {text_key(text) for text in labeled}
     asked = [place for place, text in enumerate(texts) if not is_empty(text)]
@@ -216,6 +218,7 @@ def value_more(
     Args:
         start: One that adapts by a head over views; of others it cannot be told.
     """
+    start = MetaModel.of(start, "start")
     how = start.adaptation[CLASSIFICATION]
     objective = start.objective_of(CLASSIFICATION, Classification)
     match = match_labels(labels, objective.labels, label_map=label_map)

@@ -206,7 +206,8 @@ def read_strict(
         return value
     except ValidationError as refused:
         path, message = _describe_first(model_class, values, refused.errors())
-        name = _full_key((*((key,) if key else ()), *path))
+        parts = (*((key,) if key else ()), *path)
+        name = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in parts)[1:]
         raise error(f"cannot use {where}: {f'key `{name}` ' if name else 'it '}{message}") from None
 
 
@@ -302,10 +303,6 @@ def _with_point(number: str) -> str:
     point = "" if "." in mantissa else ".0"
     sign = "" if exponent[0] in "+-" else "+"
     return f"{mantissa}{point}e{sign}{exponent}"
-
-
-def _full_key(path: KeyPath) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)[1:]
 
 
 MOST_BYTES = 2**24

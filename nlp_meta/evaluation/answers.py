@@ -39,7 +39,7 @@ class AnswerForm:
         metrics: By name, the main one first.
         known: What metrics know of a task: its labels, the target language of translations.
         lacking: What an answer should have been, nothing where it is that.
-        damaged: Whether a stored answer is none to this episode.
+        damaged: True, or what it lacks, where a stored answer is none to this episode.
         keep: Answers to an episode as they are scored and stored.
         write: Stored answers as parts of a line of JSON.
         read: The same back.
@@ -50,7 +50,7 @@ class AnswerForm:
     metrics: Mapping[str, RowMetric]
     known: Callable[[Episode], tuple[str, ...]]
     lacking: Callable[[Episode, Any], str | None]
-    damaged: Callable[[Episode, Any], bool]
+    damaged: Callable[[Episode, Any], object]
     keep: Callable[[Episode, Any], tuple[Kept, ...]]
     write: Callable[[Sequence[Any]], dict[str, object]]
     read: Callable[[Line], tuple[Kept, ...]]
@@ -201,14 +201,6 @@ def _lacking_ranking(episode: Episode, answer: Ranking) -> str | None:
     return f"each of the places 0 to {len(places) - 1} of its candidates once, and a mined one"
 
 
-def _damaged_label(episode: Episode, answer: Prediction) -> bool:
-    return _lacking_label(episode, answer) is not None
-
-
-def _damaged_translation(episode: Episode, answer: Translation) -> bool:
-    return _lacking_translation(episode, answer) is not None
-
-
 def _damaged_place(episode: Episode, answer: Placed) -> bool:
     places = range(len(episode.candidates))
     return not all(
@@ -273,7 +265,7 @@ ANSWERS: Mapping[str, AnswerForm] = {
         metrics=LABEL_METRICS,
         known=_labels,
         lacking=_lacking_label,
-        damaged=_damaged_label,
+        damaged=_lacking_label,
         keep=_keep_all,
         write=_write_labels,
         read=_read_labels,
@@ -284,7 +276,7 @@ ANSWERS: Mapping[str, AnswerForm] = {
         metrics=TRANSLATION_METRICS,
         known=_language,
         lacking=_lacking_translation,
-        damaged=_damaged_translation,
+        damaged=_lacking_translation,
         keep=_keep_all,
         write=_write_translations,
         read=_read_translations,

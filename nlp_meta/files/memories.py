@@ -42,6 +42,7 @@ from nlp_meta.files.states import row_reason
 from nlp_meta.files.tables import (
     PAIR_TABLES,
     WRITTEN_PAIR_TABLES,
+    note_entities,
     read_rows_of,
     render_rows,
     table_entries,
@@ -349,6 +350,8 @@ def _table_entries(
         name for name in rows.columns if name in read.columns or name not in (source, target)
     ]
     entries = table_entries(file, rows, source_column=source, target_column=target, written=written)
+    told = {entry.line: f"{entry.source} {entry.target}" for entry in entries}
+    rows = replace(rows, notes=(*rows.notes, *note_entities(told, unit=rows.unit)))
     return rows, [
         replace(entry, reason=row_reason({**row, source: None, target: None}))
         for entry, row in zip(entries, rows.cells, strict=True)

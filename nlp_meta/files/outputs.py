@@ -174,6 +174,8 @@ def check_folder(
     with _telling(folder, argument, what=layout.what):
         place = folder.resolve()
         obstacle = _find_obstacle(place)
+        if os.fsencode(place).decode(errors="replace") != str(place):
+            obstacle = "its path is not UTF-8"
         if obstacle:
             raise OutputError(
                 f"cannot save {layout.what} to '{folder}': {obstacle}, a folder that you may write "
@@ -629,16 +631,14 @@ def _mark(path: Path, place: Path) -> None:
 
     A copy, a renamed file and a changed one are thereby a person's.
     """
-    if hasattr(os, "setxattr"):
-        with suppress(OSError):
-            os.setxattr(path, _MARK, _seal_of(place, path))
+    with suppress(OSError, AttributeError):
+        os.setxattr(path, _MARK, _seal_of(place, path))
 
 
 def _is_marked(place: Path) -> bool:
     """Whether a file is as this package wrote it there."""
-    if hasattr(os, "getxattr"):
-        with suppress(OSError):
-            return os.getxattr(place, _MARK) == _seal_of(place, place)
+    with suppress(OSError, AttributeError):
+        return os.getxattr(place, _MARK) == _seal_of(place, place)
     return False
 
 

@@ -344,7 +344,10 @@ def _find_labels(rows: Rows, text_column: str, label_column: str) -> tuple[Rows,
         ("intent", "Rasa"),
     ):
         if name in rows.columns and "data" not in rows.columns:
-            cells = [_sent(row, name) if _is_answered(row) else None for row in rows.cells]
+            cells = [
+                _sent(row, name) if row.get("answer", "accept") not in _NOTHING else None
+                for row in rows.cells  # Prodigy keeps what a person did not accept
+            ]
             numbers = ", by numbers whose names are in its list of labels" * _are_numbers(cells)
             return _add(rows, label_column, cells), [
                 f"labels are read as {tool} writes them{numbers}"
@@ -477,11 +480,6 @@ def _names_language(name: str, language: str) -> bool:
     """Whether a word of a name does: `Original (English)`, `EN text`."""
     words = re.findall(r"[^\W\d_]{4,}|\b[A-Z]{2,3}\b|(?<=\()[a-z]{2,3}(?=[)_-])", name)
     return any(word != "ID" and _is_language(word, language) for word in words)
-
-
-def _is_answered(row: Cells) -> bool:
-    """Prodigy keeps what a person did not accept."""
-    return row.get("answer", "accept") not in _NOTHING
 
 
 def _is_hot(rows: Rows, name: str) -> bool:

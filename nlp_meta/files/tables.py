@@ -5,6 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from html import unescape
+from html.entities import html5
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ PAIR_TABLES = tuple(form for form in TABLE_FORMS if form not in ("txt", "yaml", 
 WRITTEN_PAIR_TABLES = ("csv", "tsv", "jsonl", "xlsx")
 LABEL_FILES = ("csv", "tsv", "json", "jsonl", "yaml", "yml")
 """Endings of files that a label map is read from."""
+_ENTITY = re.compile(r"&(\w{2,32};|#\d{1,7};|#[xX][\da-fA-F]{1,6};)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +186,29 @@ def _find_used(
             f"cannot use table {file.path}: no row is left of its {len(texts)}, at least one is "
             "needed; name fewer labels in `drop_labels`, or fill in what is missing"
         )
-    return used, (*notes, *selection.notes)
+    written = {
+        rows.lines[place]: " ".join([texts[place], *(labels[place] if labels else ())])
+        for place in used
+    }
+    return used, (*notes, *selection.notes, *note_entities(written, unit=rows.unit))
+
+
+def note_entities(written: Mapping[int, str], *, unit: str) -> tuple[str, ...]:
+    """Tell of rows, by their lines, in which signs are written as in web pages."""
+    found = {
+        line: match[0]
+        for line, text in written.items()
+        for match in _ENTITY.finditer(text)
+        if match[1] in html5 or match[1].startswith("#")
+    }
+    if not found:
+        return ()
+    first = next(iter(found.values()))
+    return (
+        f"{len(found)} of {len(written)} rows write signs as web pages do, such as {first!r} for "
+        f"{unescape(first)!r} ({list_places(unit, list(found))}), and are read so: write the signs "
+        "themselves there if they are meant",
+    )
 
 
 def _check_single(

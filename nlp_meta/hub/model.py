@@ -119,6 +119,18 @@ class Model:
         )
         return cls._read(Saved(folder, record, source_of(name, folder), device, token))
 
+    @classmethod
+    def of(cls, value: Self | str | Path, argument: str) -> Self:
+        """Take a model as it is, or load it by its folder or its name.
+
+        Raises:
+            SettingsError: It is neither.
+        """
+        if isinstance(value, cls):
+            return value
+        needed = f"a model of the class {cls.__name__}, its folder, or its name on the Hub,"
+        return cls.from_pretrained(check_place(value, argument, needed=needed))  # type: ignore[arg-type]
+
     def save_pretrained(self, folder: str | Path, *, replace: bool = False) -> None:
         """Write an ordinary PEFT adapter with its head, the tokenizer and a record.
 

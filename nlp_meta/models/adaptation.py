@@ -182,7 +182,8 @@ def adapt(
     ):
         if step:
             tick()
-    return Adapted(_unstack(weights), best, judged[best], judged.get(0))
+    single = {name: value[0].detach().clone() for name, value in weights.items()}
+    return Adapted(single, best, judged[best], judged.get(0))
 
 
 def hold_out(support: Episode, parts: Sequence[Collection[int]]) -> list[Episode]:
@@ -205,7 +206,3 @@ def _path(
 ) -> Iterator[Weights]:
     batches, weights = begin_episodes(objective, start, episodes, minibatch=how.minibatch)
     return adaptation_path(objective.loss, weights, batches, inner=replace(how.inner, steps=steps))
-
-
-def _unstack(fast: Weights) -> dict[str, Tensor]:
-    return {name: value[0].detach().clone() for name, value in fast.items()}

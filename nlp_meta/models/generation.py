@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nlp_meta.data.answers import Translation
+from nlp_meta.data.duplicates import hash_texts
 from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.inputs import Texts, as_texts, check_choice, check_whole, check_word
 from nlp_meta.data.languages import check_pair, join_pair, split_pair
@@ -75,6 +76,7 @@ class GenerationReport:
         held_out: What the pairs that it had not seen said.
         mined: What the adapted encoder finds of the same pairs, and from which margin on.
         is_new: The model has no code of its own for the target language.
+        text_hashes: Of the sources; what is pushed has none.
     """
 
     pairs: int
@@ -85,6 +87,7 @@ class GenerationReport:
     mined: MinedPairs
     is_new: bool
     seconds: float
+    text_hashes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +323,7 @@ def adapt_to_writing(
         mined=_mine_held_out(objective, adapted.judgement.fast, pairs, fold),
         is_new=direction.is_new,
         seconds=time.monotonic() - began,
+        text_hashes=tuple(sorted(set(hash_texts(sources)))),
     )
     objective = objective.over(objective.backbone)  # it keeps no text
     return GenerationModel(objective, adapted.weights, settings, *languages, report, provenance)

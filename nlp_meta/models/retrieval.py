@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nlp_meta.data.answers import Ranking
 from nlp_meta.data.cards import TRANSLATION
+from nlp_meta.data.duplicates import hash_texts
 from nlp_meta.data.episodes import RETRIEVAL, Episode, join_units
 from nlp_meta.data.inputs import Texts, as_texts, check_callback
 from nlp_meta.data.tasks import Example
@@ -58,6 +59,7 @@ class RetrievalReport:
         temperature: Of the loss, as adaptation left it.
         overlap: What the overlap of n-grams counts for beside a cosine.
         texts_cut: Sentences longer than the encoder takes.
+        text_hashes: Of the sources; what is pushed has none.
     """
 
     pairs: int
@@ -71,6 +73,7 @@ class RetrievalReport:
     held_out_recall: float
     texts_cut: int
     seconds: float
+    text_hashes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,7 +326,7 @@ def adapt_to_matches(
     adapted = learn_matches(
         objective, start, pairs, how=how, companion=companion, seed=seed, on_step=on_step
     )
-    report = _report(adapted, how, cut=cut, seconds=time.monotonic() - began, pairs=len(sources))
+    report = _report(adapted, how, cut=cut, seconds=time.monotonic() - began, sources=sources)
     ready = replace(objective.over(objective.backbone), overlap=report.overlap)  # it keeps no text
     return RetrievalModel(
         ready, adapted.weights, settings, report.threshold, languages, report, provenance
@@ -331,11 +334,16 @@ def adapt_to_matches(
 
 
 def _report(
-    adapted: Adapted[HeldOutMatches], how: Adaptation, *, pairs: int, cut: int, seconds: float
+    adapted: Adapted[HeldOutMatches],
+    how: Adaptation,
+    *,
+    sources: Sequence[str],
+    cut: int,
+    seconds: float,
 ) -> RetrievalReport:
     mined = adapted.judgement.mined
     return RetrievalReport(
-        pairs=pairs,
+        pairs=len(sources),
         steps=adapted.steps,
         learning_rate=how.inner.learning_rate,
         temperature=math.exp(-float(adapted.weights[TEMPERATURE])),
@@ -346,6 +354,7 @@ def _report(
         held_out_recall=mined.recall,
         texts_cut=cut,
         seconds=seconds,
+        text_hashes=tuple(sorted(set(hash_texts(sources)))),
     )
 
 

@@ -4,7 +4,7 @@ The page and its Markdown both say these sentences and tables, by name.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from nlp_meta.report.scores import (
@@ -157,7 +157,8 @@ def choices_table(results: Results) -> ReportTable:
     """What each method reads and what was chosen for it."""
     rows = tuple(
         ReportRow(
-            Field(title_of(results, name)), _fields((facts.get("reads"), _choice(results, facts)))
+            Field(title_of(results, name)),
+            (Field(_text(facts.get("reads"))), Field(_text(_choice(results, facts)))),
         )
         for name, facts in results["methods"].items()
         if name in measured(results)
@@ -259,10 +260,6 @@ def _lines(value: object, name: str) -> list[str]:
         inner = {f"{name}.{key}" if name else str(key): item for key, item in value.items()}
         return [line for key, item in inner.items() for line in _lines(item, key)]
     return [f"{name}: {json.dumps(value, ensure_ascii=False, default=str)}"] if name else []
-
-
-def _fields(values: Iterable[object]) -> tuple[Field, ...]:
-    return tuple(Field(_text(value)) for value in values)
 
 
 def _text(value: object) -> str:

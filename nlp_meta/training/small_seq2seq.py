@@ -125,7 +125,8 @@ def build_around_encoder(
         torch.manual_seed(seed)
         model = BartForConditionalGeneration(bart_config)
     pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    kept = [whole.convert_tokens_to_ids(piece) for piece in pieces if not _is_tag(piece)]
+    words = (piece for piece in pieces if not any(tag.fullmatch(piece) for tag in TAGS))
+    kept = [whole.convert_tokens_to_ids(word) for word in words]
     weights = pretrained.state_dict()
     _copy_encoder(model, weights, kept, offset=_offset(config))
     _copy_decoder(model, weights)
@@ -153,10 +154,6 @@ def _bart_config(
         decoder_start_token_id=tokenizer.eos_token_id,
         forced_eos_token_id=None,
     )
-
-
-def _is_tag(piece: str) -> bool:
-    return any(tag.fullmatch(piece) for tag in TAGS)
 
 
 def _offset(config: object) -> int:

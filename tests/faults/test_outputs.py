@@ -412,6 +412,13 @@ def test_places_that_cannot_be_are_named(path: str, says: str, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
 
 
+def test_a_folder_whose_path_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"m\xff")
+
+    with pytest.raises(OutputError, match=r"its path is not UTF-8.*name another folder"):
+        check_folder(folder, MODEL)
+
+
 def test_a_failed_write_takes_the_folders_away_that_it_made(tmp_path: Path) -> None:
     with (
         pytest.raises(OutputError, match="disk is full"),

@@ -178,7 +178,8 @@ def test_two_texts_of_any_names_are_a_memory(start, adapted, tmp_path, capsys):
     assert code == 0, err
     assert json.loads(out)["pairs"] == len(SOURCES)
     score = ["evaluate", adapted, *data, "--output", tmp_path / "s.json"]
-    assert run(score, capsys)[0] == 0
+    code, _, err = run(score, capsys)
+    assert code == 0 and "pairs have a source that the model learned" in " ".join(err.split())
     assert json.loads((tmp_path / "s.json").read_text("utf-8"))["pairs"] == len(SOURCES)
     code, _, err = run([*score[:-1], data[2]], capsys)
     assert code == 2 and "an input is never overwritten" in err

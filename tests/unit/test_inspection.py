@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nlp_meta.comparing.explanation import explain
 from nlp_meta.comparing.inspection import (
     CONTRADICTION,
     DUPLICATE,
@@ -16,7 +17,7 @@ from nlp_meta.comparing.inspection import (
     Inspection,
     inspect_labels,
 )
-from nlp_meta.errors import DataError
+from nlp_meta.errors import DataError, SettingsError
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.views import NEW_LABELS, Views, question_labels
 
@@ -72,6 +73,17 @@ def test_one_label_alone_is_counted_but_not_questioned(tiny_start):
 
     assert inspection.counts[WRONG] == 0
     assert inspection.chances == (1.0,) * len(TEXTS)
+
+
+def test_a_start_may_be_named_and_what_is_none_is_refused(tiny_start, tmp_path):
+    tiny_start.save_pretrained(tmp_path / "start")
+
+    named = inspect_labels(TEXTS, LABELS, start=str(tmp_path / "start"))
+    assert named == inspect_labels(TEXTS, LABELS, start=tiny_start)
+    with pytest.raises(SettingsError, match=r"as `start`: a model of the class MetaModel, its"):
+        inspect_labels(TEXTS, LABELS, start=7)
+    with pytest.raises(SettingsError, match=r"as `model`: a model of the class AdaptedModel, its"):
+        explain(tiny_start, TEXTS)
 
 
 def test_more_rows_than_can_be_compared_are_refused(tiny_start):

@@ -343,3 +343,4 @@ def test_evaluate_leaves_out_pairs_whose_sentence_was_there_before(model, tmp_pa
     assert "11 of 12, each among 11 targets" in shown
     record = json.loads((tmp_path / "scores.json").read_text("utf-8"))
     assert (record["pairs"], record["pairs_given"]) == (11, 12)
+    assert f"{len(SOURCES)} of 11 pairs have a source that the model learned" in str(record)

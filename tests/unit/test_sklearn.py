@@ -43,6 +43,18 @@ def test_it_answers_as_the_model_that_the_start_adapts(classifier, tiny_start):
     assert fitted.score(TEXTS, LABELS) == np.mean(fitted.predict(TEXTS) == LABELS)
 
 
+def test_without_a_start_it_takes_that_of_the_language(tiny_start, monkeypatch):
+    asked = []
+    found = lambda name, **_: asked.append(name) or tiny_start  # noqa: E731
+    monkeypatch.setattr(MetaModel, "from_pretrained", found)
+
+    for words in ("the {} of it", "das {} ging"):
+        texts = [words.format(text) for text in TEXTS]
+        FewShotClassifier(steps=2, companion="none").fit(texts, LABELS)
+
+    assert asked == ["builtin:reviews-en", "builtin:sentiment-multi"]
+
+
 def test_classes_are_the_labels_as_they_were_given(classifier):
     """Named anew or not: sorted, of their own type, one column each."""
     stars = classifier.fit(TEXTS, np.array(["5 stars", "1 star", "3 stars"] * 4))

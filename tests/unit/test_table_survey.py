@@ -276,6 +276,19 @@ def test_a_workbook_tells_of_merged_hidden_and_repeated_rows(tmp_path):
         read(tmp_path, (tmp_path / "a.xlsx").read_bytes(), "a.xlsx")
 
 
+@pytest.mark.parametrize("form", ["csv", "tsv"])
+def test_signs_of_web_pages_are_told_and_stay(tmp_path, form):
+    """By hand: two of four rows; `&foo;` and a bare & are no such signs, &amp;quot; is one."""
+    cells = ["caf&eacute; b.,R&D", "a &foo; & b,R&D", "He said &amp;quot;c,x", "d,x"]
+    content = "\n".join(["text,label", *cells]) + "\n"
+
+    table = read(tmp_path, content.replace(",", "\t" if form == "tsv" else ","), f"a.{form}")
+
+    assert table.texts[0] == "caf&eacute; b."
+    (note,) = table.notes
+    assert note.startswith("2 of 4 rows") and "'&eacute;' for 'é' (lines 2 and 4)" in note
+
+
 def test_a_workbook_of_charts_alone_is_named(tmp_path):
     book = openpyxl.Workbook()
     book.remove(book.active)
