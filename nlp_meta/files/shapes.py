@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import zip_longest
 from unicodedata import normalize
 
+from nlp_meta.data.cells import write_number
 from nlp_meta.data.languages import find_language, name_language, same_language
 from nlp_meta.errors import LabelError
 from nlp_meta.tables.rows import Cells, Rows
@@ -354,6 +355,7 @@ def _find_labels(rows: Rows, text_column: str, label_column: str) -> tuple[Rows,
             ]
     hot = [name for name in rows.columns if name != text_column and _is_hot(rows, name)]
     if len(hot) < 2 or text_column not in rows.columns:
+        _refuse_shares(rows, text_column, label_column)
         return rows, []
     common = f"{label_column}_"  # as pandas names them
     cut = len(common) if all(name.startswith(common) for name in hot) else 0
@@ -361,6 +363,26 @@ def _find_labels(rows: Rows, text_column: str, label_column: str) -> tuple[Rows,
     return _add(rows, label_column, cells), [
         f"the columns {', '.join(map(repr, hot[:10]))} hold 0 or 1 and are taken for labels"
     ]
+
+
+def _refuse_shares(rows: Rows, text: str, label: str) -> None:
+    """Stop where each label has a column of shares, which add up to 1 or 100 in each row."""
+    numbers = {
+        name: [
+            float(write_number(str(row.get(name)).strip().removesuffix("%")) or "nan")
+            for row in rows.cells
+        ]
+        for name in (rows.columns if text in rows.columns else ())
+    }
+    for whole in (1, 100):
+        shares = [n for n, column in numbers.items() if all(0 <= cell <= whole for cell in column)]
+        sums = list(map(sum, zip(*(numbers[name] for name in shares), strict=True)))
+        if sums and len(shares) > 1 and all(abs(total - whole) < whole / 50 for total in sums):
+            raise LabelError(
+                f"cannot read labels from the columns {', '.join(map(repr, shares[:10]))}: they "
+                f"hold shares that add up to {whole} in each row, and one label a text is needed; "
+                f"write the name of the largest into a column {label!r}, where it is right"
+            )
 
 
 def _find_header(rows: Rows, text: str, label: str) -> tuple[Rows, list[str]]:

@@ -38,6 +38,8 @@ PAIR_TABLES = tuple(form for form in TABLE_FORMS if form not in ("txt", "yaml", 
 WRITTEN_PAIR_TABLES = ("csv", "tsv", "jsonl", "xlsx")
 LABEL_FILES = ("csv", "tsv", "json", "jsonl", "yaml", "yml")
 """Endings of files that a label map is read from."""
+_EXPORTS = {("data_row", "projects"): "Labelbox", ("Labeled Data", "Label"): "Labelbox"}
+"""By their columns what is read of no tool."""
 _ENTITY = re.compile(r"&(\w{2,32};|#\d{1,7};|#[xX][\da-fA-F]{1,6};)")
 
 
@@ -406,8 +408,10 @@ def _check_columns(
         if name not in columns:
             nearest = difflib.get_close_matches(name, written, n=1, cutoff=0.5)
             hint = f" (nearest: {nearest[0]!r})" if nearest else ""
+            tools = (tool for keys, tool in _EXPORTS.items() if {*keys} <= {*written})
+            tool = "".join(f", an export of {tool}" for tool in tools)
             raise DataError(
-                f"cannot find column {name!r} in table {file.path}: its columns are "
+                f"cannot find column {name!r} in table {file.path}{tool}: its columns are "
                 f"{', '.join(repr(column[:60]) for column in written[:20]) or 'none'}{hint}; "
                 f"name the right one with `{argument}`{_advise(file, written, wanted)}"
             )

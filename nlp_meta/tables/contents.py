@@ -79,6 +79,12 @@ _MAGIC = {
 }
 _BINARY = "a binary file of a program, no table of texts"
 
+_TAGGED = re.compile(
+    rb"(?=(?s:.*)[ \t][BIES]-[A-Z])((\S+[ \t]+)+(O|[BIES]-[\w-]+)[ \t]*\r?\n\s*){3}"
+    rb"|1\t([^\t\n]+\t){8}[^\t\n]+\n2\t"
+)
+"""Words, one a line, with the tags of CoNLL, or with the ten columns of CoNLL-U."""
+
 _IN_ARCHIVES = {
     "xl/workbook.xml": (WORKBOOK, ""),
     "xl/workbook.bin": ("a binary workbook of Excel (.xlsb)", _SAVE),
@@ -133,6 +139,8 @@ def find_kind(content: bytes) -> FileKind:
     start = content[:1024].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n")
     if start.startswith(b"<"):
         return _name_markup(content[:4096].replace(b"\0", b"").lower())
+    if _TAGGED.match(start):
+        return FileKind(_WORDS, _WHOLE)
     return FileKind(JSON if re.match(rb"[\[{]\s*([\[{\"\]}]|\Z)", start) else TEXT)
 
 

@@ -176,6 +176,12 @@ def _choose(lists: Mapping[str, list[Any]], known: Collection[str]) -> str | Non
 
     best = max(map(fit, lists), default=None)
     fits = [place for place in lists if fit(place) == best]
+    if len(fits) > 1 and {"images", "annotations"} <= {*fits}:
+        raise TableError(
+            "it is an export of COCO, which labels pictures",
+            needed="texts and their labels are needed",
+            remedy="write each text, such as a caption, and its label as a row of a .csv file",
+        )
     if len(fits) > 1:
         shown = ", ".join(map(repr, fits[:_SHOWN])) + (", ..." if fits[_SHOWN:] else "")
         raise TableError(

@@ -120,6 +120,20 @@ def test_json_values_are_rows_whatever_stands_between_them(tmp_path, joint):
             )
         ),
         ("a.txt", "-[ RECORD 1 ]\ntext | a\nlabel | good\n", "a listing of a database.*as .csv"),
+        ("a.txt", "EU B-ORG\nrejects O\n\nPeter B-PER\n", "a CoNLL file.*write each whole text"),
+        ("a.tsv", "1" + "\tx" * 9 + "\n2" + "\tx" * 9 + "\n", "a CoNLL file"),
+        (
+            "a.json",
+            '{"images": [{"id": 1}], "annotations": [{"id": 1}]}',
+            "COCO, which labels pict",
+        ),
+        ("a.json", '[{"data_row": {}, "projects": {}}]', "an export of Labelbox: .*write rows"),
+        (
+            "a.csv",
+            "text,n,good,bad\na,1,0.9,.1\nb,2,0.25,0.75\n",
+            "'good', 'bad': they hold shares",
+        ),
+        ("a.csv", "text,good,bad\na,90%,10%\nb,25%,75%\n", "that add up to 100 in each row"),
         ("a.csv", "<!doctype html><p>Sign in", "it is a web page.*load it anew"),
         ("a.csv", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Excel 97-2003.*save it as .xlsx"),
         ("a.csv", "text,label\n" + "a,pos\nb,neg\n" * 3 + '"c,pos\nd",neg\n', "line 8: its quote"),
