@@ -10,6 +10,7 @@ from argparse import (
     PARSER,
     SUPPRESS,
     Action,
+    ArgumentError,
     ArgumentParser,
     ArgumentTypeError,
     Namespace,
@@ -98,6 +99,11 @@ class CommandParser(ArgumentParser):
         if example is not None:
             settings["epilog"] = f"example:\n  {example}"
         super().__init__(**settings)
+
+    def _get_value(self, action: Action, arg_string: str) -> Any:
+        if not arg_string.strip() and action.dest in ("model", "data", "output", "output_dir"):
+            raise ArgumentError(action, "it is empty, a path is needed; is its variable set?")
+        return super()._get_value(action, arg_string)
 
     def error(self, message: str) -> NoReturn:
         """Leave with exit code 2, and name the nearest words of a command that is there."""
@@ -271,13 +277,12 @@ def read_float(text: str) -> float:
 
 def _label_map(text: str) -> Mapping[str, str]:
     from nlp_meta.data.cells import parse_label_map
-    from nlp_meta.files.tables import LABEL_FILES, read_label_file
+    from nlp_meta.files.tables import read_label_file
 
-    path = Path(text)
-    is_there = os.path.isfile(text)  # noqa: PTH113  a map may be too long for a path
-    is_file = path.suffix.removeprefix(".").lower() in LABEL_FILES and "=" not in text
+    is_there = os.path.exists(text)  # noqa: PTH110  a map may be too long for a path
+    is_file = Path(text).suffix and not set("=,:;>") & set(text)
     try:
-        return read_label_file(path) if is_file or is_there else parse_label_map(text)
+        return read_label_file(Path(text)) if is_file or is_there else parse_label_map(text)
     except DataError as error:
         raise ArgumentTypeError(str(error)) from error
 

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import TypeVar
 
 from nlp_meta.errors import DataError, LabelError, SettingsError
@@ -195,6 +195,7 @@ _SKINS = "[\U0001f3fb-\U0001f3ff]"
 """Colors of emoji."""
 _IN_QUOTES = re.compile("[\"'](.+)[\"']")
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
+_AS_FLOAT = Context(prec=15)
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?[01]?\d)?", re.IGNORECASE)
 # 1,000 may be a thousand, and 007 is a name.
 _NO_NUMBER = re.compile(r"[-+]?([1-9]\d{0,2}(,\d{3})+|0\d.*)")
@@ -256,7 +257,11 @@ def write_number(text: str) -> str | None:
     plain = "".join(digits).replace("\u2212", "-").replace("\u066b", ".")
     if len(plain) > 24 or not _NUMBER.fullmatch(plain) or _NO_NUMBER.fullmatch(plain):
         return None
-    return f"{Decimal(plain.replace(',', '.')).normalize() + 0:f}"
+    number = Decimal(plain.replace(",", "."))
+    # 0.30000000000000004 is 0.1 + 0.2; a whole number of 20 digits may be a name.
+    is_whole = number == number.to_integral_value()
+    rounded = number.normalize() if is_whole else number.normalize(_AS_FLOAT)
+    return f"{rounded + 0:f}"
 
 
 def _is_kept(signs: list[str], place: int) -> bool:

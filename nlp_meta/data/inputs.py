@@ -72,9 +72,8 @@ def as_labels(values: Labels, argument: str) -> list[str]:
     wrong = _find_wrong(items, _wrong_label)
     if wrong:
         (place, *others), reason = wrong
-        raise LabelError(
-            f"cannot use the label of example {place}: {reason}{_list_others(others, 'example')}"
-        )
+        noun = "the label of example" if argument == "labels" else f"`{argument}`, label"
+        raise LabelError(f"cannot use {noun} {place}: {reason}{_list_others(others, 'example')}")
     return [text for text in map(label_text, items) if text is not None]
 
 
@@ -85,10 +84,10 @@ def read_column(frame: object, column: str) -> list[str]:
         DataError: It is no table, has no such column, or a cell holds something else.
     """
     names = _column_names(frame)
-    if column not in names:
+    if names.count(column) != 1:
         raise DataError(
             f"cannot read the column {column!r}: the columns are "
-            f"{', '.join(map(repr, names))[:_LONGEST_NAME]} and one of them is needed; change "
+            f"{', '.join(map(repr, names))[:_LONGEST_NAME]} and the name of one is needed; change "
             "`column`"
         )
     table: Any = frame

@@ -28,6 +28,7 @@ _BINARY_ALIASES = {
     **dict.fromkeys("0 label_0 false falsch faux falso onwaar falskt".split(), "negative"),
     **dict.fromkeys("1 label_1 true wahr vrai verdadero vero waar sant".split(), "positive"),
 }
+_TRUTH = {"false": "0", "true": "1"}
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d{1,2}:\d{2}.*)?")
 _DAY = re.compile(
     r"\d{1,2}[-. /]+(MONTH)|(MONTH)[-. /]*\d{1,2}".replace(
@@ -384,14 +385,15 @@ def _check_distinct(names: Mapping[str, str], renamed: Mapping[str, str]) -> Non
     """
     seen: dict[str, str] = {}
     for written, name in names.items():
-        other = seen.setdefault(fold_label(name), written)
+        folded = fold_label(name)
+        other = seen.setdefault(_TRUTH.get(folded, folded), written)
         same_name = names[other] == name
         if other == written or (same_name and (written in renamed or other in renamed)):
             continue
         first, second = (names[w] if w in renamed else w for w in (other, written))
         raise LabelError(
-            f"cannot tell labels {first!r} and {second!r} apart: they differ in nothing "
-            "but case, blanks, hyphens, quotes, leading zeros or signs that look alike, one "
+            f"cannot tell labels {first!r} and {second!r} apart: they differ in nothing but case, "
+            "blanks, hyphens, quotes, leading zeros, signs that look alike or 1 for true, one "
             "spelling for each label is needed; write them alike or join them by `label_map`"
         )
 

@@ -36,7 +36,7 @@ from nlp_meta.tables.rows import LOOK, Cells, Reading, Rows, TableError
 
 PAIR_TABLES = tuple(form for form in TABLE_FORMS if form not in ("txt", "yaml", "yml"))
 WRITTEN_PAIR_TABLES = ("csv", "tsv", "jsonl", "xlsx")
-LABEL_FILES = ("csv", "tsv", "json", "jsonl", "yaml", "yml")
+LABEL_FILES = ("csv", "tsv", "txt", "json", "jsonl", "yaml", "yml", "xlsx")
 """Endings of files that a label map is read from."""
 _EXPORTS = {("data_row", "projects"): "Labelbox", ("Labeled Data", "Label"): "Labelbox"}
 """By their columns what is read of no tool."""

@@ -36,7 +36,7 @@ from nlp_meta.hub.pull import (
 
 _AGAIN = "save or download the model again"
 _LFS = b"version https://git-lfs"
-_PICKLES = (b"\x80", b"PK\x03\x04")
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 _LEAST_HEADER, _MOST_HEADER = 2, 2**24  # bytes
 
 # Of no consequence to what an adapter computes, or held against the record.

@@ -876,6 +876,25 @@ def test_a_path_may_begin_with_the_users_own_folder(monkeypatch, tmp_path):
     assert read_path("~no such user/x") == Path("~no such user/x")
 
 
+@pytest.mark.parametrize("place", ["", " "])
+def test_a_path_that_is_empty_is_none(capsys, place):
+    """A variable of the shell that is not set: `--output-dir "$OUT"` is not this folder."""
+    with pytest.raises(SystemExit):
+        main(["adapt", "--data", "a.csv", "--output-dir", place, "--replace"])
+
+    assert "argument --output-dir: it is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("map.cvs", "ending '.cvs' is unknown"), (".", "folder")]
+)
+def test_a_label_map_that_is_no_file_is_named_as_one(capsys, name, says):
+    with pytest.raises(SystemExit):
+        main(["adapt", "--data", "a.csv", "--output-dir", "b", "--label-map", name])
+
+    assert says in capsys.readouterr().err
+
+
 def test_a_word_may_be_longer_than_a_path(tmp_path, capsys):
     """A label map of 60 labels, and a name of nothing."""
     labels = ",".join(f"a long label {number}=name {number}" for number in range(60))

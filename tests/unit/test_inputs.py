@@ -203,6 +203,8 @@ def test_what_is_no_whole_number_is_refused(value):
 def test_what_is_no_number_above_0_is_refused(value):
     with pytest.raises(SettingsError, match="as `learning_rate`: a number above 0 is needed"):
         check_number(value, "learning_rate", above=0)
+    with pytest.raises(SettingsError, match="a number from 0 to 1 is needed"):
+        check_number(value or 90, "min_confidence", share=True)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +294,8 @@ def test_no_value_reaches_the_insides(tiny_start, adapted, finder, tmp_path, val
     calls = [
         lambda: adapted.predict(value),
         lambda: adapted.predict([value]),
+        lambda: adapted.among(value),
+        lambda: adapted.predict_frame({"text": TEXTS}, min_confidence=value),
         lambda: tiny_start.predict(value),
         lambda: tiny_start.adapt(value, LABELS, **common),
         lambda: tiny_start.adapt(TEXTS, value, **common),

@@ -182,6 +182,9 @@ def test_a_match_is_told_in_one_line():
         *((cell, "-1") for cell in (-1, "-1.0", "\u22121")),
         *((cell, None) for cell in (None, math.nan, "", " ", "\u200b\ufeff", "\u3000", "\u00ad")),
         (1.5, "1.5"),
+        (0.1 + 0.2, "0.3"),
+        ("0.30000000000000004", "0.3"),
+        ("12345678901234567890", "12345678901234567890"),
         (True, "True"),
         ("1,000", "1,000"),  # perhaps a thousand
         ("007", "007"),
@@ -394,6 +397,7 @@ def test_labels_that_join_others_are_several():
         ("food", '"food"'),
         ("1000", "1,000"),
         ("food", "Food."),
+        ("1", "True"),
     ],
 )
 def test_labels_that_a_person_would_call_the_same_are_refused(first, second):

@@ -277,6 +277,7 @@ def test_holes_are_skipped_and_told_or_kept(tmp_path):
     [
         ("map.csv", 'written,name\n"good, very",positive\nno,negative\n'),
         ("map.tsv", "good, very\tpositive\nno\tnegative\n"),
+        ("map.txt", "good, very\tpositive\nno\tnegative\n"),
         ("map.json", '{"good, very": "positive", "no": "negative"}'),
         ("map.yaml", '"good, very": positive\nno: negative\n'),
     ],
