@@ -17,16 +17,7 @@ from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.cells import LabelMap, answer_texts
 from nlp_meta.data.duplicates import first_places, hash_texts, text_key
 from nlp_meta.data.episodes import Episode
-from nlp_meta.data.inputs import (
-    Frame,
-    Labels,
-    Texts,
-    add_columns,
-    as_labels,
-    as_texts,
-    check_number,
-    read_column,
-)
+from nlp_meta.data.inputs import Frame, Texts, add_columns, as_texts, check_number, read_column
 from nlp_meta.data.labels import LabelMatch, check_columns, logger, match_labels
 from nlp_meta.data.tasks import Example
 from nlp_meta.encoders.backbone import plain_modes
@@ -142,13 +133,13 @@ class AdaptedModel(Model):
         """Number of texts of which the encoder knows nothing: answers to them say nothing."""
         return count_unknown(self.objective.backbone, texts)
 
-    def among(self, labels: Labels) -> "AdaptedModel":
+    def among(self, labels: Iterable[str]) -> "AdaptedModel":
         """The same model, which gives no other of its labels than these.
 
         Raises:
-            LabelError: They are fewer than 2, or not its own.
+            DataError, LabelError: They are no list of texts, fewer than 2, or not its own.
         """
-        names = set(as_labels(labels, "labels"))
+        names = set(as_texts(labels, "labels"))
         if len(names) < 2 or not names <= set(self.labels):
             raise LabelError(
                 f"cannot answer among {', '.join(map(repr, sorted(names)))}: at least 2 of "

@@ -14,13 +14,7 @@ from nlp_meta.data.answers import Learned, Prediction, Ranking, Rival, Translati
 from nlp_meta.data.episodes import Queries, SupportSet, support_targets
 from nlp_meta.encoders.similarity import NEIGHBORS, Overlap
 from nlp_meta.errors import SettingsError
-from nlp_meta.objectives.ngrams import (
-    Array,
-    NgramModel,
-    check_folds,
-    fit_ngrams,
-    held_out_parts,
-)
+from nlp_meta.objectives.ngrams import Array, NgramModel, check_folds, fit_ngrams, held_out_parts
 from nlp_meta.objectives.retrieval import rank_candidates
 
 

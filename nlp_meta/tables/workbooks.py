@@ -227,15 +227,14 @@ def _choose_sheet(
             needed="one of them is needed",
             remedy="name it with `sheet`",
         )
-    notes = [f"the sheet is {chosen[0]!r}, of {_list(names)}"] if len(names) > 1 else []
-    if count := _fill_merged(book[chosen[0]], dict(tables[chosen[0]])):
+    name, rows = chosen[0], tables[chosen[0]]
+    notes = [f"the sheet is {name!r}, of {_list(names)}"] if len(names) > 1 else []
+    if count := _fill_merged(book[name], dict(rows)):
         notes.append(f"merged cells count for each of their rows: {count} are filled in")
-    sizes = getattr(book[chosen[0]], "row_dimensions", {})
-    if hidden := [
-        number for number, _ in tables[chosen[0]] if number in sizes and sizes[number].hidden
-    ]:
+    sizes = getattr(book[name], "row_dimensions", {})
+    if hidden := [number for number, _ in rows if number in sizes and sizes[number].hidden]:
         notes.append(f"rows that are hidden, as by a filter, are read too: {len(hidden)}")
-    return chosen[0], tables[chosen[0]], notes
+    return name, rows, notes
 
 
 def _read_rows(sheet: Any) -> Iterator[_Row]:
