@@ -93,27 +93,16 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         screen,
         ("card", "kind", "license", *(split.removeprefix("meta-") for split in META_SPLITS)),
         [
-            (
-                card.name,
-                card.kind,
-                card.license,
-                *(str(len(tasks)) for tasks in _split_tasks(card).values()),
-            )
+            (card.name, card.kind, card.license, *map(str, map(len, _split_tasks(card).values())))
             for card in cards
         ],
         title="data cards, with the number of tasks in each meta-split",
     )
-    return {
-        "cards": [
-            {
-                "name": card.name,
-                "kind": card.kind,
-                "license": card.license,
-                "tasks": _split_tasks(card),
-            }
-            for card in cards
-        ]
-    }
+    records = [
+        {"name": card.name, "kind": card.kind, "license": card.license, "tasks": _split_tasks(card)}
+        for card in cards
+    ]
+    return {"cards": records}
 
 
 def _split_tasks(card: "DataCard") -> dict[str, list[str]]:

@@ -91,11 +91,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
 
 
 def _check_format(options: Namespace) -> None:
-    """Refuse options of the other format.
-
-    Raises:
-        SettingsError: Names one.
-    """
+    """Refuse options of the other format."""
     onnx = options.format == "onnx"
     foreign = ("without_ngrams",) if onnx else ("quantization", "opset")
     name = next((name for name in foreign if getattr(options, name)), None)
@@ -144,19 +140,18 @@ def _load(options: Namespace) -> "AdaptedModel":
 def _show_checkpoint(report: "CheckpointReport", options: Namespace, screen: Screen) -> None:
     folder = repr(str(options.output_dir))
     largest = f"the largest is {report.largest_logit:.1f}"
-    show_facts(
-        screen,
-        {
-            "labels": ", ".join(report.labels),
-            "compared on": f"{report.texts} texts of {_name_texts(options)}",
-            "logits differ by": f"{report.difference:.1g}, {largest}",
-            "n-grams": "left out" if report.ngrams_left_out else "none",
-            "size": f"{report.bytes / 1e6:.1f} MB",
-            "written to": str(options.output_dir),
-            "time": f"{report.seconds:.0f} s",
-            "next": f'pipeline("text-classification", {folder}, truncation=True)',
-        },
-    )
+    facts = {
+        "labels": ", ".join(report.labels),
+        "compared on": f"{report.texts} texts of {_name_texts(options)}",
+        "logits differ by": f"{report.difference:.1g}, {largest}",
+        "n-grams": "left out" if report.ngrams_left_out else "none",
+        "texts": "one a pass" if report.one_by_one else "any number a pass",
+        "size": f"{report.bytes / 1e6:.1f} MB",
+        "written to": str(options.output_dir),
+        "time": f"{report.seconds:.0f} s",
+        "next": f'pipeline("text-classification", {folder}, truncation=True)',
+    }
+    show_facts(screen, facts)
 
 
 def _name_texts(options: Namespace) -> str:
@@ -183,14 +178,12 @@ def _show_graphs(report: "ExportReport", options: Namespace, screen: Screen) -> 
     threads = "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
     compared = f"{measured.texts} texts of {_name_texts(options)}"
     runner = shlex.join(["python", str(options.output_dir / "run.py"), "a text"])
-    show_facts(
-        screen,
-        {
-            "compared on": f"{compared}, one at a time, {threads}",
-            "n-grams": beside,
-            "opset": str(report.opset),
-            "written to": str(options.output_dir),
-            "time": f"{report.seconds:.0f} s",
-            "next": f"{runner}    # opens {report.graph}",
-        },
-    )
+    facts = {
+        "compared on": f"{compared}, one at a time, {threads}",
+        "n-grams": beside,
+        "opset": str(report.opset),
+        "written to": str(options.output_dir),
+        "time": f"{report.seconds:.0f} s",
+        "next": f"{runner}    # opens {report.graph}",
+    }
+    show_facts(screen, facts)

@@ -348,11 +348,7 @@ def _announce(
 
 
 def _list_plans(bench: Bench, row: _Prompted, labels: Sequence[str] = ()) -> list[PromptPlan]:
-    """Give every template with demonstrations and without: a small model may do worse with them.
-
-    Args:
-        labels: Leave out templates that do not suit these.
-    """
+    """Give each template that suits labels, with demonstrations, which may mislead, and without."""
     names = fitting_templates(row.names, labels) if labels else row.names
     shown = dict.fromkeys([bench.settings.prompting.demonstrations, 0])
     return [_plan(bench, row, name, demonstrations=number) for name in names for number in shown]

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, normalizers
-from transformers import PreTrainedModel, PreTrainedTokenizerFast, pipeline
+from transformers import PreTrainedTokenizerFast, XLMConfig, XLMForSequenceClassification, pipeline
 
-from nlp_meta.encoders.backbone import Backbone, loading
+from nlp_meta.encoders.backbone import Backbone, MeanPooled, loading
 from nlp_meta.errors import ExportError
-from nlp_meta.exporting.graph import merge
+from nlp_meta.exporting.graph import INPUTS, merge
 from nlp_meta.exporting.onnx_export import RECORD, adapted_logits, check_tokenizer, sample_texts
 from nlp_meta.files.outputs import Layout, check_folder, write_folder
 from nlp_meta.models.classification import AdaptedModel
@@ -38,6 +38,19 @@ LAYOUT = Layout(
 )
 
 
+_LAYER = {
+    "attention.self.query": "attentions.{}.q_lin",
+    "attention.self.key": "attentions.{}.k_lin",
+    "attention.self.value": "attentions.{}.v_lin",
+    "attention.output.dense": "attentions.{}.out_lin",
+    "attention.output.LayerNorm": "layer_norm1.{}",
+    "intermediate.dense": "ffns.{}.lin1",
+    "output.dense": "ffns.{}.lin2",
+    "output.LayerNorm": "layer_norm2.{}",
+}
+"""Parts of a layer of BERT by the names that XLM, which computes the same, has for them."""
+
+
 @dataclass(frozen=True, slots=True)
 class CheckpointReport:
     """The checkpoint that was written, and how it compares with the model.
@@ -46,6 +59,7 @@ class CheckpointReport:
         difference: The largest one between two logits, over all texts.
         largest_logit: Without its sign.
         ngrams_left_out: The model mixes n-grams in, which the checkpoint cannot hold.
+        one_by_one: It answers one text a pass, as it takes the mean of all states that it is given.
     """
 
     labels: tuple[str, ...]
@@ -55,6 +69,7 @@ class CheckpointReport:
     difference: float
     largest_logit: float
     ngrams_left_out: bool
+    one_by_one: bool
     seconds: float
 
 
@@ -69,7 +84,9 @@ def export_transformers(
     """Merge the adapter into the encoder, write it with its tokenizer, and check the answers.
 
     The tokenizer strips a text and puts the model's prefix before it, as `predict` does.
-    Nothing is kept unless a pipeline that reads the folder gives the model's logits.
+    Nothing is kept unless a pipeline that reads the folder gives the model's logits. An encoder of
+    BERT's shape that pools by the mean becomes an XLM, the one class that does so too. It would
+    count padding in, so its tokenizer knows none, and what is padded all the same gets no number.
 
     Args:
         folder: New, empty, or an earlier export that nobody changed, which is replaced at the end.
@@ -98,6 +115,7 @@ def export_transformers(
             difference=difference,
             largest_logit=largest,
             ngrams_left_out=model.companion is not None,
+            one_by_one=backbone.pooling == "mean",
             seconds=time.monotonic() - began,
         )
         draft.record = {"kind": "transformers", **asdict(report)}
@@ -108,14 +126,20 @@ def check_expressible(model: AdaptedModel, *, without_ngrams: bool) -> None:
     """Refuse a model that no sequence classifier of transformers can stand for.
 
     Raises:
-        ExportError: It pools by the mean, mixes n-grams in, or its tokenizer is of another kind.
+        ExportError: It pools another than BERT by the mean, mixes n-grams in, or is of a tokenizer
+            of another kind.
     """
     backbone = model.objective.backbone
-    if not isinstance(backbone.model, PreTrainedModel):
+    config = backbone.config
+    if backbone.pooling == "mean" and not (
+        config.model_type == "bert"
+        and config.hidden_act == "gelu"
+        and config.intermediate_size == 4 * config.hidden_size
+    ):
         raise ExportError(
             "cannot export to transformers: the model classifies the mean of its last states, as "
-            f"no class of transformers does over '{backbone.config.model_type}', and the head of "
-            "the family itself is needed; set `format` to onnx, or adapt a start whose "
+            f"no class of transformers does over this '{config.model_type}', and BERT's shape or "
+            "the head of the family itself is needed; set `format` to onnx, or adapt a start whose "
             "`model.pooling` is native"
         )
     if model.companion is not None and not without_ngrams:
@@ -129,11 +153,39 @@ def check_expressible(model: AdaptedModel, *, without_ngrams: bool) -> None:
 
 def _write_network(model: AdaptedModel, folder: Path) -> None:
     network: Any = merge(model).network
+    if isinstance(network, MeanPooled):
+        network = _write_as_xlm(network, pad=model.objective.backbone.tokenizer.pad_token_id)
     network.config.id2label = dict(enumerate(model.labels))
     network.config.label2id = {name: place for place, name in enumerate(model.labels)}
     network.config.problem_type = "single_label_classification"  # a pipeline then takes a softmax
     with loading():
         network.save_pretrained(folder)
+
+
+def _write_as_xlm(pooled: MeanPooled, *, pad: int) -> XLMForSequenceClassification:
+    bert, parts = pooled.config, pooled.encoder.state_dict()
+    config = XLMConfig(use_lang_emb=False, summary_type="mean", pad_token_id=pad)
+    config.bos_token_id = config.eos_token_id = None  # neither is to be taken for padding
+    config.num_labels = len(pooled.classifier.bias)
+    for name in (
+        *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+        *("max_position_embeddings", "layer_norm_eps"),
+    ):
+        setattr(config, name, getattr(bert, name))
+    words, places, kinds = (
+        parts[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")
+    )
+    words = words.index_fill(0, torch.tensor([pad]), torch.nan)
+    state = {"embeddings.weight": words, "position_embeddings.weight": places + kinds[0]}
+    names = {"embeddings.LayerNorm": "layer_norm_emb"}
+    for place in range(bert.num_hidden_layers):
+        names |= {f"encoder.layer.{place}.{old}": new.format(place) for old, new in _LAYER.items()}
+    for old, new in names.items():
+        state |= {f"{new}.{kind}": parts[f"{old}.{kind}"] for kind in ("weight", "bias")}
+    network = XLMForSequenceClassification(config)
+    network.transformer.load_state_dict(state)
+    network.sequence_summary.summary.load_state_dict(pooled.classifier.state_dict())
+    return network
 
 
 def _write_tokenizer(backbone: Backbone, folder: Path) -> None:
@@ -146,21 +198,20 @@ def _write_tokenizer(backbone: Backbone, folder: Path) -> None:
     steps += [normalizers.Prepend(backbone.prefix_text)] if backbone.prefix_text else []
     steps += [tokenizer.normalizer] if tokenizer.normalizer else []
     tokenizer.normalizer = normalizers.Sequence(steps)
+    special = dict(plain.special_tokens_map)
+    if backbone.pooling == "mean":
+        del special["pad_token"]
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=backbone.max_tokens,
-        model_input_names=plain.model_input_names,
+        model_input_names=list(INPUTS),
         padding_side=plain.padding_side,
-        **plain.special_tokens_map,
+        **special,
     ).save_pretrained(folder)
 
 
 def _compare(model: AdaptedModel, folder: Path, texts: Sequence[str]) -> tuple[float, float]:
-    """The largest difference of two logits, and the largest logit.
-
-    Raises:
-        ExportError: A logit differs.
-    """
+    """The largest difference of two logits, and the largest logit; an error where one differs."""
     with loading():
         read = pipeline("text-classification", str(folder), device="cpu", truncation=True)
         answers: Any = read(list(texts), top_k=None, function_to_apply="none")

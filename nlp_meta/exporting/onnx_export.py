@@ -417,11 +417,7 @@ def _write_graphs(
 
 
 def _write_runner(folder: Path, model: AdaptedModel, *, graph: str) -> None:
-    """Write what runs a graph: the runner, labels, the tokenizer and n-grams.
-
-    Args:
-        graph: Name of the ONNX file that the runner opens.
-    """
+    """Write what runs a graph: the runner that opens it, labels, the tokenizer and n-grams."""
     backbone, companion = model.objective.backbone, model.companion
     _write_tokenizer(backbone, folder / TOKENIZER)
     facts = {"labels": model.labels, "model": graph, "prefix_text": backbone.prefix_text}

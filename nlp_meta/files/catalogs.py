@@ -159,11 +159,7 @@ def _parse(file: UserFile, *, leave_out: bool = False) -> "tuple[polib.POFile, t
 
 
 def _read_lines(lines: Sequence[str]) -> "polib.POFile":
-    """Read the lines of a catalog.
-
-    Raises:
-        TableError: One is not well-formed.
-    """
+    """Read the lines of a catalog; an error where one is not well-formed."""
     for number, line in enumerate(map(str.strip, lines), start=1):
         if _STARTS_TEXT.match(line) and not _TEXT.fullmatch(line):
             reason = "a text in double quotes is missing or does not end, or has a quote without \\"
@@ -318,11 +314,7 @@ def _read(file: UserFile) -> tuple[Document, list[Any]]:
 
 
 def _add_forms(message: Any, *, count: int) -> list[Any]:
-    """The empty places of a message for its translation.
-
-    Args:
-        count: Forms of plurals where the message has none yet.
-    """
+    """The empty places of a message for its translation, `count` forms of plurals if it has any."""
     etree = load_lxml()
 
     translation = message.find("translation")

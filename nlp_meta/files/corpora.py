@@ -138,11 +138,7 @@ def _make_client(address: str) -> httpx2.Client:
 
 
 def _fetch(client: httpx2.Client, address: str, sha256: str) -> bytes:
-    """One file, whole.
-
-    Raises:
-        DataError: It cannot be had, or is another.
-    """
+    """One file, whole; an error where it cannot be had, or is another."""
     content = b""
     try:
         with client.stream("GET", address) as response:

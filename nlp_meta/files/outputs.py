@@ -385,11 +385,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _find_reason(place: Path, layout: Layout, names: Iterable[str]) -> str | None:
-    """Why something in a folder would be lost; None if nothing would be.
-
-    Args:
-        names: Of files that are written, or must not stay.
-    """
+    """Why something would be lost where files of these names go, or must not stay; else None."""
     present = sorted(path.name for path in place.iterdir()) if place.is_dir() else []
     present = [name for name in present if not name.startswith(_BESIDE)]
     if not present:
@@ -425,11 +421,7 @@ def _tell(what: str, names: Sequence[str]) -> str | None:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Read the record of a folder.
-
-    Raises:
-        ValueError: Says what is wrong with it, as the end of a sentence.
-    """
+    """Read the record of a folder; an error ends a sentence on what is wrong with it."""
     try:
         record = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

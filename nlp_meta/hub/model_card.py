@@ -524,11 +524,7 @@ def eval_entries(
 def _eval_results(
     results: Results, data: Sequence[Mapping[str, Any]], *, task: str
 ) -> list[EvalResult]:
-    """Entries of `model-index`: ours on each task, at the most labels.
-
-    Args:
-        task: The Hub's word for what the model does.
-    """
+    """Entries of `model-index` for a task of the Hub: ours on each of ours, at the most labels."""
     return [
         EvalResult(
             task_type=task,

@@ -62,14 +62,34 @@ runpy.run_path({words!r}[0], run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def make_adapted(tiny_encoder: Path, tiny_roberta: Path) -> Callable[..., AdaptedModel]:
+def wide_encoder(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same tokenizer; four times as wide inside a layer as outside, as published ones are."""
+    folder = tmp_path_factory.mktemp("wide") / "encoder"
+    shutil.copytree(tiny_encoder, folder)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config.intermediate_size = 4 * config.hidden_size
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make_adapted(
+    tiny_encoder: Path, tiny_roberta: Path, wide_encoder: Path
+) -> Callable[..., AdaptedModel]:
     """Build an adapted model whose tensors are all moved from where they begin."""
 
     def make(
-        *, pooling: str, roberta: bool = False, companion: bool = False, prefix_text: str = ""
+        *,
+        pooling: str,
+        roberta: bool = False,
+        wide: bool = False,
+        companion: bool = False,
+        prefix_text: str = "",
     ) -> AdaptedModel:
         settings = ModelSettings(
-            model_name_or_path=str(tiny_roberta if roberta else tiny_encoder),
+            model_name_or_path=str(
+                tiny_roberta if roberta else wide_encoder if wide else tiny_encoder
+            ),
             revision=None,
             pooling=pooling,
             head="shared",
@@ -463,12 +483,23 @@ def test_command_says_what_it_wrote(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("roberta", "prefix_text"), [(False, ""), (True, ""), (True, "query: ")])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"pooling": "native"},
+        {"pooling": "native", "roberta": True},
+        {"pooling": "native", "roberta": True, "prefix_text": "query: "},
+        {"pooling": "mean", "wide": True, "prefix_text": "query: "},
+    ],
+)
 def test_pipeline_of_transformers_reads_a_checkpoint_with_the_logits_and_names_of_the_model(
-    make_adapted: Callable[..., AdaptedModel], tmp_path: Path, roberta: bool, prefix_text: str
+    make_adapted: Callable[..., AdaptedModel], tmp_path: Path, how: dict[str, object]
 ):
-    """The other route is the frozen encoder with its low-rank terms; blanks around a text go."""
-    model = make_adapted(pooling="native", roberta=roberta, prefix_text=prefix_text)
+    """The other route is the frozen encoder with its low-rank terms; blanks around a text go.
+
+    A class that takes the mean of all states counts padding in: it refuses, or gives no number.
+    """
+    model = make_adapted(**how)
 
     report = export_transformers(model, tmp_path / "checkpoint", texts=TEXTS)
 
@@ -480,6 +511,13 @@ def test_pipeline_of_transformers_reads_a_checkpoint_with_the_logits_and_names_o
         assert np.allclose([scores[name] for name in LABELS], expected, atol=1e-5)
     assert [row["label"] for row in read(list(TEXTS))] == [a.label for a in model.predict(TEXTS)]
     assert report.difference <= 1e-5 and report.labels == LABELS and not report.ngrams_left_out
+    assert report.one_by_one is (how["pooling"] == "mean")
+    if report.one_by_one:
+        with pytest.raises(ValueError, match="without pad_token cannot do batching"):
+            read(list(TEXTS), batch_size=2)
+        read.tokenizer.pad_token = model.objective.backbone.tokenizer.pad_token
+        scores = [row["score"] for row in read([TEXTS[0], f"{TEXTS[0]} {TEXTS[1]}"], batch_size=2)]
+        assert np.isnan(scores).tolist() == [True, False]
     for path in (tmp_path / "checkpoint").iterdir():
         assert str(tmp_path.parent).encode() not in path.read_bytes(), path.name
 
@@ -487,13 +525,13 @@ def test_pipeline_of_transformers_reads_a_checkpoint_with_the_logits_and_names_o
 def test_checkpoint_that_would_answer_otherwise_is_refused(
     make_adapted: Callable[..., AdaptedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """N-grams and means have no place in it; logits that differ leave no folder."""
+    """N-grams and means of RoBERTa have no place in it; logits that differ leave no folder."""
     mixed = make_adapted(pooling="native", companion=True)
 
     with pytest.raises(ExportError, match="`without_ngrams`"):
         export_transformers(mixed, tmp_path / "new", texts=TEXTS)
     with pytest.raises(ExportError, match=r"`model\.pooling` is native"):
-        export_transformers(make_adapted(pooling="mean"), tmp_path / "new", texts=TEXTS)
+        export_transformers(make_adapted(pooling="mean", roberta=True), tmp_path / "new")
     monkeypatch.setattr(checkpoint, "adapted_logits", lambda *_: np.zeros(3, np.float32))
     with pytest.raises(ExportError, match="cannot keep the export: logits of the pipeline"):
         export_transformers(mixed, tmp_path / "new", texts=TEXTS, without_ngrams=True)
