@@ -30,6 +30,7 @@ _MISSING = frozenset(
     "notapplicable [deleted] [removed]".split()
 )
 _LISTED = 10
+_CODE = re.compile(r"(?=.*[\d/=])[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +160,12 @@ def note_missing_words(texts: Sequence[str], *, argument: str = "texts") -> tupl
     Raises:
         DataError: All of them are.
     """
+    codes = [text for text in texts if _CODE.fullmatch(text.strip())]
+    if len(codes) > 0.8 * len(texts) and len({*codes}) > _LISTED:
+        return (
+            f"{len(codes)} of {len(texts)} texts are numbers, addresses or codes, such as "
+            f"{codes[0].strip()[:40]!r}: see whether `{argument}` is the one with the texts",
+        )
     words = [text.strip() for text in texts if is_missing_word(text)]
     if words and len(words) == len(texts):
         raise DataError(
@@ -241,7 +248,7 @@ def fold_label(label: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text).replace("i\u0307", "i").translate(_ALIKE)
     text = re.sub(r"(?<=[^\W\d])[-_]+(?=[^\W\d])", " ", _IN_QUOTES.sub(r"\1", text))
-    text = re.sub(r"(?<=[^\W\d])[.,:;]+$", "", text)
+    text = re.sub(r"(?<=[^\W\d])[.,:;]+$| *([/&|]) *", r"\1", text)
     text = " ".join(text.split())
     plain = text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
     return write_number(re.sub(r"^([-+]?)0+(?=\d)", r"\1", plain)) or text

@@ -56,13 +56,20 @@ def hash_texts(texts: Sequence[str]) -> list[str]:
 
 
 def describe_repeats(texts: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """Say how many rows of a labeled table repeat another's text, and which contradict it."""
+    """Say how many rows of a labeled table repeat a text, which contradict, or tell a label."""
     rows_of: dict[str, list[int]] = {}
     for place, text in enumerate(texts):
         rows_of.setdefault(text_key(text), []).append(place)
     repeated = len(texts) - len(rows_of)
     torn = [rows for rows in rows_of.values() if len({labels[place] for place in rows}) > 1]
+    keys = [(text_key(text), text_key(label)) for text, label in zip(texts, labels, strict=True)]
+    leaks = [place for place, (text, label) in enumerate(keys) if len(label) > 2 and label in text]
     notes = []
+    if len(leaks) > 0.8 * len(texts) and len({*labels}) > 1:
+        notes.append(
+            f"{len(leaks)} of {len(texts)} texts have their label in them, such as that of row "
+            f"{leaks[0] + 1}, {labels[leaks[0]]!r}: a figure over them says nothing of other texts"
+        )
     if repeated:
         notes.append(
             f"{repeated} of {len(texts)} rows repeat a text that stands there already, up to case "

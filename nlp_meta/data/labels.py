@@ -417,7 +417,9 @@ def _note_slips(
     """Labels of a few rows that nearly are a label of many, or one that the model knows."""
     notes = []
     for label in doubted:
-        often = [other for other in counts if other != label and counts[label] * 5 <= counts[other]]
+        often = [
+            name for name in counts if 5 * counts[label] <= counts[name] or label == f"{name}s"
+        ]
         near = _find_near(label, [*often, *(name for name in known if name not in often)])
         if label in meanings or near is None or write_number(label):
             continue
@@ -472,7 +474,7 @@ def _find_near(label: str, others: Sequence[str]) -> str | None:
     letters = _letters_of(label)
     for other in others:
         same = _letters_of(other)
-        if letters and same == letters:
+        if letters and same.removesuffix("s") == letters.removesuffix("s"):
             return other
         short, long = sorted((letters, same), key=len)
         spelled = len(short) >= 4 and not any(map(str.isdigit, letters)) and short.isalpha()

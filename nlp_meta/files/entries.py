@@ -51,6 +51,7 @@ _COMPRESSED: Mapping[str, tuple[bytes, Callable[[BytesIO], Any]]] = {
 }
 """By ending what such a file begins with, and what opens it."""
 _PACKED = (*_COMPRESSED, ".zip")
+_BROKEN = (zlib.error, zipfile.BadZipFile, lzma.LZMAError)
 _ANY_TABLE = ("xls", "tab", "psv", "dat", "train", "valid", "test")
 """Endings that tables of many kinds have; what is in such a file says which."""
 # A packed file that grows beyond this is a mistake or an attack.
@@ -136,15 +137,7 @@ def read_user_file(path: Path, *, forms: Sequence[str] | None = None, also: str 
         )
     try:
         name, content = _unpack(PurePath(path.name), path.read_bytes(), path)
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        zipfile.BadZipFile,
-        lzma.LZMAError,
-        RuntimeError,
-        ValueError,
-    ) as error:
+    except (*_BROKEN, OSError, EOFError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
             f"cannot read '{path}': {reason}, an unbroken "

@@ -35,17 +35,9 @@ _MOST_HASHED = 2**29
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 _CACHED = re.compile(r"models--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})/?$")
 _SIZES = (
-    "model_type",
-    "vocab_size",
-    "hidden_size",
-    "d_model",
-    "num_hidden_layers",
-    "encoder_layers",
-    "decoder_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-)
+    "model_type vocab_size hidden_size d_model num_hidden_layers encoder_layers decoder_layers "
+    "num_attention_heads intermediate_size max_position_embeddings"
+).split()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,22 +26,10 @@ ADAPTER_CONFIG, CARD = "adapter_config.json", "README.md"
 TRAINING = "training.json"
 """Beside the weights of a base that this package built: what it was made of."""
 _TOKENIZER = (
-    "added_tokens.json",
-    "bpe.codes",
-    "chat_template.jinja",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "source.spm",
-    "special_tokens_map.json",
-    "spiece.model",
-    "spm.model",
-    "target.spm",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
+    "added_tokens.json bpe.codes chat_template.jinja merges.txt sentencepiece.bpe.model "
+    "source.spm special_tokens_map.json spiece.model spm.model target.spm tokenizer.json "
+    "tokenizer.model tokenizer_config.json vocab.json vocab.txt"
+).split()
 VOCABULARIES = tuple(name for name in _TOKENIZER if name != "tokenizer_config.json")
 """These hold words, some of which look like paths."""
 # The adapter comes last: of a pull that was cut off it is missing.

@@ -41,21 +41,10 @@ _LEAST_HEADER, _MOST_HEADER = 2, 2**24  # bytes
 
 # Of no consequence to what an adapter computes, or held against the record.
 _FREE = (
-    "auto_mapping",
-    "base_model_name_or_path",
-    "inference_mode",
-    "init_lora_weights",
-    "layers_to_transform",
-    "lora_alpha",
-    "megatron_core",
-    "modules_to_save",
-    "peft_version",
-    "r",
-    "revision",
-    "runtime_config",
-    "target_modules",
-    "task_type",
-)
+    "auto_mapping base_model_name_or_path inference_mode init_lora_weights layers_to_transform "
+    "lora_alpha megatron_core modules_to_save peft_version r revision runtime_config "
+    "target_modules task_type"
+).split()
 
 
 class Promised(NamedTuple):

@@ -52,6 +52,7 @@ _MAGIC = {
     b"<stata_dta>": ("a Stata file", _EXPORT),
     b"HEADER RECORD****": ("a transport file of SAS (.xpt)", _EXPORT),
     b"RDX": ("a file of R (.RData)", "write its table by write.csv in R"),
+    b"\xff\xff\xff\xff": ("an Arrow stream, as `datasets` saves it", _EXPORT),
     b"\x93NUMPY": ("a NumPy array", _EXPORT),
     **dict.fromkeys(
         (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
@@ -146,9 +147,8 @@ def find_kind(content: bytes) -> FileKind:
 
 def _is_binary(sample: bytes) -> bool:
     """Whether more bytes are controls than in a text of any encoding."""
-    sample = sample.rstrip(b"\0") or sample  # a broken copy
-    controls = sample.translate(None, _TEXT_BYTES)
-    return not find_wide(sample) and 16 * len(controls) > len(sample)
+    copied = sample.rstrip(b"\0") or sample  # a broken copy ends with zeros
+    return not find_wide(sample) and 16 * len(copied.translate(None, _TEXT_BYTES)) > len(copied)
 
 
 def _name_markup(start: bytes) -> FileKind:
@@ -201,18 +201,10 @@ _OLD = ("mac_roman", "cp850", "cp866", "cp437")
 """Of systems that few have today: they count where no other encoding does."""
 
 _ALPHABETS = (
-    *("äöüß", "àâæçéèêëîïôùûüÿœ", "áéíóúüñ", "áâãàçéêíóôõúü", "àèéìíîòóù", "éëïóöüáèê", "æøåéó"),
-    *("åäöéü", "áðéíóúýþæö", "àèéíòóúïüç", "ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž"),
-    *(
-        "áéíóöőúüű",
-        "ăâîşţșț",
-        "čćđšž",
-        "çğ\u0131öşüâîûi\u0307",
-        "ąčęėįšųūž",
-        "āčēģīķļņšūž",
-        "äõöüšž",
-    ),
-)
+    "äöüß àâæçéèêëîïôùûüÿœ áéíóúüñ áâãàçéêíóôõúü àèéìíîòóù éëïóöüáèê æøåéó åäöéü áðéíóúýþæö "
+    "àèéíòóúïüç ąćęłńóśźż áčďéěíňóřšťúůýž áäčďéíĺľňóôŕšťúýž áéíóöőúüű ăâîşţșț čćđšž "
+    "çğ\u0131öşüâîûi\u0307 ąčęėįšųūž āčēģīķļņšūž äõöüšž"
+).split()
 """Letters of languages beside those of ASCII: a text has those of one of them."""
 
 _TEXT_BYTES = bytes({*b"\1\t\n\v\f\r", *range(26, 256)})
@@ -285,7 +277,20 @@ def _decode(content: bytes, encoding: str | None) -> Decoded:
     try:
         return Decoded(content.decode())
     except UnicodeDecodeError as error:
-        return _look(content, error)
+        joined = _join_halves(content)
+        note = "signs of UTF-8 are joined of two halves, as Java and Oracle write them (CESU-8)"
+        return _look(content, error) if joined is None else Decoded(joined, note)
+
+
+def _join_halves(content: bytes) -> str | None:
+    try:
+        return (
+            content.decode(errors="surrogatepass")
+            .encode("utf-16", "surrogatepass")
+            .decode("utf-16")
+        )
+    except UnicodeError:
+        return None
 
 
 def line_of(content: bytes, place: int) -> int:

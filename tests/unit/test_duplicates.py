@@ -175,3 +175,5 @@ def test_repeats_and_texts_of_two_labels_are_told():
         "1 text has more than one label, such as that of rows 1 and 4: 'p' and 'n'",
     ]
     assert describe_repeats(["a", "b"], ["p", "n"]) == []
+    (note,) = describe_repeats(["good: a room", "bad: a desk"], ["good", "bad"])
+    assert note.startswith("2 of 2 texts have their label in them, such as that of row 1, 'good'")

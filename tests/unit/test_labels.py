@@ -398,6 +398,7 @@ def test_labels_that_join_others_are_several():
         ("1000", "1,000"),
         ("food", "Food."),
         ("1", "True"),
+        ("food/wine", "food / wine"),
     ],
 )
 def test_labels_that_a_person_would_call_the_same_are_refused(first, second):

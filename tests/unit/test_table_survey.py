@@ -149,6 +149,8 @@ def test_json_values_are_rows_whatever_stands_between_them(tmp_path, joint):
             "a binary file .*open it",
         ),
         ("a.csv", b"\0" * 99, "a binary file of a program"),
+        ("a.csv", b"text,label\n" + "a b,c\n".encode("utf-16-le") * 9, "a binary file"),
+        ("a.arrow", b"\xff\xff\xff\xff\0", "an Arrow stream"),
         ("a.csv", "HEADER RECORD*******LIBRARY", "a transport file of SAS"),
         ("a.tgz", gzip.compress(b"a.csv".ljust(257, b"\0") + b"ustar"), "an archive .*unpack it"),
         ("a.gsheet", '{"url": "https://docs.google.com/a"}', "a link .*download the table"),
@@ -333,6 +335,22 @@ def test_text_that_was_read_twice_is_doubted(tmp_path):
 
     assert table.texts == ("cafÃ© good", "fine")
     assert "in UTF-8 that a program read as another encoding" in table.notes[0]
+
+
+def test_signs_of_two_halves_are_joined(tmp_path):
+    """CESU-8: each half of a surrogate pair is written as three bytes."""
+    content = "text,label\ngood \ud83d\ude00,pos\nfine,neg\n".encode(errors="surrogatepass")
+
+    table = read(tmp_path, content)
+
+    assert table.texts == ("good \U0001f600", "fine")
+    assert "CESU-8" in table.notes[0]
+
+
+def test_a_column_without_texts_is_doubted(tmp_path):
+    rows = "".join(f"reviews/{number}.txt,{number % 2}\n" for number in range(12))
+
+    assert "see whether `text_column`" in read(tmp_path, f"text,label\n{rows}").notes[0]
 
 
 @pytest.mark.parametrize(
