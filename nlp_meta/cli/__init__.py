@@ -237,7 +237,7 @@ def _load(command: str) -> Any:
 
 def _run(options: Namespace) -> Mapping[str, object]:
     bound_threads(os.environ)
-    command, screen = _load(options.command), make_screen(as_json=options.json)
+    command, screen = _load(options.command), make_screen(options)
     # Whatever a library prints must not mix with the one JSON object.
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         record: Mapping[str, object] = command.run(options, screen)

@@ -1,6 +1,7 @@
 """What a person sees: results on standard output, all else on standard error."""
 
 import logging
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table
 
+from nlp_meta.cli.options import name_options
 from nlp_meta.escapes import LONGEST, one_line, visible
 from nlp_meta.progress import show_count
 
@@ -22,19 +24,22 @@ class Screen:
     Attributes:
         results: What the command found; on standard error where JSON takes its place.
         notes: Progress and remarks; always on standard error.
+        parser: Of the command; notes name its options in place of arguments.
         noted: What `show_notes` printed; the JSON object has it as `notes`.
     """
 
     results: Console
     notes: Console
+    parser: ArgumentParser
     noted: list[str] = field(default_factory=list)
 
 
-def make_screen(*, as_json: bool) -> Screen:
+def make_screen(options: Namespace) -> Screen:
     """Build consoles that print users' texts as they are: no markup, no emoji codes."""
     return Screen(
-        results=Console(stderr=as_json, markup=False, emoji=False, highlight=False),
+        results=Console(stderr=options.json, markup=False, emoji=False, highlight=False),
         notes=Console(stderr=True, markup=False, emoji=False, highlight=False),
+        parser=options.parser,
     )
 
 
@@ -69,8 +74,8 @@ def show_sentence(screen: Screen, sentence: str) -> None:
 def show_notes(screen: Screen, notes: Sequence[str]) -> None:
     """Print what was taken for granted, and keep it for the JSON object."""
     for note in notes:
-        screen.notes.print(f"note: {one_line(note)}", soft_wrap=True)
-    screen.noted.extend(notes)
+        screen.noted.append(name_options(note, screen.parser))
+        screen.notes.print(f"note: {one_line(screen.noted[-1])}", soft_wrap=True)
 
 
 class _Remarks(logging.Handler):
@@ -81,9 +86,10 @@ class _Remarks(logging.Handler):
         self._screen, self._keep = screen, keep
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._screen.notes.print(one_line(record.getMessage()), soft_wrap=True)
+        message = name_options(record.getMessage(), self._screen.parser)
+        self._screen.notes.print(one_line(message), soft_wrap=True)
         if self._keep:
-            self._screen.noted.append(record.getMessage())
+            self._screen.noted.append(message)
 
 
 @contextmanager

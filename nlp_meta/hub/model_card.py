@@ -190,7 +190,7 @@ def _adaptation(facts: CardFacts) -> str:
         defaults = "; ".join(f"{skill}: {_list_values(how)}" for skill, how in done.items())
         return f"{labels}Defaults of adaptation: {defaults}."
     start = facts.provenance.get("meta_model") or {}
-    origin = "a start of its owner's"
+    origin = "a start on its owner's machine"
     if start.get("name"):
         name, commit = map(escape_markdown_code, (str(start["name"]), str(start["commit"])))
         origin = f"{name} at commit {commit}"

@@ -236,12 +236,7 @@ def _compare(
     *,
     seed: int,
 ) -> dict[str, Interval]:
-    """Every method on the same draws.
-
-    Args:
-        adapted: The model adapted to the support set of each episode, by its index, without
-            n-grams (`none`) and with them (`auto`).
-    """
+    """Every method on the same draws; adapted models go by `none` or `auto` n-grams, and draw."""
     logger.info("comparing on %s: %d labels, %d draws", HELD_OUT, LABELS, DRAWS)
     methods = _methods(model, adapted, settings, judged, seed=seed)
     scores = [evaluate(rival, episodes, method=name) for name, rival in methods.items()]

@@ -19,6 +19,7 @@ from nlp_meta.cli import COMMANDS, bound_threads, main, read_options
 from nlp_meta.cli.evaluate import doubt_accuracy, doubt_scores
 from nlp_meta.cli.options import name_options, read_path, repeat_data
 from nlp_meta.cli.predict import name_columns
+from nlp_meta.cli.screen import make_screen, show_notes
 from nlp_meta.data.answers import Prediction
 from nlp_meta.data.labels import LabelMatch, check_labels, match_labels
 from nlp_meta.errors import DivergedError, MetaModelError
@@ -731,6 +732,17 @@ def test_errors_of_the_library_name_options_of_the_command(
     command = words.split()
     parser = read_options([*command, *needed[command[0]]]).parser
     assert name_options(message, parser) == shown
+
+
+def test_notes_of_the_library_name_options_of_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = make_screen(read_options(["adapt", "--data", "d.csv", "--output-dir", "n"]))
+
+    show_notes(screen, ['say `label_map="0=bad"`, in `data`'])
+
+    assert screen.noted == ["say `--label-map 0=bad`, in `--data`"]
+    assert capsys.readouterr().err == f"note: {screen.noted[0]}\n"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Expected lines follow the rules of CommonMark and of terminals, worked out by ha
 import io
 import json
 import re
+from argparse import ArgumentParser
 
 import pytest
 from rich.console import Console
@@ -81,7 +82,8 @@ def test_what_cannot_be_seen_is_written_as_python_would():
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_steers_a_terminal(text):
     streams = io.StringIO(), io.StringIO()
-    screen = Screen(*(Console(file=stream, markup=False, width=100) for stream in streams))
+    consoles = [Console(file=stream, markup=False, width=100) for stream in streams]
+    screen = Screen(*consoles, ArgumentParser())
 
     show_table(screen, ("label", "rows"), [(text, "1")])
     show_facts(screen, {"label": text})
