@@ -278,7 +278,7 @@ def _wanted(options: Namespace, *, metric: str, title: str) -> "OwnComparison":
 def _show(
     answer: str, options: Namespace, screen: Screen, *, counted: str, facts: Mapping[str, str]
 ) -> Mapping[str, object]:
-    """Show scores for people, counted in labels or pairs beside facts, and give them as a record."""
+    """Show scores for people, counted in labels or pairs beside facts, and give them as data."""
     path = options.output_dir / "results.json"
     results = json.loads(path.read_text(encoding="utf-8"))
     _show_scores(results, screen, counted=counted)
