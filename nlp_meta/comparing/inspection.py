@@ -127,7 +127,7 @@ def inspect_labels(
     texts, labels, notes = check_labeled(texts, labels, drop_labels=drop_labels, empty=empty)
     _check_few(texts)
     check_columns(texts, labels)
-    start = MetaModel.of(start or choose_start(texts), "start")
+    start = MetaModel.of(choose_start(texts) if start is None else start, "start")
     objective = start.objective_of(CLASSIFICATION, Classification)
     weights, how = start.start_of(CLASSIFICATION), start.adaptation[CLASSIFICATION]
     match = match_labels(labels, objective.labels, label_map=label_map)

@@ -428,6 +428,8 @@ def _refuse(value: object, argument: str, needed: str) -> SettingsError:
     shown = _show(value)
     if not isinstance(value, str | int | float | None):
         shown = f"the {type(value).__name__} {shown}"
+    if isinstance(value, str) and not _is_whole(value):
+        needed = f"{needed.rstrip(',')}, in UTF-8,"
     return SettingsError(
         f"cannot take {shown} as `{argument}`: {needed} is needed; change `{argument}`"
     )

@@ -100,9 +100,8 @@ def build_network(
             cache_dtype=cache_dtype,
             dtype=dtype,
         )
-    ids = TextCache(
-        partial(tokenize, backbone), _SAME_IDS, clock=backbone.clock, storage=_unshared(storage)
-    )
+    alone = replace(storage, shared=None, beside=storage.beside or storage.shared)
+    ids = TextCache(partial(tokenize, backbone), _SAME_IDS, clock=backbone.clock, storage=alone)
     return replace(whole_network(backbone, dtype=dtype), encode=ids.take)
 
 
@@ -278,10 +277,6 @@ def _identify(encoder: nn.Module, *, kind: str) -> bytes:
 
 _SAME_IDS = Computation(list, 1 << 62, torch.long, (), torch.device("cpu"), lambda: bytes(32))
 """Ids as they are, so that a text is tokenized once."""
-
-
-def _unshared(storage: Storage) -> Storage:
-    return replace(storage, shared=None, beside=storage.beside or storage.shared)
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,9 +166,10 @@ def write_runs(
     scores = [(run.name, place, False, run.scores) for place, run in enumerate(runs)]
     charts = [_chart("Score on unseen tasks", scores)]
     for skill in dict.fromkeys(skill for by_skill in losses for skill in by_skill):
+        names = [f"{run.name}, " if len(runs) > 1 else "" for run in runs]
         curves = [
-            (_name_curve(run, when, alone=len(runs) == 1), place, when == "before", points)
-            for place, (run, by_skill) in enumerate(zip(runs, losses, strict=True))
+            (f"{names[place]}{when} adaptation", place, when == "before", points)
+            for place, by_skill in enumerate(losses)
             for when, points in by_skill.get(skill, {}).items()
         ]
         charts.append(_chart(f"Loss on seen tasks, {skill}", curves))
@@ -183,10 +184,6 @@ def write_runs(
     }
     page = load_template(_TEMPLATE).render(values)
     write_file(path, page.encode(errors="replace"), replace=replace, argument="output")
-
-
-def _name_curve(run: Run, when: str, *, alone: bool) -> str:
-    return f"{when} adaptation" if alone else f"{run.name}, {when} adaptation"
 
 
 def say_time(seconds: float) -> str:

@@ -16,6 +16,8 @@ import pyarrow
 import pytest
 import torch
 
+from nlp_meta.comparing.explanation import explain, measure_layers
+from nlp_meta.comparing.suggestion import suggest
 from nlp_meta.data.inputs import (
     as_labels,
     as_texts,
@@ -312,6 +314,10 @@ def test_no_value_reaches_the_insides(tiny_start, adapted, finder, tmp_path, val
         lambda: pack.predict(value, TEXTS),
         lambda: pack.predict(["a"], value),
         lambda: AdaptedModel.from_pretrained(value),
+        lambda: explain(value, TEXTS),
+        lambda: explain(adapted, value, ngrams_only=True),
+        lambda: measure_layers(adapted, value),
+        lambda: suggest(value, TEXTS, number=1),
         lambda: AdaptedModel.from_pretrained("absent", revision=value),
         lambda: AdaptedModel.from_pretrained("absent", token=value),
     ]

@@ -82,6 +82,8 @@ def test_a_start_may_be_named_and_what_is_none_is_refused(tiny_start, tmp_path):
     assert named == inspect_labels(TEXTS, LABELS, start=tiny_start)
     with pytest.raises(SettingsError, match=r"as `start`: a model of the class MetaModel, its"):
         inspect_labels(TEXTS, LABELS, start=7)
+    with pytest.raises(SettingsError, match=r"its folder, or its name on the Hub, in UTF-8, is"):
+        inspect_labels(TEXTS, LABELS, start="m\udcff")
     with pytest.raises(SettingsError, match=r"as `model`: a model of the class AdaptedModel, its"):
         explain(tiny_start, TEXTS)
 
