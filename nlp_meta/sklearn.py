@@ -12,7 +12,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from nlp_meta.data.cells import label_text
-from nlp_meta.data.inputs import Texts, as_texts
+from nlp_meta.data.inputs import Texts, as_texts, check_whole
+from nlp_meta.errors import LabelError
 from nlp_meta.hub.builtin_starts import choose_start
 from nlp_meta.models.classification import AdaptedModel
 from nlp_meta.models.meta_model import MetaModel
@@ -56,20 +57,27 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Texts, y: ArrayLike) -> Self:  # noqa: N803  as scikit-learn calls it
         """Adapt the start; arguments and errors are those of `MetaModel.adapt`."""
-        check_classification_targets(y)
-        labels = column_or_1d(y, warn=True)
-        start = self.start
+        try:
+            check_classification_targets(y)
+            labels = column_or_1d(y, warn=True)
+            self.classes_ = np.unique(labels)
+        except TypeError as error:
+            raise LabelError(
+                f"cannot sort the labels in `y` ({error}): labels of one kind are needed; write "
+                "them all as text"
+            ) from error
+        X, start = as_texts(X, "texts"), self.start  # noqa: N806
+        seed = check_whole(self.random_state, "random_state")
         if not isinstance(start, MetaModel):
-            start = choose_start(as_texts(X, "X")) if start is None else start
+            start = choose_start(X) if start is None else start
             start = MetaModel.from_pretrained(start, device=self.device)
-        self.classes_ = np.unique(labels)
         self.adapted_ = start.adapt(
             X,
             labels,
             steps=self.steps,
             learning_rate=self.learning_rate,
             companion=self.companion,
-            seed=self.random_state,
+            seed=seed,
         )
         return self
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from nlp_meta.data.inputs import check_switch
 from nlp_meta.errors import OutputError
 from nlp_meta.files.locks import lock
 
@@ -142,6 +143,7 @@ def check_file(
     Raises:
         OutputError: Names what is in the way.
     """
+    check_switch(replace, _replace_of(argument))
     with _telling(path, argument):
         reason, needed = _find_reason_of_file(path.resolve(), inputs, replace=replace)
     if reason:
@@ -171,6 +173,7 @@ def check_folder(
     Raises:
         OutputError: Names what is in the way.
     """
+    check_switch(replace, _replace_of(argument))
     with _telling(folder, argument, what=layout.what):
         place = folder.resolve()
         obstacle = _find_obstacle(place)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nlp_meta.errors import OutputError
+from nlp_meta.errors import OutputError, SettingsError
 from nlp_meta.files import outputs
 from nlp_meta.files.locks import lock
 from nlp_meta.files.outputs import (
@@ -135,6 +135,9 @@ def test_what_a_person_worked_on_stops_until_it_may_be_replaced(
         with pytest.raises(OutputError, match=rf"{says}.*`replace`"):
             write(folder)
         assert contents(tmp_path) == before
+    with pytest.raises(SettingsError, match="as `replace`: True or False is needed"):
+        save(folder, replace="no")
+    assert contents(tmp_path) == before
 
     save(folder, replace=True)
     assert (folder / "weights").read_text(encoding="utf-8") == "new"

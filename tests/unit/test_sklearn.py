@@ -15,7 +15,7 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
 from nlp_meta import MetaModel
-from nlp_meta.errors import DataError, PickleError
+from nlp_meta.errors import DataError, LabelError, PickleError, SettingsError
 from nlp_meta.sklearn import FewShotClassifier
 
 GOOD = ["a great phone", "i loved it", "good food", "a good plot", "great staff", "cheap and good"]
@@ -50,7 +50,7 @@ def test_without_a_start_it_takes_that_of_the_language(tiny_start, monkeypatch):
 
     for words in ("the {} of it", "das {} ging"):
         texts = [words.format(text) for text in TEXTS]
-        FewShotClassifier(steps=2, companion="none").fit(texts, LABELS)
+        FewShotClassifier(steps=2, companion="none").fit(iter(texts), LABELS)
 
     assert asked == ["builtin:reviews-en", "builtin:sentiment-multi"]
 
@@ -62,6 +62,10 @@ def test_classes_are_the_labels_as_they_were_given(classifier):
     assert stars.classes_.tolist() == ["1 star", "3 stars", "5 stars"]
     assert stars.predict_proba(TEXTS).sum(axis=1) == pytest.approx(1)
     assert set(stars.predict(TEXTS)) <= set(stars.classes_)
+    with pytest.raises(LabelError, match=r"the labels in `y` .*write them all as text"):
+        classifier.fit(TEXTS, np.array(["5 stars", 1] * 6, dtype=object))
+    with pytest.raises(SettingsError, match="None as `random_state`"):
+        classifier.set_params(random_state=None).fit(TEXTS, LABELS)
 
 
 def test_it_serves_where_classifiers_do(classifier):
