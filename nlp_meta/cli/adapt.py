@@ -91,8 +91,8 @@ def _add_adaptation(command: ArgumentParser) -> None:
         "--label-descriptions",
         type=read_label_set,
         metavar="FILE",
-        help="what labels mean, in two columns, label and description: for labels that the start "
-        "never saw, whose names it reads (default: the names alone)",
+        help="what labels mean: .json, .yaml, or a table of the columns label and description; for "
+        "labels that the start never saw, whose names it reads (default: the names alone)",
     )
     adaptation.add_argument(
         "--steps",

@@ -61,7 +61,12 @@ def _add_get(actions: Any) -> ArgumentParser:
         example="nlp-meta cards get nusax afrisenti --root corpora",
     )
     main = get.add_argument_group("main options")
-    main.add_argument("names", nargs="+", metavar="CARD", help="card, by path or name")
+    main.add_argument(
+        "names",
+        nargs="+",
+        metavar="CARD",
+        help="card, by path or name, that `nlp-meta cards` says yes to",
+    )
     main.add_argument(
         "--root",
         type=read_path,
@@ -89,19 +94,15 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
     if options.action == "check":
         return _check(options.paths or list_cards(), screen)
     cards = [load_card(find_card(name)) for name in list_cards()]
-    show_table(
-        screen,
-        ("card", "kind", "license", *(split.removeprefix("meta-") for split in META_SPLITS)),
-        [
-            (card.name, card.kind, card.license, *map(str, map(len, _split_tasks(card).values())))
-            for card in cards
-        ],
-        title="data cards, with the number of tasks in each meta-split",
-    )
-    records = [
-        {"name": card.name, "kind": card.kind, "license": card.license, "tasks": _split_tasks(card)}
-        for card in cards
-    ]
+    rows, records = [], []
+    for card in cards:
+        facts, tasks = (card.name, card.kind, card.license), _split_tasks(card)
+        rows.append((*facts, "yes" if card.origin else "", *map(str, map(len, tasks.values()))))
+        record = dict(zip(("name", "kind", "license"), facts, strict=True))
+        records.append({**record, "get": card.origin is not None, "tasks": tasks})
+    splits = (split.removeprefix("meta-") for split in META_SPLITS)
+    title = "data cards: whether `cards get` fetches them, and the tasks of each meta-split"
+    show_table(screen, ("card", "kind", "license", "get", *splits), rows, title=title)
     return {"cards": records}
 
 

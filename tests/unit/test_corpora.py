@@ -178,6 +178,13 @@ def test_a_place_that_proves_nothing_is_no_origin(tmp_path, before, after, said)
         load_card(path)
 
 
+def test_the_list_of_cards_tells_which_can_be_fetched(capsys):
+    main(["cards", "--json"])
+    cards = {card["name"]: card["get"] for card in json.loads(capsys.readouterr().out)["cards"]}
+    assert cards == {name: bool(load_card(find_card(name)).origin) for name in list_cards()}
+    assert cards["nusax"] and not cards["arsc"]
+
+
 def test_shipped_cards_pin_what_they_name():
     """Each task has rows to train on, and every address holds a whole commit."""
     paths = [path for path in map(find_card, list_cards()) if "origin:" in path.read_text("utf-8")]
