@@ -237,8 +237,8 @@ def _is_doubtful(text: str, named: str) -> bool:
 
 def decode_lines(file: UserFile) -> list[str]:
     """Decode the lines of a plain text; only a line feed ends one, as in every aligned file."""
-    text, _, _ = decode_declared(file, None)
-    lines = text.split("\n")
+    text = decode_declared(file, None)[0].rstrip("\x1a\0")
+    lines = text.split("\n" if "\n" in text else "\r")  # as an old Mac writes them
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix("\r") for line in lines]

@@ -49,7 +49,8 @@ from nlp_meta.files.tables import (
 )
 from nlp_meta.files.tmx import render_tmx, tmx_entries
 from nlp_meta.files.xliff import render_xliff, xliff_entries
-from nlp_meta.tables.delimited import has_tabs
+from nlp_meta.tables.contents import find_kind
+from nlp_meta.tables.delimited import has_header, has_tabs
 from nlp_meta.tables.rows import Reading, Rows
 from nlp_meta.tables.workbooks import import_openpyxl
 
@@ -147,6 +148,12 @@ def read_lines(path: Path, *, known: Sequence[str], encoding: str | None = None)
             f"cannot read '{path}' as a text: it is a .{file.form} file, a plain text of one "
             "sentence a line is needed; write its sentences into one, or, if they are paired in "
             "it already, give the file by itself to a command that takes pairs"
+        )
+    kind = find_kind(file.content)
+    if kind.remedy and b"\0" in file.content:
+        raise DataError(
+            f"cannot read '{path}' as a text: it is {kind.name}, a plain text of one sentence a "
+            f"line is needed; {kind.remedy}"
         )
     return decode_lines(replace(file, encoding=encoding))
 
@@ -312,6 +319,9 @@ def read_memory(
     file = replace(recognize(read_user_file(path), plain=PAIR_TABLES), encoding=encoding)
     if file.form == "txt" and has_tabs(tabbed := file.content.replace(b" ||| ", b"\t")):
         file = replace(file, form="tsv", content=tabbed)  # the bars are those of Moses
+    names = (source_column, target_column)
+    if file.form == "txt" and has_header(file.content.decode(errors="replace"), names):
+        file = replace(file, form="csv")
     check_form(path, file.form, MEMORY_FORMS, _ALIGNED, content=file.content)
     if file.form in PAIR_TABLES:
         columns = {"source_column": source_column, "target_column": target_column}

@@ -304,6 +304,8 @@ def _decode(decoder: json.JSONDecoder, text: str, place: int, line: int) -> tupl
         remedy = ""
         if error.pos < len(text) and text[error.pos] == "'":
             remedy = "write it with a JSON library: texts stand in double quotes"
+        elif text[: error.pos].rstrip()[-1:] == "," and text[error.pos : error.pos + 1] in "]}":
+            remedy = "take out the comma before the bracket"
         elif error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
             remedy = "get the file anew, as its end is missing"
         at = _line_at(text, error.pos)

@@ -220,6 +220,22 @@ def test_a_table_is_no_aligned_text(tmp_path):
 
     with pytest.raises(DataError, match=r"b.tmx' as a text: it is a .tmx file, a plain text"):
         read_memory(paths)
+    binary = put(tmp_path, "c.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0")
+    with pytest.raises(DataError, match=r"c.doc' as a text: it is a workbook of Excel 97-2003"):
+        read_memory((paths[0], binary))
+
+
+@pytest.mark.parametrize("source", ["satu\rdua\r", "satu\ndua\n\x1a", "\ufeffsatu\r\ndua"])
+def test_lines_of_texts_end_as_any_system_writes_them(tmp_path, source):
+    paths = (put(tmp_path, "a.txt", source), put(tmp_path, "b.txt", "siji\nloro\n"))
+
+    assert texts(read_memory(paths)) == (("satu", "siji"), ("dua", "loro"))
+
+
+def test_a_text_of_cells_with_names_is_a_table(tmp_path):
+    path = put(tmp_path, "a.txt", "source;target\nsatu;siji\n")
+
+    assert texts(read_memory(path)) == (("satu", "siji"),)
 
 
 def test_columns_may_have_any_names(tmp_path):

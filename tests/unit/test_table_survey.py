@@ -364,6 +364,7 @@ def test_a_column_without_texts_is_doubted(tmp_path):
         ),
         ("a.yml", "- &a [x]\n- *a\n", "it has references"),
         ("a.jsonl", '{"text": "a b", "label": "pos"}\n{"text": "c', "get the file anew"),
+        ("a.json", '[{"text": "a b", "label": "pos",}]', "take out the comma before the bracket"),
     ],
 )
 def test_files_that_are_not_read_are_named(tmp_path, name, content, reason):
