@@ -319,12 +319,11 @@ def read_memory(
     file = replace(recognize(read_user_file(path), plain=PAIR_TABLES), encoding=encoding)
     if file.form == "txt" and has_tabs(tabbed := file.content.replace(b" ||| ", b"\t")):
         file = replace(file, form="tsv", content=tabbed)  # the bars are those of Moses
-    names = (source_column, target_column)
-    if file.form == "txt" and has_header(file.content.decode(errors="replace"), names):
+    columns = {"source_column": source_column, "target_column": target_column}
+    if file.form == "txt" and has_header(file.content.decode(errors="replace"), columns.values()):
         file = replace(file, form="csv")
     check_form(path, file.form, MEMORY_FORMS, _ALIGNED, content=file.content)
     if file.form in PAIR_TABLES:
-        columns = {"source_column": source_column, "target_column": target_column}
         rows, entries = _table_entries(
             file, Reading(encoding, separator, sheet), columns, languages
         )
