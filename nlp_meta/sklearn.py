@@ -11,7 +11,7 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from nlp_meta.data.cells import label_text
+from nlp_meta.data.cells import LabelMap, label_text
 from nlp_meta.data.inputs import Texts, as_texts, check_whole
 from nlp_meta.errors import LabelError
 from nlp_meta.hub.builtin_starts import choose_start
@@ -28,6 +28,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         start: A start: its folder, its name on the Hub, or a loaded `MetaModel`, which clones
             share and no pickle can hold. None takes the one in the box for the texts' language.
+        label_map: Your labels -> the start's, such as {0: "negative", 1: "positive"}; without it
+            those that mean the same are matched, and 0 and 1 where the start knows just two.
         steps, learning_rate: In place of the start's own.
         companion: Mix character n-grams in: `auto`, `ngrams` or `none`.
         device: Where to compute; None takes a GPU where there is one.
@@ -42,6 +44,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         start: str | Path | MetaModel | None = None,
         *,
+        label_map: LabelMap | None = None,
         steps: int | None = None,
         learning_rate: float | None = None,
         companion: str = "auto",
@@ -49,6 +52,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         random_state: int = 0,
     ) -> None:
         self.start = start
+        self.label_map = label_map
         self.steps = steps
         self.learning_rate = learning_rate
         self.companion = companion
@@ -74,6 +78,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.adapted_ = start.adapt(
             X,
             labels,
+            label_map=self.label_map,
             steps=self.steps,
             learning_rate=self.learning_rate,
             companion=self.companion,

@@ -43,6 +43,14 @@ def test_it_answers_as_the_model_that_the_start_adapts(classifier, tiny_start):
     assert fitted.score(TEXTS, LABELS) == np.mean(fitted.predict(TEXTS) == LABELS)
 
 
+def test_a_label_map_turns_what_zero_and_one_mean(classifier):
+    plain = classifier.fit(TEXTS, LABELS).predict_proba(TEXTS)
+    turned = clone(classifier).set_params(label_map={0: "positive", 1: "negative"})
+
+    np.testing.assert_allclose(turned.fit(TEXTS, 1 - LABELS).predict_proba(TEXTS), plain[:, ::-1])
+    assert turned.classes_.tolist() == [0, 1]
+
+
 def test_without_a_start_it_takes_that_of_the_language(tiny_start, monkeypatch):
     asked = []
     found = lambda name, **_: asked.append(name) or tiny_start  # noqa: E731
