@@ -28,8 +28,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         start: A start: its folder, its name on the Hub, or a loaded `MetaModel`, which clones
             share and no pickle can hold. None takes the one in the box for the texts' language.
-        label_map: Your labels -> the start's, such as {0: "negative", 1: "positive"}; without it
-            those that mean the same are matched, and 0 and 1 where the start knows just two.
+        label_map: Your labels -> the start's, such as `{0: "negative", 1: "positive"}`.
         steps, learning_rate: In place of the start's own.
         companion: Mix character n-grams in: `auto`, `ngrams` or `none`.
         device: Where to compute; None takes a GPU where there is one.
