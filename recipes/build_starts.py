@@ -3,7 +3,7 @@
 python recipes/build_starts.py --multilingual FOLDER    # a run below --runs is not repeated
 Each is trained by `recipes/configs/start_....yaml`, on corpora whose licenses allow to pass it on.
 It is scored once on tasks of other corpora, or held-out ones, five draws of labels each, two of
-pairs. In `nlp_meta/starts` go the adapter, its record, the heaviest n-grams, its card and these
+pairs, one where labels are new, whose names count then. In `nlp_meta/starts` go the adapter, its record, the heaviest n-grams, its card and these
 scores.
 """
 
@@ -34,7 +34,7 @@ CONFIGS = Path(__file__).parent / "configs"
 STARTS = {
     "reviews-en": ("start_reviews_en", "compare_reviews", "accuracy", (0, 16, 50, 100)),
     "sentiment-multi": ("start_sentiment_multi", "compare_languages", "macro_f1", (0, 16, 50, 100)),
-    "labels-multi": ("start_labels_multi", "compare_labels", "macro_f1", (16, 100)),
+    "labels-multi": ("start_labels_multi", "compare_labels", "macro_f1", (0, 16)),
     "pairs-multi": ("start_pairs_multi", "compare_retrieval", "mrr", (0, 100)),
 }
 DRAWS, PAIR_DRAWS, COLUMNS = 5, 2, 2**14
@@ -46,6 +46,7 @@ def score(model: MetaModel, config: str, metric: str, sizes: Sequence[int]) -> d
     data = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text(encoding="utf-8"))["data"]
     (tasks,) = load_splits(DataSettings(**data), "meta-test")
     what, draws = ("labels", DRAWS) if CLASSIFICATION in model.skills else ("pairs", PAIR_DRAWS)
+    draws = draws if model.labels or what == "pairs" else 1
     scores = [score_by_default(model, t, metric=metric, sizes=sizes, draws=draws) for t in tasks]
     means = [f"{fmean(by_size[n] for by_size in scores):.3f} with {n}" for n in sizes]
     corpora = dict.fromkeys(task.name.partition("/")[0] for task in tasks)

@@ -87,7 +87,11 @@ def answer_by_default(
     for episode in episodes:
         support, query = split_views(views, places, episode)
         targets = [task.labels.index(example.target) for example in episode.support]
-        logits = answer_views(trust, support, np.array(targets, dtype=np.int64), query)
+        if model.labels:
+            logits = answer_views(trust, support, np.array(targets, dtype=np.int64), query)
+        else:
+            by_way = dict(name_rungs(model, task, episode, (support, query)))
+            logits = by_way["named" if targets else "names"]
         yield to_predictions(logits.log_softmax(-1), episode.labels, episode.labels)
 
 

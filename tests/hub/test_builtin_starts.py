@@ -42,7 +42,7 @@ def test_is_light_and_tells_no_place_of_a_machine():
 
 
 def test_an_unknown_name_is_told_the_known_ones():
-    with pytest.raises(MetaModelError, match="one of builtin:pairs-multi, builtin:reviews-en"):
+    with pytest.raises(MetaModelError, match="one of builtin:labels-multi, builtin:pairs-multi"):
         place_start("builtin:reviews")
     with pytest.raises(MetaModelError, match="no such start"):
         place_start("builtin:../starts/reviews-en")
