@@ -2,9 +2,9 @@
 
 python recipes/build_starts.py --multilingual FOLDER    # a run below --runs is not repeated
 Each is trained by `recipes/configs/start_....yaml`, on corpora whose licenses allow to pass it on.
-It is scored once on tasks of other corpora, or held-out ones, five draws of labels each, two of
-pairs, one where labels are new, whose names count then. In `nlp_meta/starts` go the adapter, its record, the heaviest n-grams, its card and these
-scores.
+It is scored once on tasks of other corpora, or held-out ones: five draws of labels each, two of
+pairs, one where labels are new, whose names count then. In `nlp_meta/starts` go the adapter, its
+record, the heaviest n-grams, its card and these scores.
 """
 
 import argparse

@@ -58,8 +58,7 @@ KNOWN_LABELS: Mapping[str, float] = {
     "temperature": -0.23,
     "temperature_growth": -0.23,
 }
-"""The same where it has: learned on 48 tasks of 21 corpora in many languages, each new to its start
-(multilingual-e5-small), from where 13 languages had left them."""
+"""The same where it has: learned on 48 tasks of 21 corpora, in many languages, new to a start."""
 SLIPS, PARTS = 0.2, 5
 """The chance that a label is wrong where labels are questioned, and parts held out in turn: chosen
 on meta-validation (`recipes/inspect_labels.py`)."""
