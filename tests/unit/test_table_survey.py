@@ -152,7 +152,11 @@ def test_json_values_are_rows_whatever_stands_between_them(tmp_path, joint):
         ("a.csv", b"text,label\n" + "a b,c\n".encode("utf-16-le") * 9, "a binary file"),
         ("a.arrow", b"\xff\xff\xff\xff\0", "an Arrow stream"),
         ("a.csv", "HEADER RECORD*******LIBRARY", "a transport file of SAS"),
-        ("a.tgz", gzip.compress(b"a.csv".ljust(257, b"\0") + b"ustar", mtime=0), "an archive .*unpack it"),
+        (
+            "a.tgz",
+            gzip.compress(b"a.csv".ljust(257, b"\0") + b"ustar", mtime=0),
+            "an archive .*unpack it",
+        ),
         ("a.gsheet", '{"url": "https://docs.google.com/a"}', "a link .*download the table"),
     ],
 )
