@@ -72,7 +72,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X, start = as_texts(X, "texts"), self.start  # noqa: N806
         seed = check_whole(self.random_state, "random_state")
         if not isinstance(start, MetaModel):
-            start = choose_start(X) if start is None else start
+            start = choose_start(X, list(labels), self.label_map) if start is None else start
             start = MetaModel.from_pretrained(start, device=self.device)
         self.adapted_ = start.adapt(
             X,

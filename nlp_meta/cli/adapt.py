@@ -141,7 +141,7 @@ def _run_on_labels(options: Namespace, screen: Screen) -> tuple[Facts, Record]:
         from nlp_meta.models.meta_model import MetaModel
         from nlp_meta.models.texts import note_unknown
 
-        meta = options.start or choose_start(table.texts)
+        meta = options.start or choose_start(table.texts, table.labels or (), options.label_map)
         start = MetaModel.from_pretrained(meta, base=options.base)
         with show_count("adapting", console=screen.notes) as on_step:
             adapted = start.adapt(

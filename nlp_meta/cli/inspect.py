@@ -29,7 +29,7 @@ def add_options(command: ArgumentParser) -> None:
         metavar="START",
         help="start that reads the texts: a folder, a name on the Hub, or builtin:NAME; one that "
         "learned these labels finds more (default: the one that comes with the package and "
-        "suits the language of the texts)",
+        "suits texts and labels)",
     )
     add_shared(main, "--base")
     add_shared(
@@ -56,7 +56,7 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         from nlp_meta.hub.builtin_starts import choose_start
         from nlp_meta.models.meta_model import MetaModel
 
-        named = options.start or choose_start(table.texts)
+        named = options.start or choose_start(table.texts, table.labels or (), options.label_map)
         start = MetaModel.from_pretrained(named, base=options.base)
         inspection = inspect_labels(
             table.texts,

@@ -116,7 +116,7 @@ def inspect_labels(
     Args:
         texts, labels, label_map, drop_labels, empty: See `MetaModel.adapt`.
         start: Reads the texts, or its name; where it learned these labels, its own answers count
-            too. None takes the one in the box that suits the language of the texts.
+            too. None takes the one in the box that suits texts and labels.
         seed: Of the parts that are held out.
 
     Raises:
@@ -127,7 +127,8 @@ def inspect_labels(
     texts, labels, notes = check_labeled(texts, labels, drop_labels=drop_labels, empty=empty)
     _check_few(texts)
     check_columns(texts, labels)
-    start = MetaModel.of(choose_start(texts) if start is None else start, "start")
+    start = choose_start(texts, labels, label_map) if start is None else start
+    start = MetaModel.of(start, "start")
     objective = start.objective_of(CLASSIFICATION, Classification)
     weights, how = start.start_of(CLASSIFICATION), start.adaptation[CLASSIFICATION]
     match = match_labels(labels, objective.labels, label_map=label_map)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nlp_meta.data.cells import LabelMap
+from nlp_meta.data.labels import SENTIMENTS, match_labels
 from nlp_meta.data.schema import read_object
 from nlp_meta.errors import MetaModelError
 from nlp_meta.hub.pull import RECORD
@@ -18,7 +20,7 @@ BUILTIN = "builtin:"
 FOLDER = Path(__file__).parents[1] / "starts"
 SCORES = "scores.json"
 """Beside the files of a start: what it scored on tasks that nothing of it was chosen by."""
-ENGLISH, MULTILINGUAL = "reviews-en", "sentiment-multi"
+ENGLISH, MULTILINGUAL, ANY_LABELS = "reviews-en", "sentiment-multi", "labels-multi"
 PAIRS = BUILTIN + "pairs-multi"
 """For sentence pairs of any languages."""
 
@@ -93,8 +95,18 @@ def place_start(name: str) -> Path:
     return folder
 
 
-def choose_start(texts: Sequence[str]) -> str:
-    """The start for labeled texts: that of English reviews, or that of other languages."""
+def choose_start(
+    texts: Sequence[str], labels: Sequence[str] = (), label_map: LabelMap | None = None
+) -> str:
+    """The start for texts: that of English, or for other languages that of their labels.
+
+    Args:
+        labels: Of the texts, as written, where they have some: are they sentiment?
+        label_map: See `match_labels`.
+    """
     words = [word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower())]
     share = sum(word in _WORDS for word in words) / max(len(words), 1)
-    return BUILTIN + (ENGLISH if share >= _LEAST_ENGLISH else MULTILINGUAL)
+    if share >= _LEAST_ENGLISH:
+        return BUILTIN + ENGLISH
+    known = not labels or match_labels(labels, sorted(SENTIMENTS), label_map=label_map).shared
+    return BUILTIN + (MULTILINGUAL if known else ANY_LABELS)

@@ -49,6 +49,21 @@ def test_an_unknown_name_is_told_the_known_ones():
 
 
 @pytest.mark.parametrize(
+    ("labels", "label_map", "start"),
+    [
+        (["food", "travel"], None, "builtin:labels-multi"),
+        (["Positif", "neg"], None, "builtin:sentiment-multi"),
+        (["gut", "mies"], {"gut": "positive", "mies": "negative"}, "builtin:sentiment-multi"),
+    ],
+)
+def test_other_labels_in_other_languages_have_a_start_of_their_own(labels, label_map, start):
+    texts = ["Sepatu ini cepat rusak.", "Die Schuhe waren zu klein."]
+    assert choose_start(texts, labels, label_map) == start
+    english = ["The shoes were too small for me and they fell apart."] * 2
+    assert choose_start(english, labels, label_map) == "builtin:reviews-en"
+
+
+@pytest.mark.parametrize(
     ("text", "start"),
     [
         ("The shoes were too small for me and they fell apart.", "builtin:reviews-en"),

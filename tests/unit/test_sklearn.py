@@ -60,7 +60,7 @@ def test_without_a_start_it_takes_that_of_the_language(tiny_start, monkeypatch):
         texts = [words.format(text) for text in TEXTS]
         FewShotClassifier(steps=2, companion="none").fit(iter(texts), LABELS)
 
-    assert asked == ["builtin:reviews-en", "builtin:sentiment-multi"]
+    assert asked == ["builtin:reviews-en", "builtin:labels-multi"]  # 0 and 1 beside "neutral"
 
 
 def test_classes_are_the_labels_as_they_were_given(classifier):
