@@ -127,11 +127,7 @@ def add_columns(frame: Frame, columns: Mapping[str, Sequence[object]]) -> Frame:
 
 
 def _column_names(frame: object) -> list[str]:
-    """Names of the columns of a table.
-
-    Raises:
-        DataError: It is none, or one that is not read yet.
-    """
+    """Names of the columns of a table; refuses what is none, or is not read yet."""
     table: Any = frame
     if isinstance(frame, Mapping) and not hasattr(frame, "column_names"):
         return list(frame)

@@ -320,11 +320,7 @@ def _open_unseen(folder: Path | None, header: bytes) -> int:
 
 
 def _open_shared(path: Path, header: bytes) -> int:
-    """Open a file of values; one of another network steps aside, and who reads it still may.
-
-    Raises:
-        OutputError: The file is none of ours.
-    """
+    """Open a file of values, if it is ours; one of another network steps aside, still readable."""
     options = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
     handle = os.open(path, options, 0o666)
     begin = os.read(handle, len(header))

@@ -96,17 +96,11 @@ def place_start(name: str) -> Path:
 
 
 def choose_start(
-    texts: Sequence[str], labels: Sequence[str] = (), label_map: LabelMap | None = None
+    texts: Sequence[str], labels: Sequence[str] | None = None, label_map: LabelMap | None = None
 ) -> str:
-    """The start for texts: that of English, or for other languages that of their labels.
-
-    Args:
-        labels: Of the texts, as written, where they have some: are they sentiment?
-        label_map: See `match_labels`.
-    """
+    """The start for texts: that of English, or elsewhere that of labels as theirs, or sentiment."""
     words = [word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower())]
-    share = sum(word in _WORDS for word in words) / max(len(words), 1)
-    if share >= _LEAST_ENGLISH:
+    if sum(word in _WORDS for word in words) >= _LEAST_ENGLISH * max(len(words), 1):
         return BUILTIN + ENGLISH
-    known = not labels or match_labels(labels, sorted(SENTIMENTS), label_map=label_map).shared
-    return BUILTIN + (MULTILINGUAL if known else ANY_LABELS)
+    new = labels and not match_labels(labels, sorted(SENTIMENTS), label_map=label_map).shared
+    return BUILTIN + (ANY_LABELS if new else MULTILINGUAL)
