@@ -168,9 +168,9 @@ def _write_as_xlm(pooled: MeanPooled, *, pad: int) -> XLMForSequenceClassificati
     config.bos_token_id = config.eos_token_id = None  # neither is to be taken for padding
     config.num_labels = len(pooled.classifier.bias)
     for name in (
-        *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
-        *("max_position_embeddings", "layer_norm_eps"),
-    ):
+        "vocab_size hidden_size num_hidden_layers num_attention_heads max_position_embeddings "
+        "layer_norm_eps"
+    ).split():
         setattr(config, name, getattr(bert, name))
     words, places, kinds = (
         parts[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")

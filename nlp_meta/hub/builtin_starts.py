@@ -98,7 +98,7 @@ def place_start(name: str) -> Path:
 def choose_start(
     texts: Sequence[str], labels: Sequence[str] | None = None, label_map: LabelMap | None = None
 ) -> str:
-    """The start for texts: that of English, or elsewhere that of labels as theirs, or sentiment."""
+    """The start for English texts; for others, that of sentiment or that of any other labels."""
     words = [word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower())]
     if sum(word in _WORDS for word in words) >= _LEAST_ENGLISH * max(len(words), 1):
         return BUILTIN + ENGLISH
