@@ -208,6 +208,21 @@ class Episode:
         return Queries(tuple(example.source for example in self.query), self.candidates)
 
 
+def make_episode(
+    task: Task,
+    support: Sequence[Example],
+    query: Sequence[Example],
+    *,
+    labels: tuple[str, ...] = (),
+    index: int,
+    skill: str,
+    candidates: tuple[str, ...] = (),
+) -> Episode:
+    """An episode of a task, with its name and language."""
+    sides = tuple(support), tuple(query)
+    return Episode(task.name, labels, *sides, index, skill, task.language, candidates)
+
+
 @dataclass(frozen=True, slots=True)
 class EpisodeStream:
     """Endless episodes of several tasks, for training; `at(i)` gives the i-th.
@@ -271,15 +286,9 @@ class EpisodeStream:
             cut = len(drawn) - self.query_shot
             support += drawn[:cut]
             query += drawn[cut:]
-        return Episode(
-            task=task.name,
-            labels=labels,
-            support=tuple(support[i] for i in generator.permutation(len(support))),
-            query=tuple(query[i] for i in generator.permutation(len(query))),
-            index=index,
-            skill=self.skill,
-            language=task.language,
-        )
+        support = [support[i] for i in generator.permutation(len(support))]
+        query = [query[i] for i in generator.permutation(len(query))]
+        return make_episode(task, support, query, labels=labels, index=index, skill=self.skill)
 
     def _draw_labels(
         self, task: Task, generator: np.random.Generator
@@ -393,15 +402,8 @@ def evaluation_episode(
     reserved = draw_support(task, labels_total=reserve, seed=seed, draw=draw)
     query = _query_without(reserved, task)
     query = keep_some(query, max_query, make_generator(seed, QUERY, number_of(task), draw))
-    return Episode(
-        task=task.name,
-        labels=task.labels,
-        support=reserved[:labels_total],
-        query=query,
-        index=draw,
-        skill=skill,
-        language=task.language,
-    )
+    support = reserved[:labels_total]
+    return make_episode(task, support, query, labels=task.labels, index=draw, skill=skill)
 
 
 def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ...]:

@@ -4,11 +4,11 @@ A pair of the query set shares neither of its sentences, on either side, nor its
 with any pair of the support set, and no two pairs of one set share any either.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from nlp_meta.data.cards import TRANSLATION
-from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.duplicates import first_places, text_key
 from nlp_meta.data.episodes import (
     CANDIDATES,
     PAIR_TRAINING,
@@ -23,6 +23,7 @@ from nlp_meta.data.episodes import (
     draw_units,
     join_units,
     keep_some,
+    make_episode,
     make_generator,
     number_of,
     sampling_chances,
@@ -70,13 +71,8 @@ class PairStream:
         """
         generator, number = choose_task(self._chances, self.seed, PAIR_TRAINING, index)
         drawn = draw_units(self._pools[number], self.shot + self.query_shot, generator)
-        return _make_episode(
-            self.tasks[number],
-            drawn[: self.shot],
-            drawn[self.shot :],
-            index=index,
-            skill=self.skill,
-        )
+        support, query = drawn[: self.shot], drawn[self.shot :]
+        return make_episode(self.tasks[number], support, query, index=index, skill=self.skill)
 
 
 def draw_pairs(task: Task, *, pairs: int, seed: int, draw: int) -> tuple[Example, ...]:
@@ -143,32 +139,12 @@ def evaluation_pairs(
     pool: tuple[str, ...] = ()
     if candidates is not None:
         others = [pair.target for pair in _without(reserved, (*task.test, *task.train), task)]
-        texts = _keep_first((*(pair.target for pair in query), *others, *distractors))
-        shown = texts[: max(candidates, len(query))]
+        texts = [*(pair.target for pair in query), *others, *distractors]
+        different = first_places(texts, key=text_key)
+        shown = [texts[place] for place in different[: max(candidates, len(query))]]
         order = make_generator(seed, CANDIDATES, number_of(task), draw).permutation(len(shown))
         pool = tuple(shown[i] for i in order)
-    return _make_episode(task, reserved[:pairs], query, index=draw, skill=skill, candidates=pool)
-
-
-def _make_episode(
-    task: Task,
-    support: Sequence[Example],
-    query: Sequence[Example],
-    *,
-    index: int,
-    skill: str,
-    candidates: tuple[str, ...] = (),
-) -> Episode:
-    return Episode(
-        task=task.name,
-        labels=(),
-        support=tuple(support),
-        query=tuple(query),
-        index=index,
-        skill=skill,
-        language=task.language,
-        candidates=candidates,
-    )
+    return make_episode(task, reserved[:pairs], query, index=draw, skill=skill, candidates=pool)
 
 
 def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ...]:
@@ -191,13 +167,6 @@ def _query_without(reserved: Sequence[Example], task: Task) -> tuple[Example, ..
 def _without(reserved: Sequence[Example], examples: Sequence[Example], task: Task) -> list[Example]:
     taken = {token for example in reserved for token in tokens_of(example, task.kind)}
     return [example for example in examples if taken.isdisjoint(tokens_of(example, task.kind))]
-
-
-def _keep_first(texts: Iterable[str]) -> list[str]:
-    kept: dict[str, str] = {}
-    for text in texts:
-        kept.setdefault(text_key(text), text)
-    return list(kept.values())
 
 
 def _check_pools(tasks: Sequence[Task], *, shot: int, query_shot: int) -> tuple[list[Unit], ...]:

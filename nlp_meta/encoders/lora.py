@@ -18,7 +18,7 @@ Source:
 import copy
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +36,6 @@ from nlp_meta.encoders.seq2seq import Seq2Seq
 from nlp_meta.errors import BackboneError
 
 Weights = Mapping[str, Tensor]
-Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]
 
 SIDES = {"encoder": ("encoder",), "decoder": ("decoder",), "both": ("encoder", "decoder")}
 
@@ -419,25 +418,22 @@ def stacked(
     adapter, processes = Adapter(plan, weights, owners), [os.getpid()]
     with backbone.running(), ExitStack() as hooks:
         hooks.callback(processes.clear)
-        for names, make_hook in ((plan.scales, _hook_lora), (plan.head, _hook_head)):
-            for name in names:
-                guarded = partial(_run_in, processes, make_hook(adapter, name))
-                handle = _linear(backbone.model, name).register_forward_hook(guarded)
-                hooks.callback(handle.remove)
+        for name in (*plan.scales, *plan.head):
+            hook = partial(_answer_for, name, adapter, processes)
+            handle = _linear(backbone.model, name).register_forward_hook(hook)
+            hooks.callback(handle.remove)
         yield
 
 
-def _run_in(processes: Sequence[int], hook: Hook, *call: Any) -> Tensor | None:
+def _answer_for(
+    name: str, adapter: Adapter, processes: Sequence[int], _: nn.Module, args: Any, out: Tensor
+) -> Tensor | None:
     """Nothing that an interrupt or a fork leaves behind of a pass acts on a later one."""
-    return hook(*call) if os.getpid() in processes else None
-
-
-def _hook_lora(adapter: Adapter, name: str) -> Hook:
-    return lambda _, args, out: adapter.add_terms([name], args[0], [out])[0]
-
-
-def _hook_head(adapter: Adapter, name: str) -> Hook:
-    return lambda _, args, out: adapter.head(name, args[0])
+    if os.getpid() not in processes:
+        return None
+    if name in adapter.plan.head:
+        return adapter.head(name, args[0])
+    return adapter.add_terms([name], args[0], [out])[0]
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:

@@ -340,18 +340,14 @@ def _tokenize(backbone: Seq2Seq, direction: Direction, **texts: list[str]) -> li
     if not next(iter(texts.values())):
         return []
     with backbone.reading():
-        _set_languages(backbone.tokenizer, direction)
+        # A tokenizer keeps its languages as state, so every use sets them first.
+        if direction.source is not None:
+            backbone.tokenizer.src_lang = direction.source
+            backbone.tokenizer.tgt_lang = direction.target
         encoded = backbone.tokenizer(
             **texts, truncation=True, max_length=backbone.max_tokens, padding=False
         )
     return [torch.tensor(ids, dtype=torch.long) for ids in encoded["input_ids"]]
-
-
-def _set_languages(tokenizer: PreTrainedTokenizerBase, direction: Direction) -> None:
-    """A tokenizer keeps its languages as state, so every use sets them first."""
-    if direction.source is not None:
-        tokenizer.src_lang = direction.source
-        tokenizer.tgt_lang = direction.target
 
 
 def _begin(name: str, model: PreTrainedModel) -> int:

@@ -274,12 +274,15 @@ def mine_texts(
     firsts, seconds = first_places(sources), first_places(targets)
     left, right = [sources[p] for p in firsts], [targets[p] for p in seconds]
     tick = Ticker(on_step, total=len(left) + len(right))
+    counted = Overlap.of(left, right) if overlap else None
     mined = mine_pairs(
         embed_source(left, on_step=tick),
         embed_target(right, on_step=tick),
         neighbors=neighbors,
         never=find_copies(left, right),
-        more=_weigh_overlap(left, right, overlap) if overlap else None,
+        more=None
+        if counted is None
+        else lambda rows, columns: overlap * counted.cosines(rows, columns),
     )
     return [
         Mined(firsts[source], seconds[target], margin)
@@ -358,11 +361,6 @@ def choose_threshold(own: Tensor, others: Tensor) -> MinedPairs:
         precision=float(hits[best] / mined[best]),
         recall=float(hits[best] / len(own)),
     )
-
-
-def _weigh_overlap(sources: Sequence[str], targets: Sequence[str], share: float) -> More:
-    counted = Overlap.of(sources, targets)
-    return lambda rows, columns: share * counted.cosines(rows, columns)
 
 
 def find_copies(sources: Sequence[str], targets: Sequence[str]) -> dict[int, list[int]]:

@@ -171,11 +171,6 @@ def _through_start(gradient: Weights, before: Weights, leaves: Weights) -> Weigh
     return {name: gradient[name] + slope for name, slope in zip(leaves, back, strict=True)}
 
 
-def _rows(stacked: Tensor) -> Tensor:
-    """Numbers of each task side by side, `(tasks, numbers)`; a stacked scalar has one."""
-    return stacked.reshape(len(stacked), -1)
-
-
 @torch.no_grad()
 def query_loss(loss: Loss, weights: Weights, query: Minibatch) -> Tensor:
     """Loss of the query sets of W episodes, `(tasks,)` in nats."""
@@ -186,5 +181,6 @@ def query_loss(loss: Loss, weights: Weights, query: Minibatch) -> Tensor:
 def _describe(
     gradient: Weights, before: Weights, fast: Weights, loss_after: Tensor
 ) -> MetaGradient:
-    ways = [_rows(fast[name] - before[name]).square().sum(1) for name in fast]
+    # A stacked scalar, `(tasks,)`, has one number of each task.
+    ways = [(fast[n] - before[n]).reshape(len(loss_after), -1).square().sum(1) for n in fast]
     return MetaGradient(gradient, loss_after, torch.stack(ways).sum(0).sqrt())

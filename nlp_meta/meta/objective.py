@@ -119,25 +119,6 @@ def score_path(
     return scores
 
 
-def sum_scores(
-    meta_parameters: Weights, episodes: Sequence[Episode], validation: Validation, skill: str
-) -> float:
-    """Add up the scores of adapted episodes of one skill."""
-    steps, total = validation.inner.steps, 0.0
-    for stacked in in_stacks(episodes, size=validation.stack):
-        scores = score_path(
-            validation.objectives[skill],
-            meta_parameters,
-            stacked,
-            inner=validation.inner,
-            minibatch=validation.minibatch,
-            at_steps=(steps,),
-            metric=validation.metrics[skill],
-        )
-        total += sum(scores[steps])
-    return total
-
-
 def by_skill(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
     """Sort episodes by their skill, each in its order."""
     groups: dict[str, list[Episode]] = {}

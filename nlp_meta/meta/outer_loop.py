@@ -27,7 +27,7 @@ from nlp_meta.data.episodes import Episode, Stream
 from nlp_meta.errors import DivergedError, SettingsError
 from nlp_meta.meta.algorithms import Algorithm, query_loss
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, repeat
-from nlp_meta.meta.objective import Objective, Validation, by_skill, in_stacks, sum_scores
+from nlp_meta.meta.objective import Objective, Validation, by_skill, in_stacks, score_path
 from nlp_meta.meta.state import (
     CHECKPOINTS,
     Fingerprint,
@@ -473,7 +473,9 @@ def _mean_gradient(
             training, skill, parameters, episodes, sums, compare=compare
         )
     tally = torch.cat([measured.flatten(), torch.tensor([float(stopped.is_set())]).double()])
-    totals, tally = sum_processes(sums, tally, _reducer(accelerator))
+    alone = accelerator.num_processes == 1
+    reduce = None if alone else partial(accelerator.reduce, reduction="sum")
+    totals, tally = sum_processes(sums, tally, reduce)
     mean = {
         name: (total / outer.meta_batch_size).to(parameters[name]) for name, total in totals.items()
     }
@@ -502,12 +504,6 @@ def _wide(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _reducer(accelerator: Accelerator) -> Callable[[Tensor], Tensor] | None:
-    if accelerator.num_processes == 1:
-        return None
-    return partial(accelerator.reduce, reduction="sum")
-
-
 def _move(progress: Progress, gradient: dict[str, Tensor], outer: OuterLoop) -> float:
     rate = rate_at(progress.step, outer)
     for group in progress.optimizer.param_groups:
@@ -528,7 +524,16 @@ def _validate(
     for skill, episodes in own_stacks(
         validation.episodes, size=validation.stack, accelerator=accelerator
     ):
-        totals[skill] += sum_scores(meta_parameters, episodes, validation, skill)
+        scores = score_path(
+            validation.objectives[skill],
+            meta_parameters,
+            episodes,
+            inner=validation.inner,
+            minibatch=validation.minibatch,
+            at_steps=(validation.inner.steps,),
+            metric=validation.metrics[skill],
+        )
+        totals[skill] += sum(scores[validation.inner.steps])
     device = accelerator.device
     summed = torch.tensor(list(totals.values()), dtype=_wide(device), device=device)
     summed = accelerator.reduce(summed, reduction="sum")

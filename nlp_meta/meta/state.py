@@ -87,7 +87,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         stored = read_folder(path, _LAYOUT)
         return Checkpoint(int(stored["step"]), load_file(path / TENSORS), stored["record"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise _damaged(path) from error
+        raise CheckpointError(
+            f"cannot resume from '{path}': its files are incomplete or damaged and whole ones are "
+            "needed; delete that folder to resume from the checkpoint before it"
+        ) from error
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -108,10 +111,7 @@ def restore_optimizer(
 ) -> None:
     """Give an optimizer back what `flatten_optimizer` took from one like it."""
     state: dict[int, dict[str, Any]] = {}
-    named = {
-        n.removeprefix("optimizer."): v for n, v in tensors.items() if n.startswith("optimizer.")
-    }
-    for name, value in {**plain, **named}.items():
+    for name, value in {**plain, **_below("optimizer.", tensors)}.items():
         place, key = name.split(".", 1)
         state.setdefault(int(place), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
@@ -132,11 +132,9 @@ def _newest(folder: Path) -> Path:
     return checkpoints[-1]
 
 
-def _damaged(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"cannot resume from '{path}': its files are incomplete or damaged and whole ones are "
-        "needed; delete that folder to resume from the checkpoint before it"
-    )
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
 
 
 CHECKPOINTS = "checkpoints"
@@ -144,6 +142,7 @@ Fingerprint = Mapping[str, object]
 """All that decides a run's numbers: settings, and hashes of the rows of its tasks, by name."""
 ROWS = "rows of "
 META, BEST, MEAN = "meta.", "best.", "mean."
+_NUMBERS = ("examples", "best_score", "best_step", "judged_since_best", "averaged")
 
 
 @dataclass(slots=True)
@@ -195,11 +194,7 @@ class Progress:
         record: dict[str, Any] = {
             "fingerprint": dict(fingerprint),
             "optimizer": plain,
-            "examples": self.examples,
-            "best_score": self.best_score,
-            "best_step": self.best_step,
-            "judged_since_best": self.judged_since_best,
-            "averaged": self.averaged,
+            **{name: getattr(self, name) for name in _NUMBERS},
         }
         return Checkpoint(self.step, tensors, record)
 
@@ -228,24 +223,14 @@ class Progress:
                 self.mean[name] = saved.tensors[MEAN + name].to(value.device)
         restore_optimizer(self.optimizer, saved.tensors, saved.record["optimizer"])
         self.step = saved.step
-        self.examples = int(saved.record["examples"])
-        self.best_score = saved.record["best_score"]
-        self.best_step = int(saved.record["best_step"])
-        self.judged_since_best = int(saved.record["judged_since_best"])
-        self.averaged = int(saved.record["averaged"])
+        for name in _NUMBERS:
+            setattr(self, name, saved.record[name])
 
 
 def best_parameters(saved: Checkpoint) -> dict[str, Tensor]:
     """The best judged meta-parameters of a checkpoint; those found last where none was judged."""
-    by_prefix = {
-        prefix: {
-            name.removeprefix(prefix): value
-            for name, value in saved.tensors.items()
-            if name.startswith(prefix)
-        }
-        for prefix in (BEST, MEAN, META)
-    }
-    return by_prefix[BEST] or by_prefix[MEAN] or by_prefix[META]
+    best, mean = _below(BEST, saved.tensors), _below(MEAN, saved.tensors)
+    return best or mean or _below(META, saved.tensors)
 
 
 @dataclass(frozen=True, slots=True)

@@ -330,9 +330,9 @@ def _walk(
     """Adapt by inner steps; held-out folds choose how many, and the share of the n-grams."""
     episode = Episode("support", objective.labels, tuple(support), (), 0)
     judge = LabelJudge(objective, episode, seed=seed)
-    adapted = adapt(
-        objective, start, episode, judge=judge, stops=_stops(objective), how=how, on_step=on_step
-    )
+    # Class means are too coarse to answer before the first step.
+    stops = STOPS if objective.head == "prototype" else (0.0, *STOPS)
+    adapted = adapt(objective, start, episode, judge=judge, stops=stops, how=how, on_step=on_step)
     judged, names = adapted.judgement, objective.labels
     companion, mixture, logs = find_companion(
         support, names, judged.logs, prior=prior, when=when, seed=seed
@@ -609,11 +609,6 @@ def exact(objective: Classification) -> Classification:
 def prediction_tokens(device: torch.device) -> int:
     """Most tokens of one batch: on a CPU as many as its cache has room for."""
     return 512 if device.type == "cpu" else 8192
-
-
-def _stops(objective: Classification) -> tuple[float, ...]:
-    """Shares of the steps to choose among; class means are too coarse to answer at 0."""
-    return STOPS if objective.head == "prototype" else (0.0, *STOPS)
 
 
 def _cool(objective: Classification, weights: Weights, temperature: float) -> dict[str, Tensor]:

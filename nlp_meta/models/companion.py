@@ -120,8 +120,9 @@ def find_companion(
     cold = fit_temperature(ngram_logs, targets)
     ngram_logs = (ngram_logs / cold).log_softmax(-1)
     weight, mixed = _weigh(encoder, ngram_logs, targets)
-    losses = [_loss(logs, targets) for logs in (encoder, ngram_logs, mixed)]
-    right = [_accuracy(logs, targets) for logs in (encoder, ngram_logs, mixed)]
+    answers = (encoder, ngram_logs, mixed)
+    losses = [_loss(logs, targets) for logs in answers]
+    right = [float((logs.argmax(-1) == targets).double().mean()) for logs in answers]
     on = when == "ngrams" or losses[2] < losses[0]
     report = CompanionReport(on, weight, fitted.prior_scale, *right, *losses)
     companion = Companion(fitted.model, 1 - weight, weight / cold) if on else None
@@ -141,7 +142,3 @@ def _weigh(encoder: Tensor, ngrams: Tensor, targets: Tensor) -> tuple[float, Ten
 
 def _loss(logs: Tensor, targets: Tensor) -> float:
     return float(torch.nn.functional.nll_loss(logs, targets))
-
-
-def _accuracy(logs: Tensor, targets: Tensor) -> float:
-    return float((logs.argmax(-1) == targets).double().mean())

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nlp_meta.data.answers import Translation
 from nlp_meta.data.duplicates import hash_texts
 from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.inputs import Texts, as_texts, check_choice, check_whole, check_word
@@ -367,17 +366,14 @@ def _tell_held_out(
     objective: Generation, adapted: Adapted[HeldOutLoss], fold: Episode
 ) -> HeldOutPairs:
     before = adapted.before or adapted.judgement
-    scores = [
-        _held_out_chrf(objective, judged.fast, fold) for judged in (before, adapted.judgement)
-    ]
-    return HeldOutPairs(len(fold.query), before.loss, adapted.judgement.loss, *scores)
-
-
-def _held_out_chrf(objective: Generation, fast: Weights, fold: Episode) -> float:
     greedy = replace(objective, num_beams=1)
-    answers: list[Translation] = greedy.answer(fast, greedy.query_batches([fold]), [fold])[0]
+    true = [pair.target for pair in fold.query]
     _, target = split_pair(fold.language)
-    return chrf([pair.target for pair in fold.query], answers, (target,))
+    scores = []
+    for judged in (before, adapted.judgement):
+        answers = greedy.answer(judged.fast, greedy.query_batches([fold]), [fold])[0]
+        scores.append(chrf(true, answers, (target,)))
+    return HeldOutPairs(len(fold.query), before.loss, adapted.judgement.loss, *scores)
 
 
 def _mine_held_out(

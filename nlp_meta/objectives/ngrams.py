@@ -294,14 +294,6 @@ def _take(examples: Sequence[Example], share: int, *, seed: int, task: int) -> S
     return [examples[place] for place in order[:share]]
 
 
-_PRIOR_ITERATIONS = 60
-
-
-_PRIOR_STRENGTH = 0.3
-
-
-_PRIOR_EXAMPLES = 20_000
-
-
+_PRIOR_ITERATIONS, _PRIOR_STRENGTH, _PRIOR_EXAMPLES = 60, 0.3, 20_000
 _ABSENT = -1e4
 """Logit of a label that a task lacks."""
