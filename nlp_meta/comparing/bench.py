@@ -57,6 +57,11 @@ _ALGORITHMS = {
 }
 
 
+def count_numbers(numbers: int) -> dict[str, object]:
+    """Facts of a method that moves so many numbers of its own."""
+    return {"parameters": numbers, "bytes": BYTES_A_NUMBER * numbers}
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A method that learns and answers, and what is worth saying of it beside its scores.

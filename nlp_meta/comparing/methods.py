@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from nlp_meta.comparing.bench import (
-    BYTES_A_NUMBER,
     UNMOVED,
     Bench,
     Method,
+    count_numbers,
     fold_episodes,
     trained_by,
 )
@@ -138,6 +138,10 @@ def build_ready(bench: Bench, name: str, choice: Choice) -> Method:
     )
 
 
+UNTRAINED: Mapping[str, object] = {"examples_before": 0, "pooling": "mean"}
+"""Facts of a method that stands on the pretrained encoder."""
+
+
 def _objective(bench: Bench) -> Any:
     """What holds the encoder and the precision that it computes in."""
     return bench.objective(replace(bench.settings.model, pooling="mean"), bench.labels)
@@ -145,13 +149,7 @@ def _objective(bench: Bench) -> Any:
 
 def _facts(backbone: Backbone, choice: Choice) -> dict[str, object]:
     moved = sum(value.numel() for value in backbone.encoder.parameters())
-    return {
-        "examples_before": 0,
-        "pooling": "mean",
-        "parameters": moved,
-        "bytes": BYTES_A_NUMBER * moved,
-        "choice": dict(choice),
-    }
+    return {**UNTRAINED, **count_numbers(moved), "choice": dict(choice)}
 
 
 def _first(bench: Bench) -> FullFineTuning:
@@ -220,8 +218,7 @@ def build_ngrams(bench: Bench, _: str, choice: Choice) -> Method:
     learn = ngrams(
         regularization=rivals.regularization, folds=rivals.folds, seed=bench.settings.run.seed
     )
-    numbers = FEATURES * len(bench.labels)
-    facts = {"examples_before": 0, "parameters": numbers, "bytes": BYTES_A_NUMBER * numbers}
+    facts = {"examples_before": 0, **count_numbers(FEATURES * len(bench.labels))}
     return Method(learn, 2, _once, facts)
 
 
@@ -237,13 +234,7 @@ def build_copied(bench: Bench, _: str, choice: Choice) -> Method:
 
 
 def _on_features(learn: Rival, *, numbers: int) -> Method:
-    facts = {
-        "examples_before": 0,
-        "pooling": "mean",
-        "parameters": numbers,
-        "bytes": BYTES_A_NUMBER * numbers,
-    }
-    return Method(learn, 2, _once, facts)
+    return Method(learn, 2, _once, {**UNTRAINED, **count_numbers(numbers)})
 
 
 def _once(labels: int) -> int:
@@ -303,38 +294,23 @@ def no_choice(bench: Bench, argument: str) -> dict[str, object]:
     return {}
 
 
-def _keys(section: str, *names: str) -> tuple[str, ...]:
-    return tuple(f"{section}.{name}" for name in names)
+def _keys(section: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{section}.{name}" for name in names.split())
 
 
-JUDGED = _keys("adaptation", "labels", "draws", "max_query")
+JUDGED = _keys("adaptation", "labels draws max_query")
 """What decides the episodes of the meta-validation tasks."""
 ADAPTED = JUDGED + _keys(
-    "adaptation",
-    "metric",
-    "optimizer",
-    "batch_size",
-    "anchor",
-    "average",
-    "early_stop",
-    "steps",
-    "learning_rates",
+    "adaptation", "metric optimizer batch_size anchor average early_stop steps learning_rates"
 )
 """What decides an adaptation and its choice: all but how many episodes share a pass."""
 ASKED = _keys(
     "prompting",
-    "model_name_or_path",
-    "revision",
-    "gguf_file",
-    "context_tokens",
-    "demonstrations",
-    "selection",
-    "chat",
-    "choosing_draws",
-    "endpoint",
+    "model_name_or_path revision gguf_file context_tokens demonstrations selection chat "
+    "choosing_draws endpoint",
 )
 """What decides a language model's answers, whatever they are: not how patiently it is asked."""
-POOL = _keys("retrieval", "candidates", "fill_cards")
+POOL = _keys("retrieval", "candidates fill_cards")
 """What decides the pools that translations are found in."""
 
 _ENCODER, _TEXT = "the adapted encoder", "the text's characters"
@@ -343,7 +319,7 @@ _STATES = "the adapted encoder's mean-pooled states"
 _WRITER = "the adapted encoder-decoder"
 _LM = "a causal language model"
 _FITTED = ("rivals.regularization", "rivals.folds")
-_FULL = _keys("rivals", "full_steps", "full_learning_rates", "full_batch_size")
+_FULL = _keys("rivals", "full_steps full_learning_rates full_batch_size")
 _CHOSEN = (*JUDGED, "adaptation.metric")
 _PAIR_START = (ADAPTER, RECORD)
 _PRODUCT = (ADAPTER, HEAD, RECORD, COMPANION_WEIGHTS)
@@ -482,7 +458,7 @@ METHODS: Mapping[str, MethodRow] = {
         "rival",
         {
             CLASSIFICATION: Inputs(
-                _LM, (*ASKED, *_keys("prompting", "templates", "scorings"), *_CHOSEN)
+                _LM, (*ASKED, *_keys("prompting", "templates scorings"), *_CHOSEN)
             ),
             GENERATION: Inputs(_LM, (*ASKED, "translation_prompting", *JUDGED)),
         },

@@ -18,7 +18,7 @@ from nlp_meta.comparing.recommendation import Recommendation, recommend
 from nlp_meta.comparing.run import run_comparison, save_comparison
 from nlp_meta.data.cards import CLASSIFICATION, TRANSLATION
 from nlp_meta.data.cells import LabelMap
-from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.duplicates import first_by_key
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL
 from nlp_meta.data.labels import LabelMatch, match_labels
 from nlp_meta.data.languages import check_pair, join_pair
@@ -362,10 +362,8 @@ def _read_labeled(
 ) -> tuple[tuple[Example, ...], LabelMatch]:
     """Different texts of a table, each with its first label; and what the labels mean."""
     match = match_labels(table.labels or (), known, label_map=label_map, part=part)
-    kept: dict[str, Example] = {}
-    for text, label in zip(table.texts, match.labels, strict=True):
-        kept.setdefault(text_key(text), Example(text.strip(), label))
-    return tuple(kept.values()), match
+    places = first_by_key(table.texts).values()
+    return tuple(Example(table.texts[p].strip(), match.labels[p]) for p in places), match
 
 
 def _check_meaning(meta: str | None) -> Check:

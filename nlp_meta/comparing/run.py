@@ -259,7 +259,7 @@ def _make_choices(
             choice = row.choose(bench, argument)
         except MissingPackageError:
             continue  # building it says so again, in every process
-        save_choice(path, choice)
+        write_file(path, json.dumps(choice) + "\n", replace=True, argument="run.output_dir")
 
 
 def choice_path(folder: Path, method: str, fingerprint: str) -> Path:
@@ -274,11 +274,6 @@ def read_choice(path: Path) -> dict[str, object] | None:
     except (FileNotFoundError, ValueError):
         return None
     return choice if isinstance(choice, dict) else None
-
-
-def save_choice(path: Path, choice: Mapping[str, object]) -> None:
-    """Write a choice; all of it or nothing."""
-    write_file(path, json.dumps(choice) + "\n", replace=True, argument="run.output_dir")
 
 
 def _build_methods(

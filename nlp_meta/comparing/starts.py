@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nlp_meta.comparing.bench import BYTES_A_NUMBER, UNMOVED, Bench, Method, name_training
+from nlp_meta.comparing.bench import UNMOVED, Bench, Method, count_numbers, name_training
 from nlp_meta.data.answers import Learned, LearnedWithFacts, Prediction
 from nlp_meta.data.cards import CLASSIFICATION
 from nlp_meta.data.cells import is_missing_word
@@ -346,7 +346,7 @@ def _tell_adapted(adapted: AdaptedModel, *, mixed: bool) -> dict[str, object]:
 
 def _count_moved(weights: Weights, *, beside: int = 0) -> dict[str, object]:
     moved = beside + sum(value.numel() for value in weights.values())
-    return {"parameters": moved, "bytes": BYTES_A_NUMBER * moved}
+    return count_numbers(moved)
 
 
 def count_examples(steps: int, minibatch: int | None, support: int) -> int:

@@ -36,12 +36,17 @@ def sentence_key(text: str) -> str:
     return re.sub(r"(?<=[^\d\s])\s?[.!\u2026\u3002\uff01]+$", "", " ".join(folded.split()))
 
 
-def first_places(texts: Sequence[str], *, key: Callable[[str], str] = sentence_key) -> list[int]:
-    """Places of the texts that no earlier one equals, by their keys."""
+def first_by_key(texts: Sequence[str], *, key: Callable[[str], str] = text_key) -> dict[str, int]:
+    """By key, the place of the first text that has it."""
     firsts: dict[str, int] = {}
     for place, text in enumerate(texts):
         firsts.setdefault(key(text), place)
-    return list(firsts.values())
+    return firsts
+
+
+def first_places(texts: Sequence[str], *, key: Callable[[str], str] = sentence_key) -> list[int]:
+    """Places of the texts that no earlier one equals, by their keys."""
+    return list(first_by_key(texts, key=key).values())
 
 
 def number_texts(texts: Sequence[str]) -> list[int]:

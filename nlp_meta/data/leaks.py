@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from nlp_meta.data.cards import TRANSLATION
-from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.duplicates import first_by_key, text_key
 from nlp_meta.data.tasks import Example, Task, texts_of
 from nlp_meta.errors import DataError, SettingsError
 
@@ -412,7 +412,7 @@ def find_near_duplicates(
         Filtering?", section 3 (longer prefixes that must share more).
     """
     _check_threshold(threshold)
-    left_keys, first = [text_key(text) for text in left], _first_places(right)
+    left_keys, first = [text_key(text) for text in left], first_by_key(right)
     nearest = {key: (first[key], 1.0) for key in left_keys if key in first}
     sought = [key for key in dict.fromkeys(left_keys) if key not in first and _is_long(key)]
     known = [key for key in first if _is_long(key)]
@@ -430,7 +430,7 @@ def find_repeats(texts: Sequence[str], *, threshold: float) -> list[Match]:
     Without the left texts of all matches no two texts are near duplicates.
     """
     _check_threshold(threshold)
-    first = _first_places(texts)
+    first = first_by_key(texts)
     nearest: dict[int, tuple[int, float]] = {}
     long = [key for key in first if _is_long(key)]
     if long:
@@ -451,13 +451,6 @@ def _check_threshold(threshold: float) -> None:
             f"cannot search near duplicates of similarity {threshold}: {LEAST_THRESHOLD} to 1 is "
             "needed; change `threshold`"
         )
-
-
-def _first_places(texts: Sequence[str]) -> dict[str, int]:
-    first: dict[str, int] = {}
-    for place, text in enumerate(texts):
-        first.setdefault(text_key(text), place)
-    return first
 
 
 def _is_long(key: str) -> bool:

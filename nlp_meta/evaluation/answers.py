@@ -10,7 +10,7 @@ from typing import Any
 
 from nlp_meta.data.answers import Answer, Placed, Prediction, Ranking, Translation
 from nlp_meta.data.cards import CLASSIFICATION
-from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.duplicates import first_by_key, text_key
 from nlp_meta.data.episodes import GENERATION, RETRIEVAL, Episode
 from nlp_meta.data.languages import split_pair
 from nlp_meta.errors import DataError
@@ -147,9 +147,7 @@ def place_rankings(episode: Episode, rankings: Sequence[Ranking]) -> tuple[Place
     Raises:
         DataError: The translation of a query is not among the candidates.
     """
-    places: dict[str, int] = {}
-    for place, candidate in enumerate(episode.candidates):
-        places.setdefault(text_key(candidate), place)
+    places = first_by_key(episode.candidates)
     placed = []
     for row, (example, ranking) in enumerate(zip(episode.query, rankings, strict=True)):
         right = places.get(text_key(example.target))

@@ -498,18 +498,10 @@ LABEL_METRICS: Mapping[str, RowMetric] = {
 """Of predictions; the labels of a task are what is known of it."""
 
 
-def _first(_true: Sequence[str], placed: Sequence[Placed], _known: Sequence[str]) -> Numbers:
-    return np.array([[float(place.rank == 1)] for place in placed])
-
-
-def _reciprocal(_true: Sequence[str], placed: Sequence[Placed], _known: Sequence[str]) -> Numbers:
-    return np.array([[1 / place.rank] for place in placed])
-
-
-def _mined_wrongly(
-    _true: Sequence[str], placed: Sequence[Placed], _known: Sequence[str]
-) -> Numbers:
-    return np.array([[float(place.mined != place.right)] for place in placed])
+def _of_places(
+    measure: Callable[[Placed], float],
+) -> Callable[[Sequence[str], Sequence[Placed], Sequence[str]], Numbers]:
+    return lambda _true, placed, _known: np.array([[float(measure(place))] for place in placed])
 
 
 def _write_placed(true: Sequence[str], placed: Sequence[Placed]) -> dict[str, list[Any]]:
@@ -552,14 +544,14 @@ _RANKED = "`predictions` are ranked candidates, the likeliest first, with the ri
 precision_at_1 = RowMetric(
     name="precision_at_1",
     description=f"Share of queries whose translation is ranked first, from 0 to 1. {_RANKED}",
-    row_terms=_first,
+    row_terms=_of_places(lambda place: place.rank == 1),
     finish=mean_of_terms,
     columns=_RANKINGS,
 )
 mean_reciprocal_rank = RowMetric(
     name="mrr",
     description=f"Mean of 1 / rank of the right translation, from 0 to 1. {_RANKED}",
-    row_terms=_reciprocal,
+    row_terms=_of_places(lambda place: 1 / place.rank),
     finish=mean_of_terms,
     columns=_RANKINGS,
 )
@@ -573,7 +565,7 @@ Share of queries for which mining by margin would take a wrong translation, from
 Source:
     Artetxe and Schwenk 2019, arXiv:1811.01136, section 3, for the margin; Heffernan et al.
     2022, arXiv:2205.12654, section 3, for the error.""",
-    row_terms=_mined_wrongly,
+    row_terms=_of_places(lambda place: place.mined != place.right),
     finish=mean_of_terms,
     columns=_RANKINGS,
     inputs=("references", "mined"),

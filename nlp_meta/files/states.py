@@ -117,16 +117,8 @@ def is_locked(unit: Any, segment: Any | None) -> bool:
 
 def tmx_reason(unit: Any, target: Any) -> str | None:
     """Why a unit of TMX is no finished translation, by its properties and author."""
-    author = next(
-        (
-            name
-            for node in (target, unit)
-            for name in (node.get("changeid"), node.get("creationid"))
-            if name
-        ),
-        "",
-    )
-    machine = bool(_MACHINE_AUTHOR.fullmatch(author.strip()))
+    authors = (node.get(key) for node in (target, unit) for key in ("changeid", "creationid"))
+    machine = bool(_MACHINE_AUTHOR.fullmatch(next(filter(None, authors), "").strip()))
     unfinished = checked = False
     for node in (unit, target):
         for item in node.iterchildren("{*}prop"):

@@ -144,7 +144,12 @@ def place_base(
         if _HUB_NAME.fullmatch(saved) and model["revision"]:
             return {}
         if not here:
-            raise _not_here(saved, name=name)
+            raise MetaModelError(
+                f"cannot load '{name}': it was adapted from the base in the folder "
+                f"'{saved[:500]}', that folder is not here and the base is needed; give its new "
+                f"place with `base`, or set {MODELS} to the folder that holds "
+                f"'{PureWindowsPath(saved).name[:200]}'"
+            )
     moved = place != saved
     if moved and not is_folder and not Path(place).is_dir() and is_local(place):
         raise MetaModelError(
@@ -171,14 +176,6 @@ def _check_public(saved: str, *, name: str) -> None:
             f"{reason}, and a base that can only be read from the Hub is needed; give the place of "
             "its base with `base` if you trust it"
         )
-
-
-def _not_here(saved: str, *, name: str) -> MetaModelError:
-    return MetaModelError(
-        f"cannot load '{name}': it was adapted from the base in the folder '{saved[:500]}', that "
-        f"folder is not here and the base is needed; give its new place with `base`, or set "
-        f"{MODELS} to the folder that holds '{PureWindowsPath(saved).name[:200]}'"
-    )
 
 
 def _is_small(place: str) -> bool:

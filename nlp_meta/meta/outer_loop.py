@@ -338,7 +338,7 @@ def meta_train(
             progress.restore(load_checkpoint(folder / CHECKPOINTS), fingerprint)
         if main:
             begin_log(folder, after=progress.step)
-        while not interrupted and not _is_over(progress, outer):
+        while not interrupted and not is_over(progress, outer):
             record, interrupted = _judged_step(
                 training, validation, progress, outer, accelerator, stopped
             )
@@ -543,7 +543,8 @@ def _validate(
     }
 
 
-def _is_over(progress: Progress, outer: OuterLoop) -> bool:
+def is_over(progress: Progress, outer: OuterLoop) -> bool:
+    """Whether all outer steps are done, or too many judgements came without a better score."""
     patient = outer.patience is None or progress.judged_since_best < outer.patience
     return progress.step >= outer.steps or not patient
 

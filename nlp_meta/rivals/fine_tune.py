@@ -8,6 +8,7 @@ differs. Without a support set the start itself answers, with its shared head.
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from nlp_meta.data.episodes import Episode, Queries, SupportSet, split_folds
 from nlp_meta.errors import DivergedError
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, adaptation_path, repeat
 from nlp_meta.meta.objective import Objective, adapt_episodes, begin_episodes
+from nlp_meta.models.adaptation import hold_out
 
 
 def fine_tune(
@@ -40,11 +42,7 @@ def fine_tune(
 
 def keep_start(objective: Objective, meta_parameters: Weights) -> Rival:
     """Make a method that learns nothing: the start itself answers, with its shared head."""
-
-    def learn(support_set: SupportSet) -> Learned:
-        return answer_by(objective, meta_parameters, support_set)
-
-    return learn
+    return partial(answer_by, objective, meta_parameters)
 
 
 def answer_by(objective: Objective, weights: Weights, support_set: SupportSet) -> Learned:
@@ -180,7 +178,7 @@ def held_out_path(
         For each of `at_steps`, one answer for each support example, in its order.
     """
     parts = split_folds(episode.support, folds=folds, seed=seed)
-    episodes = [_without(episode, part) for part in parts]
+    episodes = hold_out(episode, parts)
     support, start = begin_episodes(objective, meta_parameters, episodes, minibatch=minibatch)
     query = objective.query_batches(episodes)
     answers_at: dict[int, list[Answer]] = {}
@@ -197,10 +195,3 @@ def held_out_path(
             }
             answers_at[step] = [by_place[place] for place in range(len(episode.support))]
     return answers_at
-
-
-def _without(episode: Episode, held_out: Sequence[int]) -> Episode:
-    kept = [e for place, e in enumerate(episode.support) if place not in set(held_out)]
-    return replace(
-        episode, support=tuple(kept), query=tuple(episode.support[place] for place in held_out)
-    )

@@ -97,7 +97,9 @@ class Batcher:
             try:
                 answers = await loop.run_in_executor(self._worker, self.pack.answer, questions)
             except Exception as error:  # the batch fails, the server goes on
-                _fail(batch, error)
+                for part in batch:
+                    if not part.answers.done():
+                        part.answers.set_exception(error)
                 continue
             _hand_out(batch, answers)
 
@@ -134,9 +136,3 @@ def _hand_out(batch: Sequence[Waiting], answers: Sequence[Prediction]) -> None:
         answers_of_part = [next(rest) for _ in part.questions]
         if not part.answers.done():
             part.answers.set_result(answers_of_part)
-
-
-def _fail(batch: Sequence[Waiting], error: Exception) -> None:
-    for part in batch:
-        if not part.answers.done():
-            part.answers.set_exception(error)

@@ -31,7 +31,7 @@ from nlp_meta.evaluation.metrics import chrf, signature_of
 from nlp_meta.files.outputs import CARD, RUN_LOG, Layout, write_folder
 from nlp_meta.hub.pull import TRAINING
 from nlp_meta.meta.inner_loop import repeat
-from nlp_meta.meta.outer_loop import OuterLoop, build_optimizer, clip, is_due, rate_at
+from nlp_meta.meta.outer_loop import OuterLoop, build_optimizer, clip, is_due, is_over, rate_at
 from nlp_meta.meta.state import (
     CHECKPOINTS,
     Fingerprint,
@@ -46,6 +46,7 @@ from nlp_meta.meta.state import (
 )
 from nlp_meta.objectives.generation import Generation, build_generation, token_losses
 from nlp_meta.settings import SmallModelSettings, SmallTraining, fingerprint
+from nlp_meta.training.plan import plan_outer_loop
 from nlp_meta.training.run import check_run_output, hash_rows, with_trackers
 from nlp_meta.training.small_corpus import (
     Pair,
@@ -248,7 +249,7 @@ def _train(run: _Run, pairs: Sequence[Pair], on_step: Callable[[StepRecord], Non
     )
     report = with_trackers(accelerator, on_step)
     with stop_signals() as stopped:
-        while not interrupted and run.progress.step < run.outer.steps and not _is_tired(run):
+        while not interrupted and not is_over(run.progress, run.outer):
             batches = [next(rows) for _ in range(run.outer.meta_batch_size)]
             record = _judged_step(run, batches)
             interrupted = _any_process(stopped.is_set(), accelerator)
@@ -272,9 +273,7 @@ def _begin(
             save_vocabulary(settings, draft.path, pairs, languages)
     accelerator.wait_for_everyone()
     backbone = build_backbone(settings, folder / VOCABULARY, accelerator.device)
-    values = asdict(settings.outer)
-    del values["algorithm"]
-    outer = OuterLoop(**values)
+    outer = plan_outer_loop(settings.outer)
     moving = {n: value for n, value in backbone.model.named_parameters() if value.requires_grad}
     views = {name: value.detach() for name, value in moving.items()}
     progress = Progress(views, build_optimizer(moving, outer))
@@ -380,10 +379,6 @@ def _judge(run: _Run) -> float:
 def _put(run: _Run, weights: dict[str, Tensor]) -> None:
     for name, view in run.progress.meta_parameters.items():
         view.copy_(weights[name])
-
-
-def _is_tired(run: _Run) -> bool:
-    return run.outer.patience is not None and run.progress.judged_since_best >= run.outer.patience
 
 
 def _any_process(stopped: bool, accelerator: Accelerator) -> bool:

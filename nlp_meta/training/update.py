@@ -23,7 +23,7 @@ from accelerate import Accelerator
 
 from nlp_meta.data.cards import CLASSIFICATION, META_SPLITS, find_card, load_card
 from nlp_meta.data.cells import LabelMap
-from nlp_meta.data.duplicates import text_key
+from nlp_meta.data.duplicates import first_by_key, text_key
 from nlp_meta.data.episodes import (
     EpisodeStream,
     MixedStream,
@@ -129,10 +129,8 @@ def make_task(
             f"start's labels, {', '.join(map(repr, known))}, and its head has no other; say "
             "what it means with `label_map`, or leave these rows out"
         )
-    kept: dict[str, Example] = {}
-    for text, label in zip(texts, match.labels, strict=True):
-        kept.setdefault(text_key(text), Example(text.strip(), label))
-    rows = tuple(kept.values())
+    places = first_by_key(texts).values()
+    rows = tuple(Example(texts[place].strip(), match.labels[place]) for place in places)
     counts = Counter(row.target for row in rows)
     check_labels([row.target for row in rows], min_per_label=FEWEST)
     ordered = [label for label in known if label in counts]
