@@ -38,9 +38,7 @@ from nlp_meta.errors import BackboneError
 Weights = Mapping[str, Tensor]
 
 SIDES = {"encoder": ("encoder",), "decoder": ("decoder",), "both": ("encoder", "decoder")}
-
 _NO_CHECKPOINTING = {"is_gradient_checkpointing": False}
-
 LORA_A, LORA_B, WEIGHT, BIAS = ".lora_A", ".lora_B", ".weight", ".bias"
 
 

@@ -45,11 +45,8 @@ logger = logging.getLogger(__name__)
 
 LAYERED = ("bert", "roberta", "xlm-roberta", "camembert")
 """Model types whose encoder is `embeddings`, then `encoder.layer`, and nothing else."""
-
 ENCODING_TOKENS = 2048
 """Tokens of one batch while prefixes are computed: short texts are not padded to long ones."""
-
-
 Run = Callable[[Tensor, Tensor, Adapter], Tensor]
 
 

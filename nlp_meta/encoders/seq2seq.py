@@ -44,15 +44,11 @@ CODED = ("m2m_100", "nllb-moe", "mbart")
 WORDED = ("t5", "mt5", "umt5", "longt5", "switch_transformers")
 TAGS = (re.compile(r">>(\w+)<<"), re.compile(r"<2(\w+)>"))
 """A target language in the vocabulary, as Marian and as MADLAD write it."""
-
 UNDETERMINED = "und"
 """ISO 639-3 for a language that is not known; a model with this tag takes any language."""
-
 _LANGUAGE = re.compile(r"[a-z]{3}")
 """Any language as ISO 639-3 has it; of two letters `parse_tag` knows them all."""
-
 _CODE = re.compile(r"[a-z]{2,3}_[A-Z][A-Za-z]{1,3}")
-
 _UNUSUAL = {"ns": "nso"}
 """Codes that are M2M-100's alone, in ISO 639-3."""
 

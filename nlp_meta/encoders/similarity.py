@@ -22,14 +22,10 @@ from nlp_meta.progress import Ticker
 
 NEIGHBORS = 4
 """Nearest neighbors on either side that a margin is taken against."""
-
 SMALLEST = 1e-6
 """Least mean cosine to divide by: random embeddings may have none above 0."""
-
 BLOCK = 4096
 """Rows and columns of one block of cosines: 64 MiB."""
-
-
 More = Callable[[slice, slice], Tensor]
 """What is added to the cosines of some sources with some targets."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from nlp_meta.data.episodes import GENERATION, Episode
 from nlp_meta.data.tasks import Example
@@ -35,6 +36,12 @@ class Analysis:
     resamples: int
     seed: int
     level: float = 0.95
+
+    @property
+    def resampling(self) -> dict[str, Any]:
+        """How intervals are made."""
+        names = ("over_tasks", "level", "resamples", "seed")
+        return {name: getattr(self, name) for name in names}
 
 
 def analyze(
@@ -104,10 +111,7 @@ def _summaries(
             interval = resampled_interval(
                 cells,
                 metric,
-                over_tasks=analysis.over_tasks,
-                level=analysis.level,
-                resamples=analysis.resamples,
-                seed=analysis.seed,
+                **analysis.resampling,
             )
             yield {"method": method, "labels": labels, "metric": metric, **asdict(interval)}
 
@@ -159,10 +163,7 @@ def _differences(judged: Mapping[tuple[str, int], Sequence[Judged]], analysis: A
                 _at(ours, shared),
                 _at(cells, shared),
                 analysis.metric,
-                over_tasks=analysis.over_tasks,
-                level=analysis.level,
-                resamples=analysis.resamples,
-                seed=analysis.seed,
+                **analysis.resampling,
             )
             family.append(
                 {
@@ -195,10 +196,7 @@ def _break_even(
                 _at(ours, shared),
                 {labels: _at(cells, shared) for labels, cells in curve.items()},
                 analysis.metric,
-                over_tasks=analysis.over_tasks,
-                level=analysis.level,
-                resamples=analysis.resamples,
-                seed=analysis.seed,
+                **analysis.resampling,
             )
             yield {
                 "method": method,

@@ -103,6 +103,7 @@ class Judgement(Protocol):
         """In nats; the least is chosen."""
 
 
+A = TypeVar("A")
 J = TypeVar("J", bound=Judgement)
 J_co = TypeVar("J_co", bound=Judgement, covariant=True)
 
@@ -194,6 +195,13 @@ def hold_out(support: Episode, parts: Sequence[Collection[int]]) -> list[Episode
         held_out = [support.support[place] for place in sorted(part)]
         folds.append(replace(support, support=tuple(kept), query=tuple(held_out)))
     return folds
+
+
+def in_order(parts: Sequence[Sequence[int]], answers: Sequence[Sequence[A]]) -> list[A]:
+    """Answers to the held-out parts, in the order of the support set."""
+    rows = zip(parts, answers, strict=True)
+    pairs = [pair for part, row in rows for pair in zip(part, row, strict=True)]
+    return [answer for _, answer in sorted(pairs, key=lambda pair: pair[0])]
 
 
 def _path(

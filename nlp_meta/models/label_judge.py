@@ -16,7 +16,7 @@ from nlp_meta.data.episodes import Episode, count_texts, split_folds
 from nlp_meta.encoders.lora import BIAS, WEIGHT
 from nlp_meta.errors import DivergedError
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, adaptation_path, repeat
-from nlp_meta.models.adaptation import FOLDS, hold_out
+from nlp_meta.models.adaptation import FOLDS, hold_out, in_order
 from nlp_meta.models.views import ViewHead
 from nlp_meta.objectives.classification import Classification, fit_temperature, log_probabilities
 
@@ -70,13 +70,8 @@ class LabelJudge:
             DivergedError: The answers are not numbers.
         """
         answers = self.objective.answer(fast, self.query, self.folds)
-        by_place = {
-            place: answer
-            for part, row in zip(self.parts, answers, strict=True)
-            for place, answer in zip(part, row, strict=True)
-        }
-        in_order = [by_place[place] for place in range(len(self.targets))]
-        logs = log_probabilities(only_predictions(in_order), self.objective.labels)
+        judged = only_predictions(in_order(self.parts, answers))
+        logs = log_probabilities(judged, self.objective.labels)
         # No support loss follows the last step, so the answers are what can tell.
         if not bool(logs.isfinite().all()):
             raise DivergedError(

@@ -43,10 +43,8 @@ from nlp_meta.errors import EpisodeError, SettingsError
 
 TEMPERATURE = "temperature"
 """Name of the logarithm of the inverse temperature among the weights."""
-
 START_TEMPERATURE = 0.01
 """What E5 was trained with: Wang et al. 2022, arXiv:2212.03533."""
-
 COLDEST = 0.001
 """Least temperature that counts: below it a loss is as steep as float32 can tell."""
 

@@ -17,7 +17,7 @@ from nlp_meta.data.episodes import Episode, Queries, SupportSet, split_folds
 from nlp_meta.errors import DivergedError
 from nlp_meta.meta.inner_loop import InnerLoop, Weights, adaptation_path, repeat
 from nlp_meta.meta.objective import Objective, adapt_episodes, begin_episodes
-from nlp_meta.models.adaptation import hold_out
+from nlp_meta.models.adaptation import hold_out, in_order
 
 
 def fine_tune(
@@ -187,11 +187,5 @@ def held_out_path(
         if on_step:
             on_step()
         if step in at_steps:
-            answers = objective.answer(fast, query, episodes)
-            by_place = {
-                place: answer
-                for part, row in zip(parts, answers, strict=True)
-                for place, answer in zip(part, row, strict=True)
-            }
-            answers_at[step] = [by_place[place] for place in range(len(episode.support))]
+            answers_at[step] = in_order(parts, objective.answer(fast, query, episodes))
     return answers_at
