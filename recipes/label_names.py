@@ -3,10 +3,11 @@
 python recipes/label_names.py recipes/configs/compare_labels_english.yaml \\
   --meta-split meta-validation --labels 0 8 16 50 --draws 2 --output label_names.json
 The encoder of the config as it is, mean-pooled, or a start through a head. `chance` draws labels,
-`majority` gives the most frequent one, `names` answers by what labels are called, `adapt` makes a
-head over features and n-grams, `named` around what names say where labels do not contradict them;
-`mixed_up` is `named` with the names of other labels of the task; `stepped`, from 32 labels on, is
-what `nlp-meta adapt` gives: `named`, then inner steps. Macro-F1; standard errors over tasks.
+`majority` gives the most frequent one, `names` answers by what labels are called and the queries
+that these gather, `names_alone` without the latter; `adapt` makes a head over features and n-grams,
+`named` around what names say where labels do not contradict them; `mixed_up` is `named` with the
+names of other labels of the task; `stepped`, from 32 labels on, is what `nlp-meta adapt` gives:
+`named`, then inner steps. Macro-F1; standard errors over tasks.
 """
 
 import argparse

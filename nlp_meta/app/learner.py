@@ -133,7 +133,7 @@ class Learner:
         """The start, loaded when it is first needed."""
         if not isinstance(self._start, MetaModel):
             texts = [row.text for row in self.project.list_rows()[:500]]
-            name = self._start or choose_start(texts)
+            name = self._start or choose_start(texts, self.project.labels)
             self._start = MetaModel.from_pretrained(name)
             self.project.write_fact("start", name)
         how = self._start.adaptation[CLASSIFICATION]

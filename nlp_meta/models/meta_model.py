@@ -36,7 +36,12 @@ from nlp_meta.models.classification import (
 )
 from nlp_meta.models.companion import Companion
 from nlp_meta.models.generation import GenerationModel, adapt_to_writing, write_texts
-from nlp_meta.models.label_names import answer_by_names, check_descriptions, name_head
+from nlp_meta.models.label_names import (
+    answer_by_names,
+    check_descriptions,
+    gather_texts,
+    name_head,
+)
 from nlp_meta.models.retrieval import RetrievalModel, adapt_to_matches
 from nlp_meta.models.skills import SKILLS, AnyObjective, AnySettings, build_objectives
 from nlp_meta.models.texts import check_labeled
@@ -172,7 +177,7 @@ class MetaModel(Model):
         Args:
             labels: At least 2 names, or what each means by its name.
             texts: Some of those that it will be asked, the more the better up to 1000: what they
-                have in common tells nothing of labels.
+                have in common tells nothing of labels, and names move to what they gather.
 
         Raises:
             LabelError: Fewer than 2 labels, or a description is no text.
@@ -201,8 +206,10 @@ class MetaModel(Model):
         if plain.head == "shared":
             plain, weights, settings = pretrained(plain, settings)
         plain, weights = narrow_labels(plain, weights, labels, shared=False)
-        weights, views = see_texts(plain, weights, texts[:MOST_EXAMPLES], prior=None, ngrams=False)
-        head = answer_by_names(name_head(exact(plain), weights, views.features, labels))
+        some = texts[:: -(-len(texts) // MOST_EXAMPLES)]
+        weights, views = see_texts(plain, weights, some, prior=None, ngrams=False)
+        head = name_head(exact(plain), weights, views.features, labels)
+        head = answer_by_names(gather_texts(head, views.features))
         last, device = plain.plan.head[-1], plain.backbone.device
         weights |= {last + WEIGHT: head[0], last + BIAS: head[1]}
         weights = {name: value.detach().to(device, copy=True) for name, value in weights.items()}

@@ -57,6 +57,7 @@ from nlp_meta.report.tables import ReportTable, scores_table, to_markdown_table
 from nlp_meta.report.texts import (
     Rows,
     bin_probabilities,
+    chance_gap,
     count_confusions,
     find_disagreements,
     find_examples,
@@ -253,11 +254,17 @@ def _calibration(results: Results, verdict: Verdict, best: Rows, other: Rows) ->
     if other and verdict.other:
         bins[verdict.other] = bin_probabilities(other, bins=_BINS)
     errors = [
-        f"{title_of(results, name)} {say_number(score.mean, 3)}"
-        for name in bins
+        f"{title_of(results, name)} {say_number(score.mean, 3)} "
+        f"({say_number(chance_gap(rows), 3)} by chance alone)"
+        for name, rows in zip(bins, (best, other), strict=False)
         if (score := score_of(results, name, verdict.labels, "ece"))
     ]
-    summary = f" Calibration error: {join_names(errors)}." if errors else ""
+    summary = (
+        f" Calibration error: {join_names(errors)}; chance is what so few answers would show if "
+        "each were right as often as it says."
+        if errors
+        else ""
+    )
     return Drawing(
         lambda width: plot_calibration(bins, results, width=width),
         f"Share of right answers against the probability given to them.{summary}",

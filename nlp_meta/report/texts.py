@@ -5,6 +5,7 @@ of a text), text, true, predicted; of labels `probability`, that of the predicte
 translations `chrf`, its own score; of rankings `rank`, that of the right sentence.
 """
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from nlp_meta.escapes import visible
+from nlp_meta.evaluation.metrics import BINS
 
 AnswerRow = Mapping[str, Any]
 Rows = Sequence[AnswerRow]
@@ -143,6 +145,24 @@ def bin_probabilities(rows: Rows, *, bins: int) -> list[Bin]:
         for held in (place == number for number in range(bins))
         if held.any()
     ]
+
+
+def chance_gap(rows: Rows) -> float:
+    """The calibration error of answers that are right as often as they say, mean over cells.
+
+    With so few answers it is not 0: of n with mean probability p, the share that is right is off by
+    sqrt(2 p (1 - p) / (pi n)) on average.
+    """
+    cells: dict[tuple[str, int], list[AnswerRow]] = {}
+    for row in rows:
+        cells.setdefault((row["task"], row["draw"]), []).append(row)
+    gaps = [
+        sum(
+            b.rows * (2 * b.probability * (1 - b.probability) / math.pi / b.rows) ** 0.5 for b in of
+        )
+        for of in (bin_probabilities(cell, bins=BINS) for cell in cells.values())
+    ]
+    return sum(gaps) / max(len(rows), 1)
 
 
 def find_disagreements(

@@ -24,7 +24,13 @@ from nlp_meta.meta.inner_loop import InnerLoop, repeat
 from nlp_meta.models.adaptation import Adaptation
 from nlp_meta.models.builders import build_classifier
 from nlp_meta.models.classification import exact, narrow_labels
-from nlp_meta.models.label_names import NAMED_LABELS, answer_by_names, believe_names, name_head
+from nlp_meta.models.label_names import (
+    NAMED_LABELS,
+    answer_by_names,
+    believe_names,
+    gather_texts,
+    name_head,
+)
 from nlp_meta.models.meta_model import MetaModel
 from nlp_meta.models.retrieval import learn_matches
 from nlp_meta.models.views import NEW_LABELS, Views, answer_each, answer_views, look_at
@@ -201,8 +207,9 @@ def name_rungs(
     weights = {name: value for name, value in weights.items() if not name.startswith("ridge.")}
     head = name_head(replace(exact(plain), labels=task.labels), weights, seen, {})
     if not len(targets):
-        weight, bias = (part.double() for part in answer_by_names(head))
-        yield "names", torch.from_numpy(query.features) @ weight.T + bias
+        for name, made in {"names": gather_texts(head, seen), "names_alone": head}.items():
+            weight, bias = (part.double() for part in answer_by_names(made))
+            yield name, torch.from_numpy(query.features) @ weight.T + bias
         yield "chance", torch.from_numpy(generator.random((len(query.features), width)))
         often = np.bincount([task.labels.index(e.target) for e in task.train], minlength=width)
         yield "majority", torch.from_numpy(often).double().expand(len(query.features), width)

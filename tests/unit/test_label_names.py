@@ -16,6 +16,7 @@ from nlp_meta.models.label_names import (
     answer_by_names,
     believe_names,
     check_descriptions,
+    gather_texts,
     name_head,
     write_label,
 )
@@ -50,6 +51,29 @@ def test_a_text_is_nearest_to_its_label_and_what_all_share_does_not_count():
     torch.testing.assert_close(logits, torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).double())
     cold, _ = answer_by_names((weight, bias))
     assert (cold / weight).unique().numel() >= 1 and bool((cold[weight > 0] > 0).all())
+
+
+def test_a_name_moves_to_the_texts_that_it_gathers():
+    """Two bundles of 200 texts lie a fifth of half a turn on from where the names point.
+
+    The text in between is nearer to the other bundle's name at first. Two texts move little.
+    """
+    generator = np.random.default_rng(0)
+    turns = np.pi * np.repeat([-1 / 4 + 1 / 5, 3 / 4 + 1 / 5], 200) + generator.normal(0, 0.1, 400)
+    texts = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    between = torch.tensor([np.cos(np.pi * 0.29), np.sin(np.pi * 0.29)])
+    head = name_head(Directions(), {}, texts, {"refund": "money back"})
+
+    weight, bias = gather_texts(head, texts)
+    few, _ = gather_texts(head, texts[[0, 200]])
+
+    told, moved = head[0] @ between, weight @ between
+    assert told[0] < told[1] and moved[0] > moved[1]
+    centers = torch.from_numpy(np.stack([texts[:200].mean(0), texts[200:].mean(0)]))
+    assert (centers @ weight.T + bias).argmax(1).tolist() == [0, 1]
+    assert float((few - head[0]).norm() / head[0].norm()) < 0.1
+    torch.testing.assert_close(gather_texts(head, texts[::-1].copy())[0], weight)
+    assert gather_texts(head, np.ones((3, 2))) is head
 
 
 def test_one_text_alone_has_nothing_apart_from_what_it_shares():

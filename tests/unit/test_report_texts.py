@@ -6,6 +6,7 @@ import pytest
 
 from nlp_meta.report.texts import (
     bin_probabilities,
+    chance_gap,
     count_confusions,
     find_disagreements,
     one_label_tasks,
@@ -83,6 +84,14 @@ def test_bins_hold_their_upper_edge():
     assert (low.probability, low.right, low.rows) == (0.5, 1.0, 1)
     assert (high.probability, high.right, high.rows) == (pytest.approx(0.8), 0.5, 2)
     assert bin_probabilities([], bins=2) == []
+
+
+def test_so_few_answers_show_a_calibration_error_by_chance():
+    """By hand: the share of n coins that show heads is off by sqrt(1 / (2 pi n)) on average."""
+    rows = [row(str(place), "bad", "bad", probability=0.5, draw=place // 4) for place in range(8)]
+
+    assert chance_gap(rows[:4]) == pytest.approx(chance_gap(rows)) == (1 / (8 * np.pi)) ** 0.5
+    assert chance_gap([row("a", "bad", "bad", probability=1.0)]) == chance_gap([]) == 0
 
 
 def test_a_test_set_of_one_label_is_found():
