@@ -6,7 +6,9 @@ import pytest
 
 from nlp_meta.app.learner import END, EXPORT, EXPORTED, SAVE, WHY, Learner, follow
 from nlp_meta.files.projects import LABELED, LEAST_RANDOM, MODEL, Project
+from nlp_meta.hub import builtin_starts
 from nlp_meta.models.classification import AdaptedModel
+from nlp_meta.models.meta_model import MetaModel
 
 pytestmark = pytest.mark.slow
 
@@ -164,6 +166,20 @@ def test_orders_are_followed_to_the_end(project, tiny_start):
     follow(Learner(project, start=tiny_start), orders)
 
     assert project.read_fact("saved")["labels"] == 12
+
+
+@pytest.mark.parametrize("project", [["gut", "schlecht"], ["Laden", "Amt"]], indirect=True)
+def test_the_start_suits_the_labels_and_the_language(project, tiny_start, monkeypatch):
+    """None is given; labels of sentiment have another than new ones."""
+    named = []
+    monkeypatch.setattr(MetaModel, "from_pretrained", lambda name: named.append(name) or tiny_start)
+    monkeypatch.setattr(builtin_starts, "_LEAST_ENGLISH", 2)
+    give(project, 4)
+
+    assert Learner(project).start.labels == tiny_start.labels
+    new = project.labels == ["Laden", "Amt"]
+    assert named == ["builtin:labels-multi" if new else "builtin:sentiment-multi"]
+    assert project.read_fact("start") == named[0]
 
 
 def test_a_start_that_cannot_be_loaded_is_told(project):
