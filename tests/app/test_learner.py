@@ -168,7 +168,7 @@ def test_orders_are_followed_to_the_end(project, tiny_start):
     assert project.read_fact("saved")["labels"] == 12
 
 
-@pytest.mark.parametrize("project", [["gut", "schlecht"], ["Laden", "Amt"]], indirect=True)
+@pytest.mark.parametrize("project", [["positiv", "negativ"], ["Laden", "Amt"]], indirect=True)
 def test_the_start_suits_the_labels_and_the_language(project, tiny_start, monkeypatch):
     """None is given; labels of sentiment have another than new ones."""
     named = []

@@ -108,5 +108,5 @@ def test_labels_that_are_chosen_and_drawn_are_scored_on_the_same_rows(measured):
 def test_names_answer_without_labels_and_stand_beside_some(measured):
     record = measured("label_names", "--labels", "0", "8", "--draws", "1")
 
-    assert record["0"].keys() == {"names", "chance", "majority"}
+    assert record["0"].keys() == {"names", "names_alone", "chance", "majority"}
     assert record["8"].keys() == {"adapt", "named", "mixed_up"}
