@@ -2,8 +2,8 @@
 
 python recipes/build_starts.py --multilingual FOLDER    # a run below --runs is not repeated
 Each is trained by `recipes/configs/start_....yaml`, on corpora whose licenses allow to pass it on.
-It is scored once on tasks of other corpora, or held-out ones: five draws of labels each, two of
-pairs, one where labels are new, whose names count then. In `nlp_meta/starts` go the adapter, its
+It is scored once on tasks of other corpora, or held-out ones: ten draws of labels each, two of
+pairs, three where labels are new, whose names count then. In `nlp_meta/starts` go the adapter, its
 record, the heaviest n-grams, its card and these scores.
 """
 
@@ -37,7 +37,7 @@ STARTS = {
     "labels-multi": ("start_labels_multi", "compare_labels", "macro_f1", (0, 16)),
     "pairs-multi": ("start_pairs_multi", "compare_retrieval", "mrr", (0, 100)),
 }
-DRAWS, PAIR_DRAWS, COLUMNS = 5, 2, 2**14
+DRAWS, NEW_DRAWS, PAIR_DRAWS, COLUMNS = 10, 3, 2, 2**14
 HUB = "intfloat/multilingual-e5-small"
 
 
@@ -46,7 +46,7 @@ def score(model: MetaModel, config: str, metric: str, sizes: Sequence[int]) -> d
     data = yaml.safe_load((CONFIGS / f"{config}.yaml").read_text(encoding="utf-8"))["data"]
     (tasks,) = load_splits(DataSettings(**data), "meta-test")
     what, draws = ("labels", DRAWS) if CLASSIFICATION in model.skills else ("pairs", PAIR_DRAWS)
-    draws = draws if model.labels or what == "pairs" else 1
+    draws = draws if model.labels or what == "pairs" else NEW_DRAWS
     scores = [score_by_default(model, t, metric=metric, sizes=sizes, draws=draws) for t in tasks]
     means = [f"{fmean(by_size[n] for by_size in scores):.3f} with {n}" for n in sizes]
     corpora = dict.fromkeys(task.name.partition("/")[0] for task in tasks)
