@@ -156,13 +156,9 @@ def chance_gap(rows: Rows) -> float:
     cells: dict[tuple[str, int], list[AnswerRow]] = {}
     for row in rows:
         cells.setdefault((row["task"], row["draw"]), []).append(row)
-    gaps = [
-        sum(
-            b.rows * (2 * b.probability * (1 - b.probability) / math.pi / b.rows) ** 0.5 for b in of
-        )
-        for of in (bin_probabilities(cell, bins=BINS) for cell in cells.values())
-    ]
-    return sum(gaps) / max(len(rows), 1)
+    bins = [each for cell in cells.values() for each in bin_probabilities(cell, bins=BINS)]
+    spreads = [each.rows * each.probability * (1 - each.probability) for each in bins]
+    return math.fsum((2 * spread / math.pi) ** 0.5 for spread in spreads) / max(len(rows), 1)
 
 
 def find_disagreements(
