@@ -31,8 +31,8 @@ def add_options(command: ArgumentParser) -> None:
         nargs="?",
         metavar="MODEL",
         help="adapted model, or a start, which adapts to the labels of --labeled: a folder, a name "
-        "on the Hub, or builtin:NAME (default: the start that comes with the package and suits the "
-        "language of the texts)",
+        "on the Hub, or builtin:NAME (default: the start that comes with the package and suits "
+        "texts and labels)",
     )
     add_shared(main, "--base")
     add_shared(main, "--data", help=f"table of texts to choose among; {TABLES}")
@@ -73,7 +73,8 @@ def run(options: Namespace, screen: Screen) -> Mapping[str, object]:
         from nlp_meta.comparing.suggestion import suggest
         from nlp_meta.hub.builtin_starts import choose_start
 
-        named = options.model or choose_start([text for text in table.texts if text])
+        texts, labels = list(filter(None, table.texts)), labeled.labels if labeled else None
+        named = options.model or choose_start(texts, labels, options.label_map)
         model, worth = _load(options, named, labeled)
         suggestions = suggest(
             model,

@@ -119,10 +119,10 @@ def gather_texts(head: Head, features: Array) -> Head:
         gathered = shares.sum(0)[:, None]
         means = shares.T @ texts / np.maximum(gathered, 1e-9)
         means -= means.mean(0)
-        reached = (texts @ means.T).std()
-        if reached < 1e-9:
+        unit = (texts @ means.T).std()
+        if unit < 1e-9:
             return head
-        rows = names + gathered / (gathered + WORTH) * (means * (spread / reached) - names)
+        rows = names + gathered / (gathered + WORTH) * (means * (spread / unit) - names)
     return torch.from_numpy(rows), torch.from_numpy(-rows @ center)
 
 

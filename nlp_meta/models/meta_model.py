@@ -206,8 +206,8 @@ class MetaModel(Model):
         if plain.head == "shared":
             plain, weights, settings = pretrained(plain, settings)
         plain, weights = narrow_labels(plain, weights, labels, shared=False)
-        some = texts[:: -(-len(texts) // MOST_EXAMPLES)]
-        weights, views = see_texts(plain, weights, some, prior=None, ngrams=False)
+        sample = texts[:: -(-len(texts) // MOST_EXAMPLES)]  # a table may be sorted
+        weights, views = see_texts(plain, weights, sample, prior=None, ngrams=False)
         head = name_head(exact(plain), weights, views.features, labels)
         head = answer_by_names(gather_texts(head, views.features))
         last, device = plain.plan.head[-1], plain.backbone.device
